@@ -1,0 +1,48 @@
+// The control store's client: how a node daemon writes lineage and asks the shards. NNG req/rep
+// underneath (ipc:// or tcp://), MessagePack frames, requests pipelined and resent until answered;
+// every request carries (client, seq), so that a resend is harmless.
+//
+// Threads: calls from any thread; callbacks on NNG's threads: hand over and return.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "libray/base/ids.h"
+#include "libray/base/status.h"
+
+namespace ray::gcs {
+
+struct ClientOptions {
+  std::vector<std::string> urls;  // one per shard; the slot map is slot % shards until shards split
+  std::string token;
+  NodeId node;
+  uint32_t node_epoch = 1;  // incarnation of this node's journal
+};
+
+class Client {
+ public:
+  static Result<std::unique_ptr<Client>> connect(const ClientOptions& options);
+  virtual ~Client() = default;
+  virtual uint32_t shards() const = 0;
+  uint32_t shard_of_slot(uint32_t slot) const { return slot % shards(); }
+
+  // Appends `n` lineage records (RecordHeader + payload each, padded to 8, back to back) to this
+  // node's journal at that shard. Calls for one shard are kept in order; `done` gets the highest
+  // committed sequence number of this node at that shard (the watermark of protocols.md 2.7).
+  using Appended = std::function<void(Status, uint64_t committed)>;
+  virtual void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) = 0;
+
+  // One operation on a table (gcs/ops.h names them); args and answer are MessagePack arrays.
+  using Answered = std::function<void(Status, std::string answer)>;
+  virtual void call(uint32_t shard, uint32_t op, std::string args, Answered done) = 0;
+  // Pub-sub after commit: every later change of keys with this prefix in a table, at least once, per
+  // key in commit order; survives a restart of the shard.
+  using Changed = std::function<void(uint64_t sn, std::string key, std::string value)>;
+  virtual void subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
+                         Changed changed) = 0;
+};
+
+}  // namespace ray::gcs

@@ -1,0 +1,27 @@
+// Time: steady nanoseconds for waits and deadlines, wall nanoseconds for records people read.
+// Protocol cores never call these; they are given `now`.
+#pragma once
+#include <cstdint>
+#include <ctime>
+
+namespace ray {
+
+inline int64_t steady_ns() {
+  timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+inline int64_t wall_ns() {
+  timespec ts;
+  clock_gettime(CLOCK_REALTIME, &ts);
+  return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  __asm__ volatile("" ::: "memory");
+#endif
+}
+
+}  // namespace ray

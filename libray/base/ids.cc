@@ -1,0 +1,61 @@
+// See ids.h.
+#include "libray/base/ids.h"
+
+#include <sys/random.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace ray {
+
+std::string Id::hex() const {
+  static const char digits[] = "0123456789abcdef";
+  std::string s(2 * kIdSize, '0');
+  for (size_t i = 0; i < kIdSize; ++i) {
+    s[2 * i] = digits[b[i] >> 4];
+    s[2 * i + 1] = digits[b[i] & 15];
+  }
+  return s;
+}
+
+Origin origin_of(const TaskId& parent) {
+  XXH128_canonical_t c;
+  XXH128_canonicalFromHash(&c, XXH3_128bits(parent.b, kIdSize));
+  Origin o;
+  std::memcpy(o.b, c.digest, sizeof o.b);
+  return o;
+}
+
+Id random_id() {
+  Id id;
+  size_t got = 0;
+  while (got < kIdSize) {
+    ssize_t n = ::getrandom(id.b + got, kIdSize - got, 0);
+    if (n > 0) got += static_cast<size_t>(n);
+  }
+  return id;
+}
+
+TaskId root_task(const JobId& job) { return child_task(origin_of(job), 0); }
+
+uint64_t hash_id(const Id& id, uint64_t seed) {
+  uint64_t w[3];
+  std::memcpy(w, id.b, kIdSize);
+  uint64_t h = (w[0] ^ seed) * 0x9E3779B97F4A7C15ull;
+  h = (h ^ (h >> 32) ^ w[1]) * 0xC2B2AE3D27D4EB4Full;
+  h = (h ^ (h >> 29) ^ w[2]) * 0x165667B19E3779F9ull;
+  return h ^ (h >> 32);
+}
+
+uint32_t gcs_slot(const Id& id) {
+  Id run = id;
+  run.set_submit_index(id.submit_index() >> 8);
+  run.set_object_index(0);
+  return static_cast<uint32_t>(XXH3_64bits(run.b, kIdSize) % kGcsSlots);
+}
+
+uint32_t gcs_slot_of_key(const void* key, size_t size) {
+  return static_cast<uint32_t>(XXH3_64bits(key, size) % kGcsSlots);
+}
+
+}  // namespace ray

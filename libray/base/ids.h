@@ -1,0 +1,104 @@
+// Identifiers of tasks, objects, actors, nodes and jobs.
+//
+// An id is 24 bytes and is compared with memcmp. Task and object ids are a pure function of the
+// parent task and the submit index, so that a task that runs again makes the same ids (design
+// rule 6); they are hashed once per *parent*, not once per task:
+//
+//   bytes  0..15  origin  = hash128(id of the parent task)
+//   bytes 16..19  submit index of the task within its parent, big endian
+//   bytes 20..23  object index, big endian: 0 = the task itself; 1.. = its returns and stream items;
+//                 0x80000000|k = the k-th object it put; 0xFFFFFFFF = the actor it created
+//
+// Big-endian fields make siblings neighbours in every sorted index. Used by every layer; no state.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+
+namespace ray {
+
+inline constexpr size_t kIdSize = 24;
+
+struct Id {
+  uint8_t b[kIdSize] = {};
+  friend bool operator==(const Id& x, const Id& y) { return std::memcmp(x.b, y.b, kIdSize) == 0; }
+  friend bool operator!=(const Id& x, const Id& y) { return !(x == y); }
+  friend bool operator<(const Id& x, const Id& y) { return std::memcmp(x.b, y.b, kIdSize) < 0; }
+  bool is_nil() const { return *this == Id{}; }
+  uint32_t submit_index() const { return load_be(16); }
+  uint32_t object_index() const { return load_be(20); }
+  void set_submit_index(uint32_t v) { store_be(16, v); }
+  void set_object_index(uint32_t v) { store_be(20, v); }
+  std::string hex() const;
+
+ private:
+  uint32_t load_be(size_t at) const {
+    uint32_t v;
+    std::memcpy(&v, b + at, 4);
+    return __builtin_bswap32(v);
+  }
+  void store_be(size_t at, uint32_t v) {
+    v = __builtin_bswap32(v);
+    std::memcpy(b + at, &v, 4);
+  }
+};
+static_assert(sizeof(Id) == kIdSize);
+
+using TaskId = Id;
+using ObjectId = Id;
+using ActorId = Id;
+using NodeId = Id;
+using JobId = Id;
+
+inline constexpr uint32_t kPutIndexBit = 0x80000000u;
+inline constexpr uint32_t kActorIndex = 0xFFFFFFFFu;
+
+// Sixteen bytes that all children of one task share. Compute once per parent.
+struct Origin {
+  uint8_t b[16];
+};
+Origin origin_of(const TaskId& parent);
+
+// Bytes from the system's random source: job and node ids only, never task ids.
+Id random_id();
+// The driver's task of a job: the root of all control edges.
+TaskId root_task(const JobId& job);
+
+inline TaskId child_task(const Origin& origin, uint32_t submit_index) {
+  TaskId id;
+  std::memcpy(id.b, origin.b, sizeof origin.b);
+  id.set_submit_index(submit_index);
+  return id;
+}
+inline ObjectId object_of(const TaskId& task, uint32_t object_index) {
+  ObjectId id = task;
+  id.set_object_index(object_index);
+  return id;
+}
+inline ObjectId return_object(const TaskId& task, uint32_t index) {
+  return object_of(task, index + 1);
+}
+inline ObjectId put_object(const TaskId& task, uint32_t put_index) {
+  return object_of(task, kPutIndexBit | put_index);
+}
+inline ActorId actor_of(const TaskId& creation_task) {
+  return object_of(creation_task, kActorIndex);
+}
+inline TaskId producer_of(const ObjectId& object) { return object_of(object, 0); }
+
+// Hash for tables. Ids have structure, so every field takes part in the mix.
+uint64_t hash_id(const Id& id, uint64_t seed = 0);
+// Slot of the control store that keeps everything about this task and its objects. Runs of 256
+// siblings share a slot, so a batch of submissions stays one batch; runs spread over all slots.
+inline constexpr uint32_t kGcsSlots = 1024;
+uint32_t gcs_slot(const Id& id);
+uint32_t gcs_slot_of_key(const void* key, size_t size);
+
+}  // namespace ray
+
+template <>
+struct std::hash<ray::Id> {
+  size_t operator()(const ray::Id& id) const noexcept { return ray::hash_id(id); }
+};

@@ -1,0 +1,311 @@
+// The node-local protocol: what a process (driver or worker) and its node daemon say to each other,
+// and what a client and a worker say to each other over a link. The only place where these layouts
+// are defined; both sides include it. All fields are little endian, packed to natural alignment.
+//
+// Three channels join a process to its daemon:
+//   node.sock   SOCK_SEQPACKET in the session directory. Hello up, then only daemon -> process:
+//               datagrams of one or more records (RecordHeader + payload, padded to 8), with the
+//               descriptors that their kLink records announce, in order. EOF = the other is gone.
+//   up ring     process -> daemon, records below; the daemon is woken by its eventfd when armed.
+//   lineage     process -> daemon, records of lineage/record.h; drained every few milliseconds.
+// One link joins a client and a worker: a memfd with a task ring and a result ring. The daemon makes
+// it, hands it to both, and takes no part in its traffic.
+//
+// Rule for counts (no acknowledgements needed): a record written to an up ring *before* a record is
+// published on a link is visible to the daemon before anything that the link's reader does next. The
+// daemon therefore frees an object only after one full pass over every up ring that started after
+// its count fell to zero.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+#include "libray/base/ids.h"
+#include "libray/base/ring.h"
+
+namespace ray::wire {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kMagic = 0x59415231;  // "1RAY"
+
+// ---- names in the session directory ---------------------------------------------------------------
+inline constexpr char kNodeSocket[] = "node.sock";
+inline constexpr char kStoreSocket[] = "store.sock";
+inline constexpr char kTokenFile[] = "token";  // 32 hex digits, mode 0600: every link presents it
+// Environment of a worker.
+inline constexpr char kEnvWorker[] = "LIBRAY_WORKER";    // its spawn number, decimal
+inline constexpr char kEnvSession[] = "LIBRAY_SESSION";  // path of the session directory
+
+// ---- limits -----------------------------------------------------------------------------------------
+inline constexpr uint32_t kMaxProcesses = 4096;            // process indexes on one node
+inline constexpr uint64_t kUpRingBytes = 1 << 20;
+inline constexpr uint64_t kLineageRingBytes = 8 << 20;
+inline constexpr uint64_t kLinkRingBytes = 512 << 10;      // each direction
+inline constexpr uint32_t kInlineValueMax = 8 << 10;       // larger values go through the store
+inline constexpr uint32_t kInlineRecordMax = 64 << 10;     // all inline arguments of one task
+inline constexpr uint32_t kFragmentMax = 48 << 10;         // bytes of a request or reply per record
+inline constexpr uint32_t kDatagramMax = 128 << 10;
+
+// ---- hello ------------------------------------------------------------------------------------------
+struct Hello {  // first datagram, process -> daemon; followed by `size` bytes of MessagePack:
+  // {"worker_argv": [str], "cwd": str, "env": {str: str}, "job_name": str, "ns": str}; a worker sends {}
+  uint32_t magic, version;
+  char token[32];
+  uint32_t pid;
+  int32_t language;  // RAY_LANG_*
+  int32_t mode;      // RAY_MODE_*
+  uint32_t size;
+  uint64_t spawn;    // workers: the number from kEnvWorker
+};
+struct Welcome {  // the answer, with descriptors: [0] node page, [1] channel, [2] daemon's eventfd
+  uint32_t magic, version;
+  int32_t code;       // ray_code; when not RAY_OK the rest is absent and `size` bytes of text follow
+  uint32_t process;   // index of this process on the node
+  Id node, job;
+  TaskId root;        // the task that this process's own submissions descend from (drivers)
+  int32_t daemon_pid;
+  uint32_t size;      // of text (namespace of the job when code is RAY_OK)
+};
+
+// ---- node page and channel ---------------------------------------------------------------------------
+// One line per process. A sleeper stores armed = 1, fences, looks at its rings again and then waits
+// on the word; whoever published and sees armed == 1 stores 0 and wakes. Storing 0 is idempotent, so
+// many may do it: the one shared word with more than one writer. A waker that dies in between is
+// healed by the daemon, which rings everyone that shared a link with the dead process.
+struct alignas(64) Doorbell {
+  std::atomic<uint32_t> armed;
+  std::atomic<uint32_t> pad[15];
+};
+struct NodePage {
+  uint32_t magic, version;
+  // The daemon's own sleep state, read by all: 1 = an up record must be followed by an eventfd write.
+  alignas(64) std::atomic<uint32_t> daemon_armed;
+  // 1 = also a lineage record must be (the journal pump sleeps without a timer).
+  alignas(64) std::atomic<uint32_t> lineage_armed;
+  Doorbell bells[kMaxProcesses];
+};
+// Channel memfd: ChannelHeader, then at kUpOffset the up ring's data, then the lineage ring's.
+struct ChannelHeader {
+  uint32_t magic, version, process, reserved;
+  alignas(64) RingWords up;
+  alignas(64) RingWords lineage;
+};
+inline constexpr uint64_t kUpOffset = 4096;
+inline constexpr uint64_t kLineageOffset = kUpOffset + kUpRingBytes;
+inline constexpr uint64_t kChannelBytes = kLineageOffset + kLineageRingBytes;
+
+// ---- up records: process -> daemon -------------------------------------------------------------------
+enum UpType : uint16_t {
+  kUpRequest = 1,      // UpRequest + MessagePack (or a fragment of it: flag kMore)
+  kUpShape = 2,        // UpShape + MessagePack map of resources
+  kUpLeaseWant = 3,    // UpLeaseWant
+  kUpLeaseReturn = 4,  // UpLeaseReturn
+  kUpBlocked = 5,      // UpBlocked
+  kUpObjShare = 6,     // UpObj + ObjectId contained[n]: I own it and count as one holder
+  kUpObjReady = 7,     // UpObj + ObjectId contained[n]: its value or error is in the store
+  kUpObjHold = 8,      // UpObjCount: `process` holds `count` more
+  kUpObjRelease = 9,   // UpObjCount: I hold `count` less (process = my index)
+  kUpObjResolve = 10,  // UpObj (id only): tell me once when it is ready, failed or lost
+  kUpActorCreate = 11, // UpActorCreate + bytes
+  kUpActorConnect = 12,// UpActor: I will call it: send its states and a link when it lives
+  kUpActorKill = 13,   // UpActor: flags 1 = may restart
+  kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes
+  kUpActorExit = 15,   // UpActor from its worker: ends by its own will after this
+  kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker
+  kUpGoodbye = 17,     // nothing follows; the process leaves in order
+  kUpError = 18,       // MessagePack map for the error table and the log
+};
+inline constexpr uint16_t kMore = 1;  // flags: further fragments with the same req_id follow
+
+enum Op : uint32_t {  // of requests; arguments and answers are MessagePack arrays
+  kOpPing = 0,           // [] -> []
+  kOpFunctionDefine = 1, // [key, language, kind, name, definition] -> []
+  kOpFunctionGet = 2,    // [key] -> [language, kind, name, definition]
+  kOpKvGet = 3,          // [ns, key] -> [version, value]
+  kOpKvPut = 4,          // [ns, key, value, expected] -> [version]
+  kOpKvDelete = 5,       // [ns, key, expected] -> []
+  kOpKvList = 6,         // [ns, prefix] -> [[key...]]
+  kOpQuery = 7,          // [what, filter map] -> [rows]
+  kOpActorFind = 8,      // [name, ns] -> [actor id]; the asker is made a holder of it
+  kOpActorInfo = 9,      // [actor id] -> [name, ns, metadata, state, class]
+  kOpShutdown = 10,      // [] -> []: the driver that started the node ends it
+};
+enum FunctionKind : uint32_t { kFnNative = 0, kFnOpaque = 1, kFnLibrary = 2, kFnSymbol = 3 };
+
+struct UpRequest {
+  uint64_t req_id;
+  uint32_t op;
+  uint32_t reserved;
+};
+struct UpShape {
+  uint32_t shape;  // index that this process chose for (resources, language)
+  int32_t language;
+};
+// Level, not edge: "I now want `want` leases of this shape in all, those that I hold included".
+struct UpLeaseWant {
+  uint32_t shape, want;
+  TaskId example;  // one of the tasks that wait: named when the shape cannot be satisfied
+};
+struct UpLeaseReturn {
+  uint32_t worker;  // process index
+  uint32_t lease;
+};
+struct UpBlocked {
+  uint32_t blocked;  // 1: the running task waits in get, lend its CPU; 0: it goes on
+  uint32_t reserved;
+};
+struct Location {  // of a sealed object in the store (store/client.h)
+  uint32_t segment = 0, generation = 0;
+  uint64_t offset = 0, size = 0;
+};
+struct UpObj {
+  ObjectId id;
+  Location location;   // kUpObjReady, or kUpObjShare with state != kObjPending
+  uint32_t state;      // ObjState
+  int32_t code;        // kObjError: the ray_code
+  uint32_t n_contained;
+  uint32_t reserved;
+};
+enum ObjState : uint32_t { kObjPending = 0, kObjReady = 1, kObjError = 2, kObjLost = 3 };
+struct UpObjCount {
+  ObjectId id;
+  uint32_t process, count;
+};
+struct UpActorCreate {  // + name, ns, class name, metadata, resources, creation record, dependency ids
+  ActorId id;
+  uint64_t req_id;       // answered by DnReply: RAY_OK, RAY_ALREADY_EXISTS, or the id that exists
+  int32_t language, max_restarts, max_task_retries, lifetime;
+  uint32_t max_concurrency, flags;
+  uint64_t function;     // key of the class
+  uint32_t name_size, ns_size, class_size, metadata_size, resources_size, record_size, n_dependencies;
+  uint32_t reserved;
+};
+struct UpActor {
+  ActorId id;
+  uint32_t incarnation;
+  int32_t code;
+  uint32_t flags, size;
+};
+
+// ---- down records: daemon -> process (datagrams) --------------------------------------------------------
+enum DnType : uint16_t {
+  kDnReply = 1,         // DnReply + bytes (flag kMore: fragment)
+  kDnLink = 2,          // DnLink, with one descriptor
+  kDnLeaseGrant = 3,    // DnLease
+  kDnLeaseReclaim = 4,  // DnLease: give it back once its tasks in flight are done
+  kDnInfeasible = 5,    // DnLease (shape) + text
+  kDnPeerDied = 6,      // DnPeerDied: the link to it is over; its results up to the tail still count
+  kDnObjState = 7,      // DnObjState
+  kDnActorState = 8,    // DnActorState + packed error (cause) when dead
+  kDnActorInit = 9,     // DnActorInit + creation record: to the worker that becomes the actor
+  kDnExit = 10,         // finish what runs, then leave
+  kDnShutdown = 11,     // the node ends
+  kDnActorWanted = 12,  // DnActorState to the actor's worker: id only: last handle is gone, end gracefully
+};
+struct DnReply {
+  uint64_t req_id;
+  int32_t code;    // RAY_OK: MessagePack array follows; else a text
+  uint32_t reserved;
+};
+struct DnLink {
+  uint32_t link;      // unique on the node
+  uint32_t peer;      // process index
+  uint32_t as_worker; // 1: I am the worker side
+  uint32_t peer_pid;
+};
+struct DnLease {
+  uint32_t shape, worker, lease, link;
+};
+struct DnPeerDied {
+  uint32_t process;
+  uint32_t pid;
+  int32_t wait_status;  // as of waitpid; -1 = unknown
+  uint32_t cause;       // DeathCause
+};
+enum DeathCause : uint32_t { kDeathCrash = 0, kDeathForced = 1, kDeathExit = 2, kDeathMemory = 3 };
+struct DnObjState {
+  ObjectId id;
+  Location location;
+  uint32_t state;
+  int32_t code;
+};
+enum ActorState : uint32_t { kActorPending = 0, kActorAlive = 1, kActorRestarting = 2, kActorDead = 3 };
+struct DnActorState {
+  ActorId id;
+  uint32_t state, incarnation;
+  uint32_t worker, link;        // kActorAlive
+  int32_t max_task_retries;
+  uint32_t max_concurrency;
+  int32_t code;                 // kActorDead: why
+  uint32_t size;                // of the packed error or text
+};
+struct DnActorInit {
+  ActorId id;
+  uint32_t incarnation, max_concurrency;
+  uint32_t size, reserved;
+};
+
+// ---- links: client <-> worker ------------------------------------------------------------------------
+inline constexpr uint32_t kLinkCancelSlots = 64;
+inline constexpr uint32_t kLinkStreams = 64;
+struct LinkHeader {
+  uint32_t magic, version, client, worker;
+  alignas(64) RingWords tasks;    // client -> worker
+  alignas(64) RingWords results;  // worker -> client
+  // Written by the client.
+  alignas(64) std::atomic<uint32_t> give_back;     // bumped: return what you have not started
+  std::atomic<uint32_t> cancel_count;              // number of cancellations so far
+  std::atomic<uint64_t> cancel_tags[kLinkCancelSlots];  // the last of them, circular
+  alignas(64) std::atomic<uint32_t> stream_acks[kLinkStreams];  // items consumed, per stream slot
+  // Written by the worker.
+  alignas(64) std::atomic<uint64_t> started;       // ring position after the last record it started
+};
+inline constexpr uint64_t kLinkTasksOffset = 4096;
+inline constexpr uint64_t kLinkResultsOffset = kLinkTasksOffset + kLinkRingBytes;
+inline constexpr uint64_t kLinkBytes = kLinkResultsOffset + kLinkRingBytes;
+static_assert(sizeof(LinkHeader) <= kLinkTasksOffset);
+
+enum LinkTaskType : uint16_t { kLinkTask = 1 };
+enum LinkResultType : uint16_t { kLinkDone = 1, kLinkItem = 2, kLinkReturned = 3 };
+
+struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded to 8)
+  TaskId task, parent;
+  uint64_t tag;         // the client's; comes back in results
+  uint64_t function;    // key
+  ActorId actor;        // kinds 1 and 2
+  uint64_t seq;         // actor calls: position in this client's order
+  uint32_t kind;        // RAY_KIND_*
+  uint32_t attempt;
+  uint32_t n_args, n_returns;
+  uint32_t stream_slot, stream_window;  // window > 0: a generator
+  uint32_t name_size, method_size;
+};
+enum ValueWhere : uint16_t {
+  kPlain = 0,   // bytes in place, no buffers, no refs
+  kPacked = 1,  // packed value in place (wire/packed.h)
+  kStore = 2,   // ObjectId + Location in place: a packed value in the store
+  kNone = 3,    // result that was not given
+};
+struct ArgHeader {
+  uint32_t format;
+  uint16_t where, flags;
+  uint64_t size;  // of the bytes that follow (kStore: sizeof(StoreRef))
+};
+struct StoreRef {
+  ObjectId id;
+  Location location;
+};
+struct DoneHeader {  // + n_results x (ArgHeader + bytes padded to 8); an error: one packed error
+  uint64_t tag;
+  int32_t code;
+  uint32_t n_results;
+  uint64_t run_ns;  // execution time
+};
+struct ItemHeader {  // + ArgHeader + bytes
+  uint64_t tag;
+  uint32_t index, reserved;
+};
+struct ReturnedHeader {
+  uint64_t tag;
+};
+
+}  // namespace ray::wire

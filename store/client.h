@@ -1,0 +1,51 @@
+// The store's client: put, get and release of sealed objects in shared memory, without a daemon round
+// trip. See docs/store.md for the layout and the proof. Usable without the rest of libray.
+//
+// Who calls it: the runtime (libray/runtime), tests, tools. Threads: any; calls on one Building or one
+// Pin are serialised by the caller.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "libray/base/ids.h"
+#include "libray/base/status.h"
+#include "libray/wire/protocol.h"
+
+namespace ray::store {
+
+using wire::Location;
+
+struct Building {  // an object under construction; invisible to others, gone if this process dies
+  uint8_t* data = nullptr;
+  uint64_t size = 0;
+  uint64_t cookie = 0;  // private to the client
+};
+struct Pin {  // a sealed object that stays where it is until unpinned; bytes are read-only
+  const uint8_t* data = nullptr;
+  uint64_t size = 0;
+  uint64_t cookie = 0;
+};
+
+class Client {
+ public:
+  // Connects to a daemon's socket; `token` as in the session's token file.
+  static Result<std::unique_ptr<Client>> connect(const std::string& socket_path,
+                                                 const std::string& token);
+  virtual ~Client() = default;
+  // data is 64-byte aligned. Waits while the store is full and spilling makes progress, at most
+  // timeout_ns without progress, then RAY_STORE_FULL with a message that says what holds the memory.
+  virtual Status create(const ObjectId& id, uint64_t size, int64_t timeout_ns, Building* out) = 0;
+  // The commit. Creating the same id again elsewhere is harmless: the first sealed one wins.
+  virtual Status seal(Building* building, Location* out) = 0;
+  virtual void abort(Building* building) = 0;
+  // Pins by hint; a stale or zero hint asks the directory, and the daemon if the object was spilled.
+  // RAY_NOT_FOUND = freed or never sealed. `out->data` is valid until unpin.
+  virtual Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, Pin* out) = 0;
+  virtual void unpin(Pin* pin) = 0;
+  // Nobody refers to it any more: free it as soon as nobody pins it. Never blocks.
+  virtual void drop(const ObjectId& id, const Location& hint) = 0;
+};
+
+}  // namespace ray::store

@@ -1,0 +1,37 @@
+// The store's daemon: leases extents, keeps the directory, frees, spills, restores, buries the dead.
+// Runs on a thread of its own inside the node daemon, or alone in tests; disk I/O on further threads.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "libray/base/ids.h"
+#include "libray/base/status.h"
+#include "libray/wire/protocol.h"
+
+namespace ray::store {
+
+struct DaemonOptions {
+  std::string socket_path;  // made with mode 0600, unlinked at the end
+  std::string token;
+  std::string spill_dir;    // empty = no spilling
+  uint64_t capacity_bytes = 0;
+  uint64_t spill_bytes = 0;  // 0 = as much as the disk takes
+};
+struct DaemonStats {
+  uint64_t capacity = 0, used = 0, objects = 0, pinned = 0, clients = 0;
+  uint64_t spilled_bytes = 0, spilled_objects = 0, restored_objects = 0, waiting_creates = 0;
+};
+
+class Daemon {
+ public:
+  static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options);
+  virtual ~Daemon() = default;  // stops its threads, frees everything
+  // Thread-safe, never blocks. The node's directory says: nobody refers to this object any more.
+  virtual void drop(const ObjectId& id, const wire::Location& hint) = 0;
+  virtual DaemonStats stats() = 0;
+  // MessagePack array of maps {id, size, state, pins, segment, spilled}: `libray store`, queries.
+  virtual std::string list_msgpack(uint32_t limit) = 0;
+};
+
+}  // namespace ray::store
