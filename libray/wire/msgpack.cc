@@ -166,15 +166,11 @@ bool Reader::head(Head* h) const {
     h->head_size = static_cast<uint32_t>(1 + f.width + extra);
     uint64_t number = load_be(at_ + 1, f.width);
     switch (f.type) {
-      case Type::kBool:
-        h->bits = c & 1;
-        break;
+      case Type::kBool: h->bits = c & 1; break;
       case Type::kFloat:
         h->bits = f.width == 8 ? number : double_bits_of_float(static_cast<uint32_t>(number));
         break;
-      case Type::kUint:
-        h->bits = number;
-        break;
+      case Type::kUint: h->bits = number; break;
       case Type::kInt: {  // sign extension; zero and above count as unsigned
         int shift = 64 - 8 * f.width;
         int64_t v = static_cast<int64_t>(number << shift) >> shift;
@@ -186,8 +182,7 @@ bool Reader::head(Head* h) const {
         h->size = f.width == 0 ? uint64_t{1} << (c - 0xd4) : number;
         h->ext_type = static_cast<int8_t>(at_[1 + f.width]);
         break;
-      default:
-        h->size = number;
+      default: h->size = number;
     }
   }
   bool container = h->type == Type::kArray || h->type == Type::kMap;

@@ -56,12 +56,9 @@ class Printer {
   bool value(bool as_key) {
     if (out_.size() > limit_) return reader_.skip();
     switch (reader_.peek()) {
-      case Type::kArray:
-        return array();
-      case Type::kMap:
-        return map();
-      default:
-        break;
+      case Type::kArray: return array();
+      case Type::kMap: return map();
+      default: break;
     }
     size_t from = out_.size();
     if (!leaf()) return false;
@@ -115,9 +112,7 @@ class Printer {
     bool flag;
     int8_t ext;
     switch (reader_.peek()) {
-      case Type::kNil:
-        out_ += "null";
-        return reader_.nil();
+      case Type::kNil: out_ += "null"; return reader_.nil();
       case Type::kBool:
         if (!reader_.boolean(&flag)) return false;
         out_ += flag ? "true" : "false";
@@ -146,8 +141,7 @@ class Printer {
         if (!reader_.ext(&ext, &text)) return false;
         binary(text, "ext " + std::to_string(ext) + ", ");
         return true;
-      default:
-        return false;
+      default: return false;
     }
   }
   void binary(std::string_view bytes, const std::string& what) {
