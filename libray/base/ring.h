@@ -38,7 +38,8 @@ class RingProducer {
   RingProducer() = default;
   RingProducer(RingWords* words, uint8_t* data, uint64_t capacity)
       : words_(words), data_(data), mask_(capacity - 1) {
-    tail_ = words->tail.load(std::memory_order_relaxed);
+    // My own word, but the other side can write to the page too: keep records aligned in any case.
+    tail_ = words->tail.load(std::memory_order_relaxed) & ~uint64_t{7};
     head_ = words->head.load(std::memory_order_acquire);
   }
   uint64_t capacity() const { return mask_ + 1; }
