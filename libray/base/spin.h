@@ -12,10 +12,14 @@ namespace ray {
 class SpinLock {
  public:
   void lock() {
-    for (int i = 0; word_.exchange(1, std::memory_order_acquire); ++i) {
+    for (int spins = 0; word_.exchange(1, std::memory_order_acquire);) {
       while (word_.load(std::memory_order_relaxed)) {
-        if (++i < 100) cpu_relax();
-        else sched_yield();
+        if (spins < 100) {
+          ++spins;
+          cpu_relax();
+        } else {
+          sched_yield();
+        }
       }
     }
   }

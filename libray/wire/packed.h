@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "libray/base/status.h"
 #include "libray/wire/protocol.h"
 #include "ray.h"
 
