@@ -43,7 +43,8 @@ BANNED = re.compile(r"(?<![\w.>:])(?:std::)?((?:strcpy|strcat|sprintf|vsprintf|g
                     r"|popen|tmpnam|mktemp|rand|srand|alloca|longjmp|atoi|atol|atof)\s*\("
                     r"|abort\s*\(\s*\))")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|root|home/\w+|tmp/bash_jobs|opt/wheels)/")
-LIMITS = {"include/ray.h": 130}  # columns; the header is read as prose
+COLUMNS = 110  # clang-format wraps code at 100; prose may overhang by a word
+LIMITS = {"include/ray.h": 130}  # the header is read as prose
 
 
 def files(*suffixes):
@@ -79,7 +80,7 @@ def blank(source):
 
 def line_length():
     for name in files(".cc", ".h", ".c", ".py", ".txt", ".cmake", ".md"):
-        limit = LIMITS.get(name, 160 if name.endswith(".md") else 100)
+        limit = LIMITS.get(name, 160 if name.endswith(".md") else COLUMNS)
         in_code = False
         for number, line in lines(name):
             in_code ^= line.startswith("```")
