@@ -8,7 +8,7 @@ import bench
 import build
 import machine
 import runner
-from shell import BUILD, ROOT, Failure, run, say, seconds, start, forget, stop_all
+from shell import ROOT, Failure, forget, output, run, say, seconds, start, stop_all
 
 EPILOG = """examples:
   ./dev run                    install what is missing, build, train the sample policy
@@ -105,17 +105,11 @@ def do_fmt(_):
 
 
 def do_fuzz(args):
+    script = ROOT / "tools" / "fuzz.sh"
+    targets = args.targets or (output([script, "list"]) or "").split()
     machine.require("build", "fuzz")
-    build.build("fuzz", ["fuzzers"])
-    found = sorted((build.folder("fuzz") / "fuzz").glob("fuzz_*"))
-    chosen = [p for p in found if p.is_file() and (not args.targets or p.name in args.targets)]
-    if not chosen:
-        raise Failure("no such fuzz target; there are: " + ", ".join(p.name for p in found))
-    for target in chosen:
-        corpus = BUILD / "corpus" / target.name
-        corpus.mkdir(parents=True, exist_ok=True)
-        run([target, f"-max_total_time={args.seconds}", "-print_final_stats=1",
-             f"-artifact_prefix={corpus.parent}/crash-{target.name}-", corpus], target.name)
+    for target in targets:
+        run([script, target, args.seconds], f"fuzz {target}", env=build.environment())
 
 
 def main():

@@ -9,8 +9,7 @@ from shell import BUILD, CPUS, ROOT, Failure, digest, is_stamped, output, run, s
 
 VENV = BUILD / "venv"
 PACKAGE = ROOT / "bindings" / "python"
-FOLDERS = {"release": "release", "debug": "debug", "asan+ubsan": "asan", "tsan": "tsan",
-           "fuzz": "fuzz"}
+FOLDERS = {"release": "release", "debug": "debug", "asan+ubsan": "asan", "tsan": "tsan"}
 
 
 def folder(preset):
