@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ray_error *err;
+static ray_error* err;
 /* Ends the program with the error's message unless the call went well. */
 static void check(ray_code code) {
   if (code == RAY_OK) return;
@@ -15,38 +15,38 @@ static void check(ray_code code) {
 }
 
 /* ---- what runs elsewhere: a task, and an actor with one method ---- */
-static ray_code give(ray_task *task, int64_t number) {
+static ray_code give(ray_task* task, int64_t number) {
   ray_value value = ray_plain(&number, sizeof number, RAY_FMT_RAW);
   return ray_task_return(task, 0, &value, NULL);
 }
 
-static int64_t number_of(const ray_buffer *buffer) {
+static int64_t number_of(const ray_buffer* buffer) {
   int64_t number;
   memcpy(&number, buffer->data, sizeof number);
   return number;
 }
 
-static ray_code square(ray_task *task, void *user) {
-  const ray_buffer *args;
+static ray_code square(ray_task* task, void* user) {
+  const ray_buffer* args;
   ray_task_args(task, &args);
   return give(task, number_of(&args[0]) * number_of(&args[0]));
 }
 
-static ray_code counter_create(ray_task *task, void *user) {
+static ray_code counter_create(ray_task* task, void* user) {
   return ray_task_set_self(task, calloc(1, sizeof(int64_t)), NULL);
 }
 
-static ray_code counter_add(ray_task *task, void *user) {
-  const ray_buffer *args;
+static ray_code counter_add(ray_task* task, void* user) {
+  const ray_buffer* args;
   ray_task_args(task, &args);
-  return give(task, *(int64_t *)ray_task_self(task) += number_of(&args[0]));
+  return give(task, *(int64_t*)ray_task_self(task) += number_of(&args[0]));
 }
 
-static void counter_destroy(void *self, void *user) { free(self); }
+static void counter_destroy(void* self, void* user) { free(self); }
 
 /* ---- the driver ---- */
 int main(void) {
-  ray_runtime *rt;
+  ray_runtime* rt;
   check(ray_register_function(ray_cstr("square"), square, NULL, &err));
   check(ray_register_actor(ray_cstr("Counter"), counter_create, counter_destroy, NULL, &err));
   check(ray_register_method(ray_cstr("Counter"), ray_cstr("add"), counter_add, NULL, &err));
@@ -56,7 +56,7 @@ int main(void) {
   ray_function *fn, *klass, *power;
   check(ray_function_get(rt, ray_cstr("square"), &fn, &err));
   check(ray_function_get(rt, ray_cstr("Counter"), &klass, &err));
-  ray_actor *counter;
+  ray_actor* counter;
   check(ray_actor_create(rt, klass, NULL, 0, NULL, &counter, &err));
 
   ray_ref *squares[10], *total = NULL; /* futures: the calls return at once */
@@ -82,14 +82,14 @@ int main(void) {
   check(ray_define_symbol(rt, pow, libm, pow, ray_cstr("f64(f64,f64)"), &power, &err));
   ray_arg args[2] = {{NULL, ray_plain("\xcb\x40\0\0\0\0\0\0\0", 9, RAY_FMT_MSGPACK)},
                      {NULL, ray_plain("\xcb\x3f\xe0\0\0\0\0\0\0", 9, RAY_FMT_MSGPACK)}};
-  ray_ref *root;
+  ray_ref* root;
   check(ray_submit(rt, power, args, 2, NULL, &root, &err));
   ray_buffer_release(&sum);
   check(ray_get(rt, &root, 1, -1, &sum, &err));
   double result;
   uint64_t bits = 0; /* a tag, then eight bytes, the highest first */
-  for (int i = 1; i < 9; i++) bits = bits << 8 | ((const uint8_t *)sum.data)[i];
-  printf("pow(2, 0.5) = %g\n", *(double *)memcpy(&result, &bits, sizeof result));
+  for (int i = 1; i < 9; i++) bits = bits << 8 | ((const uint8_t*)sum.data)[i];
+  printf("pow(2, 0.5) = %g\n", *(double*)memcpy(&result, &bits, sizeof result));
 
   ray_buffer_release(&sum);
   for (int i = 0; i < 10; i++) ray_ref_release(squares[i]);

@@ -1,4 +1,5 @@
-/* actors.c -- actors in plain C: state, order, names, lifetime, death, restart, handles inside values. */
+/* actors.c -- actors in plain C: state, order, names, lifetime, death, restart, handles inside
+ * values. */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
 #include <unistd.h>
@@ -13,47 +14,47 @@ typedef struct log {
   char gone[512]; /* touched by destroy */
 } log_t;
 
-static ray_code log_create(ray_task *task, void *user) {
-  log_t *self = calloc(1, sizeof *self);
-  const ray_buffer *args;
+static ray_code log_create(ray_task* task, void* user) {
+  log_t* self = calloc(1, sizeof *self);
+  const ray_buffer* args;
   (void)user;
   if (ray_task_args(task, &args) > 0) kit_arg_text(task, 0, self->gone, sizeof self->gone);
   return ray_task_set_self(task, self, NULL);
 }
 
-static void log_destroy(void *self, void *user) {
-  log_t *log = (log_t *)self;
+static void log_destroy(void* self, void* user) {
+  log_t* log = (log_t*)self;
   (void)user;
   if (log->gone[0]) kit_touch(log->gone);
   free(log);
 }
 
-static ray_code log_append(ray_task *task, void *user) { /* returns how many there are */
-  log_t *self = (log_t *)ray_task_self(task);
+static ray_code log_append(ray_task* task, void* user) { /* returns how many there are */
+  log_t* self = (log_t*)ray_task_self(task);
   (void)user;
   self->values[self->n++ % 4096] = kit_arg_i64(task, 0);
   return kit_return_i64(task, 0, self->n);
 }
 
-static ray_code log_all(ray_task *task, void *user) {
-  log_t *self = (log_t *)ray_task_self(task);
+static ray_code log_all(ray_task* task, void* user) {
+  log_t* self = (log_t*)ray_task_self(task);
   ray_value value = ray_plain(self->values, (size_t)self->n * 8, RAY_FMT_RAW);
   (void)user;
   return ray_task_return(task, 0, &value, NULL);
 }
 
-static ray_code log_pid(ray_task *task, void *user) {
+static ray_code log_pid(ray_task* task, void* user) {
   (void)user;
   return kit_return_i64(task, 0, (int64_t)getpid());
 }
 
-static ray_code log_fail(ray_task *task, void *user) {
+static ray_code log_fail(ray_task* task, void* user) {
   (void)user;
   ray_task_fail(task, ray_cstr("the log is full"), NULL);
   return RAY_TASK_FAILED;
 }
 
-static ray_code log_wait(ray_task *task, void *user) { /* touches args[0], waits for args[1] */
+static ray_code log_wait(ray_task* task, void* user) { /* touches args[0], waits for args[1] */
   char path[512];
   (void)user;
   kit_touch(kit_arg_text(task, 0, path, sizeof path));
@@ -65,29 +66,29 @@ static ray_code log_wait(ray_task *task, void *user) { /* touches args[0], waits
   return kit_return_i64(task, 0, 7);
 }
 
-static ray_code log_leave(ray_task *task, void *user) { /* ends the actor, and returns normally */
+static ray_code log_leave(ray_task* task, void* user) { /* ends the actor, and returns normally */
   (void)user;
   kit_return_i64(task, 0, 1);
   return RAY_ACTOR_DIED;
 }
 
-static ray_code log_crash(ray_task *task, void *user) {
+static ray_code log_crash(ray_task* task, void* user) {
   (void)task, (void)user;
   raise(SIGKILL);
   return RAY_OK;
 }
 
-static ray_code broken_create(ray_task *task, void *user) {
+static ray_code broken_create(ray_task* task, void* user) {
   (void)user;
   ray_task_fail(task, ray_cstr("no disk"), NULL);
   return RAY_TASK_FAILED;
 }
 
 /* A task that calls the actor whose handle lies in args[0]. */
-static ray_code call_through(ray_task *task, void *user) {
-  const ray_buffer *args;
-  ray_actor *actor;
-  ray_ref *ref;
+static ray_code call_through(ray_task* task, void* user) {
+  const ray_buffer* args;
+  ray_actor* actor;
+  ray_ref* ref;
   int64_t n;
   (void)user;
   CHECK_EQ(ray_task_args(task, &args), 1);
@@ -99,8 +100,8 @@ static ray_code call_through(ray_task *task, void *user) {
   return kit_return_i64(task, 0, n);
 }
 
-static ray_code find_and_append(ray_task *task, void *user) {
-  ray_actor *actor;
+static ray_code find_and_append(ray_task* task, void* user) {
+  ray_actor* actor;
   char name[64];
   int64_t n;
   (void)user;
@@ -113,10 +114,10 @@ static ray_code find_and_append(ray_task *task, void *user) {
 
 static void register_all(void) {
   static const struct {
-    const char *name;
+    const char* name;
     ray_task_fn fn;
-  } methods[] = {{"append", log_append}, {"all", log_all},     {"pid", log_pid},
-                 {"fail", log_fail},     {"wait", log_wait},   {"leave", log_leave},
+  } methods[] = {{"append", log_append}, {"all", log_all},   {"pid", log_pid},
+                 {"fail", log_fail},     {"wait", log_wait}, {"leave", log_leave},
                  {"crash", log_crash}};
   size_t i;
   CHECK_OK(ray_register_actor(ray_cstr("Log"), log_create, log_destroy, NULL, &err));
@@ -134,10 +135,10 @@ static void register_all(void) {
 
 static void state_and_order(void) {
   enum { kN = 2000 };
-  static ray_ref *refs[kN];
+  static ray_ref* refs[kN];
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_actor *actor;
-  ray_ref *all;
+  ray_actor* actor;
+  ray_ref* all;
   ray_arg arg;
   int64_t i;
   kit_init();
@@ -150,7 +151,7 @@ static void state_and_order(void) {
   CHECK_OK(ray_get(rt, &all, 1, -1, &buffer, &err));
   CHECK_EQ(buffer.size, kN * 8);
   for (i = 0; i < kN; i++) {
-    CHECK_EQ(((const int64_t *)buffer.data)[i], i);
+    CHECK_EQ(((const int64_t*)buffer.data)[i], i);
     CHECK_EQ(kit_take_i64(refs[i]), i + 1);
   }
   ray_buffer_release(&buffer);
@@ -159,8 +160,8 @@ static void state_and_order(void) {
 }
 
 static void errors_leave_it_alive(void) {
-  ray_actor *actor;
-  ray_ref *ref;
+  ray_actor* actor;
+  ray_ref* ref;
   kit_init();
   actor = kit_actor("Log", NULL);
   ref = kit_call(actor, "fail", NULL, 0);
@@ -176,8 +177,8 @@ static void errors_leave_it_alive(void) {
 }
 
 static void constructor_fails(void) {
-  ray_actor *actor;
-  ray_ref *ref;
+  ray_actor* actor;
+  ray_ref* ref;
   kit_init();
   actor = kit_actor("Broken", NULL);
   ref = kit_call(actor, "pid", NULL, 0);
@@ -190,7 +191,7 @@ static void constructor_fails(void) {
 static void names_and_namespaces(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
   ray_actor *first, *second, *found = NULL;
-  ray_function *klass;
+  ray_function* klass;
   ray_id a, b;
   kit_init();
   options.name = ray_cstr("the log");
@@ -225,7 +226,7 @@ static void names_and_namespaces(void) {
 
 static void found_in_a_task(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor;
+  ray_actor* actor;
   ray_arg arg = kit_text("shared");
   kit_init();
   options.name = ray_cstr("shared");
@@ -280,9 +281,9 @@ static void handle_inside_a_value(void) {
 
 /* The last handle ends it after its pending calls, gracefully: destroy runs. */
 static void counted_lifetime(void) {
-  ray_function *klass;
+  ray_function* klass;
   ray_actor *actor, *same;
-  ray_ref *refs[20];
+  ray_ref* refs[20];
   ray_arg arg;
   int64_t i, pid;
   kit_init();
@@ -307,7 +308,7 @@ static void counted_lifetime(void) {
 static void detached(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
   ray_actor *actor, *found;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   options.name = ray_cstr("keeper");
   options.lifetime = RAY_LIFETIME_DETACHED;
@@ -323,8 +324,8 @@ static void detached(void) {
   ray_actor_release(found);
 }
 
-static bool name_is_free(void *user) {
-  ray_actor *found;
+static bool name_is_free(void* user) {
+  ray_actor* found;
   (void)user;
   if (ray_actor_find(rt, ray_cstr("mortal"), ray_cstr(""), &found, NULL) != RAY_OK) return true;
   ray_actor_release(found);
@@ -333,7 +334,7 @@ static bool name_is_free(void *user) {
 
 static void killed(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor;
+  ray_actor* actor;
   ray_ref *running, *queued, *late;
   ray_arg args[2];
   int64_t pid;
@@ -360,8 +361,8 @@ static void killed(void) {
 }
 
 static void leaves_by_its_own_will(void) {
-  ray_actor *actor;
-  ray_ref *ref;
+  ray_actor* actor;
+  ray_ref* ref;
   kit_init();
   actor = kit_actor("Log", NULL);
   CHECK_EQ(kit_take_i64(kit_call(actor, "leave", NULL, 0)), 1);
@@ -372,7 +373,7 @@ static void leaves_by_its_own_will(void) {
 }
 
 static void crash_without_restart(void) {
-  ray_actor *actor;
+  ray_actor* actor;
   ray_ref *ref, *after;
   kit_init();
   actor = kit_actor("Log", NULL);
@@ -388,8 +389,8 @@ static void crash_without_restart(void) {
 /* A lost call fails unless it may be retried; the actor starts anew and goes on. */
 static void restarts(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor;
-  ray_ref *ref;
+  ray_actor* actor;
+  ray_ref* ref;
   ray_code code;
   int64_t before, after;
   kit_init();
@@ -419,10 +420,10 @@ static void restarts(void) {
 /* With task retries every call that was lost to the restart is made again, in order. */
 static void calls_survive_a_restart(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor;
-  ray_ref *refs[50];
+  ray_actor* actor;
+  ray_ref* refs[50];
   ray_arg arg, args[2];
-  ray_ref *hold;
+  ray_ref* hold;
   int64_t i, last = 0, value;
   kit_init();
   options.max_restarts = 1;
@@ -451,7 +452,7 @@ static void calls_survive_a_restart(void) {
 
 static void pending_calls_are_bounded(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor;
+  ray_actor* actor;
   ray_ref *refs[3], *more = NULL;
   ray_arg args[2];
   int i;
@@ -470,7 +471,7 @@ static void pending_calls_are_bounded(void) {
 }
 
 static void cancel_calls(void) {
-  ray_actor *actor;
+  ray_actor* actor;
   ray_ref *running, *queued;
   ray_arg args[2];
   kit_init();
@@ -491,9 +492,10 @@ static void cancel_calls(void) {
   ray_actor_release(actor);
 }
 
-/* Ten actors and nobody's processor: an actor holds nothing while it idles unless it asked for it. */
+/* Ten actors and nobody's processor: an actor holds nothing while it idles unless it asked for it.
+ */
 static void more_actors_than_processors(void) {
-  ray_actor *actors[10];
+  ray_actor* actors[10];
   int64_t i;
   kit_init();
   for (i = 0; i < 10; i++) actors[i] = kit_actor("Log", NULL);
@@ -507,7 +509,7 @@ static void resources_for_life(void) {
   ray_actor *first, *second;
   ray_buffer buffer = RAY_BUFFER_INIT;
   uint8_t space[32];
-  ray_ref *ref;
+  ray_ref* ref;
   mp at;
   kit_init();
   options.resources_msgpack = mp_map(space, sizeof space, "CPU", 1.5, NULL);
@@ -533,8 +535,8 @@ static void resources_for_life(void) {
 
 static void several_returns(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
-  ray_actor *actor;
-  ray_ref *refs[2];
+  ray_actor* actor;
+  ray_ref* refs[2];
   int64_t one = 1;
   ray_arg arg = kit_i64(&one);
   kit_init();
@@ -550,12 +552,23 @@ static void several_returns(void) {
   ray_actor_release(actor);
 }
 
-static const kit_test tests[] = {
-    KIT_TEST(state_and_order),      KIT_TEST(errors_leave_it_alive), KIT_TEST(constructor_fails),
-    KIT_TEST(names_and_namespaces), KIT_TEST(found_in_a_task),       KIT_TEST(metadata),
-    KIT_TEST(handle_inside_a_value), KIT_TEST(counted_lifetime),     KIT_TEST(detached),
-    KIT_TEST(killed),               KIT_TEST(leaves_by_its_own_will), KIT_TEST(crash_without_restart),
-    KIT_TEST(restarts),             KIT_TEST(calls_survive_a_restart),
-    KIT_TEST(pending_calls_are_bounded), KIT_TEST(cancel_calls),
-    KIT_TEST(more_actors_than_processors), KIT_TEST(resources_for_life), KIT_TEST(several_returns)};
+static const kit_test tests[] = {KIT_TEST(state_and_order),
+                                 KIT_TEST(errors_leave_it_alive),
+                                 KIT_TEST(constructor_fails),
+                                 KIT_TEST(names_and_namespaces),
+                                 KIT_TEST(found_in_a_task),
+                                 KIT_TEST(metadata),
+                                 KIT_TEST(handle_inside_a_value),
+                                 KIT_TEST(counted_lifetime),
+                                 KIT_TEST(detached),
+                                 KIT_TEST(killed),
+                                 KIT_TEST(leaves_by_its_own_will),
+                                 KIT_TEST(crash_without_restart),
+                                 KIT_TEST(restarts),
+                                 KIT_TEST(calls_survive_a_restart),
+                                 KIT_TEST(pending_calls_are_bounded),
+                                 KIT_TEST(cancel_calls),
+                                 KIT_TEST(more_actors_than_processors),
+                                 KIT_TEST(resources_for_life),
+                                 KIT_TEST(several_returns)};
 KIT_MAIN(tests, register_all)

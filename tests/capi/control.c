@@ -6,13 +6,13 @@
 
 #include "kit.h"
 
-static ray_code add(ray_task *task, void *user) {
+static ray_code add(ray_task* task, void* user) {
   (void)user;
   return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
 }
 
 /* Increments a counter in the key-value store args[0] times by compare-and-swap. */
-static ray_code increment(ray_task *task, void *user) {
+static ray_code increment(ray_task* task, void* user) {
   int64_t times = kit_arg_i64(task, 0), i, value;
   ray_bytes key = {"counter", 7}, bytes = {&value, sizeof value};
   ray_buffer old;
@@ -32,7 +32,7 @@ static ray_code increment(ray_task *task, void *user) {
   return kit_return_i64(task, 0, times);
 }
 
-static ray_code context_of(ray_task *task, void *user) {
+static ray_code context_of(ray_task* task, void* user) {
   ray_context context;
   ray_value value = ray_plain(&context, sizeof context, RAY_FMT_RAW);
   (void)user;
@@ -42,7 +42,7 @@ static ray_code context_of(ray_task *task, void *user) {
   return ray_task_return(task, 0, &value, NULL);
 }
 
-static ray_code keeper_create(ray_task *task, void *user) {
+static ray_code keeper_create(ray_task* task, void* user) {
   (void)task, (void)user;
   return RAY_OK;
 }
@@ -55,7 +55,7 @@ static void register_all(void) {
   CHECK_OK(ray_register_method(ray_cstr("Keeper"), ray_cstr("context"), context_of, NULL, &err));
 }
 
-static ray_bytes bytes_of(const char *text) {
+static ray_bytes bytes_of(const char* text) {
   ray_bytes view;
   view.data = text;
   view.size = strlen(text);
@@ -80,8 +80,7 @@ static void key_value(void) {
   CHECK_EQ(version, 3);
   CHECK(buffer.size == 5 && memcmp(buffer.data, "three", 5) == 0);
   ray_buffer_release(&buffer);
-  CHECK_CODE(RAY_NOT_FOUND,
-             ray_kv_get(rt, ray_cstr("other"), bytes_of("a"), &buffer, NULL, &err));
+  CHECK_CODE(RAY_NOT_FOUND, ray_kv_get(rt, ray_cstr("other"), bytes_of("a"), &buffer, NULL, &err));
   CHECK_CODE(RAY_CONFLICT, ray_kv_delete(rt, ns, bytes_of("a"), 2, &err));
   CHECK_OK(ray_kv_delete(rt, ns, bytes_of("a"), 3, &err));
   CHECK_CODE(RAY_NOT_FOUND, ray_kv_get(rt, ns, bytes_of("a"), &buffer, &version, &err));
@@ -92,7 +91,7 @@ static void key_value(void) {
 }
 
 static void key_list(void) {
-  static const char *keys[] = {"fruit/apple", "fruit/pear", "fruit/plum", "stone/granite"};
+  static const char* keys[] = {"fruit/apple", "fruit/pear", "fruit/plum", "stone/granite"};
   ray_str ns = ray_cstr("things");
   ray_buffer buffer = RAY_BUFFER_INIT;
   size_t i;
@@ -119,7 +118,7 @@ static void key_list(void) {
 
 static void large_value(void) {
   size_t size = 300000;
-  char *data = calloc(1, size);
+  char* data = calloc(1, size);
   ray_bytes bytes;
   ray_buffer buffer = RAY_BUFFER_INIT;
   kit_init();
@@ -136,7 +135,7 @@ static void large_value(void) {
 
 /* Four tasks count to 200 together; a lost update would show. */
 static void compare_and_swap_from_tasks(void) {
-  ray_ref *refs[4];
+  ray_ref* refs[4];
   ray_buffer buffer = RAY_BUFFER_INIT;
   int64_t value = 0, fifty = 50;
   ray_arg arg = kit_i64(&fifty);
@@ -152,10 +151,10 @@ static void compare_and_swap_from_tasks(void) {
 
 /* ---- queries ---- */
 
-static const uint8_t *g_filter;
+static const uint8_t* g_filter;
 static size_t g_filter_size;
 
-static ray_buffer query(const char *what) {
+static ray_buffer query(const char* what) {
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_bytes filter;
   filter.data = g_filter;
@@ -165,28 +164,28 @@ static ray_buffer query(const char *what) {
   return buffer;
 }
 
-static size_t rows(const char *what) {
+static size_t rows(const char* what) {
   ray_buffer buffer = query(what);
   size_t n = mp_rows(mp_of(buffer.data, (size_t)buffer.size));
   ray_buffer_release(&buffer);
   return n;
 }
 
-static size_t rows_with(const char *what, const char *key, const char *text) {
+static size_t rows_with(const char* what, const char* key, const char* text) {
   ray_buffer buffer = query(what);
   size_t n = mp_rows_with(mp_of(buffer.data, (size_t)buffer.size), key, text);
   ray_buffer_release(&buffer);
   return n;
 }
 
-static bool tasks_are_known(void *n) { return rows_with("tasks", "name", "add") >= *(size_t *)n; }
+static bool tasks_are_known(void* n) { return rows_with("tasks", "name", "add") >= *(size_t*)n; }
 
 static void queries(void) {
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
   ray_runtime_options node = kit_options();
   uint8_t space[64];
   ray_buffer buffer;
-  ray_actor *actor;
+  ray_actor* actor;
   size_t expected = 5;
   int64_t i;
   mp at;
@@ -251,20 +250,21 @@ static void query_filters(void) {
 
 static void store_and_functions(void) {
   enum { kBig = 1 << 20 };
-  char *big = calloc(1, kBig);
+  char* big = calloc(1, kBig);
   ray_value value = ray_plain(big, kBig, RAY_FMT_RAW);
   ray_function *fn, *same, *twin;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   CHECK_OK(ray_put(rt, &value, &ref, &err));
   CHECK(rows("store") >= 1);
-  CHECK_OK(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("module.f"), bytes_of("code"), &fn, &err));
+  CHECK_OK(
+      ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("module.f"), bytes_of("code"), &fn, &err));
   CHECK_OK(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("module.f"), bytes_of("code"), &same,
                                &err));
   twin = ray_function_retain(fn);
   CHECK(twin != NULL);
-  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_function_define(rt, 77, ray_cstr("module.f"),
-                                                       bytes_of("code"), &same, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT,
+             ray_function_define(rt, 77, ray_cstr("module.f"), bytes_of("code"), &same, &err));
   CHECK_EQ(rows_with("functions", "name", "module.f"), 1);
   ray_function_release(fn);
   ray_function_release(twin);
@@ -278,8 +278,8 @@ static void store_and_functions(void) {
 static void context(void) {
   ray_context here, there;
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_actor *actor;
-  ray_ref *ref;
+  ray_actor* actor;
+  ray_ref* ref;
   ray_id zero, id;
   memset(&zero, 0, sizeof zero);
   kit_init();
@@ -333,7 +333,7 @@ static int g_lines;
 static int32_t g_least_severe;
 static char g_last[256];
 
-static void on_log(int32_t level, ray_str module, ray_str msg_id, ray_str text, void *user) {
+static void on_log(int32_t level, ray_str module, ray_str msg_id, ray_str text, void* user) {
   pthread_mutex_lock(&g_lock);
   if (user == &g_lines && module.size > 0 && msg_id.size > 0 && text.size > 0) g_lines++;
   if (level > g_least_severe) g_least_severe = level;
@@ -373,9 +373,15 @@ static void fault_points(void) {
   CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3);
 }
 
-static const kit_test tests[] = {
-    KIT_TEST(key_value),     KIT_TEST(key_list),           KIT_TEST(large_value),
-    KIT_TEST(compare_and_swap_from_tasks), KIT_TEST(queries), KIT_TEST(query_filters),
-    KIT_TEST(store_and_functions), KIT_TEST(context),      KIT_TEST(session_directory),
-    KIT_TEST(log_handler),   KIT_TEST(fault_points)};
+static const kit_test tests[] = {KIT_TEST(key_value),
+                                 KIT_TEST(key_list),
+                                 KIT_TEST(large_value),
+                                 KIT_TEST(compare_and_swap_from_tasks),
+                                 KIT_TEST(queries),
+                                 KIT_TEST(query_filters),
+                                 KIT_TEST(store_and_functions),
+                                 KIT_TEST(context),
+                                 KIT_TEST(session_directory),
+                                 KIT_TEST(log_handler),
+                                 KIT_TEST(fault_points)};
 KIT_MAIN(tests, register_all)

@@ -5,8 +5,8 @@
 
 static void register_all(void) {}
 
-static ray_function *symbol(const char *library, const char *name, const char *signature) {
-  ray_function *fn = NULL;
+static ray_function* symbol(const char* library, const char* name, const char* signature) {
+  ray_function* fn = NULL;
   CHECK_OK(ray_define_symbol(rt, ray_cstr(name), ray_cstr(library), ray_cstr(name),
                              ray_cstr(signature), &fn, &err));
   return fn;
@@ -14,13 +14,13 @@ static ray_function *symbol(const char *library, const char *name, const char *s
 
 /* Calls with MessagePack arguments given as bytes, e.g. "\x01" for the number 1. */
 typedef struct packed {
-  const char *data;
+  const char* data;
   size_t size;
 } packed;
 
-static ray_ref *call(ray_function *fn, const packed *arguments, size_t n) {
+static ray_ref* call(ray_function* fn, const packed* arguments, size_t n) {
   ray_arg args[4];
-  ray_ref *ref;
+  ray_ref* ref;
   size_t i;
   for (i = 0; i < n; i++) {
     args[i].ref = NULL;
@@ -30,7 +30,7 @@ static ray_ref *call(ray_function *fn, const packed *arguments, size_t n) {
   return ref;
 }
 
-static mp_item result(ray_ref *ref) {
+static mp_item result(ray_ref* ref) {
   static char copy[256];
   ray_buffer buffer = RAY_BUFFER_INIT;
   mp in;
@@ -45,7 +45,7 @@ static mp_item result(ray_ref *ref) {
 }
 
 static void power(void) {
-  ray_function *fn;
+  ray_function* fn;
   uint8_t two[9], half[9];
   packed args[2];
   mp_item item;
@@ -53,8 +53,8 @@ static void power(void) {
   fn = symbol("libm.so.6", "pow", "f64(f64,f64)");
   mp_put_f64(two, 2.0);
   mp_put_f64(half, 0.5);
-  args[0].data = (const char *)two;
-  args[1].data = (const char *)half;
+  args[0].data = (const char*)two;
+  args[1].data = (const char*)half;
   args[0].size = args[1].size = 9;
   item = result(call(fn, args, 2));
   CHECK_EQ(item.type, MP_FLOAT);
@@ -69,7 +69,7 @@ static void power(void) {
 
 static void checksum(void) {
   static const char text[] = "123456789";
-  ray_function *fn;
+  ray_function* fn;
   packed args[3];
   char bin[16];
   mp_item item;
@@ -91,7 +91,7 @@ static void checksum(void) {
 }
 
 static void strings_and_the_c_library(void) {
-  ray_function *fn;
+  ray_function* fn;
   packed arg;
   mp_item item;
   kit_init();
@@ -107,7 +107,7 @@ static void strings_and_the_c_library(void) {
   arg.data = "\xce\xff\xff\xff\xff"; /* does not fit an i32 */
   arg.size = 5;
   {
-    ray_ref *ref = call(fn, &arg, 1);
+    ray_ref* ref = call(fn, &arg, 1);
     CHECK(kit_get_code(ref) != RAY_OK);
     CHECK_MESSAGE("argument");
     CHECK_MESSAGE("i32");
@@ -116,13 +116,13 @@ static void strings_and_the_c_library(void) {
   arg.data = "\xa5hello"; /* not a number */
   arg.size = 6;
   {
-    ray_ref *ref = call(fn, &arg, 1);
+    ray_ref* ref = call(fn, &arg, 1);
     CHECK(kit_get_code(ref) != RAY_OK);
     CHECK_MESSAGE("argument");
     ray_ref_release(ref);
   }
   {
-    ray_ref *ref = call(fn, NULL, 0); /* too few */
+    ray_ref* ref = call(fn, NULL, 0); /* too few */
     CHECK(kit_get_code(ref) != RAY_OK);
     ray_ref_release(ref);
   }
@@ -136,9 +136,10 @@ static void strings_and_the_c_library(void) {
 }
 
 static void bad_signatures(void) {
-  static const char *bad[] = {"", "f64", "f64(", "f64(f64", "f64(f65)", "complex(f64)", "f64(f64,)",
-                              "f64(,f64)", "f64(f64)x", "f64(void)", "f64((f64))"};
-  ray_function *fn = NULL;
+  static const char* bad[] = {"",          "f64",          "f64(",      "f64(f64",
+                              "f64(f65)",  "complex(f64)", "f64(f64,)", "f64(,f64)",
+                              "f64(f64)x", "f64(void)",    "f64((f64))"};
+  ray_function* fn = NULL;
   size_t i;
   kit_init();
   for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -149,8 +150,8 @@ static void bad_signatures(void) {
 }
 
 static void missing_symbols(void) {
-  ray_function *fn;
-  ray_ref *ref;
+  ray_function* fn;
+  ray_ref* ref;
   kit_init();
   fn = symbol("libm.so.6", "no_such_symbol", "f64()");
   ref = call(fn, NULL, 0);
@@ -168,12 +169,13 @@ static void missing_symbols(void) {
 
 /* tests/capi/module.c, beside this program, registers `module_add` in ray_module_init. */
 static void library_by_path(void) {
-  ray_function *fn = NULL;
+  ray_function* fn = NULL;
   int64_t a = 20, b = 22;
   ray_arg args[2];
-  ray_ref *ref;
-  const char *path = getenv("LIBRAY_TEST_MODULE");
-  if (path == NULL) kit_fail(__FILE__, __LINE__, "LIBRAY_TEST_MODULE is not set: run it through ctest");
+  ray_ref* ref;
+  const char* path = getenv("LIBRAY_TEST_MODULE");
+  if (path == NULL)
+    kit_fail(__FILE__, __LINE__, "LIBRAY_TEST_MODULE is not set: run it through ctest");
   kit_init();
   CHECK_OK(ray_define_library(rt, ray_cstr("module_add"), ray_cstr(path), &fn, &err));
   args[0] = kit_i64(&a);
@@ -189,7 +191,7 @@ static void library_by_path(void) {
   ray_function_release(fn);
 }
 
-static const kit_test tests[] = {KIT_TEST(power),           KIT_TEST(checksum),
-                                 KIT_TEST(strings_and_the_c_library), KIT_TEST(bad_signatures),
-                                 KIT_TEST(missing_symbols), KIT_TEST(library_by_path)};
+static const kit_test tests[] = {
+    KIT_TEST(power),          KIT_TEST(checksum),        KIT_TEST(strings_and_the_c_library),
+    KIT_TEST(bad_signatures), KIT_TEST(missing_symbols), KIT_TEST(library_by_path)};
 KIT_MAIN(tests, register_all)

@@ -1,6 +1,8 @@
-/* handles.c -- bad handles, wrong sizes and wrong states of every function: a code and a message, never a crash.
+/* handles.c -- bad handles, wrong sizes and wrong states of every function: a code and a message,
+ * never a crash.
  *
- * A bad handle is NULL, a number that was never handed out, one that was released, or one of another kind. */
+ * A bad handle is NULL, a number that was never handed out, one that was released, or one of
+ * another kind. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
 #include <sys/wait.h>
@@ -8,19 +10,19 @@
 
 #include "kit.h"
 
-static ray_code add_one(ray_task *task, void *user) {
+static ray_code add_one(ray_task* task, void* user) {
   (void)user;
   return kit_return_i64(task, 0, kit_arg_i64(task, 0) + 1);
 }
 
-static ray_code counter_create(ray_task *task, void *user) {
+static ray_code counter_create(ray_task* task, void* user) {
   static int64_t zero;
   (void)user;
   return ray_task_set_self(task, &zero, NULL);
 }
 
-static ray_code counter_next(ray_task *task, void *user) {
-  int64_t *self = (int64_t *)ray_task_self(task);
+static ray_code counter_next(ray_task* task, void* user) {
+  int64_t* self = (int64_t*)ray_task_self(task);
   (void)user;
   return kit_return_i64(task, 0, ++*self);
 }
@@ -33,19 +35,19 @@ static void register_all(void) {
 
 /* One of each kind of handle, to be used as the wrong kind. */
 static struct {
-  ray_function *function;
-  ray_ref *ref;
-  ray_actor *actor;
-  ray_queue *queue;
-  ray_stream *stream;
+  ray_function* function;
+  ray_ref* ref;
+  ray_actor* actor;
+  ray_queue* queue;
+  ray_stream* stream;
   void *stale_ref, *stale_function, *stale_queue;
 } g;
 
 static void make_handles(void) {
   ray_value value = ray_plain("abc", 3, RAY_FMT_RAW);
-  ray_ref *ref;
-  ray_function *function;
-  ray_queue *queue;
+  ray_ref* ref;
+  ray_function* function;
+  ray_queue* queue;
   kit_init();
   CHECK_OK(ray_function_get(rt, ray_cstr("add_one"), &g.function, &err));
   CHECK_OK(ray_put(rt, &value, &g.ref, &err));
@@ -69,20 +71,21 @@ static void drop_handles(void) {
   ray_queue_release(g.queue);
 }
 
-/* The i-th bad handle where `good` and everything of its kind is left out; NULL-terminated by count. */
+/* The i-th bad handle where `good` and everything of its kind is left out; NULL-terminated by
+ * count. */
 enum { kBad = 10 };
-static void *bad(int i, const void *good) {
-  void *all[kBad];
+static void* bad(int i, const void* good) {
+  void* all[kBad];
   all[0] = NULL;
-  all[1] = (void *)(uintptr_t)16;
-  all[2] = (void *)UINTPTR_MAX;
+  all[1] = (void*)(uintptr_t)16;
+  all[2] = (void*)UINTPTR_MAX;
   all[3] = &g;
   all[4] = g.stale_ref;
   all[5] = g.stale_function;
   all[6] = g.stale_queue;
-  all[7] = good == g.ref ? (void *)g.actor : (void *)g.ref;
-  all[8] = good == g.function ? (void *)g.queue : (void *)g.function;
-  all[9] = good == rt ? (void *)g.queue : (void *)rt;
+  all[7] = good == g.ref ? (void*)g.actor : (void*)g.ref;
+  all[8] = good == g.function ? (void*)g.queue : (void*)g.function;
+  all[9] = good == rt ? (void*)g.queue : (void*)rt;
   return all[i];
 }
 #define REFUSED(call) CHECK_CODE(RAY_INVALID_ARGUMENT, call)
@@ -92,12 +95,12 @@ static void bad_runtime(void) {
   ray_bytes bytes = {"k", 1}, none = {NULL, 0};
   ray_str name = ray_cstr("x");
   ray_context context;
-  ray_ref *ref = NULL;
-  ray_actor *actor = NULL;
-  ray_function *function = NULL;
-  ray_queue *queue = NULL;
-  ray_writer *writer = NULL;
-  ray_task *task = NULL;
+  ray_ref* ref = NULL;
+  ray_actor* actor = NULL;
+  ray_function* function = NULL;
+  ray_queue* queue = NULL;
+  ray_writer* writer = NULL;
+  ray_task* task = NULL;
   ray_layout layout;
   ray_buffer buffer = RAY_BUFFER_INIT;
   uint8_t ready[1];
@@ -107,7 +110,7 @@ static void bad_runtime(void) {
   make_handles();
   context.struct_size = sizeof context;
   for (i = 0; i < kBad; i++) {
-    ray_runtime *r = (ray_runtime *)bad(i, rt);
+    ray_runtime* r = (ray_runtime*)bad(i, rt);
     CHECK_EQ(ray_runtime_mode(r), -1);
     CHECK_EQ(ray_runtime_session_dir(r).size, 0);
     CHECK_EQ(ray_worker_fd(r), -1);
@@ -149,8 +152,8 @@ static void bad_ref(void) {
   ray_value value = ray_plain("abc", 3, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_notify notify = RAY_NOTIFY_INIT;
-  ray_actor *actor = NULL;
-  ray_ref *ref = NULL;
+  ray_actor* actor = NULL;
+  ray_ref* ref = NULL;
   ray_id zero, id;
   ray_arg arg;
   uint8_t ready[1];
@@ -161,7 +164,7 @@ static void bad_ref(void) {
   memset(&zero, 0, sizeof zero);
   notify.queue = g.queue;
   for (i = 0; i < kBad; i++) {
-    ray_ref *r = (ray_ref *)bad(i, g.ref);
+    ray_ref* r = (ray_ref*)bad(i, g.ref);
     id = ray_ref_id(r);
     CHECK(memcmp(&id, &zero, sizeof id) == 0);
     CHECK(ray_ref_retain(r) == NULL);
@@ -192,9 +195,9 @@ static void bad_others(void) {
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_notify notify = RAY_NOTIFY_INIT;
   ray_completion completion;
-  ray_function *function;
-  ray_actor *actor;
-  ray_ref *ref = NULL;
+  ray_function* function;
+  ray_actor* actor;
+  ray_ref* ref = NULL;
   ray_id zero, id;
   ray_bytes bytes;
   uint32_t format;
@@ -202,15 +205,15 @@ static void bad_others(void) {
   make_handles();
   memset(&zero, 0, sizeof zero);
   for (i = 0; i < kBad; i++) {
-    ray_queue *q = (ray_queue *)bad(i, g.queue);
-    ray_stream *s = (ray_stream *)bad(i, NULL);
-    ray_writer *w = (ray_writer *)bad(i, NULL);
-    ray_task *t = (ray_task *)bad(i, NULL);
-    ray_error *e = (ray_error *)bad(i, NULL);
+    ray_queue* q = (ray_queue*)bad(i, g.queue);
+    ray_stream* s = (ray_stream*)bad(i, NULL);
+    ray_writer* w = (ray_writer*)bad(i, NULL);
+    ray_task* t = (ray_task*)bad(i, NULL);
+    ray_error* e = (ray_error*)bad(i, NULL);
     ray_task_info info;
-    const ray_buffer *args;
+    const ray_buffer* args;
     info.struct_size = sizeof info;
-    if ((void *)q == (void *)g.queue) continue;
+    if ((void*)q == (void*)g.queue) continue;
     CHECK_EQ(ray_queue_fd(q), -1);
     CHECK_EQ(ray_queue_poll(q, &completion, 1, 0), 0);
     ray_queue_wake(q);
@@ -248,7 +251,7 @@ static void bad_others(void) {
   }
   CHECK_EQ(ray_error_code(NULL), RAY_INVALID_ARGUMENT);
   for (i = 0; i < kBad; i++) {
-    function = (ray_function *)bad(i, g.function);
+    function = (ray_function*)bad(i, g.function);
     CHECK(ray_function_retain(function) == NULL);
     ray_function_release(function);
     REFUSED(ray_submit(rt, function, NULL, 0, NULL, &ref, &err));
@@ -259,15 +262,15 @@ static void bad_others(void) {
 }
 
 static void bad_actor(void) {
-  ray_ref *ref = NULL;
-  ray_stream *stream = NULL;
+  ray_ref* ref = NULL;
+  ray_stream* stream = NULL;
   ray_id zero, id;
   ray_bytes bytes;
   int i;
   make_handles();
   memset(&zero, 0, sizeof zero);
   for (i = 0; i < kBad; i++) {
-    ray_actor *a = (ray_actor *)bad(i, g.actor);
+    ray_actor* a = (ray_actor*)bad(i, g.actor);
     REFUSED(ray_actor_call(a, ray_cstr("next"), NULL, 0, NULL, &ref, &err));
     REFUSED(ray_actor_call_stream(a, ray_cstr("next"), NULL, 0, NULL, &stream, &err));
     REFUSED(ray_actor_kill(a, false, &err));
@@ -318,8 +321,8 @@ static void null_arguments(void) {
   drop_handles();
 }
 
-/* struct_size: zero and a size smaller than the first version are refused; a longer struct with zeros behind what is
- * known is taken, with anything else it is not. */
+/* struct_size: zero and a size smaller than the first version are refused; a longer struct with
+ * zeros behind what is known is taken, with anything else it is not. */
 static void struct_sizes(void) {
   struct {
     ray_task_options options;
@@ -334,8 +337,8 @@ static void struct_sizes(void) {
     uint64_t tail;
   } notify = {RAY_NOTIFY_INIT, 0};
   ray_context context;
-  ray_actor *actor = NULL;
-  ray_ref *ref = NULL;
+  ray_actor* actor = NULL;
+  ray_ref* ref = NULL;
   int64_t one = 1;
   ray_arg arg = kit_i64(&one);
   make_handles();
@@ -370,9 +373,9 @@ static void struct_sizes(void) {
 static void older_struct(void) {
   ray_runtime_options runtime = kit_options();
   ray_task_options task = RAY_TASK_OPTIONS_INIT;
-  ray_runtime *other = NULL;
-  ray_function *function;
-  ray_ref *ref;
+  ray_runtime* other = NULL;
+  ray_function* function;
+  ray_ref* ref;
   int64_t one = 1;
   ray_arg arg = kit_i64(&one);
   runtime.struct_size = offsetof(ray_runtime_options, job_name);
@@ -388,7 +391,7 @@ static void older_struct(void) {
 }
 
 static void wrong_states(void) {
-  ray_task *task = NULL;
+  ray_task* task = NULL;
   make_handles();
   CHECK_EQ(ray_runtime_mode(rt), RAY_MODE_DRIVER);
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_run(rt, &err));
@@ -406,12 +409,13 @@ static void wrong_states(void) {
   drop_handles();
 }
 
-/* Handles outlive the shutdown and answer RAY_WRONG_STATE; afterwards they can still be released in any order. */
+/* Handles outlive the shutdown and answer RAY_WRONG_STATE; afterwards they can still be released in
+ * any order. */
 static void after_shutdown(void) {
   ray_value value = ray_plain("abc", 3, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT, held = RAY_BUFFER_INIT;
   ray_ref *ref = NULL, *pending;
-  ray_runtime *mine;
+  ray_runtime* mine;
   ray_bytes bytes;
   make_handles();
   mine = rt;
@@ -466,11 +470,12 @@ static void no_error_wanted(void) {
   drop_handles();
 }
 
-/* A runtime does not survive a fork: in the child its calls answer RAY_WRONG_STATE; the parent goes on. */
+/* A runtime does not survive a fork: in the child its calls answer RAY_WRONG_STATE; the parent goes
+ * on. */
 static void fork_child(void) {
   ray_value value = ray_plain("abc", 3, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *ref = NULL;
+  ray_ref* ref = NULL;
   int status = -1;
   pid_t pid;
   make_handles();
@@ -489,8 +494,8 @@ static void fork_child(void) {
 }
 
 static const kit_test tests[] = {
-    KIT_TEST(bad_runtime),    KIT_TEST(bad_ref),        KIT_TEST(bad_others),
-    KIT_TEST(bad_actor),      KIT_TEST(null_arguments), KIT_TEST(struct_sizes),
-    KIT_TEST(older_struct),   KIT_TEST(wrong_states),   KIT_TEST(after_shutdown),
+    KIT_TEST(bad_runtime),    KIT_TEST(bad_ref),         KIT_TEST(bad_others),
+    KIT_TEST(bad_actor),      KIT_TEST(null_arguments),  KIT_TEST(struct_sizes),
+    KIT_TEST(older_struct),   KIT_TEST(wrong_states),    KIT_TEST(after_shutdown),
     KIT_TEST(double_release), KIT_TEST(no_error_wanted), KIT_TEST(fork_child)};
 KIT_MAIN(tests, register_all)

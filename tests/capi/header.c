@@ -1,5 +1,5 @@
-/* header.c -- ray.h alone, as C99 with -pedantic -Werror: it compiles, every INIT macro initialises, and the sizes that
- * bindings mirror are what they say. */
+/* header.c -- ray.h alone, as C99 with -pedantic -Werror: it compiles, every INIT macro
+ * initialises, and the sizes that bindings mirror are what they say. */
 #include <ray.h>
 
 #include "kit.h"
@@ -28,7 +28,7 @@ static void init_macros(void) {
 
 static void sizes(void) {
   CHECK_EQ(sizeof(ray_id), RAY_ID_SIZE);
-  CHECK_EQ(sizeof(ray_str), sizeof(void *) + sizeof(size_t));
+  CHECK_EQ(sizeof(ray_str), sizeof(void*) + sizeof(size_t));
   CHECK_EQ(sizeof(ray_code), 4);
   CHECK_EQ(sizeof(ray_completion), 32);
   CHECK_EQ(kit_header_cxx(), 0);
@@ -53,7 +53,7 @@ static void version(void) {
 static void codes(void) {
   static const struct {
     ray_code code;
-    const char *name;
+    const char* name;
     bool retryable;
   } all[] = {{RAY_OK, "RAY_OK", false},
              {RAY_CANCELLED, "RAY_CANCELLED", false},
@@ -79,8 +79,10 @@ static void codes(void) {
   size_t i;
   for (i = 0; i < sizeof all / sizeof all[0]; i++) {
     if (strcmp(ray_code_name(all[i].code), all[i].name) != 0)
-      kit_fail(__FILE__, __LINE__, "code %d is called %s", (int)all[i].code, ray_code_name(all[i].code));
-    /* Whether a full store is worth a retry is the library's to say; the others are in the header. */
+      kit_fail(__FILE__, __LINE__, "code %d is called %s", (int)all[i].code,
+               ray_code_name(all[i].code));
+    /* Whether a full store is worth a retry is the library's to say; the others are in the header.
+     */
     if (all[i].code != RAY_STORE_FULL && all[i].code != RAY_OUT_OF_MEMORY)
       CHECK_EQ(ray_code_is_retryable(all[i].code), all[i].retryable);
   }

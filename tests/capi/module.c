@@ -2,8 +2,8 @@
 #include <ray.h>
 #include <string.h>
 
-static ray_code module_add(ray_task *task, void *user) {
-  const ray_buffer *args;
+static ray_code module_add(ray_task* task, void* user) {
+  const ray_buffer* args;
   int64_t a, b, sum;
   ray_value value = ray_plain(&sum, sizeof sum, RAY_FMT_RAW);
   (void)user;

@@ -1,29 +1,30 @@
-/* mp.c -- a MessagePack reader and writer of a hundred lines, so that the C tests depend on ray.h alone. */
+/* mp.c -- a MessagePack reader and writer of a hundred lines, so that the C tests depend on ray.h
+ * alone. */
 #include <math.h>
 #include <stdarg.h>
 
 #include "kit.h"
 
-mp mp_of(const void *data, size_t size) {
+mp mp_of(const void* data, size_t size) {
   mp in;
-  in.at = (const uint8_t *)data;
+  in.at = (const uint8_t*)data;
   in.end = in.at + size;
   return in;
 }
 
-static uint64_t big_endian(mp *in, int bytes) {
+static uint64_t big_endian(mp* in, int bytes) {
   uint64_t v = 0;
   int i;
   for (i = 0; i < bytes && in->at < in->end; i++) v = v << 8 | *in->at++;
   return v;
 }
 
-static mp_item with_bytes(mp *in, int type, uint64_t size, int has_ext) {
+static mp_item with_bytes(mp* in, int type, uint64_t size, int has_ext) {
   mp_item item;
   memset(&item, 0, sizeof item);
   item.type = type;
   if (has_ext) item.ext = (int8_t)big_endian(in, 1);
-  item.data = (const char *)in->at;
+  item.data = (const char*)in->at;
   item.size = (size_t)size;
   if (size > (uint64_t)(in->end - in->at)) {
     item.type = MP_BAD;
@@ -43,7 +44,7 @@ static mp_item number(int64_t i) {
   return item;
 }
 
-static mp_item floating(mp *in, int bytes) {
+static mp_item floating(mp* in, int bytes) {
   mp_item item;
   uint64_t bits = big_endian(in, bytes);
   memset(&item, 0, sizeof item);
@@ -68,7 +69,7 @@ static mp_item container(int type, uint64_t size) {
   return item;
 }
 
-static mp_item tagged(mp *in, uint8_t b) {
+static mp_item tagged(mp* in, uint8_t b) {
   static const int sizes[] = {1, 2, 4, 8, 16};
   switch (b) {
     case 0xc0: return container(MP_NIL, 0);
@@ -78,25 +79,39 @@ static mp_item tagged(mp *in, uint8_t b) {
       item.type = MP_BOOL;
       return item;
     }
-    case 0xc4: case 0xc5: case 0xc6: return with_bytes(in, MP_BIN, big_endian(in, 1 << (b - 0xc4)), 0);
-    case 0xc7: case 0xc8: case 0xc9: return with_bytes(in, MP_EXT, big_endian(in, 1 << (b - 0xc7)), 1);
+    case 0xc4:
+    case 0xc5:
+    case 0xc6: return with_bytes(in, MP_BIN, big_endian(in, 1 << (b - 0xc4)), 0);
+    case 0xc7:
+    case 0xc8:
+    case 0xc9: return with_bytes(in, MP_EXT, big_endian(in, 1 << (b - 0xc7)), 1);
     case 0xca: return floating(in, 4);
     case 0xcb: return floating(in, 8);
-    case 0xcc: case 0xcd: case 0xce: case 0xcf: return number((int64_t)big_endian(in, 1 << (b - 0xcc)));
+    case 0xcc:
+    case 0xcd:
+    case 0xce:
+    case 0xcf: return number((int64_t)big_endian(in, 1 << (b - 0xcc)));
     case 0xd0: return number((int8_t)big_endian(in, 1));
     case 0xd1: return number((int16_t)big_endian(in, 2));
     case 0xd2: return number((int32_t)big_endian(in, 4));
     case 0xd3: return number((int64_t)big_endian(in, 8));
-    case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8:
-      return with_bytes(in, MP_EXT, (uint64_t)sizes[b - 0xd4], 1);
-    case 0xd9: case 0xda: case 0xdb: return with_bytes(in, MP_STR, big_endian(in, 1 << (b - 0xd9)), 0);
-    case 0xdc: case 0xdd: return container(MP_ARRAY, big_endian(in, 2 << (b - 0xdc)));
-    case 0xde: case 0xdf: return container(MP_MAP, big_endian(in, 2 << (b - 0xde)));
+    case 0xd4:
+    case 0xd5:
+    case 0xd6:
+    case 0xd7:
+    case 0xd8: return with_bytes(in, MP_EXT, (uint64_t)sizes[b - 0xd4], 1);
+    case 0xd9:
+    case 0xda:
+    case 0xdb: return with_bytes(in, MP_STR, big_endian(in, 1 << (b - 0xd9)), 0);
+    case 0xdc:
+    case 0xdd: return container(MP_ARRAY, big_endian(in, 2 << (b - 0xdc)));
+    case 0xde:
+    case 0xdf: return container(MP_MAP, big_endian(in, 2 << (b - 0xde)));
     default: return container(MP_BAD, 0);
   }
 }
 
-mp_item mp_next(mp *in) {
+mp_item mp_next(mp* in) {
   uint8_t b;
   if (in->at >= in->end) return container(MP_BAD, 0);
   b = *in->at++;
@@ -108,13 +123,13 @@ mp_item mp_next(mp *in) {
   return tagged(in, b);
 }
 
-void mp_skip(mp *in) {
+void mp_skip(mp* in) {
   mp_item item = mp_next(in);
   size_t n = item.type == MP_MAP ? 2 * item.size : item.type == MP_ARRAY ? item.size : 0;
   while (n-- && in->at < in->end) mp_skip(in);
 }
 
-bool mp_find(mp in, const char *key, mp *out) {
+bool mp_find(mp in, const char* key, mp* out) {
   mp_item map = mp_next(&in);
   size_t i;
   if (map.type != MP_MAP) return false;
@@ -134,13 +149,13 @@ double mp_number(mp in) {
   return item.type == MP_INT || item.type == MP_FLOAT ? item.f : NAN;
 }
 
-bool mp_is_text(mp in, const char *text) {
+bool mp_is_text(mp in, const char* text) {
   mp_item item = mp_next(&in);
   return (item.type == MP_STR || item.type == MP_BIN) && item.size == strlen(text) &&
          memcmp(item.data, text, item.size) == 0;
 }
 
-size_t mp_put_str(uint8_t *out, const char *text) {
+size_t mp_put_str(uint8_t* out, const char* text) {
   size_t n = strlen(text);
   CHECK(n < 256);
   out[0] = 0xd9;
@@ -149,14 +164,14 @@ size_t mp_put_str(uint8_t *out, const char *text) {
   return n + 2;
 }
 
-size_t mp_put_u64(uint8_t *out, uint64_t value) {
+size_t mp_put_u64(uint8_t* out, uint64_t value) {
   int i;
   out[0] = 0xcf;
   for (i = 0; i < 8; i++) out[1 + i] = (uint8_t)(value >> (56 - 8 * i));
   return 9;
 }
 
-size_t mp_put_f64(uint8_t *out, double value) {
+size_t mp_put_f64(uint8_t* out, double value) {
   uint64_t bits;
   memcpy(&bits, &value, 8);
   mp_put_u64(out, bits);
@@ -164,13 +179,13 @@ size_t mp_put_f64(uint8_t *out, double value) {
   return 9;
 }
 
-ray_bytes mp_map(uint8_t *buffer, size_t capacity, ...) {
+ray_bytes mp_map(uint8_t* buffer, size_t capacity, ...) {
   ray_bytes view;
   size_t at = 1, n = 0;
-  const char *name;
+  const char* name;
   va_list pairs;
   va_start(pairs, capacity);
-  while ((name = va_arg(pairs, const char *)) != NULL) {
+  while ((name = va_arg(pairs, const char*)) != NULL) {
     CHECK(at + strlen(name) + 12 < capacity);
     at += mp_put_str(buffer + at, name);
     at += mp_put_f64(buffer + at, va_arg(pairs, double));
@@ -188,7 +203,7 @@ size_t mp_rows(mp in) {
   return rows.type == MP_ARRAY ? rows.size : 0;
 }
 
-size_t mp_rows_with(mp in, const char *key, const char *text) {
+size_t mp_rows_with(mp in, const char* key, const char* text) {
   mp_item rows = mp_next(&in);
   size_t i, n = 0;
   mp value;

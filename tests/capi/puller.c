@@ -10,14 +10,14 @@
 
 static volatile sig_atomic_t g_interrupted;
 
-static void on_interrupt(ray_task *task, void *user) {
+static void on_interrupt(ray_task* task, void* user) {
   (void)user;
   if (task != NULL) g_interrupted = 1;
 }
 
-static ray_code run_echo(ray_task *task) {
+static ray_code run_echo(ray_task* task) {
   ray_value value = RAY_VALUE_INIT;
-  const ray_buffer *args;
+  const ray_buffer* args;
   CHECK_EQ(ray_task_args(task, &args), 1);
   value.data = args[0].data;
   value.size = (size_t)args[0].size;
@@ -25,17 +25,17 @@ static ray_code run_echo(ray_task *task) {
   return ray_task_return(task, 0, &value, NULL);
 }
 
-static ray_code run_open(ray_task *task) { /* a result straight in shared memory */
+static ray_code run_open(ray_task* task) { /* a result straight in shared memory */
   ray_value shape = ray_plain(NULL, 1 << 20, RAY_FMT_USER + 9);
   ray_layout layout;
-  ray_writer *writer;
+  ray_writer* writer;
   CHECK_OK(ray_task_return_open(task, 0, &shape, &writer, &layout, &err));
   memset(layout.data, 'w', 1 << 20);
   CHECK_OK(ray_writer_seal(writer, NULL, &err));
   return RAY_OK;
 }
 
-static ray_code run_interruptible(ray_task *task) { /* only the interrupt ends it */
+static ray_code run_interruptible(ray_task* task) { /* only the interrupt ends it */
   char path[512];
   g_interrupted = 0;
   kit_touch(kit_arg_text(task, 0, path, sizeof path));
@@ -43,7 +43,7 @@ static ray_code run_interruptible(ray_task *task) { /* only the interrupt ends i
   return ray_task_is_cancelled(task) ? RAY_CANCELLED : RAY_TASK_FAILED;
 }
 
-static ray_code run_misuse(ray_task *task) { /* what a task may not do */
+static ray_code run_misuse(ray_task* task) { /* what a task may not do */
   ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_task_info info;
@@ -59,7 +59,7 @@ static ray_code run_misuse(ray_task *task) { /* what a task may not do */
   return RAY_OK;
 }
 
-static ray_code run(ray_task *task) {
+static ray_code run(ray_task* task) {
   ray_buffer definition = RAY_BUFFER_INIT;
   ray_task_info info;
   char word[32];
@@ -87,9 +87,9 @@ static ray_code run(ray_task *task) {
   return RAY_TASK_FAILED;
 }
 
-static int worker(ray_runtime *runtime) {
+static int worker(ray_runtime* runtime) {
   struct pollfd p;
-  ray_task *task;
+  ray_task* task;
   ray_code code;
   p.fd = ray_worker_fd(runtime);
   p.events = POLLIN;
@@ -116,7 +116,7 @@ static int worker(ray_runtime *runtime) {
 
 static void start(void) {
   static char self[512];
-  static const char *argv[2];
+  static const char* argv[2];
   ray_runtime_options options = kit_options();
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   CHECK(n > 0);
@@ -126,8 +126,8 @@ static void start(void) {
   CHECK_OK(ray_init(&options, &rt, &err));
 }
 
-static ray_function *word(const char *definition) {
-  ray_function *fn;
+static ray_function* word(const char* definition) {
+  ray_function* fn;
   ray_bytes bytes;
   bytes.data = definition;
   bytes.size = strlen(definition);
@@ -135,9 +135,9 @@ static ray_function *word(const char *definition) {
   return fn;
 }
 
-static ray_ref *submit(const char *definition, const ray_arg *args, size_t n) {
-  ray_function *fn = word(definition);
-  ray_ref *ref;
+static ray_ref* submit(const char* definition, const ray_arg* args, size_t n) {
+  ray_function* fn = word(definition);
+  ray_ref* ref;
   CHECK_OK(ray_submit(rt, fn, args, n, NULL, &ref, &err));
   ray_function_release(fn);
   return ref;
@@ -146,7 +146,7 @@ static ray_ref *submit(const char *definition, const ray_arg *args, size_t n) {
 static void pulled_tasks(void) {
   char text[64];
   ray_arg arg = kit_text("over and back");
-  ray_ref *refs[200];
+  ray_ref* refs[200];
   int i;
   start();
   for (i = 0; i < 200; i++) refs[i] = submit("echo", &arg, 1);
@@ -160,19 +160,19 @@ static void pulled_tasks(void) {
 
 static void result_written_in_place(void) {
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *ref;
+  ray_ref* ref;
   start();
   ref = submit("open", NULL, 0);
   CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
   CHECK_EQ(buffer.size, 1 << 20);
   CHECK_EQ(buffer.format, RAY_FMT_USER + 9);
-  CHECK_EQ(((const char *)buffer.data)[(1 << 20) - 1], 'w');
+  CHECK_EQ(((const char*)buffer.data)[(1 << 20) - 1], 'w');
   ray_buffer_release(&buffer);
   ray_ref_release(ref);
 }
 
 static void interrupt(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   ray_arg arg;
   start();
   arg = kit_text(kit_path("runs"));
@@ -185,7 +185,7 @@ static void interrupt(void) {
 
 static void misuse(void) {
   char text[8];
-  ray_ref *ref;
+  ray_ref* ref;
   start();
   ref = submit("misuse", NULL, 0);
   kit_get_text(ref, text, sizeof text);
@@ -194,7 +194,7 @@ static void misuse(void) {
 }
 
 static void unknown_word(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   start();
   ref = submit("dance", NULL, 0);
   CHECK_CODE(RAY_TASK_FAILED, kit_get_code(ref));
@@ -203,10 +203,10 @@ static void unknown_word(void) {
 }
 
 static void actor_of_an_opaque_class(void) {
-  ray_function *klass;
-  ray_actor *actor;
+  ray_function* klass;
+  ray_actor* actor;
   char text[64];
-  ray_ref *ref;
+  ray_ref* ref;
   start();
   klass = word("class");
   CHECK_OK(ray_actor_create(rt, klass, NULL, 0, NULL, &actor, &err));
@@ -218,13 +218,15 @@ static void actor_of_an_opaque_class(void) {
   ray_function_release(klass);
 }
 
-/* Readers of other languages understand RAW and MSGPACK alone; the rest fails at submit, naming the argument. */
+/* Readers of other languages understand RAW and MSGPACK alone; the rest fails at submit, naming the
+ * argument. */
 static void private_formats_stay_private(void) {
-  ray_function *fn;
-  ray_ref *ref = NULL;
+  ray_function* fn;
+  ray_ref* ref = NULL;
   ray_arg args[2];
   kit_init();
-  CHECK_OK(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), (ray_bytes){"code", 4}, &fn, &err));
+  CHECK_OK(
+      ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), (ray_bytes){"code", 4}, &fn, &err));
   args[0] = kit_text("fine");
   args[1] = kit_text("a Java object");
   args[1].value.format = RAY_FMT_JAVA;
@@ -233,11 +235,14 @@ static void private_formats_stay_private(void) {
   ray_function_release(fn);
 }
 
-static const kit_test tests[] = {KIT_TEST(pulled_tasks), KIT_TEST(result_written_in_place),
-                                 KIT_TEST(interrupt),    KIT_TEST(misuse),
-                                 KIT_TEST(unknown_word), KIT_TEST(actor_of_an_opaque_class),
+static const kit_test tests[] = {KIT_TEST(pulled_tasks),
+                                 KIT_TEST(result_written_in_place),
+                                 KIT_TEST(interrupt),
+                                 KIT_TEST(misuse),
+                                 KIT_TEST(unknown_word),
+                                 KIT_TEST(actor_of_an_opaque_class),
                                  KIT_TEST(private_formats_stay_private)};
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   return kit_main(argc, argv, tests, sizeof tests / sizeof tests[0], NULL, worker);
 }

@@ -2,12 +2,12 @@
 #include "kit.h"
 
 /* Yields 0..n-1; leaves the number of items made so far in the file args[1] by its size. */
-static ray_code count_up(ray_task *task, void *user) {
+static ray_code count_up(ray_task* task, void* user) {
   int64_t n = kit_arg_i64(task, 0), i;
   ray_value value;
   ray_code code;
   char path[512];
-  FILE *file = fopen(kit_arg_text(task, 1, path, sizeof path), "a");
+  FILE* file = fopen(kit_arg_text(task, 1, path, sizeof path), "a");
   (void)user;
   CHECK(file != NULL);
   for (i = 0; i < n; i++) {
@@ -24,7 +24,7 @@ static ray_code count_up(ray_task *task, void *user) {
   return RAY_OK;
 }
 
-static ray_code fail_after(ray_task *task, void *user) {
+static ray_code fail_after(ray_task* task, void* user) {
   int64_t n = kit_arg_i64(task, 0), i;
   ray_value value;
   (void)user;
@@ -36,10 +36,10 @@ static ray_code fail_after(ray_task *task, void *user) {
   return RAY_TASK_FAILED;
 }
 
-static ray_code large_items(ray_task *task, void *user) {
+static ray_code large_items(ray_task* task, void* user) {
   int64_t n = kit_arg_i64(task, 0), i;
   size_t size = 1 << 20;
-  uint8_t *data = malloc(size);
+  uint8_t* data = malloc(size);
   ray_value value = ray_plain(data, size, RAY_FMT_RAW);
   ray_code code = RAY_OK;
   (void)user;
@@ -51,8 +51,9 @@ static ray_code large_items(ray_task *task, void *user) {
   return code;
 }
 
-/* Yields without waiting; returns how many items fitted in the window by failing with the number as message. */
-static ray_code try_to_overrun(ray_task *task, void *user) {
+/* Yields without waiting; returns how many items fitted in the window by failing with the number as
+ * message. */
+static ray_code try_to_overrun(ray_task* task, void* user) {
   ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
   char text[32];
   int fitted = 0;
@@ -64,7 +65,7 @@ static ray_code try_to_overrun(ray_task *task, void *user) {
   return RAY_TASK_FAILED;
 }
 
-static ray_code tape_create(ray_task *task, void *user) {
+static ray_code tape_create(ray_task* task, void* user) {
   (void)task, (void)user;
   return RAY_OK;
 }
@@ -78,10 +79,10 @@ static void register_all(void) {
   CHECK_OK(ray_register_method(ray_cstr("Tape"), ray_cstr("play"), count_up, NULL, &err));
 }
 
-static ray_stream *stream_of(const char *function, int64_t n, uint32_t window) {
+static ray_stream* stream_of(const char* function, int64_t n, uint32_t window) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
-  ray_stream *stream = NULL;
-  ray_function *fn;
+  ray_stream* stream = NULL;
+  ray_function* fn;
   ray_arg args[2];
   args[0] = kit_i64(&n);
   args[1] = kit_text(kit_path("made"));
@@ -93,7 +94,7 @@ static ray_stream *stream_of(const char *function, int64_t n, uint32_t window) {
 }
 
 static long made(void) {
-  FILE *file = fopen(kit_path("made"), "r");
+  FILE* file = fopen(kit_path("made"), "r");
   long n;
   if (!file) return 0;
   fseek(file, 0, SEEK_END);
@@ -102,10 +103,10 @@ static long made(void) {
   return n;
 }
 
-static bool made_as_many(void *n) { return made() >= *(long *)n; }
+static bool made_as_many(void* n) { return made() >= *(long*)n; }
 
-static void expect_numbers(ray_stream *stream, int64_t from, int64_t to) {
-  ray_ref *item;
+static void expect_numbers(ray_stream* stream, int64_t from, int64_t to) {
+  ray_ref* item;
   for (; from < to; from++) {
     CHECK_OK(ray_stream_next(stream, -1, &item, &err));
     CHECK_EQ(kit_take_i64(item), from);
@@ -113,8 +114,8 @@ static void expect_numbers(ray_stream *stream, int64_t from, int64_t to) {
 }
 
 static void in_order_to_the_end(void) {
-  ray_stream *stream;
-  ray_ref *item = NULL;
+  ray_stream* stream;
+  ray_ref* item = NULL;
   ray_id id, zero;
   kit_init();
   stream = stream_of("count_up", 1000, 0);
@@ -129,8 +130,8 @@ static void in_order_to_the_end(void) {
 }
 
 static void empty_stream(void) {
-  ray_stream *stream;
-  ray_ref *item = NULL;
+  ray_stream* stream;
+  ray_ref* item = NULL;
   kit_init();
   stream = stream_of("count_up", 0, 0);
   CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
@@ -139,8 +140,8 @@ static void empty_stream(void) {
 
 /* The producer stays at most a window ahead of the consumer. */
 static void back_pressure(void) {
-  ray_stream *stream;
-  ray_ref *item;
+  ray_stream* stream;
+  ray_ref* item;
   long ahead = 4;
   kit_init();
   stream = stream_of("count_up", 100, 4);
@@ -156,8 +157,8 @@ static void back_pressure(void) {
 }
 
 static void full_window_without_waiting(void) {
-  ray_stream *stream;
-  ray_ref *item;
+  ray_stream* stream;
+  ray_ref* item;
   int i;
   kit_init();
   stream = stream_of("try_to_overrun", 0, 8);
@@ -172,8 +173,8 @@ static void full_window_without_waiting(void) {
 }
 
 static void error_is_the_last_item(void) {
-  ray_stream *stream;
-  ray_ref *item;
+  ray_stream* stream;
+  ray_ref* item;
   kit_init();
   stream = stream_of("fail_after", 3, 0);
   expect_numbers(stream, 0, 3);
@@ -186,9 +187,9 @@ static void error_is_the_last_item(void) {
 }
 
 static void large(void) {
-  ray_stream *stream;
+  ray_stream* stream;
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *item;
+  ray_ref* item;
   int i;
   kit_init();
   stream = stream_of("large_items", 100, 4);
@@ -196,7 +197,7 @@ static void large(void) {
     CHECK_OK(ray_stream_next(stream, -1, &item, &err));
     CHECK_OK(ray_get(rt, &item, 1, -1, &buffer, &err));
     CHECK_EQ(buffer.size, 1 << 20);
-    CHECK_EQ(((const uint8_t *)buffer.data)[12345], i);
+    CHECK_EQ(((const uint8_t*)buffer.data)[12345], i);
     ray_buffer_release(&buffer);
     ray_ref_release(item);
   }
@@ -222,8 +223,8 @@ static void items_outlive_the_stream(void) {
 }
 
 static void cancel(void) {
-  ray_stream *stream;
-  ray_ref *item;
+  ray_stream* stream;
+  ray_ref* item;
   ray_code code;
   kit_init();
   stream = stream_of("count_up", 1000000, 2);
@@ -243,8 +244,8 @@ static void cancel(void) {
 }
 
 static void timeout(void) {
-  ray_stream *stream;
-  ray_ref *item = NULL;
+  ray_stream* stream;
+  ray_ref* item = NULL;
   kit_init();
   stream = stream_of("count_up", 1, 0);
   expect_numbers(stream, 0, 1);
@@ -261,8 +262,8 @@ static void timeout(void) {
 static void notifications(void) {
   ray_notify notify = RAY_NOTIFY_INIT;
   ray_completion got;
-  ray_stream *stream;
-  ray_queue *queue;
+  ray_stream* stream;
+  ray_queue* queue;
   int64_t i;
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
@@ -285,10 +286,10 @@ static void notifications(void) {
 
 static void stream_of_an_actor(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
-  ray_stream *stream = NULL;
-  ray_actor *actor;
+  ray_stream* stream = NULL;
+  ray_actor* actor;
   ray_arg args[2];
-  ray_ref *item;
+  ray_ref* item;
   int64_t n = 20;
   kit_init();
   actor = kit_actor("Tape", NULL);
@@ -303,8 +304,8 @@ static void stream_of_an_actor(void) {
 }
 
 static void several_streams(void) {
-  ray_stream *streams[3];
-  ray_ref *item;
+  ray_stream* streams[3];
+  ray_ref* item;
   int64_t i;
   int s;
   kit_init();
@@ -321,9 +322,16 @@ static void several_streams(void) {
   ray_stream_release(streams[2]);
 }
 
-static const kit_test tests[] = {
-    KIT_TEST(in_order_to_the_end), KIT_TEST(empty_stream), KIT_TEST(back_pressure),
-    KIT_TEST(full_window_without_waiting), KIT_TEST(error_is_the_last_item), KIT_TEST(large),
-    KIT_TEST(items_outlive_the_stream), KIT_TEST(cancel), KIT_TEST(timeout),
-    KIT_TEST(notifications), KIT_TEST(stream_of_an_actor), KIT_TEST(several_streams)};
+static const kit_test tests[] = {KIT_TEST(in_order_to_the_end),
+                                 KIT_TEST(empty_stream),
+                                 KIT_TEST(back_pressure),
+                                 KIT_TEST(full_window_without_waiting),
+                                 KIT_TEST(error_is_the_last_item),
+                                 KIT_TEST(large),
+                                 KIT_TEST(items_outlive_the_stream),
+                                 KIT_TEST(cancel),
+                                 KIT_TEST(timeout),
+                                 KIT_TEST(notifications),
+                                 KIT_TEST(stream_of_an_actor),
+                                 KIT_TEST(several_streams)};
 KIT_MAIN(tests, register_all)

@@ -1,4 +1,5 @@
-/* tasks.c -- tasks in plain C: arguments, results, options, errors, nesting, retries, cancellation, resources, ids. */
+/* tasks.c -- tasks in plain C: arguments, results, options, errors, nesting, retries, cancellation,
+ * resources, ids. */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
 #include <sys/stat.h>
@@ -8,19 +9,21 @@
 
 /* ---- the remote side ---- */
 
-static ray_code nothing(ray_task *task, void *user) {
+static ray_code nothing(ray_task* task, void* user) {
   (void)task, (void)user;
   return RAY_OK;
 }
 
-static ray_code add(ray_task *task, void *user) {
+static ray_code add(ray_task* task, void* user) {
   (void)user;
   return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
 }
 
-static ray_code user_data(ray_task *task, void *user) { return kit_return_text(task, (const char *)user); }
+static ray_code user_data(ray_task* task, void* user) {
+  return kit_return_text(task, (const char*)user);
+}
 
-static ray_code divide(ray_task *task, void *user) { /* returns quotient and remainder */
+static ray_code divide(ray_task* task, void* user) { /* returns quotient and remainder */
   int64_t a = kit_arg_i64(task, 0), b = kit_arg_i64(task, 1);
   (void)user;
   if (b == 0) {
@@ -32,8 +35,8 @@ static ray_code divide(ray_task *task, void *user) { /* returns quotient and rem
   return kit_return_i64(task, 1, a % b);
 }
 
-static ray_code echo(ray_task *task, void *user) { /* whatever came, format and all */
-  const ray_buffer *args;
+static ray_code echo(ray_task* task, void* user) { /* whatever came, format and all */
+  const ray_buffer* args;
   ray_value value = RAY_VALUE_INIT;
   (void)user;
   if (ray_task_args(task, &args) != 1) return RAY_TASK_FAILED;
@@ -45,9 +48,9 @@ static ray_code echo(ray_task *task, void *user) { /* whatever came, format and 
   return ray_task_return(task, 0, &value, NULL);
 }
 
-static ray_code fibonacci(ray_task *task, void *user) { /* every call submits two */
+static ray_code fibonacci(ray_task* task, void* user) { /* every call submits two */
   int64_t n = kit_arg_i64(task, 0), a, b;
-  ray_runtime *here = (ray_runtime *)user;
+  ray_runtime* here = (ray_runtime*)user;
   (void)here;
   if (n < 2) return kit_return_i64(task, 0, n);
   a = kit_take_i64(kit_submit_i64("fibonacci", n - 1, 0));
@@ -55,7 +58,7 @@ static ray_code fibonacci(ray_task *task, void *user) { /* every call submits tw
   return kit_return_i64(task, 0, a + b);
 }
 
-static ray_code await_file(ray_task *task, void *user) { /* until the file is there, or cancelled */
+static ray_code await_file(ray_task* task, void* user) { /* until the file is there, or cancelled */
   char path[512];
   (void)user;
   kit_arg_text(task, 0, path, sizeof path);
@@ -66,7 +69,7 @@ static ray_code await_file(ray_task *task, void *user) { /* until the file is th
   return kit_return_i64(task, 0, 7);
 }
 
-static ray_code stubborn(ray_task *task, void *user) { /* says that it runs, then never ends */
+static ray_code stubborn(ray_task* task, void* user) { /* says that it runs, then never ends */
   char path[512];
   (void)user;
   kit_touch(kit_arg_text(task, 0, path, sizeof path));
@@ -74,7 +77,7 @@ static ray_code stubborn(ray_task *task, void *user) { /* says that it runs, the
   return RAY_OK;
 }
 
-static ray_code announce(ray_task *task, void *user) { /* touches args[0], then waits for args[1] */
+static ray_code announce(ray_task* task, void* user) { /* touches args[0], then waits for args[1] */
   char path[512];
   (void)user;
   kit_touch(kit_arg_text(task, 0, path, sizeof path));
@@ -86,13 +89,14 @@ static ray_code announce(ray_task *task, void *user) { /* touches args[0], then 
   return kit_return_i64(task, 0, 7);
 }
 
-/* Appends one byte to the file args[0] at each execution; dies as long as there are fewer than args[1]. */
-static ray_code die_until(ray_task *task, void *user) {
+/* Appends one byte to the file args[0] at each execution; dies as long as there are fewer than
+ * args[1]. */
+static ray_code die_until(ray_task* task, void* user) {
   char path[512];
   int64_t lives = kit_arg_i64(task, 1);
   ray_task_info info;
   struct stat st;
-  FILE *file = fopen(kit_arg_text(task, 0, path, sizeof path), "a");
+  FILE* file = fopen(kit_arg_text(task, 0, path, sizeof path), "a");
   (void)user;
   CHECK(file != NULL);
   fputc('x', file);
@@ -104,11 +108,12 @@ static ray_code die_until(ray_task *task, void *user) {
   return kit_return_i64(task, 0, (int64_t)info.attempt);
 }
 
-static ray_code fail_until(ray_task *task, void *user) { /* the same with failures instead of deaths */
+static ray_code fail_until(ray_task* task,
+                           void* user) { /* the same with failures instead of deaths */
   char path[512];
   int64_t lives = kit_arg_i64(task, 1);
   struct stat st;
-  FILE *file = fopen(kit_arg_text(task, 0, path, sizeof path), "a");
+  FILE* file = fopen(kit_arg_text(task, 0, path, sizeof path), "a");
   (void)user;
   CHECK(file != NULL);
   fputc('x', file);
@@ -121,12 +126,13 @@ static ray_code fail_until(ray_task *task, void *user) { /* the same with failur
   return kit_return_i64(task, 0, (int64_t)st.st_size);
 }
 
-static ray_code family(ray_task *task, void *user) { /* ids of a child's result and of a put, then dies once */
+static ray_code family(ray_task* task,
+                       void* user) { /* ids of a child's result and of a put, then dies once */
   ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
   char path[512];
   ray_ref *child = kit_submit_i64("add", 1, 2), *put;
   ray_id ids[2];
-  FILE *file;
+  FILE* file;
   (void)user;
   CHECK_OK(ray_put(rt, &value, &put, &err));
   ids[0] = ray_ref_id(child);
@@ -143,7 +149,7 @@ static ray_code family(ray_task *task, void *user) { /* ids of a child's result 
   return kit_return_i64(task, 0, 1);
 }
 
-static ray_code who(ray_task *task, void *user) {
+static ray_code who(ray_task* task, void* user) {
   ray_context context;
   (void)user, (void)task;
   context.struct_size = sizeof context;
@@ -151,7 +157,7 @@ static ray_code who(ray_task *task, void *user) {
   return kit_return_i64(task, 0, (int64_t)context.pid);
 }
 
-static ray_code name_of(ray_task *task, void *user) {
+static ray_code name_of(ray_task* task, void* user) {
   ray_task_info info;
   char text[128];
   (void)user;
@@ -162,10 +168,10 @@ static ray_code name_of(ray_task *task, void *user) {
   return kit_return_text(task, text);
 }
 
-static ray_code two_levels(ray_task *task, void *user) { /* a child that waits for the file */
+static ray_code two_levels(ray_task* task, void* user) { /* a child that waits for the file */
   char path[512];
   ray_arg arg = kit_text(kit_arg_text(task, 0, path, sizeof path));
-  ray_ref *child = kit_submit("await_file", &arg, 1, NULL);
+  ray_ref* child = kit_submit("await_file", &arg, 1, NULL);
   ray_code code;
   (void)user;
   code = kit_get_code(child);
@@ -175,17 +181,20 @@ static ray_code two_levels(ray_task *task, void *user) { /* a child that waits f
 
 static void register_all(void) {
   static const struct {
-    const char *name;
+    const char* name;
     ray_task_fn fn;
-  } all[] = {{"nothing", nothing},       {"add", add},           {"divide", divide},
-             {"echo", echo},             {"fibonacci", fibonacci}, {"await_file", await_file},
-             {"stubborn", stubborn},     {"announce", announce}, {"die_until", die_until},
-             {"fail_until", fail_until}, {"family", family},     {"who", who},
-             {"name_of", name_of},       {"two_levels", two_levels}};
+  } all[] = {{"nothing", nothing},     {"add", add},
+             {"divide", divide},       {"echo", echo},
+             {"fibonacci", fibonacci}, {"await_file", await_file},
+             {"stubborn", stubborn},   {"announce", announce},
+             {"die_until", die_until}, {"fail_until", fail_until},
+             {"family", family},       {"who", who},
+             {"name_of", name_of},     {"two_levels", two_levels}};
   size_t i;
   for (i = 0; i < sizeof all / sizeof all[0]; i++)
     CHECK_OK(ray_register_function(ray_cstr(all[i].name), all[i].fn, NULL, &err));
-  CHECK_OK(ray_register_function(ray_cstr("user_data"), user_data, (void *)"the user's pointer", &err));
+  CHECK_OK(
+      ray_register_function(ray_cstr("user_data"), user_data, (void*)"the user's pointer", &err));
 }
 
 /* ---- tests ---- */
@@ -197,10 +206,10 @@ static void one_task(void) {
 
 static void many_tasks(void) {
   enum { kN = 3000 };
-  static ray_ref *refs[kN];
+  static ray_ref* refs[kN];
   static ray_buffer out[kN];
   int64_t a, b = 5, value;
-  ray_function *fn;
+  ray_function* fn;
   ray_arg args[2];
   int i;
   kit_init();
@@ -223,7 +232,7 @@ static void many_tasks(void) {
 
 static void pointer_of_the_user(void) {
   char text[64];
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   ref = kit_submit("user_data", NULL, 0, NULL);
   kit_get_text(ref, text, sizeof text);
@@ -266,9 +275,9 @@ static void long_chain(void) {
 
 static void several_returns(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
-  ray_ref *refs[3];
+  ray_ref* refs[3];
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_function *fn;
+  ray_function* fn;
   ray_arg args[2];
   int64_t a = 17, b = 5;
   kit_init();
@@ -281,7 +290,7 @@ static void several_returns(void) {
   CHECK_EQ(kit_take_i64(refs[0]), 3);
   CHECK_OK(ray_get(rt, &refs[2], 1, -1, &buffer, &err)); /* not given: nil */
   CHECK_EQ(buffer.format, RAY_FMT_MSGPACK);
-  CHECK(buffer.size == 1 && *(const uint8_t *)buffer.data == 0xc0);
+  CHECK(buffer.size == 1 && *(const uint8_t*)buffer.data == 0xc0);
   ray_buffer_release(&buffer);
   ray_ref_release(refs[2]);
   ray_function_release(fn);
@@ -289,8 +298,8 @@ static void several_returns(void) {
 
 static void no_returns(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
-  ray_function *fn;
-  ray_ref *untouched = (ray_ref *)&options;
+  ray_function* fn;
+  ray_ref* untouched = (ray_ref*)&options;
   ray_arg args[2];
   kit_init();
   CHECK_OK(ray_function_get(rt, ray_cstr("announce"), &fn, &err));
@@ -299,13 +308,13 @@ static void no_returns(void) {
   args[0] = kit_text(kit_path("ran"));
   args[1] = kit_text(kit_path("go"));
   CHECK_OK(ray_submit(rt, fn, args, 2, &options, &untouched, &err));
-  CHECK(untouched == (ray_ref *)&options);
+  CHECK(untouched == (ray_ref*)&options);
   kit_await(kit_path("ran"));
   ray_function_release(fn);
 }
 
 static void errors_carry_payload(void) {
-  ray_error *kept;
+  ray_error* kept;
   ray_ref *ref, *dependent;
   ray_arg args[2];
   ray_bytes payload;
@@ -335,7 +344,7 @@ static void errors_carry_payload(void) {
 }
 
 static void unknown_function(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   ref = kit_submit("no_such_function", NULL, 0, NULL);
   CHECK(kit_get_code(ref) != RAY_OK);
@@ -347,7 +356,7 @@ static void unknown_function(void) {
 static void names(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
   char text[128];
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   ref = kit_submit("name_of", NULL, 0, NULL);
   kit_get_text(ref, text, sizeof text);
@@ -362,12 +371,12 @@ static void names(void) {
 
 /* Values of all sizes around the limits of inlining, ring and store go through a task unharmed. */
 static void sizes_of_values(void) {
-  static const size_t sizes[] = {0,     1,     7,      8,      255,     4096,    8191,   8192,
-                                 8193,  65535, 65536,  65537,  300000,  1 << 20, 5 << 20};
-  uint8_t *data = malloc(5 << 20);
+  static const size_t sizes[] = {0,    1,     7,     8,     255,    4096,    8191,   8192,
+                                 8193, 65535, 65536, 65537, 300000, 1 << 20, 5 << 20};
+  uint8_t* data = malloc(5 << 20);
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_function *fn;
-  ray_ref *ref;
+  ray_function* fn;
+  ray_ref* ref;
   ray_arg arg;
   size_t i, at;
   kit_init();
@@ -399,7 +408,7 @@ static void retried_after_a_crash(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
   ray_arg args[2];
   int64_t lives = 3;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   args[0] = kit_text(kit_path("three"));
   args[1] = kit_i64(&lives);
@@ -420,7 +429,7 @@ static void retried_after_an_error(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
   ray_arg args[2];
   int64_t lives = 3;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   args[0] = kit_text(kit_path("plain"));
   args[1] = kit_i64(&lives);
@@ -437,7 +446,7 @@ static void retried_after_an_error(void) {
 static void ids_are_deterministic(void) {
   ray_id ids[4];
   ray_arg args[2];
-  FILE *file;
+  FILE* file;
   kit_init();
   args[0] = kit_text(kit_path("ids"));
   args[1] = kit_text(kit_path("died"));
@@ -474,7 +483,7 @@ static void cancel_queued(void) {
 }
 
 static void cancel_running(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   ray_arg args[2];
   kit_init();
   args[0] = kit_text(kit_path("runs"));
@@ -491,7 +500,7 @@ static void cancel_running(void) {
 }
 
 static void cancel_by_force(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   ray_arg arg;
   kit_init();
   arg = kit_text(kit_path("runs"));
@@ -504,7 +513,7 @@ static void cancel_by_force(void) {
 }
 
 static void cancel_children(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   ray_arg arg;
   kit_init();
   arg = kit_text(kit_path("never"));
@@ -514,7 +523,7 @@ static void cancel_children(void) {
   ray_ref_release(ref);
 }
 
-static double available(const char *name) {
+static double available(const char* name) {
   ray_buffer buffer = RAY_BUFFER_INIT;
   double amount = 0;
   mp at;
@@ -524,17 +533,18 @@ static double available(const char *name) {
   return amount;
 }
 
-static bool all_is_back(void *user) {
+static bool all_is_back(void* user) {
   (void)user;
   return available("CPU") == 2 && available("disk") == 1;
 }
 
-/* Four tasks of half a processor run at the same time on two; two that want 0.6 of one custom resource do not. */
+/* Four tasks of half a processor run at the same time on two; two that want 0.6 of one custom
+ * resource do not. */
 static void fractional_resources(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
   ray_runtime_options node = kit_options();
   uint8_t space[64], more[64];
-  ray_ref *refs[4];
+  ray_ref* refs[4];
   ray_arg args[2];
   char name[8];
   int i;
@@ -571,8 +581,8 @@ static void fractional_resources(void) {
 static void infeasible(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
   uint8_t space[64];
-  ray_function *fn;
-  ray_ref *ref = NULL;
+  ray_function* fn;
+  ray_ref* ref = NULL;
   kit_init();
   options.resources_msgpack = mp_map(space, sizeof space, "GPU", 1.0, NULL);
   ref = kit_submit("nothing", NULL, 0, &options);
@@ -595,7 +605,7 @@ static void infeasible(void) {
 
 static void two_workers_at_once(void) { /* two tasks that wait for each other need two processes */
   ray_arg args[2];
-  ray_ref *refs[2];
+  ray_ref* refs[2];
   kit_init();
   args[0] = kit_text(kit_path("here"));
   args[1] = kit_text(kit_path("there"));
@@ -654,14 +664,29 @@ static void join_by_address(void) {
   CHECK_MESSAGE("/nonexistent/session");
 }
 
-static const kit_test tests[] = {
-    KIT_TEST(one_task),           KIT_TEST(many_tasks),      KIT_TEST(pointer_of_the_user),
-    KIT_TEST(references_as_arguments), KIT_TEST(long_chain), KIT_TEST(several_returns),
-    KIT_TEST(no_returns),         KIT_TEST(errors_carry_payload), KIT_TEST(unknown_function),
-    KIT_TEST(names),              KIT_TEST(sizes_of_values), KIT_TEST(nested_on_one_cpu),
-    KIT_TEST(retried_after_a_crash), KIT_TEST(retried_after_an_error),
-    KIT_TEST(ids_are_deterministic), KIT_TEST(cancel_queued), KIT_TEST(cancel_running),
-    KIT_TEST(cancel_by_force),    KIT_TEST(cancel_children), KIT_TEST(fractional_resources),
-    KIT_TEST(infeasible),         KIT_TEST(two_workers_at_once), KIT_TEST(two_runtimes),
-    KIT_TEST(init_again),         KIT_TEST(join_by_address)};
+static const kit_test tests[] = {KIT_TEST(one_task),
+                                 KIT_TEST(many_tasks),
+                                 KIT_TEST(pointer_of_the_user),
+                                 KIT_TEST(references_as_arguments),
+                                 KIT_TEST(long_chain),
+                                 KIT_TEST(several_returns),
+                                 KIT_TEST(no_returns),
+                                 KIT_TEST(errors_carry_payload),
+                                 KIT_TEST(unknown_function),
+                                 KIT_TEST(names),
+                                 KIT_TEST(sizes_of_values),
+                                 KIT_TEST(nested_on_one_cpu),
+                                 KIT_TEST(retried_after_a_crash),
+                                 KIT_TEST(retried_after_an_error),
+                                 KIT_TEST(ids_are_deterministic),
+                                 KIT_TEST(cancel_queued),
+                                 KIT_TEST(cancel_running),
+                                 KIT_TEST(cancel_by_force),
+                                 KIT_TEST(cancel_children),
+                                 KIT_TEST(fractional_resources),
+                                 KIT_TEST(infeasible),
+                                 KIT_TEST(two_workers_at_once),
+                                 KIT_TEST(two_runtimes),
+                                 KIT_TEST(init_again),
+                                 KIT_TEST(join_by_address)};
 KIT_MAIN(tests, register_all)

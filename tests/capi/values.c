@@ -1,4 +1,5 @@
-/* values.c -- put, get, writers, out-of-band buffers, references inside values, export and import. */
+/* values.c -- put, get, writers, out-of-band buffers, references inside values, export and import.
+ */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <sys/mman.h>
@@ -7,17 +8,17 @@
 
 #include "kit.h"
 
-static ray_code add(ray_task *task, void *user) {
+static ray_code add(ray_task* task, void* user) {
   (void)user;
   return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
 }
 
 /* Sums the int64 behind every reference inside args[0]. */
-static ray_code sum_inside(ray_task *task, void *user) {
-  const ray_buffer *args;
+static ray_code sum_inside(ray_task* task, void* user) {
+  const ray_buffer* args;
   int64_t sum = 0;
   uint32_t i;
-  ray_ref *ref;
+  ray_ref* ref;
   (void)user;
   CHECK_EQ(ray_task_args(task, &args), 1);
   for (i = 0; i < args[0].n_refs; i++) {
@@ -28,10 +29,10 @@ static ray_code sum_inside(ray_task *task, void *user) {
 }
 
 /* Makes n objects and returns a value that contains them. */
-static ray_code make_inside(ray_task *task, void *user) {
+static ray_code make_inside(ray_task* task, void* user) {
   int64_t n = kit_arg_i64(task, 0), i;
   ray_value value = ray_plain("box", 3, RAY_FMT_RAW), one;
-  ray_ref *refs[100];
+  ray_ref* refs[100];
   ray_code code;
   (void)user;
   CHECK(n <= 100);
@@ -46,15 +47,16 @@ static ray_code make_inside(ray_task *task, void *user) {
   return code;
 }
 
-/* Takes args[0] away, and leaves its checksum: the buffer is readable after the task's arguments are gone. */
-static ray_code checksum(ray_task *task, void *user) {
+/* Takes args[0] away, and leaves its checksum: the buffer is readable after the task's arguments
+ * are gone. */
+static ray_code checksum(ray_task* task, void* user) {
   ray_buffer buffer = RAY_BUFFER_INIT;
-  const uint8_t *data;
+  const uint8_t* data;
   int64_t sum = 0;
   uint64_t i;
   (void)user;
   CHECK_OK(ray_task_take_arg(task, 0, &buffer, &err));
-  data = (const uint8_t *)(buffer.n_oob ? buffer.oob[0].data : buffer.data);
+  data = (const uint8_t*)(buffer.n_oob ? buffer.oob[0].data : buffer.data);
   for (i = 0; i < (buffer.n_oob ? buffer.oob[0].size : buffer.size); i++) sum = sum * 31 + data[i];
   ray_buffer_release(&buffer);
   return kit_return_i64(task, 0, sum);
@@ -67,9 +69,9 @@ static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("checksum"), checksum, NULL, &err));
 }
 
-static ray_ref *put_i64(int64_t number) {
+static ray_ref* put_i64(int64_t number) {
   ray_value value = ray_plain(&number, sizeof number, RAY_FMT_RAW);
-  ray_ref *ref;
+  ray_ref* ref;
   CHECK_OK(ray_put(rt, &value, &ref, &err));
   return ref;
 }
@@ -95,7 +97,7 @@ static void put_and_get(void) {
   CHECK(memcmp(one.data, "hello", 5) == 0 && memcmp(two.data, "hello", 5) == 0);
   ray_buffer_release(&one); /* after the last reference */
   CHECK(one.release == NULL);
-  ray_buffer_release(&one); /* released: nothing happens */
+  ray_buffer_release(&one);       /* released: nothing happens */
   memcpy(&one, &two, sizeof two); /* a buffer may be moved */
   ray_buffer_release(&one);
 }
@@ -103,7 +105,7 @@ static void put_and_get(void) {
 static void empty_value(void) {
   ray_value value = ray_plain(NULL, 0, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   CHECK_OK(ray_put(rt, &value, &ref, &err));
   CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
@@ -113,14 +115,14 @@ static void empty_value(void) {
 }
 
 static void get_many_in_order(void) {
-  ray_ref *refs[5];
+  ray_ref* refs[5];
   ray_buffer out[6];
   int64_t number;
   int i;
   kit_init();
   for (i = 0; i < 5; i++) refs[i] = put_i64(i);
   {
-    ray_ref *order[6];
+    ray_ref* order[6];
     for (i = 0; i < 5; i++) order[i] = refs[4 - i];
     order[5] = refs[2]; /* duplicates are allowed */
     CHECK_OK(ray_get(rt, order, 6, -1, out, &err));
@@ -136,12 +138,12 @@ static void get_many_in_order(void) {
 /* Out-of-band buffers come back whole, 64-byte aligned, from here and from a task. */
 static void out_of_band(void) {
   enum { kBig = 3 << 20 };
-  uint8_t *big = malloc(kBig);
+  uint8_t* big = malloc(kBig);
   ray_bytes oob[3];
   ray_value value = ray_plain("head", 4, RAY_FMT_PICKLE5);
   ray_buffer buffer = RAY_BUFFER_INIT;
   int64_t expected = 0;
-  ray_ref *ref;
+  ray_ref* ref;
   ray_arg arg;
   size_t i;
   kit_init();
@@ -175,10 +177,10 @@ static void out_of_band(void) {
 /* What a reader gets cannot be written to: the kernel says no. */
 static void values_are_read_only(void) {
   enum { kBig = 1 << 20 };
-  char *big = calloc(1, kBig);
+  char* big = calloc(1, kBig);
   ray_value value = ray_plain(big, kBig, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *ref;
+  ray_ref* ref;
   int status = 0;
   pid_t pid;
   kit_init();
@@ -186,7 +188,7 @@ static void values_are_read_only(void) {
   CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
   pid = fork();
   if (pid == 0) {
-    *(volatile char *)(uintptr_t)buffer.data = 1;
+    *(volatile char*)(uintptr_t)buffer.data = 1;
     _exit(0);
   }
   CHECK(waitpid(pid, &status, 0) == pid);
@@ -201,7 +203,7 @@ static void writer(void) {
   ray_value shape = ray_plain(NULL, 16, RAY_FMT_USER);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_layout layout;
-  ray_writer *writer;
+  ray_writer* writer;
   ray_ref *ref, *inner = NULL, *found;
   size_t i;
   kit_init();
@@ -213,15 +215,15 @@ static void writer(void) {
   CHECK_OK(ray_writer_open(rt, &shape, &writer, &layout, &err));
   CHECK_EQ((uintptr_t)layout.oob[0] % 64, 0);
   memset(layout.data, 'd', 16);
-  for (i = 0; i < 1 << 20; i++) ((uint8_t *)layout.oob[0])[i] = (uint8_t)i;
+  for (i = 0; i < 1 << 20; i++) ((uint8_t*)layout.oob[0])[i] = (uint8_t)i;
   CHECK_OK(ray_writer_seal(writer, &ref, &err));
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_writer_seal(writer, &found, &err)); /* consumed */
   CHECK_EQ(ray_writer_abort(writer), RAY_INVALID_ARGUMENT);
   ray_ref_release(inner);
   CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
   CHECK_EQ(buffer.size, 16);
-  CHECK_EQ(((const char *)buffer.data)[15], 'd');
-  CHECK_EQ(((const uint8_t *)buffer.oob[0].data)[70000], 70000 & 255);
+  CHECK_EQ(((const char*)buffer.data)[15], 'd');
+  CHECK_EQ(((const uint8_t*)buffer.oob[0].data)[70000], 70000 & 255);
   CHECK_EQ(buffer.n_refs, 1);
   CHECK_OK(ray_buffer_ref(&buffer, 0, &found, &err));
   CHECK_EQ(kit_take_i64(found), 99);
@@ -263,7 +265,7 @@ static void refs_inside_values(void) {
   CHECK_OK(ray_buffer_ref(&buffer, 7, &found, &err));
   ray_buffer_release(&buffer);
   CHECK_EQ(kit_take_i64(found), 7); /* a reference of its own outlives the buffer */
-  n = 20; /* a box by value in an argument, straight from task to task */
+  n = 20;                           /* a box by value in an argument, straight from task to task */
   arg = kit_i64(&n);
   box = kit_submit("make_inside", &arg, 1, NULL);
   arg = kit_ref(box);
@@ -321,7 +323,7 @@ static uint64_t objects_in_store(void) {
   return rows;
 }
 
-static bool store_is_empty(void *user) {
+static bool store_is_empty(void* user) {
   (void)user;
   return objects_in_store() == 0;
 }
@@ -329,7 +331,7 @@ static bool store_is_empty(void *user) {
 /* When the last reference in the last process goes, the object goes, boxes included. */
 static void freed_when_unreferenced(void) {
   enum { kBig = 1 << 20 };
-  char *big = calloc(1, kBig);
+  char* big = calloc(1, kBig);
   ray_value value = ray_plain(big, kBig, RAY_FMT_RAW), box = ray_plain("b", 1, RAY_FMT_RAW);
   ray_ref *ref, *outer;
   ray_arg arg;
@@ -378,11 +380,11 @@ static void export_and_import(void) {
 /* A store of 64 MB survives a workload of 1 GB: what is in use is spilled and comes back whole. */
 static void more_than_the_store(void) {
   enum { kBig = 4 << 20, kKept = 40, kRounds = 216 };
-  static ray_ref *kept[kKept];
-  uint8_t *big = calloc(1, kBig);
+  static ray_ref* kept[kKept];
+  uint8_t* big = calloc(1, kBig);
   ray_value value = ray_plain(big, kBig, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *ref;
+  ray_ref* ref;
   int i;
   kit_init();
   for (i = 0; i < kKept; i++) { /* 160 MB that stay referenced */
@@ -393,14 +395,14 @@ static void more_than_the_store(void) {
     memset(big, 200 + i % 50, kBig);
     CHECK_OK(ray_put(rt, &value, &ref, &err));
     CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
-    CHECK_EQ(((const uint8_t *)buffer.data)[i * 1000], 200 + i % 50);
+    CHECK_EQ(((const uint8_t*)buffer.data)[i * 1000], 200 + i % 50);
     ray_buffer_release(&buffer);
     ray_ref_release(ref);
   }
   for (i = 0; i < kKept; i++) {
     CHECK_OK(ray_get(rt, &kept[i], 1, -1, &buffer, &err));
-    CHECK_EQ(((const uint8_t *)buffer.data)[0], i);
-    CHECK_EQ(((const uint8_t *)buffer.data)[kBig - 1], i);
+    CHECK_EQ(((const uint8_t*)buffer.data)[0], i);
+    CHECK_EQ(((const uint8_t*)buffer.data)[kBig - 1], i);
     ray_buffer_release(&buffer);
     ray_ref_release(kept[i]);
   }
@@ -410,9 +412,9 @@ static void more_than_the_store(void) {
 /* With nothing left to spill to, a put says that the store is full, and what holds the memory. */
 static void store_full(void) {
   enum { kBig = 4 << 20 };
-  static ray_ref *kept[64];
+  static ray_ref* kept[64];
   static ray_buffer pins[64];
-  uint8_t *big = calloc(1, kBig);
+  uint8_t* big = calloc(1, kBig);
   ray_value value = ray_plain(big, kBig, RAY_FMT_RAW);
   ray_runtime_options options = kit_options();
   ray_code code = RAY_OK;
@@ -438,10 +440,17 @@ static void store_full(void) {
   free(big);
 }
 
-static const kit_test tests[] = {
-    KIT_TEST(put_and_get),        KIT_TEST(empty_value),       KIT_TEST(get_many_in_order),
-    KIT_TEST(out_of_band),        KIT_TEST(values_are_read_only), KIT_TEST(writer),
-    KIT_TEST(refs_inside_values), KIT_TEST(nested_boxes),      KIT_TEST(reference_counts),
-    KIT_TEST(freed_when_unreferenced), KIT_TEST(export_and_import),
-    KIT_TEST(more_than_the_store), KIT_TEST(store_full)};
+static const kit_test tests[] = {KIT_TEST(put_and_get),
+                                 KIT_TEST(empty_value),
+                                 KIT_TEST(get_many_in_order),
+                                 KIT_TEST(out_of_band),
+                                 KIT_TEST(values_are_read_only),
+                                 KIT_TEST(writer),
+                                 KIT_TEST(refs_inside_values),
+                                 KIT_TEST(nested_boxes),
+                                 KIT_TEST(reference_counts),
+                                 KIT_TEST(freed_when_unreferenced),
+                                 KIT_TEST(export_and_import),
+                                 KIT_TEST(more_than_the_store),
+                                 KIT_TEST(store_full)};
 KIT_MAIN(tests, register_all)

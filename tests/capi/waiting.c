@@ -6,7 +6,7 @@
 
 #include "kit.h"
 
-static ray_code await_file(ray_task *task, void *user) {
+static ray_code await_file(ray_task* task, void* user) {
   char path[512];
   (void)user;
   kit_arg_text(task, 0, path, sizeof path);
@@ -17,12 +17,12 @@ static ray_code await_file(ray_task *task, void *user) {
   return kit_return_i64(task, 0, 7);
 }
 
-static ray_code add(ray_task *task, void *user) {
+static ray_code add(ray_task* task, void* user) {
   (void)user;
   return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
 }
 
-static ray_code fail(ray_task *task, void *user) {
+static ray_code fail(ray_task* task, void* user) {
   (void)user;
   ray_task_fail(task, ray_cstr("on purpose"), NULL);
   return RAY_TASK_FAILED;
@@ -34,14 +34,14 @@ static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("fail"), fail, NULL, &err));
 }
 
-static ray_ref *waiting_for(const char *file) {
+static ray_ref* waiting_for(const char* file) {
   ray_arg arg = kit_text(kit_path(file));
   return kit_submit("await_file", &arg, 1, NULL);
 }
 
 static void timeouts(void) {
   ray_buffer buffers[2];
-  ray_ref *refs[2];
+  ray_ref* refs[2];
   kit_init();
   buffers[0].release = NULL;
   refs[0] = kit_submit_i64("add", 1, 2);
@@ -62,7 +62,7 @@ static void timeouts(void) {
 
 static void first_failure_in_order(void) {
   ray_buffer buffers[3];
-  ray_ref *refs[3];
+  ray_ref* refs[3];
   kit_init();
   refs[0] = kit_submit_i64("add", 1, 2);
   refs[1] = kit_submit("fail", NULL, 0, NULL);
@@ -77,7 +77,7 @@ static void first_failure_in_order(void) {
 
 static void wait_for_some(void) {
   enum { kN = 10 };
-  ray_ref *refs[kN];
+  ray_ref* refs[kN];
   uint8_t ready[kN];
   size_t n = 99, i;
   kit_init();
@@ -94,7 +94,8 @@ static void wait_for_some(void) {
   CHECK_EQ(n, kN - 1);
   CHECK_OK(ray_wait(rt, refs, kN, kN, 0, ready, &n, &err));
   CHECK_EQ(n, kN - 1);
-  CHECK_OK(ray_wait(rt, refs, kN, 2, 0, ready, &n, &err)); /* at most `want`, first in input order */
+  CHECK_OK(
+      ray_wait(rt, refs, kN, 2, 0, ready, &n, &err)); /* at most `want`, first in input order */
   CHECK_EQ(n, 2);
   CHECK(ready[0] && ready[1] && !ready[2]);
   kit_touch(kit_path("go"));
@@ -104,7 +105,7 @@ static void wait_for_some(void) {
 }
 
 static void wait_counts_errors_as_ready(void) {
-  ray_ref *ref;
+  ray_ref* ref;
   uint8_t ready = 0;
   size_t n = 0;
   kit_init();
@@ -126,8 +127,8 @@ static void queue(void) {
   enum { kN = 100 };
   ray_notify notify = RAY_NOTIFY_INIT;
   ray_completion got[7];
-  ray_ref *refs[kN];
-  ray_queue *queue;
+  ray_ref* refs[kN];
+  ray_queue* queue;
   uint8_t seen[kN] = {0};
   size_t n = 0, i, k;
   kit_init();
@@ -136,7 +137,8 @@ static void queue(void) {
   CHECK_EQ(ray_queue_poll(queue, got, 7, 0), 0);
   notify.queue = queue;
   for (i = 0; i < kN; i++) {
-    refs[i] = i % 10 == 3 ? kit_submit("fail", NULL, 0, NULL) : kit_submit_i64("add", (int64_t)i, 1);
+    refs[i] =
+        i % 10 == 3 ? kit_submit("fail", NULL, 0, NULL) : kit_submit_i64("add", (int64_t)i, 1);
     notify.tag = i;
     CHECK_OK(ray_on_ready(refs[i], &notify, NULL, &err));
     ray_ref_release(refs[i]); /* the notification holds it */
@@ -169,8 +171,8 @@ static void descriptor_is_level_triggered(void) {
   ray_notify notify = RAY_NOTIFY_INIT;
   struct pollfd p;
   ray_completion got[2];
-  ray_ref *refs[2];
-  ray_queue *queue;
+  ray_ref* refs[2];
+  ray_queue* queue;
   int fd, round, i;
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
@@ -198,16 +200,16 @@ static void descriptor_is_level_triggered(void) {
   ray_queue_release(queue);
 }
 
-static void *wake_soon(void *queue) {
+static void* wake_soon(void* queue) {
   int i;
   for (i = 0; i < 20; i++) kit_pause();
-  ray_queue_wake((ray_queue *)queue);
+  ray_queue_wake((ray_queue*)queue);
   return NULL;
 }
 
 static void wake_a_poller(void) {
   ray_completion got;
-  ray_queue *queue;
+  ray_queue* queue;
   pthread_t thread;
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
@@ -219,8 +221,8 @@ static void wake_a_poller(void) {
 
 static void a_queue_may_go_first(void) {
   ray_notify notify = RAY_NOTIFY_INIT;
-  ray_queue *queue;
-  ray_ref *ref;
+  ray_queue* queue;
+  ray_ref* ref;
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
   ref = waiting_for("go");
@@ -241,8 +243,8 @@ typedef struct calls {
   pthread_t thread;
 } calls;
 
-static void on_done(const ray_completion *completion, void *user) {
-  calls *c = (calls *)user;
+static void on_done(const ray_completion* completion, void* user) {
+  calls* c = (calls*)user;
   ray_ref_release(completion->ref);
   ray_error_release(completion->error);
   pthread_mutex_lock(&c->lock);
@@ -253,7 +255,7 @@ static void on_done(const ray_completion *completion, void *user) {
   pthread_mutex_unlock(&c->lock);
 }
 
-static void await_calls(calls *c, int n) {
+static void await_calls(calls* c, int n) {
   pthread_mutex_lock(&c->lock);
   while (c->n < n) pthread_cond_wait(&c->more, &c->lock);
   pthread_mutex_unlock(&c->lock);
@@ -262,7 +264,7 @@ static void await_calls(calls *c, int n) {
 static void callback(void) {
   calls c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
   ray_notify notify = RAY_NOTIFY_INIT;
-  ray_ref *ref;
+  ray_ref* ref;
   int i;
   kit_init();
   notify.fn = on_done;
@@ -295,7 +297,7 @@ static void cancel_a_notification(void) {
   calls c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
   ray_notify notify = RAY_NOTIFY_INIT;
   uint64_t token = 0;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   notify.fn = on_done;
   notify.user = &c;
@@ -316,7 +318,7 @@ static void cancel_a_notification(void) {
 static void shutdown_completes_everything(void) {
   calls c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
   ray_notify notify = RAY_NOTIFY_INIT;
-  ray_ref *ref;
+  ray_ref* ref;
   kit_init();
   notify.fn = on_done;
   notify.user = &c;
@@ -330,8 +332,8 @@ static void shutdown_completes_everything(void) {
 
 static void exactly_one_way(void) {
   ray_notify notify = RAY_NOTIFY_INIT;
-  ray_queue *queue;
-  ray_ref *ref;
+  ray_queue* queue;
+  ray_ref* ref;
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
   ref = kit_submit_i64("add", 1, 2);
@@ -346,24 +348,24 @@ static void exactly_one_way(void) {
 
 /* ---- threads ---- */
 
-static void *submit_and_get(void *arg) {
-  int64_t base = *(int64_t *)arg, i;
+static void* submit_and_get(void* arg) {
+  int64_t base = *(int64_t*)arg, i;
   for (i = 0; i < 300; i++) {
     int64_t one = 1, x = base + i;
-    ray_function *fn;
+    ray_function* fn;
     ray_arg args[2];
     ray_buffer buffer;
-    ray_ref *ref;
+    ray_ref* ref;
     args[0] = kit_i64(&x);
     args[1] = kit_i64(&one);
-    if (ray_function_get(rt, ray_cstr("add"), &fn, NULL) != RAY_OK) return (void *)"function";
-    if (ray_submit(rt, fn, args, 2, NULL, &ref, NULL) != RAY_OK) return (void *)"submit";
-    if (ray_get(rt, &ref, 1, -1, &buffer, NULL) != RAY_OK) return (void *)"get";
+    if (ray_function_get(rt, ray_cstr("add"), &fn, NULL) != RAY_OK) return (void*)"function";
+    if (ray_submit(rt, fn, args, 2, NULL, &ref, NULL) != RAY_OK) return (void*)"submit";
+    if (ray_get(rt, &ref, 1, -1, &buffer, NULL) != RAY_OK) return (void*)"get";
     memcpy(&x, buffer.data, 8);
     ray_buffer_release(&buffer);
     ray_ref_release(ref);
     ray_function_release(fn);
-    if (x != base + i + 1) return (void *)"a wrong value";
+    if (x != base + i + 1) return (void*)"a wrong value";
   }
   return NULL;
 }
@@ -372,7 +374,7 @@ static void many_threads(void) {
   enum { kThreads = 6 };
   pthread_t threads[kThreads];
   int64_t base[kThreads];
-  void *problem;
+  void* problem;
   int i;
   kit_init();
   for (i = 0; i < kThreads; i++) {
@@ -381,13 +383,13 @@ static void many_threads(void) {
   }
   for (i = 0; i < kThreads; i++) {
     pthread_join(threads[i], &problem);
-    if (problem) kit_fail(__FILE__, __LINE__, "a thread says: %s", (const char *)problem);
+    if (problem) kit_fail(__FILE__, __LINE__, "a thread says: %s", (const char*)problem);
   }
 }
 
-static void *get_it(void *ref) {
+static void* get_it(void* ref) {
   ray_buffer buffer;
-  if (ray_get(rt, (ray_ref **)&ref, 1, -1, &buffer, NULL) != RAY_OK) return (void *)"get";
+  if (ray_get(rt, (ray_ref**)&ref, 1, -1, &buffer, NULL) != RAY_OK) return (void*)"get";
   ray_buffer_release(&buffer);
   return NULL;
 }
@@ -395,8 +397,8 @@ static void *get_it(void *ref) {
 static void one_object_many_waiters(void) {
   enum { kThreads = 8 };
   pthread_t threads[kThreads];
-  ray_ref *ref;
-  void *problem;
+  ray_ref* ref;
+  void* problem;
   int i;
   kit_init();
   ref = waiting_for("go");
@@ -409,11 +411,18 @@ static void one_object_many_waiters(void) {
   ray_ref_release(ref);
 }
 
-static const kit_test tests[] = {
-    KIT_TEST(timeouts),      KIT_TEST(first_failure_in_order), KIT_TEST(wait_for_some),
-    KIT_TEST(wait_counts_errors_as_ready), KIT_TEST(queue),
-    KIT_TEST(descriptor_is_level_triggered), KIT_TEST(wake_a_poller),
-    KIT_TEST(a_queue_may_go_first), KIT_TEST(callback), KIT_TEST(cancel_a_notification),
-    KIT_TEST(shutdown_completes_everything), KIT_TEST(exactly_one_way), KIT_TEST(many_threads),
-    KIT_TEST(one_object_many_waiters)};
+static const kit_test tests[] = {KIT_TEST(timeouts),
+                                 KIT_TEST(first_failure_in_order),
+                                 KIT_TEST(wait_for_some),
+                                 KIT_TEST(wait_counts_errors_as_ready),
+                                 KIT_TEST(queue),
+                                 KIT_TEST(descriptor_is_level_triggered),
+                                 KIT_TEST(wake_a_poller),
+                                 KIT_TEST(a_queue_may_go_first),
+                                 KIT_TEST(callback),
+                                 KIT_TEST(cancel_a_notification),
+                                 KIT_TEST(shutdown_completes_everything),
+                                 KIT_TEST(exactly_one_way),
+                                 KIT_TEST(many_threads),
+                                 KIT_TEST(one_object_many_waiters)};
 KIT_MAIN(tests, register_all)
