@@ -58,7 +58,7 @@ def files(*suffixes):
 
 
 def is_binary(name):
-    return name.endswith((".png", ".zst", ".sqlite", ".gz", ".bin", ".svg"))
+    return "/corpus/" in name or name.endswith((".png", ".zst", ".sqlite", ".gz", ".bin", ".svg"))
 
 
 def text(name):
