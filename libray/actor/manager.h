@@ -17,6 +17,7 @@
 
 #include "libray/base/ids.h"
 #include "libray/wire/protocol.h"
+#include "ray.h"
 
 namespace ray::actor {
 

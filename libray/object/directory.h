@@ -11,11 +11,13 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "libray/base/ids.h"
 #include "libray/wire/protocol.h"
+#include "ray.h"
 
 namespace ray::object {
 
