@@ -15,6 +15,10 @@ if(LIBRAY_SANITIZE)
   add_link_options(-fsanitize=${san})
   add_compile_definitions(LIBRAY_SANITIZED=1)
 endif()
+if(LIBRAY_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
 
 # ray_library(name sources... [DEPS targets...]): a static part of libray.
 function(ray_library name)

@@ -30,7 +30,9 @@ std::map<std::string, Fault>& faults() {
 bool parse(const std::string& text, Fault* f) {
   std::string action = text;
   if (auto at = action.find('@'); at != std::string::npos) {
-    f->nth = std::strtol(action.c_str() + at + 1, nullptr, 10);
+    char* end = nullptr;
+    f->nth = std::strtol(action.c_str() + at + 1, &end, 10);
+    if (end == action.c_str() + at + 1 || *end || f->nth < 0) return false;
     action.resize(at);
   }
   if (action == "kill") f->kind = Fault::kKill;
@@ -41,7 +43,7 @@ bool parse(const std::string& text, Fault* f) {
     double n = std::strtod(action.c_str() + 6, &end);
     std::string unit = end;
     double scale = unit == "us" ? 1 : unit == "ms" ? 1000 : unit == "s" ? 1e6 : 0;
-    if (scale == 0 || n < 0) return false;
+    if (end == action.c_str() + 6 || scale == 0 || !(n >= 0 && n * scale <= 3.6e9)) return false;
     f->kind = Fault::kDelay;
     f->delay_us = static_cast<long>(n * scale);
   } else return false;

@@ -18,6 +18,24 @@ std::string Id::hex() const {
   return s;
 }
 
+bool Id::from_hex(std::string_view text, Id* out) {
+  if (text.size() != 2 * kIdSize) return false;
+  auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
+  Id id;
+  for (size_t i = 0; i < kIdSize; ++i) {
+    int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+    if (high < 0 || low < 0) return false;
+    id.b[i] = static_cast<uint8_t>(high << 4 | low);
+  }
+  *out = id;
+  return true;
+}
+
 Origin origin_of(const TaskId& parent) {
   XXH128_canonical_t c;
   XXH128_canonicalFromHash(&c, XXH3_128bits(parent.b, kIdSize));
@@ -44,14 +62,15 @@ uint64_t hash_id(const Id& id, uint64_t seed) {
   uint64_t h = (w[0] ^ seed) * 0x9E3779B97F4A7C15ull;
   h = (h ^ (h >> 32) ^ w[1]) * 0xC2B2AE3D27D4EB4Full;
   h = (h ^ (h >> 29) ^ w[2]) * 0x165667B19E3779F9ull;
+  // The indexes are big endian: their low bytes sit at the top of w[2], where one multiplication
+  // carries them nowhere. A second one brings them into every bit.
+  h = (h ^ (h >> 32)) * 0xD6E8FEB86659FD93ull;
   return h ^ (h >> 32);
 }
 
 uint32_t gcs_slot(const Id& id) {
-  Id run = id;
-  run.set_submit_index(id.submit_index() >> 8);
-  run.set_object_index(0);
-  return static_cast<uint32_t>(XXH3_64bits(run.b, kIdSize) % kGcsSlots);
+  uint64_t first = XXH3_64bits(id.b, sizeof(Origin));
+  return static_cast<uint32_t>((first + (id.submit_index() >> 8)) % kGcsSlots);
 }
 
 uint32_t gcs_slot_of_key(const void* key, size_t size) {

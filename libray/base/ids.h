@@ -16,6 +16,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace ray {
 
@@ -32,6 +33,8 @@ struct Id {
   void set_submit_index(uint32_t v) { store_be(16, v); }
   void set_object_index(uint32_t v) { store_be(20, v); }
   std::string hex() const;
+  // 48 hexadecimal digits of either case; false leaves *out as it is.
+  static bool from_hex(std::string_view text, Id* out);
 
  private:
   uint32_t load_be(size_t at) const {
@@ -91,7 +94,8 @@ inline TaskId producer_of(const ObjectId& object) { return object_of(object, 0);
 // Hash for tables. Ids have structure, so every field takes part in the mix.
 uint64_t hash_id(const Id& id, uint64_t seed = 0);
 // Slot of the control store that keeps everything about this task and its objects. Runs of 256
-// siblings share a slot, so a batch of submissions stays one batch; runs spread over all slots.
+// siblings share a slot, so a batch of submissions stays one batch; the runs of one parent take the
+// slots in turn, so that they spread evenly over any number of shards.
 inline constexpr uint32_t kGcsSlots = 1024;
 uint32_t gcs_slot(const Id& id);
 uint32_t gcs_slot_of_key(const void* key, size_t size);

@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -17,7 +19,7 @@ struct Sink {
   std::mutex mutex;
   LogFn fn = nullptr;
   void* user = nullptr;
-  int32_t level = kLogWarning;
+  std::atomic<int32_t> level{kLogWarning};  // read without the mutex by every call
   char identity[32] = "";
   Sink() {
     const char* env = std::getenv("LIBRAY_LOG");
@@ -49,30 +51,45 @@ void set_log_identity(const char* name) {
 
 void log(LogLevel level, const char* module, const char* msg_id, const char* format, ...) {
   Sink& s = sink();
-  if (level > s.level) return;
+  if (level > s.level.load(std::memory_order_relaxed)) return;
+  int saved_errno = errno;  // callers log between a failure and its report
   char text[2048];
   va_list ap;
   va_start(ap, format);
   std::vsnprintf(text, sizeof text, format, ap);
   va_end(ap);
+  for (char* c = text; *c; ++c)  // one line per event, whatever a peer or a user put into it
+    if (static_cast<unsigned char>(*c) < 0x20 || *c == 0x7f) *c = ' ';
   LogFn fn;
   void* user;
+  char identity[sizeof s.identity];
   {
     std::lock_guard lock(s.mutex);
     fn = s.fn;
     user = s.user;
+    std::memcpy(identity, s.identity, sizeof identity);
   }
-  if (fn) return fn(level, module, msg_id, text, user);
+  if (fn) {
+    fn(level, module, msg_id, text, user);
+    errno = saved_errno;
+    return;
+  }
   static const char tags[] = "?EWID";
+  char tag = level >= kLogError && level <= kLogDebug ? tags[level] : '?';
   timespec ts;
   clock_gettime(CLOCK_REALTIME, &ts);
   tm t;
   localtime_r(&ts.tv_sec, &t);
   char line[2300];
   int n = std::snprintf(line, sizeof line, "%02d:%02d:%02d.%03ld %c libray %s[%d] %s: %s\n",
-                        t.tm_hour, t.tm_min, t.tm_sec, ts.tv_nsec / 1000000, tags[level],
-                        s.identity[0] ? s.identity : module, getpid(), msg_id, text);
-  if (n > 0) (void)!::write(2, line, static_cast<size_t>(n) < sizeof line ? n : sizeof line - 1);
+                        t.tm_hour, t.tm_min, t.tm_sec, ts.tv_nsec / 1000000, tag,
+                        identity[0] ? identity : module, getpid(), msg_id, text);
+  if (n > 0) {
+    size_t size = static_cast<size_t>(n) < sizeof line ? static_cast<size_t>(n) : sizeof line - 1;
+    line[size - 1] = '\n';
+    (void)!::write(2, line, size);
+  }
+  errno = saved_errno;
 }
 
 }  // namespace ray

@@ -8,7 +8,8 @@
 // contiguous: what does not fit before the end is preceded by a padding record.
 // Invariants: (1) bytes in [head, tail) are complete records; (2) the release store of `tail` is the
 // commit: a producer killed before it leaves nothing, after it everything; (3) a consumer trusts no
-// length: a record that does not fit the committed range is reported as corrupt, never followed.
+// length: a record that does not fit the committed range is reported as corrupt, never followed;
+// (4) neither side trusts the other's word: whatever it says, nothing outside the data area is touched.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -37,19 +38,24 @@ class RingProducer {
   RingProducer() = default;
   RingProducer(RingWords* words, uint8_t* data, uint64_t capacity)
       : words_(words), data_(data), mask_(capacity - 1) {
-    tail_ = words->tail.load(std::memory_order_relaxed);
+    // My own word, but the other side can write to the page too: keep records aligned in any case.
+    tail_ = words->tail.load(std::memory_order_relaxed) & ~uint64_t{7};
     head_ = words->head.load(std::memory_order_acquire);
   }
   uint64_t capacity() const { return mask_ + 1; }
   // Largest payload that always fits an empty ring.
   uint64_t max_payload() const { return capacity() / 2 - 64; }
-  // Bytes not yet freed by the consumer (may be stale, never too small).
-  uint64_t used() const { return tail_ - words_->head.load(std::memory_order_acquire); }
+  // Bytes not yet freed by the consumer (may be stale, never too small); at most capacity().
+  uint64_t used() const {
+    uint64_t n = tail_ - words_->head.load(std::memory_order_acquire);
+    return n <= capacity() ? n : capacity();
+  }
 
   // Space for one record, or nullptr when full. Written bytes become visible with publish().
-  // Several reserves may precede one publish.
+  // Several reserves may precede one publish. Payloads up to max_payload() fit sooner or later.
   void* reserve(uint16_t type, uint32_t payload, uint16_t flags = 0) {
-    uint64_t need = pad8(sizeof(RecordHeader) + payload);
+    uint64_t need = pad8(sizeof(RecordHeader) + uint64_t{payload});
+    if (need > capacity() || payload > UINT32_MAX - sizeof(RecordHeader)) return nullptr;
     uint64_t at = tail_ & mask_, to_end = capacity() - at;
     uint64_t skip = need <= to_end ? 0 : to_end;
     if (tail_ + skip + need - head_ > capacity()) {
@@ -108,11 +114,12 @@ class RingConsumer {
       if (empty()) return Next::kEmpty;
       uint64_t avail = tail_ - head_;
       uint64_t at = head_ & mask_;
+      // A torn or forged word: records start and end at multiples of 8, within one round.
+      if (avail > mask_ + 1 || ((avail | at) & 7) != 0) return Next::kCorrupt;
       RecordHeader h;
       std::memcpy(&h, data_ + at, sizeof h);
       uint64_t padded = pad8(h.size);
-      if (avail > mask_ + 1 || h.size < sizeof h || padded > avail || padded > mask_ + 1 - at)
-        return Next::kCorrupt;
+      if (h.size < sizeof h || padded > avail || padded > mask_ + 1 - at) return Next::kCorrupt;
       head_ += padded;
       if (h.type == 0) continue;
       *out = {h.type, h.flags, static_cast<uint32_t>(h.size - sizeof h),

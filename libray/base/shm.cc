@@ -66,7 +66,9 @@ Status send_with_fds(int socket, const void* data, size_t size, const int* fds, 
   }
   for (;;) {
     ssize_t n = ::sendmsg(socket, &msg, MSG_NOSIGNAL);
-    if (n >= 0) return Status();
+    if (n == static_cast<ssize_t>(size)) return Status();
+    if (n >= 0)  // cannot happen on sockets that keep message boundaries
+      return error(RAY_UNAVAILABLE, "sent %zd of %zu bytes to peer", n, size);
     if (errno == EINTR) continue;
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
       return Status(RAY_TIMED_OUT, "socket is full");
@@ -100,8 +102,10 @@ Result<size_t> recv_with_fds(int socket, void* data, size_t size, std::vector<Fd
       received.emplace_back(fd);
     }
   }
-  if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+  if (msg.msg_flags & MSG_TRUNC)
     return error(RAY_INVALID_ARGUMENT, "message of a peer is larger than %zu bytes", size);
+  if (msg.msg_flags & MSG_CTRUNC)  // also when this process may open no more descriptors
+    return error(RAY_INVALID_ARGUMENT, "descriptors of a peer's message were lost");
   if (fds) *fds = std::move(received);
   return static_cast<size_t>(n);
 }

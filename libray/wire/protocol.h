@@ -101,7 +101,8 @@ enum UpType : uint16_t {
   kUpLeaseReturn = 4,  // UpLeaseReturn
   kUpBlocked = 5,      // UpBlocked
   kUpObjShare = 6,     // UpObj + ObjectId contained[n]: I own it and count as one holder
-  kUpObjReady = 7,     // UpObj + ObjectId contained[n]: its value or error is in the store
+  kUpObjReady = 7,     // UpObj + ObjectId contained[n]: its value or error is in the store. State
+                       // kObjPending: only a first part of a long list of contained ids
   kUpObjHold = 8,      // UpObjCount: `process` holds `count` more
   kUpObjRelease = 9,   // UpObjCount: I hold `count` less (process = my index)
   kUpObjResolve = 10,  // UpObj (id only): tell me once when it is ready, failed or lost
@@ -277,8 +278,11 @@ struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded 
   uint32_t attempt;
   uint32_t n_args, n_returns;
   uint32_t stream_slot, stream_window;  // window > 0: a generator
-  uint32_t name_size, method_size;
+  uint16_t name_size, method_size;
+  uint32_t flags;       // kArgsInStore
 };
+// The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they are.
+inline constexpr uint32_t kArgsInStore = 1;
 enum ValueWhere : uint16_t {
   kPlain = 0,   // bytes in place, no buffers, no refs
   kPacked = 1,  // packed value in place (wire/packed.h)
@@ -306,6 +310,8 @@ struct ItemHeader {  // + ArgHeader + bytes
 };
 struct ReturnedHeader {
   uint64_t tag;
+  uint32_t blocked;  // 1: the worker's task waits in get: push nothing until that is done
+  uint32_t reserved;
 };
 
 }  // namespace ray::wire

@@ -1,0 +1,284 @@
+// See manager.h.
+#include "libray/actor/manager.h"
+
+#include <algorithm>
+
+namespace ray::actor {
+namespace {
+
+// Dead actors that are remembered in full, so that late callers are told why.
+constexpr size_t kMaxDead = 4096;
+
+Action make(Action::Kind kind, const ActorId& id, uint32_t process = 0, uint32_t incarnation = 0) {
+  Action a{kind};
+  a.id = id;
+  a.process = process;
+  a.incarnation = incarnation;
+  return a;
+}
+
+Action reply(const Spec& s, int32_t code, const ActorId& id, std::string text = "") {
+  Action a{Action::kReply};
+  a.id = id;
+  a.process = s.creator;
+  a.req_id = s.req_id;
+  a.code = code;
+  a.text = std::move(text);
+  return a;
+}
+
+}  // namespace
+
+const Actor* Manager::find(const ActorId& id) const {
+  auto it = actors_.find(id);
+  return it == actors_.end() ? nullptr : &it->second;
+}
+
+const Actor* Manager::find(const std::string& name, const std::string& ns) const {
+  auto it = by_name_.find({ns, name});
+  if (it == by_name_.end()) return nullptr;
+  const Actor* a = find(it->second);
+  bool usable = a && a->named && a->state != wire::kActorDead && !a->ending && !a->kill_for_good &&
+                !a->unreferenced;
+  return usable ? a : nullptr;
+}
+
+const Actor* Manager::of_worker(uint32_t worker) const {
+  auto it = by_worker_.find(worker);
+  return it == by_worker_.end() ? nullptr : find(it->second);
+}
+
+// ---- creation --------------------------------------------------------------------------------------
+
+void Manager::create(Spec spec, Actions* out) {
+  auto known = actors_.find(spec.id);
+  if (known != actors_.end()) {
+    // A creator that runs again. While the name is being claimed the answer comes with the claim.
+    if (known->second.naming) known->second.spec.req_id = spec.req_id;
+    else if (spec.req_id) out->push_back(reply(spec, RAY_OK, spec.id));
+    return;
+  }
+  Actor& a = actors_[spec.id];
+  a.spec = std::move(spec);
+  out->push_back(make(Action::kHold, a.spec.id));
+  if (!a.spec.name.empty()) {
+    a.naming = true;
+    out->push_back(make(Action::kClaimName, a.spec.id));
+    return;
+  }
+  if (a.spec.req_id) out->push_back(reply(a.spec, RAY_OK, a.spec.id));
+  change(&a, wire::kActorPending, out);
+  start(&a, out);
+}
+
+void Manager::name_claimed(const ActorId& id, int32_t code, const ActorId& winner,
+                           const std::string& text, Actions* out) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || !it->second.naming) return;
+  Actor& a = it->second;
+  a.naming = false;
+  if (code == RAY_OK && winner == id) {
+    a.named = true;
+    by_name_[{a.spec.ns, a.spec.name}] = id;
+    if (a.state == wire::kActorDead) {  // its creator died meanwhile
+      a.named = false;
+      by_name_.erase({a.spec.ns, a.spec.name});
+      out->push_back(make(Action::kReleaseName, id));
+      return;
+    }
+    if (a.spec.req_id) out->push_back(reply(a.spec, RAY_OK, id));
+    change(&a, wire::kActorPending, out);
+    start(&a, out);
+    return;
+  }
+  bool get = code == RAY_OK && (a.spec.flags & RAY_ACTOR_GET_IF_EXISTS);
+  if (a.spec.req_id) {
+    if (get)
+      out->push_back(reply(a.spec, RAY_OK, winner));
+    else if (code == RAY_OK)
+      out->push_back(reply(a.spec, RAY_ALREADY_EXISTS, winner,
+                           "an actor named '" + a.spec.name + "' exists in namespace '" + a.spec.ns +
+                               "': use another name or get_if_exists"));
+    else
+      out->push_back(reply(a.spec, code, id, text));
+  }
+  // It never was: nobody can have called it but its creator, who has just been told.
+  out->push_back(make(Action::kDrop, id));
+  actors_.erase(it);
+}
+
+void Manager::start(Actor* a, Actions* out) {
+  if (a->unreferenced && a->spec.lifetime != RAY_LIFETIME_DETACHED)
+    return die(a, RAY_ACTOR_DIED, "the last handle of the actor is gone", out);
+  a->waiting = true;
+  out->push_back(make(Action::kWantWorker, a->spec.id));
+}
+
+void Manager::worker_assigned(const ActorId& id, uint32_t worker, Actions* out) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || !it->second.waiting) {
+    out->push_back(make(Action::kKill, id, worker));  // nobody wants it any more
+    return;
+  }
+  Actor& a = it->second;
+  a.waiting = false;
+  a.worker = worker;
+  by_worker_[worker] = id;
+  out->push_back(make(Action::kInit, id, worker, a.incarnation));
+}
+
+void Manager::constructed(uint32_t worker, const ActorId& id, uint32_t incarnation, int32_t code,
+                          const std::string& error, Actions* out) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || it->second.worker != worker || it->second.incarnation != incarnation)
+    return;
+  Actor& a = it->second;
+  if (a.state == wire::kActorAlive || a.state == wire::kActorDead) return;
+  if (code != RAY_OK) {
+    out->push_back(make(Action::kKill, id, worker));
+    die(&a, code, error, out);
+    return;
+  }
+  change(&a, wire::kActorAlive, out);
+  if (a.unreferenced && a.spec.lifetime != RAY_LIFETIME_DETACHED)
+    out->push_back(make(Action::kWanted, id, worker));
+}
+
+// ---- the end ---------------------------------------------------------------------------------------
+
+void Manager::exiting(uint32_t worker, const ActorId& id, Actions* out) {
+  (void)out;
+  auto it = actors_.find(id);
+  if (it == actors_.end() || it->second.worker != worker) return;
+  it->second.ending = true;  // told to others when the process is gone: its last results count
+}
+
+void Manager::kill(const ActorId& id, bool may_restart, Actions* out) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || it->second.state == wire::kActorDead) return;
+  Actor& a = it->second;
+  if (!may_restart) a.kill_for_good = true;
+  if (a.worker != kNoProcess) {
+    out->push_back(make(Action::kKill, id, a.worker));  // what follows comes with its death
+    return;
+  }
+  if (!may_restart) die(&a, RAY_ACTOR_DIED, "the actor was killed before it started", out);
+}
+
+void Manager::unreferenced(const ActorId& id, Actions* out) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || it->second.state == wire::kActorDead) return;
+  Actor& a = it->second;
+  a.unreferenced = true;
+  if (a.spec.lifetime == RAY_LIFETIME_DETACHED || a.naming) return;
+  if (a.worker == kNoProcess)
+    die(&a, RAY_ACTOR_DIED, "the last handle of the actor is gone", out);
+  else if (a.state == wire::kActorAlive)
+    out->push_back(make(Action::kWanted, id, a.worker));
+  // Else it is in its constructor: told when that is done.
+}
+
+bool Manager::may_restart(const Actor& a) const {
+  if (a.ending || a.kill_for_good) return false;
+  if (a.unreferenced && a.spec.lifetime != RAY_LIFETIME_DETACHED) return false;
+  return a.spec.max_restarts < 0 || a.restarts < a.spec.max_restarts;
+}
+
+void Manager::process_died(uint32_t process, const std::string& how, Actions* out) {
+  for (auto& [id, a] : actors_) a.subscribers.erase(process);
+  auto w = by_worker_.find(process);
+  if (w == by_worker_.end()) return;
+  Actor& a = actors_.at(w->second);
+  by_worker_.erase(w);
+  a.worker = kNoProcess;
+  if (a.state == wire::kActorDead) return;
+  if (may_restart(a)) {
+    ++a.restarts;
+    ++a.incarnation;
+    change(&a, wire::kActorRestarting, out);
+    start(&a, out);
+    return;
+  }
+  std::string text = a.ending ? "the actor has ended" : a.kill_for_good ? "the actor was killed" : "";
+  if (text.empty() && a.unreferenced) text = "the last handle of the actor is gone";
+  if (text.empty()) {
+    text = "the actor's worker died: " + how;
+    if (a.spec.max_restarts != 0)
+      text += "; it had been restarted " + std::to_string(a.restarts) + " times (max_restarts)";
+  }
+  die(&a, RAY_ACTOR_DIED, text, out);
+}
+
+void Manager::job_ended(uint32_t job, Actions* out) {
+  std::vector<ActorId> ids;
+  for (const auto& [id, a] : actors_)
+    if (a.spec.job == job && a.spec.lifetime != RAY_LIFETIME_DETACHED && a.state != wire::kActorDead)
+      ids.push_back(id);
+  for (const ActorId& id : ids) {
+    Actor& a = actors_.at(id);
+    a.kill_for_good = true;
+    if (a.worker != kNoProcess) out->push_back(make(Action::kKill, id, a.worker));
+    die(&a, RAY_ACTOR_DIED, "the job of the actor has ended", out);
+  }
+}
+
+void Manager::die(Actor* a, int32_t code, const std::string& cause, Actions* out) {
+  ActorId id = a->spec.id;
+  if (a->waiting) out->push_back(make(Action::kCancelWorker, id));
+  a->waiting = false;
+  a->code = code;
+  a->cause = cause;
+  if (a->named) {
+    by_name_.erase({a->spec.ns, a->spec.name});
+    a->named = false;
+    out->push_back(make(Action::kReleaseName, id));
+  }
+  out->push_back(make(Action::kDrop, id));
+  change(a, wire::kActorDead, out);
+  a->spec.record.clear();
+  a->spec.record.shrink_to_fit();
+  a->spec.dependencies.clear();
+  dead_.push_back(id);
+  forget_old_dead();
+}
+
+void Manager::forget_old_dead() {
+  while (dead_.size() > kMaxDead) {
+    auto it = actors_.find(dead_.front());
+    if (it != actors_.end() && it->second.worker == kNoProcess) actors_.erase(it);
+    dead_.erase(dead_.begin());
+  }
+}
+
+// ---- telling ---------------------------------------------------------------------------------------
+
+void Manager::change(Actor* a, uint32_t state, Actions* out) {
+  a->state = state;
+  out->push_back(make(Action::kChanged, a->spec.id, 0, a->incarnation));
+  for (uint32_t process : a->subscribers)
+    out->push_back(make(Action::kTell, a->spec.id, process, a->incarnation));
+}
+
+void Manager::connect(const ActorId& id, uint32_t process, Actions* out) {
+  auto it = actors_.find(id);
+  if (it != actors_.end()) it->second.subscribers.insert(process);
+  out->push_back(make(Action::kTell, id, process));  // unknown: state_of() says dead
+}
+
+std::string Manager::check() const {
+  for (const auto& [worker, id] : by_worker_) {
+    const Actor* a = find(id);
+    if (!a || a->worker != worker) return "a worker of an actor that has another";
+  }
+  for (const auto& [id, a] : actors_) {
+    if (a.worker != kNoProcess && !by_worker_.count(a.worker)) return "a worker that is not indexed";
+    if (a.waiting && a.worker != kNoProcess) return "an actor with a worker waits for one";
+    if (a.waiting && a.state == wire::kActorDead) return "a dead actor waits for a worker";
+    if (a.state == wire::kActorAlive && a.worker == kNoProcess) return "alive without a worker";
+    bool indexed = by_name_.count({a.spec.ns, a.spec.name}) > 0;
+    if (a.named && !indexed) return "a name that is not indexed";
+  }
+  return "";
+}
+
+}  // namespace ray::actor

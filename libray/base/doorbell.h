@@ -1,0 +1,38 @@
+// Sleeping and waking across processes with one futex word (wire::Doorbell, NodePage): the word is 1
+// while its owner sleeps or is about to. Whoever published something that the owner may wait for
+// calls ring(): one fence and one load when nobody sleeps, a syscall only when somebody does.
+#pragma once
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <climits>
+#include <cstdint>
+
+namespace ray {
+
+inline long futex(std::atomic<uint32_t>* word, int op, uint32_t value, const timespec* timeout) {
+  return ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(word), op, value, timeout, nullptr, 0);
+}
+// Call after publishing.
+inline void ring(std::atomic<uint32_t>* armed) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (__builtin_expect(armed->load(std::memory_order_relaxed) == 0, 1)) return;
+  armed->store(0, std::memory_order_release);
+  futex(armed, FUTEX_WAKE, INT_MAX, nullptr);
+}
+// Announces sleep; the caller then looks at its rings once more before sleep_armed().
+inline void arm(std::atomic<uint32_t>* armed) {
+  armed->store(1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+inline void disarm(std::atomic<uint32_t>* armed) { armed->store(0, std::memory_order_relaxed); }
+// Sleeps while the word is 1; timeout_ns < 0 = for ever.
+inline void sleep_armed(std::atomic<uint32_t>* armed, int64_t timeout_ns) {
+  timespec ts{static_cast<time_t>(timeout_ns / 1000000000), static_cast<long>(timeout_ns % 1000000000)};
+  futex(armed, FUTEX_WAIT, 1, timeout_ns < 0 ? nullptr : &ts);
+}
+
+}  // namespace ray

@@ -1,0 +1,186 @@
+// ray.h sections 1 to 5: version, codes, errors, logging, runtime, ids. See boundary.h.
+#include "libray/base/fault.h"
+#include "libray/base/log.h"
+#include "libray/capi/boundary.h"
+
+using namespace ray;
+using namespace ray::capi;
+
+static_assert(sizeof(ray_id) == sizeof(Id) && RAY_ID_SIZE == kIdSize);
+
+uint32_t ray_api_version(void) { return RAY_API_VERSION; }
+
+const char* ray_build_info(void) {
+  return LIBRAY_VERSION " (gcc " __VERSION__ ", " LIBRAY_BUILD
+#ifdef LIBRAY_SANITIZED
+                        ", sanitized"
+#endif
+                        ")";
+}
+
+const char* ray_code_name(ray_code code) {
+  switch (code) {
+#define NAME(c) case c: return #c;
+    NAME(RAY_OK) NAME(RAY_CANCELLED) NAME(RAY_INVALID_ARGUMENT) NAME(RAY_TIMED_OUT)
+    NAME(RAY_NOT_FOUND) NAME(RAY_ALREADY_EXISTS) NAME(RAY_OUT_OF_MEMORY) NAME(RAY_UNAVAILABLE)
+    NAME(RAY_WRONG_STATE) NAME(RAY_UNSUPPORTED) NAME(RAY_INTERNAL) NAME(RAY_CONFLICT)
+    NAME(RAY_TASK_FAILED) NAME(RAY_WORKER_CRASHED) NAME(RAY_OBJECT_LOST) NAME(RAY_UNSCHEDULABLE)
+    NAME(RAY_ACTOR_DIED) NAME(RAY_ACTOR_RESTARTING) NAME(RAY_STREAM_END) NAME(RAY_STORE_FULL)
+    NAME(RAY_NODE_DIED)
+#undef NAME
+    default: return "RAY_UNKNOWN";
+  }
+}
+
+bool ray_code_is_retryable(ray_code code) {
+  return code == RAY_TIMED_OUT || code == RAY_UNAVAILABLE || code == RAY_CONFLICT ||
+         code == RAY_ACTOR_RESTARTING || code == RAY_STORE_FULL;
+}
+
+ray_code ray_error_code(const ray_error* error) {
+  auto* e = from_handle<ErrorBox>(error, kHandleError);
+  return e ? e->code : RAY_INVALID_ARGUMENT;
+}
+
+ray_str ray_error_message(const ray_error* error) {
+  auto* e = from_handle<ErrorBox>(error, kHandleError);
+  if (!e) return ray_cstr("not an error handle");
+  return {e->message.data(), e->message.size()};
+}
+
+ray_bytes ray_error_payload(const ray_error* error, uint32_t* out_format) {
+  auto* e = from_handle<ErrorBox>(error, kHandleError);
+  if (out_format) *out_format = e ? e->payload_format : 0;
+  if (!e || e->payload.empty()) return {nullptr, 0};
+  return {e->payload.data(), e->payload.size()};
+}
+
+ray_error* ray_error_retain(ray_error* error) {
+  return HandleTable::instance().retain(error, kHandleError) ? error : nullptr;
+}
+
+void ray_error_release(ray_error* error) {
+  if (void* e = HandleTable::instance().release(error, kHandleError))
+    static_cast<ErrorBox*>(e)->release();
+}
+
+// ---- logging ----------------------------------------------------------------------------------------
+
+namespace {
+struct UserLog {
+  ray_log_fn fn;
+  void* user;
+};
+std::mutex g_log_mutex;
+UserLog g_user_log{};
+
+void forward_log(int32_t level, const char* module, const char* msg_id, const char* line, void*) {
+  UserLog u;
+  {
+    std::lock_guard lock(g_log_mutex);
+    u = g_user_log;
+  }
+  if (u.fn) u.fn(level, ray_cstr(module), ray_cstr(msg_id), ray_cstr(line), u.user);
+}
+}  // namespace
+
+void ray_set_log_handler(ray_log_fn fn, int32_t max_level, void* user) {
+  {
+    std::lock_guard lock(g_log_mutex);
+    g_user_log = {fn, user};
+  }
+  set_log_handler(fn ? forward_log : nullptr, max_level, nullptr);
+}
+
+// ---- runtime ----------------------------------------------------------------------------------------
+
+ray_code ray_init(const ray_runtime_options* options, ray_runtime** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!out) return null_argument("out");
+    ray_runtime_options o = RAY_RUNTIME_OPTIONS_INIT;
+    RAY_TRY(read_options(options, "ray_runtime_options", &o));
+    if (o.language < 0 || o.language >= RAY_LANG_COUNT)
+      return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", o.language);
+    if (!(o.num_cpus >= 0 && o.num_cpus <= 1e6))
+      return error(RAY_INVALID_ARGUMENT, "num_cpus %g is not between 0 and 1000000", o.num_cpus);
+    if (o.gcs_shards > 64) return error(RAY_INVALID_ARGUMENT, "gcs_shards is at most 64");
+    Runtime* rt;
+    RAY_TRY(Runtime::start(o, &rt));
+    rt->self_handle = make_handle_of<ray_runtime>(kHandleRuntime, rt);
+    *out = static_cast<ray_runtime*>(rt->self_handle);
+    return Status();
+  });
+}
+
+int32_t ray_runtime_mode(const ray_runtime* runtime) {
+  auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
+  return rt ? rt->mode() : -1;
+}
+
+ray_str ray_runtime_session_dir(const ray_runtime* runtime) {
+  auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
+  if (!rt) return {nullptr, 0};
+  return {rt->session_dir().data(), rt->session_dir().size()};
+}
+
+ray_code ray_shutdown(ray_runtime* runtime, int64_t drain_timeout_ns, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
+    if (!rt) return bad_handle("runtime");
+    return rt->shutdown(drain_timeout_ns);
+  });
+}
+
+void ray_runtime_release(ray_runtime* runtime) {
+  if (void* p = HandleTable::instance().release(runtime, kHandleRuntime)) {
+    // The object stays: other handles may still point to it, in whatever order they are released.
+    (void)guard(nullptr, [&] { return static_cast<Runtime*>(p)->shutdown(0); });
+    Runtime::bury(static_cast<Runtime*>(p));
+  }
+}
+
+void ray_id_to_hex(const ray_id* id, char out[2 * RAY_ID_SIZE + 1]) {
+  if (!out) return;
+  static const char digits[] = "0123456789abcdef";
+  for (size_t i = 0; i < RAY_ID_SIZE; ++i) {
+    out[2 * i] = id ? digits[id->b[i] >> 4] : '0';
+    out[2 * i + 1] = id ? digits[id->b[i] & 15] : '0';
+  }
+  out[2 * RAY_ID_SIZE] = 0;
+}
+
+ray_code ray_runtime_context(ray_runtime* runtime, ray_context* out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out) return null_argument("out");
+    if (out->struct_size != sizeof *out)
+      return error(RAY_INVALID_ARGUMENT, "ray_context.struct_size must be sizeof(ray_context)");
+    rt->fill_context(out);
+    return Status();
+  });
+}
+
+// ---- testing -----------------------------------------------------------------------------------------
+
+extern "C" RAY_API ray_code ray_test_fault(ray_str point, ray_str action, ray_error** err);
+extern "C" RAY_API ray_code ray_test_ref_count(ray_ref* ref, uint64_t* out, ray_error** err);
+
+ray_code ray_test_fault(ray_str point, ray_str action, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!set_fault(text(point), text(action)))
+      return error(RAY_INVALID_ARGUMENT, "'%s' is no fault action: kill, stop, delay:5ms or fail, with @N",
+                   text(action).c_str());
+    return Status();
+  });
+}
+
+ray_code ray_test_ref_count(ray_ref* ref, uint64_t* out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Object* o;
+    RAY_TRY(object_arg(ref, &o));
+    if (!out) return null_argument("out");
+    *out = o->refs.load();
+    return Status();
+  });
+}

@@ -1,0 +1,330 @@
+// ray.h sections 6 to 8: values, references, waiting. See boundary.h.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "libray/capi/boundary.h"
+
+using namespace ray;
+using namespace ray::capi;
+
+void ray_buffer_release(ray_buffer* buffer) {
+  if (!buffer || !buffer->release) return;
+  buffer->release(buffer);
+  buffer->release = nullptr;
+}
+
+ray_code ray_buffer_ref(const ray_buffer* buffer, uint32_t index, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!buffer || !out) return null_argument(buffer ? "out" : "buffer");
+    if (index >= buffer->n_refs || buffer->release != release_view_buffer)
+      return error(RAY_INVALID_ARGUMENT, "reference %u: the value contains %u", index,
+                   buffer->release ? buffer->n_refs : 0);
+    auto* view = static_cast<BufferView*>(buffer->private_data);
+    RAY_TRY(view->runtime->usable());
+    wire::PackedRef r = view->packed.ref(index);
+    Object* o;
+    RAY_TRY(view->runtime->import(r.id, r.hint, &o));
+    *out = o->handle();
+    return Status();
+  });
+}
+
+ray_code ray_put(ray_runtime* runtime, const ray_value* value, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!value || !out) return null_argument(value ? "out" : "value");
+    Object* o;
+    RAY_TRY(rt->put(*value, &o));
+    *out = o->handle();
+    return Status();
+  });
+}
+
+static WriterState* take_writer(ray_writer* writer) {
+  return static_cast<WriterState*>(HandleTable::instance().release(writer, kHandleWriter));
+}
+
+static void end_writer(WriterState* w) {
+  if (!w->sealed && w->runtime->store()) w->runtime->store()->abort(&w->building);
+  for (Object* o : w->contained) w->runtime->release(o);
+  delete w;
+}
+
+static void give_writer(WriterState* w, ray_writer** out, ray_layout* layout) {
+  layout->data = w->data;
+  layout->oob = reinterpret_cast<void**>(w->oob.data());
+  *out = make_handle_of<ray_writer>(kHandleWriter, w);
+}
+
+ray_code ray_writer_open(ray_runtime* runtime, const ray_value* shape, ray_writer** out,
+                         ray_layout* layout, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!shape || !out || !layout) return null_argument("shape, out or layout");
+    auto w = std::make_unique<WriterState>();
+    RAY_TRY(w->open(rt, rt->next_put_id(), *shape));
+    give_writer(w.release(), out, layout);
+    return Status();
+  });
+}
+
+ray_code ray_writer_seal(ray_writer* writer, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WriterState* w = take_writer(writer);
+    if (!w) return bad_handle("writer");
+    Status s = w->runtime->usable();
+    Object* o = nullptr;
+    if (s.ok() && w->execution) s = w->runtime->worker()->seal_result(w);
+    else if (s.ok() && !out) s = null_argument("out");
+    else if (s.ok()) s = w->runtime->seal_put(w, &o);
+    end_writer(w);
+    if (o) *out = o->handle();
+    return s;
+  });
+}
+
+ray_code ray_writer_abort(ray_writer* writer) {
+  return guard(nullptr, [&]() -> Status {
+    WriterState* w = take_writer(writer);
+    if (!w) return bad_handle("writer");
+    end_writer(w);
+    return Status();
+  });
+}
+
+ray_code ray_task_return_open(ray_task* task, uint32_t index, const ray_value* shape,
+                              ray_writer** out, ray_layout* layout, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (!shape || !out || !layout) return null_argument("shape, out or layout");
+    auto w = std::make_unique<WriterState>();
+    RAY_TRY(e->side->open_result(e, index, *shape, w.get()));
+    give_writer(w.release(), out, layout);
+    return Status();
+  });
+}
+
+// ---- references -------------------------------------------------------------------------------------
+
+ray_ref* ray_ref_retain(ray_ref* ref) {
+  Object* o = object_of(ref);
+  if (!o) return nullptr;
+  retain(o);
+  return ref;
+}
+
+void ray_ref_release(ray_ref* ref) {
+  if (Object* o = object_of(ref)) o->runtime->release(o);
+}
+
+ray_id ray_ref_id(const ray_ref* ref) {
+  ray_id id = {};
+  if (Object* o = object_of(ref)) std::memcpy(id.b, o->id.b, kIdSize);
+  return id;
+}
+
+ray_code ray_ref_export(ray_ref* ref, void* buf, size_t* inout_size, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Object* o;
+    RAY_TRY(object_arg(ref, &o));
+    if (!inout_size) return null_argument("inout_size");
+    size_t capacity = *inout_size;
+    *inout_size = sizeof(wire::PackedRef);
+    if (!buf) return Status();
+    if (capacity < sizeof(wire::PackedRef))
+      return error(RAY_INVALID_ARGUMENT, "buffer of %zu bytes: %zu are needed", capacity,
+                   sizeof(wire::PackedRef));
+    RAY_TRY(o->runtime->usable());
+    RAY_TRY(o->runtime->export_hold(o));
+    wire::PackedRef r = o->runtime->packed_ref(o);
+    std::memcpy(buf, &r, sizeof r);
+    return Status();
+  });
+}
+
+ray_code ray_ref_import(ray_runtime* runtime, ray_bytes exported, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out || !exported.data) return null_argument("out or exported");
+    wire::PackedRef r;
+    if (exported.size != sizeof r)
+      return error(RAY_INVALID_ARGUMENT, "%zu bytes are not an exported reference", exported.size);
+    std::memcpy(&r, exported.data, sizeof r);
+    if (r.id.is_nil()) return error(RAY_INVALID_ARGUMENT, "the bytes are not an exported reference");
+    Object* o;
+    RAY_TRY(rt->import(r.id, {}, &o));
+    *out = o->handle();
+    return Status();
+  });
+}
+
+// ---- waiting ------------------------------------------------------------------------------------------
+
+namespace {
+
+// Looks up n references of one runtime.
+Status objects_of(Runtime* rt, ray_ref* const* refs, size_t n, Object** out) {
+  if (n && !refs) return null_argument("refs");
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = object_of(refs[i]);
+    if (!out[i] || out[i]->runtime != rt)
+      return error(RAY_INVALID_ARGUMENT, "refs[%zu] is null, released or of another runtime", i);
+  }
+  return Status();
+}
+
+// Short lists live on the stack.
+class ObjectList {
+ public:
+  explicit ObjectList(size_t n) : heap_(n > kStack ? new Object*[n] : nullptr) {}
+  Object** data() { return heap_ ? heap_.get() : stack_; }
+
+ private:
+  static constexpr size_t kStack = 16;
+  Object* stack_[kStack];
+  std::unique_ptr<Object*[]> heap_;
+};
+
+}  // namespace
+
+ray_code ray_try_get(ray_ref* ref, ray_buffer* out, ray_error** err) {
+  ErrorBox* failure = nullptr;
+  ray_error** report_to = err;
+  ray_code code = guard(err, [&]() -> Status {
+    Object* o;
+    RAY_TRY(object_arg(ref, &o));
+    if (!out) return null_argument("out");
+    if (!o->done()) {
+      RAY_TRY(o->runtime->usable());
+      if (!o->runtime->poll(o)) return Status(RAY_TIMED_OUT, "the object is not ready");
+    }
+    if (o->state.load() == ObjState::kError) {
+      failure = o->error;
+      report_to = nullptr;
+      return Status(failure->code);
+    }
+    return o->runtime->fill_buffer(o, out);
+  });
+  if (failure && err) {
+    ray_error_release(*err);
+    report(Status(code), err, failure);
+  }
+  (void)report_to;
+  return code;
+}
+
+ray_code ray_get(ray_runtime* runtime, ray_ref* const* refs, size_t n, int64_t timeout_ns,
+                 ray_buffer* out, ray_error** err) {
+  try {
+    Runtime* rt;
+    Status s = runtime_of(runtime, &rt);
+    if (!s.ok() && s.code() == RAY_NODE_DIED) {
+      // What is here already can still be had.
+      rt = from_handle<Runtime>(runtime, kHandleRuntime);
+      s = Status();
+    }
+    if (s.ok() && n && !out) s = null_argument("out");
+    ErrorBox* failure = nullptr;
+    if (s.ok()) {
+      ObjectList objects(n);
+      s = objects_of(rt, refs, n, objects.data());
+      if (s.ok()) s = rt->get(objects.data(), n, timeout_ns, out, &failure);
+    }
+    return s.ok() ? RAY_OK : report(s, err, failure);
+  } catch (...) {
+    return report_exception(err);
+  }
+}
+
+ray_code ray_wait(ray_runtime* runtime, ray_ref* const* refs, size_t n, size_t want,
+                  int64_t timeout_ns, uint8_t* ready, size_t* n_ready, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!n_ready || (n && !ready)) return null_argument("ready or n_ready");
+    ObjectList objects(n);
+    RAY_TRY(objects_of(rt, refs, n, objects.data()));
+    return rt->wait(objects.data(), n, want, timeout_ns, ready, n_ready);
+  });
+}
+
+// ---- completion queues --------------------------------------------------------------------------------
+
+ray_code ray_queue_create(ray_runtime* runtime, ray_queue** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out) return null_argument("out");
+    auto q = std::make_unique<Queue>();
+    q->runtime = rt;
+    q->event = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!q->event.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a completion queue");
+    *out = make_handle_of<ray_queue>(kHandleQueue, q.release());
+    return Status();
+  });
+}
+
+void ray_queue_release(ray_queue* queue) {
+  if (void* p = HandleTable::instance().release(queue, kHandleQueue)) {
+    auto* q = static_cast<Queue*>(p);
+    q->runtime->drop_queue(q);
+  }
+}
+
+int ray_queue_fd(const ray_queue* queue) {
+  auto* q = from_handle<Queue>(queue, kHandleQueue);
+  return q ? q->event.get() : -1;
+}
+
+size_t ray_queue_poll(ray_queue* queue, ray_completion* out, size_t max, int64_t timeout_ns) {
+  auto* q = from_handle<Queue>(queue, kHandleQueue);
+  if (!q || !out || !max) return 0;
+  return queue_poll(q, out, max, timeout_ns);
+}
+
+void ray_queue_wake(ray_queue* queue) {
+  auto* q = from_handle<Queue>(queue, kHandleQueue);
+  if (q) q->woken.store(true);
+}
+
+static Status check_notify(const ray_notify* in, ray_notify* out) {
+  if (!in) return null_argument("notify");
+  RAY_TRY(read_options(in, "ray_notify", out));
+  if (!out->queue == !out->fn)
+    return error(RAY_INVALID_ARGUMENT, "a notification goes to exactly one of queue and fn");
+  return Status();
+}
+
+ray_code ray_on_ready(ray_ref* ref, const ray_notify* notify, uint64_t* out_token, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Object* o;
+    RAY_TRY(object_arg(ref, &o));
+    ray_notify n = RAY_NOTIFY_INIT;
+    RAY_TRY(check_notify(notify, &n));
+    if (!o->done()) RAY_TRY(o->runtime->usable());
+    return o->runtime->on_ready(o, n, out_token);
+  });
+}
+
+ray_code ray_cancel_notify(ray_runtime* runtime, uint64_t token, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    return rt->cancel_notify(token);
+  });
+}
+
+ray_code ray_stream_on_next(ray_stream* stream, const ray_notify* notify, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    auto* s = from_handle<Stream>(stream, kHandleStream);
+    if (!s) return bad_handle("stream");
+    RAY_TRY(s->runtime->usable());
+    ray_notify n = RAY_NOTIFY_INIT;
+    RAY_TRY(check_notify(notify, &n));
+    return s->runtime->stream_on_next(s, n);
+  });
+}

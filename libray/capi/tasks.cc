@@ -1,0 +1,432 @@
+// ray.h sections 9 to 11 and 13: functions, tasks, streams, actors, cluster, key-value, C symbols.
+// See boundary.h.
+#include "libray/capi/boundary.h"
+#include "libray/ffi/ffi.h"
+#include "libray/wire/msgpack.h"
+
+using namespace ray;
+using namespace ray::capi;
+
+// ---- functions --------------------------------------------------------------------------------------
+
+static ray_code define(ray_runtime* runtime, int32_t language, uint32_t kind, const std::string& name,
+                       const std::string& definition, ray_function** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out) return null_argument("out");
+    if (language < 0 || language >= RAY_LANG_COUNT)
+      return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
+    Function* f;
+    RAY_TRY(rt->function(language, kind, name, definition, &f));
+    *out = make_handle_of<ray_function>(kHandleFunction, f);
+    return Status();
+  });
+}
+
+ray_code ray_function_get(ray_runtime* runtime, ray_str name, ray_function** out, ray_error** err) {
+  return define(runtime, RAY_LANG_NATIVE, wire::kFnNative, text(name), "", out, err);
+}
+
+ray_code ray_function_define(ray_runtime* runtime, int32_t language, ray_str name,
+                             ray_bytes definition, ray_function** out, ray_error** err) {
+  return define(runtime, language, wire::kFnOpaque, text(name), bytes(definition), out, err);
+}
+
+ray_code ray_define_library(ray_runtime* runtime, ray_str name, ray_str path, ray_function** out,
+                            ray_error** err) {
+  std::string p = text(path);
+  if (p.empty()) return report(error(RAY_INVALID_ARGUMENT, "path is empty"), err);
+  return define(runtime, RAY_LANG_NATIVE, wire::kFnLibrary, text(name), p, out, err);
+}
+
+ray_code ray_define_symbol(ray_runtime* runtime, ray_str name, ray_str library, ray_str symbol,
+                           ray_str signature, ray_function** out, ray_error** err) {
+  std::string definition;
+  ray_code code = guard(err, [&]() -> Status {
+    std::string s = text(symbol), sig = text(signature);
+    if (s.empty()) return error(RAY_INVALID_ARGUMENT, "symbol is empty");
+    if (auto parsed = ffi::Signature::parse(sig); !parsed.ok()) return parsed.status();
+    definition = ffi::Symbol::pack_definition(text(library), s, sig);
+    return Status();
+  });
+  if (code != RAY_OK) return code;
+  return define(runtime, RAY_LANG_NATIVE, wire::kFnSymbol, text(name), definition, out, err);
+}
+
+ray_function* ray_function_retain(ray_function* function) {
+  return HandleTable::instance().retain(function, kHandleFunction) ? function : nullptr;
+}
+
+void ray_function_release(ray_function* function) {
+  HandleTable::instance().release(function, kHandleFunction);  // the runtime keeps the entry
+}
+
+// ---- tasks --------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr uint32_t kMaxReturns = 1u << 20;
+
+Status function_of(ray_runtime* runtime, ray_function* function, Runtime** rt, Function** f) {
+  RAY_TRY(runtime_of(runtime, rt));
+  *f = from_handle<Function>(function, kHandleFunction);
+  if (!*f || (*f)->runtime != *rt) return bad_handle("function");
+  return Status();
+}
+
+Status task_options(const ray_task_options* in, ray_task_options* out) {
+  RAY_TRY(read_options(in, "ray_task_options", out));
+  if (out->num_returns > kMaxReturns)
+    return error(RAY_INVALID_ARGUMENT, "num_returns %u is more than %u", out->num_returns, kMaxReturns);
+  if (out->max_retries < RAY_RETRIES_DEFAULT)
+    return error(RAY_INVALID_ARGUMENT, "max_retries %d is negative", out->max_retries);
+  return Status();
+}
+
+// Calls `submit(Object**)` and turns the objects into handles, in place for one result.
+template <class Submit>
+Status with_returns(uint32_t n, ray_ref** out_refs, Submit submit) {
+  if (n && !out_refs) return null_argument("out_refs");
+  static_assert(sizeof(Object*) == sizeof(ray_ref*));
+  Object** objects = reinterpret_cast<Object**>(out_refs);
+  Object* one[1];
+  std::vector<Object*> many;
+  if (n == 1) {
+    objects = one;
+  } else {
+    many.resize(n);
+    objects = many.data();
+  }
+  RAY_TRY(submit(objects));
+  for (uint32_t i = 0; i < n; ++i) out_refs[i] = objects[i]->handle();
+  return Status();
+}
+
+}  // namespace
+
+ray_code ray_submit(ray_runtime* runtime, ray_function* function, const ray_arg* args, size_t n_args,
+                    const ray_task_options* options, ray_ref** out_refs, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    Function* f;
+    RAY_TRY(function_of(runtime, function, &rt, &f));
+    if (n_args && !args) return null_argument("args");
+    ray_task_options o = RAY_TASK_OPTIONS_INIT;
+    if (options) RAY_TRY(task_options(options, &o));
+    return with_returns(o.num_returns, out_refs, [&](Object** objects) {
+      return rt->submit(f, args, n_args, o, objects, nullptr);
+    });
+  });
+}
+
+ray_code ray_submit_stream(ray_runtime* runtime, ray_function* function, const ray_arg* args,
+                           size_t n_args, const ray_task_options* options, ray_stream** out,
+                           ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    Function* f;
+    RAY_TRY(function_of(runtime, function, &rt, &f));
+    if ((n_args && !args) || !out) return null_argument(out ? "args" : "out");
+    ray_task_options o = RAY_TASK_OPTIONS_INIT;
+    RAY_TRY(task_options(options, &o));
+    Stream* s = nullptr;
+    RAY_TRY(rt->submit(f, args, n_args, o, nullptr, &s));
+    *out = make_handle_of<ray_stream>(kHandleStream, s);
+    return Status();
+  });
+}
+
+ray_code ray_stream_next(ray_stream* stream, int64_t timeout_ns, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    auto* s = from_handle<Stream>(stream, kHandleStream);
+    if (!s) return bad_handle("stream");
+    if (!out) return null_argument("out");
+    Object* o;
+    RAY_TRY(s->runtime->stream_next(s, timeout_ns, &o));
+    *out = o->handle();
+    return Status();
+  });
+}
+
+ray_id ray_stream_id(const ray_stream* stream) {
+  ray_id id = {};
+  if (auto* s = from_handle<Stream>(stream, kHandleStream)) std::memcpy(id.b, s->id.b, kIdSize);
+  return id;
+}
+
+ray_code ray_stream_cancel(ray_stream* stream, uint32_t flags, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    auto* s = from_handle<Stream>(stream, kHandleStream);
+    if (!s) return bad_handle("stream");
+    RAY_TRY(s->runtime->usable());
+    return s->runtime->stream_cancel(s, flags);
+  });
+}
+
+ray_stream* ray_stream_retain(ray_stream* stream) {
+  return HandleTable::instance().retain(stream, kHandleStream) ? stream : nullptr;
+}
+
+void ray_stream_release(ray_stream* stream) {
+  if (void* p = HandleTable::instance().release(stream, kHandleStream)) {
+    auto* s = static_cast<Stream*>(p);
+    s->runtime->stream_release(s);
+  }
+}
+
+ray_code ray_cancel(ray_ref* ref, uint32_t flags, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Object* o;
+    RAY_TRY(object_arg(ref, &o));
+    RAY_TRY(o->runtime->usable());
+    if (flags & ~uint32_t{RAY_CANCEL_FORCE | RAY_CANCEL_RECURSIVE})
+      return error(RAY_INVALID_ARGUMENT, "unknown flags %u of ray_cancel", flags);
+    return o->runtime->cancel(o, flags);
+  });
+}
+
+// ---- actors -------------------------------------------------------------------------------------------
+
+static Status actor_of(const ray_actor* actor, Actor** out) {
+  *out = from_handle<Actor>(actor, kHandleActor);
+  if (!*out) return bad_handle("actor");
+  return (*out)->runtime->usable();
+}
+
+ray_code ray_actor_create(ray_runtime* runtime, ray_function* klass, const ray_arg* args,
+                          size_t n_args, const ray_actor_options* options, ray_actor** out,
+                          ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    Function* f;
+    RAY_TRY(function_of(runtime, klass, &rt, &f));
+    if ((n_args && !args) || !out) return null_argument(out ? "args" : "out");
+    ray_actor_options o = RAY_ACTOR_OPTIONS_INIT;
+    RAY_TRY(read_options(options, "ray_actor_options", &o));
+    if (o.max_restarts < -1) return error(RAY_INVALID_ARGUMENT, "max_restarts %d is negative", o.max_restarts);
+    Actor* a = nullptr;
+    RAY_TRY(rt->actor_create(f, args, n_args, o, &a));
+    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    return Status();
+  });
+}
+
+ray_code ray_actor_call(ray_actor* actor, ray_str method, const ray_arg* args, size_t n_args,
+                        const ray_task_options* options, ray_ref** out_refs, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Actor* a;
+    RAY_TRY(actor_of(actor, &a));
+    if (n_args && !args) return null_argument("args");
+    ray_task_options o = RAY_TASK_OPTIONS_INIT;
+    if (options) RAY_TRY(task_options(options, &o));
+    return with_returns(o.num_returns, out_refs, [&](Object** objects) {
+      return a->runtime->actor_call(a, text(method), args, n_args, o, objects, nullptr);
+    });
+  });
+}
+
+ray_code ray_actor_call_stream(ray_actor* actor, ray_str method, const ray_arg* args, size_t n_args,
+                               const ray_task_options* options, ray_stream** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Actor* a;
+    RAY_TRY(actor_of(actor, &a));
+    if ((n_args && !args) || !out) return null_argument(out ? "args" : "out");
+    ray_task_options o = RAY_TASK_OPTIONS_INIT;
+    RAY_TRY(task_options(options, &o));
+    Stream* s = nullptr;
+    RAY_TRY(a->runtime->actor_call(a, text(method), args, n_args, o, nullptr, &s));
+    *out = make_handle_of<ray_stream>(kHandleStream, s);
+    return Status();
+  });
+}
+
+ray_code ray_actor_find(ray_runtime* runtime, ray_str name, ray_str ns, ray_actor** out,
+                        ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out) return null_argument("out");
+    Actor* a;
+    RAY_TRY(rt->actor_find(text(name), text(ns), &a));
+    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    return Status();
+  });
+}
+
+ray_code ray_actor_kill(ray_actor* actor, bool may_restart, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Actor* a;
+    RAY_TRY(actor_of(actor, &a));
+    return a->runtime->actor_kill(a, may_restart);
+  });
+}
+
+ray_id ray_actor_get_id(const ray_actor* actor) {
+  ray_id id = {};
+  if (auto* a = from_handle<Actor>(actor, kHandleActor)) std::memcpy(id.b, a->id.b, kIdSize);
+  return id;
+}
+
+ray_code ray_actor_metadata(ray_actor* actor, ray_bytes* out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Actor* a;
+    RAY_TRY(actor_of(actor, &a));
+    if (!out) return null_argument("out");
+    std::string ignored;
+    RAY_TRY(a->runtime->actor_metadata(a, &ignored));
+    *out = {a->metadata.data(), a->metadata.size()};
+    return Status();
+  });
+}
+
+ray_actor* ray_actor_retain(ray_actor* actor) {
+  return HandleTable::instance().retain(actor, kHandleActor) ? actor : nullptr;
+}
+
+void ray_actor_release(ray_actor* actor) {
+  if (void* p = HandleTable::instance().release(actor, kHandleActor)) {
+    auto* a = static_cast<Actor*>(p);
+    a->runtime->actor_release(a);
+  }
+}
+
+ray_code ray_actor_to_ref(ray_actor* actor, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Actor* a;
+    RAY_TRY(actor_of(actor, &a));
+    if (!out) return null_argument("out");
+    *out = retain(a->ref)->handle();
+    return Status();
+  });
+}
+
+ray_code ray_actor_from_ref(ray_ref* ref, ray_actor** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Object* o;
+    RAY_TRY(object_arg(ref, &o));
+    RAY_TRY(o->runtime->usable());
+    if (!out) return null_argument("out");
+    Actor* a;
+    RAY_TRY(o->runtime->actor_from_object(o, &a));
+    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    return Status();
+  });
+}
+
+// ---- cluster and key-value ------------------------------------------------------------------------------
+
+namespace {
+
+// A buffer that owns a string.
+void own_bytes(std::string bytes, uint32_t format, ray_buffer* out) {
+  auto* s = new std::string(std::move(bytes));
+  *out = RAY_BUFFER_INIT;
+  out->data = s->data();
+  out->size = s->size();
+  out->format = format;
+  out->private_data = s;
+  out->release = [](ray_buffer* b) {
+    b->release = nullptr;
+    delete static_cast<std::string*>(b->private_data);
+  };
+}
+
+// The answer's only element, as it is encoded.
+Status only_element(const std::string& answer, std::string* out) {
+  wire::Reader r(answer);
+  uint32_t n;
+  std::string_view raw;
+  if (!r.array(&n) || n < 1 || !r.raw(&raw)) return error(RAY_INTERNAL, "the node daemon answered nonsense");
+  *out = raw;
+  return Status();
+}
+
+Status kv_call(ray_runtime* runtime, uint32_t op, const std::string& args, std::string* answer) {
+  Runtime* rt;
+  RAY_TRY(runtime_of(runtime, &rt));
+  return rt->request(op, args, answer);
+}
+
+}  // namespace
+
+ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter, ray_buffer* out,
+                           ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!out) return null_argument("out");
+    std::string args, answer, rows;
+    wire::Writer w(&args);
+    w.array(2).str(text(what));
+    if (filter.size) {
+      if (!wire::is_one_value({static_cast<const char*>(filter.data), filter.size}))
+        return error(RAY_INVALID_ARGUMENT, "filter is not one MessagePack value");
+      w.raw({static_cast<const char*>(filter.data), filter.size});
+    } else {
+      w.map(0);
+    }
+    RAY_TRY(kv_call(runtime, wire::kOpQuery, args, &answer));
+    RAY_TRY(only_element(answer, &rows));
+    own_bytes(std::move(rows), RAY_FMT_MSGPACK, out);
+    return Status();
+  });
+}
+
+ray_code ray_kv_get(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_buffer* out,
+                    uint64_t* out_version, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!out || !key.data) return null_argument("out or key");
+    std::string args, answer;
+    wire::Writer(&args).array(2).str(text(ns)).bin(key.data, key.size);
+    RAY_TRY(kv_call(runtime, wire::kOpKvGet, args, &answer));
+    wire::Reader r(answer);
+    uint32_t n;
+    uint64_t version;
+    std::string_view value;
+    if (!r.array(&n) || n < 2 || !r.uint64(&version) || !r.bytes(&value))
+      return error(RAY_INTERNAL, "the node daemon answered nonsense");
+    if (out_version) *out_version = version;
+    own_bytes(std::string(value), RAY_FMT_RAW, out);
+    return Status();
+  });
+}
+
+ray_code ray_kv_put(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_bytes value,
+                    uint64_t expected, uint64_t* out_version, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!key.data || (value.size && !value.data)) return null_argument("key or value");
+    std::string args, answer;
+    wire::Writer(&args).array(4).str(text(ns)).bin(key.data, key.size).bin(value.data, value.size)
+        .uint64(expected);
+    RAY_TRY(kv_call(runtime, wire::kOpKvPut, args, &answer));
+    wire::Reader r(answer);
+    uint32_t n;
+    uint64_t version;
+    if (!r.array(&n) || n < 1 || !r.uint64(&version))
+      return error(RAY_INTERNAL, "the node daemon answered nonsense");
+    if (out_version) *out_version = version;
+    return Status();
+  });
+}
+
+ray_code ray_kv_delete(ray_runtime* runtime, ray_str ns, ray_bytes key, uint64_t expected,
+                       ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!key.data) return null_argument("key");
+    std::string args;
+    wire::Writer(&args).array(3).str(text(ns)).bin(key.data, key.size).uint64(expected);
+    return kv_call(runtime, wire::kOpKvDelete, args, nullptr);
+  });
+}
+
+ray_code ray_kv_list(ray_runtime* runtime, ray_str ns, ray_bytes prefix, ray_buffer* out,
+                     ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!out) return null_argument("out");
+    std::string args, answer, keys;
+    wire::Writer(&args).array(2).str(text(ns)).bin(prefix.data, prefix.data ? prefix.size : 0);
+    RAY_TRY(kv_call(runtime, wire::kOpKvList, args, &answer));
+    RAY_TRY(only_element(answer, &keys));
+    own_bytes(std::move(keys), RAY_FMT_MSGPACK, out);
+    return Status();
+  });
+}

@@ -1,0 +1,206 @@
+// ray.h section 12: being a worker. See boundary.h.
+#include "libray/capi/boundary.h"
+#include "libray/runtime/registry.h"
+
+using namespace ray;
+using namespace ray::capi;
+
+ray_code ray_register_function(ray_str name, ray_task_fn fn, void* user, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    std::string n = text(name);
+    if (n.empty() || !fn) return error(RAY_INVALID_ARGUMENT, "a function needs a name and an address");
+    return Registry::instance().add_function(n, {fn, user});
+  });
+}
+
+ray_code ray_register_actor(ray_str klass, ray_task_fn create, void (*destroy)(void*, void*),
+                            void* user, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    std::string n = text(klass);
+    if (n.empty() || !create) return error(RAY_INVALID_ARGUMENT, "a class needs a name and a constructor");
+    return Registry::instance().add_class(n, {create, user}, destroy);
+  });
+}
+
+ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn fn, void* user,
+                             ray_error** err) {
+  return guard(err, [&]() -> Status {
+    std::string m = text(method);
+    if (m.empty() || !fn) return error(RAY_INVALID_ARGUMENT, "a method needs a name and an address");
+    return Registry::instance().add_method(text(klass), m, {fn, user});
+  });
+}
+
+// The worker side of a runtime; unlike elsewhere a dead node is no error: the loop must end in order.
+static Status side_of(const ray_runtime* runtime, WorkerSide** out) {
+  auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
+  if (!rt) return bad_handle("runtime");
+  if (!rt->worker()) return error(RAY_WRONG_STATE, "this process is a driver, not a worker");
+  *out = rt->worker();
+  return Status();
+}
+
+ray_code ray_worker_run(ray_runtime* runtime, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    return w->run();
+  });
+}
+
+ray_code ray_worker_next(ray_runtime* runtime, int64_t timeout_ns, ray_task** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    if (!out) return null_argument("out");
+    Execution* e;
+    RAY_TRY(w->next(timeout_ns, &e));
+    *out = static_cast<ray_task*>(e->handle);
+    return Status();
+  });
+}
+
+int ray_worker_fd(ray_runtime* runtime) {
+  WorkerSide* w;
+  return side_of(runtime, &w).ok() ? w->event_fd() : -1;
+}
+
+void ray_worker_stop(ray_runtime* runtime) {
+  WorkerSide* w;
+  if (side_of(runtime, &w).ok()) w->request_stop();
+}
+
+ray_code ray_worker_on_interrupt(ray_runtime* runtime, ray_interrupt_fn fn, void* user,
+                                 ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    w->set_interrupt(fn, user);
+    return Status();
+  });
+}
+
+// ---- one execution -------------------------------------------------------------------------------------
+
+static ray_id id_of(const Id& id) {
+  ray_id out;
+  std::memcpy(out.b, id.b, kIdSize);
+  return out;
+}
+
+ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
+  return guard(nullptr, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (!out || out->struct_size != sizeof *out)
+      return error(RAY_INVALID_ARGUMENT, "ray_task_info.struct_size must be sizeof(ray_task_info)");
+    const wire::TaskHeader& h = e->header;
+    *out = ray_task_info{};
+    out->struct_size = sizeof *out;
+    out->id = id_of(h.task);
+    out->parent = id_of(h.parent);
+    out->job = id_of(e->side->job());
+    out->actor = id_of(h.actor);
+    const std::string& f = e->side->function_name(e);
+    out->function = {f.data(), f.size()};
+    out->method = {e->method.data(), e->method.size()};
+    out->name = e->name.empty() ? out->function : ray_str{e->name.data(), e->name.size()};
+    out->function_key = h.kind == RAY_KIND_ACTOR_CALL ? e->side->class_key() : h.function;
+    out->kind = h.kind;
+    out->attempt = h.attempt;
+    out->num_returns = h.n_returns;
+    out->is_stream = h.stream_window > 0;
+    return Status();
+  });
+}
+
+size_t ray_task_args(ray_task* task, const ray_buffer** out) {
+  Execution* e;
+  if (!execution_of(task, &e).ok()) return 0;
+  if (out) *out = e->args.data();
+  return e->args.size();
+}
+
+ray_code ray_task_take_arg(ray_task* task, size_t index, ray_buffer* out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (!out) return null_argument("out");
+    return e->side->take_arg(e, index, out);
+  });
+}
+
+ray_code ray_task_definition(ray_task* task, ray_buffer* out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (!out) return null_argument("out");
+    RAY_TRY(e->side->definition(e));
+    *out = RAY_BUFFER_INIT;
+    auto* s = new std::string(e->definition.definition);
+    out->data = s->data();
+    out->size = s->size();
+    out->private_data = s;
+    out->release = [](ray_buffer* b) {
+      b->release = nullptr;
+      delete static_cast<std::string*>(b->private_data);
+    };
+    return Status();
+  });
+}
+
+ray_code ray_task_return(ray_task* task, uint32_t index, const ray_value* value, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (!value || (value->size && !value->data)) return null_argument("value");
+    return e->side->set_result(e, index, *value);
+  });
+}
+
+ray_code ray_task_yield(ray_task* task, const ray_value* value, int64_t timeout_ns, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (!value || (value->size && !value->data)) return null_argument("value");
+    return e->side->yield(e, *value, timeout_ns);
+  });
+}
+
+bool ray_task_is_cancelled(const ray_task* task) {
+  auto* e = from_handle<Execution>(task, kHandleTask);
+  return e && e->cancelled.load(std::memory_order_relaxed);
+}
+
+void* ray_task_self(const ray_task* task) {
+  auto* e = from_handle<Execution>(task, kHandleTask);
+  return e ? e->side->self() : nullptr;
+}
+
+ray_code ray_task_set_self(ray_task* task, void* self, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (e->header.kind == RAY_KIND_TASK)
+      return error(RAY_WRONG_STATE, "this task does not belong to an actor");
+    e->side->set_self(self);
+    return Status();
+  });
+}
+
+ray_code ray_task_fail(ray_task* task, ray_str message, const ray_value* payload) {
+  return guard(nullptr, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    e->side->fail(e, text(message), payload);
+    return Status();
+  });
+}
+
+ray_code ray_task_finish(ray_task* task, ray_code code) {
+  return guard(nullptr, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    return e->side->finish(e, code);
+  });
+}

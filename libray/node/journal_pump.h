@@ -1,0 +1,96 @@
+// Moves lineage records from the processes' rings to the control store's shards, in batches, off every
+// critical path. A thread of its own at low priority.
+//
+// Who calls it: the node daemon's main thread (attach, detach, add, flush, poke, stop); the control
+// store's client answers on its own threads. The pump alone reads lineage rings.
+// Invariants: records of one process that belong to one shard keep their order; a batch is kept until
+// its shard has committed it; what waits never exceeds kMaxStash: above it rings are not drained, so
+// that submitters feel the back-pressure; a detached (dead) process is drained to its tail first.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gcs/client.h"
+#include "libray/node/channel.h"
+
+namespace ray::node {
+
+class JournalPump {
+ public:
+  static constexpr size_t kBatchBytes = 512 << 10;
+  static constexpr size_t kMaxStash = 64u << 20;
+  static constexpr uint32_t kInFlight = 2;  // batches per shard
+
+  // on_corrupt(process): its ring is broken; called on the pump's thread.
+  JournalPump(gcs::Client* gcs, wire::NodePage* page, std::function<void(uint32_t)> on_corrupt);
+  ~JournalPump();  // stops at once; call flush() before if the rest matters
+
+  void attach(std::shared_ptr<Channel> channel);
+  void detach(uint32_t process);
+  // A record of the daemon itself: an event or an error (lineage::RecordType), MessagePack map.
+  void add(uint16_t type, uint32_t process, const std::string& map);
+  // `done` is called on the pump's or a client's thread when everything that was in the rings at this
+  // moment is committed, or when the pump stops.
+  void flush(std::function<void()> done);
+  // The main thread calls this when a process rang the daemon.
+  void poke_if_wanted();
+
+  struct Stats {
+    uint64_t records = 0, bytes = 0, batches = 0, stash = 0, dropped = 0;
+  };
+  Stats stats();
+
+ private:
+  struct Batch {
+    std::string bytes;
+    uint32_t records = 0;
+    bool sent = false, acked = false;
+    int64_t retry_at = 0;
+  };
+  struct Shard {
+    std::deque<std::shared_ptr<Batch>> batches;  // oldest first; the last one may still grow
+    uint64_t first = 0;                          // number of batches.front()
+    uint32_t in_flight = 0;
+  };
+  struct Source {
+    std::shared_ptr<Channel> channel;
+    bool leaving = false, touched = false;
+  };
+  struct Flush {
+    std::function<void()> done;
+    bool drained = false;
+    std::map<uint32_t, uint64_t> tails;  // process -> ring position to be read first
+    std::vector<uint64_t> upto;          // per shard: number of batches to be committed
+  };
+  struct Shared;  // outlives the pump: late answers of the client find it closed
+
+  void run();
+  size_t drain(Source* s);
+  void append(uint32_t shard, uint16_t type, const void* data, uint32_t size);
+  void send(std::unique_lock<std::mutex>* lock);
+  void begin_flushes();
+  void mark_drained();
+  void finish_flushes(std::unique_lock<std::mutex>* lock);
+  void sleep(std::unique_lock<std::mutex>* lock, bool drained);
+  bool rings_empty();
+  uint32_t shard_for(uint16_t type, const void* data, uint32_t size) const;
+
+  gcs::Client* gcs_;
+  wire::NodePage* page_;
+  std::function<void(uint32_t)> on_corrupt_;
+  std::shared_ptr<Shared> shared_;
+  std::map<uint32_t, Source> sources_;  // pump thread only
+  std::deque<Flush> flushes_;           // pump thread only
+  std::thread thread_;
+};
+
+}  // namespace ray::node

@@ -1,0 +1,105 @@
+// rayd: one binary, several roles. `rayd node` is started by ray_init or by `libray start`; `rayd gcs` by
+// rayd node. Options are for programs; people use the `libray` tool.
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+
+#include "gcs/shard.h"
+#include "libray/base/fault.h"
+#include "libray/base/log.h"
+#include "libray/node/node.h"
+
+namespace {
+
+bool from_hex(const std::string& hex, std::string* out) {
+  auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
+  if (hex.size() % 2) return false;
+  for (size_t i = 0; i < hex.size(); i += 2) {
+    int high = digit(hex[i]), low = digit(hex[i + 1]);
+    if (high < 0 || low < 0) return false;
+    out->push_back(static_cast<char>(high << 4 | low));
+  }
+  return true;
+}
+
+// Descriptors that the starting program left open are not this daemon's business.
+void close_inherited(int keep) {
+  for (int fd = 3; fd < 1024; ++fd)
+    if (fd != keep) ::close(fd);
+}
+
+void open_log_file(const std::string& path) {
+  if (path.empty()) return;
+  int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  ::dup2(fd, 2);
+  ::dup2(fd, 1);
+  ::close(fd);
+}
+
+int run_node(ray::node::NodeOptions options, const std::string& resources, const std::string& log) {
+  close_inherited(options.ready_fd);
+  if (options.ready_fd >= 0) ::fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC);
+  int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  ::dup2(null, 0);
+  open_log_file(log);
+  ray::set_log_identity("node");
+  ray::set_log_handler(nullptr, ray::kLogInfo, nullptr);
+  if (!from_hex(resources, &options.resources_msgpack)) {
+    if (options.ready_fd >= 0) (void)!::write(options.ready_fd, "error: resources are not hex\n", 29);
+    return 2;
+  }
+  char path[PATH_MAX];
+  ssize_t n = ::readlink("/proc/self/exe", path, sizeof path - 1);
+  options.program = n > 0 ? std::string(path, static_cast<size_t>(n)) : "rayd";
+  if (options.num_cpus <= 0) options.num_cpus = static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN));
+  ray::node::Node node(std::move(options));
+  return node.run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("libray's daemon");
+  app.require_subcommand(1);
+  ray::node::NodeOptions node;
+  std::string resources, log;
+  CLI::App* n = app.add_subcommand("node", "one node: scheduler, worker pool, object directory");
+  n->add_option("--session", node.session_dir, "session directory")->required();
+  n->add_option("--parent-pid", node.parent_pid, "end when this process ends; 0 = run until told");
+  n->add_option("--ready-fd", node.ready_fd, "gets one line when the node takes work");
+  n->add_option("--num-cpus", node.num_cpus, "0 = as many as there are");
+  n->add_option("--resources-msgpack", resources, "further resources: a MessagePack map in hex");
+  n->add_option("--store-bytes", node.store_bytes, "capacity of the object store");
+  n->add_option("--spill-bytes", node.spill_bytes, "limit of what is spilled; 0 = the disk");
+  n->add_option("--gcs-shards", node.gcs_shards, "shards of the control store")->check(CLI::Range(1, 64));
+  n->add_option("--max-workers", node.max_workers, "limit of worker processes")->check(CLI::Range(1, 4000));
+  n->add_option("--log", log, "file for the log");
+  ray::gcs::ShardOptions shard;
+  CLI::App* g = app.add_subcommand("gcs", "one shard of the control store");
+  g->add_option("--session", shard.dir, "session directory")->required();
+  g->add_option("--index", shard.index, "number of the shard")->required();
+  g->add_option("--url", shard.url, "where it listens")->required();
+  g->add_option("--parent-pid", shard.parent_pid, "end when this process ends");
+  CLI11_PARSE(app, argc, argv);
+  ray::load_faults_from_environment();
+  if (n->parsed()) return run_node(std::move(node), resources, log);
+  auto token = ray::node::read_file(shard.dir + "/token");
+  if (!token.ok()) {
+    std::fprintf(stderr, "rayd gcs: %s\n", token.status().message().c_str());
+    return 1;
+  }
+  shard.token = *token;
+  ray::set_log_identity(("gcs-" + std::to_string(shard.index)).c_str());
+  ray::set_log_handler(nullptr, ray::kLogInfo, nullptr);
+  return ray::gcs::gcs_main(shard);
+}

@@ -1,0 +1,274 @@
+// `rayd node`: one node of a cluster. Owns the processes of the node (drivers, workers, zygotes, control
+// store shards), gives out leases and links, keeps the object directory and the actors, answers requests.
+//
+// One thread (the main thread) runs everything here: an epoll loop that drains the up rings, feeds the
+// pure cores (scheduler, directory, actor manager), carries out their actions, and sends what is in the
+// outboxes. Other threads (journal pump, store daemon, NNG) hand results over with post().
+// Invariants: nothing here blocks; nothing that another process wrote is trusted; a process that breaks
+// the protocol is cut off with a log line; every child dies with this process.
+#pragma once
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "gcs/client.h"
+#include "libray/actor/manager.h"
+#include "libray/base/shm.h"
+#include "libray/node/channel.h"
+#include "libray/node/journal_pump.h"
+#include "libray/node/outbox.h"
+#include "libray/node/session.h"
+#include "libray/node/zygote.h"
+#include "libray/object/directory.h"
+#include "libray/sched/local_scheduler.h"
+#include "libray/wire/protocol.h"
+#include "store/daemon.h"
+
+namespace ray::node {
+
+struct NodeOptions {
+  std::string session_dir;
+  int parent_pid = 0;  // 0: lives until it is told to end
+  int ready_fd = -1;
+  double num_cpus = 0;
+  std::string resources_msgpack;
+  uint64_t store_bytes = 0, spill_bytes = 0;
+  uint32_t gcs_shards = 2;
+  uint32_t max_workers = 1024;
+  std::string program;  // path of rayd itself: to start shards
+};
+
+// Work for the main thread from other threads. Kept by shared_ptr: a late answer finds it closed.
+class Mailbox {
+ public:
+  Mailbox();
+  int fd() const { return event_.get(); }
+  void post(std::function<void()> work);
+  void run();   // main thread
+  void close();
+
+ private:
+  std::mutex mutex_;
+  Fd event_;
+  bool closed_ = false;
+  std::vector<std::function<void()>> queue_;
+};
+
+class Node {
+ public:
+  explicit Node(NodeOptions options);
+  ~Node();
+  Status start();
+  int run();  // until the end; the exit code
+
+ private:
+  struct Job {
+    uint32_t index = 0;
+    JobId id;
+    uint32_t driver = 0;
+    int32_t language = 0;
+    std::vector<std::string> worker_argv;
+    std::string cwd, name, ns;
+    std::map<std::string, std::string> env;
+    bool ended = false;
+    std::map<int32_t, std::unique_ptr<Zygote>> zygotes;  // by language
+  };
+  // A worker from the decision to start it to its death.
+  struct Spawn {
+    uint64_t number = 0;
+    sched::Pool pool;
+    int pid = -1;
+    Fd pidfd;
+    bool by_zygote = false;
+    bool reaped = false;      // wait_status is known
+    bool exited = false;      // its pidfd said so
+    bool counted = true;      // the scheduler still counts it as starting
+    int wait_status = -1;
+    int64_t give_up_at = 0;   // dead, but the zygote has not said how: wait no longer than this
+    uint32_t process = kNone;
+    uint32_t cause = wire::kDeathCrash;
+  };
+  struct Link {
+    uint32_t id = 0;
+  };
+  struct Request {
+    uint32_t op = 0;
+    std::string body;
+  };
+  struct Process {
+    uint32_t index = 0;
+    int pid = 0;
+    int32_t language = 0;
+    bool driver = false, goodbye = false, closing = false, want_write = false;
+    uint32_t job = 0;
+    uint64_t spawn = 0;
+    Fd socket, pidfd;
+    std::shared_ptr<Channel> channel;
+    Outbox out;
+    std::map<uint64_t, Request> fragments;
+    size_t fragment_bytes = 0;
+    std::set<uint32_t> shapes;
+    std::map<uint32_t, Link> as_client;  // worker -> link
+    std::set<uint32_t> as_worker;        // clients with a link to this worker
+  };
+  struct Shard {
+    uint32_t index = 0;
+    std::string url;
+    Spawned process;
+    int64_t started_at = 0;
+    uint32_t failures = 0;
+    int64_t restart_at = 0;
+  };
+  struct Pending {  // connected, has not said hello
+    uint64_t id = 0;
+    Fd socket;
+  };
+  static constexpr uint32_t kNone = 0xFFFFFFFFu;
+
+  enum Source : uint32_t {  // epoll tags: source << 32 | index
+    kListen = 1, kDoorbell, kMailbox, kSignal, kParent, kPendingSocket, kSocket, kPidFd, kSpawnFd,
+    kZygoteFd, kShardFd,
+  };
+
+  // node.cc: the loop
+  Status open_node_page();
+  Status listen();
+  Status watch(int fd, Source source, uint32_t index, uint32_t events);
+  void unwatch(int fd);
+  void handle(uint64_t tag, uint32_t events);
+  void pass();
+  int next_timeout(bool* armed);
+  void run_scheduler();
+  void flush_outboxes();
+  void timers(int64_t now);
+  void on_signal();
+  void check_parent();
+  void write_ready(const std::string& line);
+  Status write_session_file();
+  void begin_shutdown(const std::string& why);
+  void advance_shutdown();
+  void post(std::function<void()> work) { mailbox_->post(std::move(work)); }
+
+  // node_processes.cc: hello, rings, death
+  void accept_all();
+  void on_hello(uint64_t pending);
+  Status admit(Fd socket, const std::string& datagram);
+  Status admit_worker(const wire::Hello& hello, int pid, Process* p);
+  Status admit_driver(const wire::Hello& hello, const std::string& body, Process* p);
+  Result<uint32_t> new_index();
+  void welcome(Process* p);
+  bool drain_up(Process* p, uint32_t limit);
+  Status handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload);
+  Status up_object(Process* p, uint16_t type, const std::string& payload);
+  Status up_count(Process* p, uint16_t type, const std::string& payload);
+  Status up_shape(Process* p, const std::string& payload);
+  Status up_kill_worker(Process* p, const std::string& payload);
+  void on_socket(uint32_t index, uint32_t events);
+  void cut_off(Process* p, const std::string& why);
+  void process_gone(uint32_t index, int wait_status, uint32_t cause);
+  void end_job(uint32_t job);
+  Process* process(uint32_t index);
+  void ring_process(uint32_t index);
+  void send(Process* p, uint16_t type, const void* head, size_t size, const void* tail = nullptr,
+            size_t tail_size = 0, uint16_t flags = 0, std::shared_ptr<Fd> fd = nullptr);
+  uint32_t connect_link(uint32_t client, uint32_t worker);  // 0 = impossible
+  void report(uint16_t type, uint32_t process, std::map<std::string, std::string> fields);
+
+  // node_workers.cc: starting and burying workers
+  void start_worker(sched::Pool pool);
+  Status spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd);
+  Result<Zygote*> zygote(Job* job, int32_t language);
+  Status worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const;
+  std::map<std::string, std::string> worker_env(const Job& job) const;
+  void on_zygote(uint32_t index);
+  void zygote_gone(uint32_t job, int32_t language);
+  void on_spawn_exit(uint64_t number);
+  void bury(Spawn* s);
+  void kill_worker(uint32_t process, uint32_t cause);
+  std::string death_text(int wait_status, uint32_t cause) const;
+
+  // node_actions.cc: carrying out what the cores decided
+  void apply(sched::Actions& actions);
+  void apply(object::Actions& actions);
+  void apply(actor::Actions& actions);
+  void tell_actor(const ActorId& id, uint32_t process);
+  Status up_actor_create(Process* p, const std::string& payload);
+  Status up_actor(Process* p, uint16_t type, const std::string& payload);
+  void claim_name(const ActorId& id);
+  void drop_creator(const ActorId& id);
+  void journal_actor(const ActorId& id);
+
+  // node_requests.cc
+  Status up_request(Process* p, uint16_t flags, const std::string& payload);
+  void handle_request(uint32_t process, uint64_t req_id, uint32_t op, const std::string& body);
+  void reply(uint32_t process, uint64_t req_id, int32_t code, const std::string& body);
+  void forward(uint32_t process, uint64_t req_id, uint32_t shard, uint32_t op, std::string args);
+  void function_define(uint32_t process, uint64_t req_id, const std::string& body);
+  void function_get(uint32_t process, uint64_t req_id, const std::string& body);
+  void query(uint32_t process, uint64_t req_id, const std::string& body);
+  std::string query_local(const std::string& what);
+  void actor_find(uint32_t process, uint64_t req_id, const std::string& body);
+  void actor_info(uint32_t process, uint64_t req_id, const std::string& body);
+
+  // node_shards.cc
+  Status start_shards();
+  Status connect_shards();
+  Status start_shard(Shard* s);
+  void register_node(const char* state);
+  void register_job(const Job& job, const char* state);
+  void on_shard_exit(uint32_t index);
+
+  NodeOptions options_;
+  Session session_;
+  NodeId id_;
+  int64_t started_at_ = 0;
+  Fd epoll_, listen_, doorbell_, signal_, parent_, page_fd_;
+  Mapping page_map_;
+  wire::NodePage* page_ = nullptr;
+  std::shared_ptr<Mailbox> mailbox_;
+  std::unique_ptr<store::Daemon> store_;
+  std::unique_ptr<gcs::Client> gcs_;
+  std::unique_ptr<JournalPump> pump_;
+  std::vector<Shard> shards_;
+
+  sched::LocalScheduler scheduler_;
+  object::Directory directory_;
+  actor::Manager actors_;
+  std::unordered_map<ObjectId, std::vector<ObjectId>> actor_dependencies_;
+
+  std::map<uint64_t, Pending> pending_;
+  uint64_t next_pending_ = 1;
+  std::vector<std::unique_ptr<Process>> processes_;
+  std::set<uint32_t> live_;          // indexes of processes_
+  std::deque<uint32_t> free_indexes_;
+  std::map<uint64_t, Spawn> spawns_;
+  uint64_t next_spawn_ = 1;
+  std::map<uint32_t, Job> jobs_;
+  uint32_t next_job_ = 1;
+  std::map<uint32_t, std::pair<uint32_t, int32_t>> zygotes_;  // epoll index -> job, language
+  uint32_t next_zygote_ = 1;
+  uint32_t next_link_ = 1;
+  std::set<uint32_t> dirty_;         // processes with something in their outbox
+  std::unordered_map<uint64_t, std::string> functions_;  // key -> packed arguments of its definition
+  size_t function_bytes_ = 0;
+  std::vector<std::function<void()>> deferred_;
+  int64_t oom_seen_ = -1;
+
+  uint32_t lazy_records_ = 0, urgent_records_ = 0;  // of this iteration
+  int64_t urgent_at_ = 0;
+  bool scheduling_needed_ = true;
+
+  enum class Phase { kRunning, kKilling, kFlushing, kClosing, kDone } phase_ = Phase::kRunning;
+  int64_t phase_deadline_ = 0;
+  bool flushed_ = false;
+  std::vector<std::pair<uint32_t, uint64_t>> shutdown_replies_;
+};
+
+}  // namespace ray::node

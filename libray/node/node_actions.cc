@@ -1,0 +1,352 @@
+// See node.h. Carrying out what the scheduler, the directory and the actor manager decided.
+#include <cstring>
+
+#include "gcs/ops.h"
+#include "libray/base/clock.h"
+#include "libray/base/log.h"
+#include "libray/lineage/record.h"
+#include "libray/node/mp.h"
+#include "libray/node/node.h"
+#include "libray/wire/packed.h"
+
+namespace ray::node {
+namespace {
+
+constexpr size_t kMaxRecord = wire::kDatagramMax - 4096;  // a creation record travels in one datagram
+
+const char* state_name(uint32_t state) {
+  switch (state) {
+    case wire::kActorPending: return "PENDING";
+    case wire::kActorAlive: return "ALIVE";
+    case wire::kActorRestarting: return "RESTARTING";
+    default: return "DEAD";
+  }
+}
+
+}  // namespace
+
+// ---- scheduler -------------------------------------------------------------------------------------
+
+void Node::apply(sched::Actions& actions) {
+  for (sched::Action& a : actions) {
+    switch (a.kind) {
+      case sched::Action::kGrant: {
+        uint32_t link = connect_link(a.client, a.worker);
+        if (link == 0) {  // one of them is on its way out, or there is no memory
+          (void)scheduler_.return_lease(a.client, a.worker, a.lease, steady_ns());
+          break;
+        }
+        wire::DnLease grant{a.shape, a.worker, a.lease, link};
+        send(process(a.client), wire::kDnLeaseGrant, &grant, sizeof grant);
+        break;
+      }
+      case sched::Action::kReclaim: {
+        wire::DnLease lease{a.shape, a.worker, a.lease, 0};
+        send(process(a.client), wire::kDnLeaseReclaim, &lease, sizeof lease);
+        break;
+      }
+      case sched::Action::kInfeasible: {
+        wire::DnLease lease{a.shape, 0, 0, 0};
+        std::string text = "task " + a.id.hex() + " " + a.text;
+        send(process(a.client), wire::kDnInfeasible, &lease, sizeof lease, text.data(), text.size());
+        report(lineage::kError, a.client,
+               {{"kind", "infeasible"}, {"task", a.id.hex()}, {"message", a.text}});
+        log(kLogWarning, "node", "infeasible", "%s; it waits", text.c_str());
+        break;
+      }
+      case sched::Action::kActorInfeasible: {
+        report(lineage::kError, 0,
+               {{"kind", "infeasible"}, {"actor", a.id.hex()}, {"message", a.text}});
+        log(kLogWarning, "node", "infeasible", "actor %s %s; it waits", a.id.hex().c_str(),
+            a.text.c_str());
+        break;
+      }
+      case sched::Action::kAssignActor: {
+        actor::Actions more;
+        actors_.worker_assigned(a.id, a.worker, &more);
+        apply(more);
+        break;
+      }
+      case sched::Action::kStartWorkers:
+        for (uint32_t i = 0; i < a.count; ++i) start_worker(a.pool);
+        break;
+      case sched::Action::kStopWorker:
+        send(process(a.worker), wire::kDnExit, nullptr, 0);
+        break;
+    }
+  }
+}
+
+// ---- directory -------------------------------------------------------------------------------------
+
+void Node::apply(object::Actions& actions) {
+  for (object::Action& a : actions) {
+    switch (a.kind) {
+      case object::Action::kFree:
+        if (store_) store_->drop(a.id, a.location);
+        break;
+      case object::Action::kTell: {
+        wire::DnObjState s{a.id, a.location, a.state, a.code};
+        send(process(a.process), wire::kDnObjState, &s, sizeof s);
+        break;
+      }
+      case object::Action::kActorUnreferenced: {
+        actor::Actions more;
+        actors_.unreferenced(a.id, &more);
+        apply(more);
+        break;
+      }
+    }
+  }
+}
+
+// ---- actors ----------------------------------------------------------------------------------------
+
+Status Node::up_actor_create(Process* p, const std::string& payload) {
+  wire::UpActorCreate c;
+  if (payload.size() < sizeof c) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  std::memcpy(&c, payload.data(), sizeof c);
+  uint64_t sizes = uint64_t{c.name_size} + c.ns_size + c.class_size + c.metadata_size +
+                   c.resources_size + c.record_size + uint64_t{c.n_dependencies} * kIdSize;
+  if (sizes > payload.size() - sizeof c)
+    return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  size_t at = sizeof c;
+  auto next = [&payload, &at](uint64_t n) {
+    std::string s = payload.substr(at, n);
+    at += n;
+    return s;
+  };
+  actor::Spec spec;
+  spec.id = c.id;
+  spec.creator = p->index;
+  spec.job = p->job;
+  spec.req_id = c.req_id;
+  spec.language = c.language;
+  spec.max_restarts = c.max_restarts;
+  spec.max_task_retries = c.max_task_retries;
+  spec.lifetime = c.lifetime;
+  spec.max_concurrency = c.max_concurrency ? c.max_concurrency : 1;
+  spec.flags = c.flags;
+  spec.function = c.function;
+  spec.name = next(c.name_size);
+  spec.ns = next(c.ns_size);
+  spec.klass = next(c.class_size);
+  spec.metadata = next(c.metadata_size);
+  spec.resources = next(c.resources_size);
+  spec.record = next(c.record_size);
+  spec.dependencies.resize(c.n_dependencies);
+  for (ObjectId& d : spec.dependencies) std::memcpy(d.b, next(kIdSize).data(), kIdSize);
+  if (spec.ns.empty()) spec.ns = jobs_[p->job].ns;
+  Status s = spec.record.size() > kMaxRecord
+                 ? error(RAY_INVALID_ARGUMENT, "arguments of an actor's constructor take %zu bytes, more "
+                         "than %zu: put large ones first", spec.record.size(), kMaxRecord)
+                 : Status();
+  std::map<std::string, double> amounts;
+  if (s.ok()) s = mp::read_resources(spec.resources, &amounts);
+  sched::Resources resources;
+  for (const auto& [name, amount] : amounts)
+    if (s.ok()) s = resources.add(name, amount);
+  if (!s.ok()) {
+    if (spec.req_id) reply(p->index, spec.req_id, s.code(), s.message());
+    return Status();
+  }
+  // The creator's handle is a reference to the actor's pseudo-object.
+  object::Actions objects;
+  if (!actors_.find(spec.id))
+    directory_.share(p->index, spec.id, wire::kObjPending, 0, {}, nullptr, 0, &objects);
+  apply(objects);
+  actor::Actions actions;
+  actors_.create(std::move(spec), &actions);
+  apply(actions);
+  return Status();
+}
+
+Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
+  wire::UpActor u;
+  if (payload.size() < sizeof u) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  std::memcpy(&u, payload.data(), sizeof u);
+  std::string bytes = payload.substr(sizeof u);
+  if (u.size > bytes.size()) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  bytes.resize(u.size);
+  actor::Actions actions;
+  switch (type) {
+    case wire::kUpActorConnect: actors_.connect(u.id, p->index, &actions); break;
+    case wire::kUpActorKill: actors_.kill(u.id, (u.flags & 1) != 0, &actions); break;
+    case wire::kUpActorReady:
+      actors_.constructed(p->index, u.id, u.incarnation, u.code, bytes, &actions);
+      break;
+    case wire::kUpActorExit: actors_.exiting(p->index, u.id, &actions); break;
+  }
+  apply(actions);
+  return Status();
+}
+
+// What a process is told about an actor: its state, and a link to its worker when there is one.
+void Node::tell_actor(const ActorId& id, uint32_t index) {
+  Process* p = process(index);
+  if (!p) return;
+  const actor::Actor* a = actors_.find(id);
+  wire::DnActorState s{};
+  s.id = id;
+  std::string cause;
+  if (!a) {
+    s.state = wire::kActorDead;
+    s.code = RAY_ACTOR_DIED;
+    cause = wire::pack_error(RAY_ACTOR_DIED, "actor " + id.hex() + " is not known on this node", 0, "");
+  } else {
+    s.state = a->state;
+    s.incarnation = a->incarnation;
+    s.max_task_retries = a->spec.max_task_retries;
+    s.max_concurrency = a->spec.max_concurrency;
+    if (a->state == wire::kActorAlive) {
+      s.worker = a->worker;
+      s.link = connect_link(index, a->worker);
+      if (s.link == 0) return;  // one of them is dying: the next state follows
+    }
+    if (a->state == wire::kActorDead) {
+      s.code = a->code;
+      cause = a->cause;
+      wire::PackedView view;
+      if (!wire::unpack(cause.data(), cause.size(), &view))
+        cause = wire::pack_error(RAY_ACTOR_DIED,
+                                 "actor " + (a->spec.klass.empty() ? id.hex() : a->spec.klass) +
+                                     " is dead: " + cause, 0, "");
+    }
+  }
+  s.size = static_cast<uint32_t>(cause.size());
+  send(p, wire::kDnActorState, &s, sizeof s, cause.data(), cause.size());
+}
+
+void Node::apply(actor::Actions& actions) {
+  for (actor::Action& x : actions) {
+    const actor::Actor* a = actors_.find(x.id);
+    switch (x.kind) {
+      case actor::Action::kReply: {
+        bool other = x.code == RAY_OK && (!a || a->spec.creator != x.process || a->spec.req_id != x.req_id);
+        if (other && actors_.find(x.id)) directory_.hold(x.id, x.process, 1);  // get_if_exists
+        mp::Writer w;
+        w.array(1).id(x.id);
+        reply(x.process, x.req_id, x.code, x.code == RAY_OK ? w.bytes() : x.text);
+        break;
+      }
+      case actor::Action::kClaimName: claim_name(x.id); break;
+      case actor::Action::kReleaseName: break;  // with the state of a dead actor
+      case actor::Action::kWantWorker: {
+        if (!a) break;
+        std::map<std::string, double> amounts;
+        (void)mp::read_resources(a->spec.resources, &amounts);  // checked at creation
+        sched::Resources resources;
+        for (const auto& [name, amount] : amounts) (void)resources.add(name, amount);
+        scheduler_.want_actor(x.id, resources, {a->spec.language, a->spec.job});
+        scheduling_needed_ = true;
+        break;
+      }
+      case actor::Action::kCancelWorker:
+        scheduler_.cancel_actor(x.id);
+        scheduling_needed_ = true;
+        break;
+      case actor::Action::kInit: {
+        if (!a) break;
+        wire::DnActorInit init{x.id, x.incarnation, a->spec.max_concurrency,
+                               static_cast<uint32_t>(a->spec.record.size()), 0};
+        send(process(x.process), wire::kDnActorInit, &init, sizeof init, a->spec.record.data(),
+             a->spec.record.size());
+        break;
+      }
+      case actor::Action::kTell: tell_actor(x.id, x.process); break;
+      case actor::Action::kKill: kill_worker(x.process, wire::kDeathForced); break;
+      case actor::Action::kWanted: {
+        wire::DnActorState s{};
+        s.id = x.id;
+        send(process(x.process), wire::kDnActorWanted, &s, sizeof s);
+        break;
+      }
+      case actor::Action::kHold:
+        if (!a || a->spec.dependencies.empty()) break;
+        for (const ObjectId& d : a->spec.dependencies) directory_.hold(d, object::kDaemonHolder, 1);
+        actor_dependencies_[x.id] = a->spec.dependencies;
+        break;
+      case actor::Action::kDrop: {
+        auto it = actor_dependencies_.find(x.id);
+        if (it == actor_dependencies_.end()) break;
+        for (const ObjectId& d : it->second) directory_.release(d, object::kDaemonHolder, 1);
+        actor_dependencies_.erase(it);
+        break;
+      }
+      case actor::Action::kChanged: journal_actor(x.id); break;
+    }
+  }
+}
+
+// ---- what the control store is told ----------------------------------------------------------------
+
+void Node::claim_name(const ActorId& id) {
+  const actor::Actor* a = actors_.find(id);
+  if (!a) return;
+  mp::Writer w;
+  w.array(3).str(a->spec.ns).str(a->spec.name).id(id);
+  uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(a->spec.ns, a->spec.name));
+  gcs_->call(shard, gcs::kNameClaim, w.bytes(), [this, box = mailbox_, id](Status s, std::string answer) {
+    box->post([this, id, s, answer] {
+      ActorId winner = id;
+      int32_t code = s.code();
+      if (code == RAY_ALREADY_EXISTS) {
+        mp::Reader r(answer);
+        if (r.array() == 1 && r.id(&winner)) code = RAY_OK;
+      }
+      actor::Actions actions;
+      actors_.name_claimed(id, code, winner, s.message(), &actions);
+      if (code == RAY_OK && winner != id) drop_creator(id);
+      apply(actions);
+    });
+  });
+}
+
+// The creator lost the name: what it holds is the other actor now, if any.
+void Node::drop_creator(const ActorId& id) {
+  const actor::Actor* a = actors_.find(id);
+  if (a) directory_.release(id, a->spec.creator, 1);
+}
+
+void Node::journal_actor(const ActorId& id) {
+  const actor::Actor* a = actors_.find(id);
+  if (!a || !gcs_) return;
+  Process* w = process(a->worker);
+  report(lineage::kEvent, w ? w->index : 0,
+         {{"kind", "actor"}, {"actor", id.hex()}, {"state", state_name(a->state)}});
+  auto ignore = [](Status s, std::string) {
+    if (!s.ok()) log(kLogWarning, "node", "actor-row", "%s", s.message().c_str());
+  };
+  if (a->state == wire::kActorPending) {
+    gcs::ActorSpec spec;
+    spec.actor = id;
+    spec.ns = a->spec.ns;
+    spec.name = a->spec.name;
+    spec.class_name = a->spec.klass;
+    spec.metadata = a->spec.metadata;
+    spec.function = a->spec.function;
+    if (auto job = jobs_.find(a->spec.job); job != jobs_.end()) spec.job = job->second.id;
+    spec.node = id_;
+    spec.language = a->spec.language;
+    spec.max_restarts = a->spec.max_restarts;
+    spec.lifetime = a->spec.lifetime;
+    gcs::register_actor(gcs_.get(), spec, ignore);
+    return;
+  }
+  gcs::ActorChange change;
+  change.actor = id;
+  change.incarnation = a->incarnation;
+  change.state = state_name(a->state);
+  change.node = id_;
+  change.pid = w ? static_cast<uint32_t>(w->pid) : 0;
+  change.worker = w ? w->index : 0;
+  change.code = a->code;
+  ray_code code;
+  uint32_t format;
+  std::string message, rest;
+  change.cause = wire::unpack_error(a->cause.data(), a->cause.size(), &code, &message, &format, &rest)
+                     ? message : a->cause;
+  gcs::update_actor(gcs_.get(), change, ignore);
+}
+
+}  // namespace ray::node

@@ -1,0 +1,522 @@
+// See node.h. Processes of the node: hello, up rings, links, death.
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "libray/base/clock.h"
+#include "libray/base/doorbell.h"
+#include "libray/base/log.h"
+#include "libray/lineage/record.h"
+#include "libray/node/mp.h"
+#include "libray/node/node.h"
+
+namespace ray::node {
+namespace {
+
+constexpr size_t kMaxPending = 256;           // connections that have not said hello
+constexpr size_t kMaxOutbox = 64u << 20;      // of one process before it is cut off
+constexpr int64_t kExitGraceNs = 3'000'000'000;
+
+template <class T>
+bool read_record(const std::string& payload, T* out) {
+  if (payload.size() < sizeof(T)) return false;
+  std::memcpy(out, payload.data(), sizeof(T));
+  return true;
+}
+
+Status malformed(const char* what) {
+  return error(RAY_INVALID_ARGUMENT, "it wrote a malformed %s record", what);
+}
+
+// Compares without telling by its time how much was right.
+bool same_token(const std::string& a, const char* b) {
+  unsigned char diff = 0;
+  for (size_t i = 0; i < a.size(); ++i) diff |= static_cast<unsigned char>(a[i] ^ b[i]);
+  return diff == 0;
+}
+
+}  // namespace
+
+Node::Process* Node::process(uint32_t index) {
+  return index < processes_.size() ? processes_[index].get() : nullptr;
+}
+
+void Node::send(Process* p, uint16_t type, const void* head, size_t size, const void* tail,
+                size_t tail_size, uint16_t flags, std::shared_ptr<Fd> fd) {
+  if (!p || p->closing) return;
+  p->out.add(type, head, size, tail, tail_size, flags, std::move(fd));
+  dirty_.insert(p->index);
+  if (p->out.bytes() > kMaxOutbox) cut_off(p, "it does not read what it is sent");
+}
+
+void Node::ring_process(uint32_t index) {
+  if (page_ && index < wire::kMaxProcesses) ring(&page_->bells[index].armed);
+}
+
+// ---- hello -----------------------------------------------------------------------------------------
+
+void Node::accept_all() {
+  while (listen_.valid()) {
+    Fd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid()) {
+      if (errno == EMFILE || errno == ENFILE)
+        log(kLogError, "node", "no-descriptors", "cannot accept a process: out of descriptors");
+      return;
+    }
+    if (pending_.size() >= kMaxPending) pending_.erase(pending_.begin());
+    uint64_t id = next_pending_++;
+    if (next_pending_ > 0xFFFFFFFFu) next_pending_ = 1;
+    if (!watch(fd.get(), kPendingSocket, static_cast<uint32_t>(id), EPOLLIN).ok()) continue;
+    pending_[id] = {id, std::move(fd)};
+  }
+}
+
+void Node::on_hello(uint64_t pending) {
+  auto it = pending_.find(pending);
+  if (it == pending_.end()) return;
+  std::string datagram(wire::kDatagramMax, '\0');
+  auto n = recv_with_fds(it->second.socket.get(), datagram.data(), datagram.size(), nullptr);
+  if (!n.ok() && n.status().code() == RAY_TIMED_OUT) return;
+  Fd socket = std::move(it->second.socket);
+  pending_.erase(it);
+  unwatch(socket.get());
+  if (!n.ok() || *n == 0) return;
+  datagram.resize(*n);
+  Status s = admit(std::move(socket), datagram);
+  if (s.ok()) return;
+  log(kLogWarning, "node", "refused", "a process was refused: %s", s.message().c_str());
+}
+
+static void refuse(int fd, const Status& s) {
+  wire::Welcome w{};
+  w.magic = wire::kMagic;
+  w.version = wire::kProtocolVersion;
+  w.code = s.code();
+  w.size = static_cast<uint32_t>(s.message().size());
+  std::string datagram(reinterpret_cast<const char*>(&w), sizeof w);
+  datagram += s.message();
+  (void)send_with_fds(fd, datagram.data(), datagram.size(), nullptr, 0);
+}
+
+Status Node::admit(Fd socket, const std::string& datagram) {
+  auto refused = [&socket](Status s) {
+    refuse(socket.get(), s);
+    return s;
+  };
+  wire::Hello hello;
+  if (!read_record(datagram, &hello) || hello.magic != wire::kMagic)
+    return refused(error(RAY_INVALID_ARGUMENT, "its hello is malformed"));
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size);
+  if (peer.uid != ::geteuid())
+    return refused(error(RAY_INVALID_ARGUMENT, "user %u is not the user of this session", peer.uid));
+  if (!same_token(session_.token, hello.token))
+    return refused(error(RAY_INVALID_ARGUMENT, "the token of process %d is not this session's", peer.pid));
+  if (hello.version != wire::kProtocolVersion)
+    return refused(error(RAY_UNSUPPORTED, "process %d speaks protocol %u, this node speaks %u: install "
+                         "the same version of libray", peer.pid, hello.version, wire::kProtocolVersion));
+  if (phase_ != Phase::kRunning) return refused(error(RAY_UNAVAILABLE, "the node is ending"));
+  if (hello.size != datagram.size() - sizeof hello)
+    return refused(error(RAY_INVALID_ARGUMENT, "its hello is malformed"));
+  auto index = new_index();
+  if (!index.ok()) return refused(index.status());
+  auto p = std::make_unique<Process>();
+  p->index = *index;
+  p->pid = peer.pid;
+  p->language = hello.language;
+  auto channel = Channel::create(p->index);
+  Status s = channel.ok() ? Status() : channel.status();
+  if (s.ok()) p->channel = *channel;
+  std::string body = datagram.substr(sizeof hello);
+  if (s.ok())
+    s = hello.mode == RAY_MODE_WORKER ? admit_worker(hello, peer.pid, p.get())
+                                      : admit_driver(hello, body, p.get());
+  if (!s.ok()) {
+    free_indexes_.push_front(p->index);
+    return refused(s);
+  }
+  p->socket = std::move(socket);
+  uint32_t i = p->index;
+  processes_[i] = std::move(p);
+  live_.insert(i);
+  Process* admitted = processes_[i].get();
+  // A reused index: nobody who rang its last owner is to be heard by the new one.
+  page_->bells[i].armed.store(0, std::memory_order_relaxed);
+  welcome(admitted);
+  pump_->attach(admitted->channel);
+  (void)watch(admitted->socket.get(), kSocket, i, EPOLLIN);
+  if (admitted->pidfd.valid()) (void)watch(admitted->pidfd.get(), kPidFd, i, EPOLLIN);
+  if (admitted->driver) {
+    Job& job = jobs_[admitted->job];
+    scheduler_.prestart({job.language, job.index},
+                        static_cast<uint32_t>(std::max(1.0, options_.num_cpus)));
+  } else {
+    scheduler_.worker_ready(i, spawns_[admitted->spawn].pool, steady_ns());
+  }
+  scheduling_needed_ = true;
+  return Status();
+}
+
+Result<uint32_t> Node::new_index() {
+  if (free_indexes_.empty())
+    return error(RAY_UNAVAILABLE, "the node has %u processes, which is its limit", wire::kMaxProcesses);
+  uint32_t index = free_indexes_.front();
+  free_indexes_.pop_front();
+  return index;
+}
+
+Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
+  auto it = spawns_.find(hello.spawn);
+  if (it == spawns_.end() || it->second.process != kNone || !it->second.counted)
+    return error(RAY_INVALID_ARGUMENT, "process %d says it is worker %llu, which nobody waits for", pid,
+                 static_cast<unsigned long long>(hello.spawn));
+  Spawn& s = it->second;
+  auto job = jobs_.find(s.pool.job);
+  if (job == jobs_.end() || job->second.ended) return error(RAY_UNAVAILABLE, "its job has ended");
+  if (s.pid <= 0 && s.by_zygote) {  // its zygote's message is still on the way
+    s.pid = pid;
+    s.pidfd = Fd(pidfd_open(pid));
+    if (s.pidfd.valid()) (void)watch(s.pidfd.get(), kSpawnFd, static_cast<uint32_t>(s.number), EPOLLIN);
+  }
+  s.process = p->index;
+  s.counted = false;
+  p->spawn = s.number;
+  p->job = s.pool.job;
+  return Status();
+}
+
+Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Process* p) {
+  Job job;
+  mp::Reader r(body);
+  uint32_t n = r.map();
+  for (uint32_t i = 0; i < n && r.ok(); ++i) {
+    std::string key = r.str();
+    if (key == "worker_argv") {
+      uint32_t m = r.array();
+      for (uint32_t k = 0; k < m && r.ok(); ++k) job.worker_argv.push_back(r.str());
+    } else if (key == "env") {
+      uint32_t m = r.map();
+      for (uint32_t k = 0; k < m && r.ok(); ++k) {
+        std::string name = r.str();
+        job.env[name] = r.str();
+      }
+    } else if (key == "cwd") {
+      job.cwd = r.str();
+    } else if (key == "job_name") {
+      job.name = r.str();
+    } else if (key == "ns") {
+      job.ns = r.str();
+    } else {
+      r.skip();
+    }
+  }
+  if (!r.done()) return error(RAY_INVALID_ARGUMENT, "the hello of driver %d is malformed", p->pid);
+  p->pidfd = Fd(pidfd_open(p->pid));
+  if (!p->pidfd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot watch driver %d", p->pid);
+  job.index = next_job_++;
+  job.id = random_id();
+  job.driver = p->index;
+  job.language = hello.language;
+  if (job.ns.empty()) job.ns = "job-" + job.id.hex().substr(0, 16);
+  p->driver = true;
+  p->job = job.index;
+  jobs_[job.index] = std::move(job);
+  register_job(jobs_[p->job], "RUNNING");
+  return Status();
+}
+
+void Node::welcome(Process* p) {
+  const Job& job = jobs_[p->job];
+  wire::Welcome w{};
+  w.magic = wire::kMagic;
+  w.version = wire::kProtocolVersion;
+  w.code = RAY_OK;
+  w.process = p->index;
+  w.node = id_;
+  w.job = job.id;
+  if (p->driver) w.root = root_task(job.id);
+  w.daemon_pid = ::getpid();
+  w.size = static_cast<uint32_t>(job.ns.size());
+  std::string datagram(reinterpret_cast<const char*>(&w), sizeof w);
+  datagram += job.ns;
+  int fds[3] = {page_fd_.get(), p->channel->memfd.get(), doorbell_.get()};
+  Status s = send_with_fds(p->socket.get(), datagram.data(), datagram.size(), fds, 3);
+  if (!s.ok()) cut_off(p, "it could not be welcomed: " + s.message());
+}
+
+// ---- up rings --------------------------------------------------------------------------------------
+
+// Reads at most `limit` records. True when the ring was read to its tail.
+bool Node::drain_up(Process* p, uint32_t limit) {
+  if (p->closing) return true;
+  RingConsumer& ring = p->channel->up;
+  if (ring.empty()) return true;
+  RecordView view;
+  std::string payload;
+  uint32_t count = 0;
+  bool emptied = false;
+  while (count < limit && !p->closing) {
+    auto next = ring.next(&view);
+    if (next == RingConsumer::Next::kEmpty) {
+      emptied = true;
+      break;
+    }
+    if (next == RingConsumer::Next::kCorrupt) {
+      cut_off(p, "its up ring is broken");
+      return true;
+    }
+    payload.assign(reinterpret_cast<const char*>(view.data), view.size);
+    uint16_t type = view.type, flags = view.flags;
+    ++count;
+    Status s = handle_up(p, type, flags, payload);
+    if (!s.ok()) cut_off(p, s.message());
+  }
+  ring.release();
+  return emptied || p->closing;
+}
+
+Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload) {
+  bool lazy = type == wire::kUpObjShare || type == wire::kUpObjHold || type == wire::kUpObjRelease;
+  ++(lazy ? lazy_records_ : urgent_records_);
+  switch (type) {
+    case wire::kUpObjShare:
+    case wire::kUpObjReady: return up_object(p, type, payload);
+    case wire::kUpObjHold:
+    case wire::kUpObjRelease: return up_count(p, type, payload);
+    case wire::kUpObjResolve: {
+      wire::UpObj o;
+      if (payload.size() < kIdSize) return malformed("resolve");
+      std::memcpy(o.id.b, payload.data(), kIdSize);
+      object::Actions actions;
+      directory_.resolve(o.id, p->index, &actions);
+      apply(actions);
+      return Status();
+    }
+    case wire::kUpRequest: return up_request(p, flags, payload);
+    case wire::kUpActorCreate: return up_actor_create(p, payload);
+    case wire::kUpActorConnect:
+    case wire::kUpActorKill:
+    case wire::kUpActorReady:
+    case wire::kUpActorExit: return up_actor(p, type, payload);
+    case wire::kUpGoodbye: p->goodbye = true; return Status();
+    case wire::kUpError: {
+      mp::Reader r(payload);
+      r.map();
+      if (!r.ok()) return malformed("error");
+      pump_->add(lineage::kError, p->index, payload);
+      return Status();
+    }
+    default: break;
+  }
+  scheduling_needed_ = true;
+  switch (type) {
+    case wire::kUpShape: return up_shape(p, payload);
+    case wire::kUpLeaseWant: {
+      wire::UpLeaseWant w;
+      if (!read_record(payload, &w)) return malformed("lease");
+      return scheduler_.want(p->index, w.shape, w.want, w.example);
+    }
+    case wire::kUpLeaseReturn: {
+      wire::UpLeaseReturn l;
+      if (!read_record(payload, &l)) return malformed("lease");
+      return scheduler_.return_lease(p->index, l.worker, l.lease, steady_ns());
+    }
+    case wire::kUpBlocked: {
+      wire::UpBlocked b;
+      if (!read_record(payload, &b)) return malformed("blocked");
+      if (!p->driver) scheduler_.worker_blocked(p->index, b.blocked != 0);
+      return Status();
+    }
+    case wire::kUpKillWorker: return up_kill_worker(p, payload);
+    default: return error(RAY_INVALID_ARGUMENT, "it wrote a record of unknown type %u", type);
+  }
+}
+
+Status Node::up_object(Process* p, uint16_t type, const std::string& payload) {
+  wire::UpObj o;
+  if (!read_record(payload, &o) || o.state > wire::kObjLost ||
+      payload.size() < sizeof o + uint64_t{o.n_contained} * kIdSize)
+    return malformed("object");
+  std::vector<ObjectId> contained(o.n_contained);
+  if (o.n_contained) std::memcpy(contained.data(), payload.data() + sizeof o, o.n_contained * kIdSize);
+  object::Actions actions;
+  if (type == wire::kUpObjShare)
+    directory_.share(p->index, o.id, o.state, o.code, o.location, contained.data(), contained.size(),
+                     &actions);
+  else
+    directory_.ready(o.id, o.state, o.code, o.location, contained.data(), contained.size(), &actions);
+  apply(actions);
+  return Status();
+}
+
+Status Node::up_count(Process* p, uint16_t type, const std::string& payload) {
+  wire::UpObjCount c;
+  if (!read_record(payload, &c)) return malformed("count");
+  if (type == wire::kUpObjRelease) {
+    directory_.release(c.id, p->index, c.count);
+  } else if (process(c.process)) {  // a dead process holds nothing
+    directory_.hold(c.id, c.process, c.count);
+  }
+  return Status();
+}
+
+Status Node::up_shape(Process* p, const std::string& payload) {
+  wire::UpShape s;
+  if (!read_record(payload, &s)) return malformed("shape");
+  std::map<std::string, double> amounts;
+  RAY_TRY(mp::read_resources(std::string_view(payload).substr(sizeof s), &amounts));
+  sched::Resources resources;
+  for (const auto& [name, amount] : amounts) RAY_TRY(resources.add(name, amount));
+  return scheduler_.define_shape(p->index, s.shape, resources, {s.language, p->job});
+}
+
+Status Node::up_kill_worker(Process* p, const std::string& payload) {
+  wire::UpLeaseReturn l;
+  if (!read_record(payload, &l)) return malformed("kill");
+  // Only who holds the lease may; a stale one means that the worker is somebody else's by now.
+  if (scheduler_.holds(p->index, l.worker, l.lease)) kill_worker(l.worker, wire::kDeathForced);
+  return Status();
+}
+
+// ---- links -----------------------------------------------------------------------------------------
+
+uint32_t Node::connect_link(uint32_t client, uint32_t worker) {
+  Process *c = process(client), *w = process(worker);
+  if (!c || !w || c->closing || w->closing) return 0;
+  auto known = c->as_client.find(worker);
+  if (known != c->as_client.end()) return known->second.id;
+  auto memfd = create_memfd("ray-link", wire::kLinkBytes);
+  if (!memfd.ok()) {
+    log(kLogError, "node", "no-link", "%s", memfd.status().message().c_str());
+    return 0;
+  }
+  // A fresh memfd is all zero: only the first words have to be written, so it is not mapped here.
+  uint32_t words[4] = {wire::kMagic, wire::kProtocolVersion, client, worker};
+  if (::pwrite(memfd->get(), words, sizeof words, 0) != sizeof words) return 0;
+  uint32_t id = next_link_++;
+  auto fd = std::make_shared<Fd>(std::move(*memfd));
+  wire::DnLink to_client{id, worker, 0, static_cast<uint32_t>(w->pid)};
+  wire::DnLink to_worker{id, client, 1, static_cast<uint32_t>(c->pid)};
+  send(w, wire::kDnLink, &to_worker, sizeof to_worker, nullptr, 0, 0, fd);
+  send(c, wire::kDnLink, &to_client, sizeof to_client, nullptr, 0, 0, fd);
+  c->as_client[worker] = {id};
+  w->as_worker.insert(client);
+  return id;
+}
+
+// ---- death -----------------------------------------------------------------------------------------
+
+void Node::on_socket(uint32_t index, uint32_t events) {
+  Process* p = process(index);
+  if (!p) return;
+  if (events & EPOLLOUT) dirty_.insert(index);
+  if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
+  char byte;
+  ssize_t n = ::recv(p->socket.get(), &byte, 1, MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR) && !(events & EPOLLHUP)) return;
+  if (n > 0) return cut_off(p, "it wrote to its socket after hello");
+  unwatch(p->socket.get());
+  if (p->driver) return process_gone(index, 0, wire::kDeathExit);
+  // A worker is buried when its process is gone, so that its exit status is known.
+  drain_up(p, UINT32_MAX);
+  p->closing = true;
+  if (auto s = spawns_.find(p->spawn); s != spawns_.end() && !s->second.give_up_at)
+    s->second.give_up_at = steady_ns() + kExitGraceNs;
+}
+
+void Node::cut_off(Process* p, const std::string& why) {
+  if (p->closing) return;
+  p->closing = true;
+  log(kLogError, "node", "cut-off", "%s %d (process %u) is cut off: %s", p->driver ? "driver" : "worker",
+      p->pid, p->index, why.c_str());
+  report(lineage::kError, p->index, {{"kind", "protocol"}, {"message", why}});
+  uint32_t index = p->index;
+  if (p->driver)
+    deferred_.push_back([this, index] { process_gone(index, -1, wire::kDeathCrash); });
+  else
+    kill_worker(index, wire::kDeathCrash);
+}
+
+void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
+  Process* p = process(index);
+  if (!p) return;
+  drain_up(p, UINT32_MAX);
+  p->closing = true;
+  int64_t now = steady_ns();
+  scheduling_needed_ = true;
+  live_.erase(index);
+  dirty_.erase(index);
+  pump_->detach(index);
+  // Its children's results have nowhere to go, and its retry will start them again.
+  for (uint32_t worker : scheduler_.client_gone(index, now)) kill_worker(worker, wire::kDeathForced);
+  scheduler_.worker_gone(index, now);
+  wire::DnPeerDied died{index, static_cast<uint32_t>(p->pid), wait_status, cause};
+  std::set<uint32_t> peers = p->as_worker;
+  for (const auto& [worker, link] : p->as_client) peers.insert(worker);
+  peers.erase(index);
+  for (uint32_t peer : peers) {
+    Process* other = process(peer);
+    if (!other) continue;
+    other->as_client.erase(index);
+    other->as_worker.erase(index);
+    send(other, wire::kDnPeerDied, &died, sizeof died);
+  }
+  object::Actions objects;
+  directory_.process_died(index, &objects);
+  apply(objects);
+  actor::Actions actors;
+  actors_.process_died(index, death_text(wait_status, cause), &actors);
+  apply(actors);
+  // Whoever slept on a word that the dead process was about to wake.
+  flush_outboxes();
+  for (uint32_t peer : peers) ring_process(peer);
+  uint32_t job = p->job;
+  bool driver = p->driver;
+  if (p->socket.valid()) unwatch(p->socket.get());
+  if (p->pidfd.valid()) unwatch(p->pidfd.get());
+  processes_[index].reset();
+  free_indexes_.push_back(index);
+  if (driver) end_job(job);
+}
+
+void Node::end_job(uint32_t index) {
+  auto it = jobs_.find(index);
+  if (it == jobs_.end() || it->second.ended) return;
+  Job& job = it->second;
+  job.ended = true;
+  register_job(job, "FINISHED");
+  scheduler_.job_ended(index);
+  actor::Actions actions;
+  actors_.job_ended(index, &actions);
+  apply(actions);
+  bool detached = false;
+  for (auto& [number, s] : spawns_) {
+    if (s.pool.job != index) continue;
+    const actor::Actor* a = s.process == kNone ? nullptr : actors_.of_worker(s.process);
+    if (a && a->spec.lifetime == RAY_LIFETIME_DETACHED && a->state != wire::kActorDead) {
+      detached = true;
+      continue;
+    }
+    s.cause = wire::kDeathForced;
+    kill_group(s.pid);
+  }
+  // Forked workers die with their zygote.
+  if (!detached)
+    for (auto& [language, z] : job.zygotes) kill_group(z->pid());
+}
+
+// An event or error for the journal: a map of strings.
+void Node::report(uint16_t type, uint32_t process, std::map<std::string, std::string> fields) {
+  mp::Writer w;
+  w.map(static_cast<uint32_t>(fields.size()));
+  for (const auto& [key, value] : fields) w.str(key).str(value);
+  if (pump_) pump_->add(type, process, w.bytes());
+}
+
+}  // namespace ray::node

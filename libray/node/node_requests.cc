@@ -1,0 +1,261 @@
+// See node.h. Requests of the processes: the control store's tables, queries, named actors.
+#include <algorithm>
+#include <cstring>
+
+#include "gcs/ops.h"
+#include "libray/base/clock.h"
+#include "libray/base/log.h"
+#include "libray/node/mp.h"
+#include "libray/node/node.h"
+
+namespace ray::node {
+namespace {
+
+constexpr size_t kMaxRequest = 104u << 20;          // a definition of 100 MB fits
+constexpr size_t kMaxFunctionCache = 256u << 20;
+constexpr int64_t kMaxFragments = 64;               // unfinished requests of one process
+
+}  // namespace
+
+Status Node::up_request(Process* p, uint16_t flags, const std::string& payload) {
+  wire::UpRequest u;
+  if (payload.size() < sizeof u) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed request");
+  std::memcpy(&u, payload.data(), sizeof u);
+  bool more = (flags & wire::kMore) != 0;
+  auto it = p->fragments.find(u.req_id);
+  if (!more && it == p->fragments.end()) {
+    handle_request(p->index, u.req_id, u.op, payload.substr(sizeof u));
+    return Status();
+  }
+  if (it == p->fragments.end()) {
+    if (p->fragments.size() >= kMaxFragments)
+      return error(RAY_INVALID_ARGUMENT, "it began more than %d requests without an end",
+                   static_cast<int>(kMaxFragments));
+    it = p->fragments.emplace(u.req_id, Request{u.op, ""}).first;
+  }
+  size_t n = payload.size() - sizeof u;
+  if (p->fragment_bytes + n > kMaxRequest)
+    return error(RAY_INVALID_ARGUMENT, "its requests take more than %zu bytes", kMaxRequest);
+  it->second.body.append(payload, sizeof u, n);
+  p->fragment_bytes += n;
+  if (more) return Status();
+  Request r = std::move(it->second);
+  p->fragment_bytes -= r.body.size();
+  p->fragments.erase(it);
+  handle_request(p->index, u.req_id, r.op, r.body);
+  return Status();
+}
+
+void Node::reply(uint32_t index, uint64_t req_id, int32_t code, const std::string& body) {
+  Process* p = process(index);
+  if (!p) return;
+  wire::DnReply r{req_id, code, 0};
+  size_t at = 0;
+  do {
+    size_t n = std::min<size_t>(body.size() - at, wire::kFragmentMax);
+    bool more = at + n < body.size();
+    send(p, wire::kDnReply, &r, sizeof r, body.data() + at, n, more ? wire::kMore : 0);
+    at += n;
+  } while (at < body.size());
+}
+
+// Asks a shard and hands its answer on as it is.
+void Node::forward(uint32_t index, uint64_t req_id, uint32_t shard, uint32_t op, std::string args) {
+  gcs_->call(shard, op, std::move(args),
+             [this, box = mailbox_, index, req_id](Status s, std::string answer) {
+               box->post([this, index, req_id, s, answer] {
+                 reply(index, req_id, s.code(), s.ok() ? answer : s.message());
+               });
+             });
+}
+
+void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  auto bad = [&](const char* what) {
+    reply(index, req_id, RAY_INVALID_ARGUMENT, std::string("malformed request: ") + what);
+  };
+  if (!r.ok()) return bad("not an array");
+  switch (op) {
+    case wire::kOpPing: return reply(index, req_id, RAY_OK, mp::empty_array());
+    case wire::kOpFunctionDefine: return function_define(index, req_id, body);
+    case wire::kOpFunctionGet: return function_get(index, req_id, body);
+    case wire::kOpKvGet:
+    case wire::kOpKvPut:
+    case wire::kOpKvDelete: {
+      std::string ns = r.str(), key = r.str();
+      if (!r.ok()) return bad("kv");
+      uint32_t to = op == wire::kOpKvGet ? gcs::kKvGet : op == wire::kOpKvPut ? gcs::kKvPut
+                                                                              : gcs::kKvDelete;
+      return forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_kv(ns, key)), to, body);
+    }
+    case wire::kOpKvList: {
+      std::string ns = r.str(), prefix = r.str();
+      if (!r.ok() || n != 2) return bad("kv list");
+      gcs::kv_list_all(gcs_.get(), ns, prefix,
+                       [this, box = mailbox_, index, req_id](Status s, std::string answer) {
+                         box->post([this, index, req_id, s, answer] {
+                           mp::Writer w;
+                           w.array(1).raw(answer);
+                           reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
+                         });
+                       });
+      return;
+    }
+    case wire::kOpQuery: return query(index, req_id, body);
+    case wire::kOpActorFind: return actor_find(index, req_id, body);
+    case wire::kOpActorInfo: return actor_info(index, req_id, body);
+    case wire::kOpShutdown: {
+      Process* p = process(index);
+      if (!p || !p->driver || p->pid != options_.parent_pid)
+        return reply(index, req_id, RAY_WRONG_STATE, "only the driver that started the node may end it");
+      shutdown_replies_.emplace_back(index, req_id);
+      return begin_shutdown("the driver asked for it");
+    }
+    default:
+      return reply(index, req_id, RAY_UNSUPPORTED, "unknown operation " + std::to_string(op));
+  }
+}
+
+// ---- functions -------------------------------------------------------------------------------------
+
+// The definition is usable at once; the control store gets it behind the answer's back.
+void Node::function_define(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  uint64_t key = r.uint();
+  std::string_view rest;
+  {
+    mp::Reader tail = r;
+    for (uint32_t i = 1; i < n; ++i) tail.skip();
+    if (n != 5 || !tail.done())
+      return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function definition");
+  }
+  mp::Writer value;  // [language, kind, name, definition]
+  value.array(4);
+  for (int i = 0; i < 4; ++i) value.raw(r.raw());
+  auto known = functions_.find(key);
+  if (known != functions_.end()) {
+    bool same = known->second == value.bytes();
+    return reply(index, req_id, same ? RAY_OK : RAY_CONFLICT,
+                 same ? mp::empty_array() : "another function has this key");
+  }
+  if (function_bytes_ + value.bytes().size() <= kMaxFunctionCache) {
+    function_bytes_ += value.bytes().size();
+    functions_[key] = value.bytes();
+    reply(index, req_id, RAY_OK, mp::empty_array());
+    index = kNone;  // answered
+  }
+  gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionDefine, body,
+             [this, box = mailbox_, index, req_id](Status s, std::string answer) {
+               if (!s.ok()) log(kLogWarning, "node", "function-row", "%s", s.message().c_str());
+               if (index == kNone) return;
+               box->post([this, index, req_id, s, answer] {
+                 reply(index, req_id, s.code(), s.ok() ? answer : s.message());
+               });
+             });
+}
+
+void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  uint64_t key = r.uint();
+  if (n != 1 || !r.done()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
+  auto known = functions_.find(key);
+  if (known != functions_.end()) return reply(index, req_id, RAY_OK, known->second);
+  forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionGet, body);
+}
+
+// ---- named actors ----------------------------------------------------------------------------------
+
+void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  std::string name = r.str(), ns = r.str();
+  Process* p = process(index);
+  if (n != 2 || !r.done() || !p)
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor name");
+  if (ns.empty()) ns = jobs_[p->job].ns;
+  const actor::Actor* a = actors_.find(name, ns);
+  if (!a)
+    return reply(index, req_id, RAY_NOT_FOUND,
+                 "no living actor named '" + name + "' in namespace '" + ns + "'");
+  // Held for the asker before it can know the id: the actor cannot end in between.
+  directory_.hold(a->spec.id, index, 1);
+  mp::Writer w;
+  w.array(1).id(a->spec.id);
+  reply(index, req_id, RAY_OK, w.bytes());
+}
+
+void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  ActorId id;
+  if (!r.id(&id) || n != 1)
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor id");
+  const actor::Actor* a = actors_.find(id);
+  if (!a) return reply(index, req_id, RAY_NOT_FOUND, "no actor " + id.hex() + " on this node");
+  mp::Writer w;
+  w.array(5).str(a->spec.name).str(a->spec.ns).bin(a->spec.metadata).uint(a->state).str(a->spec.klass);
+  reply(index, req_id, RAY_OK, w.bytes());
+}
+
+// ---- queries ---------------------------------------------------------------------------------------
+
+std::string Node::query_local(const std::string& what) {
+  mp::Writer w;
+  if (what == "resources" || what == "available") {
+    auto amounts = what == "resources" ? scheduler_.total() : scheduler_.available();
+    w.map(static_cast<uint32_t>(amounts.size()));
+    for (const auto& [name, amount] : amounts) w.str(name).real(amount);
+  } else if (what == "store") {
+    w.raw(store_ ? store_->list_msgpack(10000) : mp::empty_array());
+  } else if (what == "workers") {
+    w.array(static_cast<uint32_t>(live_.size()));
+    for (uint32_t index : live_) {
+      const Process& p = *processes_[index];
+      const actor::Actor* a = actors_.of_worker(index);
+      w.map(7);
+      w.str("worker").uint(index);
+      w.str("pid").sint(p.pid);
+      w.str("kind").str(p.driver ? "driver" : "worker");
+      w.str("state").str(p.driver ? "running" : scheduler_.worker_state(index));
+      w.str("language").sint(p.language);
+      w.str("job").str(jobs_[p.job].id.hex());
+      w.str("actor").str(a ? a->spec.id.hex() : "");
+    }
+  } else {
+    return "";
+  }
+  return w.bytes();
+}
+
+void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  std::string what = r.str();
+  std::string filter = n > 1 ? std::string(r.raw()) : std::string("\x80", 1);
+  if (!r.ok()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed query");
+  if (filter == std::string("\xc0", 1) || filter == std::string("\xc4\0", 2)) filter = "\x80";
+  std::string rows = query_local(what);
+  if (!rows.empty()) {
+    mp::Writer w;
+    w.array(1).raw(rows);
+    return reply(index, req_id, RAY_OK, w.bytes());
+  }
+  // What was submitted before the question is part of the answer: the journal is flushed first.
+  pump_->flush([this, box = mailbox_, index, req_id, what, filter] {
+    box->post([this, box, index, req_id, what, filter] {
+      if (!gcs_) return reply(index, req_id, RAY_UNAVAILABLE, "the node is ending");
+      gcs::query_all(gcs_.get(), what, filter, [this, box, index, req_id](Status s, std::string answer) {
+        box->post([this, index, req_id, s, answer] {
+          mp::Writer w;
+          w.array(1).raw(answer);
+          reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
+        });
+      });
+    });
+  });
+}
+
+}  // namespace ray::node

@@ -1,0 +1,112 @@
+// See node.h. The control store's shards as children of the node, and the rows that the node writes
+// about itself and its jobs.
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gcs/ops.h"
+#include "libray/base/clock.h"
+#include "libray/base/log.h"
+#include "libray/lineage/record.h"
+#include "libray/node/mp.h"
+#include "libray/node/node.h"
+
+namespace ray::node {
+
+Status Node::start_shards() {
+  shards_.resize(options_.gcs_shards);
+  for (uint32_t i = 0; i < options_.gcs_shards; ++i) {
+    shards_[i].index = i;
+    shards_[i].url = "ipc://" + session_.dir + "/gcs-" + std::to_string(i) + ".sock";
+    RAY_TRY(start_shard(&shards_[i]));
+  }
+  return Status();
+}
+
+Status Node::start_shard(Shard* s) {
+  SpawnOptions o;
+  o.argv = {options_.program, "gcs", "--session", session_.dir, "--index", std::to_string(s->index),
+            "--url", s->url, "--parent-pid", std::to_string(::getpid())};
+  o.death_signal = SIGTERM;  // it writes what it has, then ends
+  auto out = open_log(session_.dir + "/logs/gcs-" + std::to_string(s->index) + ".log");
+  if (!out.ok()) return out.status();
+  o.out_fd = o.err_fd = out->get();
+  auto process = spawn(o);
+  if (!process.ok()) return process.status();
+  s->process = std::move(*process);
+  s->started_at = steady_ns();
+  return watch(s->process.pidfd.get(), kShardFd, s->index, EPOLLIN);
+}
+
+Status Node::connect_shards() {
+  gcs::ClientOptions o;
+  for (const Shard& s : shards_) o.urls.push_back(s.url);
+  o.token = session_.token;
+  o.node = id_;
+  auto client = gcs::Client::connect(o);
+  if (!client.ok()) return client.status();
+  gcs_ = std::move(*client);
+  return Status();
+}
+
+void Node::on_shard_exit(uint32_t index) {
+  Shard& s = shards_.at(index);
+  if (s.process.pid <= 0) return;
+  int status = -1;
+  unwatch(s.process.pidfd.get());
+  ::waitpid(s.process.pid, &status, 0);
+  int pid = s.process.pid;
+  s.process = Spawned{};
+  if (phase_ != Phase::kRunning) {
+    // Ended before its time: the rest of the journal still needs it.
+    if (phase_ != Phase::kClosing) (void)start_shard(&s);
+    return;
+  }
+  std::string how = death_text(status, wire::kDeathCrash);
+  log(kLogError, "node", "shard-died", "shard %u (pid %d) died: %s; it is started again; see logs/gcs-%u.log",
+      index, pid, how.c_str(), index);
+  report(lineage::kError, 0, {{"kind", "shard-died"}, {"shard", std::to_string(index)}, {"message", how}});
+  int64_t now = steady_ns();
+  // At once, unless it dies again and again.
+  s.failures = now - s.started_at < 2'000'000'000 ? s.failures + 1 : 0;
+  s.restart_at = s.failures < 3 ? now : now + (100'000'000ll << std::min(s.failures - 3, 6u));
+  deferred_.push_back([this] { (void)write_session_file(); });
+}
+
+void Node::register_node(const char* state) {
+  mp::Writer w;
+  w.array(2).id(id_).map(5);
+  w.str("state").str(state);
+  w.str("session").str(session_.dir);
+  w.str("pid").sint(::getpid());
+  w.str("start_ns").sint(started_at_);
+  auto total = scheduler_.total();
+  w.str("resources").map(static_cast<uint32_t>(total.size()));
+  for (const auto& [name, amount] : total) w.str(name).real(amount);
+  for (uint32_t i = 0; i < gcs_->shards(); ++i)
+    gcs_->call(i, gcs::kNodePut, w.bytes(), [](Status s, std::string) {
+      if (!s.ok()) log(kLogWarning, "node", "node-row", "%s", s.message().c_str());
+    });
+}
+
+void Node::register_job(const Job& job, const char* state) {
+  mp::Writer w;
+  Process* driver = process(job.driver);
+  w.array(2).id(job.id).map(6);
+  w.str("state").str(state);
+  w.str("name").str(job.name);
+  w.str("ns").str(job.ns);
+  w.str("language").sint(job.language);
+  w.str("node").bin({reinterpret_cast<const char*>(id_.b), kIdSize});
+  if (driver)
+    w.str("driver_pid").sint(driver->pid);
+  else
+    w.str("updated_ns").sint(wall_ns());
+  for (uint32_t i = 0; i < gcs_->shards(); ++i)
+    gcs_->call(i, gcs::kJobPut, w.bytes(), [](Status s, std::string) {
+      if (!s.ok()) log(kLogWarning, "node", "job-row", "%s", s.message().c_str());
+    });
+}
+
+}  // namespace ray::node

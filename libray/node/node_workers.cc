@@ -1,0 +1,253 @@
+// See node.h. Workers: starting them, zygotes, learning how they died.
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "libray/base/clock.h"
+#include "libray/base/log.h"
+#include "libray/lineage/record.h"
+#include "libray/node/node.h"
+
+namespace ray::node {
+namespace {
+constexpr int64_t kZygoteGraceNs = 1'000'000'000;  // for its word on how a child died
+}
+
+// ---- starting --------------------------------------------------------------------------------------
+
+Status Node::worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const {
+  if (language == job.language && !job.worker_argv.empty()) {
+    *argv = job.worker_argv;
+    return Status();
+  }
+  if (language == RAY_LANG_NATIVE) {
+    std::string path = own_folder() + "/libray-worker";
+    if (::access(path.c_str(), X_OK) != 0)
+      return error(RAY_UNAVAILABLE, "no generic native worker '%s': install libray completely",
+                   path.c_str());
+    *argv = {path};
+    return Status();
+  }
+  if (language == RAY_LANG_PYTHON) {
+    *argv = {"python3", "-m", "libray._zygote"};
+    return Status();
+  }
+  return error(RAY_UNSUPPORTED, "the job gave no command for workers of language %d", language);
+}
+
+std::map<std::string, std::string> Node::worker_env(const Job& job) const {
+  std::map<std::string, std::string> env = job.env;
+  env[wire::kEnvSession] = session_.dir;
+  return env;
+}
+
+void Node::start_worker(sched::Pool pool) {
+  auto job = jobs_.find(pool.job);
+  if (job == jobs_.end() || job->second.ended) return;
+  uint64_t number = next_spawn_++;
+  Spawn& s = spawns_[number];
+  s.number = number;
+  s.pool = pool;
+  std::string base = session_.dir + "/logs/worker-" + std::to_string(number);
+  auto out = open_log(base + ".out"), err = open_log(base + ".err");
+  Status status = !out.ok() ? out.status() : !err.ok() ? err.status() : Status();
+  if (status.ok()) status = spawn_worker(&job->second, &s, out->get(), err->get());
+  if (status.ok()) return;
+  log(kLogError, "node", "worker-start", "cannot start a worker: %s", status.message().c_str());
+  report(lineage::kError, 0, {{"kind", "worker-start"}, {"message", status.message()}});
+  spawns_.erase(number);
+  scheduler_.worker_start_failed(pool, steady_ns());
+}
+
+Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
+  if (s->pool.language == RAY_LANG_PYTHON) {
+    auto z = zygote(job, s->pool.language);
+    if (!z.ok()) return z.status();
+    s->by_zygote = true;
+    return (*z)->fork(s->number, out_fd, err_fd);
+  }
+  SpawnOptions o;
+  RAY_TRY(worker_command(*job, s->pool.language, &o.argv));
+  o.env = worker_env(*job);
+  o.env[wire::kEnvWorker] = std::to_string(s->number);
+  o.cwd = job->cwd;
+  o.out_fd = out_fd;
+  o.err_fd = err_fd;
+  auto process = spawn(o);
+  if (!process.ok()) return process.status();
+  s->pid = process->pid;
+  s->pidfd = std::move(process->pidfd);
+  return watch(s->pidfd.get(), kSpawnFd, static_cast<uint32_t>(s->number), EPOLLIN);
+}
+
+Result<Zygote*> Node::zygote(Job* job, int32_t language) {
+  auto it = job->zygotes.find(language);
+  if (it != job->zygotes.end()) return it->second.get();
+  SpawnOptions o;
+  RAY_TRY(worker_command(*job, language, &o.argv));
+  o.env = worker_env(*job);
+  o.cwd = job->cwd;
+  std::string base = session_.dir + "/logs/zygote-" + std::to_string(job->index);
+  auto out = open_log(base + ".out"), err = open_log(base + ".err");
+  if (!out.ok()) return out.status();
+  if (!err.ok()) return err.status();
+  o.out_fd = out->get();
+  o.err_fd = err->get();
+  auto z = Zygote::start(std::move(o));
+  if (!z.ok()) return z.status();
+  auto owned = std::make_unique<Zygote>(std::move(*z));
+  Zygote* raw = owned.get();
+  uint32_t index = next_zygote_++;
+  zygotes_[index] = {job->index, language};
+  RAY_TRY(watch(raw->socket(), kZygoteFd, index, EPOLLIN));
+  job->zygotes[language] = std::move(owned);
+  return raw;
+}
+
+void Node::on_zygote(uint32_t index) {
+  auto known = zygotes_.find(index);
+  if (known == zygotes_.end()) return;
+  auto [job, language] = known->second;
+  for (;;) {
+    auto& zygotes = jobs_[job].zygotes;
+    auto z = zygotes.find(language);
+    if (z == zygotes.end()) return;
+    Zygote::Message m = z->second->receive();
+    switch (m.kind) {
+      case Zygote::Message::kNone: return;
+      case Zygote::Message::kReady: break;
+      case Zygote::Message::kPid: {
+        auto s = spawns_.find(m.spawn);
+        if (s == spawns_.end() || !s->second.by_zygote || s->second.pid > 0) break;
+        s->second.pid = m.pid;
+        if (m.pid > 0) s->second.pidfd = Fd(pidfd_open(m.pid));
+        if (m.pid <= 0 || !s->second.pidfd.valid())
+          bury(&s->second);  // the fork failed, or the child is gone already
+        else
+          (void)watch(s->second.pidfd.get(), kSpawnFd, static_cast<uint32_t>(m.spawn), EPOLLIN);
+        break;
+      }
+      case Zygote::Message::kExit:
+        for (auto& [number, s] : spawns_) {
+          if (!s.by_zygote || s.pid != m.pid || s.pool.job != job) continue;
+          s.wait_status = m.wait_status;
+          s.reaped = true;
+          bury(&s);
+          break;
+        }
+        break;
+      case Zygote::Message::kClosed:
+      case Zygote::Message::kGarbage:
+        zygotes_.erase(index);
+        return zygote_gone(job, language);
+    }
+  }
+}
+
+// Its children are killed by the kernel; those that were only asked for never come.
+void Node::zygote_gone(uint32_t job, int32_t language) {
+  auto& zygotes = jobs_[job].zygotes;
+  auto it = zygotes.find(language);
+  if (it == zygotes.end()) return;
+  unwatch(it->second->socket());
+  int pid = it->second->pid(), status = -1;
+  kill_group(pid);
+  ::waitpid(pid, &status, 0);
+  zygotes.erase(it);
+  if (phase_ == Phase::kRunning && !jobs_[job].ended) {
+    std::string how = death_text(status, wire::kDeathCrash);
+    log(kLogError, "node", "zygote-died", "the zygote of job %u died: %s; see logs/zygote-%u.err", job,
+        how.c_str(), job);
+    report(lineage::kError, 0, {{"kind", "zygote-died"}, {"message", how}});
+  }
+  std::vector<uint64_t> never;
+  for (auto& [number, s] : spawns_)
+    if (s.by_zygote && s.pool.job == job && s.pool.language == language && s.pid <= 0)
+      never.push_back(number);
+  for (uint64_t number : never) bury(&spawns_.at(number));
+}
+
+// ---- death -----------------------------------------------------------------------------------------
+
+void Node::on_spawn_exit(uint64_t number) {
+  auto it = spawns_.find(number);
+  if (it == spawns_.end()) return;
+  Spawn& s = it->second;
+  s.exited = true;
+  unwatch(s.pidfd.get());
+  if (!s.by_zygote) {
+    ::kill(-s.pid, SIGKILL);  // what it left behind; before its pid can be reused
+    if (::waitpid(s.pid, &s.wait_status, WNOHANG) == s.pid) s.reaped = true;
+    return bury(&s);
+  }
+  if (s.reaped || !jobs_[s.pool.job].zygotes.count(s.pool.language)) return bury(&s);
+  s.give_up_at = steady_ns() + kZygoteGraceNs;
+}
+
+void Node::bury(Spawn* s) {
+  if (s->pidfd.valid() && !s->exited) unwatch(s->pidfd.get());
+  if (s->by_zygote && s->pid > 1) ::kill(-s->pid, SIGKILL);
+  uint32_t cause = s->cause;
+  bool killed = s->reaped && WIFSIGNALED(s->wait_status) && WTERMSIG(s->wait_status) == SIGKILL;
+  if (killed && cause == wire::kDeathCrash) {
+    int64_t now = oom_kills();
+    if (oom_seen_ >= 0 && now > oom_seen_) cause = wire::kDeathMemory;
+    oom_seen_ = now;
+  }
+  Process* p = process(s->process);
+  bool in_order = s->reaped && WIFEXITED(s->wait_status) && WEXITSTATUS(s->wait_status) == 0;
+  if (cause == wire::kDeathCrash && in_order && p && p->goodbye) cause = wire::kDeathExit;
+  int status = s->reaped ? s->wait_status : -1;
+  sched::Pool pool = s->pool;
+  uint64_t number = s->number;
+  uint32_t index = s->process;
+  int pid = s->pid;
+  bool counted = s->counted;
+  spawns_.erase(number);
+  std::string how = death_text(status, cause);
+  if (p) {
+    process_gone(index, status, cause);
+  } else if (counted) {
+    scheduler_.worker_start_failed(pool, steady_ns());
+    scheduling_needed_ = true;
+  }
+  bool expected = phase_ != Phase::kRunning || jobs_[pool.job].ended || cause == wire::kDeathExit;
+  report(lineage::kEvent, p ? index : 0,
+         {{"kind", "worker-stop"}, {"pid", std::to_string(pid)}, {"message", how}});
+  if (expected) return;
+  if (cause != wire::kDeathForced) {
+    log(kLogWarning, "node", "worker-died", "worker %llu (pid %d) died: %s; see logs/worker-%llu.err",
+        static_cast<unsigned long long>(number), pid, how.c_str(),
+        static_cast<unsigned long long>(number));
+    report(lineage::kError, p ? index : 0,
+           {{"kind", p ? "worker-died" : "worker-start"},
+            {"pid", std::to_string(pid)},
+            {"worker", std::to_string(number)},
+            {"message", how}});
+  }
+}
+
+void Node::kill_worker(uint32_t index, uint32_t cause) {
+  Process* p = process(index);
+  if (!p || p->driver) return;
+  auto s = spawns_.find(p->spawn);
+  if (s == spawns_.end()) return;
+  s->second.cause = cause;
+  kill_group(s->second.pid);
+  if (p->pid != s->second.pid) kill_group(p->pid);  // a command that started another
+}
+
+std::string Node::death_text(int wait_status, uint32_t cause) const {
+  if (cause == wire::kDeathMemory) return "killed by the kernel: the machine ran out of memory";
+  if (cause == wire::kDeathForced) return "killed by libray";
+  if (wait_status == -1) return "it is gone";
+  if (WIFSIGNALED(wait_status))
+    return strprintf("killed by signal %d (%s)", WTERMSIG(wait_status), ::strsignal(WTERMSIG(wait_status)));
+  if (WIFEXITED(wait_status)) return strprintf("exited with status %d", WEXITSTATUS(wait_status));
+  return strprintf("ended with wait status %d", wait_status);
+}
+
+}  // namespace ray::node

@@ -1,0 +1,245 @@
+// See session.h.
+#include "libray/node/session.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+
+#include "libray/wire/protocol.h"
+
+namespace ray::node {
+namespace {
+
+// Room for "/gcs-1023.sock" within sun_path (108 bytes).
+constexpr size_t kMaxSessionPath = 92;
+constexpr char kLockFile[] = "lock";
+constexpr char kPrefix[] = "session-";
+
+std::string random_hex(size_t digits) {
+  static const char hex[] = "0123456789abcdef";
+  std::string s(digits, '0');
+  size_t got = 0;
+  while (got < digits) {
+    ssize_t n = ::getrandom(s.data() + got, digits - got, 0);
+    if (n > 0) got += static_cast<size_t>(n);
+  }
+  for (char& c : s) c = hex[static_cast<uint8_t>(c) & 15];
+  return s;
+}
+
+Status check_base(const std::string& base) {
+  struct stat st;
+  if (::lstat(base.c_str(), &st) != 0)
+    return errno_error(RAY_UNAVAILABLE, "cannot look at session base '%s'", base.c_str());
+  if (!S_ISDIR(st.st_mode))
+    return error(RAY_INVALID_ARGUMENT, "session base '%s' is not a directory: set LIBRAY_TMPDIR to one",
+                 base.c_str());
+  if (st.st_uid != ::geteuid() && st.st_uid != 0)
+    return error(RAY_INVALID_ARGUMENT,
+                 "session base '%s' belongs to user %u: set LIBRAY_TMPDIR to a folder of your own",
+                 base.c_str(), st.st_uid);
+  if ((st.st_mode & 022) && !(st.st_mode & S_ISVTX))
+    return error(RAY_INVALID_ARGUMENT,
+                 "session base '%s' may be written by others: chmod go-w it or set LIBRAY_TMPDIR",
+                 base.c_str());
+  return Status();
+}
+
+Status make_dir(const std::string& path) {
+  if (::mkdir(path.c_str(), 0700) == 0) return Status();
+  return errno_error(RAY_UNAVAILABLE, "cannot make directory '%s'", path.c_str());
+}
+
+Result<Fd> lock_shared(const std::string& dir) {
+  std::string path = dir + "/" + kLockFile;
+  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot open '%s'", path.c_str());
+  // An exclusive lock is only ever taken for the moment of a test: wait for it.
+  int rc;
+  do rc = ::flock(fd.get(), LOCK_SH);
+  while (rc != 0 && errno == EINTR);
+  if (rc != 0) return errno_error(RAY_UNAVAILABLE, "cannot lock '%s'", path.c_str());
+  return fd;
+}
+
+}  // namespace
+
+Result<std::string> session_base(const std::string& requested) {
+  std::string base = requested;
+  if (base.empty()) {
+    const char* env = std::getenv("LIBRAY_TMPDIR");
+    base = env && *env ? env : strprintf("/tmp/libray-%u", ::geteuid());
+  }
+  std::error_code ec;
+  std::string absolute = std::filesystem::absolute(base, ec).lexically_normal().string();
+  if (!ec) base = absolute;
+  while (base.size() > 1 && base.back() == '/') base.pop_back();
+  if (::mkdir(base.c_str(), 0700) != 0 && errno != EEXIST)
+    return errno_error(RAY_UNAVAILABLE, "cannot make session base '%s'", base.c_str());
+  RAY_TRY(check_base(base));
+  return base;
+}
+
+Result<Session> create_session(const std::string& base) {
+  prune_sessions(base);
+  char stamp[32];
+  std::time_t now = std::time(nullptr);
+  std::tm t;
+  localtime_r(&now, &t);
+  std::strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &t);
+  Session s;
+  s.dir = strprintf("%s/%s%s-%d-%s", base.c_str(), kPrefix, stamp, ::getpid(), random_hex(6).c_str());
+  if (s.dir.size() > kMaxSessionPath)
+    return error(RAY_INVALID_ARGUMENT,
+                 "session path '%s' is too long for a socket: set LIBRAY_TMPDIR to a shorter folder",
+                 s.dir.c_str());
+  RAY_TRY(make_dir(s.dir));
+  auto lock = lock_shared(s.dir);
+  if (!lock.ok()) return lock.status();
+  s.lock = std::move(*lock);
+  s.token = random_hex(sizeof(wire::Hello::token));
+  RAY_TRY(write_file(s.dir + "/" + wire::kTokenFile, s.token));
+  RAY_TRY(make_dir(s.dir + "/logs"));
+  RAY_TRY(make_dir(s.dir + "/spill"));
+  return s;
+}
+
+Result<Session> open_session(const std::string& dir) {
+  struct stat st;
+  if (::stat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
+    return error(RAY_NOT_FOUND, "no session directory '%s'", dir.c_str());
+  Session s;
+  s.dir = dir;
+  auto token = read_file(dir + "/" + wire::kTokenFile);
+  if (!token.ok()) return token.status();
+  s.token = std::move(*token);
+  while (!s.token.empty() && (s.token.back() == '\n' || s.token.back() == ' ')) s.token.pop_back();
+  if (s.token.size() != sizeof(wire::Hello::token))
+    return error(RAY_INVALID_ARGUMENT, "token of session '%s' is malformed", dir.c_str());
+  auto lock = lock_shared(dir);
+  if (!lock.ok()) return lock.status();
+  s.lock = std::move(*lock);
+  return s;
+}
+
+bool session_alive(const std::string& dir) {
+  Fd fd(::open((dir + "/" + kLockFile).c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) return false;
+  return ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+std::vector<std::string> list_sessions(const std::string& base) {
+  std::vector<std::string> out;
+  DIR* d = ::opendir(base.c_str());
+  if (!d) return out;
+  while (dirent* e = ::readdir(d))
+    if (std::strncmp(e->d_name, kPrefix, sizeof kPrefix - 1) == 0) out.push_back(base + "/" + e->d_name);
+  ::closedir(d);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void prune_sessions(const std::string& base, size_t keep) {
+  std::vector<std::string> all = list_sessions(base);
+  std::vector<std::string> dead;
+  for (const std::string& dir : all) {
+    struct stat st;
+    // One of another user (in a shared base) is not ours to judge.
+    if (::lstat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != ::geteuid()) continue;
+    if (!session_alive(dir)) dead.push_back(dir);
+  }
+  // The newest are kept: their logs explain what happened. One that is being made right now and is
+  // not locked yet is among them.
+  size_t remove = dead.size() > keep ? dead.size() - keep : 0;
+  for (size_t i = 0; i < remove; ++i) {
+    std::error_code ec;
+    std::filesystem::remove_all(dead[i], ec);
+  }
+}
+
+void remove_sockets(const std::string& dir) {
+  DIR* d = ::opendir(dir.c_str());
+  if (!d) return;
+  std::vector<std::string> sockets;
+  while (dirent* e = ::readdir(d)) {
+    std::string path = dir + "/" + e->d_name;
+    struct stat st;
+    if (::lstat(path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) sockets.push_back(path);
+  }
+  ::closedir(d);
+  for (const std::string& path : sockets) ::unlink(path.c_str());
+}
+
+std::string own_folder() {
+  Dl_info info;
+  char resolved[PATH_MAX];
+  std::string path;
+  // In the main program dli_fname is argv[0], which need not be a path: ask the kernel instead.
+  if (::dladdr(reinterpret_cast<void*>(&own_folder), &info) && info.dli_fname &&
+      std::strchr(info.dli_fname, '/') && ::realpath(info.dli_fname, resolved))
+    path = resolved;
+  else if (::realpath("/proc/self/exe", resolved))
+    path = resolved;
+  size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string(".") : path.substr(0, slash);
+}
+
+Result<std::string> find_rayd() {
+  const char* env = std::getenv("LIBRAY_RAYD");
+  if (env && *env) {
+    if (::access(env, X_OK) == 0) return std::string(env);
+    return errno_error(RAY_UNAVAILABLE, "cannot run '%s' named by LIBRAY_RAYD", env);
+  }
+  std::string folder = own_folder();
+  for (const char* candidate : {"/rayd", "/../bin/rayd"}) {
+    std::string path = folder + candidate;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  return error(RAY_UNAVAILABLE, "no 'rayd' in '%s' or '%s/../bin': install it there or set LIBRAY_RAYD",
+               folder.c_str(), folder.c_str());
+}
+
+Result<std::string> read_file(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot open '%s'", path.c_str());
+  std::string out;
+  char buf[4096];
+  for (;;) {
+    ssize_t n = ::read(fd.get(), buf, sizeof buf);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(RAY_UNAVAILABLE, "cannot read '%s'", path.c_str());
+    if (n == 0) return out;
+    out.append(buf, static_cast<size_t>(n));
+    if (out.size() > (64u << 20)) return error(RAY_INVALID_ARGUMENT, "'%s' is too large", path.c_str());
+  }
+}
+
+Status write_file(const std::string& path, const std::string& content, int mode) {
+  std::string temporary = path + ".new";
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot write '%s'", path.c_str());
+  size_t done = 0;
+  while (done < content.size()) {
+    ssize_t n = ::write(fd.get(), content.data() + done, content.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(RAY_UNAVAILABLE, "cannot write '%s'", path.c_str());
+    done += static_cast<size_t>(n);
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0)
+    return errno_error(RAY_UNAVAILABLE, "cannot rename '%s'", temporary.c_str());
+  return Status();
+}
+
+}  // namespace ray::node

@@ -1,0 +1,49 @@
+// Session directories: where a node keeps its sockets, logs, journal and spilled objects.
+//
+// Who calls it: ray_init (makes the directory, starts rayd in it), rayd (locks it, cleans it), the
+// tools (list sessions), gcs shards (remove stale sockets when their node died). Any thread.
+//
+// Layout: BASE/session-YYYYmmdd-HHMMSS-PID-xxxxxx/{lock, token, node.sock, store.sock, logs/, spill/…}
+// Invariants: base and session are 0700 and belong to this user; everyone who uses a session holds a
+// shared flock on its `lock` file, so a session is dead exactly when an exclusive flock succeeds.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "libray/base/shm.h"
+#include "libray/base/status.h"
+
+namespace ray::node {
+
+struct Session {
+  std::string dir;
+  std::string token;  // 32 hexadecimal digits
+  Fd lock;            // shared flock: keep it open as long as the session is in use
+};
+
+// Makes the base directory when it is absent. `requested` empty = LIBRAY_TMPDIR, else
+// /tmp/libray-UID. Refused: a symbolic link, a directory of another user, one that others may write.
+Result<std::string> session_base(const std::string& requested);
+// Prunes dead sessions under `base`, then makes a new one with its token, logs/ and spill/.
+Result<Session> create_session(const std::string& base);
+// Locks and reads an existing one (a worker, a second driver, rayd).
+Result<Session> open_session(const std::string& dir);
+// Whether somebody holds the session's lock.
+bool session_alive(const std::string& dir);
+// Sessions under `base`, oldest first.
+std::vector<std::string> list_sessions(const std::string& base);
+// Removes all but the `keep` newest dead sessions, and the sockets of those that are kept.
+void prune_sessions(const std::string& base, size_t keep = 10);
+// Unlinks every socket file in the session directory.
+void remove_sockets(const std::string& dir);
+
+// LIBRAY_RAYD, else `rayd` beside this library or program, else ../bin/rayd from there.
+Result<std::string> find_rayd();
+// The folder of the library or program that this code was linked into.
+std::string own_folder();
+
+// Whole small files (token, session.json). Write is atomic: a temporary file and a rename.
+Result<std::string> read_file(const std::string& path);
+Status write_file(const std::string& path, const std::string& content, int mode = 0600);
+
+}  // namespace ray::node

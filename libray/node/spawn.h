@@ -1,0 +1,36 @@
+// Starting child processes that die with this one. Called by the node daemon's main thread only: the
+// kernel's parent-death signal is tied to the thread that forked.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "libray/base/shm.h"
+#include "libray/base/status.h"
+
+namespace ray::node {
+
+struct SpawnOptions {
+  std::vector<std::string> argv;           // argv[0] is looked up in PATH when it has no slash
+  std::map<std::string, std::string> env;  // set on top of this process's environment
+  std::string cwd;                         // empty or missing: where this process is
+  int out_fd = -1, err_fd = -1;            // become descriptors 1 and 2
+  int pass_fd = -1;                        // stays open in the child under the same number
+  int death_signal = 9;                    // sent to the child when this process dies
+  bool new_group = true;                   // a process group of its own: killed as a whole
+};
+struct Spawned {
+  int pid = -1;
+  Fd pidfd;
+};
+Result<Spawned> spawn(const SpawnOptions& options);
+
+// Appending log file, 0600, close-on-exec.
+Result<Fd> open_log(const std::string& path);
+// Kills the process and its group; errors are ignored (it may be gone).
+void kill_group(int pid);
+// The count of processes that the kernel killed for lack of memory since boot; -1 = unknown.
+int64_t oom_kills();
+
+}  // namespace ray::node

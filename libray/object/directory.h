@@ -1,0 +1,103 @@
+// The node's directory of shared objects: who holds them, what they contain, where their value is, when
+// they may be freed. A pure state machine, driven by the node daemon's main thread and by tests.
+//
+// A holder is a process, by index, or the daemon itself (kDaemonHolder). Counts come from different
+// rings in no particular order, so a count may be negative for a while and a hold may come before the
+// object was shared: both make a placeholder. An object is alive while any process's count is not zero
+// or a living object contains it. When that ends it becomes a candidate; only a complete pass over all
+// up rings that began later, and found no newer hold, frees it (wire/protocol.h, "Rule for counts").
+// Actor ids are pseudo-objects without a value: at the end of their count the actor is unreferenced.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "libray/base/ids.h"
+#include "libray/wire/protocol.h"
+#include "ray.h"
+
+namespace ray::object {
+
+using wire::Location;
+
+inline constexpr uint32_t kDaemonHolder = 0xFFFFFFFFu;
+
+struct Action {
+  enum Kind {
+    kFree,               // id, location (size 0: it has no value in the store)
+    kTell,               // process, id, state, code, location
+    kActorUnreferenced,  // id
+  } kind;
+  ObjectId id;
+  Location location;
+  uint32_t process = 0;
+  uint32_t state = wire::kObjPending;
+  int32_t code = 0;
+};
+using Actions = std::vector<Action>;
+
+class Directory {
+ public:
+  // `owner` made the object and counts as one holder of it. A second share by the same owner adds no
+  // count. state != kObjPending: as ready() at the same time.
+  void share(uint32_t owner, const ObjectId& id, uint32_t state, int32_t code, const Location& location,
+             const ObjectId* contained, size_t n_contained, Actions* out);
+  void ready(const ObjectId& id, uint32_t state, int32_t code, const Location& location,
+             const ObjectId* contained, size_t n_contained, Actions* out);
+  void hold(const ObjectId& id, uint32_t process, int64_t count);
+  void release(const ObjectId& id, uint32_t process, int64_t count) { hold(id, process, -count); }
+  // Tells `process` once: now, or when the object is ready, failed or lost.
+  void resolve(const ObjectId& id, uint32_t process, Actions* out);
+  // Its counts end; what it owned and had not finished is lost.
+  void process_died(uint32_t process, Actions* out);
+
+  // A pass over all up rings begins; the same pass read every ring to its tail.
+  void begin_pass();
+  void end_pass(Actions* out);
+  void abandon_pass() { pass_.clear(); }
+  // Something waits for a complete pass: make one soon.
+  bool wants_pass() const { return !fresh_.empty() || !pass_.empty(); }
+
+  size_t size() const { return entries_.size(); }
+  bool contains(const ObjectId& id) const { return entries_.count(id) > 0; }
+  int64_t holders(const ObjectId& id) const;  // sum of counts and containers
+  std::string check() const;
+
+ private:
+  struct Entry {
+    Location location;
+    uint32_t state = wire::kObjPending;
+    int32_t code = 0;
+    uint32_t owner = kNobody;
+    bool shared = false;        // false: a placeholder
+    bool owner_counts = false;  // the owner's own hold was added
+    bool candidate = false;     // in fresh_ or pass_
+    uint32_t containers = 0;
+    std::map<uint32_t, int64_t> counts;  // no zeros
+    std::vector<ObjectId> contained;
+    std::vector<uint32_t> waiters;
+  };
+  static constexpr uint32_t kNobody = 0xFFFFFFFEu;
+
+  Entry& entry(const ObjectId& id) { return entries_[id]; }
+  void add_count(const ObjectId& id, Entry* e, uint32_t process, int64_t count);
+  void set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code, const Location& location,
+                 const ObjectId* contained, size_t n, Actions* out);
+  void consider(const ObjectId& id, Entry* e);
+  void tell_waiters(const ObjectId& id, Entry* e, Actions* out);
+  void note(uint32_t process, const ObjectId& id) { touched_[process].insert(id); }
+  static bool unused(const Entry& e) { return e.counts.empty() && e.containers == 0; }
+  static Action told(const ObjectId& id, const Entry& e, uint32_t process);
+
+  std::unordered_map<ObjectId, Entry> entries_;
+  // Objects that name a process (holder, owner or waiter): a death costs what it touched. May hold
+  // more than is still true; it is checked against the entry.
+  std::map<uint32_t, std::set<ObjectId>> touched_;
+  std::vector<ObjectId> fresh_;  // candidates that no pass has begun for
+  std::vector<ObjectId> pass_;   // candidates of the running pass
+};
+
+}  // namespace ray::object

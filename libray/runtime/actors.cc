@@ -1,0 +1,419 @@
+// Actors as their callers see them: creation, calls in order, state changes, the end. See runtime.h.
+// The daemon runs the life cycle (actor/manager.h); calls go over a link straight to the worker.
+#include <algorithm>
+
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+#include "libray/wire/msgpack.h"
+
+namespace ray {
+
+// The entry of an actor that we hold a reference to; makes it on first sight. mutex_ held.
+Actor* Runtime::actor_entry(Object* ref) {
+  auto& slot = actors_[ref->id];
+  if (!slot) {
+    slot = std::make_unique<Actor>();
+    slot->runtime = this;
+    slot->id = ref->id;
+    slot->ref = retain(ref);
+    slot->call_function = std::make_unique<Function>();
+    slot->call_function->runtime = this;
+    slot->call_function->name = "actor";
+  }
+  return slot.get();
+}
+
+void Runtime::connect_actor(Actor* a) {
+  if (a->connected) return;
+  a->connected = true;
+  up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 0, 0});
+}
+
+Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args,
+                             const ray_actor_options& o, Actor** out) {
+  std::string name = view_string(o.name);
+  if (auto r = wire::parse_resources({static_cast<const char*>(o.resources_msgpack.data),
+                                      o.resources_msgpack.size});
+      !r.ok())
+    return r.status();
+  if (o.metadata.size + name.size() > 256 * 1024)
+    return error(RAY_INVALID_ARGUMENT, "actor metadata of %zu bytes is too large (256 KiB at most)",
+                 o.metadata.size);
+  auto create = std::make_unique<ActorCreation>();
+  create->options = o;
+  create->name = name;
+  create->ns = o.ns.size ? view_string(o.ns) : ns_;
+  create->resources.assign(static_cast<const char*>(o.resources_msgpack.data), o.resources_msgpack.size);
+  create->metadata.assign(static_cast<const char*>(o.metadata.data), o.metadata.size);
+  Prepared p;
+  Status s = prepare_args(args, n_args, &p);
+  PendingTask* t = s.ok() ? new_task() : nullptr;
+  if (!t) {
+    release_prepared(&p);
+    return s.ok() ? error(RAY_OUT_OF_MEMORY, "no memory for another task") : s;
+  }
+  TaskContext* c = context();
+  t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
+  t->kind = RAY_KIND_ACTOR_CREATE;
+  t->function = klass;
+  Object* ref = new_object(ray::actor_of(t->id));
+  if (!ref) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  std::shared_ptr<Call> call;
+  if (!name.empty()) create->req_id = begin_call(&call);
+  uint64_t req_id = create->req_id;
+  {
+    std::lock_guard lock(mutex_);
+    ref->shared = ref->in_table = true;
+    table_[ref->id] = ref;
+    up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+    Actor* a = actor_entry(ref);
+    a->handles = 1;
+    a->class_name = a->call_function->name = klass->name;
+    a->call_function->key = klass->key;
+    a->max_task_retries = o.max_task_retries == RAY_RETRIES_DEFAULT ? 0 : o.max_task_retries;
+    a->max_pending = o.max_pending_calls;
+    a->metadata = create->metadata;
+    a->metadata_known = true;
+    t->actor = a;
+    t->creation = std::move(create);
+    *out = a;
+  }
+  release(ref);  // the entry keeps one
+  ray_task_options to = RAY_TASK_OPTIONS_INIT;
+  to.num_returns = 0;
+  s = start_task(t, std::move(p), to, nullptr, nullptr);
+  if (s.ok() && call) s = finish_named(req_id, call, o.flags, out);
+  return s;
+}
+
+// The name decides which actor it is: ours, an older one, or an error.
+Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out) {
+  std::string answer;
+  Status s = await_call(req_id, call, &answer, -1);
+  Actor* mine = *out;
+  if (s.ok()) {
+    wire::Reader r(answer);
+    uint32_t n;
+    std::string_view id;
+    if (!r.array(&n) || n < 1 || !r.bin(&id) || id.size() != kIdSize ||
+        std::memcmp(id.data(), mine->id.b, kIdSize) == 0)
+      return s;
+    ActorId other;
+    std::memcpy(other.b, id.data(), kIdSize);
+    if (flags & RAY_ACTOR_GET_IF_EXISTS) s = adopt_held(other, out);
+  }
+  actor_release(mine);
+  return s;
+}
+
+// The daemon made us a holder of this actor: an entry for it.
+Status Runtime::adopt_held(const ActorId& id, Actor** out) {
+  Object* o;
+  RAY_TRY(import(id, {}, &o));
+  // import() registered a hold of its own when it made the entry, and an older entry has one: give
+  // back the one that the daemon added for us.
+  up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
+  Status s = actor_from_object(o, out);
+  release(o);
+  return s;
+}
+
+Status Runtime::actor_from_object(Object* o, Actor** out) {
+  if (o->id.object_index() != kActorIndex)
+    return error(RAY_INVALID_ARGUMENT, "object %s is not an actor", o->id.hex().c_str());
+  std::lock_guard lock(mutex_);
+  Actor* a = actor_entry(o);
+  ++a->handles;
+  connect_actor(a);
+  *out = a;
+  return Status();
+}
+
+// After its arguments are there: everything that must outlive us is shared, then the daemon takes over.
+void Runtime::create_ready_actors() {
+  for (;;) {
+    PendingTask* t;
+    {
+      std::lock_guard lock(mutex_);
+      if (to_create_.empty()) return;
+      t = to_create_.back();
+      to_create_.pop_back();
+    }
+    Status s;
+    std::vector<ObjectId> deps;
+    for (Object* o : t->held) {
+      s = share(o);
+      if (!s.ok()) break;
+      deps.push_back(o->id);
+    }
+    ActorCreation& c = *t->creation;
+    if (s.ok()) {
+      wire::UpActorCreate u{};
+      u.id = t->actor->id;
+      u.req_id = c.req_id;
+      u.language = t->function->language;
+      u.max_restarts = c.options.max_restarts;
+      u.max_task_retries = t->actor->max_task_retries;
+      u.lifetime = c.options.lifetime;
+      u.max_concurrency = c.options.max_concurrency ? c.options.max_concurrency : 1;
+      u.flags = c.options.flags;
+      u.function = t->function->key;
+      std::string tail;
+      auto add = [&](const std::string& part) {
+        tail += part;
+        return static_cast<uint32_t>(part.size());
+      };
+      u.name_size = add(c.name);
+      u.ns_size = add(c.ns);
+      u.class_size = add(t->function->name);
+      u.metadata_size = add(c.metadata);
+      u.resources_size = add(c.resources);
+      u.record_size = add(t->spec);
+      u.n_dependencies = static_cast<uint32_t>(deps.size());
+      tail.append(reinterpret_cast<const char*>(deps.data()), deps.size() * kIdSize);
+      up(wire::kUpActorCreate, u, tail.data(), tail.size());
+    }
+    std::lock_guard lock(mutex_);
+    Actor* a = t->actor;
+    if (s.ok()) {
+      connect_actor(a);
+      finish_task(t);
+      continue;
+    }
+    finish_task(t);
+    actor_dead(a, make_error(RAY_ACTOR_DIED, "actor was not created: " + s.message()));
+  }
+}
+
+void Runtime::send_actor_create(PendingTask* t) {
+  to_create_.push_back(t);
+  have_deferred_ = true;
+}
+
+// ---- calls ----------------------------------------------------------------------------------------------
+
+Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
+                           const ray_task_options& o, Object** returns, Stream** stream) {
+  if (method.empty() || method.size() > 1000)
+    return error(RAY_INVALID_ARGUMENT, "a method needs a name of 1 to 1000 bytes");
+  if (a->max_pending && a->n_pending >= a->max_pending)
+    return error(RAY_UNAVAILABLE, "actor %s has %lu pending calls, as many as max_pending_calls allows",
+                 a->class_name.c_str(), a->n_pending);
+  Prepared p;
+  Status s = prepare_args(args, n_args, &p);
+  PendingTask* t = s.ok() ? new_task() : nullptr;
+  if (!t) {
+    release_prepared(&p);
+    return s.ok() ? error(RAY_OUT_OF_MEMORY, "no memory for another task") : s;
+  }
+  t->kind = RAY_KIND_ACTOR_CALL;
+  t->actor = a;
+  t->method = method;
+  t->function = a->call_function.get();
+  t->retries_left = o.max_retries == RAY_RETRIES_DEFAULT ? a->max_task_retries : o.max_retries;
+  s = start_task(t, std::move(p), o, returns, stream);
+  if (s.ok() && a->state == wire::kActorDead) {
+    std::unique_lock lock(mutex_);
+    pump_actor(a);
+    lock.unlock();
+    after_unlock();
+  }
+  return s;
+}
+
+// mutex_ held.
+void Runtime::pump_actor(Actor* a) {
+  if (a->state == wire::kActorDead) {
+    fail_actor_tasks(a, RAY_ACTOR_DIED, a->death);
+    return actor_maybe_done(a);
+  }
+  if (!a->link) return;
+  bool any = false;
+  while (PendingTask* t = a->queue.head) {
+    if (t->state != TaskState::kQueued) break;  // an argument is missing: later calls wait too
+    a->queue.remove(t);
+    if (!push_spec(t, a->link)) {
+      a->queue.push_front(t);
+      break;
+    }
+    any = true;
+  }
+  if (!any) return;
+  a->link->tasks.publish();
+  ray::ring(bell(a->link->peer));
+}
+
+void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {
+  ErrorBox* e = cause ? cause->retain() : make_error(code, "actor " + a->class_name + " died");
+  ++a->n_pending;  // keeps the entry while its tasks end
+  std::vector<PendingTask*> lost;
+  lost.swap(a->lost);
+  for (PendingTask* t : lost) fail_task(t, e);
+  while (PendingTask* t = a->queue.head) {
+    if (t->shrinking) break;  // comes back here when it is stored
+    a->queue.remove(t);
+    fail_task(t, e);
+  }
+  e->release();
+  --a->n_pending;
+}
+
+// ---- life -------------------------------------------------------------------------------------------------
+
+void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
+  auto it = actors_.find(s.id);
+  if (it == actors_.end()) return;
+  Actor* a = it->second.get();
+  if (a->state == wire::kActorDead || s.incarnation < a->incarnation) return;
+  a->max_task_retries = s.max_task_retries;
+  bool restarted = s.incarnation > a->incarnation || s.state == wire::kActorRestarting;
+  a->incarnation = s.incarnation;
+  a->state = s.state;
+  if (s.state == wire::kActorDead) {
+    ray_code code = RAY_ACTOR_DIED;
+    std::string message, payload;
+    uint32_t format = 0;
+    if (!wire::unpack_error(tail, s.size, &code, &message, &format, &payload))
+      message = "actor " + a->class_name + " (" + a->id.hex() + ") died: " +
+                std::string(reinterpret_cast<const char*>(tail), s.size);
+    return actor_dead(a, make_error(RAY_ACTOR_DIED, message, format, payload));
+  }
+  if (restarted) retry_lost_calls(a);
+  if (s.state != wire::kActorAlive) return;
+  auto link = links_.find(s.link);
+  if (link == links_.end()) return;
+  a->link = link->second.get();
+  a->link->actor = a;
+  pump_actor(a);
+}
+
+// Takes over the error. The entry may be gone afterwards.
+void Runtime::actor_dead(Actor* a, ErrorBox* e) {
+  a->state = wire::kActorDead;
+  if (a->death) a->death->release();
+  a->death = e;
+  fail_actor_tasks(a, RAY_ACTOR_DIED, e);
+  actor_maybe_done(a);
+}
+
+// Calls that were in flight when the actor died: those that never started, or may be retried, go back
+// to the head of the queue in their order.
+void Runtime::retry_lost_calls(Actor* a) {
+  std::vector<PendingTask*> lost;
+  lost.swap(a->lost);
+  ++a->n_pending;
+  for (auto it = lost.rbegin(); it != lost.rend(); ++it) {
+    PendingTask* t = *it;
+    bool again = !t->cancelled && (!t->started || t->retries_left != 0);
+    if (again) {
+      if (t->started) {
+        ++t->attempt;
+        if (t->retries_left > 0) --t->retries_left;
+      }
+      t->state = TaskState::kQueued;
+      a->queue.push_front(t);
+      continue;
+    }
+    ErrorBox* e = make_error(
+        t->cancelled ? RAY_CANCELLED : RAY_ACTOR_RESTARTING,
+        "call " + a->class_name + "." + t->method + " (" + t->id.hex() +
+            ") was lost when its actor died; the actor restarts: call again, or set max_task_retries");
+    fail_task(t, e);
+    e->release();
+  }
+  --a->n_pending;
+}
+
+void Runtime::actor_link_died(Actor* a, ClientLink* link) {
+  uint64_t started = link->header->started.load(std::memory_order_acquire);
+  if (a->link == link) a->link = nullptr;
+  ++a->n_pending;
+  while (PendingTask* t = link->inflight.head) {
+    bool ran = t->ring_end <= started;
+    save_spec(t);
+    unlink(t);
+    t->started = ran;
+    t->state = TaskState::kLost;
+    a->lost.push_back(t);
+  }
+  drop_link(link);
+  if (a->state == wire::kActorDead) fail_actor_tasks(a, RAY_ACTOR_DIED, a->death);
+  --a->n_pending;
+  actor_maybe_done(a);
+}
+
+// After the last handle is gone and the last call answered, our reference goes too. mutex_ held.
+void Runtime::actor_maybe_done(Actor* a) {
+  if (a->handles || a->n_pending) return;
+  if (a->link) {
+    if (!a->link->inflight.empty()) return;
+    a->link->actor = nullptr;
+  }
+  deferred_release_.push_back(a->ref);
+  have_deferred_ = true;
+  if (a->death) a->death->release();
+  actors_.erase(ActorId(a->id));  // frees it
+}
+
+void Runtime::actor_retain(Actor* a) {
+  std::lock_guard lock(mutex_);
+  ++a->handles;
+}
+
+void Runtime::actor_release(Actor* a) {
+  {
+    std::lock_guard lock(mutex_);
+    --a->handles;
+    actor_maybe_done(a);
+  }
+  after_unlock();
+}
+
+Status Runtime::actor_kill(Actor* a, bool may_restart) {
+  up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, may_restart ? 1u : 0u, 0});
+  return Status();
+}
+
+Status Runtime::actor_find(const std::string& name, const std::string& ns, Actor** out) {
+  if (name.empty()) return error(RAY_INVALID_ARGUMENT, "an actor's name is not empty");
+  std::string args, answer;
+  wire::Writer(&args).array(2).str(name).str(ns.empty() ? ns_ : ns);
+  RAY_TRY(request(wire::kOpActorFind, args, &answer));
+  wire::Reader r(answer);
+  uint32_t n;
+  std::string_view id;
+  if (!r.array(&n) || n < 1 || !r.bin(&id) || id.size() != kIdSize)
+    return error(RAY_INTERNAL, "the node daemon answered nonsense");
+  ActorId actor;
+  std::memcpy(actor.b, id.data(), kIdSize);
+  return adopt_held(actor, out);
+}
+
+Status Runtime::actor_metadata(Actor* a, std::string* out) {
+  {
+    std::lock_guard lock(mutex_);
+    if (a->metadata_known) {
+      *out = a->metadata;
+      return Status();
+    }
+  }
+  std::string args, answer;
+  wire::Writer(&args).array(1).bin(a->id.b, kIdSize);
+  RAY_TRY(request(wire::kOpActorInfo, args, &answer));
+  wire::Reader r(answer);
+  uint32_t n;
+  std::string_view name, ns, metadata, klass;
+  uint64_t state;
+  if (!r.array(&n) || n < 5 || !r.str(&name) || !r.str(&ns) || !r.bytes(&metadata) ||
+      !r.uint64(&state) || !r.str(&klass))
+    return error(RAY_INTERNAL, "the node daemon answered nonsense");
+  std::lock_guard lock(mutex_);
+  a->metadata = metadata;
+  a->class_name = a->call_function->name = klass;
+  a->metadata_known = true;
+  *out = a->metadata;
+  return Status();
+}
+
+}  // namespace ray

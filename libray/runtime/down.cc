@@ -1,0 +1,143 @@
+// What the daemon says: parses datagrams of records on the receiver thread. See runtime.h.
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+
+namespace ray {
+namespace {
+
+template <class T>
+bool read(const uint8_t* p, size_t n, T* out) {
+  if (n < sizeof(T)) return false;
+  std::memcpy(out, p, sizeof(T));
+  return true;
+}
+
+}  // namespace
+
+void Runtime::on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds) {
+  size_t next_fd = 0;
+  for (size_t at = 0; at + sizeof(RecordHeader) <= size;) {
+    RecordHeader h;
+    std::memcpy(&h, data + at, sizeof h);
+    if (h.size < sizeof h || h.size > size - at) break;
+    on_down(h.type, h.flags, data + at + sizeof h, h.size - sizeof h, fds, &next_fd);
+    at += pad8(h.size);
+  }
+  after_unlock();
+  poke();
+}
+
+void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
+                      size_t* next_fd) {
+  switch (type) {
+    case wire::kDnReply: {
+      wire::DnReply r;
+      if (read(p, n, &r)) on_reply(r, flags, p + sizeof r, n - sizeof r);
+      return;
+    }
+    case wire::kDnLink: {
+      wire::DnLink l;
+      if (read(p, n, &l) && *next_fd < fds->size()) on_link(l, std::move((*fds)[(*next_fd)++]));
+      return;
+    }
+    case wire::kDnActorInit: {
+      wire::DnActorInit a;
+      if (read(p, n, &a) && worker_ && a.size <= n - sizeof a)
+        worker_->become_actor(a, p + sizeof a);
+      return;
+    }
+    case wire::kDnActorWanted:
+      if (worker_) worker_->unwanted();
+      return;
+    case wire::kDnExit:
+    case wire::kDnShutdown:
+      if (worker_) worker_->stop();
+      return;
+    default: break;
+  }
+  std::lock_guard lock(mutex_);
+  progress();  // results published before this message come first
+  wire::DnLease lease;
+  wire::DnPeerDied died;
+  wire::DnObjState object;
+  wire::DnActorState actor;
+  switch (type) {
+    case wire::kDnLeaseGrant:
+      if (read(p, n, &lease)) on_grant(lease);
+      break;
+    case wire::kDnLeaseReclaim:
+      if (read(p, n, &lease)) on_reclaim(lease);
+      break;
+    case wire::kDnInfeasible:
+      if (read(p, n, &lease)) on_infeasible(lease, {reinterpret_cast<const char*>(p) + sizeof lease,
+                                                    n - sizeof lease});
+      break;
+    case wire::kDnPeerDied:
+      if (read(p, n, &died)) on_peer_died(died);
+      break;
+    case wire::kDnObjState:
+      if (read(p, n, &object)) on_obj_state(object);
+      break;
+    case wire::kDnActorState:
+      if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
+      break;
+    default:
+      log(kLogDebug, "runtime", "unknown-record", "record of type %u from the daemon", type);
+  }
+}
+
+void Runtime::on_link(const wire::DnLink& l, Fd fd) {
+  auto map = map_shared(fd.get(), wire::kLinkBytes, true);
+  if (!map.ok()) {
+    log(kLogError, "runtime", "link-failed", "%s", map.status().message().c_str());
+    return;
+  }
+  if (l.as_worker) {
+    if (worker_) worker_->add_link(l, std::move(*map));
+    return;
+  }
+  auto link = std::make_unique<ClientLink>();
+  link->id = l.link;
+  link->peer = l.peer;
+  link->peer_pid = l.peer_pid;
+  link->map = std::move(*map);
+  uint8_t* base = link->map.data();
+  link->header = reinterpret_cast<wire::LinkHeader*>(base);
+  link->tasks = RingProducer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
+  link->results =
+      RingConsumer(&link->header->results, base + wire::kLinkResultsOffset, wire::kLinkRingBytes);
+  std::lock_guard lock(mutex_);
+  link_of_peer_[l.peer] = link.get();
+  links_[l.link] = std::move(link);
+}
+
+void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
+  if (l.shape >= shape_list_.size() || shape_list_[l.shape]->warned) return;
+  Shape* s = shape_list_[l.shape];
+  s->warned = true;
+  PendingTask* t = s->backlog.head;
+  std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
+  log(kLogWarning, "runtime", "infeasible", "%s waits: %.*s", name.c_str(),
+      static_cast<int>(text.size()), text.data());
+}
+
+void Runtime::on_peer_died(const wire::DnPeerDied& d) {
+  if (worker_) worker_->client_died(d.process);
+  auto it = link_of_peer_.find(d.process);
+  if (it != link_of_peer_.end()) link_died(it->second, d);
+}
+
+void Runtime::on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n) {
+  std::lock_guard lock(calls_mutex_);
+  auto it = calls_.find(r.req_id);
+  if (it == calls_.end()) return;
+  Call& c = *it->second;
+  c.answer.append(reinterpret_cast<const char*>(p), n);
+  if (flags & wire::kMore) return;
+  c.code = r.code;
+  c.done = true;
+  calls_cv_.notify_all();
+}
+
+}  // namespace ray

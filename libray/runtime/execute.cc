@@ -1,0 +1,129 @@
+// Running native code in a worker: the pull loop, registered functions and classes, functions of
+// shared libraries, C symbols through libffi. See worker.h.
+#include <unordered_map>
+
+#include "libray/base/log.h"
+#include "libray/ffi/ffi.h"
+#include "libray/runtime/registry.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/worker.h"
+
+namespace ray {
+namespace {
+
+Result<std::shared_ptr<const ffi::Symbol>> symbol_of(uint64_t key, const FunctionDefinition& d) {
+  static std::mutex mutex;
+  static auto* cache = new std::unordered_map<uint64_t, std::shared_ptr<const ffi::Symbol>>;
+  std::lock_guard lock(mutex);
+  auto it = cache->find(key);
+  if (it != cache->end()) return it->second;
+  auto s = ffi::Symbol::open_definition(d.definition);
+  if (s.ok()) (*cache)[key] = *s;
+  return s;
+}
+
+ray_code call_symbol(WorkerSide* side, Execution* e) {
+  auto symbol = symbol_of(e->header.function, e->definition);
+  if (!symbol.ok()) {
+    side->fail(e, symbol.status().message(), nullptr);
+    return RAY_TASK_FAILED;
+  }
+  std::vector<ffi::ArgView> args;
+  for (size_t i = 0; i < e->args.size(); ++i) {
+    if (e->args[i].format != RAY_FMT_MSGPACK) {
+      side->fail(e, "argument " + std::to_string(i) + " of " + e->definition.name +
+                        " is not a MessagePack value, which a C function needs", nullptr);
+      return RAY_TASK_FAILED;
+    }
+    args.push_back({e->args[i].data, static_cast<size_t>(e->args[i].size)});
+  }
+  std::string result;
+  wire::Writer w(&result);
+  Status s = (*symbol)->call(args.data(), args.size(), &w);
+  if (s.ok() && !e->results.empty())
+    s = side->set_result(e, 0, ray_plain(result.data(), result.size(), RAY_FMT_MSGPACK));
+  if (s.ok()) return RAY_OK;
+  side->fail(e, e->definition.name + ": " + s.message(), nullptr);
+  return RAY_TASK_FAILED;
+}
+
+}  // namespace
+
+Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
+  {
+    std::lock_guard lock(calls_mutex_);
+    auto it = definitions_.find(key);
+    if (it != definitions_.end()) {
+      *out = it->second;
+      return Status();
+    }
+  }
+  std::string args, answer;
+  wire::Writer(&args).array(1).uint64(key);
+  RAY_TRY(request(wire::kOpFunctionGet, args, &answer));
+  wire::Reader r(answer);
+  uint32_t n;
+  std::string_view name, definition;
+  if (!r.array(&n) || n < 4 || !r.int32(&out->language) || !r.uint32(&out->kind) || !r.str(&name) ||
+      !r.bytes(&definition))
+    return error(RAY_INTERNAL, "the node daemon answered nonsense about function %lx", key);
+  out->name = name;
+  out->definition = definition;
+  std::lock_guard lock(calls_mutex_);
+  if (definition.size() <= 64 * 1024) definitions_[key] = *out;
+  return Status();
+}
+
+void WorkerSide::execute(Execution* e) {
+  const wire::TaskHeader& h = e->header;
+  NativeFunction f;
+  if (h.kind == RAY_KIND_ACTOR_CALL) {
+    f = Registry::instance().method(class_name_, e->method);
+    if (!f.fn) {
+      fail(e, "actor class '" + class_name_ + "' has no method '" + e->method +
+                  "': register it with ray_register_method before ray_init", nullptr);
+      (void)finish(e, RAY_TASK_FAILED);
+      return;
+    }
+  } else {
+    f = Registry::instance().function(h.function);
+    if (!f.fn || h.kind == RAY_KIND_ACTOR_CREATE) {
+      Status s = definition(e);
+      if (s.ok() && e->definition.kind == wire::kFnSymbol) {
+        (void)finish(e, call_symbol(this, e));
+        return;
+      }
+      if (s.ok() && e->definition.kind == wire::kFnLibrary) {
+        s = Registry::instance().load_library(e->definition.definition);
+        if (s.ok()) f = Registry::instance().function(native_function_key(e->definition.name));
+      }
+      if (!f.fn) {
+        std::string name = s.ok() ? e->definition.name : "?";
+        fail(e, s.ok() ? "function '" + name + "' is not known to this worker: register it with "
+                             "ray_register_function before ray_init, or name its library"
+                       : s.message(), nullptr);
+        (void)finish(e, RAY_TASK_FAILED);
+        return;
+      }
+    }
+    if (h.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
+  }
+  ray_code code = f.fn(static_cast<ray_task*>(e->handle), f.user);
+  (void)finish(e, code);
+}
+
+Status WorkerSide::run() {
+  for (;;) {
+    Execution* e;
+    Status s = next(-1, &e);
+    if (s.code() == RAY_CANCELLED) break;
+    if (!s.ok()) return s;
+    execute(e);
+  }
+  void* user = nullptr;
+  auto destroy = Registry::instance().destroyer(class_name_, &user);
+  if (destroy && self_ && !stop_) destroy(self_, user);
+  return Status();
+}
+
+}  // namespace ray

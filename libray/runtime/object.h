@@ -1,0 +1,129 @@
+// Object: one process's knowledge of one object, and what a ray_ref stands for.
+//
+// Threads: `refs` and `state` are atomic; a value is immutable once `state` says that it is there, so
+// it may then be read without a lock. Everything else is guarded by the runtime's mutex.
+// Invariant: refs > 0 as long as a handle, a buffer, a pending task or a container uses the entry.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "libray/base/ids.h"
+#include "libray/runtime/handle.h"
+#include "libray/wire/packed.h"
+#include "store/client.h"
+
+namespace ray {
+
+class Runtime;
+struct PendingTask;
+struct Object;
+
+// What a ray_error handle stands for; also the value of a failed object.
+struct ErrorBox {
+  std::atomic<uint32_t> refs{1};
+  ray_code code;
+  std::string message;
+  uint32_t payload_format = 0;
+  std::string payload;
+  ErrorBox* retain() {
+    refs.fetch_add(1, std::memory_order_relaxed);
+    return this;
+  }
+  void release() {
+    if (refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+};
+ErrorBox* make_error(ray_code code, std::string message, uint32_t payload_format = 0,
+                     std::string payload = {});
+
+enum class ObjState : uint8_t {
+  kPending,     // ours: a task will make it
+  kUnresolved,  // borrowed: the daemon knows, or will
+  kReady,
+  kError,
+};
+enum class Where : uint8_t { kSmall, kHeap, kStore };
+
+// Somebody who is to be told when an object is there.
+struct Waiter {
+  Waiter* next = nullptr;
+  PendingTask* task = nullptr;  // a task that has it as an argument, or else:
+  uint64_t token = 0;           // a notification (Runtime::notifications_)
+};
+
+struct Object {
+  static constexpr uint32_t kSmallMax = 40;
+  std::atomic<uint32_t> gen{1};
+  uint32_t next_free = 0;
+  std::atomic<uint32_t> refs{0};
+  uint32_t index = 0;
+  std::atomic<ObjState> state{ObjState::kPending};
+  Where where = Where::kSmall;
+  bool packed = false;         // the bytes are a packed value, else plain ones in `format`
+  bool shared = false;         // the daemon's directory counts this process as a holder
+  bool borrowed = false;       // somebody else made it
+  bool resolving = false;      // the daemon was asked for it
+  bool publish_on_ready = false;
+  bool contained_holds = false;  // each contained ref carries one hold of ours at the daemon
+  bool in_table = false;
+  Runtime* runtime = nullptr;
+  ObjectId id;
+  uint32_t format = 0;
+  uint64_t size = 0;
+  union {
+    uint8_t small[kSmallMax];
+    uint8_t* heap;
+    wire::Location location;
+    ErrorBox* error;
+  };
+  PendingTask* producer = nullptr;
+  Waiter* waiters = nullptr;
+  // Put objects: the references inside, kept as long as this entry.
+  std::unique_ptr<std::vector<Object*>> contained;
+
+  Object() : small{} {}
+  bool done() const { return state.load(std::memory_order_acquire) >= ObjState::kReady; }
+  const uint8_t* bytes() const { return where == Where::kSmall ? small : heap; }
+  ray_ref* handle() const {
+    return static_cast<ray_ref*>(
+        make_handle(kHandleRef, gen.load(std::memory_order_relaxed), index));
+  }
+};
+
+Slab<Object>& object_slab();
+
+// What a ray_buffer of a packed or stored value points to.
+struct AlignedDelete {
+  void operator()(uint8_t* p) const { ::operator delete[](p, std::align_val_t{wire::kOobAlign}); }
+};
+struct BufferView {
+  Runtime* runtime = nullptr;
+  Object* owner = nullptr;  // retained
+  bool pinned = false;
+  store::Pin pin;
+  wire::PackedView packed;
+  std::unique_ptr<uint8_t[], AlignedDelete> aligned;
+  // Unpacks; copies to aligned memory when there are buffers that need it.
+  Status align(const uint8_t* bytes, uint64_t size, const ObjectId& id);
+};
+void buffer_from_view(BufferView* view, ray_buffer* out);
+void release_plain_buffer(ray_buffer* b);
+void release_view_buffer(ray_buffer* b);
+
+inline Object* object_of(const ray_ref* ref) {
+  if (handle_kind(ref) != kHandleRef) return nullptr;
+  Object* o = object_slab().at(handle_index(ref));
+  if (!o || o->gen.load(std::memory_order_acquire) != handle_gen(ref) ||
+      o->refs.load(std::memory_order_relaxed) == 0)
+    return nullptr;
+  return o;
+}
+inline Object* retain(Object* o) {
+  o->refs.fetch_add(1, std::memory_order_relaxed);
+  return o;
+}
+
+}  // namespace ray

@@ -1,0 +1,537 @@
+// Objects of this process: making, sharing, importing, freeing, and reading their values.
+// See runtime.h for locks and docs/architecture.md, "References", for the protocol.
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+
+namespace ray {
+
+Slab<Object>& object_slab() {
+  static auto* slab = new Slab<Object>;
+  return *slab;
+}
+
+ErrorBox* make_error(ray_code code, std::string message, uint32_t payload_format,
+                     std::string payload) {
+  auto* e = new ErrorBox;
+  e->code = code == RAY_OK ? RAY_INTERNAL : code;
+  e->message = std::move(message);
+  e->payload_format = payload_format;
+  e->payload = std::move(payload);
+  return e;
+}
+
+// One reference, owned by the caller. Needs no lock: nobody else knows it yet.
+Object* Runtime::new_object(const ObjectId& id) {
+  uint32_t index;
+  Object* o = object_slab().alloc(&index);
+  if (!o) return nullptr;
+  o->index = index;
+  o->runtime = this;
+  o->id = id;
+  o->where = Where::kSmall;
+  o->packed = o->shared = o->borrowed = o->resolving = o->publish_on_ready = false;
+  o->contained_holds = o->in_table = false;
+  o->size = 0;
+  o->producer = nullptr;
+  o->waiters = nullptr;
+  o->state.store(ObjState::kPending, std::memory_order_relaxed);
+  o->refs.store(1, std::memory_order_release);
+  return o;
+}
+
+Object* Runtime::make_put_object(const ObjectId& id) { return new_object(id); }
+
+ObjectId Runtime::next_put_id() {
+  TaskContext* c = context();
+  return put_object(c->id, c->next_put.fetch_add(1, std::memory_order_relaxed));
+}
+
+// ---- packing ------------------------------------------------------------------------------------------
+
+wire::PackedRef Runtime::packed_ref(Object* o) {
+  wire::PackedRef r{o->id, {}};
+  if (o->state.load(std::memory_order_acquire) == ObjState::kReady && o->where == Where::kStore)
+    r.hint = o->location;
+  return r;
+}
+
+// Every reference that is written into a value leaves this process: the node must know it.
+Status Runtime::pack_refs(const ray_value& v, std::vector<wire::PackedRef>* out) {
+  out->reserve(v.n_refs);
+  for (uint32_t i = 0; i < v.n_refs; ++i) {
+    Object* o = object_of(v.refs[i]);
+    if (!o || o->runtime != this)
+      return error(RAY_INVALID_ARGUMENT, "reference %u inside the value is null or stale", i);
+    RAY_TRY(share(o));
+    out->push_back(packed_ref(o));
+  }
+  return Status();
+}
+
+static void copy_parts(const ray_value& v, uint8_t* data, const std::vector<uint8_t*>& oob) {
+  if (v.size) std::memcpy(data, v.data, v.size);
+  for (size_t i = 0; i < v.n_oob; ++i)
+    if (v.oob[i].size) std::memcpy(oob[i], v.oob[i].data, v.oob[i].size);
+}
+
+Status Runtime::pack_inline(const ray_value& v, std::string* image) {
+  uint64_t size;
+  RAY_TRY(wire::packed_size(v, &size));
+  std::vector<wire::PackedRef> refs;
+  RAY_TRY(pack_refs(v, &refs));
+  image->resize(size);
+  uint8_t* data;
+  std::vector<uint8_t*> oob;
+  wire::pack_frame(v, refs.data(), reinterpret_cast<uint8_t*>(image->data()), &data, &oob);
+  copy_parts(v, data, oob);
+  return Status();
+}
+
+Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out) {
+  uint64_t size;
+  RAY_TRY(wire::packed_size(v, &size));
+  std::vector<wire::PackedRef> refs;
+  RAY_TRY(pack_refs(v, &refs));
+  store::Building b;
+  RAY_TRY(store_->create(id, size, kStoreTimeoutNs, &b));
+  uint8_t* data;
+  std::vector<uint8_t*> oob;
+  wire::pack_frame(v, refs.data(), b.data, &data, &oob);
+  copy_parts(v, data, oob);
+  return store_->seal(&b, out);
+}
+
+static Status check_value(const ray_value& v) {
+  if ((v.size && !v.data) || (v.n_refs && !v.refs) || (v.n_oob && !v.oob))
+    return error(RAY_INVALID_ARGUMENT, "value has a size but no data");
+  for (size_t i = 0; i < v.n_oob; ++i)
+    if (v.oob[i].size && !v.oob[i].data)
+      return error(RAY_INVALID_ARGUMENT, "buffer %zu of the value has a size but no data", i);
+  return Status();
+}
+
+// Sets bytes that are not in the store. The object is not visible to others yet, or mutex_ is held.
+static Status set_bytes(Object* o, const void* data, uint64_t size, uint32_t format, bool packed) {
+  o->size = size;
+  o->format = format;
+  o->packed = packed;
+  if (size <= Object::kSmallMax) {
+    o->where = Where::kSmall;
+    if (size) std::memcpy(o->small, data, size);
+  } else {
+    auto* heap = static_cast<uint8_t*>(std::malloc(size));
+    if (!heap) return error(RAY_OUT_OF_MEMORY, "no memory for a value of %lu bytes", size);
+    std::memcpy(heap, data, size);
+    o->where = Where::kHeap;
+    o->heap = heap;
+  }
+  return Status();
+}
+
+Status Runtime::put(const ray_value& v, Object** out) {
+  RAY_TRY(check_value(v));
+  ObjectId id = next_put_id();
+  Object* o = new_object(id);
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  Status s;
+  if (v.n_refs == 0 && v.n_oob == 0 && v.size <= wire::kInlineValueMax) {
+    s = set_bytes(o, v.data, v.size, v.format, false);
+  } else {
+    uint64_t size;
+    s = wire::packed_size(v, &size);
+    if (s.ok() && size <= wire::kInlineValueMax) {
+      std::string image;
+      s = pack_inline(v, &image);
+      if (s.ok()) s = set_bytes(o, image.data(), image.size(), v.format, true);
+    } else if (s.ok()) {
+      wire::Location loc;
+      s = pack_to_store(v, id, &loc);
+      o->where = Where::kStore;
+      o->packed = true;
+      o->location = loc;
+      o->size = loc.size;
+      o->format = v.format;
+    }
+    if (s.ok() && v.n_refs) {
+      o->contained = std::make_unique<std::vector<Object*>>();
+      for (uint32_t i = 0; i < v.n_refs; ++i) o->contained->push_back(retain(object_of(v.refs[i])));
+    }
+  }
+  if (!s.ok()) {
+    o->where = Where::kSmall;
+    release(o);
+    return s;
+  }
+  o->state.store(ObjState::kReady, std::memory_order_release);
+  *out = o;
+  return Status();
+}
+
+// ---- writers --------------------------------------------------------------------------------------------
+
+Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& shape) {
+  runtime = rt;
+  id = object;
+  format = shape.format;
+  uint64_t size;
+  RAY_TRY(wire::packed_size(shape, &size));
+  RAY_TRY(rt->pack_refs(shape, &refs));
+  RAY_TRY(rt->store()->create(id, size, Runtime::kStoreTimeoutNs, &building));
+  wire::pack_frame(shape, refs.data(), building.data, &data, &oob);
+  for (uint32_t i = 0; i < shape.n_refs; ++i) contained.push_back(retain(object_of(shape.refs[i])));
+  return Status();
+}
+
+Status Runtime::seal_put(WriterState* w, Object** out) {
+  wire::Location loc;
+  RAY_TRY(store_->seal(&w->building, &loc));
+  w->sealed = true;
+  Object* o = new_object(w->id);
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  o->where = Where::kStore;
+  o->packed = true;
+  o->location = loc;
+  o->size = loc.size;
+  o->format = w->format;
+  if (!w->contained.empty())
+    o->contained = std::make_unique<std::vector<Object*>>(std::move(w->contained));
+  w->contained.clear();
+  o->state.store(ObjState::kReady, std::memory_order_release);
+  *out = o;
+  return Status();
+}
+
+// ---- sharing ------------------------------------------------------------------------------------------
+
+void Runtime::contained_ids(Object* o, std::vector<ObjectId>* out) {
+  if (o->contained) {
+    for (Object* c : *o->contained) out->push_back(c->id);
+    return;
+  }
+  if (!o->contained_holds || o->where == Where::kStore) return;
+  wire::PackedView v;
+  if (o->packed && wire::unpack(o->bytes(), o->size, &v))
+    for (uint32_t i = 0; i < v.n_refs; ++i) out->push_back(v.ref(i).id);
+}
+
+Status Runtime::share(Object* o) {
+  bool ready;
+  {
+    std::lock_guard lock(mutex_);
+    if (o->shared || o->borrowed) return Status();
+    o->shared = true;
+    ready = o->done();
+    if (!o->in_table) o->in_table = table_.emplace(o->id, o).second;
+    up(wire::kUpObjShare, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+    if (!ready && !o->publish_on_ready) {
+      o->publish_on_ready = true;
+      ++needs_pulse_;
+      urgent_work_ = true;
+    }
+  }
+  if (!ready) {
+    poke();
+    return Status();
+  }
+  if (o->contained)
+    for (Object* c : *o->contained) RAY_TRY(share(c));
+  publish(o);
+  return Status();
+}
+
+// Puts a value or an error that is here into the store and tells the directory. No lock held.
+void Runtime::publish(Object* o) {
+  wire::UpObj u{o->id, {}, wire::kObjReady, RAY_OK, 0, 0};
+  std::vector<ObjectId> ids;
+  contained_ids(o, &ids);
+  u.n_contained = static_cast<uint32_t>(ids.size());
+  bool failed = o->state.load(std::memory_order_acquire) == ObjState::kError;
+  Status s;
+  if (failed) {
+    ErrorBox* e = o->error;
+    std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
+    u.state = wire::kObjError;
+    u.code = e->code;
+    store::Building b;
+    s = store_->create(o->id, image.size(), kStoreTimeoutNs, &b);
+    if (s.ok()) {
+      std::memcpy(b.data, image.data(), image.size());
+      s = store_->seal(&b, &u.location);
+    }
+  } else if (o->where == Where::kStore) {
+    u.location = o->location;
+  } else if (o->packed) {
+    store::Building b;
+    s = store_->create(o->id, o->size, kStoreTimeoutNs, &b);
+    if (s.ok()) {
+      std::memcpy(b.data, o->bytes(), o->size);
+      s = store_->seal(&b, &u.location);
+    }
+  } else {
+    ray_value v = ray_plain(o->bytes(), o->size, o->format);
+    s = pack_to_store(v, o->id, &u.location);
+  }
+  if (!s.ok()) {
+    log(kLogWarning, "runtime", "publish-failed", "object %s cannot be shared: %s",
+        o->id.hex().c_str(), s.message().c_str());
+    u.state = wire::kObjError;
+    u.code = s.code();
+    u.location = {};
+    u.n_contained = 0;
+    ids.clear();
+  }
+  send_object(wire::kUpObjReady, u, ids);
+}
+
+// Long lists of contained references travel in pieces: each record but the last says "pending", and
+// the directory adds them up.
+void Runtime::send_object(uint16_t type, wire::UpObj u, const std::vector<ObjectId>& ids) {
+  constexpr size_t kPiece = 4096;
+  size_t at = 0;
+  for (; ids.size() - at > kPiece; at += kPiece) {
+    wire::UpObj part{u.id, {}, wire::kObjPending, RAY_OK, kPiece, 0};
+    up_bytes(type, &part, sizeof part, &ids[at], kPiece * sizeof(ObjectId));
+  }
+  u.n_contained = static_cast<uint32_t>(ids.size() - at);
+  up_bytes(type, &u, sizeof u, ids.data() + at, u.n_contained * sizeof(ObjectId));
+}
+
+Status Runtime::export_hold(Object* o) {
+  RAY_TRY(share(o));
+  up(wire::kUpObjHold, wire::UpObjCount{o->id, process_, 1});
+  return Status();
+}
+
+Status Runtime::import(const ObjectId& id, const wire::Location& hint, Object** out) {
+  std::lock_guard lock(mutex_);
+  auto it = table_.find(id);
+  if (it != table_.end()) {
+    uint32_t n = it->second->refs.load();
+    while (n != 0 && !it->second->refs.compare_exchange_weak(n, n + 1)) {
+    }
+    if (n != 0) {
+      *out = it->second;
+      return Status();
+    }
+    it->second->in_table = false;  // being freed on another thread: it gives up its own hold
+    table_.erase(it);
+  }
+  Object* o = new_object(id);
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  o->borrowed = true;
+  o->in_table = true;
+  table_[id] = o;
+  up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
+  if (hint.size) {
+    o->where = Where::kStore;
+    o->packed = true;
+    o->location = hint;
+    o->size = hint.size;
+    o->state.store(ObjState::kReady, std::memory_order_release);
+  } else {
+    o->state.store(ObjState::kUnresolved, std::memory_order_release);
+  }
+  *out = o;
+  return Status();
+}
+
+// Asks the daemon once; mutex_ held.
+void Runtime::resolve(Object* o) {
+  if (o->resolving || o->state.load(std::memory_order_relaxed) != ObjState::kUnresolved) return;
+  o->resolving = true;
+  up(wire::kUpObjResolve, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+}
+
+void Runtime::on_obj_state(const wire::DnObjState& s) {
+  auto it = table_.find(s.id);
+  if (it == table_.end()) return;
+  Object* o = it->second;
+  if (o->state.load(std::memory_order_relaxed) != ObjState::kUnresolved) return;
+  if (s.state == wire::kObjReady) {
+    o->where = Where::kStore;
+    o->packed = true;
+    o->location = s.location;
+    o->size = s.location.size;
+    o->state.store(ObjState::kReady, std::memory_order_release);
+    completed(o);
+  } else if (s.state == wire::kObjError && s.location.size) {
+    // The error itself lies in the store: read it without the lock, then complete.
+    to_read_errors_.push_back({retain(o), s.location});
+    have_deferred_ = true;
+  } else {
+    ray_code code = s.state == wire::kObjLost && s.code == RAY_OK ? RAY_OBJECT_LOST : s.code;
+    ErrorBox* e = make_error(code, "object " + s.id.hex() +
+                                       " is lost: the process that was to make it died");
+    complete_error(o, e);
+    e->release();
+  }
+}
+
+void Runtime::read_shared_error(Object* o, const wire::Location& at) {
+  store::Pin pin;
+  ray_code code = RAY_OBJECT_LOST;
+  std::string message = "the error of object " + o->id.hex() + " cannot be read", payload;
+  uint32_t format = 0;
+  if (store_->pin(o->id, at, kStoreTimeoutNs, &pin).ok()) {
+    wire::unpack_error(pin.data, pin.size, &code, &message, &format, &payload);
+    store_->unpin(&pin);
+  }
+  ErrorBox* e = make_error(code, message, format, payload);
+  {
+    std::lock_guard lock(mutex_);
+    if (!o->done()) complete_error(o, e);
+  }
+  e->release();
+  poke();
+}
+
+// ---- freeing --------------------------------------------------------------------------------------------
+
+void Runtime::free_object(Object* o) {
+  std::vector<Object*> more;
+  {
+    std::lock_guard lock(mutex_);
+    free_one(o, &more);
+  }
+  while (!more.empty()) {
+    Object* c = more.back();
+    more.pop_back();
+    if (c->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) continue;
+    std::lock_guard lock(mutex_);
+    free_one(c, &more);
+  }
+}
+
+// mutex_ held. References that it contained go to `more`.
+void Runtime::free_one(Object* o, std::vector<Object*>* more) {
+  ObjState state = o->state.load(std::memory_order_relaxed);
+  if (o->in_table) {
+    auto it = table_.find(o->id);
+    if (it != table_.end() && it->second == o) table_.erase(it);
+  }
+  if (o->publish_on_ready) {
+    o->publish_on_ready = false;
+    --needs_pulse_;
+  }
+  bool in_store = state == ObjState::kReady && o->where == Where::kStore;
+  if (o->contained_holds) give_up_contained(o);
+  if (o->contained)
+    for (Object* c : *o->contained) more->push_back(c);
+  o->contained.reset();
+  if (!stopped_) {
+    if (o->shared || o->borrowed) up(wire::kUpObjRelease, wire::UpObjCount{o->id, process_, 1});
+    else if (in_store && store_) store_->drop(o->id, o->location);
+  }
+  if (state == ObjState::kError) o->error->release();
+  else if (state == ObjState::kReady && o->where == Where::kHeap) std::free(o->heap);
+  while (o->waiters) {
+    Waiter* w = o->waiters;
+    o->waiters = w->next;
+    delete w;
+  }
+  object_slab().free(o, o->index);
+}
+
+// A result's contained references each carry one hold of ours at the daemon.
+void Runtime::give_up_contained(Object* o) {
+  wire::PackedView v;
+  store::Pin pin;
+  bool pinned = false, ok = false;
+  if (o->where == Where::kStore) {
+    pinned = store_ && !stopped_ && store_->pin(o->id, o->location, 0, &pin).ok();
+    ok = pinned && wire::unpack(pin.data, pin.size, &v);
+  } else {
+    ok = wire::unpack(o->bytes(), o->size, &v);
+  }
+  for (uint32_t i = 0; ok && i < v.n_refs; ++i)
+    up(wire::kUpObjRelease, wire::UpObjCount{v.ref(i).id, process_, 1});
+  if (pinned) store_->unpin(&pin);
+}
+
+// ---- reading ---------------------------------------------------------------------------------------------
+
+void release_plain_buffer(ray_buffer* b) {
+  Object* o = static_cast<Object*>(b->private_data);
+  b->release = nullptr;
+  o->runtime->release(o);
+}
+
+void release_view_buffer(ray_buffer* b) {
+  auto* view = static_cast<BufferView*>(b->private_data);
+  b->release = nullptr;
+  if (view->pinned) view->runtime->unpin(&view->pin);
+  if (view->owner) view->runtime->release(view->owner);
+  delete view;
+}
+
+void buffer_from_view(BufferView* view, ray_buffer* out) {
+  out->data = view->packed.data;
+  out->size = view->packed.size;
+  out->format = view->packed.format;
+  out->n_refs = view->packed.n_refs;
+  out->oob = view->packed.oob.data();
+  out->n_oob = view->packed.oob.size();
+  out->release = release_view_buffer;
+  out->private_data = view;
+}
+
+void Runtime::unpin(store::Pin* pin) {
+  if (store_) store_->unpin(pin);
+}
+
+// The object is kReady. Inline values are handed out in place; stored ones are pinned.
+Status Runtime::fill_buffer(Object* o, ray_buffer* out) {
+  if (o->where == Where::kStore) return fill_store_buffer(o, out);
+  if (!o->packed) {
+    *out = RAY_BUFFER_INIT;
+    out->data = o->bytes();
+    out->size = o->size;
+    out->format = o->format;
+    out->release = release_plain_buffer;
+    out->private_data = retain(o);
+    return Status();
+  }
+  auto view = std::make_unique<BufferView>();
+  view->runtime = this;
+  // Out-of-band buffers promise 64-byte alignment, which the heap does not give.
+  RAY_TRY(view->align(o->bytes(), o->size, o->id));
+  view->owner = retain(o);
+  buffer_from_view(view.release(), out);
+  return Status();
+}
+
+Status BufferView::align(const uint8_t* bytes, uint64_t size, const ObjectId& id) {
+  if (!wire::unpack(bytes, size, &packed))
+    return error(RAY_INTERNAL, "value of object %s is damaged", id.hex().c_str());
+  if (packed.oob.empty() || reinterpret_cast<uintptr_t>(bytes) % wire::kOobAlign == 0) return Status();
+  aligned.reset(new (std::align_val_t{wire::kOobAlign}) uint8_t[size]);
+  std::memcpy(aligned.get(), bytes, size);
+  wire::unpack(aligned.get(), size, &packed);
+  return Status();
+}
+
+Status Runtime::fill_store_buffer(Object* o, ray_buffer* out) {
+  auto view = std::make_unique<BufferView>();
+  view->runtime = this;
+  Status s = store_->pin(o->id, o->location, kStoreTimeoutNs, &view->pin);
+  if (!s.ok()) {
+    if (s.code() != RAY_NOT_FOUND) return s;
+    return error(RAY_OBJECT_LOST, "object %s is no longer in the store: %s", o->id.hex().c_str(),
+                 s.message().c_str());
+  }
+  view->pinned = true;
+  if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
+    store_->unpin(&view->pin);
+    return error(RAY_INTERNAL, "value of object %s is damaged", o->id.hex().c_str());
+  }
+  view->owner = retain(o);
+  buffer_from_view(view.release(), out);
+  return Status();
+}
+
+}  // namespace ray

@@ -1,0 +1,93 @@
+// See registry.h.
+#include "libray/runtime/registry.h"
+
+#include <dlfcn.h>
+
+#include "libray/runtime/types.h"
+
+namespace ray {
+
+Registry& Registry::instance() {
+  static auto* r = new Registry;
+  return *r;
+}
+
+Status Registry::add_function(const std::string& name, NativeFunction f) {
+  std::lock_guard lock(mutex_);
+  if (!functions_.emplace(native_function_key(name), f).second)
+    return error(RAY_ALREADY_EXISTS, "function '%s' is registered already", name.c_str());
+  return Status();
+}
+
+Status Registry::add_class(const std::string& name, NativeFunction create,
+                           void (*destroy)(void*, void*)) {
+  RAY_TRY(add_function(name, create));
+  std::lock_guard lock(mutex_);
+  classes_[name].create = create;
+  classes_[name].destroy = destroy;
+  return Status();
+}
+
+Status Registry::add_method(const std::string& klass, const std::string& method, NativeFunction f) {
+  std::lock_guard lock(mutex_);
+  auto it = classes_.find(klass);
+  if (it == classes_.end())
+    return error(RAY_NOT_FOUND, "actor class '%s' is not registered: register it first", klass.c_str());
+  if (!it->second.methods.emplace(method, f).second)
+    return error(RAY_ALREADY_EXISTS, "method '%s.%s' is registered already", klass.c_str(),
+                 method.c_str());
+  return Status();
+}
+
+NativeFunction Registry::function(uint64_t key) {
+  std::lock_guard lock(mutex_);
+  auto it = functions_.find(key);
+  return it == functions_.end() ? NativeFunction{} : it->second;
+}
+
+NativeFunction Registry::method(const std::string& klass, const std::string& method) {
+  std::lock_guard lock(mutex_);
+  auto it = classes_.find(klass);
+  if (it == classes_.end()) return {};
+  auto m = it->second.methods.find(method);
+  return m == it->second.methods.end() ? NativeFunction{} : m->second;
+}
+
+void (*Registry::destroyer(const std::string& klass, void** user))(void*, void*) {
+  std::lock_guard lock(mutex_);
+  auto it = classes_.find(klass);
+  if (it == classes_.end()) return nullptr;
+  *user = it->second.create.user;
+  return it->second.destroy;
+}
+
+bool Registry::has_class(const std::string& klass) {
+  std::lock_guard lock(mutex_);
+  return classes_.count(klass) > 0;
+}
+
+bool Registry::used() {
+  std::lock_guard lock(mutex_);
+  return !functions_.empty();
+}
+
+Status Registry::load_library(const std::string& path) {
+  std::lock_guard load(load_mutex_);  // its initialiser calls add_function: not under mutex_
+  {
+    std::lock_guard lock(mutex_);
+    if (libraries_.count(path)) return Status();
+  }
+  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle) return error(RAY_NOT_FOUND, "cannot load library %s: %s", path.c_str(), ::dlerror());
+  auto init = reinterpret_cast<void (*)()>(::dlsym(handle, "ray_module_init"));
+  if (!init) {
+    ::dlclose(handle);
+    return error(RAY_NOT_FOUND, "library %s has no function ray_module_init", path.c_str());
+  }
+  init();
+  std::lock_guard lock(mutex_);
+  libraries_[path] = handle;
+  return Status();
+}
+
+}  // namespace ray

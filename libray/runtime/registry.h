@@ -1,0 +1,47 @@
+// Registry: native functions, actor classes and methods of this process, by name and by function key.
+// Filled before ray_init (and by shared libraries when they are loaded); read by the worker loop.
+// Any thread.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "libray/base/status.h"
+
+namespace ray {
+
+struct NativeFunction {
+  ray_task_fn fn = nullptr;
+  void* user = nullptr;
+};
+struct NativeClass {
+  NativeFunction create;
+  void (*destroy)(void* self, void* user) = nullptr;
+  std::unordered_map<std::string, NativeFunction> methods;
+};
+
+class Registry {
+ public:
+  static Registry& instance();
+  Status add_function(const std::string& name, NativeFunction f);
+  Status add_class(const std::string& name, NativeFunction create, void (*destroy)(void*, void*));
+  Status add_method(const std::string& klass, const std::string& method, NativeFunction f);
+  // Copies, so that a caller needs no lock while it runs user code. fn null = unknown.
+  NativeFunction function(uint64_t key);
+  NativeFunction method(const std::string& klass, const std::string& method);
+  void (*destroyer(const std::string& klass, void** user))(void*, void*);
+  bool has_class(const std::string& klass);
+  bool used();
+  // Loads a shared library once and runs its ray_module_init.
+  Status load_library(const std::string& path);
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<uint64_t, NativeFunction> functions_;
+  std::unordered_map<std::string, NativeClass> classes_;
+  std::unordered_map<std::string, void*> libraries_;
+  std::mutex load_mutex_;
+};
+
+}  // namespace ray

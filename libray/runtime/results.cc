@@ -1,0 +1,398 @@
+// Results: draining result rings, completing objects, retries, deaths of workers. See runtime.h.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+
+namespace ray {
+
+// Reads everything that workers have published. mutex_ held.
+void Runtime::progress() {
+  ++progress_count_;
+  for (size_t i = 0; i < busy_links_.size();) {
+    ClientLink* link = busy_links_[i];
+    drain(link);
+    if (link->inflight.empty() && link->busy) {
+      link->busy = false;
+      busy_links_[i] = busy_links_.back();
+      busy_links_.pop_back();
+    } else {
+      ++i;
+    }
+  }
+}
+
+void Runtime::drain(ClientLink* link) {
+  RecordView r;
+  bool any = false;
+  for (;;) {
+    auto next = link->results.next(&r);
+    if (next == RingConsumer::Next::kEmpty) break;
+    if (next == RingConsumer::Next::kCorrupt) {
+      log(kLogError, "runtime", "corrupt-ring", "worker pid %u wrote garbage: killing it",
+          link->peer_pid);
+      up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, 0});
+      break;
+    }
+    any = true;
+    switch (r.type) {
+      case wire::kLinkDone: on_done(link, r); break;
+      case wire::kLinkItem: on_item(link, r); break;
+      case wire::kLinkReturned: on_returned(link, r); break;
+      default: break;
+    }
+  }
+  if (!any) return;
+  link->results.release();
+  link->last_result_ns = steady_ns();
+  if (Lease* l = link->lease) {
+    Shape* s = l->shape;
+    if (link->inflight.empty()) lease_idle(l);
+    if (!s->backlog.empty()) pump(s);
+  }
+  if (link->actor && !link->actor->queue.empty()) pump_actor(link->actor);
+  if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));
+}
+
+PendingTask* Runtime::task_of(ClientLink* link, uint64_t tag) {
+  PendingTask* t = pending_task_at(static_cast<uint32_t>(tag));
+  if (!t || t->tag() != tag || t->state != TaskState::kPushed || t->link != link) return nullptr;
+  return t;
+}
+
+// Out of the link it was pushed to.
+void Runtime::unlink(PendingTask* t) {
+  ClientLink* link = t->link;
+  link->inflight.remove(t);
+  if (t->lease) t->lease->est_ns -= t->est_ns;
+  if (t->stream) free_stream_slot(t, link);
+  t->link = nullptr;
+  t->lease = nullptr;
+}
+
+namespace {
+
+// One result of a record; false when it does not fit.
+bool next_result(const uint8_t*& at, const uint8_t* end, wire::ArgHeader* h, const uint8_t** bytes) {
+  if (static_cast<size_t>(end - at) < sizeof *h) return false;
+  std::memcpy(h, at, sizeof *h);
+  at += sizeof *h;
+  if (h->size > static_cast<uint64_t>(end - at)) return false;
+  *bytes = at;
+  at += std::min<uint64_t>(pad8(h->size), static_cast<uint64_t>(end - at));
+  return h->where != wire::kStore || h->size >= sizeof(wire::StoreRef);
+}
+
+}  // namespace
+
+void Runtime::on_done(ClientLink* link, const RecordView& r) {
+  wire::DoneHeader d;
+  if (r.size < sizeof d) return;
+  std::memcpy(&d, r.data, sizeof d);
+  PendingTask* t = task_of(link, d.tag);
+  if (!t) return;
+  Function* f = t->function;
+  int64_t run = static_cast<int64_t>(std::min<uint64_t>(d.run_ns, INT64_MAX / 16));
+  f->run_ns = f->run_ns < 0 ? run : (f->run_ns * 7 + run) / 8;
+  if (t->lease) t->lease->blocked = false;
+  link->give_back_asked = false;
+  const uint8_t *at = r.data + sizeof d, *end = r.data + r.size, *bytes = nullptr;
+  wire::ArgHeader h;
+  if (d.code != RAY_OK) {
+    ray_code code = d.code;
+    std::string message = "task failed", payload;
+    uint32_t format = 0;
+    if (next_result(at, end, &h, &bytes))
+      wire::unpack_error(bytes, h.size, &code, &message, &format, &payload);
+    if (code == RAY_TASK_FAILED && t->retry_on_error && t->retries_left != 0) {
+      if (t->retries_left > 0) --t->retries_left;
+      ++t->attempt;
+      return requeue(t);
+    }
+    unlink(t);
+    ErrorBox* e = make_error(code, std::move(message), format, std::move(payload));
+    fail_task(t, e);
+    return e->release();
+  }
+  unlink(t);
+  for (uint32_t i = 0; i < t->n_returns; ++i) {
+    Object* o = t->result(i);
+    if (i < d.n_results && next_result(at, end, &h, &bytes)) {
+      complete_from(o, h, bytes);
+    } else {
+      complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr);
+    }
+  }
+  if (t->stream) stream_end(t, nullptr);
+  finish_task(t);
+}
+
+void Runtime::on_item(ClientLink* link, const RecordView& r) {
+  wire::ItemHeader i;
+  if (r.size < sizeof i) return;
+  std::memcpy(&i, r.data, sizeof i);
+  PendingTask* t = task_of(link, i.tag);
+  if (!t || !t->stream) return;
+  const uint8_t *at = r.data + sizeof i, *bytes = nullptr;
+  wire::ArgHeader h;
+  if (next_result(at, r.data + r.size, &h, &bytes)) stream_item(t, i.index, h, bytes);
+}
+
+void Runtime::on_returned(ClientLink* link, const RecordView& r) {
+  wire::ReturnedHeader h;
+  if (r.size < sizeof h) return;
+  std::memcpy(&h, r.data, sizeof h);
+  link->give_back_asked = false;
+  PendingTask* t = task_of(link, h.tag);
+  if (!t) return;
+  if (h.blocked && t->lease) t->lease->blocked = true;
+  requeue(t);
+}
+
+void Runtime::save_spec(PendingTask* t) {
+  t->spec.assign(reinterpret_cast<const char*>(t->record), t->record_size);
+  t->record = nullptr;
+}
+
+// From a ring back to the queue. Pumping is left to the caller of drain().
+void Runtime::requeue(PendingTask* t) {
+  save_spec(t);
+  unlink(t);
+  t->state = TaskState::kQueued;
+  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) t->actor->queue.push_back(t);
+  else t->shape->backlog.push_back(t);
+  if (t->shape) update_want(t->shape);
+}
+
+// ---- completion -----------------------------------------------------------------------------------------
+
+void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes) {
+  if (o->done()) return;
+  o->format = h.format;
+  o->size = h.size;
+  o->packed = h.where == wire::kPacked;
+  if (h.where == wire::kNone) {
+    o->small[0] = 0xC0;  // MessagePack nil
+    o->size = 1;
+    o->where = Where::kSmall;
+  } else if (h.where == wire::kStore) {
+    wire::StoreRef r;
+    std::memcpy(&r, bytes, sizeof r);
+    o->location = r.location;
+    o->size = r.location.size;
+    o->where = Where::kStore;
+    o->packed = true;
+    o->contained_holds = h.flags & 1;
+  } else if (h.size <= Object::kSmallMax) {
+    if (h.size) std::memcpy(o->small, bytes, h.size);
+    o->where = Where::kSmall;
+  } else {
+    auto* heap = static_cast<uint8_t*>(std::malloc(h.size));
+    if (!heap) {
+      ErrorBox* e = make_error(RAY_OUT_OF_MEMORY, "no memory for a result");
+      complete_error(o, e);
+      return e->release();
+    }
+    std::memcpy(heap, bytes, h.size);
+    o->heap = heap;
+    o->where = Where::kHeap;
+  }
+  if (h.where == wire::kPacked) {
+    wire::PackedView v;
+    o->contained_holds = wire::unpack(bytes, h.size, &v) && v.n_refs > 0;
+  }
+  o->state.store(ObjState::kReady, std::memory_order_release);
+  completed(o);
+}
+
+void Runtime::complete_error(Object* o, ErrorBox* e) {
+  if (o->done()) return;
+  o->error = e->retain();
+  o->state.store(ObjState::kError, std::memory_order_release);
+  completed(o);
+}
+
+void Runtime::completed(Object* o) {
+  o->producer = nullptr;
+  if (o->publish_on_ready) {
+    o->publish_on_ready = false;
+    --needs_pulse_;
+    to_publish_.push_back(retain(o));
+    have_deferred_ = true;
+  }
+  while (o->waiters) {
+    Waiter* w = o->waiters;
+    o->waiters = w->next;
+    run_waiter(w, o);
+  }
+}
+
+void Runtime::run_waiter(Waiter* w, Object* o) {
+  if (PendingTask* t = w->task) {
+    if (t->gen.load() == w->token && t->state == TaskState::kWaiting) {
+      if (o->state.load(std::memory_order_relaxed) == ObjState::kReady) {
+        task_ready(t);
+      } else {
+        failed_dependencies_.push_back({t, w->token, retain(o)});
+        have_deferred_ = true;
+      }
+    }
+  } else {
+    auto it = notifications_.find(w->token);
+    if (it != notifications_.end()) {
+      Notification n = it->second;
+      notifications_.erase(it);
+      --needs_pulse_;
+      ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
+      deliver(n, o, RAY_COMPLETION_READY, e);
+      deferred_release_.push_back(o);  // what the notification held
+      have_deferred_ = true;
+    }
+  }
+  delete w;
+}
+
+// Tasks whose argument failed fail with the same error.
+void Runtime::fail_dependents() {
+  std::vector<FailedDependency> list;
+  {
+    std::lock_guard lock(mutex_);
+    list.swap(failed_dependencies_);
+    for (auto& d : list) {
+      PendingTask* t = d.task;
+      if (t->gen.load() != d.gen || t->state != TaskState::kWaiting || t->shrinking) continue;
+      detach(t);
+      fail_task(t, d.cause->error);
+    }
+  }
+  for (auto& d : list) release(d.cause);
+}
+
+// Every result becomes this error; the task is in no list any more.
+void Runtime::fail_task(PendingTask* t, ErrorBox* e) {
+  for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
+  if (t->stream) stream_end(t, e);
+  finish_task(t);
+}
+
+void Runtime::finish_task(PendingTask* t) {
+  unpark(t);
+  --n_pending_;
+  if (t->shape) {
+    --t->shape->pending;
+    t->shape->est_ns -= t->est_ns;
+  }
+  std::vector<Object*> more;
+  for (uint32_t i = 0; i < t->n_returns; ++i) {
+    Object* o = t->result(i);
+    o->producer = nullptr;
+    if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) free_one(o, &more);
+  }
+  if (!t->held.empty() || !more.empty()) {
+    deferred_release_.insert(deferred_release_.end(), t->held.begin(), t->held.end());
+    deferred_release_.insert(deferred_release_.end(), more.begin(), more.end());
+    have_deferred_ = true;
+  }
+  Actor* a = t->kind == RAY_KIND_ACTOR_CALL ? t->actor : nullptr;
+  free_task(t);
+  if (a) {
+    --a->n_pending;
+    actor_maybe_done(a);
+  }
+}
+
+// What may not happen under the lock: storing, reading the store, releasing. Whoever drained does it.
+void Runtime::after_unlock() {
+  while (have_deferred_.exchange(false)) {
+    std::vector<Object*> publish_now, release_now;
+    std::vector<std::pair<Object*, wire::Location>> errors;
+    {
+      std::lock_guard lock(mutex_);
+      publish_now.swap(to_publish_);
+      release_now.swap(deferred_release_);
+      errors.swap(to_read_errors_);
+    }
+    fail_dependents();
+    shrink_parked();
+    create_ready_actors();
+    for (Object* o : publish_now) {
+      publish(o);
+      release(o);
+    }
+    for (auto& [o, at] : errors) {
+      read_shared_error(o, at);
+      release(o);
+    }
+    for (Object* o : release_now) release(o);
+  }
+}
+
+// ---- deaths -----------------------------------------------------------------------------------------------
+
+static std::string describe_status(const wire::DnPeerDied& d) {
+  if (d.cause == wire::kDeathMemory) return "was killed because the node ran out of memory";
+  if (d.wait_status < 0) return "died";
+  if (WIFSIGNALED(d.wait_status)) {
+    int sig = WTERMSIG(d.wait_status);
+    return "was killed by signal " + std::to_string(sig) + " (" + strsignal(sig) + ")";
+  }
+  return "exited with status " + std::to_string(WEXITSTATUS(d.wait_status));
+}
+
+std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d) const {
+  std::string name = t->name.empty() ? t->function->name : t->name;
+  if (!t->method.empty()) name += "." + t->method;
+  return "worker pid " + std::to_string(d.pid) + " " + describe_status(d) + " while it ran task " +
+         name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) + "); its log is in " +
+         session_dir_ + "/logs; raise max_retries to run it again";
+}
+
+void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
+  drain(link);
+  link->dead = true;
+  uint64_t started = link->header->started.load(std::memory_order_acquire);
+  Shape* s = nullptr;
+  if (link->lease) {
+    s = link->lease->shape;
+    for (PendingTask* t = link->inflight.head; t; t = t->next) t->lease = nullptr;
+    drop_lease(link->lease);
+    s->want_sent = std::min<uint32_t>(s->want_sent, static_cast<uint32_t>(s->leases.size()));
+  }
+  if (link->actor) return actor_link_died(link->actor, link);
+  while (PendingTask* t = link->inflight.head) {
+    bool ran = t->ring_end <= started;
+    bool again = !t->cancelled && (!ran || t->retries_left != 0);
+    if (again) {
+      if (ran) {
+        ++t->attempt;
+        if (t->retries_left > 0) --t->retries_left;
+      }
+      requeue(t);
+      continue;
+    }
+    ray_code code = RAY_WORKER_CRASHED;
+    std::string message = crash_message(t, death);
+    if (t->forced) message = "task " + t->id.hex() + " was cancelled by force";
+    else if (t->cancelled) code = RAY_CANCELLED, message = "task " + t->id.hex() + " was cancelled";
+    unlink(t);
+    ErrorBox* e = make_error(code, message);
+    fail_task(t, e);
+    e->release();
+  }
+  drop_link(link);
+  if (s) pump(s);
+}
+
+void Runtime::drop_link(ClientLink* link) {
+  std::erase(busy_links_, link);
+  auto peer = link_of_peer_.find(link->peer);
+  if (peer != link_of_peer_.end() && peer->second == link) link_of_peer_.erase(peer);
+  links_.erase(link->id);  // frees it
+}
+
+}  // namespace ray

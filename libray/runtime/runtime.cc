@@ -1,0 +1,624 @@
+// Start, join and stop of a runtime; its two threads; requests to the daemon. See runtime.h.
+#include "libray/runtime/runtime.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "libray/base/clock.h"
+#include "libray/base/doorbell.h"
+#include "libray/base/fault.h"
+#include "libray/base/log.h"
+#include "libray/node/session.h"
+#include "libray/runtime/registry.h"
+#include "libray/runtime/runtime_inl.h"
+#include "libray/runtime/worker.h"
+#include "libray/wire/msgpack.h"
+
+extern char** environ;
+
+namespace ray {
+namespace {
+
+std::atomic<uint32_t> g_fork_generation{0};
+
+void watch_forks() {
+  static std::once_flag once;
+  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { ++g_fork_generation; }); });
+}
+
+std::string view(ray_str s) {
+  if (!s.data) return {};
+  return s.size == RAY_NUL ? std::string(s.data) : std::string(s.data, s.size);
+}
+
+std::string to_hex(const void* data, size_t size) {
+  static const char digits[] = "0123456789abcdef";
+  const uint8_t* p = static_cast<const uint8_t*>(data);
+  std::string s;
+  for (size_t i = 0; i < size; ++i) {
+    s += digits[p[i] >> 4];
+    s += digits[p[i] & 15];
+  }
+  return s;
+}
+
+double usable_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
+
+uint64_t default_store_bytes() {
+  uint64_t ram = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  return ram * 3 / 10;
+}
+
+// Starts `rayd` with its output in the session's log; fd 3 of the child is the ready pipe.
+Status spawn_daemon(const std::vector<std::string>& args, const std::string& log, int ready_fd,
+                    int* pid) {
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  posix_spawn_file_actions_adddup2(&actions, ready_fd, 3);
+  posix_spawnattr_t attr;
+  posix_spawnattr_init(&attr);
+  // Its own process group: the terminal's Ctrl-C is for the driver, which then ends it in order.
+  posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
+  posix_spawnattr_setpgroup(&attr, 0);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attr, &none);
+  std::vector<char*> argv;
+  for (auto& a : args) argv.push_back(const_cast<char*>(a.c_str()));
+  argv.push_back(nullptr);
+  int rc = posix_spawn(pid, argv[0], &actions, &attr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attr);
+  if (rc == 0) return Status();
+  errno = rc;
+  return errno_error(RAY_UNAVAILABLE, "cannot start the node daemon %s", argv[0]);
+}
+
+// One line from the daemon: "ready", or "error: ...".
+Status await_ready(int fd, int pid, const std::string& log) {
+  std::string line;
+  int64_t deadline = steady_ns() + 30000000000;
+  for (;;) {
+    pollfd p{fd, POLLIN, 0};
+    int ms = static_cast<int>((deadline - steady_ns()) / 1000000);
+    if (ms <= 0) {
+      ::kill(pid, SIGKILL);
+      return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s", log.c_str());
+    }
+    if (poll(&p, 1, ms) < 0 && errno != EINTR) break;
+    char buffer[512];
+    ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    line.append(buffer, static_cast<size_t>(n));
+    if (line.find('\n') != std::string::npos) break;
+  }
+  if (line.rfind("ready", 0) == 0) return Status();
+  while (!line.empty() && line.back() == '\n') line.pop_back();
+  int status = 0;
+  waitpid(pid, &status, WNOHANG);
+  if (line.empty())
+    return error(RAY_UNAVAILABLE, "the node daemon ended while starting; see %s", log.c_str());
+  return error(RAY_UNAVAILABLE, "the node daemon did not start: %s; see %s", line.c_str(), log.c_str());
+}
+
+}  // namespace
+
+Status Runtime::usable() const {
+  if (stopping_.load(std::memory_order_relaxed))
+    return error(RAY_WRONG_STATE, "this runtime was shut down");
+  if (fork_generation_ != g_fork_generation.load(std::memory_order_relaxed))
+    return error(RAY_WRONG_STATE, "a runtime does not survive fork(): call ray_init in the child");
+  if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
+  return Status();
+}
+
+Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
+  watch_forks();
+  load_faults_from_environment();
+  std::unique_ptr<Runtime> rt(new Runtime);
+  rt->fork_generation_ = g_fork_generation.load();
+  RAY_TRY(rt->connect(options));
+  *out = rt.release();
+  return Status();
+}
+
+Status Runtime::connect(const ray_runtime_options& options) {
+  const char* worker_session = std::getenv(wire::kEnvSession);
+  const char* spawn = std::getenv(wire::kEnvWorker);
+  std::string address = view(options.address);
+  if (address.empty() && std::getenv("LIBRAY_ADDRESS")) address = std::getenv("LIBRAY_ADDRESS");
+  language_ = options.language;
+  if (worker_session && spawn) {
+    mode_ = RAY_MODE_WORKER;
+    address = worker_session;
+  }
+  if (address.empty()) {
+    RAY_TRY(start_node(options));
+  } else {
+    auto session = node::open_session(address);
+    if (!session.ok()) return session.status();
+    session_dir_ = session->dir;
+    token_ = session->token;
+    session_lock_ = std::move(session->lock);
+  }
+  Status s = hello(options);
+  if (!s.ok()) {
+    if (own_node_) ::kill(daemon_pid_, SIGTERM);
+    return s;
+  }
+  auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_);
+  if (!store.ok()) return store.status();
+  store_ = std::move(*store);
+  if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  receiver_ = std::thread([this] { receive_loop(); });
+  pulse_ = std::thread([this] { pulse_loop(); });
+  return Status();
+}
+
+Status Runtime::start_node(const ray_runtime_options& o) {
+  auto base = node::session_base(view(o.session_dir));
+  if (!base.ok()) return base.status();
+  auto session = node::create_session(*base);
+  if (!session.ok()) return session.status();
+  session_dir_ = session->dir;
+  token_ = session->token;
+  session_lock_ = std::move(session->lock);
+  auto rayd = node::find_rayd();
+  if (!rayd.ok()) return rayd.status();
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
+  Fd read_end(pipe_fds[0]), write_end(pipe_fds[1]);
+  std::string log = session_dir_ + "/logs/rayd.log";
+  double cpus = o.num_cpus > 0 ? o.num_cpus : usable_cpus();
+  uint64_t store_bytes = o.store_bytes ? o.store_bytes : default_store_bytes();
+  std::vector<std::string> args = {
+      *rayd, "node", "--session", session_dir_, "--parent-pid", std::to_string(getpid()),
+      "--ready-fd", "3", "--num-cpus", strprintf("%.4f", cpus),
+      "--resources-msgpack", to_hex(o.resources_msgpack.data, o.resources_msgpack.size),
+      "--store-bytes", std::to_string(store_bytes), "--spill-bytes", std::to_string(o.spill_bytes),
+      "--gcs-shards", std::to_string(o.gcs_shards ? o.gcs_shards : 2), "--log", log};
+  RAY_TRY(spawn_daemon(args, log, write_end.get(), &daemon_pid_));
+  write_end.reset();
+  own_node_ = true;
+  return await_ready(read_end.get(), daemon_pid_, log);
+}
+
+static std::string hello_options(const ray_runtime_options& o, bool worker) {
+  std::string s;
+  wire::Writer w(&s);
+  if (worker) {
+    w.map(0);
+    return s;
+  }
+  std::vector<std::string> argv;
+  if (o.worker_argv) {
+    for (auto p = o.worker_argv; *p; ++p) argv.push_back(*p);
+  } else if (Registry::instance().used()) {
+    char exe[4096];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n > 0) argv.push_back(std::string(exe, static_cast<size_t>(n)));
+  }
+  char cwd[4096];
+  if (!getcwd(cwd, sizeof cwd)) cwd[0] = 0;
+  w.map(5).str("worker_argv").array(static_cast<uint32_t>(argv.size()));
+  for (auto& a : argv) w.str(a);
+  w.str("cwd").str(cwd).str("job_name").str(view(o.job_name)).str("ns").str(view(o.ns));
+  uint32_t n_env = 0;
+  std::string env;
+  wire::Writer we(&env);
+  for (char** e = environ; *e; ++e) {
+    std::string_view entry(*e);
+    size_t eq = entry.find('=');
+    if (eq == std::string_view::npos) continue;
+    we.str(entry.substr(0, eq)).str(entry.substr(eq + 1));
+    ++n_env;
+  }
+  w.str("env").map(n_env);
+  s += env;
+  return s;
+}
+
+Status Runtime::hello(const ray_runtime_options& options) {
+  std::string path = session_dir_ + "/" + wire::kNodeSocket;
+  sockaddr_un addr{};
+  addr.sun_family = AF_UNIX;
+  if (path.size() >= sizeof addr.sun_path)
+    return error(RAY_INVALID_ARGUMENT, "session path %s is too long for a socket", path.c_str());
+  std::memcpy(addr.sun_path, path.c_str(), path.size() + 1);
+  socket_ = Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0)
+    return errno_error(RAY_UNAVAILABLE, "cannot reach the node daemon at %s", path.c_str());
+  bool worker = mode_ == RAY_MODE_WORKER;
+  std::string extra = hello_options(options, worker);
+  wire::Hello h{wire::kMagic, wire::kProtocolVersion, {}, static_cast<uint32_t>(getpid()), language_,
+                mode_, static_cast<uint32_t>(extra.size()), 0};
+  std::memcpy(h.token, token_.data(), std::min(sizeof h.token, token_.size()));
+  if (worker) h.spawn = std::strtoull(std::getenv(wire::kEnvWorker), nullptr, 10);
+  std::string message(reinterpret_cast<char*>(&h), sizeof h);
+  message += extra;
+  RAY_TRY(send_with_fds(socket_.get(), message.data(), message.size(), nullptr, 0));
+  std::vector<uint8_t> buffer(wire::kDatagramMax);
+  std::vector<Fd> fds;
+  auto got = recv_with_fds(socket_.get(), buffer.data(), buffer.size(), &fds);
+  if (!got.ok()) return got.status();
+  wire::Welcome w;
+  if (*got < sizeof w) return error(RAY_UNAVAILABLE, "the node daemon at %s refused us", path.c_str());
+  std::memcpy(&w, buffer.data(), sizeof w);
+  std::string text(reinterpret_cast<char*>(buffer.data()) + sizeof w,
+                   std::min<size_t>(w.size, *got - sizeof w));
+  if (w.magic != wire::kMagic || w.version != wire::kProtocolVersion)
+    return error(RAY_UNSUPPORTED, "the node daemon speaks another version of the protocol");
+  if (w.code != RAY_OK) return Status(w.code, text);
+  if (fds.size() < 3) return error(RAY_UNAVAILABLE, "the node daemon sent no shared memory");
+  process_ = w.process;
+  node_ = w.node;
+  job_ = w.job;
+  ns_ = text;
+  daemon_pid_ = w.daemon_pid;
+  root_.id = w.root;
+  root_.origin = origin_of(root_.id);
+  auto page = map_shared(fds[0].get(), sizeof(wire::NodePage), true);
+  if (!page.ok()) return page.status();
+  auto channel = map_shared(fds[1].get(), wire::kChannelBytes, true);
+  if (!channel.ok()) return channel.status();
+  page_map_ = std::move(*page);
+  channel_map_ = std::move(*channel);
+  daemon_event_ = std::move(fds[2]);
+  page_ = reinterpret_cast<wire::NodePage*>(page_map_.data());
+  channel_ = reinterpret_cast<wire::ChannelHeader*>(channel_map_.data());
+  up_ring_ = RingProducer(&channel_->up, channel_map_.data() + wire::kUpOffset, wire::kUpRingBytes);
+  lineage_ring_ = RingProducer(&channel_->lineage, channel_map_.data() + wire::kLineageOffset,
+                               wire::kLineageRingBytes);
+  return Status();
+}
+
+// ---- up ring and requests ---------------------------------------------------------------------------
+
+void Runtime::wake_daemon(std::atomic<uint32_t>* armed) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (__builtin_expect(armed->load(std::memory_order_relaxed) == 0, 1)) return;
+  armed->store(0, std::memory_order_relaxed);
+  uint64_t one = 1;
+  (void)!::write(daemon_event_.get(), &one, sizeof one);
+}
+
+void Runtime::await_room(std::atomic<uint32_t>* armed) {
+  armed->store(1, std::memory_order_relaxed);  // make sure that it is woken
+  wake_daemon(armed);
+  timespec ts{0, 50000};
+  nanosleep(&ts, nullptr);
+}
+
+void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
+                       uint16_t flags) {
+  std::lock_guard lock(up_mutex_);
+  void* at;
+  while (!(at = up_ring_.reserve(type, static_cast<uint32_t>(a_size + b_size), flags))) {
+    if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
+    await_room(&page_->daemon_armed);
+  }
+  std::memcpy(at, a, a_size);
+  if (b_size) std::memcpy(static_cast<uint8_t*>(at) + a_size, b, b_size);
+  up_ring_.publish();
+  wake_daemon(&page_->daemon_armed);
+}
+
+void Runtime::send_request(uint64_t id, uint32_t op, const std::string& args) {
+  wire::UpRequest r{id, op, 0};
+  size_t at = 0;
+  do {
+    size_t n = std::min<size_t>(wire::kFragmentMax, args.size() - at);
+    bool more = at + n < args.size();
+    up_bytes(wire::kUpRequest, &r, sizeof r, args.data() + at, n, more ? wire::kMore : 0);
+    at += n;
+  } while (at < args.size());
+}
+
+void Runtime::tell(uint32_t op, const std::string& args) { send_request(0, op, args); }
+
+uint64_t Runtime::begin_call(std::shared_ptr<Call>* out) {
+  *out = std::make_shared<Call>();
+  std::lock_guard lock(calls_mutex_);
+  uint64_t id = next_call_++;
+  calls_[id] = *out;
+  return id;
+}
+
+Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
+                           int64_t timeout_ns) {
+  std::unique_lock lock(calls_mutex_);
+  auto done = [&] { return call->done || node_dead() || stopped_; };
+  if (timeout_ns < 0) calls_cv_.wait(lock, done);
+  else calls_cv_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), done);
+  calls_.erase(id);
+  if (!call->done) {
+    if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
+    return error(RAY_TIMED_OUT, "the node daemon did not answer in time");
+  }
+  if (call->code != RAY_OK) return Status(call->code, call->answer);
+  if (answer) *answer = std::move(call->answer);
+  return Status();
+}
+
+Status Runtime::request(uint32_t op, const std::string& args, std::string* answer,
+                        int64_t timeout_ns) {
+  std::shared_ptr<Call> call;
+  uint64_t id = begin_call(&call);
+  {
+    std::lock_guard order(requests_mutex_);  // fragments of two requests do not mix
+    send_request(id, op, args);
+  }
+  return await_call(id, call, answer, timeout_ns);
+}
+
+// ---- threads ----------------------------------------------------------------------------------------
+
+void Runtime::receive_loop() {
+  pthread_setname_np(pthread_self(), "ray-receiver");
+  std::vector<uint8_t> buffer(wire::kDatagramMax);
+  for (;;) {
+    std::vector<Fd> fds;
+    auto got = recv_with_fds(socket_.get(), buffer.data(), buffer.size(), &fds);
+    if (stopped_) return;
+    if (!got.ok() && got.status().code() == RAY_TIMED_OUT) continue;
+    if (!got.ok() || *got == 0) {
+      if (!stopping_) node_lost("the node daemon died");
+      return;
+    }
+    on_datagram(buffer.data(), *got, &fds);
+  }
+}
+
+// Steps in where no caller waits. See runtime.h.
+void Runtime::pulse_loop() {
+  pthread_setname_np(pthread_self(), "ray-pulse");
+  auto* bell_word = bell(process_);
+  auto* urgent = urgent_bell(process_);
+  uint64_t seen = 0;
+  while (!stopped_) {
+    bool on_bell, busy;
+    {
+      std::lock_guard lock(mutex_);
+      on_bell = needs_pulse_ > 0;
+      busy = ticking();
+    }
+    auto* word = on_bell ? bell_word : urgent;
+    arm(word);
+    {
+      std::lock_guard lock(mutex_);
+      // Callers that drain make our turn superfluous, unless somebody depends on us alone.
+      if (on_bell || urgent_work_.exchange(false) || progress_count_ == seen) progress();
+      seen = progress_count_;
+      tick();
+    }
+    after_unlock();
+    run_callbacks();
+    if (worker_) worker_->on_pulse();
+    if (stopped_) return;
+    if (!callbacks_empty()) continue;
+    sleep_armed(word, busy ? 5000000 : 1000000000);
+    if (word->load(std::memory_order_relaxed) == 0) urgent_work_ = true;
+  }
+}
+
+bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0; }
+
+// Every few milliseconds while there is work: give back idle leases, unstick stalled ones.
+void Runtime::tick() {
+  int64_t now = steady_ns();
+  for (Shape* s : shape_list_) {
+    bool idle_lease = false, stalled = false;
+    for (size_t i = 0; i < s->leases.size();) {
+      Lease* l = s->leases[i].get();
+      bool idle = l->link->inflight.empty();
+      if (idle && s->backlog.empty() && l->idle_since && now - l->idle_since > kLeaseIdleNs) {
+        return_lease(l);  // removes it from s->leases
+        continue;
+      }
+      idle_lease |= idle;
+      if (l->link->inflight.size >= 2 && now - l->link->last_result_ns > kStallNs) {
+        stalled = true;
+        for (PendingTask* t = l->link->inflight.head; t; t = t->next) t->function->run_ns = -1;
+        ask_give_back(l->link);
+      }
+      ++i;
+    }
+    if (stalled || !s->backlog.empty()) pump(s);
+    (void)idle_lease;
+  }
+}
+
+void Runtime::poke() {
+  ray::ring(bell(process_));
+  ray::ring(urgent_bell(process_));
+}
+
+void Runtime::run_callbacks() {
+  for (;;) {
+    std::function<void()> f;
+    {
+      std::lock_guard lock(mutex_);
+      if (callbacks_.empty()) return;
+      f = std::move(callbacks_.front());
+      callbacks_.pop_front();
+    }
+    f();
+  }
+}
+
+bool Runtime::callbacks_empty() {
+  std::lock_guard lock(mutex_);
+  return callbacks_.empty();
+}
+
+// ---- the end ----------------------------------------------------------------------------------------
+
+void Runtime::node_lost(const std::string& why) {
+  {
+    std::lock_guard lock(mutex_);
+    if (node_dead_) return;
+    death_ = why + " (session " + session_dir_ + ")";
+    progress();  // results that are in the rings still count
+    node_dead_.store(true, std::memory_order_release);
+    fail_everything(RAY_NODE_DIED, death_);
+  }
+  {
+    std::lock_guard lock(calls_mutex_);
+    calls_cv_.notify_all();
+  }
+  if (own_node_) node::remove_sockets(session_dir_);
+  if (worker_) worker_->stop();
+  after_unlock();
+  poke();
+}
+
+void Runtime::fail_everything(ray_code code, const std::string& why) {
+  ErrorBox* e = make_error(code, why);
+  for (auto& [id, link] : links_)
+    while (link->inflight.head) {
+      PendingTask* t = link->inflight.head;
+      unlink(t);
+      fail_task(t, e);
+    }
+  for (Shape* s : shape_list_)
+    while (s->backlog.head) {
+      PendingTask* t = s->backlog.head;
+      s->backlog.remove(t);
+      fail_task(t, e);
+    }
+  for (auto& [id, a] : actors_) fail_actor_tasks(a.get(), code, e);
+  std::vector<Object*> open;
+  for (auto& [id, o] : table_)
+    if (!o->done()) open.push_back(retain(o));
+  for (auto& [token, n] : notifications_)
+    if (n.object && !n.object->done()) open.push_back(retain(n.object));
+  for (Object* o : open) {
+    if (!o->done()) complete_error(o, e);
+    deferred_release_.push_back(o);
+  }
+  std::vector<PendingTask*> waiting;
+  for (PendingTask* t = waiting_tasks_.head; t; t = t->next)
+    if (!t->shrinking) waiting.push_back(t);
+  for (PendingTask* t : waiting) {
+    detach(t);
+    fail_task(t, e);
+  }
+  e->release();
+}
+
+bool Runtime::drained() { return n_pending_ == 0; }
+
+Status Runtime::shutdown(int64_t drain_timeout_ns) {
+  if (stopping_.exchange(true)) return Status();
+  bool forked = fork_generation_ != g_fork_generation.load();
+  if (forked) return Status();
+  if (!node_dead() && mode_ == RAY_MODE_DRIVER && drain_timeout_ns != 0)
+    wait_until([this] { return drained(); }, drain_timeout_ns);
+  {
+    std::lock_guard lock(mutex_);
+    if (!node_dead()) progress();
+    fail_everything(RAY_CANCELLED, "the runtime was shut down");
+  }
+  after_unlock();
+  run_callbacks();
+  if (!node_dead()) {
+    if (own_node_) {
+      Status s = request(wire::kOpShutdown, std::string("\x90", 1), nullptr, 20000000000);
+      if (!s.ok()) log(kLogDebug, "runtime", "shutdown", "%s", s.message().c_str());
+    }
+    up_bytes(wire::kUpGoodbye, nullptr, 0, nullptr, 0);
+  }
+  stop_threads();
+  if (own_node_) reap_daemon();
+  store_.reset();
+  socket_.reset();
+  session_lock_.reset();
+  return Status();
+}
+
+void Runtime::reap_daemon() {
+  // It ends by itself after the journal is written; if it hangs, it must not outlive us.
+  int64_t deadline = steady_ns() + 20000000000;
+  for (int64_t pause = 200000;; pause = std::min<int64_t>(pause * 2, 10000000)) {
+    int status;
+    int rc = waitpid(daemon_pid_, &status, WNOHANG);
+    if (rc == daemon_pid_ || (rc < 0 && errno == ECHILD)) break;
+    if (steady_ns() > deadline) {
+      ::kill(daemon_pid_, SIGKILL);
+      waitpid(daemon_pid_, &status, 0);
+      break;
+    }
+    timespec ts{0, static_cast<long>(pause)};
+    nanosleep(&ts, nullptr);
+  }
+  node::remove_sockets(session_dir_);
+}
+
+void Runtime::stop_threads() {
+  stopped_ = true;
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  poke();
+  if (receiver_.joinable()) receiver_.join();
+  // pulse may be about to sleep: ring until it is gone.
+  if (pulse_.joinable()) {
+    std::thread joiner([this] { pulse_.join(); });
+    poke();
+    joiner.join();
+  }
+}
+
+void Runtime::fill_context(ray_context* out) const {
+  TaskContext* c = const_cast<Runtime*>(this)->context();
+  std::memcpy(out->job.b, job_.b, kIdSize);
+  std::memcpy(out->node.b, node_.b, kIdSize);
+  std::memcpy(out->task.b, c->id.b, kIdSize);
+  std::memcpy(out->actor.b, c->actor.b, kIdSize);
+  out->pid = static_cast<uint32_t>(getpid());
+  out->worker = process_;
+}
+
+namespace {
+struct ThreadContext {
+  const Runtime* runtime = nullptr;
+  TaskContext* context = nullptr;
+};
+thread_local ThreadContext t_context;
+}  // namespace
+
+TaskContext* Runtime::context() {
+  return t_context.runtime == this && t_context.context ? t_context.context : &root_;
+}
+
+void Runtime::set_context(TaskContext* c) { t_context = {this, c}; }
+
+void Runtime::bury(Runtime* rt) {
+  static std::mutex mutex;
+  static auto* buried = new std::vector<Runtime*>;
+  std::lock_guard lock(mutex);
+  buried->push_back(rt);
+}
+
+Runtime::~Runtime() {
+  if (receiver_.joinable() || pulse_.joinable()) stop_threads();
+}
+
+}  // namespace ray

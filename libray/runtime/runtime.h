@@ -1,0 +1,368 @@
+// Runtime: one connection of this process to a node; what ray_init makes. It keeps this process's
+// objects, submits tasks over links to leased workers, drains their results and waits.
+//
+// Threads. Callers' threads do the work: whoever waits drains the result rings itself, so a result
+// reaches the waiter without a hop. Two threads of our own: `receiver` blocks on the daemon's socket
+// (grants, deaths, states); `pulse` steps in where no caller waits (dependencies, notifications,
+// backlog, idle leases) and sleeps otherwise. The worker side (worker.h) adds none.
+//
+// Locks: mutex_ guards everything here that is not atomic. Never held while blocking: store calls and
+// callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_ (leaves).
+//
+// Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding, dispatch,
+// leases · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
+// actors.cc, streams.cc · down.cc the daemon's messages · worker.cc serving tasks.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "libray/base/doorbell.h"
+#include "libray/base/shm.h"
+#include "libray/base/spin.h"
+#include "libray/lineage/record.h"
+#include "libray/runtime/object.h"
+#include "libray/runtime/types.h"
+#include "store/client.h"
+
+namespace ray {
+
+class WorkerSide;
+struct WriterState;
+
+class Runtime {
+ public:
+  static constexpr int64_t kStoreTimeoutNs = 10000000000;  // back-pressure without progress
+  // ---- life (runtime.cc)
+  static Status start(const ray_runtime_options& options, Runtime** out);
+  Status shutdown(int64_t drain_timeout_ns);
+  // RAY_OK while usable; else why not (shut down, forked, node dead).
+  Status usable() const;
+  int32_t mode() const { return mode_; }
+  const std::string& session_dir() const { return session_dir_; }
+  void* self_handle = nullptr;
+  WorkerSide* worker() { return worker_.get(); }
+  void fill_context(ray_context* out) const;
+
+  // ---- objects (refs.cc)
+  Status put(const ray_value& value, Object** out);
+  Status import(const ObjectId& id, const wire::Location& hint, Object** out);
+  void release(Object* o) {
+    if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) free_object(o);
+  }
+  // Makes the object known to the node, so that a reference to it may leave this process.
+  Status share(Object* o);
+  Status fill_buffer(Object* o, ray_buffer* out);
+  wire::PackedRef packed_ref(Object* o);
+  Status export_hold(Object* o);
+  store::Client* store() { return store_.get(); }
+  void unpin(store::Pin* pin);
+  // Packs a value with its refs shared; small ones into *image.
+  Status pack_inline(const ray_value& v, std::string* image);
+  Status pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out);
+  Status pack_refs(const ray_value& v, std::vector<wire::PackedRef>* out);
+  Object* make_put_object(const ObjectId& id);
+  ObjectId next_put_id();
+
+  // ---- waiting (wait.cc)
+  Status get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
+             ErrorBox** failure);
+  Status wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns, uint8_t* ready,
+              size_t* n_ready);
+  // One look: true when it is there. Asks the daemon about a borrowed object the first time.
+  bool poll(Object* o);
+  Status on_ready(Object* o, const ray_notify& notify, uint64_t* token);
+  Status cancel_notify(uint64_t token);
+  void drop_queue(Queue* queue);
+  // Calls pred under the lock until it is true or the deadline is over; drains meanwhile.
+  template <class Pred>
+  bool wait_until(Pred pred, int64_t timeout_ns);
+
+  // ---- functions and tasks (submit.cc)
+  Status function(int32_t language, uint32_t kind, const std::string& name,
+                  const std::string& definition, Function** out);
+  Status submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& options,
+                Object** returns, Stream** stream);
+  Status cancel(Object* o, uint32_t flags);
+  Status cancel_task(PendingTask* t, uint32_t flags);  // mutex_ held
+
+  // ---- streams (streams.cc)
+  Status stream_next(Stream* s, int64_t timeout_ns, Object** out);
+  Status stream_on_next(Stream* s, const ray_notify& notify);
+  Status stream_cancel(Stream* s, uint32_t flags);
+  void stream_release(Stream* s);
+
+  // ---- actors (actors.cc)
+  Status actor_create(Function* klass, const ray_arg* args, size_t n_args,
+                      const ray_actor_options& options, Actor** out);
+  Status actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
+                    const ray_task_options& options, Object** returns, Stream** stream);
+  Status actor_find(const std::string& name, const std::string& ns, Actor** out);
+  Status actor_kill(Actor* a, bool may_restart);
+  Status actor_metadata(Actor* a, std::string* out);
+  Status actor_from_object(Object* o, Actor** out);
+  void actor_retain(Actor* a);
+  void actor_release(Actor* a);
+
+  // ---- requests to the daemon (runtime.cc)
+  Status request(uint32_t op, const std::string& args, std::string* answer,
+                 int64_t timeout_ns = 30000000000);
+  // The same without waiting for the answer.
+  void tell(uint32_t op, const std::string& args);
+
+  // ---- for the worker side
+  template <class Header>
+  void up(uint16_t type, const Header& header, const void* tail = nullptr, size_t tail_size = 0) {
+    up_bytes(type, &header, sizeof header, tail, tail_size);
+  }
+  void up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
+                uint16_t flags = 0);
+  // Writes one lineage record; `fill` writes `size` bytes.
+  template <class Fill>
+  void lineage(uint16_t type, uint32_t size, Fill fill);
+  std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
+  // The word on which only `pulse` of a process sleeps: for work that must not wait for its callers.
+  std::atomic<uint32_t>* urgent_bell(uint32_t process) { return &page_->bells[process].pad[0]; }
+  void ring_all(uint32_t process) {
+    ray::ring(bell(process));
+    ray::ring(urgent_bell(process));
+  }
+  uint32_t process() const { return process_; }
+  const JobId& job() const { return job_; }
+  const NodeId& node() const { return node_; }
+  TaskContext* context();  // of the calling thread
+  bool in_task() { return context() != &root_; }
+  Status seal_put(WriterState* w, Object** out);
+  void set_context(TaskContext* c);
+  bool node_dead() const { return node_dead_.load(std::memory_order_acquire); }
+  std::mutex& mutex() { return mutex_; }
+  void cancel_children(const TaskId& parent);
+  Status task_definition(uint64_t key, FunctionDefinition* out);
+  uint64_t ref_count(Object* o) const { return o->refs.load(); }
+
+  // Called when the last handle is gone: the object waits, reachable, for its child handles.
+  static void bury(Runtime* rt);
+  ~Runtime();
+
+ private:
+  friend class WorkerSide;
+  static constexpr int64_t kLeaseIdleNs = 200000000;  // an idle lease is kept that long
+  static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
+  static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
+  static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
+  static constexpr int64_t kSpinNs = 30000;           // a waiter looks that long before it sleeps
+  Runtime() = default;
+
+  struct Call {
+    bool done = false;
+    ray_code code = RAY_OK;
+    std::string answer;
+  };
+  uint64_t begin_call(std::shared_ptr<Call>* out);
+  Status await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
+                    int64_t timeout_ns);
+  Status finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out);
+
+  // runtime.cc
+  Status connect(const ray_runtime_options& options);
+  Status hello(const ray_runtime_options& options);
+  Status start_node(const ray_runtime_options& options);
+  void receive_loop();
+  void pulse_loop();
+  void tick();
+  void node_lost(const std::string& why);
+  void fail_everything(ray_code code, const std::string& why);
+  bool drained();
+  void stop_threads();
+  void reap_daemon();
+  void poke();
+  void run_callbacks();
+  bool callbacks_empty();
+  bool ticking() const;
+  void wake_daemon(std::atomic<uint32_t>* armed);
+  void await_room(std::atomic<uint32_t>* armed);
+  void send_request(uint64_t id, uint32_t op, const std::string& args);
+
+  // refs.cc
+  void free_object(Object* o);
+  void free_one(Object* o, std::vector<Object*>* more);
+  Object* new_object(const ObjectId& id);
+  void publish(Object* o);
+  void contained_ids(Object* o, std::vector<ObjectId>* out);
+  Status fill_store_buffer(Object* o, ray_buffer* out);
+  void resolve(Object* o);  // mutex_ held
+  void send_object(uint16_t type, wire::UpObj u, const std::vector<ObjectId>& ids);
+  void read_shared_error(Object* o, const wire::Location& at);
+  void give_up_contained(Object* o);
+
+  // submit.cc
+  struct Encoded;
+  Status prepare_args(const ray_arg* args, size_t n, Prepared* out);
+  PendingTask* new_task();
+  void free_task(PendingTask* t);
+  uint64_t encoded_size(const PendingTask* t, const Prepared& p) const;
+  void encode(const PendingTask* t, const Prepared& p, uint8_t* at) const;
+  Status shrink(PendingTask* t, Prepared* p);
+  void enqueue(PendingTask* t);
+  void task_ready(PendingTask* t);
+  bool push_prepared(PendingTask* t, const Prepared& p);
+  bool push_spec(PendingTask* t, ClientLink* link);
+  void pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at, uint32_t size);
+  Lease* choose_lease(Shape* s, const PendingTask* t);
+  void pump(Shape* s);
+  void update_want(Shape* s);
+  Shape* shape(const std::string& resources, int32_t language);
+  void lease_idle(Lease* l);
+  void return_lease(Lease* l);
+  void lineage_submit(const PendingTask* t, const Prepared& p);
+  Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options,
+                    Object** returns, Stream** stream);
+  void ask_give_back(ClientLink* link);
+  void release_prepared(Prepared* p);
+  wire::TaskHeader header_of(const PendingTask* t, size_t n_args) const;
+  uint8_t* encode_head(const PendingTask* t, wire::TaskHeader h, uint8_t* at) const;
+  bool register_dependencies(PendingTask* t, const Prepared& p);
+  void park(PendingTask* t, Prepared&& p, bool big);
+  void unpark(PendingTask* t);
+  void hold_arguments(PendingTask* t, Prepared* p);
+  void encoded(PendingTask* t);
+  void shrink_parked();
+  void patch_stream_slot(PendingTask* t, uint8_t* record);
+  void flush_rings(ClientLink** links, size_t* n);
+  void drop_lease(Lease* l);
+  void detach(PendingTask* t);
+
+  // results.cc
+  void progress();  // mutex_ held
+  void drain(ClientLink* link);
+  void on_done(ClientLink* link, const RecordView& r);
+  void on_item(ClientLink* link, const RecordView& r);
+  void on_returned(ClientLink* link, const RecordView& r);
+  PendingTask* task_of(ClientLink* link, uint64_t tag);
+  void unlink(PendingTask* t);
+  void complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes);
+  void complete_error(Object* o, ErrorBox* e);
+  void completed(Object* o);
+  void fail_task(PendingTask* t, ErrorBox* e);
+  void finish_task(PendingTask* t);
+  void requeue(PendingTask* t);
+  void link_died(ClientLink* link, const wire::DnPeerDied& death);
+  std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death) const;
+  void fail_dependents();
+  void drop_link(ClientLink* link);
+  void run_waiter(Waiter* w, Object* o);
+  void save_spec(PendingTask* t);
+  void after_unlock();
+
+  // actors.cc
+  Actor* actor_entry(Object* ref);
+  void connect_actor(Actor* a);
+  Status adopt_held(const ActorId& id, Actor** out);
+  void create_ready_actors();
+  void actor_dead(Actor* a, ErrorBox* e);
+  void retry_lost_calls(Actor* a);
+  void pump_actor(Actor* a);
+  void actor_state(const wire::DnActorState& s, const uint8_t* tail);
+  void actor_maybe_done(Actor* a);
+  void fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause);
+  void actor_link_died(Actor* a, ClientLink* link);
+  void send_actor_create(PendingTask* t);
+
+  // streams.cc
+  void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);
+  void stream_end(PendingTask* t, ErrorBox* e);
+  void stream_deliver(Stream* s);
+  bool assign_stream_slot(PendingTask* t, ClientLink* link);
+  void free_stream_slot(PendingTask* t, ClientLink* link);
+  void free_stream(Stream* s);
+  void stream_ack(Stream* s);
+
+  // down.cc
+  void on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds);
+  void on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
+               size_t* next_fd);
+  void on_link(const wire::DnLink& l, Fd fd);
+  void on_grant(const wire::DnLease& l);
+  void on_reclaim(const wire::DnLease& l);
+  void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
+  void on_obj_state(const wire::DnObjState& s);
+  void on_infeasible(const wire::DnLease& l, std::string_view text);
+  void on_peer_died(const wire::DnPeerDied& d);
+  void deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e);
+
+  int32_t mode_ = RAY_MODE_DRIVER;
+  int32_t language_ = RAY_LANG_NATIVE;
+  std::string session_dir_, token_, ns_;
+  Fd session_lock_, socket_, daemon_event_;
+  int daemon_pid_ = -1;
+  bool own_node_ = false;
+  uint32_t process_ = 0;
+  NodeId node_;
+  JobId job_;
+  TaskContext root_;
+  Mapping page_map_, channel_map_;
+  wire::NodePage* page_ = nullptr;
+  wire::ChannelHeader* channel_ = nullptr;
+  SpinLock up_mutex_, lineage_mutex_;
+  RingProducer up_ring_, lineage_ring_;
+  std::unique_ptr<store::Client> store_;
+  std::unique_ptr<WorkerSide> worker_;
+  std::thread receiver_, pulse_;
+  std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false};
+  uint32_t fork_generation_ = 0;
+  std::string death_;  // why the node is dead
+
+  mutable std::mutex mutex_;
+  std::unordered_map<ObjectId, Object*> table_;
+  std::unordered_map<std::string, Function*> functions_;
+  std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
+  std::vector<Shape*> shape_list_;
+  std::unordered_map<uint32_t, std::unique_ptr<ClientLink>> links_;  // by link id
+  std::unordered_map<uint32_t, ClientLink*> link_of_peer_;
+  std::vector<ClientLink*> busy_links_;
+  std::unordered_map<ActorId, std::unique_ptr<Actor>> actors_;
+  std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
+  std::unordered_set<Stream*> streams_;
+  std::unordered_map<uint64_t, Notification> notifications_;
+  uint64_t next_token_ = 1;
+  std::deque<std::function<void()>> callbacks_;
+  std::vector<Object*> to_publish_;
+  std::vector<Object*> deferred_release_;  // released after the lock was dropped
+  std::vector<std::pair<Object*, wire::Location>> to_read_errors_;
+  std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
+  TaskList waiting_tasks_;       // tasks that wait for arguments
+  std::vector<PendingTask*> to_shrink_;
+  struct FailedDependency {
+    PendingTask* task;
+    uint64_t gen;
+    Object* cause;
+  };
+  std::vector<FailedDependency> failed_dependencies_;
+  std::atomic<uint32_t> sleepers_{0};  // threads in wait_until that may sleep
+  uint64_t n_pending_ = 0;       // tasks that are not done
+  uint64_t needs_pulse_ = 0;     // reasons for pulse to sleep on the doorbell
+  uint64_t progress_count_ = 0;
+  uint64_t held_leases_ = 0;
+  std::atomic<bool> urgent_work_{false};
+
+  std::mutex calls_mutex_, requests_mutex_;
+  std::condition_variable calls_cv_;
+  std::unordered_map<uint64_t, std::shared_ptr<Call>> calls_;
+  uint64_t next_call_ = 1;
+  std::unordered_map<uint64_t, FunctionDefinition> definitions_;
+};
+
+PendingTask* pending_task_at(uint32_t index);
+ray_error* error_handle(ErrorBox* e);  // a new handle, or NULL
+void queue_push(Queue* q, const ray_completion& c);
+size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns);
+
+}  // namespace ray

@@ -1,0 +1,68 @@
+// Templates of Runtime: included by the runtime's own .cc files only.
+#pragma once
+#include "libray/base/clock.h"
+#include "libray/base/doorbell.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/worker.h"
+
+namespace ray {
+
+template <class Fill>
+void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
+  std::lock_guard lock(lineage_mutex_);
+  void* at;
+  while (!(at = lineage_ring_.reserve(type, size))) {
+    if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
+    await_room(&page_->lineage_armed);
+  }
+  fill(static_cast<uint8_t*>(at));
+  lineage_ring_.publish();
+  wake_daemon(&page_->lineage_armed);
+}
+
+// Drains result rings until pred() is true. Spins first, because a running peer answers within
+// microseconds, then sleeps on this process's doorbell. A worker lends its CPU before it sleeps.
+template <class Pred>
+bool Runtime::wait_until(Pred pred, int64_t timeout_ns) {
+  int64_t start = 0, deadline = 0;
+  bool lent = false, result;
+  for (int round = 0;; ++round) {
+    {
+      std::lock_guard lock(mutex_);
+      progress();
+      result = pred();
+    }
+    after_unlock();
+    if (result || timeout_ns == 0) break;
+    int64_t now = steady_ns();
+    if (round == 0) {
+      start = now;
+      deadline = timeout_ns < 0 ? INT64_MAX : (timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns);
+    }
+    if (now >= deadline) break;
+    if (now - start < kSpinNs) {
+      for (int i = 0; i < 20; ++i) cpu_relax();
+      continue;
+    }
+    if (worker_ && !lent) lent = worker_->lend(this);
+    auto* word = bell(process_);
+    sleepers_.fetch_add(1, std::memory_order_relaxed);
+    arm(word);
+    {
+      std::lock_guard lock(mutex_);
+      progress();
+      result = pred();
+    }
+    after_unlock();
+    if (!result) {
+      if (lent) worker_->give_back_all();
+      sleep_armed(word, std::min<int64_t>(deadline - now, 1000000000));
+    }
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    if (result) break;
+  }
+  if (lent) worker_->take_back(this);
+  return result;
+}
+
+}  // namespace ray

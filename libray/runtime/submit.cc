@@ -1,0 +1,804 @@
+// Submission: functions, argument encoding, dispatch to leased workers, leases, cancellation.
+// See runtime.h for locks. The hot path is start_task -> push_prepared: no allocation but the pooled
+// task and object entries, no syscall while the worker is awake.
+#include <algorithm>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+#include "libray/wire/msgpack.h"
+
+namespace ray {
+namespace {
+
+Slab<PendingTask>& task_slab() {
+  static auto* slab = new Slab<PendingTask>;
+  return *slab;
+}
+
+uint8_t* put_bytes(uint8_t* at, const void* data, uint64_t size) {
+  if (size) std::memcpy(at, data, size);
+  return at + pad8(size);
+}
+
+bool plain_inline(const ray_value& v) {
+  return v.n_refs == 0 && v.n_oob == 0 && v.size <= wire::kInlineValueMax;
+}
+
+std::string resources_of(ray_bytes b) {
+  return b.size ? std::string(static_cast<const char*>(b.data), b.size) : std::string();
+}
+
+}  // namespace
+
+PendingTask* pending_task_at(uint32_t index) { return task_slab().at(index); }
+
+// ---- functions ---------------------------------------------------------------------------------------
+
+Status Runtime::function(int32_t language, uint32_t kind, const std::string& name,
+                         const std::string& definition, Function** out) {
+  if (name.empty()) return error(RAY_INVALID_ARGUMENT, "a function needs a name");
+  std::string full = std::to_string(language) + ":" + std::to_string(kind) + ":" + name;
+  full += '\0';
+  full += definition;
+  uint64_t key = XXH3_64bits(full.data(), full.size());
+  if (kind == wire::kFnNative) key = native_function_key(name);
+  {
+    std::lock_guard lock(mutex_);
+    auto it = functions_.find(full);
+    if (it != functions_.end()) {
+      *out = it->second;
+      return Status();
+    }
+  }
+  std::string args;
+  wire::Writer(&args).array(5).uint64(key).int64(language).uint64(kind).str(name).bin(definition);
+  {
+    std::lock_guard order(requests_mutex_);
+    tell(wire::kOpFunctionDefine, args);
+  }
+  auto* f = new Function;
+  f->runtime = this;
+  f->key = key;
+  f->language = language;
+  f->name = name;
+  std::lock_guard lock(mutex_);
+  auto [it, fresh] = functions_.emplace(full, f);
+  if (!fresh) delete f;
+  *out = it->second;
+  return Status();
+}
+
+uint64_t native_function_key(const std::string& name) {
+  return XXH3_64bits_withSeed(name.data(), name.size(), 0x6E61746976ull);
+}
+
+Shape* Runtime::shape(const std::string& resources, int32_t language) {
+  std::string key = std::to_string(language) + ":" + resources;
+  auto it = shapes_.find(key);
+  if (it != shapes_.end()) return it->second.get();
+  auto s = std::make_unique<Shape>();
+  s->index = static_cast<uint32_t>(shape_list_.size());
+  s->language = language;
+  s->resources = resources;
+  std::string bytes = resources;
+  if (bytes.empty()) wire::Writer(&bytes).map(1).str("CPU").float64(1);
+  up(wire::kUpShape, wire::UpShape{s->index, language}, bytes.data(), bytes.size());
+  shape_list_.push_back(s.get());
+  return (shapes_[key] = std::move(s)).get();
+}
+
+// ---- tasks and arguments -------------------------------------------------------------------------------
+
+PendingTask* Runtime::new_task() {
+  uint32_t index;
+  PendingTask* t = task_slab().alloc(&index);
+  if (!t) return nullptr;
+  t->index = index;
+  t->state = TaskState::kWaiting;
+  t->kind = RAY_KIND_TASK;
+  t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = false;
+  t->retries_left = 0;
+  t->attempt = t->n_returns = t->deps_left = 0;
+  t->function = nullptr;
+  t->shape = nullptr;
+  t->link = nullptr;
+  t->lease = nullptr;
+  t->actor = nullptr;
+  t->stream = nullptr;
+  t->seq = 0;
+  t->est_ns = 0;
+  t->prev = t->next = nullptr;
+  t->record = nullptr;
+  t->return0 = nullptr;
+  return t;
+}
+
+void Runtime::free_task(PendingTask* t) {
+  t->state = TaskState::kFree;
+  t->more_returns.clear();
+  if (!t->spec.empty()) std::string().swap(t->spec);
+  t->name.clear();
+  t->method.clear();
+  t->prepared.reset();
+  t->creation.reset();
+  t->held.clear();
+  task_slab().free(t, t->index);
+}
+
+// Looks every argument up, retains references, packs and stores what does not travel as plain bytes.
+// No lock held: storing may wait for room.
+Status Runtime::prepare_args(const ray_arg* args, size_t n, Prepared* out) {
+  out->args.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    PreparedArg& p = out->args[i];
+    if (args[i].ref) {
+      Object* o = object_of(args[i].ref);
+      if (!o || o->runtime != this)
+        return error(RAY_INVALID_ARGUMENT, "argument %zu is a stale reference", i);
+      p.ref = retain(o);
+      continue;
+    }
+    const ray_value& v = args[i].value;
+    if (v.size && !v.data)
+      return error(RAY_INVALID_ARGUMENT, "argument %zu has a size but no data", i);
+    p.format = v.format;
+    if (plain_inline(v)) {
+      p.where = wire::kPlain;
+      p.data = v.data;
+      p.size = v.size;
+      continue;
+    }
+    uint64_t size;
+    RAY_TRY(wire::packed_size(v, &size));
+    if (size > wire::kInlineValueMax) {
+      RAY_TRY(put(v, &p.ref));
+      continue;
+    }
+    for (uint32_t r = 0; r < v.n_refs; ++r)
+      if (Object* o = object_of(v.refs[r])) out->held.push_back(retain(o));
+    RAY_TRY(pack_inline(v, &p.owned));
+    p.where = wire::kPacked;
+    p.data = p.owned.data();
+    p.size = p.owned.size();
+  }
+  return Status();
+}
+
+void Runtime::release_prepared(Prepared* p) {
+  for (auto& a : p->args)
+    if (a.ref) release(a.ref);
+  for (Object* o : p->held) release(o);
+  p->args.clear();
+  p->held.clear();
+}
+
+static uint64_t arg_bytes(const PreparedArg& a) {
+  if (!a.ref) return a.size;
+  return a.ref->where == Where::kStore ? sizeof(wire::StoreRef) : a.ref->size;
+}
+
+uint64_t Runtime::encoded_size(const PendingTask* t, const Prepared& p) const {
+  uint64_t n = sizeof(wire::TaskHeader) + pad8(t->name.size()) + pad8(t->method.size());
+  for (const auto& a : p.args) n += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
+  return n;
+}
+
+static uint8_t* encode_arg(const PreparedArg& a, uint8_t* at) {
+  wire::ArgHeader h{a.format, a.where, 0, a.size};
+  const Object* o = a.ref;
+  if (!o) {
+    std::memcpy(at, &h, sizeof h);
+    return put_bytes(at + sizeof h, a.data, a.size);
+  }
+  h.format = o->format;
+  h.size = o->size;
+  h.where = o->packed ? wire::kPacked : wire::kPlain;
+  if (o->where == Where::kStore) {
+    wire::StoreRef r{o->id, o->location};
+    h.where = wire::kStore;
+    h.size = sizeof r;
+    std::memcpy(at, &h, sizeof h);
+    return put_bytes(at + sizeof h, &r, sizeof r);
+  }
+  std::memcpy(at, &h, sizeof h);
+  return put_bytes(at + sizeof h, o->bytes(), o->size);
+}
+
+wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
+  wire::TaskHeader h{};
+  h.task = t->id;
+  h.parent = t->parent;
+  h.tag = t->tag();
+  h.function = t->function->key;
+  if (t->actor) h.actor = t->actor->id;
+  h.seq = t->seq;
+  h.kind = t->kind;
+  h.attempt = t->attempt;
+  h.n_args = static_cast<uint32_t>(n_args);
+  h.n_returns = t->n_returns;
+  h.stream_window = t->stream ? t->stream->window : 0;
+  h.name_size = static_cast<uint16_t>(t->name.size());
+  h.method_size = static_cast<uint16_t>(t->method.size());
+  return h;
+}
+
+uint8_t* Runtime::encode_head(const PendingTask* t, wire::TaskHeader h, uint8_t* at) const {
+  std::memcpy(at, &h, sizeof h);
+  at = put_bytes(at + sizeof h, t->name.data(), t->name.size());
+  return put_bytes(at, t->method.data(), t->method.size());
+}
+
+void Runtime::encode(const PendingTask* t, const Prepared& p, uint8_t* at) const {
+  at = encode_head(t, header_of(t, p.args.size()), at);
+  for (const auto& a : p.args) at = encode_arg(a, at);
+}
+
+// Arguments too large for a ring go to the store as one object. No lock held.
+Status Runtime::shrink(PendingTask* t, Prepared* p) {
+  uint64_t size = 0;
+  for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
+  ObjectId id = put_object(t->id, kPutIndexBit >> 1);  // no put of the task itself has that index
+  store::Building b;
+  RAY_TRY(store_->create(id, size, kStoreTimeoutNs, &b));
+  uint8_t* at = b.data;
+  for (const auto& a : p->args) at = encode_arg(a, at);
+  wire::Location loc;
+  RAY_TRY(store_->seal(&b, &loc));
+  Object* o = new_object(id);
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  o->where = Where::kStore;
+  o->location = loc;
+  o->size = size;
+  o->state.store(ObjState::kReady, std::memory_order_release);
+  t->held.push_back(o);
+  wire::TaskHeader h = header_of(t, p->args.size());
+  h.flags |= wire::kArgsInStore;
+  wire::StoreRef r{id, loc};
+  t->spec.resize(sizeof h + pad8(t->name.size()) + pad8(t->method.size()) + sizeof r);
+  uint8_t* spec = encode_head(t, h, reinterpret_cast<uint8_t*>(t->spec.data()));
+  std::memcpy(spec, &r, sizeof r);
+  return Status();
+}
+
+// The submission is journaled before a worker can see the task.
+void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
+  uint64_t size = sizeof(lineage::SubmitRecord) + pad8(t->name.size()) + pad8(t->method.size());
+  for (const auto& a : p.args)
+    size += sizeof(lineage::ArgRecord) + pad8(a.ref ? kIdSize : a.size);
+  bool whole = size <= wire::kInlineRecordMax * 2;  // else by reference to the stored arguments
+  if (!whole) size = sizeof(lineage::SubmitRecord) + pad8(t->name.size()) + pad8(t->method.size());
+  lineage(lineage::kSubmit, static_cast<uint32_t>(size), [&](uint8_t* at) {
+    lineage::SubmitRecord r{};
+    r.task = t->id;
+    r.parent = t->parent;
+    if (t->actor) r.actor = t->actor->id;
+    r.function = t->function->key;
+    r.handle_seq = t->seq;
+    r.submit_ns = wall_ns();
+    r.kind = t->kind;
+    r.n_args = whole ? static_cast<uint32_t>(p.args.size()) : 0;
+    r.n_returns = t->n_returns;
+    r.process = process_;
+    r.name_size = static_cast<uint32_t>(t->name.size());
+    r.method_size = static_cast<uint32_t>(t->method.size());
+    std::memcpy(at, &r, sizeof r);
+    at = put_bytes(at + sizeof r, t->name.data(), t->name.size());
+    at = put_bytes(at, t->method.data(), t->method.size());
+    for (size_t i = 0; whole && i < p.args.size(); ++i) {
+      const auto& a = p.args[i];
+      lineage::ArgRecord ar{a.ref ? 1u : 0u, a.format, a.ref ? kIdSize : a.size};
+      std::memcpy(at, &ar, sizeof ar);
+      at = put_bytes(at + sizeof ar, a.ref ? a.ref->id.b : a.data, ar.size);
+    }
+  });
+}
+
+// ---- submit ----------------------------------------------------------------------------------------------
+
+Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& o,
+                       Object** returns, Stream** stream) {
+  Prepared p;
+  Status s = prepare_args(args, n_args, &p);
+  if (!s.ok()) {
+    release_prepared(&p);
+    return s;
+  }
+  PendingTask* t = new_task();
+  if (!t) {
+    release_prepared(&p);
+    return error(RAY_OUT_OF_MEMORY, "no memory for another task");
+  }
+  t->function = f;
+  t->est_ns = f->run_ns < 0 ? kUnknownNs : f->run_ns;
+  t->retries_left = o.max_retries == RAY_RETRIES_DEFAULT ? 3 : o.max_retries;
+  if (o.resources_msgpack.size || !f->default_shape) {
+    std::string resources = resources_of(o.resources_msgpack);
+    if (auto r = wire::parse_resources(resources); !r.ok()) {
+      release_prepared(&p);
+      free_task(t);
+      return r.status();
+    }
+    std::lock_guard lock(mutex_);
+    t->shape = shape(resources, f->language);
+    if (resources.empty()) f->default_shape = t->shape;
+  } else {
+    t->shape = f->default_shape;
+  }
+  return start_task(t, std::move(p), o, returns, stream);
+}
+
+// Everything that is common to tasks and actor calls, once function, actor and shape are set.
+Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options& o, Object** returns,
+                           Stream** stream) {
+  TaskContext* c = context();
+  if (t->kind != RAY_KIND_ACTOR_CREATE)  // whose id is known already
+    t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
+  t->parent = c->id;
+  t->retry_on_error = o.flags & RAY_TASK_RETRY_ON_ERROR;
+  if (o.name.size) t->name = view_string(o.name).substr(0, 255);
+  t->n_returns = stream ? 0 : o.num_returns;
+  if (stream) {
+    t->stream = new Stream;
+    t->stream->runtime = this;
+    t->stream->task = t;
+    t->stream->id = t->id;
+    t->stream->window = o.stream_window ? o.stream_window : 64;
+    *stream = t->stream;
+  }
+  for (uint32_t i = 0; i < t->n_returns; ++i) {
+    Object* r = new_object(return_object(t->id, i));
+    if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+    r->producer = t;
+    r->refs.store(2, std::memory_order_relaxed);  // the caller's and the task's
+    if (i == 0) t->return0 = r;
+    else t->more_returns.push_back(r);
+    returns[i] = r;
+  }
+  lineage_submit(t, p);
+  uint64_t size = encoded_size(t, p);
+  bool big = size > wire::kInlineRecordMax;
+  std::unique_lock lock(mutex_);
+  if (t->kind == RAY_KIND_ACTOR_CALL) {
+    t->seq = t->actor->next_seq++;
+    ++t->actor->n_pending;
+  }
+  if (t->stream) streams_.insert(t->stream);
+  ++n_pending_;
+  if (t->shape) {
+    ++t->shape->pending;
+    t->shape->est_ns += t->est_ns;
+  }
+  if (register_dependencies(t, p) || big) {
+    park(t, std::move(p), big);
+    lock.unlock();
+    if (big) after_unlock();
+    return Status();
+  }
+  hold_arguments(t, &p);
+  if (!push_prepared(t, p)) {
+    t->spec.resize(size);
+    encode(t, p, reinterpret_cast<uint8_t*>(t->spec.data()));
+    enqueue(t);
+  }
+  lock.unlock();
+  if (have_deferred_.load(std::memory_order_relaxed)) after_unlock();
+  return Status();
+}
+
+// How many arguments are not there yet; asks the daemon about borrowed ones. mutex_ held.
+bool Runtime::register_dependencies(PendingTask* t, const Prepared& p) {
+  for (const auto& a : p.args) {
+    if (!a.ref || a.ref->state.load(std::memory_order_relaxed) == ObjState::kReady) continue;
+    if (a.ref->done()) {  // failed: the task fails with it, once it stands in the queue
+      t->deps_left += 1;
+      failed_dependencies_.push_back({t, t->gen.load(), retain(a.ref)});
+      have_deferred_ = true;
+      continue;
+    }
+    resolve(a.ref);
+    ++t->deps_left;
+    a.ref->waiters = new Waiter{a.ref->waiters, t, t->gen.load()};
+  }
+  return t->deps_left > 0;
+}
+
+// Keeps a task that cannot be encoded yet: arguments missing, or to be stored first. mutex_ held.
+void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
+  t->prepared = std::make_unique<Prepared>(std::move(p));
+  for (auto& a : t->prepared->args) {
+    if (a.ref || !a.owned.empty()) continue;
+    a.owned.assign(static_cast<const char*>(a.data), a.size);
+    a.data = a.owned.data();
+  }
+  for (auto& a : t->prepared->args)
+    if (!a.ref && !a.owned.empty()) a.data = a.owned.data();
+  ++needs_pulse_;
+  if (t->deps_left == 0 && big) {
+    t->deps_left = 1;
+    t->shrinking = true;
+    to_shrink_.push_back(t);
+    have_deferred_ = true;
+  } else {
+    urgent_work_ = true;
+    poke();
+  }
+  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
+    t->actor->queue.push_back(t);  // later calls of this handle wait behind it
+  } else {
+    waiting_tasks_.push_back(t);
+  }
+}
+
+// The references stay alive until the task is done.
+void Runtime::hold_arguments(PendingTask* t, Prepared* p) {
+  for (auto& a : p->args)
+    if (a.ref) t->held.push_back(a.ref);
+  for (Object* o : p->held) t->held.push_back(o);
+  p->held.clear();
+}
+
+// An argument arrived (or one more step of preparation is over). mutex_ held.
+void Runtime::task_ready(PendingTask* t) {
+  if (--t->deps_left > 0) return;
+  uint64_t size = encoded_size(t, *t->prepared);
+  if (size > wire::kInlineRecordMax) {
+    t->deps_left = 1;
+    t->shrinking = true;
+    to_shrink_.push_back(t);
+    have_deferred_ = true;
+    return;
+  }
+  t->spec.resize(size);
+  encode(t, *t->prepared, reinterpret_cast<uint8_t*>(t->spec.data()));
+  encoded(t);
+}
+
+// The record is in t->spec: off to the queue.
+void Runtime::encoded(PendingTask* t) {
+  unpark(t);
+  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
+    t->state = TaskState::kQueued;
+    pump_actor(t->actor);
+    return;
+  }
+  waiting_tasks_.remove(t);
+  enqueue(t);
+}
+
+// Its arguments stay held until it is done.
+void Runtime::unpark(PendingTask* t) {
+  if (!t->prepared) return;
+  --needs_pulse_;
+  hold_arguments(t, t->prepared.get());
+  t->prepared.reset();
+}
+
+void Runtime::shrink_parked() {
+  for (;;) {
+    PendingTask* t;
+    {
+      std::lock_guard lock(mutex_);
+      if (to_shrink_.empty()) return;
+      t = to_shrink_.back();
+      to_shrink_.pop_back();
+    }
+    Status s = shrink(t, t->prepared.get());
+    std::lock_guard lock(mutex_);
+    t->deps_left = 0;
+    t->shrinking = false;
+    if (s.ok() && !t->cancelled) {
+      encoded(t);
+      continue;
+    }
+    if (s.ok()) s = error(RAY_CANCELLED, "task %s was cancelled", t->id.hex().c_str());
+    ErrorBox* e = make_error(s.code(), s.message());
+    detach(t);
+    fail_task(t, e);
+    e->release();
+  }
+}
+
+void Runtime::enqueue(PendingTask* t) {
+  t->state = TaskState::kQueued;
+  if (t->kind == RAY_KIND_ACTOR_CREATE) return send_actor_create(t);
+  if (t->actor) {
+    t->actor->queue.push_back(t);
+    return pump_actor(t->actor);
+  }
+  t->shape->backlog.push_back(t);
+  pump(t->shape);
+}
+
+// ---- dispatch ---------------------------------------------------------------------------------------------
+
+// Short tasks fill one worker's window before the next worker gets any: fewer workers compete for
+// cores. Long or unknown ones go one to a worker.
+Lease* Runtime::choose_lease(Shape* s, const PendingTask* t) {
+  int64_t run = t->function->run_ns;
+  bool is_short = run >= 0 && run < kWindowNs / 4;
+  Lease* room = nullptr;
+  for (auto& p : s->leases) {
+    Lease* l = p.get();
+    if (l->reclaim || l->blocked || l->link->dead) continue;
+    size_t n = l->link->inflight.size;
+    if (n == 0 && !(is_short && room)) {
+      if (!is_short) return l;
+      room = l;
+      break;
+    }
+    if (!room && run >= 0 && l->est_ns + run <= kWindowNs && n < 4096) {
+      room = l;
+      if (is_short) break;
+    }
+  }
+  return room;
+}
+
+bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
+  ClientLink* link;
+  Lease* lease = nullptr;
+  if (t->kind == RAY_KIND_ACTOR_CREATE) return false;
+  if (t->actor) {
+    link = t->actor->queue.empty() ? t->actor->link : nullptr;
+    if (!link) return false;
+  } else {
+    if (!t->shape->backlog.empty() || !(lease = choose_lease(t->shape, t))) return false;
+    link = lease->link;
+  }
+  if (!assign_stream_slot(t, link)) return false;
+  uint32_t size = static_cast<uint32_t>(encoded_size(t, p));
+  auto* at = static_cast<uint8_t*>(link->tasks.reserve(wire::kLinkTask, size));
+  if (!at) {
+    free_stream_slot(t, link);
+    return false;
+  }
+  encode(t, p, at);
+  if (t->stream) patch_stream_slot(t, at);
+  pushed(t, link, lease, at, size);
+  link->tasks.publish();
+  ray::ring(bell(link->peer));
+  if (t->shape && t->shape->pending > 1) update_want(t->shape);
+  return true;
+}
+
+bool Runtime::push_spec(PendingTask* t, ClientLink* link) {
+  if (!assign_stream_slot(t, link)) return false;
+  uint32_t size = static_cast<uint32_t>(t->spec.size());
+  auto* at = static_cast<uint8_t*>(link->tasks.reserve(wire::kLinkTask, size));
+  if (!at) {
+    free_stream_slot(t, link);
+    return false;
+  }
+  std::memcpy(at, t->spec.data(), size);
+  std::memcpy(at + offsetof(wire::TaskHeader, attempt), &t->attempt, sizeof t->attempt);
+  if (t->stream) patch_stream_slot(t, at);
+  std::string().swap(t->spec);
+  pushed(t, link, t->lease, at, size);
+  return true;
+}
+
+void Runtime::patch_stream_slot(PendingTask* t, uint8_t* record) {
+  uint32_t slot = static_cast<uint32_t>(t->stream->slot);
+  std::memcpy(record + offsetof(wire::TaskHeader, stream_slot), &slot, sizeof slot);
+}
+
+// The ring holds the record until its result is there: it is what a retry would use.
+void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at, uint32_t size) {
+  t->state = TaskState::kPushed;
+  t->link = link;
+  t->lease = lease;
+  t->record = at;
+  t->record_size = size;
+  t->ring_end = link->tasks.tail();
+  if (link->inflight.empty()) link->last_result_ns = steady_ns();
+  link->inflight.push_back(t);
+  if (lease) {
+    lease->est_ns += t->est_ns;
+    lease->idle_since = 0;
+  }
+  if (!link->busy) {
+    link->busy = true;
+    busy_links_.push_back(link);
+  }
+}
+
+// Moves the backlog into rings as far as there is room. mutex_ held.
+void Runtime::pump(Shape* s) {
+  ClientLink* ring_me[16];
+  size_t n_ring = 0;
+  while (PendingTask* t = s->backlog.head) {
+    Lease* l = choose_lease(s, t);
+    if (!l) break;
+    t->lease = l;
+    s->backlog.remove(t);
+    if (!push_spec(t, l->link)) {
+      t->lease = nullptr;
+      s->backlog.push_front(t);
+      break;
+    }
+    bool known = false;
+    for (size_t i = 0; i < n_ring; ++i) known |= ring_me[i] == l->link;
+    if (known) continue;
+    if (n_ring == 16) flush_rings(ring_me, &n_ring);
+    ring_me[n_ring++] = l->link;
+  }
+  flush_rings(ring_me, &n_ring);
+  update_want(s);
+}
+
+void Runtime::flush_rings(ClientLink** links, size_t* n) {
+  for (size_t i = 0; i < *n; ++i) {
+    links[i]->tasks.publish();
+    ray::ring(bell(links[i]->peer));
+  }
+  *n = 0;
+}
+
+// As many workers as the estimated work fills for one window each. Sent only when it grows by half.
+void Runtime::update_want(Shape* s) {
+  if (s->pending == 0) return;
+  uint64_t by_work = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
+  uint64_t desired = std::min<uint64_t>({by_work, s->pending, 4096});
+  // A blocked worker's lease cannot take anything.
+  for (auto& l : s->leases) desired += l->blocked ? 1 : 0;
+  if (desired <= s->want_sent) return;
+  uint32_t want = 1;
+  while (want < desired) want *= 2;
+  s->want_sent = want;
+  wire::UpLeaseWant w{s->index, want, {}};
+  if (s->backlog.head) w.example = s->backlog.head->id;
+  up(wire::kUpLeaseWant, w);
+}
+
+void Runtime::on_grant(const wire::DnLease& g) {
+  auto it = links_.find(g.link);
+  if (g.shape >= shape_list_.size() || it == links_.end()) {
+    up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
+    return;
+  }
+  Shape* s = shape_list_[g.shape];
+  auto l = std::make_unique<Lease>();
+  l->lease = g.lease;
+  l->link = it->second.get();
+  l->shape = s;
+  l->idle_since = steady_ns();
+  l->link->lease = l.get();
+  s->leases.push_back(std::move(l));
+  ++held_leases_;
+  pump(s);
+}
+
+void Runtime::on_reclaim(const wire::DnLease& g) {
+  for (Shape* s : shape_list_)
+    for (auto& p : s->leases)
+      if (p->link->peer == g.worker && p->lease == g.lease) {
+        p->reclaim = true;
+        if (p->link->inflight.empty()) return_lease(p.get());
+        else if (p->link->inflight.size > 1) ask_give_back(p->link);
+        return;
+      }
+}
+
+// Called when the last task of a lease is done.
+void Runtime::lease_idle(Lease* l) {
+  l->idle_since = steady_ns();
+  l->est_ns = 0;
+  if (l->reclaim) return return_lease(l);
+  Shape* s = l->shape;
+  if (!s->backlog.empty()) return;
+  // Nothing left for it: take over what waits behind a long task elsewhere.
+  for (auto& other : s->leases)
+    if (other->link->inflight.size >= 2 && other->est_ns > kWindowNs / 2) ask_give_back(other->link);
+}
+
+void Runtime::return_lease(Lease* l) {
+  Shape* s = l->shape;
+  up(wire::kUpLeaseReturn, wire::UpLeaseReturn{l->link->peer, l->lease});
+  drop_lease(l);
+  uint32_t want = static_cast<uint32_t>(s->leases.size());
+  if (s->pending == 0 && want < s->want_sent) {
+    s->want_sent = want;
+    up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, want, {}});
+  }
+}
+
+void Runtime::drop_lease(Lease* l) {
+  Shape* s = l->shape;
+  l->link->lease = nullptr;
+  --held_leases_;
+  for (size_t i = 0; i < s->leases.size(); ++i)
+    if (s->leases[i].get() == l) {
+      s->leases.erase(s->leases.begin() + static_cast<long>(i));
+      return;
+    }
+}
+
+// Asks a worker to return what it has not started.
+void Runtime::ask_give_back(ClientLink* link) {
+  if (link->dead || link->give_back_asked) return;
+  link->give_back_asked = true;
+  link->header->give_back.fetch_add(1, std::memory_order_release);
+  ring_all(link->peer);
+}
+
+// ---- cancellation --------------------------------------------------------------------------------------------
+
+Status Runtime::cancel(Object* o, uint32_t flags) {
+  Status s;
+  {
+    std::lock_guard lock(mutex_);
+    if (o->done()) return Status();
+    if (!o->producer)
+      return error(RAY_UNSUPPORTED, "object %s: only the process that submitted a task can cancel it",
+                   o->id.hex().c_str());
+    s = cancel_task(o->producer, flags);
+  }
+  after_unlock();
+  return s;
+}
+
+Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
+  bool force = flags & RAY_CANCEL_FORCE;
+  if (force && t->actor)
+    return error(RAY_UNSUPPORTED, "a call of an actor cannot be cancelled by force: use ray_actor_kill");
+  t->cancelled = true;
+  t->retries_left = 0;
+  t->retry_on_error = false;
+  if (t->shrinking) return Status();  // whoever stores its arguments will see it
+  if (t->state != TaskState::kPushed) {
+    std::string what = t->name.empty() ? t->function->name : t->name;
+    ErrorBox* e = make_error(RAY_CANCELLED, "task " + what + " (" + t->id.hex() + ") was cancelled");
+    detach(t);
+    fail_task(t, e);
+    e->release();
+    return Status();
+  }
+  t->forced |= force;
+  ClientLink* link = t->link;
+  if (force) {
+    up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, t->lease ? t->lease->lease : 0});
+    return Status();
+  }
+  uint32_t n = link->header->cancel_count.load(std::memory_order_relaxed);
+  uint64_t tag = t->tag() | (flags & RAY_CANCEL_RECURSIVE ? kTagRecursive : 0);
+  link->header->cancel_tags[n % wire::kLinkCancelSlots].store(tag, std::memory_order_relaxed);
+  link->header->cancel_count.store(n + 1, std::memory_order_release);
+  ring_all(link->peer);
+  return Status();
+}
+
+// Takes a task that is not in a ring out of whatever queue it stands in. mutex_ held.
+void Runtime::detach(PendingTask* t) {
+  if (t->state == TaskState::kPushed) return unlink(t);
+  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
+    if (t->state == TaskState::kLost) std::erase(t->actor->lost, t);
+    else t->actor->queue.remove(t);
+  } else if (t->state == TaskState::kWaiting) {
+    waiting_tasks_.remove(t);
+  } else if (t->shape && t->state == TaskState::kQueued) {
+    t->shape->backlog.remove(t);
+  }
+  unpark(t);
+}
+
+void Runtime::cancel_children(const TaskId& parent) {
+  {
+    std::lock_guard lock(mutex_);
+    std::vector<PendingTask*> children;
+    auto collect = [&](TaskList& list) {
+      for (PendingTask* t = list.head; t; t = t->next)
+        if (t->parent == parent && !t->cancelled) children.push_back(t);
+    };
+    collect(waiting_tasks_);
+    for (Shape* s : shape_list_) collect(s->backlog);
+    for (auto& [id, link] : links_) collect(link->inflight);
+    for (PendingTask* t : children) (void)cancel_task(t, RAY_CANCEL_RECURSIVE);
+  }
+  after_unlock();
+}
+
+}  // namespace ray

@@ -1,0 +1,236 @@
+// The small types of the runtime: functions, shapes, leases, links, pending tasks, actors, streams,
+// completion queues. All are guarded by the runtime's mutex unless a member says otherwise.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "libray/base/ring.h"
+#include "libray/base/shm.h"
+#include "libray/runtime/object.h"
+
+namespace ray {
+
+struct Shape;
+struct ClientLink;
+struct Lease;
+struct Actor;
+struct Stream;
+
+// Where a thread stands in the graph: its submissions are children of `id`.
+struct TaskContext {
+  TaskId id, parent;
+  ActorId actor;
+  Origin origin{};
+  std::atomic<uint32_t> next_submit{1}, next_put{1};
+};
+
+struct FunctionDefinition {
+  int32_t language = 0;
+  uint32_t kind = 0;
+  std::string name, definition;
+};
+
+struct Function {
+  Runtime* runtime = nullptr;
+  uint64_t key = 0;
+  int32_t language = 0;
+  std::string name;
+  int64_t run_ns = -1;  // running average; -1 = never seen, or found to vary
+  Shape* default_shape = nullptr;
+};
+
+// One argument, ready to be written: bytes in place, or a location in the store.
+struct PreparedArg {
+  Object* ref = nullptr;  // retained until the task is done; its value is read when it is there
+  uint32_t format = 0;
+  uint16_t where = 0;     // wire::ValueWhere of `bytes`
+  const void* data = nullptr;
+  uint64_t size = 0;
+  std::string owned;      // backs data when the caller's memory does not
+};
+struct Prepared {
+  std::vector<PreparedArg> args;
+  std::vector<Object*> held;  // contained references, retained until the task is done
+};
+
+uint64_t native_function_key(const std::string& name);
+inline std::string view_string(ray_str s) {
+  if (!s.data) return {};
+  return s.size == RAY_NUL ? std::string(s.data) : std::string(s.data, s.size);
+}
+
+// What the daemon needs to create an actor, while its arguments are missing.
+struct ActorCreation {
+  ray_actor_options options;
+  std::string name, ns, resources, metadata;
+  uint64_t req_id = 0;
+};
+
+enum class TaskState : uint8_t { kFree, kWaiting, kQueued, kPushed, kLost };
+
+struct PendingTask {
+  std::atomic<uint32_t> gen{1};
+  uint32_t next_free = 0;
+  uint32_t index = 0;
+  TaskState state = TaskState::kFree;
+  uint8_t kind = 0;
+  bool retry_on_error = false, cancelled = false, forced = false;
+  bool started = false;    // actor calls that were lost: whether the method had begun
+  bool shrinking = false;  // its arguments are being stored, without the lock
+  int32_t retries_left = 0;
+  uint32_t attempt = 0;
+  uint32_t n_returns = 0;
+  uint32_t deps_left = 0;
+  TaskId id, parent;
+  Function* function = nullptr;
+  Shape* shape = nullptr;
+  ClientLink* link = nullptr;
+  Lease* lease = nullptr;
+  Actor* actor = nullptr;
+  Stream* stream = nullptr;
+  uint64_t seq = 0;
+  int64_t est_ns = 0;
+  PendingTask *prev = nullptr, *next = nullptr;  // in backlog, actor queue or link
+  const uint8_t* record = nullptr;               // payload in the ring while pushed
+  uint32_t record_size = 0;
+  uint64_t ring_end = 0;
+  Object* return0 = nullptr;
+  std::vector<Object*> more_returns;
+  std::string spec;  // encoded record while it is not in a ring
+  std::string name, method;
+  std::unique_ptr<Prepared> prepared;  // while it waits for arguments
+  std::unique_ptr<ActorCreation> creation;
+  std::vector<Object*> held;
+
+  uint64_t tag() const {
+    return (uint64_t{gen.load(std::memory_order_relaxed)} << 32) | index;
+  }
+  Object* result(uint32_t i) const { return i == 0 ? return0 : more_returns[i - 1]; }
+};
+inline constexpr uint64_t kTagRecursive = uint64_t{1} << 63;
+
+// Intrusive list of tasks, in order.
+struct TaskList {
+  PendingTask *head = nullptr, *tail = nullptr;
+  size_t size = 0;
+  bool empty() const { return !head; }
+  void push_back(PendingTask* t) {
+    t->prev = tail;
+    t->next = nullptr;
+    (tail ? tail->next : head) = t;
+    tail = t;
+    ++size;
+  }
+  void push_front(PendingTask* t) {
+    t->next = head;
+    t->prev = nullptr;
+    (head ? head->prev : tail) = t;
+    head = t;
+    ++size;
+  }
+  void remove(PendingTask* t) {
+    (t->prev ? t->prev->next : head) = t->next;
+    (t->next ? t->next->prev : tail) = t->prev;
+    t->prev = t->next = nullptr;
+    --size;
+  }
+};
+
+// Our side of a link to a worker.
+struct ClientLink {
+  uint32_t id = 0, peer = 0, peer_pid = 0;
+  Mapping map;
+  wire::LinkHeader* header = nullptr;
+  RingProducer tasks;
+  RingConsumer results;
+  TaskList inflight;
+  bool dead = false, busy = false, give_back_asked = false;
+  Lease* lease = nullptr;
+  Actor* actor = nullptr;
+  uint64_t streams_used = 0;  // bit per stream slot
+  int64_t last_result_ns = 0;
+};
+
+struct Lease {
+  uint32_t lease = 0;
+  ClientLink* link = nullptr;
+  Shape* shape = nullptr;
+  int64_t est_ns = 0;      // of what is in flight
+  int64_t idle_since = 0;  // 0 = busy
+  bool reclaim = false;    // the daemon wants it back
+  bool blocked = false;    // its task waits in get: nothing more until that is done
+};
+
+// What a worker must offer: resources and language.
+struct Shape {
+  uint32_t index = 0;
+  int32_t language = 0;
+  std::string resources;
+  TaskList backlog;
+  std::vector<std::unique_ptr<Lease>> leases;
+  uint64_t pending = 0;  // backlog + in flight
+  int64_t est_ns = 0;    // of all pending
+  uint32_t want_sent = 0;
+  bool warned = false;
+};
+
+struct Actor {
+  Runtime* runtime = nullptr;
+  ActorId id;
+  Object* ref = nullptr;  // the pseudo-object that counts as a handle; nullptr once given up
+  uint32_t handles = 0;
+  uint32_t state = wire::kActorPending;
+  uint32_t incarnation = 0;
+  ClientLink* link = nullptr;
+  TaskList queue;  // calls that wait for the actor, or for room
+  std::vector<PendingTask*> lost;  // in flight when it died; the next state decides
+  uint64_t next_seq = 0, n_pending = 0;
+  int32_t max_task_retries = 0;
+  uint32_t max_pending = 0;
+  bool connected = false, metadata_known = false;
+  ErrorBox* death = nullptr;
+  std::string class_name, metadata;
+  std::unique_ptr<Function> call_function;  // stands for its methods in tasks
+};
+
+struct Queue;
+struct Notification {
+  Queue* queue = nullptr;
+  ray_done_fn fn = nullptr;
+  void* user = nullptr;
+  uint64_t tag = 0;
+  uint32_t flags = 0;
+  Object* object = nullptr;  // waited for (retained)
+  Stream* stream = nullptr;
+};
+
+struct Stream {
+  Runtime* runtime = nullptr;
+  PendingTask* task = nullptr;  // while it runs
+  TaskId id;
+  std::deque<Object*> items;
+  uint32_t received = 0, consumed = 0;
+  uint32_t window = 64;
+  int32_t slot = -1;
+  ClientLink* link = nullptr;
+  bool ended = false, released = false, notify_armed = false;
+  Notification notify;
+};
+
+// Completion queue. Its own mutex: filled under the runtime's, emptied without it.
+struct Queue {
+  Runtime* runtime = nullptr;
+  std::mutex mutex;
+  std::condition_variable cv;
+  std::deque<ray_completion> items;
+  Fd event;
+  std::atomic<bool> woken{false};
+  bool closed = false;
+};
+
+}  // namespace ray

@@ -1,0 +1,211 @@
+// Waiting: get, wait, notifications and completion queues. See runtime.h.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <unordered_set>
+
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+
+namespace ray {
+
+bool Runtime::poll(Object* o) {
+  if (o->done()) return true;
+  {
+    std::lock_guard lock(mutex_);
+    resolve(o);
+    progress();
+  }
+  after_unlock();
+  return o->done();
+}
+
+Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
+                    ErrorBox** failure) {
+  size_t first = 0;
+  bool asked = false;
+  auto all_there = [&] {
+    if (!asked) {
+      asked = true;
+      for (size_t i = 0; i < n; ++i)
+        if (objects[i]->state.load(std::memory_order_relaxed) == ObjState::kUnresolved)
+          resolve(objects[i]);
+    }
+    while (first < n && objects[first]->done()) ++first;
+    return first == n;
+  };
+  while (first < n && objects[first]->done()) ++first;
+  if (first < n && !wait_until(all_there, timeout_ns)) {
+    size_t missing = 0;
+    for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
+    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready", missing, n);
+  }
+  size_t i = 0;
+  Status s;
+  for (; i < n; ++i) {
+    if (objects[i]->state.load(std::memory_order_acquire) == ObjState::kError) {
+      *failure = objects[i]->error;
+      s = Status((*failure)->code);
+      break;
+    }
+    s = fill_buffer(objects[i], &out[i]);
+    if (!s.ok()) break;
+  }
+  if (s.ok()) return s;
+  while (i-- > 0) ray_buffer_release(&out[i]);
+  return s;
+}
+
+Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns,
+                     uint8_t* ready, size_t* n_ready) {
+  if (want > n) return error(RAY_INVALID_ARGUMENT, "cannot wait for %zu of %zu objects", want, n);
+  std::unordered_set<const Object*> seen;
+  for (size_t i = 0; i < n; ++i)
+    if (!seen.insert(objects[i]).second)
+      return error(RAY_INVALID_ARGUMENT, "object %s is listed twice", objects[i]->id.hex().c_str());
+  bool asked = false;
+  auto enough = [&] {
+    size_t count = 0;
+    for (size_t i = 0; i < n && count < want; ++i) {
+      if (!asked) resolve(objects[i]);
+      count += objects[i]->done();
+    }
+    asked = true;
+    return count >= want;
+  };
+  wait_until(enough, timeout_ns);
+  size_t count = 0;
+  for (size_t i = 0; i < n; ++i) {
+    ready[i] = count < want && objects[i]->done();
+    count += ready[i];
+  }
+  *n_ready = count;
+  return Status();
+}
+
+// ---- notifications ---------------------------------------------------------------------------------------
+
+Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
+  Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr, notify.fn,
+                 notify.user, notify.tag, notify.flags, o, nullptr};
+  if (notify.queue && !n.queue) return error(RAY_INVALID_ARGUMENT, "stale completion queue");
+  bool inline_now = false;
+  {
+    std::lock_guard lock(mutex_);
+    uint64_t t = next_token_++;
+    if (token) *token = t;
+    if (o->done()) {
+      inline_now = n.fn && (n.flags & RAY_NOTIFY_MAY_RUN_INLINE);
+      ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
+      if (!inline_now) deliver(n, o, RAY_COMPLETION_READY, e);
+    } else {
+      resolve(o);
+      retain(o);
+      notifications_[t] = n;
+      o->waiters = new Waiter{o->waiters, nullptr, t};
+      ++needs_pulse_;
+      urgent_work_ = true;
+    }
+  }
+  if (inline_now) {
+    ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
+    ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, retain(o)->handle(),
+                     error_handle(e)};
+    n.fn(&c, n.user);
+  } else {
+    ray::ring(urgent_bell(process_));
+  }
+  return Status();
+}
+
+ray_error* error_handle(ErrorBox* e) {
+  if (!e) return nullptr;
+  return static_cast<ray_error*>(HandleTable::instance().insert(kHandleError, e->retain()));
+}
+
+// One completion, to a queue or to a callback on the pulse thread. mutex_ held.
+void Runtime::deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e) {
+  ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? retain(o)->handle() : nullptr,
+                   error_handle(e)};
+  if (kind == RAY_COMPLETION_STREAM_END && !e) c.code = RAY_STREAM_END;
+  if (n.queue) return queue_push(n.queue, c);
+  callbacks_.push_back([fn = n.fn, user = n.user, c] { fn(&c, user); });
+  ray::ring(urgent_bell(process_));
+  ray::ring(bell(process_));
+}
+
+Status Runtime::cancel_notify(uint64_t token) {
+  Object* o = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    auto it = notifications_.find(token);
+    if (it == notifications_.end())
+      return error(RAY_NOT_FOUND, "notification %lu was delivered or never existed", token);
+    o = it->second.object;
+    notifications_.erase(it);
+    --needs_pulse_;
+    for (Waiter** w = &o->waiters; *w; w = &(*w)->next)
+      if (!(*w)->task && (*w)->token == token) {
+        Waiter* gone = *w;
+        *w = gone->next;
+        delete gone;
+        break;
+      }
+  }
+  release(o);
+  return Status();
+}
+
+void queue_push(Queue* q, const ray_completion& c) {
+  std::lock_guard lock(q->mutex);
+  bool was_empty = q->items.empty();
+  q->items.push_back(c);
+  if (!was_empty) return;
+  uint64_t one = 1;
+  (void)!::write(q->event.get(), &one, sizeof one);
+  q->cv.notify_all();
+}
+
+size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns) {
+  std::unique_lock lock(q->mutex);
+  auto there = [&] { return !q->items.empty() || q->woken.load(); };
+  if (!there() && timeout_ns != 0) {
+    // ray_queue_wake may only write the descriptor (it is async-signal-safe), so look now and then.
+    int64_t end = timeout_ns < 0 ? INT64_MAX : steady_ns() + timeout_ns;
+    while (!there() && steady_ns() < end)
+      q->cv.wait_for(lock, std::chrono::nanoseconds(std::min<int64_t>(10000000, end - steady_ns())));
+  }
+  q->woken.store(false);
+  size_t n = 0;
+  while (n < max && !q->items.empty()) {
+    out[n++] = q->items.front();
+    q->items.pop_front();
+  }
+  if (q->items.empty()) {
+    uint64_t drain;
+    (void)!::read(q->event.get(), &drain, sizeof drain);
+  }
+  return n;
+}
+
+void Runtime::drop_queue(Queue* queue) {
+  std::vector<uint64_t> tokens;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [token, n] : notifications_)
+      if (n.queue == queue) tokens.push_back(token);
+    for (Stream* s : streams_)
+      if (s->notify_armed && s->notify.queue == queue) {
+        s->notify_armed = false;
+        --needs_pulse_;
+      }
+  }
+  for (uint64_t t : tokens) (void)cancel_notify(t);
+  for (auto& c : queue->items) {
+    ray_ref_release(c.ref);
+    ray_error_release(c.error);
+  }
+  delete queue;
+}
+
+}  // namespace ray

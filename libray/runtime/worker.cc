@@ -1,0 +1,835 @@
+// Serving tasks: claiming, arguments, results, finishing. See worker.h; execute.cc runs native code.
+#include "libray/runtime/worker.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "libray/base/fault.h"
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+#include "libray/wire/msgpack.h"
+
+namespace ray {
+
+WorkerSide::~WorkerSide() {
+  for (Execution* e : pool_) delete e;
+}
+
+// ---- links -----------------------------------------------------------------------------------------
+
+void WorkerSide::add_link(const wire::DnLink& l, Mapping map) {
+  auto link = std::make_shared<ServeLink>();
+  link->id = l.link;
+  link->client = l.peer;
+  link->map = std::move(map);
+  uint8_t* base = link->map.data();
+  link->header = reinterpret_cast<wire::LinkHeader*>(base);
+  link->tasks = RingConsumer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
+  link->results =
+      RingProducer(&link->header->results, base + wire::kLinkResultsOffset, wire::kLinkRingBytes);
+  {
+    std::lock_guard lock(links_mutex_);
+    links_.push_back(link);
+  }
+  runtime_->poke();
+}
+
+void WorkerSide::client_died(uint32_t process) {
+  std::shared_ptr<ServeLink> gone;
+  {
+    std::lock_guard lock(links_mutex_);
+    for (size_t i = 0; i < links_.size(); ++i)
+      if (links_[i]->client == process) {
+        gone = links_[i];
+        links_.erase(links_.begin() + static_cast<long>(i));
+        break;
+      }
+  }
+  if (!gone) return;
+  gone->dead = true;
+  std::lock_guard lock(run_mutex_);
+  for (Execution* e : running_)
+    if (e->link == gone) {
+      e->cancelled = true;
+      if (interrupt_) interrupt_(static_cast<ray_task*>(e->handle), interrupt_user_);
+    }
+}
+
+void WorkerSide::become_actor(const wire::DnActorInit& init, const uint8_t* record) {
+  auto e = std::make_unique<Execution>();
+  e->side = this;
+  e->record_copy.assign(reinterpret_cast<const char*>(record), init.size);
+  e->record = reinterpret_cast<const uint8_t*>(e->record_copy.data());
+  e->record_size = init.size;
+  if (init.size < sizeof e->header) return;
+  std::memcpy(&e->header, e->record, sizeof e->header);
+  actor_ = init.id;
+  incarnation_ = init.incarnation;
+  e->header.actor = init.id;
+  e->header.attempt = init.incarnation;
+  max_concurrency_ = std::max<uint32_t>(1, init.max_concurrency);
+  is_actor_ = true;
+  {
+    std::lock_guard lock(run_mutex_);
+    creation_ = std::move(e);
+    have_creation_ = true;
+  }
+  runtime_->poke();
+}
+
+void WorkerSide::unwanted() {
+  unwanted_ = true;
+  runtime_->poke();
+}
+
+void WorkerSide::stop() {
+  stop_ = true;
+  runtime_->poke();
+  std::lock_guard lock(run_mutex_);
+  if (interrupt_) interrupt_(nullptr, interrupt_user_);
+}
+
+bool WorkerSide::leaving() const { return stop_ || exiting_; }
+
+// ---- claiming ----------------------------------------------------------------------------------------
+
+Execution* WorkerSide::new_execution() {
+  std::lock_guard lock(run_mutex_);
+  if (pool_.empty()) {
+    auto* e = new Execution;
+    e->side = this;
+    return e;
+  }
+  Execution* e = pool_.back();
+  pool_.pop_back();
+  return e;
+}
+
+bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) {
+  std::lock_guard lock(link->mutex);
+  RecordView r;
+  auto next = link->tasks.next(&r);
+  if (next == RingConsumer::Next::kEmpty) return false;
+  if (next == RingConsumer::Next::kCorrupt || r.size < sizeof(wire::TaskHeader)) {
+    log(kLogError, "worker", "corrupt-ring", "client %u wrote garbage into its task ring", link->client);
+    link->dead = true;
+    return false;
+  }
+  Execution* e = new_execution();
+  std::memcpy(&e->header, r.data, sizeof e->header);
+  e->record = r.data;
+  e->record_size = r.size;
+  e->end = r.end;
+  e->link = link;
+  e->actor_pos = is_actor_ ? next_pos_.fetch_add(1, std::memory_order_relaxed) : 0;
+  link->claims.push_back({r.end, false});
+  link->header->started.store(r.end, std::memory_order_release);
+  if (link->header->cancel_count.load(std::memory_order_acquire) != link->cancel_seen ||
+      !link->cancelled.empty()) {
+    e->cancelled = was_cancelled(link.get(), e->header.tag);
+  }
+  *out = e;
+  return true;
+}
+
+// Absorbs new cancellations of tasks that are not running; link->mutex held.
+bool WorkerSide::was_cancelled(ServeLink* link, uint64_t tag) {
+  uint32_t count = link->header->cancel_count.load(std::memory_order_acquire);
+  uint32_t from = std::max(link->cancel_seen, count > wire::kLinkCancelSlots
+                                                  ? count - wire::kLinkCancelSlots : 0);
+  for (uint32_t i = from; i != count; ++i)
+    link->cancelled.push_back(link->header->cancel_tags[i % wire::kLinkCancelSlots].load());
+  link->cancel_seen = count;
+  for (size_t i = 0; i < link->cancelled.size(); ++i)
+    if ((link->cancelled[i] & ~kTagRecursive) == tag) {
+      link->cancelled.erase(link->cancelled.begin() + static_cast<long>(i));
+      return true;
+    }
+  if (link->cancelled.size() > 1024) link->cancelled.erase(link->cancelled.begin());
+  return false;
+}
+
+bool WorkerSide::claim_any(Execution** out) {
+  if (outstanding_.load(std::memory_order_relaxed) >= max_concurrency_.load()) return false;
+  if (have_creation_.load(std::memory_order_acquire)) {
+    std::lock_guard lock(run_mutex_);
+    if (creation_) {
+      *out = creation_.release();
+      have_creation_ = false;
+      return true;
+    }
+  }
+  if (is_actor_ && !actor_ready_) return false;
+  std::shared_ptr<ServeLink> link;
+  for (size_t i = 0;; ++i) {
+    {
+      std::lock_guard lock(links_mutex_);
+      if (i >= links_.size()) return false;
+      link = links_[(next_link_ + i) % links_.size()];
+      if (link->tasks.empty()) continue;
+      next_link_ = (next_link_ + i) % links_.size() + (is_actor_ ? 1 : 0);
+    }
+    if (!link->dead && claim(link, out)) return true;
+  }
+}
+
+bool WorkerSide::has_work() {
+  if (have_creation_) return true;
+  std::lock_guard lock(links_mutex_);
+  for (auto& l : links_)
+    if (!l->tasks.empty()) return true;
+  return false;
+}
+
+Status WorkerSide::next(int64_t timeout_ns, Execution** out) {
+  int64_t start = 0;
+  for (;;) {
+    Execution* e = nullptr;
+    if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
+    if (claim_any(&e)) {
+      if (!e->cancelled) {
+        *out = this->start(e);
+        if (*out) return Status();
+        continue;
+      }
+      this->start(e);
+      fail(e, "the task was cancelled before it started", nullptr);
+      (void)finish(e, RAY_CANCELLED);
+      continue;
+    }
+    if (unwanted_ && outstanding_ == 0 && !has_work()) {
+      runtime_->up(wire::kUpActorExit, wire::UpActor{actor_, incarnation_, RAY_OK, 0, 0});
+      exiting_ = true;
+      continue;
+    }
+    if (timeout_ns == 0) {
+      uint64_t drain;
+      if (event_.valid()) (void)!::read(event_.get(), &drain, sizeof drain);
+      return Status(RAY_TIMED_OUT);
+    }
+    int64_t now = steady_ns();
+    if (!start) start = now;
+    if (timeout_ns > 0 && now - start >= timeout_ns) return Status(RAY_TIMED_OUT);
+    if (now - start < kIdleSpinNs) {
+      for (int i = 0; i < 20; ++i) cpu_relax();
+      continue;
+    }
+    auto* word = runtime_->bell(runtime_->process());
+    arm(word);
+    bool full = outstanding_.load() >= max_concurrency_.load();
+    if ((!full && has_work()) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
+    int64_t left = timeout_ns < 0 ? 1000000000 : timeout_ns - (now - start);
+    sleep_armed(word, std::min<int64_t>(left, 1000000000));
+  }
+}
+
+int WorkerSide::event_fd() {
+  std::lock_guard lock(run_mutex_);
+  if (!event_.valid()) {
+    event_ = Fd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+    std::lock_guard rt(runtime_->mutex());
+    ++runtime_->needs_pulse_;  // from now on the pulse thread watches for tasks
+    runtime_->poke();
+  }
+  return event_.get();
+}
+
+// Makes an execution ready for user code; nullptr = it could not be and was finished.
+Execution* WorkerSide::start(Execution* e) {
+  outstanding_.fetch_add(1, std::memory_order_relaxed);
+  const wire::TaskHeader& h = e->header;
+  e->context.id = h.task;
+  e->context.parent = h.parent;
+  e->context.actor = h.actor;
+  e->context.origin = origin_of(h.task);
+  e->context.next_submit = 1;
+  e->context.next_put = 1;
+  e->start_wall = wall_ns();
+  e->start_steady = steady_ns();
+  {
+    std::lock_guard lock(run_mutex_);
+    running_.push_back(e);
+  }
+  e->handle = HandleTable::instance().insert(kHandleTask, e);
+  runtime_->set_context(&e->context);
+  e->results.resize(h.n_returns);
+  if (h.kind == RAY_KIND_ACTOR_CREATE) class_key_ = h.function;
+  if (e->cancelled) return e;  // its arguments are not needed
+  Status s = read_args(e);
+  if (s.ok()) return e;
+  fail(e, "argument cannot be read: " + s.message(), nullptr);
+  (void)finish(e, s.code() == RAY_OK ? RAY_INTERNAL : s.code());
+  return nullptr;
+}
+
+Status WorkerSide::read_args(Execution* e) {
+  const wire::TaskHeader& h = e->header;
+  const uint8_t *at = e->record + sizeof h, *end = e->record + e->record_size;
+  auto text = [&](uint32_t n, std::string* out) {
+    if (pad8(n) > static_cast<uint64_t>(end - at)) return false;
+    out->assign(reinterpret_cast<const char*>(at), n);
+    at += pad8(n);
+    return true;
+  };
+  if (!text(h.name_size, &e->name) || !text(h.method_size, &e->method))
+    return error(RAY_INTERNAL, "task record is damaged");
+  if (h.flags & wire::kArgsInStore) {
+    wire::StoreRef r;
+    if (static_cast<size_t>(end - at) < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
+    std::memcpy(&r, at, sizeof r);
+    RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &e->args_pin));
+    e->args_pinned = true;
+    at = e->args_pin.data;
+    end = at + e->args_pin.size;
+  }
+  if (h.n_args > static_cast<uint64_t>(end - at) / sizeof(wire::ArgHeader))
+    return error(RAY_INTERNAL, "task record is damaged");
+  for (uint32_t i = 0; i < h.n_args; ++i) {
+    wire::ArgHeader a;
+    if (static_cast<size_t>(end - at) < sizeof a) return error(RAY_INTERNAL, "task record is damaged");
+    std::memcpy(&a, at, sizeof a);
+    at += sizeof a;
+    if (a.size > static_cast<uint64_t>(end - at)) return error(RAY_INTERNAL, "task record is damaged");
+    e->args.push_back(RAY_BUFFER_INIT);
+    RAY_TRY(read_arg(a, at, &e->args.back()));
+    at += std::min<uint64_t>(pad8(a.size), static_cast<uint64_t>(end - at));
+  }
+  return Status();
+}
+
+// Plain bytes are handed out in the ring itself: valid until the task is finished.
+Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_buffer* out) {
+  if (h.where == wire::kPlain || h.where == wire::kNone) {
+    out->data = bytes;
+    out->size = h.size;
+    out->format = h.format;
+    return Status();
+  }
+  auto view = std::make_unique<BufferView>();
+  view->runtime = runtime_;
+  if (h.where == wire::kPacked) {
+    RAY_TRY(view->align(bytes, h.size, {}));
+  } else {
+    wire::StoreRef r;
+    if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
+    std::memcpy(&r, bytes, sizeof r);
+    RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &view->pin));
+    view->pinned = true;
+    if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
+      runtime_->unpin(&view->pin);
+      return error(RAY_INTERNAL, "object %s is damaged", r.id.hex().c_str());
+    }
+  }
+  buffer_from_view(view.release(), out);
+  return Status();
+}
+
+Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
+  if (index >= e->args.size())
+    return error(RAY_INVALID_ARGUMENT, "argument %zu of %zu does not exist", index, e->args.size());
+  ray_buffer& a = e->args[index];
+  if (!a.data && !a.release && a.size == 0 && a.private_data == e)
+    return error(RAY_WRONG_STATE, "argument %zu was taken already", index);
+  auto* view = static_cast<BufferView*>(a.private_data);
+  bool in_ring = !view || !view->pinned;
+  if (in_ring && (!view || !view->aligned)) {
+    // Its bytes end with the task: give the taker a copy.
+    ray_value v = ray_plain(a.data, a.size, a.format);
+    std::vector<ray_bytes> oob(a.oob, a.oob + a.n_oob);
+    auto copy = std::make_unique<BufferView>();
+    copy->runtime = runtime_;
+    const uint8_t* image = nullptr;
+    uint64_t size = 0;
+    std::string packed;
+    if (view) {
+      image = view->packed.refs - sizeof(wire::PackedHeader) - 8 * view->packed.oob.size();
+      size = static_cast<uint64_t>(view->packed.data + view->packed.size - image);
+      for (auto& b : view->packed.oob)
+        size = static_cast<uint64_t>(static_cast<const uint8_t*>(b.data) + b.size - image);
+    } else {
+      RAY_TRY(runtime_->pack_inline(v, &packed));
+      image = reinterpret_cast<const uint8_t*>(packed.data());
+      size = packed.size();
+    }
+    copy->aligned.reset(new (std::align_val_t{wire::kOobAlign}) uint8_t[size]);
+    std::memcpy(copy->aligned.get(), image, size);
+    if (!wire::unpack(copy->aligned.get(), size, &copy->packed))
+      return error(RAY_INTERNAL, "argument %zu is damaged", index);
+    buffer_from_view(copy.release(), out);
+    ray_buffer_release(&a);
+  } else {
+    *out = a;
+  }
+  a = RAY_BUFFER_INIT;
+  a.private_data = e;  // marks it as taken
+  return Status();
+}
+
+Status WorkerSide::definition(Execution* e) {
+  if (e->definition_known) return Status();
+  RAY_TRY(runtime_->task_definition(e->header.function, &e->definition));
+  e->definition_known = true;
+  return Status();
+}
+
+const JobId& WorkerSide::job() const { return runtime_->job(); }
+
+// Of a method: its class.
+const std::string& WorkerSide::function_name(Execution* e) {
+  if (e->header.kind == RAY_KIND_ACTOR_CALL) return class_name_;
+  (void)definition(e);
+  if (e->header.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
+  return e->definition.name;
+}
+
+// ---- results ---------------------------------------------------------------------------------------------
+
+// Contained references get one hold in the name of `holder`, written before the result is published.
+Status WorkerSide::encode_result(const ray_value& v, const ObjectId& id, uint32_t holder,
+                                 Execution::Out* out) {
+  out->header = {v.format, wire::kPlain, 0, v.size};
+  uint64_t size = v.size;
+  bool plain = v.n_refs == 0 && v.n_oob == 0;
+  if (!plain) RAY_TRY(wire::packed_size(v, &size));
+  if (size <= wire::kInlineValueMax) {
+    if (plain) {
+      out->bytes.assign(static_cast<const char*>(v.data), v.size);
+    } else {
+      RAY_TRY(runtime_->pack_inline(v, &out->bytes));
+      out->header.where = wire::kPacked;
+      out->header.size = out->bytes.size();
+    }
+  } else {
+    wire::StoreRef r{id, {}};
+    RAY_TRY(runtime_->pack_to_store(v, id, &r.location));
+    out->bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
+    out->header = {v.format, wire::kStore, static_cast<uint16_t>(v.n_refs ? 1 : 0), sizeof r};
+  }
+  for (uint32_t i = 0; i < v.n_refs; ++i)
+    if (Object* o = object_of(v.refs[i]))
+      runtime_->up(wire::kUpObjHold, wire::UpObjCount{o->id, holder, 1});
+  return Status();
+}
+
+Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) {
+  if (index >= e->results.size())
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+  Execution::Out& out = e->results[index];
+  if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", index);
+  uint32_t holder = e->link ? e->link->client : runtime_->process();
+  RAY_TRY(encode_result(v, return_object(e->header.task, index), holder, &out));
+  out.given = true;
+  return Status();
+}
+
+Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& shape, WriterState* w) {
+  if (index >= e->results.size())
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+  if (e->results[index].given) return error(RAY_WRONG_STATE, "result %u was given already", index);
+  w->execution = e;
+  w->task_handle = e->handle;
+  w->index = index;
+  return w->open(runtime_, return_object(e->header.task, index), shape);
+}
+
+Status WorkerSide::seal_result(WriterState* w) {
+  if (HandleTable::instance().get(w->task_handle, kHandleTask) != w->execution)
+    return error(RAY_WRONG_STATE, "the task of this result is finished");
+  Execution* e = w->execution;
+  wire::StoreRef r{w->id, {}};
+  RAY_TRY(runtime_->store()->seal(&w->building, &r.location));
+  w->sealed = true;
+  Execution::Out& out = e->results[w->index];
+  out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
+  out.header = {w->format, wire::kStore, static_cast<uint16_t>(w->refs.empty() ? 0 : 1), sizeof r};
+  out.given = true;
+  uint32_t holder = e->link ? e->link->client : runtime_->process();
+  for (auto& ref : w->refs) runtime_->up(wire::kUpObjHold, wire::UpObjCount{ref.id, holder, 1});
+  return Status();
+}
+
+void WorkerSide::fail(Execution* e, const std::string& message, const ray_value* payload) {
+  uint32_t format = payload ? payload->format : 0;
+  std::string_view bytes;
+  if (payload && payload->size) bytes = {static_cast<const char*>(payload->data), payload->size};
+  constexpr size_t kMax = wire::kLinkRingBytes / 4;
+  if (bytes.size() > kMax) bytes = {}, format = 0;  // the message must do
+  e->error_image = wire::pack_error(RAY_TASK_FAILED, message.substr(0, 64 * 1024), format, bytes);
+}
+
+// Room for one result record. Waits while the client has not read what is there; nullptr when the
+// client is gone. *lock holds the link's mutex on return.
+void* WorkerSide::result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type,
+                              uint32_t size) {
+  *lock = std::unique_lock(link->mutex);
+  for (int i = 0;; ++i) {
+    if (link->dead || runtime_->node_dead()) return nullptr;
+    if (void* at = link->results.reserve(type, size)) return at;
+    lock->unlock();
+    runtime_->ring_all(link->client);
+    if (i > 20) {
+      timespec ts{0, 50000};
+      nanosleep(&ts, nullptr);
+    } else {
+      sched_yield();
+    }
+    lock->lock();
+  }
+}
+
+void WorkerSide::publish(ServeLink* link) {
+  link->results.publish();
+  ray::ring(runtime_->bell(link->client));
+}
+
+// Frees the ring space of finished records, in order. link->mutex held.
+void WorkerSide::complete_claim(ServeLink* link, uint64_t end) {
+  for (Claim& c : link->claims)
+    if (c.end == end) {
+      c.done = true;
+      break;
+    }
+  uint64_t free_to = 0;
+  while (!link->claims.empty() && link->claims.front().done) {
+    free_to = link->claims.front().end;
+    link->claims.pop_front();
+  }
+  if (free_to) link->tasks.release_to(free_to);
+}
+
+void WorkerSide::write_done(Execution* e, ray_code code) {
+  ServeLink* link = e->link.get();
+  bool ok = code == RAY_OK;
+  uint64_t size = sizeof(wire::DoneHeader);
+  if (ok)
+    for (auto& r : e->results) size += sizeof r.header + pad8(r.given ? r.bytes.size() : 0);
+  else
+    size += sizeof(wire::ArgHeader) + pad8(e->error_image.size());
+  std::unique_lock<SpinLock> lock;
+  auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkDone, static_cast<uint32_t>(size)));
+  if (at) {
+    wire::DoneHeader d{e->header.tag, code, ok ? static_cast<uint32_t>(e->results.size()) : 1,
+                       static_cast<uint64_t>(steady_ns() - e->start_steady)};
+    std::memcpy(at, &d, sizeof d);
+    at += sizeof d;
+    auto add = [&](wire::ArgHeader h, const std::string& bytes) {
+      h.size = bytes.size();
+      std::memcpy(at, &h, sizeof h);
+      std::memcpy(at + sizeof h, bytes.data(), bytes.size());
+      at += sizeof h + pad8(bytes.size());
+    };
+    static const std::string none;
+    if (!ok) add({wire::kFmtError, wire::kPacked, 0, 0}, e->error_image);
+    else
+      for (auto& r : e->results)
+        add(r.given ? r.header : wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0},
+            r.given ? r.bytes : none);
+    publish(link);
+  }
+  complete_claim(link, e->end);
+}
+
+// Many large inline results do not fit one record: the largest move to the store.
+Status WorkerSide::fit_results(Execution* e) {
+  uint64_t total = 0;
+  for (auto& r : e->results) total += sizeof r.header + pad8(r.bytes.size());
+  uint64_t limit = wire::kLinkRingBytes / 4;
+  for (size_t i = 0; i < e->results.size() && total > limit; ++i) {
+    Execution::Out& r = e->results[i];
+    if (!r.given || r.header.where == wire::kStore || r.bytes.size() < 256) continue;
+    wire::StoreRef ref{return_object(e->header.task, static_cast<uint32_t>(i)), {}};
+    bool refs = false;
+    if (r.header.where == wire::kPlain) {
+      ray_value v = ray_plain(r.bytes.data(), r.bytes.size(), r.header.format);
+      RAY_TRY(runtime_->pack_to_store(v, ref.id, &ref.location));
+    } else {
+      wire::PackedView view;
+      refs = wire::unpack(r.bytes.data(), r.bytes.size(), &view) && view.n_refs > 0;
+      store::Building b;
+      RAY_TRY(runtime_->store()->create(ref.id, r.bytes.size(), Runtime::kStoreTimeoutNs, &b));
+      std::memcpy(b.data, r.bytes.data(), r.bytes.size());
+      RAY_TRY(runtime_->store()->seal(&b, &ref.location));
+    }
+    total -= pad8(r.bytes.size());
+    r.bytes.assign(reinterpret_cast<const char*>(&ref), sizeof ref);
+    r.header = {r.header.format, wire::kStore, static_cast<uint16_t>(refs), sizeof ref};
+    total += pad8(r.bytes.size());
+  }
+  if (total > wire::kLinkRingBytes / 2 - 4096)
+    return error(RAY_INVALID_ARGUMENT, "a task cannot have that many results (%zu)", e->results.size());
+  return Status();
+}
+
+Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
+  if (!e->header.stream_window || !e->link)
+    return error(RAY_WRONG_STATE, "this task is not a generator: it was not submitted as a stream");
+  ServeLink* link = e->link.get();
+  std::atomic<uint32_t>& ack = link->header->stream_acks[e->header.stream_slot % wire::kLinkStreams];
+  auto room = [&] {
+    return e->cancelled || link->dead ||
+           e->yielded - ack.load(std::memory_order_acquire) < e->header.stream_window ||
+           ack.load(std::memory_order_acquire) > e->yielded;
+  };
+  if (!room() && !runtime_->wait_until(room, timeout_ns))
+    return error(RAY_TIMED_OUT, "the window of %u items is full", e->header.stream_window);
+  if (e->cancelled || link->dead) return error(RAY_CANCELLED, "nobody wants more items");
+  Execution::Out out;
+  ObjectId id = return_object(e->header.task, e->yielded);
+  RAY_TRY(encode_result(v, id, link->client, &out));
+  RAY_FAULT("worker.yield");
+  std::unique_lock<SpinLock> lock;
+  uint32_t size = static_cast<uint32_t>(sizeof(wire::ItemHeader) + sizeof out.header + pad8(out.bytes.size()));
+  auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkItem, size));
+  if (!at) return error(RAY_CANCELLED, "nobody wants more items");
+  wire::ItemHeader h{e->header.tag, e->yielded++, 0};
+  out.header.size = out.bytes.size();
+  std::memcpy(at, &h, sizeof h);
+  std::memcpy(at + sizeof h, &out.header, sizeof out.header);
+  std::memcpy(at + sizeof h + sizeof out.header, out.bytes.data(), out.bytes.size());
+  publish(link);
+  return Status();
+}
+
+// ---- finish -----------------------------------------------------------------------------------------------
+
+void WorkerSide::write_lineage(Execution* e, ray_code code, int64_t end_wall) {
+  std::string text;
+  if (code != RAY_OK) {
+    ray_code c;
+    uint32_t format;
+    std::string payload;
+    wire::unpack_error(e->error_image.data(), e->error_image.size(), &c, &text, &format, &payload);
+    if (text.size() > 1024) text.resize(1024);
+  }
+  uint64_t size = sizeof(lineage::ExecRecord) + pad8(text.size());
+  size_t n = code == RAY_OK ? std::min<size_t>(e->results.size(), 1024) : 0;
+  for (size_t i = 0; i < n; ++i) {
+    auto& r = e->results[i];
+    bool keep = r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
+    size += sizeof(lineage::ResultRecord) + (keep ? pad8(r.bytes.size()) : 0);
+  }
+  runtime_->lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
+    lineage::ExecRecord x{};
+    x.task = e->header.task;
+    x.actor = e->header.actor;
+    x.actor_pos = e->actor_pos;
+    x.start_ns = e->start_wall;
+    x.end_ns = end_wall;
+    x.incarnation = is_actor_ ? incarnation_ : 0;
+    x.execution = e->header.attempt;
+    x.process = runtime_->process();
+    x.pid = static_cast<uint32_t>(getpid());
+    x.code = code;
+    x.n_results = static_cast<uint32_t>(n);
+    x.error_size = static_cast<uint32_t>(text.size());
+    x.kind = e->header.kind;
+    std::memcpy(at, &x, sizeof x);
+    at += sizeof x;
+    for (size_t i = 0; i < n; ++i) {
+      auto& r = e->results[i];
+      bool in_store = r.given && r.header.where == wire::kStore;
+      bool keep = r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
+      uint64_t full = r.bytes.size();
+      if (in_store) {
+        wire::StoreRef ref;
+        std::memcpy(&ref, r.bytes.data(), sizeof ref);
+        full = ref.location.size;
+      }
+      lineage::ResultRecord rr{static_cast<uint32_t>(i), r.given ? r.header.format : uint32_t{RAY_FMT_MSGPACK},
+                               r.given ? full : 0, keep ? static_cast<uint32_t>(r.bytes.size()) : 0,
+                               in_store};
+      std::memcpy(at, &rr, sizeof rr);
+      at += sizeof rr;
+      if (!keep) continue;
+      std::memcpy(at, r.bytes.data(), r.bytes.size());
+      at += pad8(r.bytes.size());
+    }
+    std::memcpy(at, text.data(), text.size());
+  });
+}
+
+Status WorkerSide::finish(Execution* e, ray_code code) {
+  if (runtime_->context() == &e->context) runtime_->set_context(nullptr);
+  bool exit_actor = code == RAY_ACTOR_DIED && is_actor_;
+  if (exit_actor) code = RAY_OK;
+  if (code == RAY_OK)
+    if (Status s = fit_results(e); !s.ok()) {
+      fail(e, s.message(), nullptr);
+      code = RAY_TASK_FAILED;
+    }
+  if (code != RAY_OK) {
+    ray_code inner = RAY_INTERNAL;
+    uint32_t format = 0;
+    std::string message = "the function returned " + std::string(ray_code_name(code)), payload;
+    wire::unpack_error(e->error_image.data(), e->error_image.size(), &inner, &message, &format, &payload);
+    ray_code reported = e->cancelled && code == RAY_TASK_FAILED ? RAY_CANCELLED : code;
+    if (reported < RAY_TASK_FAILED && reported != RAY_CANCELLED && reported != RAY_OUT_OF_MEMORY)
+      reported = RAY_TASK_FAILED;
+    e->error_image = wire::pack_error(reported, message, format, payload);
+    code = reported;
+  }
+  RAY_FAULT("worker.before_result");
+  write_lineage(e, code, wall_ns());
+  if (e->link) write_done(e, code);
+  RAY_FAULT("worker.after_result");
+  if (!e->link) finish_creation(e, code);
+  if (exit_actor) {
+    runtime_->up(wire::kUpActorExit, wire::UpActor{actor_, incarnation_, RAY_OK, 0, 0});
+    exiting_ = true;
+  }
+  recycle(e);
+  return Status();
+}
+
+// An actor whose constructor failed is of no use: the daemon reports it and this process ends.
+void WorkerSide::finish_creation(Execution* e, ray_code code) {
+  const std::string& image = e->error_image;
+  bool ok = code == RAY_OK;
+  wire::UpActor u{actor_, incarnation_, code, 0, ok ? 0 : static_cast<uint32_t>(image.size())};
+  runtime_->up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
+  if (ok) actor_ready_ = true;
+  else exiting_ = true;
+}
+
+void WorkerSide::recycle(Execution* e) {
+  HandleTable::instance().release(e->handle, kHandleTask);
+  for (auto& a : e->args)
+    if (a.release) a.release(&a);
+  if (e->args_pinned) runtime_->unpin(&e->args_pin);
+  e->args_pinned = false;
+  e->args.clear();
+  for (auto& r : e->results) r.given = false, r.bytes.clear();
+  e->results.clear();
+  e->error_image.clear();
+  e->name.clear();
+  e->method.clear();
+  e->link.reset();
+  e->record_copy.clear();
+  e->yielded = 0;
+  e->cancelled = false;
+  e->definition_known = false;
+  {
+    std::lock_guard lock(run_mutex_);
+    std::erase(running_, e);
+    pool_.push_back(e);
+  }
+  outstanding_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// ---- giving back, cancelling -----------------------------------------------------------------------------
+
+// Returns tasks that wait unstarted in a ring to their client. link->mutex held. Calls of an actor
+// stay: they have an order.
+void WorkerSide::give_back(ServeLink* link, bool blocked) {
+  if (is_actor_) return;
+  RecordView r;
+  bool any = false;
+  while (link->tasks.next(&r) == RingConsumer::Next::kRecord) {
+    wire::TaskHeader h;
+    if (r.size < sizeof h) continue;
+    std::memcpy(&h, r.data, sizeof h);
+    link->claims.push_back({r.end, true});
+    void* at;
+    while (!(at = link->results.reserve(wire::kLinkReturned, sizeof(wire::ReturnedHeader)))) {
+      link->results.publish();
+      if (link->dead || runtime_->node_dead()) return;
+      runtime_->ring_all(link->client);
+      sched_yield();
+    }
+    wire::ReturnedHeader rh{h.tag, blocked, 0};
+    std::memcpy(at, &rh, sizeof rh);
+    any = true;
+  }
+  if (!any) return;
+  link->results.publish();
+  complete_claim(link, 0);
+  ray::ring(runtime_->bell(link->client));
+}
+
+void WorkerSide::give_back_all() {
+  std::vector<std::shared_ptr<ServeLink>> links;
+  {
+    std::lock_guard lock(links_mutex_);
+    links = links_;
+  }
+  for (auto& l : links) {
+    std::lock_guard lock(l->mutex);
+    give_back(l.get(), true);
+  }
+}
+
+// The task that this thread runs is going to wait: its CPU may run others meanwhile.
+bool WorkerSide::lend(Runtime* rt) {
+  if (max_concurrency_ > 1 || outstanding_ == 0 || !rt->in_task()) return false;
+  if (lent_.fetch_add(1) == 0) {
+    give_back_all();
+    rt->up(wire::kUpBlocked, wire::UpBlocked{1, 0});
+  }
+  return true;
+}
+
+void WorkerSide::take_back(Runtime* rt) {
+  if (lent_.fetch_sub(1) == 1) rt->up(wire::kUpBlocked, wire::UpBlocked{0, 0});
+}
+
+void WorkerSide::set_interrupt(ray_interrupt_fn fn, void* user) {
+  std::lock_guard lock(run_mutex_);
+  interrupt_ = fn;
+  interrupt_user_ = user;
+}
+
+void WorkerSide::cancel_running(uint64_t tag, ServeLink* link, bool recursive) {
+  TaskId id;
+  {
+    std::lock_guard lock(run_mutex_);
+    auto it = std::find_if(running_.begin(), running_.end(), [&](Execution* e) {
+      return e->link.get() == link && e->header.tag == tag;
+    });
+    if (it == running_.end()) return;
+    (*it)->cancelled = true;
+    id = (*it)->header.task;
+    if (interrupt_) interrupt_(static_cast<ray_task*>((*it)->handle), interrupt_user_);
+  }
+  if (recursive) runtime_->cancel_children(id);
+}
+
+void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
+  std::vector<uint64_t> tags;
+  {
+    std::lock_guard lock(link->mutex);
+    if (link->header->cancel_count.load(std::memory_order_acquire) == link->cancel_seen) return;
+    size_t before = link->cancelled.size();
+    was_cancelled(link.get(), ~uint64_t{0});
+    tags.assign(link->cancelled.begin() + static_cast<long>(std::min(before, link->cancelled.size())),
+                link->cancelled.end());
+  }
+  for (uint64_t t : tags) cancel_running(t & ~kTagRecursive, link.get(), t & kTagRecursive);
+  runtime_->poke();  // a yield that waits for its window looks at `cancelled`
+}
+
+void WorkerSide::on_pulse() {
+  std::vector<std::shared_ptr<ServeLink>> links;
+  {
+    std::lock_guard lock(links_mutex_);
+    links = links_;
+  }
+  bool work = have_creation_;
+  for (auto& l : links) {
+    scan_cancels(l);
+    uint32_t asked = l->header->give_back.load(std::memory_order_acquire);
+    std::lock_guard lock(l->mutex);
+    if (asked != l->give_back_seen) {
+      l->give_back_seen = asked;
+      give_back(l.get(), false);
+    }
+    work |= !l->tasks.empty();
+  }
+  if (!event_.valid() || !(work || leaving() || unwanted_)) return;
+  uint64_t one = 1;
+  (void)!::write(event_.get(), &one, sizeof one);
+}
+
+}  // namespace ray

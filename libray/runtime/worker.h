@@ -1,0 +1,192 @@
+// WorkerSide: the part of a runtime that serves tasks, in processes that the node started as workers.
+//
+// Threads: `next` and everything on an Execution belong to the thread that took it; add_link,
+// client_died, become_actor, unwanted and stop come from the receiver; on_pulse from the pulse thread
+// (cancellations, giving back unstarted tasks while the task thread is inside user code).
+// Locks: a ServeLink's mutex covers its rings and claims; links_mutex_ the list; both are leaves.
+//
+// Invariants: a task record is claimed once, under the link's mutex; the ring space of a record is
+// freed only after its result was published, so that a client can run it again if we die; `started`
+// moves before user code runs.
+#pragma once
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "libray/base/ring.h"
+#include "libray/base/shm.h"
+#include "libray/base/spin.h"
+#include "libray/runtime/types.h"
+
+namespace ray {
+
+class Runtime;
+class WorkerSide;
+struct Execution;
+
+// An object under construction through ray_writer_*: a put, or a result of a task.
+struct WriterState {
+  Runtime* runtime = nullptr;
+  ObjectId id;
+  store::Building building;
+  uint32_t format = 0;
+  std::vector<wire::PackedRef> refs;
+  std::vector<Object*> contained;  // retained
+  std::vector<uint8_t*> oob;
+  uint8_t* data = nullptr;
+  bool sealed = false;
+  Execution* execution = nullptr;  // results only
+  void* task_handle = nullptr;
+  uint32_t index = 0;
+  Status open(Runtime* rt, const ObjectId& object, const ray_value& shape);
+};
+
+struct Claim {
+  uint64_t end;
+  bool done;
+};
+
+// Our side of a link to a client.
+struct ServeLink {
+  uint32_t id = 0, client = 0;
+  Mapping map;
+  wire::LinkHeader* header = nullptr;
+  SpinLock mutex;
+  RingConsumer tasks;
+  RingProducer results;
+  std::deque<Claim> claims;
+  uint32_t give_back_seen = 0, cancel_seen = 0;
+  std::vector<uint64_t> cancelled;  // tags of tasks that we have not started
+  std::atomic<bool> dead{false};
+};
+
+// One execution of a task: what a ray_task stands for.
+struct Execution {
+  WorkerSide* side = nullptr;
+  void* handle = nullptr;
+  std::shared_ptr<ServeLink> link;  // null: the creation of an actor
+  wire::TaskHeader header;
+  std::string record_copy;  // actor creation: backs `record`
+  const uint8_t* record = nullptr;
+  uint32_t record_size = 0;
+  uint64_t end = 0;
+  TaskContext context;
+  std::string name, method;
+  std::vector<ray_buffer> args;
+  store::Pin args_pin;
+  bool args_pinned = false;
+  struct Out {
+    wire::ArgHeader header;
+    std::string bytes;
+    bool given = false;
+  };
+  std::vector<Out> results;
+  std::string error_image;
+  uint32_t yielded = 0;
+  uint64_t actor_pos = 0;
+  int64_t start_wall = 0, start_steady = 0;
+  std::atomic<bool> cancelled{false};
+  FunctionDefinition definition;
+  bool definition_known = false;
+};
+
+class WorkerSide {
+ public:
+  explicit WorkerSide(Runtime* runtime) : runtime_(runtime) {}
+  ~WorkerSide();
+
+  // ---- receiver thread
+  void add_link(const wire::DnLink& l, Mapping map);
+  void client_died(uint32_t process);
+  void become_actor(const wire::DnActorInit& init, const uint8_t* record);
+  void unwanted();
+  void stop();
+
+  // ---- pulse thread
+  void on_pulse();
+
+  // ---- task threads
+  Status next(int64_t timeout_ns, Execution** out);
+  int event_fd();
+  Status set_result(Execution* e, uint32_t index, const ray_value& v);
+  Status open_result(Execution* e, uint32_t index, const ray_value& shape, WriterState* w);
+  Status seal_result(WriterState* w);
+  Status yield(Execution* e, const ray_value& v, int64_t timeout_ns);
+  void fail(Execution* e, const std::string& message, const ray_value* payload);
+  Status finish(Execution* e, ray_code code);
+  Status take_arg(Execution* e, size_t index, ray_buffer* out);
+  Status definition(Execution* e);
+  void set_interrupt(ray_interrupt_fn fn, void* user);
+  Status run();
+  void set_self(void* self) { self_ = self; }
+  void* self() const { return self_; }
+  const std::string& class_name() const { return class_name_; }
+  uint64_t class_key() const { return class_key_; }
+  const JobId& job() const;
+  const std::string& function_name(Execution* e);
+  void request_stop() { stop_ = true; }  // async-signal-safe
+
+  // ---- blocking inside a task
+  bool lend(Runtime* rt);       // true: take_back must follow
+  void take_back(Runtime* rt);
+  void give_back_all();
+
+ private:
+  static constexpr int64_t kIdleSpinNs = 50000;  // a worker looks that long before it sleeps
+  bool claim(const std::shared_ptr<ServeLink>& link, Execution** out);
+  bool claim_any(Execution** out);
+  Execution* start(Execution* e);
+  Execution* new_execution();
+  Status read_args(Execution* e);
+  Status read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_buffer* out);
+  void give_back(ServeLink* link, bool blocked);
+  void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type, uint32_t size);
+  void publish(ServeLink* link);
+  void complete_claim(ServeLink* link, uint64_t end);
+  void scan_cancels(const std::shared_ptr<ServeLink>& link);
+  bool was_cancelled(ServeLink* link, uint64_t tag);
+  void cancel_running(uint64_t tag, ServeLink* link, bool recursive);
+  void write_done(Execution* e, ray_code code);
+  void write_lineage(Execution* e, ray_code code, int64_t end_wall);
+  void finish_creation(Execution* e, ray_code code);
+  Status encode_result(const ray_value& v, const ObjectId& id, uint32_t holder, Execution::Out* out);
+  void recycle(Execution* e);
+  Status fit_results(Execution* e);
+  void execute(Execution* e);
+  bool has_work();
+  bool leaving() const;
+
+  Runtime* runtime_;
+  SpinLock links_mutex_;
+  std::vector<std::shared_ptr<ServeLink>> links_;
+  std::atomic<uint64_t> links_version_{0};
+  size_t next_link_ = 0;
+
+  std::mutex run_mutex_;  // running executions, creation, pool, interrupt hook
+  std::vector<Execution*> running_;
+  std::vector<Execution*> pool_;
+  std::unique_ptr<Execution> creation_;
+  std::atomic<bool> have_creation_{false};
+  ray_interrupt_fn interrupt_ = nullptr;
+  void* interrupt_user_ = nullptr;
+
+  std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false};
+  std::atomic<uint32_t> outstanding_{0};
+  std::atomic<uint32_t> max_concurrency_{1};
+  std::atomic<bool> is_actor_{false};
+  bool actor_ready_ = false;
+  ActorId actor_;
+  uint32_t incarnation_ = 0;
+  std::atomic<uint64_t> next_pos_{0};
+  uint64_t class_key_ = 0;
+  std::string class_name_;
+  void* self_ = nullptr;
+  std::atomic<uint32_t> lent_{0};
+  Fd event_;
+};
+
+}  // namespace ray

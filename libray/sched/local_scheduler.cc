@@ -1,0 +1,691 @@
+// See local_scheduler.h.
+#include "libray/sched/local_scheduler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace ray::sched {
+namespace {
+
+constexpr uint32_t kCpu = 0;           // index of "CPU"
+constexpr uint32_t kMaxStarting = 16;  // workers of one pool that start at the same time
+constexpr int64_t kRetryNs = 500'000'000;
+
+std::string amount_text(Amount a) {
+  std::string s = strprintf("%.4f", static_cast<double>(a) / kUnit);
+  while (s.back() == '0') s.pop_back();
+  if (s.back() == '.') s.pop_back();
+  return s;
+}
+
+}  // namespace
+
+Status Resources::add(const std::string& name, double amount) {
+  if (name.empty() || name.size() > 64)
+    return error(RAY_INVALID_ARGUMENT, "resource name '%.64s' must have 1 to 64 bytes", name.c_str());
+  if (!std::isfinite(amount) || amount < 0 || amount > 1e6)
+    return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is not an amount from 0 to 1000000",
+                 name.c_str(), amount);
+  Amount a = std::llround(amount * kUnit);
+  if (a == 0 && amount > 0)
+    return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is less than 0.0001", name.c_str(), amount);
+  if (a == 0)
+    items_.erase(name);
+  else
+    items_[name] = a;
+  return Status();
+}
+
+Amount Resources::get(const std::string& name) const {
+  auto it = items_.find(name);
+  return it == items_.end() ? 0 : it->second;
+}
+
+std::string Resources::to_string() const {
+  std::string s;
+  for (const auto& [name, amount] : items_)
+    s += (s.empty() ? "" : ", ") + name + ": " + amount_text(amount);
+  return s.empty() ? "nothing" : s;
+}
+
+Amount LocalScheduler::Need::cpu() const {
+  for (const auto& [r, a] : items)
+    if (r == kCpu) return a;
+  return 0;
+}
+
+LocalScheduler::LocalScheduler(const SchedulerOptions& options) : options_(options) {
+  intern("CPU");
+  for (const auto& [name, amount] : options.total.items()) total_[intern(name)] = amount;
+  free_ = total_;
+}
+
+uint32_t LocalScheduler::intern(const std::string& name) {
+  for (uint32_t i = 0; i < names_.size(); ++i)
+    if (names_[i] == name) return i;
+  names_.push_back(name);
+  total_.push_back(0);
+  free_.push_back(0);
+  return static_cast<uint32_t>(names_.size() - 1);
+}
+
+LocalScheduler::Need LocalScheduler::need_of(const Resources& resources) {
+  Need n;
+  for (const auto& [name, amount] : resources.items()) n.items.emplace_back(intern(name), amount);
+  return n;
+}
+
+// ---- clients ---------------------------------------------------------------------------------------
+
+Status LocalScheduler::define_shape(uint32_t client, uint32_t shape, const Resources& resources,
+                                    Pool pool) {
+  Client& c = clients_[client];
+  if (c.demands.size() >= 4096)
+    return error(RAY_INVALID_ARGUMENT, "process %u uses more than 4096 resource shapes", client);
+  Demand& d = c.demands[shape];
+  if (d.have > 0) return error(RAY_INVALID_ARGUMENT, "shape %u is redefined while in use", shape);
+  d = Demand{};
+  d.client = client;
+  d.shape = shape;
+  d.need = need_of(resources);
+  d.pool = pool;
+  d.text = resources.to_string();
+  return Status();
+}
+
+Status LocalScheduler::want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example) {
+  auto c = clients_.find(client);
+  if (c == clients_.end() || !c->second.demands.count(shape))
+    return error(RAY_INVALID_ARGUMENT, "process %u wants leases of shape %u, which it never defined",
+                 client, shape);
+  Demand& d = c->second.demands[shape];
+  bool waited = d.want > d.have;
+  d.want = want;
+  d.example = example;
+  if (want > d.have && !waited) {
+    d.seq = next_seq_++;
+    d.skips = 0;
+  }
+  dirty_ = true;
+  return Status();
+}
+
+bool LocalScheduler::holds(uint32_t client, uint32_t worker, uint32_t lease) const {
+  auto it = leases_.find(lease);
+  return it != leases_.end() && it->second.client == client && it->second.worker == worker;
+}
+
+Status LocalScheduler::return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now) {
+  // Not an error when unknown: the worker may have died while the return was on its way.
+  if (holds(client, worker, lease)) end_lease(lease, true, now);
+  return Status();
+}
+
+std::vector<uint32_t> LocalScheduler::client_gone(uint32_t client, int64_t now) {
+  std::vector<uint32_t> held, ids;
+  for (const auto& [id, lease] : leases_)
+    if (lease.client == client) ids.push_back(id);
+  for (uint32_t id : ids) {
+    held.push_back(leases_[id].worker);
+    end_lease(id, false, now);
+  }
+  clients_.erase(client);
+  dirty_ = true;
+  return held;
+}
+
+void LocalScheduler::end_lease(uint32_t id, bool worker_lives, int64_t now) {
+  Lease lease = leases_.at(id);
+  leases_.erase(id);
+  auto c = clients_.find(lease.client);
+  if (c != clients_.end()) {
+    --c->second.leases;
+    if (lease.reclaiming) --c->second.reclaiming;
+    auto d = c->second.demands.find(lease.shape);
+    if (d != c->second.demands.end() && d->second.have > 0) {
+      if (d->second.want <= d->second.have) {  // begins to wait (if it still wants): to the end
+        d->second.seq = next_seq_++;
+        d->second.skips = 0;
+      }
+      --d->second.have;
+    }
+  }
+  auto w = workers_.find(lease.worker);
+  if (w != workers_.end()) {
+    drop_held(&w->second);
+    w->second.lease = 0;
+    // A worker whose client is gone may still run its task: it stays out of the idle list.
+    w->second.stopping = !worker_lives;
+    if (worker_lives) make_idle(&w->second, now);
+  }
+  dirty_ = true;
+}
+
+// ---- workers ---------------------------------------------------------------------------------------
+
+void LocalScheduler::hold(Worker* w, const Need& need) {
+  w->held = need;
+  take(&free_, need, -1);
+  // A blocked flag that outlived its lease must not lend what was never taken.
+  w->blocked = false;
+  w->lent = 0;
+}
+
+void LocalScheduler::drop_held(Worker* w) {
+  take(&free_, w->held, +1);
+  free_[kCpu] -= w->lent;
+  w->lent = 0;
+  w->blocked = false;
+  w->held = Need{};
+}
+
+void LocalScheduler::make_idle(Worker* w, int64_t now) {
+  w->state = kIdle;
+  w->idle_since = now;
+  pools_[w->pool].idle.push_back(w->index);
+}
+
+void LocalScheduler::prestart(Pool pool, uint32_t count) {
+  PoolState& p = pools_[pool];
+  p.prestart = std::max(p.prestart, count);
+  dirty_ = true;
+}
+
+void LocalScheduler::worker_ready(uint32_t worker, Pool pool, int64_t now) {
+  PoolState& p = pools_[pool];
+  if (p.starting > 0) --p.starting;
+  p.failures = 0;
+  p.retry_at = 0;
+  Worker& w = workers_[worker];
+  w = Worker{};
+  w.index = worker;
+  w.pool = pool;
+  make_idle(&w, now);
+  dirty_ = true;
+}
+
+void LocalScheduler::worker_start_failed(Pool pool, int64_t now) {
+  auto it = pools_.find(pool);
+  if (it == pools_.end()) return;
+  PoolState& p = it->second;
+  if (p.starting > 0) --p.starting;
+  p.prestart = 0;
+  ++p.failures;
+  // One failure may be bad luck (killed from outside); after more, wait longer each time.
+  p.retry_at = p.failures < 2 ? now : now + (kRetryNs << std::min(p.failures - 2, 5u));
+  dirty_ = true;
+}
+
+void LocalScheduler::remove_idle(Worker* w) {
+  auto p = pools_.find(w->pool);
+  if (p == pools_.end()) return;
+  auto& idle = p->second.idle;
+  idle.erase(std::remove(idle.begin(), idle.end(), w->index), idle.end());
+}
+
+void LocalScheduler::worker_gone(uint32_t worker, int64_t now) {
+  auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  if (it->second.lease) end_lease(it->second.lease, false, now);
+  drop_held(&it->second);
+  remove_idle(&it->second);
+  workers_.erase(it);
+  dirty_ = true;
+}
+
+void LocalScheduler::worker_blocked(uint32_t worker, bool blocked) {
+  auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  Worker& w = it->second;
+  if (w.state == kIdle || w.blocked == blocked) return;
+  w.blocked = blocked;
+  if (blocked) {
+    w.lent = w.held.cpu();
+    free_[kCpu] += w.lent;
+  } else {
+    free_[kCpu] -= w.lent;
+    w.lent = 0;
+  }
+  dirty_ = true;
+}
+
+void LocalScheduler::job_ended(uint32_t job) {
+  for (auto it = pools_.begin(); it != pools_.end();)
+    it = it->first.job == job ? pools_.erase(it) : std::next(it);
+  for (auto it = actors_.begin(); it != actors_.end();)
+    it = it->second.pool.job == job ? actors_.erase(it) : std::next(it);
+  for (auto& [index, w] : workers_)
+    if (w.pool.job == job && w.state == kIdle) w.stopping = true;
+  dirty_ = true;
+}
+
+// ---- actors ----------------------------------------------------------------------------------------
+
+void LocalScheduler::want_actor(const ActorId& actor, const Resources& resources, Pool pool) {
+  ActorDemand& d = actors_[actor];
+  d = ActorDemand{};
+  d.actor = actor;
+  d.need = need_of(resources);
+  d.pool = pool;
+  d.text = resources.to_string();
+  d.seq = next_seq_++;
+  dirty_ = true;
+}
+
+void LocalScheduler::cancel_actor(const ActorId& actor) {
+  dirty_ |= actors_.erase(actor) > 0;
+}
+
+// ---- decisions -------------------------------------------------------------------------------------
+
+struct LocalScheduler::Round {
+  int64_t now;
+  Actions* out;
+  std::vector<Amount> free;              // what is left after what was planned for workers to come
+  std::vector<bool> barred;              // resources that a starving demand waits for
+  std::map<Pool, uint32_t> planned;      // workers that are missing
+  std::vector<Waiting> unfit;            // in order of priority
+  std::map<std::pair<uint32_t, uint32_t>, uint32_t> planned_of;  // (client, shape)
+  uint32_t room = 0;                     // workers that may still be started
+};
+
+bool LocalScheduler::fits(const Need& need, const std::vector<Amount>& free) const {
+  for (const auto& [r, a] : need.items)
+    if (free[r] < a) return false;
+  return true;
+}
+
+void LocalScheduler::take(std::vector<Amount>* free, const Need& need, Amount sign) const {
+  for (const auto& [r, a] : need.items) (*free)[r] += sign * a;
+}
+
+std::string LocalScheduler::infeasible_reason(const Need& need, const std::string& text) const {
+  for (const auto& [r, a] : need.items) {
+    if (a <= total_[r]) continue;
+    if (total_[r] == 0)
+      return strprintf("needs {%s}, but the node has no resource '%s'", text.c_str(),
+                       names_[r].c_str());
+    return strprintf("needs {%s}, but the node has only %s of '%s'", text.c_str(),
+                     amount_text(total_[r]).c_str(), names_[r].c_str());
+  }
+  return "";
+}
+
+// Tasks that ask for nothing are still bounded: as many at a time as there are processors.
+uint32_t LocalScheduler::zero_limit() const {
+  return std::max<uint32_t>(1, static_cast<uint32_t>((total_[kCpu] + kUnit - 1) / kUnit));
+}
+
+bool LocalScheduler::zero_room(const Demand& d) const {
+  if (!d.need.items.empty()) return true;
+  uint32_t running = 0;
+  for (const auto& [id, lease] : leases_) {
+    if (lease.client != d.client || lease.shape != d.shape) continue;
+    auto w = workers_.find(lease.worker);
+    running += w != workers_.end() && !w->second.blocked;
+  }
+  return running < zero_limit();
+}
+
+std::vector<LocalScheduler::Waiting> LocalScheduler::waiting_in_order(Actions* out) {
+  std::vector<Waiting> all;
+  for (auto& [id, a] : actors_) {
+    std::string reason = infeasible_reason(a.need, a.text);
+    if (reason.empty()) {
+      all.push_back({0, a.seq, nullptr, &a});
+    } else if (!a.reported) {
+      a.reported = true;
+      Action action{Action::kActorInfeasible};
+      action.id = id;
+      action.text = reason;
+      out->push_back(action);
+    }
+  }
+  for (auto& [index, c] : clients_) {
+    for (auto& [shape, d] : c.demands) {
+      if (d.want <= d.have) continue;
+      std::string reason = infeasible_reason(d.need, d.text);
+      if (reason.empty()) {
+        all.push_back({c.leases, d.seq, &d, nullptr});
+      } else if (!d.reported) {
+        d.reported = true;
+        Action action{Action::kInfeasible};
+        action.client = index;
+        action.shape = shape;
+        action.id = d.example;
+        action.text = reason;
+        out->push_back(action);
+      }
+    }
+  }
+  return all;
+}
+
+uint32_t LocalScheduler::pick_idle(PoolState* pool, uint32_t client) {
+  auto& idle = pool->idle;
+  size_t look = std::min<size_t>(idle.size(), 32);
+  size_t at = idle.size() - 1;
+  // One that already has a link to this client saves making another.
+  for (size_t i = 0; i < look; ++i)
+    if (workers_[idle[idle.size() - 1 - i]].last_client == client) {
+      at = idle.size() - 1 - i;
+      break;
+    }
+  uint32_t worker = idle[at];
+  idle.erase(idle.begin() + static_cast<ptrdiff_t>(at));
+  return worker;
+}
+
+// Grants, plans a worker, or notes that it cannot be.
+void LocalScheduler::place(Round* r, const Waiting& w) {
+  const Need& need = w.demand ? w.demand->need : w.actor->need;
+  Pool pool = w.demand ? w.demand->pool : w.actor->pool;
+  bool barred = false;
+  for (const auto& item : need.items) barred |= r->barred[item.first];
+  if (barred || !fits(need, r->free)) {
+    uint32_t skips = w.demand ? w.demand->skips : w.actor->skips;
+    if (skips >= options_.max_skips)
+      for (const auto& [res, a] : need.items)
+        if (r->free[res] < a) r->barred[res] = true;
+    r->unfit.push_back(w);
+    return;
+  }
+  PoolState& p = pools_[pool];
+  take(&r->free, need, -1);
+  if (p.idle.empty()) {
+    ++r->planned[pool];
+    if (w.demand) ++r->planned_of[{w.demand->client, w.demand->shape}];
+    return;
+  }
+  for (const Waiting& u : r->unfit) {
+    uint32_t* skips = u.demand ? &u.demand->skips : &u.actor->skips;
+    ++*skips;
+  }
+  Action action{Action::kGrant};
+  if (w.demand) {
+    Demand& d = *w.demand;
+    Worker& worker = workers_[pick_idle(&p, d.client)];
+    Client& c = clients_[d.client];
+    hold(&worker, need);
+    worker.state = kLeased;
+    worker.last_client = d.client;
+    worker.lease = next_lease_++;
+    leases_[worker.lease] = {worker.lease, d.client, d.shape, worker.index, r->now, false};
+    ++d.have;
+    ++c.leases;
+    d.seq = next_seq_++;
+    d.skips = 0;
+    action.client = d.client;
+    action.shape = d.shape;
+    action.worker = worker.index;
+    action.lease = worker.lease;
+  } else {
+    Worker& worker = workers_[pick_idle(&p, UINT32_MAX)];
+    hold(&worker, need);
+    worker.state = kActor;
+    action.kind = Action::kAssignActor;
+    action.id = w.actor->actor;
+    action.worker = worker.index;
+    actors_.erase(w.actor->actor);
+  }
+  r->out->push_back(action);
+}
+
+void LocalScheduler::schedule(int64_t now, Actions* out) {
+  retry_at_ = 0;
+  Round r{now, out, free_, std::vector<bool>(names_.size(), false), {}, {}, {}, 0};
+  uint32_t processes = static_cast<uint32_t>(workers_.size());
+  for (const auto& [pool, p] : pools_) processes += p.starting;
+  r.room = processes < options_.max_workers ? options_.max_workers - processes : 0;
+
+  auto later = [](const Waiting& a, const Waiting& b) {
+    return a.leases != b.leases ? a.leases < b.leases : a.seq < b.seq;
+  };
+  std::multiset<Waiting, decltype(later)> queue(later);
+  for (const Waiting& w : waiting_in_order(out)) queue.insert(w);
+  uint32_t planned_limit = r.room + processes;
+  uint32_t steps = 0;
+  while (!queue.empty()) {
+    Waiting w = *queue.begin();
+    queue.erase(queue.begin());
+    if (!w.demand) {
+      place(&r, w);
+      continue;
+    }
+    Demand& d = *w.demand;
+    uint32_t planned = 0;
+    if (auto it = r.planned_of.find({d.client, d.shape}); it != r.planned_of.end())
+      planned = it->second;
+    if (d.have + planned >= d.want || !zero_room(d)) continue;
+    if (d.need.items.empty() && planned >= zero_limit()) continue;
+    size_t unfit = r.unfit.size();
+    place(&r, w);
+    if (r.unfit.size() != unfit || ++steps > planned_limit + 64) continue;
+    queue.insert({w.leases + 1, d.seq, &d, nullptr});
+  }
+  start_workers(&r);
+  if (!r.unfit.empty()) reclaim_for(&r);
+  trim(now, out);
+  dirty_ = false;
+}
+
+void LocalScheduler::start_workers(Round* r) {
+  for (auto& [pool, p] : pools_) {
+    uint32_t need = std::max(r->planned[pool], p.prestart);
+    if (need <= p.starting) continue;
+    if (p.retry_at > r->now) {
+      if (!retry_at_ || p.retry_at < retry_at_) retry_at_ = p.retry_at;
+      continue;
+    }
+    uint32_t n = std::min(need - p.starting, kMaxStarting - std::min(kMaxStarting, p.starting));
+    if (p.failures > 0) n = std::min(n, p.starting ? 0u : 1u);  // a crashing command: one at a time
+    n = std::min(n, r->room);
+    if (n == 0) continue;
+    r->room -= n;
+    p.starting += n;
+    p.prestart = 0;
+    Action action{Action::kStartWorkers};
+    action.pool = pool;
+    action.count = n;
+    r->out->push_back(action);
+  }
+  if (r->room > 0) return;
+  // At the limit: an idle worker of another pool makes room.
+  for (auto& [pool, n] : r->planned) {
+    if (n == 0) continue;
+    for (auto& [other, p] : pools_) {
+      if (other == pool || p.idle.empty()) continue;
+      Worker& w = workers_[p.idle.front()];
+      p.idle.erase(p.idle.begin());
+      w.stopping = true;
+      Action action{Action::kStopWorker};
+      action.worker = w.index;
+      r->out->push_back(action);
+      return;
+    }
+  }
+}
+
+void LocalScheduler::reclaim_for(Round* r) {
+  std::vector<Amount> free = r->free;
+  for (const auto& [id, lease] : leases_) {
+    if (!lease.reclaiming) continue;
+    const Worker& w = workers_[lease.worker];
+    take(&free, w.held, +1);
+    free[kCpu] -= w.lent;
+  }
+  for (const Waiting& w : r->unfit) {
+    const Need& need = w.demand ? w.demand->need : w.actor->need;
+    if (!fits(need, free) && !pick_victims(r, w, &free)) continue;
+    take(&free, need, -1);
+  }
+}
+
+// Reclaims leases until the demand fits; nothing when fairness does not allow enough of them.
+bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount>* free) {
+  const Need& need = w.demand ? w.demand->need : w.actor->need;
+  uint32_t mine = w.leases;
+  bool starving = mine == 0 || (w.demand ? w.demand->skips : w.actor->skips) >= options_.max_skips;
+  struct Victim {
+    bool surplus;
+    uint32_t client_leases;
+    int64_t granted_at;
+    Lease* lease;
+  };
+  std::vector<Victim> victims;
+  for (auto& [id, lease] : leases_) {
+    if (lease.reclaiming || (w.demand && lease.client == w.demand->client && !starving)) continue;
+    const Worker& worker = workers_[lease.worker];
+    Client& c = clients_[lease.client];
+    const Demand& d = c.demands[lease.shape];
+    // What it would give back must be something that is missing.
+    bool helps = false;
+    for (const auto& [res, a] : need.items) {
+      if ((*free)[res] >= a) continue;
+      for (const auto& [held, amount] : worker.held.items)
+        helps |= held == res && (res != kCpu || amount > worker.lent);
+    }
+    if (helps) victims.push_back({d.want < d.have, c.leases - c.reclaiming, lease.granted_at, &lease});
+  }
+  std::sort(victims.begin(), victims.end(), [](const Victim& a, const Victim& b) {
+    if (a.surplus != b.surplus) return a.surplus;
+    if (a.client_leases != b.client_leases) return a.client_leases > b.client_leases;
+    return a.granted_at < b.granted_at;
+  });
+  std::vector<Amount> after = *free;
+  std::vector<Lease*> chosen;
+  std::map<uint32_t, uint32_t> taken;
+  int64_t wait_until = 0;
+  for (const Victim& v : victims) {
+    if (fits(need, after)) break;
+    uint32_t left = v.client_leases - std::min(v.client_leases, taken[v.lease->client]);
+    if (!v.surplus && left < mine + 2) {
+      if (!starving) continue;
+      if (r->now < v.granted_at + options_.quantum_ns) {
+        int64_t at = v.granted_at + options_.quantum_ns;
+        if (!wait_until || at < wait_until) wait_until = at;
+        continue;
+      }
+    }
+    ++taken[v.lease->client];
+    chosen.push_back(v.lease);
+    const Worker& worker = workers_[v.lease->worker];
+    take(&after, worker.held, +1);
+    after[kCpu] -= worker.lent;
+  }
+  if (!fits(need, after)) {
+    if (wait_until && (!retry_at_ || wait_until < retry_at_)) retry_at_ = wait_until;
+    return false;
+  }
+  for (Lease* lease : chosen) {
+    lease->reclaiming = true;
+    ++clients_[lease->client].reclaiming;
+    Action action{Action::kReclaim};
+    action.client = lease->client;
+    action.shape = lease->shape;
+    action.worker = lease->worker;
+    action.lease = lease->id;
+    r->out->push_back(action);
+  }
+  *free = after;
+  return true;
+}
+
+void LocalScheduler::trim(int64_t now, Actions* out) {
+  for (auto& [pool, p] : pools_) {
+    while (p.idle.size() > zero_limit()) {
+      Worker& w = workers_[p.idle.front()];
+      if (w.idle_since + options_.idle_ns > now) break;
+      p.idle.erase(p.idle.begin());
+      w.stopping = true;
+      Action action{Action::kStopWorker};
+      action.worker = w.index;
+      out->push_back(action);
+    }
+  }
+}
+
+int64_t LocalScheduler::next_deadline(int64_t now) const {
+  int64_t at = retry_at_;
+  for (const auto& [pool, p] : pools_) {
+    if (p.idle.size() <= zero_limit()) continue;
+    int64_t t = workers_.at(p.idle.front()).idle_since + options_.idle_ns;
+    if (!at || t < at) at = t;
+  }
+  return at && at <= now ? now : at;
+}
+
+// ---- for queries and tests -------------------------------------------------------------------------
+
+std::map<std::string, double> LocalScheduler::total() const {
+  std::map<std::string, double> out;
+  for (size_t i = 0; i < names_.size(); ++i)
+    if (total_[i] > 0) out[names_[i]] = static_cast<double>(total_[i]) / kUnit;
+  return out;
+}
+
+std::map<std::string, double> LocalScheduler::available() const {
+  std::map<std::string, double> out;
+  for (size_t i = 0; i < names_.size(); ++i)
+    if (total_[i] > 0)
+      out[names_[i]] = static_cast<double>(std::max<Amount>(0, free_[i])) / kUnit;
+  return out;
+}
+
+LocalScheduler::Counts LocalScheduler::counts() const {
+  Counts n;
+  for (const auto& [index, w] : workers_) {
+    n.idle += w.state == kIdle;
+    n.leased += w.state == kLeased;
+    n.actors += w.state == kActor;
+    n.blocked += w.blocked;
+  }
+  for (const auto& [pool, p] : pools_) n.starting += p.starting;
+  for (const auto& [index, c] : clients_)
+    for (const auto& [shape, d] : c.demands) n.waiting += d.want > d.have;
+  n.waiting += static_cast<uint32_t>(actors_.size());
+  return n;
+}
+
+const char* LocalScheduler::worker_state(uint32_t worker) const {
+  auto it = workers_.find(worker);
+  if (it == workers_.end()) return "";
+  switch (it->second.state) {
+    case kIdle: return "idle";
+    case kLeased: return it->second.blocked ? "blocked" : "leased";
+    case kActor: return "actor";
+  }
+  return "";
+}
+
+std::string LocalScheduler::check() const {
+  std::vector<Amount> sum(names_.size(), 0);
+  Amount lent = 0;
+  for (const auto& [index, w] : workers_) {
+    for (const auto& [r, a] : w.held.items) sum[r] += a;
+    lent += w.lent;
+    if (w.lent > w.held.cpu()) return "a worker lends more than it holds";
+    if ((w.state == kLeased) != (w.lease != 0) && !w.stopping) return "a lease without its worker";
+  }
+  for (size_t i = 0; i < names_.size(); ++i) {
+    Amount expected = total_[i] - sum[i] + (i == kCpu ? lent : 0);
+    if (expected != free_[i]) return "free amount of '" + names_[i] + "' is wrong";
+    if (i != kCpu && free_[i] < 0) return "'" + names_[i] + "' is oversubscribed";
+  }
+  std::map<uint32_t, uint32_t> held;
+  for (const auto& [id, lease] : leases_) {
+    ++held[lease.client];
+    auto w = workers_.find(lease.worker);
+    if (w == workers_.end() || w->second.lease != id) return "a lease of a worker that is not its own";
+  }
+  for (const auto& [index, c] : clients_) {
+    if (c.leases != held[index]) return "a client's count of leases is wrong";
+    uint32_t have = 0;
+    for (const auto& [shape, d] : c.demands) have += d.have;
+    if (have != c.leases) return "a client's demands do not add up to its leases";
+  }
+  return "";
+}
+
+}  // namespace ray::sched

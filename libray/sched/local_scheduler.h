@@ -1,0 +1,212 @@
+// The node's scheduler: who may use which worker, with which resources. A pure state machine: events in,
+// actions out, no I/O, no clock. Driven by the node daemon's main thread and by tests.
+//
+// Terms. A *pool* is the workers of one (language, job). A *demand* is what one client wants of one
+// shape (resources + pool): level-triggered, "so many leases in all". A *lease* gives one worker to one
+// client and holds the shape's resources until it is returned. An actor holds a worker and its
+// resources for life.
+//
+// Rules. (1) The sum of what leases and actors hold never exceeds the node's totals, except by the CPU
+// of blocked workers: it is lent to others and taken back at once on return (oversubscribed until leases
+// come back). (2) The client with the fewest leases goes first, then whoever waits longest: deep
+// recursion needs a worker per level, not per task. (3) A demand that was passed over too often bars
+// the resources that it waits for, so large shapes do not starve. (4) When nothing is free, leases are
+// reclaimed from those who hold more than the one who waits, or, when he holds none, in turns.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "libray/base/ids.h"
+#include "libray/base/status.h"
+
+namespace ray::sched {
+
+using Amount = int64_t;  // fixed point: 1e-4 of a unit
+inline constexpr Amount kUnit = 10000;
+
+// Name -> amount; names sorted, no zeros.
+class Resources {
+ public:
+  // Refuses names that are empty or longer than 64 bytes, and amounts that are negative, not finite,
+  // above a million, or not zero but below 0.0001.
+  Status add(const std::string& name, double amount);
+  Amount get(const std::string& name) const;
+  const std::map<std::string, Amount>& items() const { return items_; }
+  bool empty() const { return items_.empty(); }
+  std::string to_string() const;  // "CPU: 1, GPU: 0.5"
+
+ private:
+  std::map<std::string, Amount> items_;
+};
+
+struct Pool {
+  int32_t language = 0;
+  uint32_t job = 0;
+  friend auto operator<=>(const Pool&, const Pool&) = default;
+};
+
+struct Action {
+  enum Kind {
+    kGrant,            // client, shape, worker, lease
+    kReclaim,          // client, shape, worker, lease
+    kInfeasible,       // client, shape, task, text
+    kActorInfeasible,  // actor, text
+    kAssignActor,      // actor, worker
+    kStartWorkers,     // pool, count
+    kStopWorker,       // worker: idle for long, end it in order
+  } kind;
+  uint32_t client = 0, shape = 0, worker = 0, lease = 0, count = 0;
+  Id id;  // task (kInfeasible) or actor
+  Pool pool;
+  std::string text;
+};
+using Actions = std::vector<Action>;
+
+struct SchedulerOptions {
+  Resources total;
+  uint32_t max_workers = 1024;           // processes on the node, actors included
+  int64_t quantum_ns = 5'000'000;        // a lease is left alone that long when turns are taken
+  int64_t idle_ns = 2'000'000'000;       // idle workers above the warm number end after that
+  uint32_t max_skips = 16;               // times a demand may be passed over before it bars others
+};
+
+class LocalScheduler {
+ public:
+  explicit LocalScheduler(const SchedulerOptions& options);
+
+  // ---- clients
+  Status define_shape(uint32_t client, uint32_t shape, const Resources& resources, Pool pool);
+  Status want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example);
+  Status return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now);
+  // Drops its demands and leases; returns the workers that it held: they may still run its tasks.
+  std::vector<uint32_t> client_gone(uint32_t client, int64_t now);
+  // Whether this client holds that lease of that worker (force-cancel checks it).
+  bool holds(uint32_t client, uint32_t worker, uint32_t lease) const;
+
+  // ---- workers
+  void prestart(Pool pool, uint32_t count);
+  void worker_ready(uint32_t worker, Pool pool, int64_t now);
+  void worker_start_failed(Pool pool, int64_t now);  // it died before it was ready
+  void worker_gone(uint32_t worker, int64_t now);
+  void worker_blocked(uint32_t worker, bool blocked);
+  void job_ended(uint32_t job);  // forgets its pools, demands and waiting actors
+
+  // ---- actors
+  void want_actor(const ActorId& actor, const Resources& resources, Pool pool);
+  void cancel_actor(const ActorId& actor);  // waits no more
+
+  // Makes every decision that is possible now.
+  void schedule(int64_t now, Actions* out);
+  // When schedule() should be called again although nothing happened; 0 = never.
+  int64_t next_deadline(int64_t now) const;
+
+  // ---- for queries and tests
+  std::map<std::string, double> total() const;
+  std::map<std::string, double> available() const;
+  struct Counts {
+    uint32_t idle = 0, leased = 0, actors = 0, blocked = 0, starting = 0, waiting = 0;
+  };
+  Counts counts() const;
+  // What the worker holds now: "" when unknown, "idle", "leased", "actor".
+  const char* worker_state(uint32_t worker) const;
+  std::string check() const;  // "" or the invariant that is broken
+
+ private:
+  struct Need {
+    std::vector<std::pair<uint32_t, Amount>> items;  // resource index -> amount
+    Amount cpu() const;
+  };
+  struct Demand {
+    uint32_t client = 0, shape = 0;
+    Need need;
+    Pool pool;
+    std::string text;    // the resources, for people
+    uint32_t want = 0, have = 0;
+    uint64_t seq = 0;    // position in the queue; renewed at every grant
+    uint32_t skips = 0;
+    bool reported = false;
+    TaskId example;
+  };
+  struct ActorDemand {
+    ActorId actor;
+    Need need;
+    Pool pool;
+    std::string text;
+    uint64_t seq = 0;
+    uint32_t skips = 0;
+    bool reported = false;
+  };
+  struct Client {
+    std::map<uint32_t, Demand> demands;
+    uint32_t leases = 0, reclaiming = 0;
+  };
+  struct Lease {
+    uint32_t id = 0, client = 0, shape = 0, worker = 0;
+    int64_t granted_at = 0;
+    bool reclaiming = false;
+  };
+  enum WorkerState { kIdle, kLeased, kActor };
+  struct Worker {
+    uint32_t index = 0;
+    Pool pool;
+    WorkerState state = kIdle;
+    Need held;
+    bool blocked = false;
+    Amount lent = 0;
+    uint32_t lease = 0, last_client = 0;
+    int64_t idle_since = 0;
+    bool stopping = false;
+  };
+  struct PoolState {
+    std::vector<uint32_t> idle;  // most recently used last
+    uint32_t starting = 0, prestart = 0;
+    uint32_t failures = 0;       // in a row
+    int64_t retry_at = 0;
+  };
+  struct Round;  // one schedule() call
+  struct Waiting {
+    uint32_t leases;
+    uint64_t seq;
+    Demand* demand;
+    ActorDemand* actor;
+  };
+
+  uint32_t intern(const std::string& name);
+  Need need_of(const Resources& resources);
+  std::string infeasible_reason(const Need& need, const std::string& text) const;
+  bool fits(const Need& need, const std::vector<Amount>& free) const;
+  void take(std::vector<Amount>* free, const Need& need, Amount sign) const;
+  void hold(Worker* w, const Need& need);
+  void drop_held(Worker* w);
+  void make_idle(Worker* w, int64_t now);
+  void end_lease(uint32_t lease, bool worker_lives, int64_t now);
+  uint32_t zero_limit() const;
+  bool zero_room(const Demand& d) const;
+  uint32_t pick_idle(PoolState* pool, uint32_t client);
+  void remove_idle(Worker* w);
+  std::vector<Waiting> waiting_in_order(Actions* out);
+  void place(Round* r, const Waiting& w);
+  void start_workers(Round* r);
+  void reclaim_for(Round* r);
+  bool pick_victims(Round* r, const Waiting& w, std::vector<Amount>* free);
+  void trim(int64_t now, Actions* out);
+
+  SchedulerOptions options_;
+  std::vector<std::string> names_;
+  std::vector<Amount> total_, free_;
+  std::map<uint32_t, Client> clients_;
+  std::map<ActorId, ActorDemand> actors_;
+  std::unordered_map<uint32_t, Lease> leases_;
+  std::map<uint32_t, Worker> workers_;
+  std::map<Pool, PoolState> pools_;
+  uint64_t next_seq_ = 1;
+  uint32_t next_lease_ = 1;
+  int64_t retry_at_ = 0;    // earliest moment at which a reclaim that was too early may be made
+  bool dirty_ = true;
+};
+
+}  // namespace ray::sched

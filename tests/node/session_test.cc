@@ -1,0 +1,137 @@
+// Session directories: modes, ownership, liveness by lock, pruning.
+#include "libray/node/session.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace ray::node {
+namespace {
+
+class SessionTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char path[] = "/tmp/libray-test-XXXXXX";
+    ASSERT_NE(::mkdtemp(path), nullptr);
+    base_ = path;
+  }
+  void TearDown() override { std::filesystem::remove_all(base_); }
+  mode_t mode(const std::string& path) {
+    struct stat st {};
+    EXPECT_EQ(::stat(path.c_str(), &st), 0) << path;
+    return st.st_mode & 07777;
+  }
+  std::string base_;
+};
+
+TEST_F(SessionTest, CreatesPrivateDirectoryWithToken) {
+  auto base = session_base(base_ + "/made");
+  ASSERT_TRUE(base.ok()) << base.status().message();
+  EXPECT_EQ(mode(*base), 0700u);
+  auto s = create_session(*base);
+  ASSERT_TRUE(s.ok()) << s.status().message();
+  EXPECT_EQ(mode(s->dir), 0700u);
+  EXPECT_EQ(mode(s->dir + "/token"), 0600u);
+  EXPECT_EQ(s->token.size(), 32u);
+  EXPECT_TRUE(std::filesystem::is_directory(s->dir + "/logs"));
+  auto again = open_session(s->dir);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->token, s->token);
+}
+
+TEST_F(SessionTest, TwoSessionsDiffer) {
+  auto a = create_session(base_), b = create_session(base_);
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_NE(a->dir, b->dir);
+  EXPECT_NE(a->token, b->token);
+}
+
+TEST_F(SessionTest, RefusesLinkAndSharedBase) {
+  std::filesystem::create_directory(base_ + "/real");
+  std::filesystem::create_symlink(base_ + "/real", base_ + "/link");
+  EXPECT_EQ(session_base(base_ + "/link").status().code(), RAY_INVALID_ARGUMENT);
+  ::chmod((base_ + "/real").c_str(), 0777);
+  EXPECT_EQ(session_base(base_ + "/real").status().code(), RAY_INVALID_ARGUMENT);
+}
+
+TEST_F(SessionTest, AliveWhileAnyoneHoldsTheLock) {
+  auto s = create_session(base_);
+  ASSERT_TRUE(s.ok());
+  EXPECT_TRUE(session_alive(s->dir));
+  auto second = open_session(s->dir);
+  ASSERT_TRUE(second.ok());
+  s->lock.reset();
+  EXPECT_TRUE(session_alive(s->dir));
+  second->lock.reset();
+  EXPECT_FALSE(session_alive(s->dir));
+}
+
+TEST_F(SessionTest, LockEndsWithTheProcess) {
+  auto s = create_session(base_);
+  ASSERT_TRUE(s.ok());
+  std::string dir = s->dir;
+  s->lock.reset();
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  pid_t child = ::fork();
+  if (child == 0) {
+    auto mine = open_session(dir);
+    (void)!::write(ready[1], "x", 1);
+    ::pause();
+    ::_exit(0);
+  }
+  char c;
+  ASSERT_EQ(::read(ready[0], &c, 1), 1);
+  EXPECT_TRUE(session_alive(dir));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_FALSE(session_alive(dir));
+}
+
+TEST_F(SessionTest, PruneKeepsLivingAndNewestDead) {
+  std::vector<std::string> dirs;
+  for (int i = 0; i < 6; ++i) {
+    // Names sort by time; these stand for sessions of different seconds.
+    std::string dir = base_ + "/session-20200101-00000" + std::to_string(i) + "-1-abcdef";
+    std::filesystem::create_directory(dir);
+    ASSERT_TRUE(write_file(dir + "/token", std::string(32, 'a')).ok());
+    dirs.push_back(dir);
+  }
+  auto living = open_session(dirs[0]);
+  ASSERT_TRUE(living.ok());
+  prune_sessions(base_, 2);
+  EXPECT_EQ(list_sessions(base_), (std::vector<std::string>{dirs[0], dirs[4], dirs[5]}));
+}
+
+TEST_F(SessionTest, RemovesOnlySockets) {
+  auto s = create_session(base_);
+  ASSERT_TRUE(s.ok());
+  sockaddr_un a{};
+  a.sun_family = AF_UNIX;
+  std::snprintf(a.sun_path, sizeof a.sun_path, "%s/node.sock", s->dir.c_str());
+  int fd = ::socket(AF_UNIX, SOCK_SEQPACKET, 0);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a), 0);
+  ::close(fd);
+  remove_sockets(s->dir);
+  EXPECT_FALSE(std::filesystem::exists(a.sun_path));
+  EXPECT_TRUE(std::filesystem::exists(s->dir + "/token"));
+}
+
+TEST_F(SessionTest, FindsRaydByEnvironment) {
+  ::setenv("LIBRAY_RAYD", "/bin/sh", 1);
+  auto found = find_rayd();
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(*found, "/bin/sh");
+  ::setenv("LIBRAY_RAYD", "/nonexistent/rayd", 1);
+  EXPECT_EQ(find_rayd().status().code(), RAY_UNAVAILABLE);
+  ::unsetenv("LIBRAY_RAYD");
+}
+
+}  // namespace
+}  // namespace ray::node

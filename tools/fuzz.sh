@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Fuzzes one target with libFuzzer, asan and ubsan: tools/fuzz.sh NAME SECONDS
+#   NAME     a file fuzz/NAME.cc, or "list"
+# Seeds are fuzz/corpus/NAME; what is found is kept in build/fuzz/corpus/NAME, crashes beside it.
+set -eu
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ $# -lt 1 ] || [ "$1" = list ]; then
+  for f in fuzz/*.cc; do basename "$f" .cc; done
+  exit 0
+fi
+name=$1 seconds=${2:-60} build=${LIBRAY_FUZZ_BUILD:-build/fuzz}
+if [ ! -f "fuzz/$name.cc" ]; then
+  echo "fuzz: no target '$name'; there are: $(for f in fuzz/*.cc; do basename "$f" .cc; done | tr '\n' ' ')" >&2
+  exit 2
+fi
+clang=$(command -v clang++ || true)
+if [ -z "$clang" ]; then
+  echo "fuzz: missing clang++; Debian: apt-get install clang" >&2
+  exit 1
+fi
+mkdir -p "$build"
+log=$build/build-$name.log
+if ! { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_COMPILER="${clang%++}" \
+         -DCMAKE_CXX_COMPILER="$clang" -DLIBRAY_FUZZ=ON -DLIBRAY_TESTS=OFF -DLIBRAY_BENCH=OFF \
+         "-DLIBRAY_SANITIZE=address;undefined" && cmake --build "$build" --target "fuzz_$name"; } >"$log" 2>&1; then
+  tail -30 "$log" >&2
+  exit 1
+fi
+found=$build/corpus/$name
+mkdir -p "$found"
+"$build/fuzz/fuzz_$name" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=2048 -timeout=10 \
+  -print_final_stats=1 -artifact_prefix="$build/crash-$name-" "$found" "fuzz/corpus/$name" 2>&1 | grep -vE "^#[0-9]+\s+(NEW|REDUCE|RELOAD)"
