@@ -1,0 +1,219 @@
+// Pins: hazard pointers over the segments of all clients. See client_impl.h.
+//
+// A pin stores the object's place in a hold word of its own table, and only then looks whether the
+// object is still there. The daemon changes the object's state first and then looks at the hold words.
+// Both use sequentially consistent accesses, so at least one of the two sees the other.
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "libray/base/fault.h"
+#include "store/client_impl.h"
+
+namespace ray::store {
+
+namespace {
+constexpr int64_t kAnswerNs = 5000000000;  // a question that needs no memory
+}
+
+bool ClientImpl::take_hold(uint64_t word, uint32_t* out) {
+  std::lock_guard lock(hold_mu_);
+  if (free_holds_.empty()) {
+    if (hold_limit_ == kHolds) return false;
+    *out = hold_limit_++;
+    control_page_->hold_limit.store(hold_limit_, std::memory_order_seq_cst);
+  } else {
+    *out = free_holds_.back();
+    free_holds_.pop_back();
+  }
+  if (word) {
+    auto* log = reinterpret_cast<std::atomic<uint64_t>*>(control_.data() + kRecentAt);
+    log[recent_ % kRecent].store(word, std::memory_order_relaxed);
+    control_page_->recent_count.store(++recent_, std::memory_order_release);
+  }
+  return true;
+}
+
+void ClientImpl::give_hold(uint32_t hold) {
+  std::lock_guard lock(hold_mu_);
+  free_holds_.push_back(hold);
+}
+
+void ClientImpl::clear_hold(uint32_t hold) {
+  hold_words()[hold].exchange(0, std::memory_order_seq_cst);
+  if (control_page_->unpin_wanted.load(std::memory_order_seq_cst) == 0) return;
+  {
+    std::lock_guard lock(mu_);
+    push(kUnpinned, nullptr, 0);
+  }
+  wake_daemon();
+}
+
+MappedSegment* ClientImpl::find_segment(uint32_t segment) const {
+  for (MappedSegment* m = segments_[segment % kSegmentTable].load(std::memory_order_acquire); m;
+       m = m->next.load(std::memory_order_acquire))
+    if (m->segment == segment) return m;
+  return nullptr;
+}
+
+// The whole read path: no lock but the one of the hold list, no syscall.
+ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out) {
+  if (at.offset % kLine != 0 || at.offset >= geometry_.arena_bytes) return Try::kMiss;
+  MappedSegment* m = find_segment(at.segment);
+  if (!m) return Try::kUnmapped;
+  hold_words()[hold].exchange(hold_word(at.segment, at.offset), std::memory_order_seq_cst);
+  RAY_FAULT("store.pin.held");
+  uint8_t* base = m->base.load(std::memory_order_seq_cst);
+  if (!base) {
+    clear_hold(hold);
+    return Try::kUnmapped;
+  }
+  auto* h = reinterpret_cast<const ObjectHeader*>(base + geometry_.arena_at() + at.offset);
+  bool same = h->state.load(std::memory_order_seq_cst) == state_word(at.generation, kSealed);
+  uint64_t size = h->size;
+  same = same && h->id == id && size <= geometry_.arena_bytes &&
+         footprint(size) <= geometry_.arena_bytes - at.offset;
+  // The lease last: if the bytes above belong to a later lease, this changed before they did.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  auto* units = reinterpret_cast<const std::atomic<uint32_t>*>(base);
+  if (!same || units[at.offset / kUnit].load(std::memory_order_acquire) != at.generation) {
+    clear_hold(hold);
+    return Try::kMiss;
+  }
+  out->data = reinterpret_cast<const uint8_t*>(h + 1);
+  out->size = size;
+  out->cookie = hold + 1ull;
+  return Try::kPinned;
+}
+
+Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, Pin* out) {
+  if (forked()) return forked_error();
+  uint32_t hold;
+  if (!take_hold(hint.segment ? hold_word(hint.segment, hint.offset) : 0, &hold))
+    return error(RAY_OUT_OF_MEMORY, "this process pins %u objects already: release some", kHolds);
+  if (hint.segment && try_pin(id, hint, hold, out) == Try::kPinned) return Status();
+  Status s = pin_slow(id, hint, timeout_ns, hold, out);
+  if (!s.ok()) give_hold(hold);
+  return s;
+}
+
+// Pins at `at`, mapping its segment first if need be.
+Status ClientImpl::pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out, bool* missed) {
+  *missed = false;
+  Try t = try_pin(id, at, hold, out);
+  if (t == Try::kUnmapped) {
+    Status s = map_segment(at.segment);
+    if (!s.ok() && s.code() != RAY_NOT_FOUND) return s;
+    t = try_pin(id, at, hold, out);
+  }
+  *missed = t != Try::kPinned;
+  return Status();
+}
+
+Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold,
+                            Pin* out) {
+  bool missed;
+  if (hint.segment && !find_segment(hint.segment)) {
+    RAY_TRY(pin_located(id, hint, hold, out, &missed));
+    if (!missed) return Status();
+  }
+  int64_t until = timeout_ns < 0 ? INT64_MAX : steady_ns() + timeout_ns;
+  for (int round = 0;; ++round) {
+    DirectoryRow row;
+    if (directory_.find(id, &row) && row.state == kDirMemory) {
+      RAY_TRY(pin_located(id, row.location, hold, out, &missed));
+      if (!missed) return Status();
+    }
+    // Not where the directory says, spilled, or unknown: the daemon knows, and keeps the object where
+    // it is until this process's hold word is set.
+    Request r;
+    enlist(&r);
+    {
+      std::lock_guard lock(mu_);
+      LocateRecord l{r.number, id, timeout_ns};
+      push(kLocate, &l, sizeof l);
+    }
+    RAY_TRY(await(&r, timeout_ns == 0 ? kAnswerNs : timeout_ns));
+    Status s = pin_located(id, r.located.location, hold, out, &missed);
+    {
+      std::lock_guard lock(mu_);
+      AckRecord a{r.number};
+      push(kAck, &a, sizeof a);
+    }
+    wake_daemon();
+    if (!s.ok() || !missed) return s;
+    if (round > 0 && steady_ns() >= until)
+      return error(RAY_TIMED_OUT, "object %s moved while it was being pinned", id.hex().c_str());
+  }
+}
+
+void ClientImpl::unpin(Pin* p) {
+  if (!p || p->cookie == 0) return;
+  uint32_t hold = static_cast<uint32_t>(p->cookie - 1);
+  *p = Pin{};
+  if (forked()) return;
+  RAY_FAULT("store.unpin");
+  clear_hold(hold);
+  give_hold(hold);
+}
+
+// ---- segments of others -----------------------------------------------------------------------------
+
+Status ClientImpl::map_segment(uint32_t segment) {
+  unmap_retired();
+  if (MappedSegment* m = find_segment(segment); m && m->base.load(std::memory_order_acquire)) return Status();
+  Request r;
+  enlist(&r);
+  SegmentMessage m{kMsgSegment, segment, r.number, 0, 0};
+  Status sent = send_with_fds(socket_.get(), &m, sizeof m, nullptr, 0);
+  if (!sent.ok()) {
+    forget(&r);
+    return sent;
+  }
+  RAY_TRY(await(&r, kAnswerNs));
+  auto map = map_shared(r.fd.get(), geometry_.total(), false);
+  if (!map.ok()) return map.status();
+  std::lock_guard lock(segments_mu_);
+  MappedSegment* at = find_segment(segment);
+  if (!at) {
+    at = new MappedSegment;
+    at->segment = segment;
+    auto& slot = segments_[segment % kSegmentTable];
+    at->next.store(slot.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    slot.store(at, std::memory_order_release);
+  }
+  if (at->base.load(std::memory_order_relaxed)) return Status();  // another thread was faster
+  ::madvise(map->data(), map->size(), MADV_DONTDUMP);
+  at->base.store(map->data(), std::memory_order_seq_cst);
+  new (&*map) Mapping();  // owned by the table now
+  return Status();
+}
+
+// Segments whose owner died and whose last object is gone. A thread may be trying a stale hint there
+// right now: it has set its hold word first, so the mapping goes only when no hold word names it.
+void ClientImpl::unmap_retired() {
+  const DirectoryHeader* d = directory_.header();
+  std::lock_guard lock(segments_mu_);
+  uint64_t count = d->retired_count.load(std::memory_order_acquire);
+  if (count - retired_seen_ > kRetiredLog) retired_seen_ = count - kRetiredLog;
+  for (; retired_seen_ < count; ++retired_seen_) {
+    uint32_t segment = d->retired[retired_seen_ % kRetiredLog].load(std::memory_order_relaxed);
+    MappedSegment* m = find_segment(segment);
+    if (!m || segment == segment_) continue;
+    if (uint8_t* base = m->base.exchange(nullptr, std::memory_order_seq_cst))
+      to_unmap_.push_back({segment, base});
+  }
+  if (to_unmap_.empty()) return;
+  std::vector<uint32_t> held;
+  uint32_t limit = control_page_->hold_limit.load(std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < limit; ++i)
+    if (uint64_t w = hold_words()[i].load(std::memory_order_seq_cst))
+      held.push_back(static_cast<uint32_t>(w >> 40));
+  std::erase_if(to_unmap_, [&](auto& x) {
+    if (std::find(held.begin(), held.end(), x.first & 0xFFFFFF) != held.end()) return false;
+    ::munmap(x.second, geometry_.total());
+    return true;
+  });
+}
+
+}  // namespace ray::store

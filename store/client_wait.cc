@@ -1,0 +1,168 @@
+// How a client waits for its daemon. See client_impl.h.
+//
+// Answers come through the return ring (or the socket, when they carry a descriptor). Whoever waits
+// first spins, draining the ring; then one thread, the leader, sleeps on the socket for all: the daemon
+// sends a wake-up there when it published something and client_asleep is odd. The socket's end also
+// tells that the daemon died.
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "libray/base/fault.h"
+#include "store/client_impl.h"
+
+namespace ray::store {
+
+namespace {
+constexpr int64_t kSpinNs = 30000;
+constexpr int64_t kPatienceNs = 5000000000;  // for the daemon itself, beyond what it was asked to wait
+}  // namespace
+
+void ClientImpl::enlist(Request* r) {
+  std::lock_guard lock(wait_mu_);
+  r->number = next_request_.fetch_add(1, std::memory_order_relaxed);
+  r->status = Status();
+  r->done.store(false, std::memory_order_relaxed);
+  requests_[r->number] = r;
+}
+
+void ClientImpl::forget(Request* r) {
+  std::lock_guard lock(wait_mu_);
+  requests_.erase(r->number);
+}
+
+void ClientImpl::drain_returns() {
+  RecordView view;
+  for (;;) {
+    auto next = returns_.next(&view);
+    if (next != RingConsumer::Next::kRecord) {
+      if (next == RingConsumer::Next::kCorrupt) disconnected_.store(true);
+      break;
+    }
+    answer(view);
+    returns_.release_to(view.end);
+  }
+}
+
+void ClientImpl::answer(const RecordView& v) {
+  uint64_t number = 0;
+  if (v.size < sizeof number) return;
+  std::memcpy(&number, v.data, sizeof number);
+  auto it = requests_.find(number);
+  Request* r = it == requests_.end() ? nullptr : it->second;
+  if (v.type == kGrant && v.size == sizeof(GrantRecord)) {
+    GrantRecord g;
+    std::memcpy(&g, v.data, sizeof g);
+    if (r) r->grant = g;
+    else {  // nobody waits any more: give it back
+      std::lock_guard lock(mu_);
+      CloseRecord c{g.extent, 0};
+      push(kClose, &c, sizeof c);
+    }
+  } else if (v.type == kLocated && v.size == sizeof(LocatedRecord)) {
+    if (r) std::memcpy(&r->located, v.data, sizeof r->located);
+    else {
+      std::lock_guard lock(mu_);
+      AckRecord a{number};
+      push(kAck, &a, sizeof a);
+    }
+  } else if (v.type == kRefused && v.size >= sizeof(RefusedRecord)) {
+    RefusedRecord f;
+    std::memcpy(&f, v.data, sizeof f);
+    if (r) {
+      size_t n = std::min<size_t>(f.size, v.size - sizeof f);
+      r->status = Status(f.code, std::string(reinterpret_cast<const char*>(v.data) + sizeof f, n));
+    }
+  }
+  if (!r) return;
+  requests_.erase(it);
+  r->done.store(true, std::memory_order_release);
+}
+
+// Waits for the answer. The daemon keeps the caller's own time limit; here is only the limit for a
+// daemon that does not react at all.
+Status ClientImpl::await(Request* r, int64_t timeout_ns) {
+  wake_daemon();
+  int64_t start = steady_ns();
+  while (!r->done.load(std::memory_order_acquire) && steady_ns() - start < kSpinNs) {
+    if (wait_mu_.try_lock()) {
+      drain_returns();
+      wait_mu_.unlock();
+    }
+    for (int i = 0; i < 16; ++i) cpu_relax();
+  }
+  uint64_t progress = directory_.header()->progress.load(std::memory_order_acquire);
+  std::unique_lock lock(wait_mu_);
+  while (!r->done.load(std::memory_order_acquire)) {
+    uint64_t seen = directory_.header()->progress.load(std::memory_order_acquire);
+    int64_t now = steady_ns();
+    if (seen != progress) start = now, progress = seen;
+    bool late = timeout_ns >= 0 && now - start > timeout_ns + kPatienceNs;
+    if (late || disconnected_.load(std::memory_order_relaxed)) {
+      drain_returns();
+      if (r->done.load(std::memory_order_acquire)) break;
+      requests_.erase(r->number);
+      return late ? error(RAY_UNAVAILABLE, "the object store's daemon does not react")
+                  : error(RAY_UNAVAILABLE, "the object store's daemon is gone");
+    }
+    if (leader_) {
+      wait_cv_.wait_until(lock, std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+      continue;
+    }
+    leader_ = true;
+    lock.unlock();
+    poll_socket(200000000);
+    lock.lock();
+    drain_returns();
+    leader_ = false;
+    wait_cv_.notify_all();
+  }
+  return r->status;
+}
+
+// The leader's sleep.
+void ClientImpl::poll_socket(int64_t timeout_ns) {
+  control_page_->client_asleep.store(++naps_, std::memory_order_seq_cst);  // odd
+  bool empty;
+  {
+    std::lock_guard lock(wait_mu_);
+    empty = returns_.empty();
+  }
+  if (empty) {
+    pollfd p{socket_.get(), POLLIN, 0};
+    timespec ts{timeout_ns / 1000000000, timeout_ns % 1000000000};
+    ::ppoll(&p, 1, &ts, nullptr);
+  }
+  control_page_->client_asleep.store(++naps_, std::memory_order_seq_cst);  // even
+  read_socket();
+}
+
+void ClientImpl::read_socket() {
+  for (int n = 0; n < 64; ++n) {
+    char buffer[kMessageMax];
+    std::vector<Fd> fds;
+    auto size = recv_with_fds(socket_.get(), buffer, sizeof buffer, &fds);
+    if (!size.ok() && size.status().code() == RAY_TIMED_OUT) return;
+    if (!size.ok() || *size == 0) {
+      disconnected_.store(true, std::memory_order_relaxed);
+      return;
+    }
+    SegmentMessage m{};
+    std::memcpy(&m, buffer, std::min(*size, sizeof m));
+    if (m.type != kMsgSegment || *size != sizeof m) continue;
+    std::lock_guard lock(wait_mu_);
+    take_socket_answer(m, fds.empty() ? Fd() : std::move(fds[0]));
+  }
+}
+
+void ClientImpl::take_socket_answer(const SegmentMessage& m, Fd fd) {
+  auto it = requests_.find(m.request);
+  if (it == requests_.end()) return;
+  Request* r = it->second;
+  if (m.code != RAY_OK || !fd.valid())
+    r->status = error(m.code == RAY_OK ? RAY_INTERNAL : m.code, "store segment %u is gone", m.segment);
+  r->fd = std::move(fd);
+  requests_.erase(it);
+  r->done.store(true, std::memory_order_release);
+}
+
+}  // namespace ray::store

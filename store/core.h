@@ -1,0 +1,237 @@
+// The store's state and its rules: leases, objects, frees, spilling, restoring, waiting creates. One
+// thread (the store thread) calls everything here; jobs.h carries what may block.
+//
+// Invariants: (1) committed_ (pages that exist) never exceeds the capacity; (2) an object's bytes are
+// given back or moved only after it was condemned and a scan of all hold tables, begun later, did not
+// find it; (3) a lease's generation changes before its space is leased again; (4) nothing read from a
+// client's memory is used before it was checked against the daemon's own records.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/daemon.h"
+#include "store/directory.h"
+#include "store/jobs.h"
+#include "store/layout.h"
+#include "store/segment.h"
+#include "store/spill.h"
+
+namespace ray::store {
+
+inline constexpr uint32_t kNone = UINT32_MAX;
+
+struct Extent {
+  enum State : uint8_t { kFree, kCommitting, kLeased, kClosed };
+  State state = kFree;
+  bool small = false;
+  uint32_t segment = 0, generation = 0;
+  uint32_t live = 0;  // objects in memory, condemned ones included
+  uint32_t busy = 0;  // jobs that read or write its bytes
+  uint64_t offset = 0, size = 0, cursor = 0;  // cursor: the daemon's own extents
+  uint64_t live_bytes = 0;
+  std::vector<uint32_t> objects;  // numbers; may name objects that left
+  uint32_t newer = kNone, older = kNone;  // LRU list of closed extents
+};
+
+struct Object {
+  enum State : uint8_t { kFree, kMemory, kSpilled, kRestoring, kGone };  // kGone: condemned for good
+  ObjectId id;
+  State state = kFree;
+  bool clean = false;  // a copy is in the spill file
+  uint32_t serial = 0;  // distinguishes uses of this number
+  uint32_t extent = kNone;
+  uint32_t grants = 0;  // pins that kLocated allowed and that are not acknowledged yet
+  uint64_t offset = 0, size = 0;
+};
+struct SpillCopy {
+  uint32_t run = 0;  // index of the spill run
+  uint64_t at = 0, checksum = 0;
+};
+struct SpillRun {
+  uint64_t at = 0, bytes = 0;
+  uint32_t live = 0;
+};
+
+struct Peer {  // a connected client; its number is its segment's
+  uint32_t number = 0;
+  int pid = 0;
+  Segment* segment = nullptr;
+  RingConsumer publish;
+  RingProducer returns;
+  std::deque<std::string> overflow;  // return records that did not fit: u16 type, then the payload
+  std::unordered_map<uint64_t, uint32_t> grants;  // request -> object
+  uint32_t requests = 0;  // unanswered
+  uint32_t large_cold = 0;  // large leases that found no warm run: what pre-touching goes by
+  bool touching = false;
+  uint64_t recent_seen = 0;
+  uint32_t holds = 0;  // hold words in use at the last scan
+  uint32_t woken_nap = 0;
+};
+
+struct Waiting {  // a request that memory must be found for
+  uint32_t peer = 0;      // 0: a restore
+  uint64_t request = 0;
+  uint32_t object = kNone, serial = 0;  // restores
+  uint64_t bytes = 0;
+  uint32_t flags = 0;
+  int64_t timeout_ns = 0, since_ns = 0;
+};
+
+class Core {
+ public:
+  // wake_peer: the peer sleeps and its return ring has something. wake_self: any thread.
+  Core(const DaemonOptions& options, std::function<void(uint32_t)> wake_peer,
+       std::function<void()> wake_self);
+  ~Core();
+  Status init();
+  const DirectoryWriter& directory() const { return directory_; }
+  DirectoryHeader* header() const { return directory_.header(); }
+
+  Result<Peer*> attach(int pid);
+  void bury(uint32_t peer);
+  const std::unordered_map<uint32_t, std::unique_ptr<Peer>>& peers() const { return peers_; }
+  // Read-only descriptor of a living segment, or -1.
+  int segment_fd(uint32_t segment) const;
+
+  // One pass over all publish rings. Appends peers that broke the protocol to *bad.
+  bool drain_all(std::vector<uint32_t>* bad);
+  void drop(const ObjectId& id);
+  // After a pass: deferred requests, frees, waiting requests, replies that did not fit. True = worked.
+  bool tick(int64_t now);
+  int64_t next_deadline() const { return next_deadline_; }  // 0 = none
+  void before_sleep();  // gives page-table memory back
+
+  DaemonStats stats();
+  std::string list_msgpack(uint32_t limit);
+
+ private:
+  // ---- core.cc: records and leases
+  bool drain(Peer* p);
+  bool handle(Peer* p, const RecordView& view);
+  bool on_publish(Peer* p, const PublishRecord& r);
+  bool on_close(Peer* p, uint32_t extent);
+  void on_locate(Peer* p, const LocateRecord& r, bool final);
+  void answer_located(Peer* p, uint64_t request, uint32_t object);
+  void refuse(Peer* p, uint64_t request, ray_code code, const std::string& text);
+  void reply(Peer* p, uint16_t type, const void* data, uint32_t size, const std::string& tail = {});
+  void flush_overflow(Peer* p);
+  void on_ack(Peer* p, uint64_t request);
+  bool owned_lease(const Peer* p, uint32_t extent) const;
+
+  uint32_t new_extent(Segment* s, uint64_t offset, uint64_t size, bool small);
+  void close_extent(uint32_t extent);
+  void maybe_free(uint32_t extent);
+  void retire_if_empty(uint32_t segment);
+  uint32_t new_object(const ObjectId& id, uint32_t extent, uint64_t offset, uint64_t size);
+  void free_number(uint32_t object);
+  Peer* peer(uint32_t number);
+  Segment* segment(uint32_t number) const;
+  Location location(const Object& o) const;
+  uint64_t word_of(const Object& o) const;
+  void lru_remove(uint32_t extent);
+  void lru_touch(uint32_t extent);
+  void publish_counters();
+  void progress(uint64_t bytes);
+
+  // ---- core_memory.cc: finding memory
+  enum class Take { kDone, kStarted, kFull };
+  struct Found {
+    uint64_t offset;
+    bool cold;
+  };
+  bool find_space(Segment* s, uint64_t bytes, Found* out);
+  bool cool(uint64_t bytes);
+  Take serve(const Waiting& w);
+  Take serve_lease(const Waiting& w);
+  Take serve_restore(const Waiting& w);
+  void grant(Peer* p, uint64_t request, uint32_t extent, bool cold);
+  void touch_ahead(Peer* p, uint64_t bytes);
+  void pump(int64_t now);
+  bool pump_queue(std::deque<Waiting>* queue, int64_t now);
+  void fail(const Waiting& w, const std::string& why);
+  void check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck);
+  bool deadlocked() const;
+  uint64_t warm_bytes() const;
+  uint64_t lease_bytes(const Waiting& w) const;
+  void commit_then_grant(const Waiting& w, uint32_t extent, bool touch);
+  void abandon_extent(uint32_t extent);
+  void want_unpins(bool wanted);
+  std::string full_text(const Waiting& w, const std::string& why);
+
+  // ---- core_spill.cc: condemned objects, eviction, restore
+  void scan_holds();  // fills held_
+  bool is_held(const Object& o) const;
+  void condemn(uint32_t object);
+  bool reap();
+  void free_memory(uint32_t object);
+  void release_copy(uint32_t object);
+  void read_recent();
+  uint64_t reclaim(uint64_t bytes);
+  bool has_held(uint32_t extent) const;
+  bool start_spill(uint32_t extent);
+  void finish_spill(uint32_t extent, const std::vector<std::pair<uint32_t, uint32_t>>& objects,
+                    const std::vector<SpillPiece>& pieces, uint32_t run, const Status& status);
+  uint64_t evict(uint32_t extent);
+  void start_restore(uint32_t object, uint32_t extent, uint64_t offset, bool commit);
+  void finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uint64_t offset, Status s);
+  void drop_run_piece(uint32_t run);
+  void add_waiter(uint32_t object, Peer* p, const LocateRecord& r);
+
+  const DaemonOptions options_;
+  const std::function<void(uint32_t)> wake_peer_;
+  uint64_t small_extent_ = 0, arena_bytes_ = 0;
+  DirectoryWriter directory_;
+  std::unordered_map<uint32_t, std::shared_ptr<Segment>> segments_;
+  std::unordered_map<uint32_t, std::unique_ptr<Peer>> peers_;
+  std::vector<Peer*> peer_list_;
+  uint32_t next_segment_ = kDaemonSegment;
+
+  std::vector<Extent> extents_;
+  std::vector<uint32_t> free_extents_;
+  uint32_t oldest_ = kNone, newest_ = kNone;
+  std::vector<Object> objects_;
+  std::vector<uint32_t> free_objects_;
+  uint64_t committed_ = 0, condemned_count_ = 0;
+
+  struct Deferred {
+    uint32_t peer;  // 0: a drop
+    LocateRecord locate;
+  };
+  std::vector<Deferred> deferred_, deferred_next_;
+  std::vector<uint32_t> condemned_;         // not scanned yet
+  std::vector<uint32_t> condemned_pinned_;  // found in a hold table
+  bool rescan_ = false;      // a pin may have ended
+  bool retry_pump_ = false;  // something changed since waiting requests were looked at
+  std::vector<uint64_t> held_;  // sorted hold words of all clients
+  uint64_t holds_ = 0;
+  bool unpins_wanted_ = false;
+
+  SpillFile spill_;
+  std::vector<SpillRun> runs_;
+  std::vector<uint32_t> free_runs_;
+  std::unordered_map<uint32_t, SpillCopy> copies_;
+  struct RestoreWaiter {
+    uint32_t peer;
+    uint64_t request;
+  };
+  std::unordered_map<uint32_t, std::vector<RestoreWaiter>> restore_waiters_;
+  uint32_t restore_open_ = kNone;
+  uint64_t spilling_bytes_ = 0, spilled_bytes_ = 0, spilled_objects_ = 0, restored_objects_ = 0;
+  Status spill_error_;
+  int64_t spill_retry_ns_ = 0;
+
+  std::deque<Waiting> restores_, creates_;
+  int64_t now_ = 0, last_progress_ns_ = 0, next_deadline_ = 0;
+  std::unique_ptr<JobPool> jobs_;  // last: its threads use the rest
+  friend class Server;
+
+ public:
+  JobPool* jobs() { return jobs_.get(); }
+};
+
+}  // namespace ray::store

@@ -1,0 +1,428 @@
+// The store daemon: one thread that accepts clients, watches them die, polls their rings while there
+// is traffic and sleeps in epoll otherwise. The rules are in core.h; here are sockets and sleep.
+//
+// Threads: the store thread runs loop(); drop, stats and list_msgpack come from any thread and hand
+// their wish over under mu_. Sleeping: the thread makes daemon_asleep odd, looks at every ring once
+// more and only then waits; whoever commits something and sees it odd sends one wake-up per nap.
+#include "store/daemon.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "libray/base/clock.h"
+#include "libray/base/log.h"
+#include "store/core.h"
+
+namespace ray::store {
+
+namespace {
+constexpr int64_t kSpinNs = 50000;           // polls on for this long after the last work
+constexpr int64_t kIdleNs = 1000000000;      // then naps this long before it gives memory back
+constexpr int64_t kHelloNs = 5000000000;     // a connection must say hello within this time
+constexpr size_t kMaxStrangers = 64;         // connections without a valid hello
+}  // namespace
+
+class Server final : public Daemon {
+ public:
+  explicit Server(const DaemonOptions& options) : options_(options) {}
+  ~Server() override;
+  Status start();
+  void drop(const ObjectId& id, const Location& hint) override;
+  DaemonStats stats() override;
+  std::string list_msgpack(uint32_t limit) override;
+
+ private:
+  struct Connection {
+    Fd socket, pidfd;
+    int pid = 0;
+    uint32_t peer = 0;  // 0: a stranger
+    int64_t since_ns = 0;
+  };
+  enum Tag : uint64_t { kTagListen = 1, kTagEvent = 2, kTagSocket = 3, kTagPid = 4 };
+  static uint64_t tag(Tag t, int fd) { return static_cast<uint64_t>(t) << 32 | static_cast<uint32_t>(fd); }
+
+  Status listen();
+  void loop();
+  bool take_commands();
+  void answer_questions();
+  void sleep(int64_t idle_since);
+  void handle_events(int timeout_ms);
+  void accept_clients();
+  void on_socket(int fd);
+  bool on_message(Connection* c, const char* data, size_t size);
+  bool on_hello(Connection* c, const char* data, size_t size);
+  void on_segment(Connection* c, const SegmentMessage& m);
+  void close_connection(int fd);
+  void close_peer(uint32_t peer);
+  void drop_strangers(int64_t now);
+  void watch(int fd, Tag t);
+  void wake_peer(uint32_t peer);
+  void wake_self();
+
+  const DaemonOptions options_;
+  Fd listen_, epoll_, event_;
+  std::unique_ptr<Core> core_;
+  std::unordered_map<int, Connection> connections_;   // by socket
+  std::unordered_map<int, int> pidfds_;               // pidfd -> socket
+  std::unordered_map<uint32_t, int> socket_of_peer_;
+  size_t strangers_ = 0;
+
+  std::mutex mu_;
+  std::condition_variable answered_;
+  std::vector<ObjectId> drops_;
+  struct Question {
+    bool list = false, done = false;
+    uint32_t limit = 0;
+    DaemonStats stats;
+    std::string rows;
+  };
+  std::vector<Question*> questions_, asked_;
+  int questions_age_ = 0;
+  std::atomic<bool> has_commands_{false}, stop_{false}, asleep_{false};
+  void ask(Question* q);
+  std::thread thread_;
+};
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options) {
+  auto server = std::make_unique<Server>(options);
+  Status s = server->start();
+  if (!s.ok()) return s;
+  return std::unique_ptr<Daemon>(std::move(server));
+}
+
+Status Server::start() {
+  if (options_.token.size() > kTokenMax)
+    return error(RAY_INVALID_ARGUMENT, "the store's token is longer than %u bytes", kTokenMax);
+  event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!event_.valid() || !epoll_.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
+  core_ = std::make_unique<Core>(options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(); });
+  RAY_TRY(core_->init());
+  RAY_TRY(listen());
+  watch(listen_.get(), kTagListen);
+  watch(event_.get(), kTagEvent);
+  // Signals go to the program's other threads.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &old);
+  thread_ = std::thread([this] { loop(); });
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  return Status();
+}
+
+Server::~Server() {
+  if (thread_.joinable()) {
+    stop_.store(true);
+    uint64_t one = 1;
+    (void)!::write(event_.get(), &one, sizeof one);
+    thread_.join();
+  }
+  if (listen_.valid()) ::unlink(options_.socket_path.c_str());
+}
+
+Status Server::listen() {
+  sockaddr_un addr{};
+  addr.sun_family = AF_UNIX;
+  if (options_.socket_path.size() >= sizeof addr.sun_path)
+    return error(RAY_INVALID_ARGUMENT, "socket path '%s' is longer than %zu bytes",
+                 options_.socket_path.c_str(), sizeof addr.sun_path - 1);
+  std::memcpy(addr.sun_path, options_.socket_path.c_str(), options_.socket_path.size());
+  Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot make the store's socket");
+  ::unlink(options_.socket_path.c_str());
+  ::fchmod(fd.get(), 0600);  // the inode takes the socket's mode: never open to others
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0)
+    return errno_error(RAY_UNAVAILABLE, "cannot bind '%s'", options_.socket_path.c_str());
+  ::chmod(options_.socket_path.c_str(), 0600);
+  if (::listen(fd.get(), 256) != 0)
+    return errno_error(RAY_UNAVAILABLE, "cannot listen on '%s'", options_.socket_path.c_str());
+  listen_ = std::move(fd);
+  return Status();
+}
+
+void Server::watch(int fd, Tag t) {
+  epoll_event ev{};
+  ev.events = EPOLLIN;
+  ev.data.u64 = tag(t, fd);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &ev);
+}
+
+// ---- calls from other threads --------------------------------------------------------------------------
+
+void Server::wake_self() {
+  has_commands_.store(true, std::memory_order_seq_cst);
+  if (!asleep_.load(std::memory_order_seq_cst)) return;
+  uint64_t one = 1;
+  (void)!::write(event_.get(), &one, sizeof one);
+}
+
+void Server::drop(const ObjectId& id, const Location&) {
+  {
+    std::lock_guard lock(mu_);
+    drops_.push_back(id);
+  }
+  wake_self();
+}
+
+void Server::ask(Question* q) {
+  std::unique_lock lock(mu_);
+  questions_.push_back(q);
+  wake_self();
+  answered_.wait(lock, [q] { return q->done; });
+}
+
+DaemonStats Server::stats() {
+  Question q;
+  ask(&q);
+  return q.stats;
+}
+
+std::string Server::list_msgpack(uint32_t limit) {
+  Question q;
+  q.list = true;
+  q.limit = limit;
+  ask(&q);
+  return std::move(q.rows);
+}
+
+bool Server::take_commands() {
+  if (!has_commands_.exchange(false, std::memory_order_seq_cst)) return false;
+  std::vector<ObjectId> drops;
+  {
+    std::lock_guard lock(mu_);
+    drops.swap(drops_);
+    asked_.insert(asked_.end(), questions_.begin(), questions_.end());
+    questions_.clear();
+  }
+  for (auto& id : drops) core_->drop(id);
+  questions_age_ = 0;
+  return true;
+}
+
+// After two passes over the rings, so that what the asker saw committed is counted and freed.
+void Server::answer_questions() {
+  if (asked_.empty() || ++questions_age_ < 3) return;
+  for (Question* q : asked_) {
+    if (q->list) q->rows = core_->list_msgpack(q->limit);
+    else q->stats = core_->stats();
+  }
+  std::lock_guard lock(mu_);
+  for (Question* q : asked_) q->done = true;
+  asked_.clear();
+  answered_.notify_all();
+}
+
+// ---- the store thread ------------------------------------------------------------------------------------
+
+void Server::loop() {
+  pthread_setname_np(pthread_self(), "ray-store");
+  int64_t last_work = steady_ns();
+  for (uint32_t round = 0; !stop_.load(std::memory_order_relaxed); ++round) {
+    int64_t now = steady_ns();
+    bool worked = take_commands();
+    std::vector<uint32_t> bad;
+    worked |= core_->drain_all(&bad);
+    for (uint32_t p : bad) {
+      log(kLogWarning, "store", "bad-client", "client %u broke the store's protocol: disconnected", p);
+      close_peer(p);
+    }
+    worked |= core_->tick(now);
+    answer_questions();
+    worked |= !asked_.empty();
+    if (worked) {
+      last_work = now;
+      if (round % 64 == 0) handle_events(0);
+    } else if (now - last_work < kSpinNs) {
+      if (round % 64 == 0) handle_events(0);
+      for (int i = 0; i < 8; ++i) cpu_relax();
+    } else {
+      sleep(last_work);
+    }
+  }
+  std::lock_guard lock(mu_);
+  for (auto* list : {&questions_, &asked_})
+    for (Question* q : *list) q->done = true;
+  answered_.notify_all();
+}
+
+void Server::sleep(int64_t idle_since) {
+  auto& word = core_->header()->daemon_asleep;
+  word.fetch_add(1, std::memory_order_seq_cst);
+  asleep_.store(true, std::memory_order_seq_cst);
+  std::vector<uint32_t> bad;
+  bool busy = has_commands_.load(std::memory_order_seq_cst);
+  for (auto& [number, p] : core_->peers())
+    busy |= p->segment->control()->publish.tail.load(std::memory_order_seq_cst) != p->publish.position();
+  if (!busy) {
+    int64_t now = steady_ns(), until = core_->next_deadline();
+    bool rested = now - idle_since >= kIdleNs;
+    if (rested) core_->before_sleep();
+    if (!rested) until = until ? std::min(until, idle_since + kIdleNs) : idle_since + kIdleNs;
+    if (strangers_ > 0) until = until ? std::min(until, now + kHelloNs) : now + kHelloNs;
+    int timeout = until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, (until - now + 999999) / 1000000));
+    handle_events(timeout);
+  }
+  asleep_.store(false, std::memory_order_seq_cst);
+  word.fetch_add(1, std::memory_order_seq_cst);
+}
+
+void Server::handle_events(int timeout_ms) {
+  epoll_event events[64];
+  int n = ::epoll_wait(epoll_.get(), events, 64, timeout_ms);
+  for (int i = 0; i < n; ++i) {
+    int fd = static_cast<int>(events[i].data.u64 & 0xFFFFFFFF);
+    switch (events[i].data.u64 >> 32) {
+      case kTagListen: accept_clients(); break;
+      case kTagEvent: {
+        uint64_t v;
+        (void)!::read(fd, &v, sizeof v);
+        break;
+      }
+      case kTagSocket: on_socket(fd); break;
+      case kTagPid:
+        if (auto it = pidfds_.find(fd); it != pidfds_.end()) close_connection(it->second);
+        break;
+    }
+  }
+  if (strangers_ > 0) drop_strangers(steady_ns());
+}
+
+void Server::accept_clients() {
+  for (int i = 0; i < 16; ++i) {
+    Fd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid()) return;
+    if (strangers_ >= kMaxStrangers) continue;  // closes it
+    Connection c;
+    c.since_ns = steady_ns();
+    int s = fd.get();
+    c.socket = std::move(fd);
+    ucred cred{};
+    socklen_t len = sizeof cred;
+    if (::getsockopt(s, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0) continue;
+    c.pid = cred.pid;
+    ++strangers_;
+    connections_[s] = std::move(c);
+    watch(s, kTagSocket);
+  }
+}
+
+void Server::drop_strangers(int64_t now) {
+  std::vector<int> late;
+  for (auto& [fd, c] : connections_)
+    if (c.peer == 0 && now - c.since_ns > kHelloNs) late.push_back(fd);
+  for (int fd : late) close_connection(fd);
+}
+
+void Server::close_peer(uint32_t peer) {
+  if (auto it = socket_of_peer_.find(peer); it != socket_of_peer_.end()) close_connection(it->second);
+}
+
+void Server::close_connection(int fd) {
+  auto it = connections_.find(fd);
+  if (it == connections_.end()) return;
+  Connection c = std::move(it->second);
+  connections_.erase(it);
+  if (c.pidfd.valid()) pidfds_.erase(c.pidfd.get());
+  if (c.peer == 0) {
+    --strangers_;
+    return;
+  }
+  socket_of_peer_.erase(c.peer);
+  core_->bury(c.peer);
+}
+
+void Server::on_socket(int fd) {
+  for (int i = 0; i < 16; ++i) {
+    auto it = connections_.find(fd);
+    if (it == connections_.end()) return;
+    char buffer[kMessageMax];
+    std::vector<Fd> fds;  // a client has none to send; whatever comes is closed
+    auto n = recv_with_fds(fd, buffer, sizeof buffer, &fds);
+    if (!n.ok() && n.status().code() == RAY_TIMED_OUT) return;
+    if (!n.ok() || *n == 0 || !on_message(&it->second, buffer, *n)) {
+      close_connection(fd);
+      return;
+    }
+  }
+}
+
+bool Server::on_message(Connection* c, const char* data, size_t size) {
+  if (c->peer == 0) return on_hello(c, data, size);
+  PlainMessage m;
+  if (size < sizeof m) return false;
+  std::memcpy(&m, data, sizeof m);
+  switch (m.type) {
+    case kMsgWake: return true;
+    case kMsgMapped:
+      if (auto it = core_->peers().find(c->peer); it != core_->peers().end())
+        it->second->segment->seal_control();
+      return true;
+    case kMsgSegment: {
+      SegmentMessage s;
+      if (size != sizeof s) return false;
+      std::memcpy(&s, data, sizeof s);
+      on_segment(c, s);
+      return true;
+    }
+    default: return false;
+  }
+}
+
+bool Server::on_hello(Connection* c, const char* data, size_t size) {
+  StoreHello h;
+  if (size != sizeof h) return false;
+  std::memcpy(&h, data, sizeof h);
+  StoreWelcome w{};
+  w.type = kMsgWelcome;
+  auto refuse = [&](ray_code code, const std::string& text) {
+    w.code = code;
+    std::snprintf(w.text, sizeof w.text, "%s", text.c_str());
+    (void)send_with_fds(c->socket.get(), &w, sizeof w, nullptr, 0);
+    return false;
+  };
+  if (h.magic != kStoreMagic || h.version != kStoreVersion)
+    return refuse(RAY_UNSUPPORTED, strprintf("the store speaks version %u", kStoreVersion));
+  uint32_t differ = h.token_size != options_.token.size();
+  for (size_t i = 0; i < options_.token.size(); ++i) differ |= static_cast<uint8_t>(h.token[i] ^ options_.token[i]);
+  if (differ) return refuse(RAY_INVALID_ARGUMENT, "the store's token is wrong");
+  c->pidfd = Fd(pidfd_open(c->pid));
+  if (!c->pidfd.valid()) return false;  // it died meanwhile
+  auto p = core_->attach(c->pid);
+  if (!p.ok()) return refuse(p.status().code(), p.status().message());
+  c->peer = (*p)->number;
+  --strangers_;
+  socket_of_peer_[c->peer] = c->socket.get();
+  pidfds_[c->pidfd.get()] = c->socket.get();
+  watch(c->pidfd.get(), kTagPid);
+  w.segment = c->peer;
+  int fds[3] = {(*p)->segment->control_fd(), (*p)->segment->data_fd(), core_->directory().readonly_fd()};
+  return send_with_fds(c->socket.get(), &w, sizeof w, fds, 3).ok();
+}
+
+void Server::on_segment(Connection* c, const SegmentMessage& m) {
+  SegmentMessage out = m;
+  int fd = core_->segment_fd(m.segment);
+  out.code = fd >= 0 ? RAY_OK : RAY_NOT_FOUND;
+  if (!send_with_fds(c->socket.get(), &out, sizeof out, &fd, fd >= 0 ? 1 : 0).ok())
+    log(kLogWarning, "store", "slow-client", "client %u does not read its socket", c->peer);
+}
+
+void Server::wake_peer(uint32_t peer) {
+  auto it = socket_of_peer_.find(peer);
+  if (it == socket_of_peer_.end()) return;
+  PlainMessage m{kMsgWake};
+  (void)send_with_fds(it->second, &m, sizeof m, nullptr, 0);  // full = it has wake-ups to read
+}
+
+}  // namespace ray::store
