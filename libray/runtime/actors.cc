@@ -181,9 +181,8 @@ void Runtime::create_ready_actors() {
       finish_task(t);
       continue;
     }
-    ErrorBox* e = make_error(RAY_ACTOR_DIED, "actor was not created: " + s.message());
-    actor_dead(a, e);
     finish_task(t);
+    actor_dead(a, make_error(RAY_ACTOR_DIED, "actor was not created: " + s.message()));
   }
 }
 
@@ -225,7 +224,10 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
 
 // mutex_ held.
 void Runtime::pump_actor(Actor* a) {
-  if (a->state == wire::kActorDead) return fail_actor_tasks(a, RAY_ACTOR_DIED, a->death);
+  if (a->state == wire::kActorDead) {
+    fail_actor_tasks(a, RAY_ACTOR_DIED, a->death);
+    return actor_maybe_done(a);
+  }
   if (!a->link) return;
   bool any = false;
   while (PendingTask* t = a->queue.head) {
@@ -286,12 +288,13 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
   pump_actor(a);
 }
 
-// Takes over the error.
+// Takes over the error. The entry may be gone afterwards.
 void Runtime::actor_dead(Actor* a, ErrorBox* e) {
   a->state = wire::kActorDead;
   if (a->death) a->death->release();
   a->death = e;
   fail_actor_tasks(a, RAY_ACTOR_DIED, e);
+  actor_maybe_done(a);
 }
 
 // Calls that were in flight when the actor died: those that never started, or may be retried, go back

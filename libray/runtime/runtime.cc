@@ -515,8 +515,11 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
     if (!o->done()) complete_error(o, e);
     deferred_release_.push_back(o);
   }
-  while (waiting_tasks_.head) {
-    PendingTask* t = waiting_tasks_.head;
+  std::vector<PendingTask*> waiting;
+  for (PendingTask* t = waiting_tasks_.head; t; t = t->next)
+    if (!t->shrinking) waiting.push_back(t);
+  for (PendingTask* t : waiting) {
+    detach(t);
     fail_task(t, e);
   }
   e->release();

@@ -25,6 +25,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "libray/base/doorbell.h"
 #include "libray/base/shm.h"
 #include "libray/base/spin.h"
 #include "libray/lineage/record.h"

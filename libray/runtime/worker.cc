@@ -254,7 +254,6 @@ Execution* WorkerSide::start(Execution* e) {
     running_.push_back(e);
   }
   e->handle = HandleTable::instance().insert(kHandleTask, e);
-  e->outer = runtime_->context();
   runtime_->set_context(&e->context);
   e->results.resize(h.n_returns);
   if (h.kind == RAY_KIND_ACTOR_CREATE) class_key_ = h.function;
@@ -639,7 +638,7 @@ void WorkerSide::write_lineage(Execution* e, ray_code code, int64_t end_wall) {
         std::memcpy(&ref, r.bytes.data(), sizeof ref);
         full = ref.location.size;
       }
-      lineage::ResultRecord rr{static_cast<uint32_t>(i), r.given ? r.header.format : RAY_FMT_MSGPACK,
+      lineage::ResultRecord rr{static_cast<uint32_t>(i), r.given ? r.header.format : uint32_t{RAY_FMT_MSGPACK},
                                r.given ? full : 0, keep ? static_cast<uint32_t>(r.bytes.size()) : 0,
                                in_store};
       std::memcpy(at, &rr, sizeof rr);
@@ -653,7 +652,7 @@ void WorkerSide::write_lineage(Execution* e, ray_code code, int64_t end_wall) {
 }
 
 Status WorkerSide::finish(Execution* e, ray_code code) {
-  runtime_->set_context(e->outer == &e->context ? nullptr : e->outer);
+  if (runtime_->context() == &e->context) runtime_->set_context(nullptr);
   bool exit_actor = code == RAY_ACTOR_DIED && is_actor_;
   if (exit_actor) code = RAY_OK;
   if (code == RAY_OK)

@@ -75,7 +75,6 @@ struct Execution {
   uint32_t record_size = 0;
   uint64_t end = 0;
   TaskContext context;
-  TaskContext* outer = nullptr;
   std::string name, method;
   std::vector<ray_buffer> args;
   store::Pin args_pin;

@@ -1,0 +1,248 @@
+/* puller.c -- a worker as a binding writes one: it pulls its tasks itself with ray_worker_next. */
+#define _POSIX_C_SOURCE 200809L
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "kit.h"
+
+/* ---- the worker: an interpreter for functions whose definition is one word ---- */
+
+static volatile sig_atomic_t g_interrupted;
+
+static void on_interrupt(ray_task* task, void* user) {
+  (void)user;
+  if (task != NULL) g_interrupted = 1;
+}
+
+static ray_code run_echo(ray_task* task) {
+  ray_value value = RAY_VALUE_INIT;
+  const ray_buffer* args;
+  CHECK_EQ(ray_task_args(task, &args), 1);
+  value.data = args[0].data;
+  value.size = (size_t)args[0].size;
+  value.format = args[0].format;
+  return ray_task_return(task, 0, &value, NULL);
+}
+
+static ray_code run_open(ray_task* task) { /* a result straight in shared memory */
+  ray_value shape = ray_plain(NULL, 1 << 20, RAY_FMT_USER + 9);
+  ray_layout layout;
+  ray_writer* writer;
+  CHECK_OK(ray_task_return_open(task, 0, &shape, &writer, &layout, &err));
+  memset(layout.data, 'w', 1 << 20);
+  CHECK_OK(ray_writer_seal(writer, NULL, &err));
+  return RAY_OK;
+}
+
+static ray_code run_interruptible(ray_task* task) { /* only the interrupt ends it */
+  char path[512];
+  g_interrupted = 0;
+  kit_touch(kit_arg_text(task, 0, path, sizeof path));
+  while (!g_interrupted) kit_pause();
+  return ray_task_is_cancelled(task) ? RAY_CANCELLED : RAY_TASK_FAILED;
+}
+
+static ray_code run_misuse(ray_task* task) { /* what a task may not do */
+  ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_task_info info;
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_task_return(task, 5, &value, &err)); /* no such result */
+  CHECK_OK(ray_task_return(task, 0, &value, &err));
+  CHECK_CODE(RAY_WRONG_STATE, ray_task_return(task, 0, &value, &err)); /* given already */
+  CHECK_CODE(RAY_WRONG_STATE, ray_task_yield(task, &value, 0, &err));  /* not a generator */
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_task_take_arg(task, 9, &buffer, &err));
+  CHECK_CODE(RAY_WRONG_STATE, ray_task_set_self(task, &info, &err)); /* not an actor */
+  CHECK(ray_task_self(task) == NULL);
+  info.struct_size = 1;
+  CHECK_EQ(ray_task_get_info(task, &info), RAY_INVALID_ARGUMENT);
+  return RAY_OK;
+}
+
+static ray_code run(ray_task* task) {
+  ray_buffer definition = RAY_BUFFER_INIT;
+  ray_task_info info;
+  char word[32];
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  CHECK_EQ(ray_task_get_info(task, &info), RAY_OK);
+  CHECK(info.function_key != 0);
+  CHECK_OK(ray_task_definition(task, &definition, &err));
+  CHECK(definition.size < sizeof word);
+  memcpy(word, definition.data, (size_t)definition.size);
+  word[definition.size] = 0;
+  ray_buffer_release(&definition);
+  if (strcmp(word, "echo") == 0) return run_echo(task);
+  if (strcmp(word, "open") == 0) return run_open(task);
+  if (strcmp(word, "pid") == 0) return kit_return_i64(task, 0, (int64_t)getpid());
+  if (strcmp(word, "interruptible") == 0) return run_interruptible(task);
+  if (strcmp(word, "misuse") == 0) return run_misuse(task);
+  if (strcmp(word, "class") == 0 && info.kind == RAY_KIND_ACTOR_CREATE) return RAY_OK;
+  if (strcmp(word, "class") == 0) {
+    char text[64];
+    snprintf(text, sizeof text, "%.*s", (int)info.method.size, info.method.data);
+    return kit_return_text(task, text);
+  }
+  ray_task_fail(task, ray_cstr("unknown word"), NULL);
+  return RAY_TASK_FAILED;
+}
+
+static int worker(ray_runtime* runtime) {
+  struct pollfd p;
+  ray_task* task;
+  ray_code code;
+  p.fd = ray_worker_fd(runtime);
+  p.events = POLLIN;
+  CHECK(p.fd >= 0);
+  CHECK_OK(ray_worker_on_interrupt(runtime, on_interrupt, NULL, &err));
+  for (;;) {
+    kit_clear();
+    code = ray_worker_next(runtime, 0, &task, &err);
+    if (code == RAY_TIMED_OUT) { /* sleep as an event loop does: on the descriptor alone */
+      CHECK_EQ(poll(&p, 1, -1), 1);
+      continue;
+    }
+    if (code != RAY_OK) break;
+    CHECK_EQ(ray_task_finish(task, run(task)), RAY_OK);
+    CHECK_EQ(ray_task_finish(task, RAY_OK), RAY_INVALID_ARGUMENT); /* consumed */
+  }
+  CHECK_EQ(code, RAY_CANCELLED);
+  kit_clear();
+  ray_runtime_release(runtime);
+  return 0;
+}
+
+/* ---- the driver: its functions are opaque words, its workers this program ---- */
+
+static void start(void) {
+  static char self[512];
+  static const char* argv[2];
+  ray_runtime_options options = kit_options();
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  CHECK(n > 0);
+  argv[0] = self;
+  options.worker_argv = argv;
+  options.language = RAY_LANG_RUST; /* some language with opaque code */
+  CHECK_OK(ray_init(&options, &rt, &err));
+}
+
+static ray_function* word(const char* definition) {
+  ray_function* fn;
+  ray_bytes bytes;
+  bytes.data = definition;
+  bytes.size = strlen(definition);
+  CHECK_OK(ray_function_define(rt, RAY_LANG_RUST, ray_cstr(definition), bytes, &fn, &err));
+  return fn;
+}
+
+static ray_ref* submit(const char* definition, const ray_arg* args, size_t n) {
+  ray_function* fn = word(definition);
+  ray_ref* ref;
+  CHECK_OK(ray_submit(rt, fn, args, n, NULL, &ref, &err));
+  ray_function_release(fn);
+  return ref;
+}
+
+static void pulled_tasks(void) {
+  char text[64];
+  ray_arg arg = kit_text("over and back");
+  ray_ref* refs[200];
+  int i;
+  start();
+  for (i = 0; i < 200; i++) refs[i] = submit("echo", &arg, 1);
+  for (i = 0; i < 200; i++) {
+    kit_get_text(refs[i], text, sizeof text);
+    CHECK(strcmp(text, "over and back") == 0);
+    ray_ref_release(refs[i]);
+  }
+  CHECK(kit_take_i64(submit("pid", NULL, 0)) != (int64_t)getpid());
+}
+
+static void result_written_in_place(void) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_ref* ref;
+  start();
+  ref = submit("open", NULL, 0);
+  CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
+  CHECK_EQ(buffer.size, 1 << 20);
+  CHECK_EQ(buffer.format, RAY_FMT_USER + 9);
+  CHECK_EQ(((const char*)buffer.data)[(1 << 20) - 1], 'w');
+  ray_buffer_release(&buffer);
+  ray_ref_release(ref);
+}
+
+static void interrupt(void) {
+  ray_ref* ref;
+  ray_arg arg;
+  start();
+  arg = kit_text(kit_path("runs"));
+  ref = submit("interruptible", &arg, 1);
+  kit_await(kit_path("runs"));
+  CHECK_OK(ray_cancel(ref, 0, &err));
+  CHECK_CODE(RAY_CANCELLED, kit_get_code(ref));
+  ray_ref_release(ref);
+}
+
+static void misuse(void) {
+  char text[8];
+  ray_ref* ref;
+  start();
+  ref = submit("misuse", NULL, 0);
+  kit_get_text(ref, text, sizeof text);
+  CHECK(strcmp(text, "x") == 0);
+  ray_ref_release(ref);
+}
+
+static void unknown_word(void) {
+  ray_ref* ref;
+  start();
+  ref = submit("dance", NULL, 0);
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(ref));
+  CHECK_MESSAGE("unknown word");
+  ray_ref_release(ref);
+}
+
+static void actor_of_an_opaque_class(void) {
+  ray_function* klass;
+  ray_actor* actor;
+  char text[64];
+  ray_ref* ref;
+  start();
+  klass = word("class");
+  CHECK_OK(ray_actor_create(rt, klass, NULL, 0, NULL, &actor, &err));
+  ref = kit_call(actor, "any method", NULL, 0);
+  kit_get_text(ref, text, sizeof text);
+  CHECK(strcmp(text, "any method") == 0);
+  ray_ref_release(ref);
+  ray_actor_release(actor);
+  ray_function_release(klass);
+}
+
+/* Readers of other languages understand RAW and MSGPACK alone; the rest fails at submit, naming the
+ * argument. */
+static void private_formats_stay_private(void) {
+  ray_function* fn;
+  ray_ref* ref = NULL;
+  ray_arg args[2];
+  kit_init();
+  CHECK_OK(
+      ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), (ray_bytes){"code", 4}, &fn, &err));
+  args[0] = kit_text("fine");
+  args[1] = kit_text("a Java object");
+  args[1].value.format = RAY_FMT_JAVA;
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_submit(rt, fn, args, 2, NULL, &ref, &err));
+  CHECK_MESSAGE("1");
+  ray_function_release(fn);
+}
+
+static const kit_test tests[] = {KIT_TEST(pulled_tasks),
+                                 KIT_TEST(result_written_in_place),
+                                 KIT_TEST(interrupt),
+                                 KIT_TEST(misuse),
+                                 KIT_TEST(unknown_word),
+                                 KIT_TEST(actor_of_an_opaque_class),
+                                 KIT_TEST(private_formats_stay_private)};
+
+int main(int argc, char** argv) {
+  return kit_main(argc, argv, tests, sizeof tests / sizeof tests[0], NULL, worker);
+}

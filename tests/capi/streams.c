@@ -1,0 +1,337 @@
+/* streams.c -- generator tasks: order, end, errors, the window, cancellation, notifications. */
+#include "kit.h"
+
+/* Yields 0..n-1; leaves the number of items made so far in the file args[1] by its size. */
+static ray_code count_up(ray_task* task, void* user) {
+  int64_t n = kit_arg_i64(task, 0), i;
+  ray_value value;
+  ray_code code;
+  char path[512];
+  FILE* file = fopen(kit_arg_text(task, 1, path, sizeof path), "a");
+  (void)user;
+  CHECK(file != NULL);
+  for (i = 0; i < n; i++) {
+    value = ray_plain(&i, sizeof i, RAY_FMT_RAW);
+    code = ray_task_yield(task, &value, -1, NULL);
+    if (code != RAY_OK) {
+      fclose(file);
+      return code; /* nobody wants more */
+    }
+    fputc('.', file);
+    fflush(file);
+  }
+  fclose(file);
+  return RAY_OK;
+}
+
+static ray_code fail_after(ray_task* task, void* user) {
+  int64_t n = kit_arg_i64(task, 0), i;
+  ray_value value;
+  (void)user;
+  for (i = 0; i < n; i++) {
+    value = ray_plain(&i, sizeof i, RAY_FMT_RAW);
+    ray_task_yield(task, &value, -1, NULL);
+  }
+  ray_task_fail(task, ray_cstr("ran dry"), NULL);
+  return RAY_TASK_FAILED;
+}
+
+static ray_code large_items(ray_task* task, void* user) {
+  int64_t n = kit_arg_i64(task, 0), i;
+  size_t size = 1 << 20;
+  uint8_t* data = malloc(size);
+  ray_value value = ray_plain(data, size, RAY_FMT_RAW);
+  ray_code code = RAY_OK;
+  (void)user;
+  for (i = 0; i < n && code == RAY_OK; i++) {
+    memset(data, (int)i, size);
+    code = ray_task_yield(task, &value, -1, NULL);
+  }
+  free(data);
+  return code;
+}
+
+/* Yields without waiting; returns how many items fitted in the window by failing with the number as
+ * message. */
+static ray_code try_to_overrun(ray_task* task, void* user) {
+  ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  char text[32];
+  int fitted = 0;
+  ray_code code;
+  (void)user;
+  while ((code = ray_task_yield(task, &value, 0, NULL)) == RAY_OK) fitted++;
+  snprintf(text, sizeof text, "fitted %d, then %s", fitted, ray_code_name(code));
+  ray_task_fail(task, ray_cstr(text), NULL);
+  return RAY_TASK_FAILED;
+}
+
+static ray_code tape_create(ray_task* task, void* user) {
+  (void)task, (void)user;
+  return RAY_OK;
+}
+
+static void register_all(void) {
+  CHECK_OK(ray_register_function(ray_cstr("count_up"), count_up, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("fail_after"), fail_after, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("large_items"), large_items, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("try_to_overrun"), try_to_overrun, NULL, &err));
+  CHECK_OK(ray_register_actor(ray_cstr("Tape"), tape_create, NULL, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Tape"), ray_cstr("play"), count_up, NULL, &err));
+}
+
+static ray_stream* stream_of(const char* function, int64_t n, uint32_t window) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_stream* stream = NULL;
+  ray_function* fn;
+  ray_arg args[2];
+  args[0] = kit_i64(&n);
+  args[1] = kit_text(kit_path("made"));
+  options.stream_window = window;
+  CHECK_OK(ray_function_get(rt, ray_cstr(function), &fn, &err));
+  CHECK_OK(ray_submit_stream(rt, fn, args, 2, &options, &stream, &err));
+  ray_function_release(fn);
+  return stream;
+}
+
+static long made(void) {
+  FILE* file = fopen(kit_path("made"), "r");
+  long n;
+  if (!file) return 0;
+  fseek(file, 0, SEEK_END);
+  n = ftell(file);
+  fclose(file);
+  return n;
+}
+
+static bool made_as_many(void* n) { return made() >= *(long*)n; }
+
+static void expect_numbers(ray_stream* stream, int64_t from, int64_t to) {
+  ray_ref* item;
+  for (; from < to; from++) {
+    CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+    CHECK_EQ(kit_take_i64(item), from);
+  }
+}
+
+static void in_order_to_the_end(void) {
+  ray_stream* stream;
+  ray_ref* item = NULL;
+  ray_id id, zero;
+  kit_init();
+  stream = stream_of("count_up", 1000, 0);
+  id = ray_stream_id(stream);
+  memset(&zero, 0, sizeof zero);
+  CHECK(memcmp(&id, &zero, sizeof id) != 0);
+  expect_numbers(stream, 0, 1000);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, 0, &item, &err)); /* and stays so */
+  CHECK(item == NULL);
+  ray_stream_release(stream);
+}
+
+static void empty_stream(void) {
+  ray_stream* stream;
+  ray_ref* item = NULL;
+  kit_init();
+  stream = stream_of("count_up", 0, 0);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+}
+
+/* The producer stays at most a window ahead of the consumer. */
+static void back_pressure(void) {
+  ray_stream* stream;
+  ray_ref* item;
+  long ahead = 4;
+  kit_init();
+  stream = stream_of("count_up", 100, 4);
+  CHECK_UNTIL(made_as_many, &ahead);
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  CHECK_EQ(kit_take_i64(item), 0);
+  ahead = 5;
+  CHECK_UNTIL(made_as_many, &ahead);
+  CHECK(made() <= 6); /* one consumed, four in the window, one being made */
+  expect_numbers(stream, 1, 100);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+}
+
+static void full_window_without_waiting(void) {
+  ray_stream* stream;
+  ray_ref* item;
+  int i;
+  kit_init();
+  stream = stream_of("try_to_overrun", 0, 8);
+  for (i = 0; i < 8; i++) {
+    CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+    ray_ref_release(item);
+  }
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(item));
+  ray_ref_release(item);
+  ray_stream_release(stream);
+}
+
+static void error_is_the_last_item(void) {
+  ray_stream* stream;
+  ray_ref* item;
+  kit_init();
+  stream = stream_of("fail_after", 3, 0);
+  expect_numbers(stream, 0, 3);
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(item));
+  CHECK_MESSAGE("ran dry");
+  ray_ref_release(item);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+}
+
+static void large(void) {
+  ray_stream* stream;
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_ref* item;
+  int i;
+  kit_init();
+  stream = stream_of("large_items", 100, 4);
+  for (i = 0; i < 100; i++) {
+    CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+    CHECK_OK(ray_get(rt, &item, 1, -1, &buffer, &err));
+    CHECK_EQ(buffer.size, 1 << 20);
+    CHECK_EQ(((const uint8_t*)buffer.data)[12345], i);
+    ray_buffer_release(&buffer);
+    ray_ref_release(item);
+  }
+  ray_stream_release(stream);
+}
+
+static void items_outlive_the_stream(void) {
+  ray_stream *stream, *same;
+  ray_ref *item, *later;
+  kit_init();
+  stream = stream_of("count_up", 1000000, 2);
+  same = ray_stream_retain(stream);
+  CHECK(same != NULL);
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+  CHECK_OK(ray_stream_next(same, -1, &later, &err));
+  ray_stream_release(same); /* the last: cancels the producer */
+  CHECK_EQ(kit_take_i64(item), 0);
+  CHECK_EQ(kit_take_i64(later), 1);
+  stream = stream_of("count_up", 3, 0); /* its worker is free again */
+  expect_numbers(stream, 0, 3);
+  ray_stream_release(stream);
+}
+
+static void cancel(void) {
+  ray_stream* stream;
+  ray_ref* item;
+  ray_code code;
+  kit_init();
+  stream = stream_of("count_up", 1000000, 2);
+  expect_numbers(stream, 0, 2);
+  CHECK_OK(ray_stream_cancel(stream, 0, &err));
+  for (;;) { /* what was made before is still delivered, then the cancellation, then the end */
+    kit_clear();
+    code = ray_stream_next(stream, -1, &item, &err);
+    if (code != RAY_OK) break;
+    code = kit_get_code(item);
+    ray_ref_release(item);
+    if (code != RAY_OK) break;
+  }
+  CHECK(code == RAY_CANCELLED || code == RAY_STREAM_END);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+}
+
+static void timeout(void) {
+  ray_stream* stream;
+  ray_ref* item = NULL;
+  kit_init();
+  stream = stream_of("count_up", 1, 0);
+  expect_numbers(stream, 0, 1);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+  stream = stream_of("no_such_generator", 1, 0);
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  CHECK(kit_get_code(item) != RAY_OK);
+  CHECK_MESSAGE("no_such_generator");
+  ray_ref_release(item);
+  ray_stream_release(stream);
+}
+
+static void notifications(void) {
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_completion got;
+  ray_stream* stream;
+  ray_queue* queue;
+  int64_t i;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  stream = stream_of("count_up", 50, 4);
+  notify.queue = queue;
+  for (i = 0;; i++) {
+    notify.tag = (uint64_t)(1000 + i);
+    CHECK_OK(ray_stream_on_next(stream, &notify, &err));
+    CHECK_EQ(ray_queue_poll(queue, &got, 1, -1), 1);
+    CHECK_EQ(got.tag, 1000 + i);
+    if (got.kind == RAY_COMPLETION_STREAM_END) break;
+    CHECK_EQ(got.kind, RAY_COMPLETION_STREAM_ITEM);
+    CHECK_EQ(got.code, RAY_OK);
+    CHECK_EQ(kit_take_i64(got.ref), i);
+  }
+  CHECK_EQ(i, 50);
+  ray_stream_release(stream);
+  ray_queue_release(queue);
+}
+
+static void stream_of_an_actor(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_stream* stream = NULL;
+  ray_actor* actor;
+  ray_arg args[2];
+  ray_ref* item;
+  int64_t n = 20;
+  kit_init();
+  actor = kit_actor("Tape", NULL);
+  args[0] = kit_i64(&n);
+  args[1] = kit_text(kit_path("made"));
+  options.stream_window = 3;
+  CHECK_OK(ray_actor_call_stream(actor, ray_cstr("play"), args, 2, &options, &stream, &err));
+  expect_numbers(stream, 0, 20);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+  ray_actor_release(actor);
+}
+
+static void several_streams(void) {
+  ray_stream* streams[3];
+  ray_ref* item;
+  int64_t i;
+  int s;
+  kit_init();
+  for (s = 0; s < 3; s++) streams[s] = stream_of("count_up", 100, 2);
+  for (i = 0; i < 100; i++) { /* three producers on two processors, two of them at a time */
+    for (s = 0; s < 2; s++) {
+      CHECK_OK(ray_stream_next(streams[s], -1, &item, &err));
+      CHECK_EQ(kit_take_i64(item), i);
+    }
+  }
+  ray_stream_release(streams[0]);
+  ray_stream_release(streams[1]);
+  expect_numbers(streams[2], 0, 100);
+  ray_stream_release(streams[2]);
+}
+
+static const kit_test tests[] = {KIT_TEST(in_order_to_the_end),
+                                 KIT_TEST(empty_stream),
+                                 KIT_TEST(back_pressure),
+                                 KIT_TEST(full_window_without_waiting),
+                                 KIT_TEST(error_is_the_last_item),
+                                 KIT_TEST(large),
+                                 KIT_TEST(items_outlive_the_stream),
+                                 KIT_TEST(cancel),
+                                 KIT_TEST(timeout),
+                                 KIT_TEST(notifications),
+                                 KIT_TEST(stream_of_an_actor),
+                                 KIT_TEST(several_streams)};
+KIT_MAIN(tests, register_all)

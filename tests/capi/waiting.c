@@ -1,0 +1,428 @@
+/* waiting.c -- try_get, get, wait, completion queues, callbacks. */
+#define _POSIX_C_SOURCE 200809L
+#include <poll.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "kit.h"
+
+static ray_code await_file(ray_task* task, void* user) {
+  char path[512];
+  (void)user;
+  kit_arg_text(task, 0, path, sizeof path);
+  while (!kit_exists(path)) {
+    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
+    kit_pause();
+  }
+  return kit_return_i64(task, 0, 7);
+}
+
+static ray_code add(ray_task* task, void* user) {
+  (void)user;
+  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
+}
+
+static ray_code fail(ray_task* task, void* user) {
+  (void)user;
+  ray_task_fail(task, ray_cstr("on purpose"), NULL);
+  return RAY_TASK_FAILED;
+}
+
+static void register_all(void) {
+  CHECK_OK(ray_register_function(ray_cstr("await_file"), await_file, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("add"), add, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("fail"), fail, NULL, &err));
+}
+
+static ray_ref* waiting_for(const char* file) {
+  ray_arg arg = kit_text(kit_path(file));
+  return kit_submit("await_file", &arg, 1, NULL);
+}
+
+static void timeouts(void) {
+  ray_buffer buffers[2];
+  ray_ref* refs[2];
+  kit_init();
+  buffers[0].release = NULL;
+  refs[0] = kit_submit_i64("add", 1, 2);
+  refs[1] = waiting_for("go");
+  CHECK_CODE(RAY_TIMED_OUT, ray_try_get(refs[1], &buffers[1], &err));
+  CHECK_CODE(RAY_TIMED_OUT, ray_get(rt, &refs[1], 1, 0, &buffers[1], &err));
+  CHECK_CODE(RAY_TIMED_OUT, ray_get(rt, refs, 2, 20000000, buffers, &err));
+  CHECK(buffers[0].release == NULL); /* nothing was filled */
+  kit_touch(kit_path("go"));
+  CHECK_OK(ray_get(rt, refs, 2, -1, buffers, &err));
+  ray_buffer_release(&buffers[0]);
+  ray_buffer_release(&buffers[1]);
+  CHECK_OK(ray_try_get(refs[1], &buffers[1], &err));
+  ray_buffer_release(&buffers[1]);
+  ray_ref_release(refs[0]);
+  ray_ref_release(refs[1]);
+}
+
+static void first_failure_in_order(void) {
+  ray_buffer buffers[3];
+  ray_ref* refs[3];
+  kit_init();
+  refs[0] = kit_submit_i64("add", 1, 2);
+  refs[1] = kit_submit("fail", NULL, 0, NULL);
+  refs[2] = kit_submit("no such thing", NULL, 0, NULL);
+  CHECK_CODE(RAY_TASK_FAILED, ray_get(rt, refs, 3, -1, buffers, &err));
+  CHECK_MESSAGE("on purpose");
+  CHECK_CODE(RAY_TASK_FAILED, ray_try_get(refs[1], buffers, &err));
+  ray_ref_release(refs[0]);
+  ray_ref_release(refs[1]);
+  ray_ref_release(refs[2]);
+}
+
+static void wait_for_some(void) {
+  enum { kN = 10 };
+  ray_ref* refs[kN];
+  uint8_t ready[kN];
+  size_t n = 99, i;
+  kit_init();
+  for (i = 0; i < kN - 1; i++) refs[i] = kit_submit_i64("add", (int64_t)i, 0);
+  refs[kN - 1] = waiting_for("go");
+  CHECK_OK(ray_wait(rt, refs, kN, 3, -1, ready, &n, &err));
+  CHECK_EQ(n, 3);
+  for (n = 0, i = 0; i < kN; i++) n += ready[i];
+  CHECK_EQ(n, 3);
+  CHECK_OK(ray_wait(rt, refs, kN, kN - 1, -1, ready, &n, &err));
+  CHECK_EQ(n, kN - 1);
+  CHECK_EQ(ready[kN - 1], 0);
+  CHECK_OK(ray_wait(rt, refs, kN, kN, 20000000, ready, &n, &err)); /* the time is over */
+  CHECK_EQ(n, kN - 1);
+  CHECK_OK(ray_wait(rt, refs, kN, kN, 0, ready, &n, &err));
+  CHECK_EQ(n, kN - 1);
+  CHECK_OK(
+      ray_wait(rt, refs, kN, 2, 0, ready, &n, &err)); /* at most `want`, first in input order */
+  CHECK_EQ(n, 2);
+  CHECK(ready[0] && ready[1] && !ready[2]);
+  kit_touch(kit_path("go"));
+  CHECK_OK(ray_wait(rt, refs, kN, kN, -1, ready, &n, &err));
+  CHECK_EQ(n, kN);
+  for (i = 0; i < kN; i++) ray_ref_release(refs[i]);
+}
+
+static void wait_counts_errors_as_ready(void) {
+  ray_ref* ref;
+  uint8_t ready = 0;
+  size_t n = 0;
+  kit_init();
+  ref = kit_submit("fail", NULL, 0, NULL);
+  CHECK_OK(ray_wait(rt, &ref, 1, 1, -1, &ready, &n, &err));
+  CHECK(n == 1 && ready == 1);
+  ray_ref_release(ref);
+}
+
+static bool readable(int fd) {
+  struct pollfd p;
+  p.fd = fd;
+  p.events = POLLIN;
+  p.revents = 0;
+  return poll(&p, 1, 0) == 1 && (p.revents & POLLIN);
+}
+
+static void queue(void) {
+  enum { kN = 100 };
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_completion got[7];
+  ray_ref* refs[kN];
+  ray_queue* queue;
+  uint8_t seen[kN] = {0};
+  size_t n = 0, i, k;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  CHECK(!readable(ray_queue_fd(queue)));
+  CHECK_EQ(ray_queue_poll(queue, got, 7, 0), 0);
+  notify.queue = queue;
+  for (i = 0; i < kN; i++) {
+    refs[i] =
+        i % 10 == 3 ? kit_submit("fail", NULL, 0, NULL) : kit_submit_i64("add", (int64_t)i, 1);
+    notify.tag = i;
+    CHECK_OK(ray_on_ready(refs[i], &notify, NULL, &err));
+    ray_ref_release(refs[i]); /* the notification holds it */
+  }
+  while (n < kN) {
+    k = ray_queue_poll(queue, got, 7, -1);
+    CHECK(k >= 1 && k <= 7);
+    for (i = 0; i < k; i++, n++) {
+      CHECK_EQ(got[i].kind, RAY_COMPLETION_READY);
+      CHECK(got[i].tag < kN && !seen[got[i].tag]);
+      seen[got[i].tag] = 1;
+      if (got[i].tag % 10 == 3) {
+        CHECK_EQ(got[i].code, RAY_TASK_FAILED);
+        CHECK_EQ(ray_error_code(got[i].error), RAY_TASK_FAILED);
+        ray_error_release(got[i].error);
+        ray_ref_release(got[i].ref);
+      } else {
+        CHECK_EQ(got[i].code, RAY_OK);
+        CHECK(got[i].error == NULL);
+        CHECK_EQ(kit_take_i64(got[i].ref), (int64_t)got[i].tag + 1);
+      }
+    }
+  }
+  CHECK(!readable(ray_queue_fd(queue)));
+  ray_queue_release(queue);
+}
+
+/* The descriptor is readable as long as the queue is not empty: level, not edge. */
+static void descriptor_is_level_triggered(void) {
+  ray_notify notify = RAY_NOTIFY_INIT;
+  struct pollfd p;
+  ray_completion got[2];
+  ray_ref* refs[2];
+  ray_queue* queue;
+  int fd, round, i;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  fd = ray_queue_fd(queue);
+  CHECK(fd >= 0);
+  notify.queue = queue;
+  for (round = 0; round < 20; round++) {
+    for (i = 0; i < 2; i++) {
+      refs[i] = kit_submit_i64("add", i, round);
+      CHECK_OK(ray_on_ready(refs[i], &notify, NULL, &err));
+    }
+    p.fd = fd;
+    p.events = POLLIN;
+    CHECK_EQ(poll(&p, 1, -1), 1);
+    CHECK(readable(fd)); /* looking does not change it */
+    CHECK_EQ(ray_queue_poll(queue, got, 1, -1), 1);
+    ray_ref_release(got[0].ref);
+    CHECK_EQ(poll(&p, 1, -1), 1); /* one is left, or comes */
+    CHECK(readable(fd));
+    CHECK_EQ(ray_queue_poll(queue, got, 2, -1), 1);
+    ray_ref_release(got[0].ref);
+    CHECK(!readable(fd));
+    for (i = 0; i < 2; i++) ray_ref_release(refs[i]);
+  }
+  ray_queue_release(queue);
+}
+
+static void* wake_soon(void* queue) {
+  int i;
+  for (i = 0; i < 20; i++) kit_pause();
+  ray_queue_wake((ray_queue*)queue);
+  return NULL;
+}
+
+static void wake_a_poller(void) {
+  ray_completion got;
+  ray_queue* queue;
+  pthread_t thread;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  CHECK_EQ(pthread_create(&thread, NULL, wake_soon, queue), 0);
+  CHECK_EQ(ray_queue_poll(queue, &got, 1, -1), 0);
+  pthread_join(thread, NULL);
+  ray_queue_release(queue);
+}
+
+static void a_queue_may_go_first(void) {
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_queue* queue;
+  ray_ref* ref;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  ref = waiting_for("go");
+  notify.queue = queue;
+  CHECK_OK(ray_on_ready(ref, &notify, NULL, &err));
+  ray_queue_release(queue); /* its pending notifications are dropped */
+  kit_touch(kit_path("go"));
+  CHECK_EQ(kit_take_i64(ref), 7);
+}
+
+/* ---- callbacks ---- */
+
+typedef struct calls {
+  pthread_mutex_t lock;
+  pthread_cond_t more;
+  int n;
+  ray_code code;
+  pthread_t thread;
+} calls;
+
+static void on_done(const ray_completion* completion, void* user) {
+  calls* c = (calls*)user;
+  ray_ref_release(completion->ref);
+  ray_error_release(completion->error);
+  pthread_mutex_lock(&c->lock);
+  c->n++;
+  c->code = completion->code;
+  c->thread = pthread_self();
+  pthread_cond_broadcast(&c->more);
+  pthread_mutex_unlock(&c->lock);
+}
+
+static void await_calls(calls* c, int n) {
+  pthread_mutex_lock(&c->lock);
+  while (c->n < n) pthread_cond_wait(&c->more, &c->lock);
+  pthread_mutex_unlock(&c->lock);
+}
+
+static void callback(void) {
+  calls c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_ref* ref;
+  int i;
+  kit_init();
+  notify.fn = on_done;
+  notify.user = &c;
+  ref = waiting_for("go");
+  CHECK_OK(ray_on_ready(ref, &notify, NULL, &err));
+  CHECK_EQ(c.n, 0);
+  kit_touch(kit_path("go"));
+  await_calls(&c, 1);
+  CHECK_EQ(c.code, RAY_OK);
+  CHECK(!pthread_equal(c.thread, pthread_self()));
+  CHECK_OK(ray_on_ready(ref, &notify, NULL, &err)); /* ready already: still not on this thread */
+  await_calls(&c, 2);
+  CHECK(!pthread_equal(c.thread, pthread_self()));
+  notify.flags = RAY_NOTIFY_MAY_RUN_INLINE;
+  CHECK_OK(ray_on_ready(ref, &notify, NULL, &err));
+  await_calls(&c, 3);
+  ray_ref_release(ref);
+  notify.flags = 0;
+  for (i = 0; i < 200; i++) {
+    ref = i % 2 ? kit_submit("fail", NULL, 0, NULL) : kit_submit_i64("add", i, 1);
+    CHECK_OK(ray_on_ready(ref, &notify, NULL, &err));
+    ray_ref_release(ref);
+  }
+  await_calls(&c, 203);
+  CHECK_EQ(c.n, 203);
+}
+
+static void cancel_a_notification(void) {
+  calls c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
+  ray_notify notify = RAY_NOTIFY_INIT;
+  uint64_t token = 0;
+  ray_ref* ref;
+  kit_init();
+  notify.fn = on_done;
+  notify.user = &c;
+  ref = waiting_for("go");
+  CHECK_OK(ray_on_ready(ref, &notify, &token, &err));
+  CHECK_OK(ray_cancel_notify(rt, token, &err));
+  CHECK_CODE(RAY_NOT_FOUND, ray_cancel_notify(rt, token, &err));
+  CHECK_CODE(RAY_NOT_FOUND, ray_cancel_notify(rt, 123456789, &err));
+  CHECK_OK(ray_on_ready(ref, &notify, &token, &err));
+  kit_touch(kit_path("go"));
+  await_calls(&c, 1);
+  CHECK_CODE(RAY_NOT_FOUND, ray_cancel_notify(rt, token, &err)); /* it ran */
+  CHECK_EQ(c.n, 1);
+  ray_ref_release(ref);
+}
+
+/* The shutdown completes whatever waits, with RAY_CANCELLED. */
+static void shutdown_completes_everything(void) {
+  calls c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_ref* ref;
+  kit_init();
+  notify.fn = on_done;
+  notify.user = &c;
+  ref = waiting_for("never");
+  CHECK_OK(ray_on_ready(ref, &notify, NULL, &err));
+  CHECK_OK(ray_shutdown(rt, 0, &err));
+  await_calls(&c, 1);
+  CHECK_EQ(c.code, RAY_CANCELLED);
+  ray_ref_release(ref);
+}
+
+static void exactly_one_way(void) {
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_queue* queue;
+  ray_ref* ref;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  ref = kit_submit_i64("add", 1, 2);
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_on_ready(ref, NULL, NULL, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_on_ready(ref, &notify, NULL, &err)); /* neither */
+  notify.queue = queue;
+  notify.fn = on_done;
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_on_ready(ref, &notify, NULL, &err)); /* both */
+  CHECK_EQ(kit_take_i64(ref), 3);
+  ray_queue_release(queue);
+}
+
+/* ---- threads ---- */
+
+static void* submit_and_get(void* arg) {
+  int64_t base = *(int64_t*)arg, i;
+  for (i = 0; i < 300; i++) {
+    int64_t one = 1, x = base + i;
+    ray_function* fn;
+    ray_arg args[2];
+    ray_buffer buffer;
+    ray_ref* ref;
+    args[0] = kit_i64(&x);
+    args[1] = kit_i64(&one);
+    if (ray_function_get(rt, ray_cstr("add"), &fn, NULL) != RAY_OK) return (void*)"function";
+    if (ray_submit(rt, fn, args, 2, NULL, &ref, NULL) != RAY_OK) return (void*)"submit";
+    if (ray_get(rt, &ref, 1, -1, &buffer, NULL) != RAY_OK) return (void*)"get";
+    memcpy(&x, buffer.data, 8);
+    ray_buffer_release(&buffer);
+    ray_ref_release(ref);
+    ray_function_release(fn);
+    if (x != base + i + 1) return (void*)"a wrong value";
+  }
+  return NULL;
+}
+
+static void many_threads(void) {
+  enum { kThreads = 6 };
+  pthread_t threads[kThreads];
+  int64_t base[kThreads];
+  void* problem;
+  int i;
+  kit_init();
+  for (i = 0; i < kThreads; i++) {
+    base[i] = i * 100000;
+    CHECK_EQ(pthread_create(&threads[i], NULL, submit_and_get, &base[i]), 0);
+  }
+  for (i = 0; i < kThreads; i++) {
+    pthread_join(threads[i], &problem);
+    if (problem) kit_fail(__FILE__, __LINE__, "a thread says: %s", (const char*)problem);
+  }
+}
+
+static void* get_it(void* ref) {
+  ray_buffer buffer;
+  if (ray_get(rt, (ray_ref**)&ref, 1, -1, &buffer, NULL) != RAY_OK) return (void*)"get";
+  ray_buffer_release(&buffer);
+  return NULL;
+}
+
+static void one_object_many_waiters(void) {
+  enum { kThreads = 8 };
+  pthread_t threads[kThreads];
+  ray_ref* ref;
+  void* problem;
+  int i;
+  kit_init();
+  ref = waiting_for("go");
+  for (i = 0; i < kThreads; i++) CHECK_EQ(pthread_create(&threads[i], NULL, get_it, ref), 0);
+  kit_touch(kit_path("go"));
+  for (i = 0; i < kThreads; i++) {
+    pthread_join(threads[i], &problem);
+    CHECK(problem == NULL);
+  }
+  ray_ref_release(ref);
+}
+
+static const kit_test tests[] = {KIT_TEST(timeouts),
+                                 KIT_TEST(first_failure_in_order),
+                                 KIT_TEST(wait_for_some),
+                                 KIT_TEST(wait_counts_errors_as_ready),
+                                 KIT_TEST(queue),
+                                 KIT_TEST(descriptor_is_level_triggered),
+                                 KIT_TEST(wake_a_poller),
+                                 KIT_TEST(a_queue_may_go_first),
+                                 KIT_TEST(callback),
+                                 KIT_TEST(cancel_a_notification),
+                                 KIT_TEST(shutdown_completes_everything),
+                                 KIT_TEST(exactly_one_way),
+                                 KIT_TEST(many_threads),
+                                 KIT_TEST(one_object_many_waiters)};
+KIT_MAIN(tests, register_all)

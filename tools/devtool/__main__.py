@@ -1,0 +1,144 @@
+"""Command line of ./dev: parses, installs what is missing, hands over. See ./dev --help."""
+import argparse
+import signal
+import sys
+import time
+
+import bench
+import build
+import machine
+import runner
+from shell import ROOT, Failure, forget, output, run, say, seconds, start, stop_all
+
+EPILOG = """examples:
+  ./dev run                    install what is missing, build, train the sample policy
+  ./dev test                   everything, sanitizers included; ends with the counts
+  ./dev test --quick           what takes a minute
+  ./dev test --list            the parts that can be named
+  ./dev test capi_tasks        one part
+  ./dev bench --json out.json  the figures, beside their targets
+
+Outputs go to build/: logs in build/logs, the Python environment in build/venv.
+"""
+
+
+def add_test(commands):
+    test = commands.add_parser("test", help="run the tests; the last line holds the counts")
+    test.add_argument("names", nargs="*", metavar="NAME", help="parts to run: see --list")
+    test.add_argument("--list", action="store_true", help="print the names of all parts")
+    test.add_argument("--quick", action="store_true", help="what takes a minute, no sanitizers")
+    test.add_argument("--sanitize", action="store_true",
+                      help="only asan+ubsan over the C and C++ tests, tsan over lock-free parts")
+    test.add_argument("--repeat", type=int, default=1, metavar="N",
+                      help="run the chosen parts N times, stop at the first failure")
+    test.add_argument("--keep", action="store_true", help="keep the sessions of passed tests")
+
+
+def parser():
+    top = argparse.ArgumentParser(
+        prog="./dev", description="Build, run, test and measure libray.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("setup", help="install what is missing, make the Python environment")
+    one = commands.add_parser("build", help="build the library, the daemon and the Python package")
+    one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
+    one.add_argument("targets", nargs="*", help="CMake targets; default: all")
+    one = commands.add_parser("run", help="run the main job: train a policy, then serve it")
+    one.add_argument("arguments", nargs=argparse.REMAINDER,
+                     help="passed on to samples/python/evolve.py")
+    add_test(commands)
+    one = commands.add_parser("bench", help="measure and print one table")
+    one.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
+    one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
+    one.add_argument("--quick", action="store_true", help="one short round per row")
+    one.add_argument("--only", choices=["c", "python"], help="one language")
+    commands.add_parser("check", help="lint: style, layering, banned calls, exported symbols")
+    commands.add_parser("fmt", help="format the C and C++ sources with clang-format")
+    one = commands.add_parser("fuzz", help="run the fuzz targets")
+    one.add_argument("targets", nargs="*")
+    one.add_argument("--seconds", type=int, default=60, help="per target")
+    one = commands.add_parser("clean", help="remove build products; the Python environment stays")
+    one.add_argument("--all", action="store_true", help="remove the whole build folder")
+    return top
+
+
+def do_setup(_):
+    machine.require("build")
+    build.make_venv()
+    sample = ROOT / "samples" / "python" / "requirements.txt"
+    if sample.exists():
+        build.install_requirements(sample)
+
+
+def do_build(args):
+    build.build(args.preset, args.targets)
+    if args.preset == "release" and not args.targets and (build.PACKAGE / "pyproject.toml").exists():
+        build.install_package()
+
+
+def do_run(args):
+    machine.require("build")
+    build.install_package()
+    build.install_requirements(ROOT / "samples" / "python" / "requirements.txt")
+    script = ROOT / "samples" / "python" / "evolve.py"
+    env = build.environment()
+    process = start([build.venv_python(), "-u", script, *args.arguments], env=env)
+    code = process.wait()
+    forget(process)
+    if code:
+        raise Failure(f"samples/python/evolve.py ended with status {code}")
+
+
+def do_check(_):
+    run_check = [sys.executable, ROOT / "tools" / "check.py"]
+    process = start(run_check)
+    code = process.wait()
+    forget(process)
+    return code
+
+
+def do_fmt(_):
+    machine.require("fmt")
+    files = [p for p in build.sources("libray", "store", "gcs", "tests", "samples", "bench",
+                                      "bindings") if p.suffix in (".cc", ".h", ".c") and p.exists()]
+    run(["clang-format", "-i", "--style=file", *files], f"format {len(files)} files")
+
+
+def do_fuzz(args):
+    script = ROOT / "tools" / "fuzz.sh"
+    targets = args.targets or (output([script, "list"]) or "").split()
+    machine.require("build", "fuzz")
+    for target in targets:
+        run([script, target, args.seconds], f"fuzz {target}", env=build.environment())
+
+
+def main():
+    args = parser().parse_args()
+    if args.command is None:
+        parser().print_help()
+        return 2
+    began = time.monotonic()
+    actions = {"setup": do_setup, "build": do_build, "run": do_run, "check": do_check,
+               "test": runner.do_test, "bench": bench.do_bench, "fmt": do_fmt, "fuzz": do_fuzz,
+               "clean": lambda a: build.clean(a.all)}
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        code = actions[args.command](args) or 0
+        if args.command not in ("test", "check"):
+            say(f"done in {seconds(began)}")
+        return code
+    except Failure as failure:
+        say()
+        print(f"./dev {args.command}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        say()
+        say("interrupted: stopping what runs")
+        stop_all()
+        return 130
+    finally:
+        stop_all()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

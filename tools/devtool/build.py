@@ -1,0 +1,141 @@
+"""Building: the CMake presets, and the Python environment in build/venv with libray in it."""
+import json
+import os
+import shutil
+from pathlib import Path
+
+from machine import python, require
+from shell import BUILD, CPUS, ROOT, Failure, digest, is_stamped, output, run, say, set_stamp
+
+VENV = BUILD / "venv"
+PACKAGE = ROOT / "bindings" / "python"
+FOLDERS = {"release": "release", "debug": "debug", "asan+ubsan": "asan", "tsan": "tsan"}
+
+
+def folder(preset):
+    return BUILD / FOLDERS[preset]
+
+
+def environment():
+    """ccache finds the same source again from any build folder; pip asks nothing and stays quiet."""
+    env = dict(os.environ)
+    env.setdefault("CCACHE_BASEDIR", str(ROOT))
+    env.setdefault("CCACHE_NOHASHDIR", "1")
+    env.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+    env.setdefault("PIP_NO_INPUT", "1")
+    env.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(CPUS))
+    env.pop("PYTHONPATH", None)
+    return env
+
+
+def configure(preset):
+    where = folder(preset)
+    key = digest(ROOT / "CMakePresets.json", preset)
+    if (where / "build.ninja").exists() and is_stamped(f"configure-{preset}", key):
+        return
+    run(["cmake", "--preset", preset], f"configure {preset}", env=environment())
+    set_stamp(f"configure-{preset}", key)
+
+
+def build(preset="release", targets=()):
+    """Configures when needed and builds; a build with nothing to do takes a moment."""
+    require("build")
+    configure(preset)
+    command = ["cmake", "--build", folder(preset), "-j", CPUS]
+    if targets:
+        command += ["--target", *targets]
+    run(command, f"build {preset}", env=environment())
+
+
+def has_target(preset, name):
+    text = output(["ninja", "-C", folder(preset), "-t", "query", name])
+    return text is not None
+
+
+# ---- Python ------------------------------------------------------------------------------------
+
+def venv_python():
+    return VENV / "bin" / "python"
+
+
+def pip(title, *arguments):
+    run([venv_python(), "-m", "pip", "install", "--progress-bar", "off", *arguments], title,
+        env=environment())
+
+
+def make_venv():
+    base = python()
+    key = digest(base, output([base, "-c", "import sys; print(sys.version)"]) or "")
+    if venv_python().exists() and is_stamped("venv", key):
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    shutil.rmtree(BUILD / "stamps" / "python", ignore_errors=True)
+    run([base, "-m", "venv", VENV], "python environment", env=environment())
+    set_stamp("venv", key)
+
+
+def install_requirements(path):
+    """A requirements file into the environment, once per content."""
+    name = "python/" + str(path.relative_to(ROOT)).replace("/", "-")
+    key = digest(path)
+    if path.exists() and not is_stamped(name, key):
+        pip(f"python packages of {path.relative_to(ROOT)}", "-r", path)
+        set_stamp(name, key)
+
+
+def project():
+    """bindings/python/pyproject.toml as a dict; its interpreter may lack tomllib, the venv's pip has
+    a reader."""
+    code = ("import json, sys\n"
+            "try:\n import tomllib\n"
+            "except ImportError:\n from pip._vendor import tomli as tomllib\n"
+            "print(json.dumps(tomllib.load(open(sys.argv[1], 'rb'))))")
+    text = output([venv_python(), "-c", code, PACKAGE / "pyproject.toml"])
+    if text is None:
+        raise Failure("bindings/python/pyproject.toml cannot be read")
+    return json.loads(text)
+
+
+def sources(*roots):
+    """What a wheel is made of: every file git knows or would know below these folders."""
+    listed = output(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", *roots])
+    if listed is not None:
+        return sorted(ROOT / line for line in listed.splitlines())
+    return sorted(p for r in roots for p in (ROOT / r).rglob("*")
+                  if p.is_file() and "__pycache__" not in p.parts)
+
+
+def install_package():
+    """pip install of bindings/python, with the build folder kept, once per content of the sources."""
+    if not (PACKAGE / "pyproject.toml").exists():
+        raise Failure("bindings/python is not there")
+    make_venv()
+    settings = project()
+    needs = settings.get("build-system", {}).get("requires", [])
+    needs += settings.get("project", {}).get("dependencies", [])
+    needs += settings.get("project", {}).get("optional-dependencies", {}).get("test", [])
+    needs += ["pytest"]
+    key = digest(*needs)
+    if not is_stamped("python/dependencies", key):
+        pip("python packages for building and testing", *needs)
+        set_stamp("python/dependencies", key)
+    roots = ["CMakeLists.txt", "cmake", "include", "libray", "store", "gcs", "bindings/python"]
+    key = digest(*sources(*roots))
+    if is_stamped("python/libray", key):
+        return
+    require("build")
+    pip("python package libray", "--no-build-isolation", "--no-deps", "--force-reinstall",
+        "-C", f"build-dir={BUILD / 'wheel'}", PACKAGE)
+    set_stamp("python/libray", key)
+
+
+def clean(everything):
+    keep = set() if everything else {"venv", "stamps"}
+    for path in BUILD.iterdir() if BUILD.exists() else []:
+        if path.name in keep:
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not everything:
+        for stamp in (BUILD / "stamps").glob("configure-*"):
+            stamp.unlink()
+    say("clean")
