@@ -305,6 +305,7 @@ TEST_F(ManagerTest, RandomEventsKeepTheInvariants) {
   std::vector<ActorId> ids;
   std::map<ActorId, uint32_t> incarnation;
   std::set<ActorId> dead;
+  std::map<std::string, ActorId> names;
   uint32_t worker = kWorker;
   for (int i = 0; i < 30000; ++i) {
     if (ids.empty() || (ids.size() < 40 && pick(10) == 0)) {
@@ -323,7 +324,10 @@ TEST_F(ManagerTest, RandomEventsKeepTheInvariants) {
       continue;
     }
     switch (pick(9)) {
-      case 0: m.name_claimed(id, RAY_OK, pick(2) ? id : ids[0], "", &out); break;
+      case 0:
+        // As the control store does it: the first has the name until it is given back.
+        if (a->naming) m.name_claimed(id, RAY_OK, names.emplace(a->spec.name, id).first->second, "", &out);
+        break;
       case 1:
       case 2: m.worker_assigned(id, ++worker, &out); break;
       case 3: m.constructed(a->worker, id, a->incarnation, pick(8) ? RAY_OK : RAY_TASK_FAILED, "", &out); break;
@@ -334,6 +338,9 @@ TEST_F(ManagerTest, RandomEventsKeepTheInvariants) {
       case 8: if (pick(200) == 0) m.job_ended(1 + pick(3), &out); break;
     }
     ASSERT_EQ(m.check(), "");
+    for (const Action& x : out)
+      if (x.kind == Action::kReleaseName)
+        std::erase_if(names, [&](const auto& entry) { return entry.second == x.id; });
     a = m.find(id);
     if (!a) continue;
     ASSERT_GE(a->incarnation, incarnation[id]);  // never used twice
