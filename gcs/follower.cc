@@ -1,6 +1,7 @@
 // See follower.h.
 #include "gcs/follower.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -12,6 +13,7 @@ namespace ray::gcs {
 
 namespace {
 constexpr auto kGather = std::chrono::milliseconds(60);
+constexpr uint64_t kTrimRecords = 20000;
 constexpr auto kRetry = std::chrono::milliseconds(500);
 }  // namespace
 
@@ -85,6 +87,13 @@ void Follower::run() {
       if (s.ok()) continue;
       log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
       wake_.wait_for(lock, kRetry, [&] { return stop_; });
+    }
+    // What a burst took from the system goes back to it.
+    if (!stop_ && m_->stats().records - trimmed_at_ > kTrimRecords) {
+      trimmed_at_ = m_->stats().records;
+      lock.unlock();
+      malloc_trim(0);
+      lock.lock();
     }
   }
 }

@@ -39,6 +39,7 @@ class Follower {
   std::condition_variable wake_, done_;
   uint64_t target_ = 0;
   std::vector<JournalFile> segments_;
+  uint64_t trimmed_at_ = 0;
   int waiting_ = 0;
   bool hurry_ = false, stop_ = false, normal_ = true;
   std::thread thread_;

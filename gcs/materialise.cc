@@ -5,6 +5,7 @@
 #include <lz4.h>
 
 #include <algorithm>
+#include <ctime>
 #include <map>
 
 #include "gcs/lock.h"
@@ -13,7 +14,6 @@
 #include "gcs/table_ops.h"
 #include "gcs/tables.h"
 #include "gcs/text.h"
-#include "libray/base/clock.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/lineage/reader.h"
@@ -22,6 +22,12 @@ namespace ray::gcs {
 namespace {
 
 constexpr uint64_t kMaxRaw = 64u << 20;  // of one lineage batch, decompressed
+
+int64_t thread_cpu_ns() {
+  timespec ts;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
 
 std::string_view view(const Id& id) { return {reinterpret_cast<const char*>(id.b), kIdSize}; }
 
@@ -107,6 +113,7 @@ class MaterialiseBatch {
   void bind_exec(Statement& s, int at, const lineage::ExecView& v, int64_t node);
   Status write_submit(int64_t node);
   Status write_exec(int64_t node);
+  Status add_execution(int64_t node);
   Status write_edges();
   Status write_results(int64_t node);
   Status write_events();
@@ -431,18 +438,9 @@ Status MaterialiseBatch::write_submit(int64_t node) {
 Status MaterialiseBatch::write_exec(int64_t node) {
   const lineage::ExecRecord& f = exec_view_.fixed;
   if (f.execution > 0 || f.incarnation > 0) {
+    // Not the only one: keep the one that is in the task's row, and this one.
     RAY_TRY(keep_.bind_blob(1, view(f.task)).run());
-    if (f.execution > 0) {
-      Statement& a = add_execution_;
-      a.bind_blob(1, view(f.task)).bind(2, f.incarnation).bind(3, f.execution);
-      if (f.actor.is_nil()) a.bind_null(4);
-      else a.bind(4, static_cast<int64_t>(f.actor_pos));
-      a.bind(5, f.start_ns).bind(6, f.end_ns).bind(7, node).bind(8, f.process).bind(9, f.pid);
-      a.bind(10, f.code);
-      if (exec_view_.error.empty()) a.bind_null(11);
-      else a.bind_text(11, exec_view_.error);
-      RAY_TRY(a.run());
-    }
+    RAY_TRY(add_execution(node));
   }
   exec_.bind_blob(1, view(f.task));
   if (f.actor.is_nil()) exec_.bind_null(2);
@@ -450,7 +448,24 @@ Status MaterialiseBatch::write_exec(int64_t node) {
   exec_.bind(3, f.kind);
   bind_exec(exec_, 4, exec_view_, node);
   RAY_TRY(exec_.run());
+  if (m_.db_.changes() == 0) {  // a later version is there already
+    RAY_TRY(keep_.bind_blob(1, view(f.task)).run());
+    return add_execution(node);
+  }
   return write_results(node);
+}
+
+Status MaterialiseBatch::add_execution(int64_t node) {
+  const lineage::ExecRecord& f = exec_view_.fixed;
+  Statement& a = add_execution_;
+  a.bind_blob(1, view(f.task)).bind(2, f.incarnation).bind(3, f.execution);
+  if (f.actor.is_nil()) a.bind_null(4);
+  else a.bind(4, static_cast<int64_t>(f.actor_pos));
+  a.bind(5, f.start_ns).bind(6, f.end_ns).bind(7, node).bind(8, f.process).bind(9, f.pid);
+  a.bind(10, f.code);
+  if (exec_view_.error.empty()) a.bind_null(11);
+  else a.bind_text(11, exec_view_.error);
+  return a.run();
 }
 
 Status MaterialiseBatch::write_edges() {
@@ -510,7 +525,7 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
 Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t target) {
   uint64_t from = watermark(), reached = from;
   if (from >= target) return {};
-  int64_t began = steady_ns();
+  int64_t began = thread_cpu_ns();
   RAY_TRY(db_.exec("BEGIN IMMEDIATE"));
   batch_->clear();
   Status s = reader_.read(segments, from, [&](const Entry& e) {
@@ -534,7 +549,7 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
   batch_->clear();
   RAY_FAULT("gcs.materialise.after");
   watermark_.store(reached, std::memory_order_release);
-  stats_.busy_ns += static_cast<uint64_t>(steady_ns() - began);
+  stats_.busy_ns += static_cast<uint64_t>(thread_cpu_ns() - began);
   if (uncheckpointed_ > (32u << 20)) checkpoint();
   return {};
 }

@@ -25,7 +25,7 @@ struct MaterialiseStats {
   std::atomic<uint64_t> records{0};  // lineage records decoded
   std::atomic<uint64_t> rows{0};     // rows written
   std::atomic<uint64_t> damaged{0};  // batches that did not decode, skipped and logged
-  std::atomic<uint64_t> busy_ns{0};
+  std::atomic<uint64_t> busy_ns{0};   // processor time
 };
 
 class Materialiser {
