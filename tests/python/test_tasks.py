@@ -270,9 +270,16 @@ def test_init_rules(cluster):
     with pytest.raises(RuntimeError, match="ignore_reinit_error"):
         libray.init()
     assert libray.init(ignore_reinit_error=True) is not None
+
+
+def test_init_options_are_checked(fresh):
     with pytest.raises(TypeError, match="unexpected keyword"):
-        libray.init(ignore_reinit_error=False, nonsense=2) if not libray.is_initialized() else libray._core._start and \
-            (_ for _ in ()).throw(TypeError("unexpected keyword"))
+        libray.init(nonsense=2)
+    with pytest.raises(ValueError, match="num_cpus"):
+        libray.init(resources={"CPU": 1})
+    with pytest.raises(ValueError, match="negative"):
+        libray.init(num_cpus=-1)
+    assert not libray.is_initialized()
 
 
 def test_functions_survive_shutdown_and_init(fresh):

@@ -26,6 +26,8 @@ def remote(*args: Any, **options: Any) -> Any:
     """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`, `remote(f)`."""
     if len(args) == 1 and not options and callable(args[0]):
         return _make_remote(args[0], {})
+    if len(args) == 1 and not options:
+        raise TypeError("The @libray.remote decorator must be applied to either a function or a class.")
     if args or not options:
         raise ValueError("The @libray.remote decorator must be applied either with no arguments and no parentheses, for "
                          "example '@libray.remote', or it must be applied using some of the options, for example "

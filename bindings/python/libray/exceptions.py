@@ -67,13 +67,28 @@ def _dual_class(cause_class: type) -> Optional[type]:
     if cause_class in _dual_classes:
         return _dual_classes[cause_class]
 
+    # The user's constructor is not run, for it may take anything; that of the builtin class below it is, with the
+    # cause's args, so that errno, the exceptions of a group and the like are there.
+    builtin = next(c for c in cause_class.__mro__ if c.__module__ == "builtins")
+
+    def new(cls: type, error: RayTaskError) -> Any:
+        args = error.cause.args if error.cause is not None else ()
+        try:
+            return builtin.__new__(cls, *args)  # type: ignore[call-overload]
+        except TypeError:
+            return builtin.__new__(cls)
+
     def init(self: Any, error: RayTaskError) -> None:
-        # The cause's own constructor is not run: it may take anything.
+        args = error.cause.args if error.cause is not None else ()
+        try:
+            builtin.__init__(self, *args)
+        except TypeError:
+            pass
         self.function_name = error.function_name
         self.traceback_str = error.traceback_str
         self.cause = error.cause
         self.pid = error.pid
-        self.args = error.cause.args if error.cause is not None else ()
+        self.args = args
 
     def getattr_(self: Any, name: str) -> Any:  # attributes of the user's exception show through
         if name.startswith("__") or name == "cause":
@@ -89,14 +104,10 @@ def _dual_class(cause_class: type) -> Optional[type]:
     }
     name = f"RayTaskError({cause_class.__name__})"
     body["__qualname__"] = name
+    body["__new__"] = new
     try:
-        if issubclass(cause_class, getattr(__import__("builtins"), "BaseExceptionGroup", ())):
-            body["__new__"] = lambda cls, error: cause_class.__new__(cls, error.cause.message, error.cause.exceptions)
-        else:
-            body["__new__"] = lambda cls, error: BaseException.__new__(cls)
         made: Optional[type] = type(name, (RayTaskError, cause_class), body)
-        made(RayTaskError("", "", None)) if "BaseExceptionGroup" not in str(cause_class.__mro__) else None
-    except Exception:
+    except TypeError:  # a class that is final, or whose layout does not mix
         made = None
     if made is None:
         import logging

@@ -302,7 +302,9 @@ PyObject* Decoder::tensor(const uint8_t* end, int depth) {
   if (dtype == nullptr) return nullptr;
   const ray_bytes part = buffer_->oob[index];
   if (part.size == 0) {
-    return PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype, nullptr);
+    Owned array(PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype, nullptr));
+    Owned done(array ? PyObject_CallMethod(array.get(), "setflags", "O", Py_False) : nullptr);
+    return done ? array.release() : nullptr;
   }
   Owned slice(slice_new(holder_, part.data, part.size));
   if (!slice) return nullptr;
