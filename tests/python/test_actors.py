@@ -239,11 +239,12 @@ def test_restart(eventually):
             time.sleep(0.01)
 
 
-def test_kill_that_allows_a_restart():
+def test_kill_that_allows_a_restart(eventually):
     c = Counter.options(max_restarts=-1, max_task_retries=-1).remote(3)
     pid = libray.get(c.pid.remote())
     libray.kill(c, no_restart=False)
-    assert libray.get(c.pid.remote()) != pid
+    eventually(lambda: libray.get(c.pid.remote()) != pid)
+    assert libray.get(c.get.remote()) == 3
 
 
 def test_exit_actor(eventually):

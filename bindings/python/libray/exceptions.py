@@ -306,14 +306,20 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def _user_traceback(exc: BaseException) -> str:
-    """The traceback from the user's first line on."""
-    tb = exc.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_HERE):
-        tb = tb.tb_next
-    lines = traceback.format_exception(type(exc), exc, tb)
+    """The traceback without the lines of this package."""
+    report = traceback.TracebackException.from_exception(exc)
+    _drop_own_frames(report)
+    lines = list(report.format())
     if lines and lines[0].startswith("Traceback"):
         lines = lines[1:]
     return "".join(lines).rstrip()
+
+
+def _drop_own_frames(report: Any) -> None:
+    report.stack[:] = [frame for frame in report.stack if not frame.filename.startswith(_HERE)]
+    for chained in (report.__cause__, report.__context__):
+        if chained is not None:
+            _drop_own_frames(chained)
 
 
 def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes]:
@@ -355,7 +361,5 @@ def _first_line(exc: BaseException) -> str:
 
 
 def _frames_only(exc: BaseException) -> str:
-    tb = exc.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_HERE):
-        tb = tb.tb_next
-    return "".join(traceback.format_tb(tb))
+    frames = [f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith(_HERE)]
+    return "".join(traceback.format_list(frames))
