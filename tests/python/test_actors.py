@@ -1,4 +1,5 @@
 """Actors: state, order, names, life, errors, restarts, threads, asyncio."""
+
 import asyncio
 import os
 import signal
@@ -123,9 +124,12 @@ def test_direct_use_is_an_error():
     with pytest.raises(TypeError):
         Counter.remote(1, 2, 3)
     with pytest.raises(exc.ActorClassInheritanceException):
+
         class Sub(Counter):
             pass
+
     with pytest.raises(ValueError, match="method"):
+
         @libray.method
         def f():
             pass

@@ -1,4 +1,5 @@
 """asyncio and concurrent futures."""
+
 import asyncio
 import concurrent.futures
 import os
@@ -80,7 +81,9 @@ def test_as_completed():
         async def get(ref):
             return await ref
 
-        return sorted([await f for f in asyncio.as_completed([get(work.remote(i)) for i in range(30)])])
+        return sorted(
+            [await f for f in asyncio.as_completed([get(work.remote(i)) for i in range(30)])]
+        )
 
     assert asyncio.run(main()) == list(range(30))
 

@@ -1,4 +1,6 @@
-"""Errors: the user's exception comes back as both RayTaskError and its own class, with the remote traceback."""
+"""Errors: the user's exception comes back as both RayTaskError and its own class, with the remote
+traceback."""
+
 import os
 import pickle
 import signal
@@ -68,7 +70,11 @@ def test_custom_exception_keeps_its_attributes():
         libray.get(fail.remote(CustomError(7, "why")))
     assert info.value.code == 7 and info.value.detail == "why" and info.value.cause.code == 7
     again = pickle.loads(pickle.dumps(info.value))
-    assert isinstance(again, CustomError) and isinstance(again, exc.RayTaskError) and again.cause.detail == "why"
+    assert (
+        isinstance(again, CustomError)
+        and isinstance(again, exc.RayTaskError)
+        and again.cause.detail == "why"
+    )
 
 
 def test_exceptions_that_cannot_travel():
@@ -99,12 +105,24 @@ def test_errors_pass_through_dependent_and_nested_tasks():
         libray.get(use.remote(use.remote(fail.remote(ValueError("deep")))))
     with pytest.raises(exc.RayTaskError) as info:
         libray.get(nest.remote())
-    assert isinstance(info.value, ValueError) and "in nest" in str(info.value) and "in fail" in str(info.value)
+    assert (
+        isinstance(info.value, ValueError)
+        and "in nest" in str(info.value)
+        and "in fail" in str(info.value)
+    )
 
 
 def test_builtin_exceptions():
-    for error in (ValueError("v"), OSError(2, "no file"), StopIteration(3), ZeroDivisionError(), UnicodeDecodeError(
-            "utf-8", b"\xff", 0, 1, "bad"), KeyboardInterrupt(), TimeoutError("t"), AssertionError()):
+    for error in (
+        ValueError("v"),
+        OSError(2, "no file"),
+        StopIteration(3),
+        ZeroDivisionError(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+        KeyboardInterrupt(),
+        TimeoutError("t"),
+        AssertionError(),
+    ):
         with pytest.raises(type(error)) as info:
             libray.get(fail.remote(error))
         assert isinstance(info.value, exc.RayTaskError)
@@ -266,7 +284,9 @@ def test_cancel_with_force(tmp_path):
 
 
 def test_class_tree():
-    assert issubclass(exc.GetTimeoutError, TimeoutError) and issubclass(exc.GetTimeoutError, exc.RayError)
+    assert issubclass(exc.GetTimeoutError, TimeoutError) and issubclass(
+        exc.GetTimeoutError, exc.RayError
+    )
     assert issubclass(exc.ActorDiedError, exc.RayActorError)
     assert issubclass(exc.ObjectLostError, exc.RayError)
     for name in exc.__all__:

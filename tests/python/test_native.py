@@ -1,4 +1,5 @@
 """Functions of other languages: C symbols through libffi, with range-checked arguments."""
+
 import math
 import zlib
 
@@ -13,7 +14,9 @@ pytestmark = pytest.mark.usefixtures("cluster")
 def test_pow_of_libm():
     power = libray.c_function("libm.so.6", "pow", "f64(f64,f64)")
     assert libray.get(power.remote(2.0, 10.0)) == 1024.0
-    assert libray.get([power.remote(float(i), 2.0) for i in range(50)]) == [float(i * i) for i in range(50)]
+    assert libray.get([power.remote(float(i), 2.0) for i in range(50)]) == [
+        float(i * i) for i in range(50)
+    ]
     assert math.isnan(libray.get(power.remote(-1.0, 0.5)))
 
 

@@ -1,4 +1,5 @@
 """put, get, wait: values, order, timeouts, zero-copy arrays, interruption."""
+
 import gc
 import os
 import signal
@@ -134,7 +135,10 @@ def test_wait_of_random_subsets():
         want = rng.randrange(1, min(len(left), 7) + 1)
         ready, rest = libray.wait(left, num_returns=want)
         assert len(ready) == want and [r for r in left if r in set(ready)] == ready
-        assert sorted(map(left.index, rest)) == list(map(left.index, rest)) and len(rest) == len(left) - want
+        assert (
+            sorted(map(left.index, rest)) == list(map(left.index, rest))
+            and len(rest) == len(left) - want
+        )
         seen += ready
         left = rest
     assert sorted(libray.get(seen)) == list(range(100))

@@ -1,4 +1,6 @@
-"""Life of the processes: nothing is left behind; Ctrl-C; forks; exit without shutdown; import of the package."""
+"""Life of the processes: nothing is left behind; Ctrl-C; forks; exit without shutdown; import of
+the package."""
+
 import os
 import signal
 import subprocess
@@ -16,7 +18,10 @@ def session_processes(session):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            text = open(f"/proc/{pid}/environ", "rb").read() + open(f"/proc/{pid}/cmdline", "rb").read()
+            text = (
+                open(f"/proc/{pid}/environ", "rb").read()
+                + open(f"/proc/{pid}/cmdline", "rb").read()
+            )
         except OSError:
             continue
         if session.encode() in text and int(pid) != os.getpid() and alive(int(pid)):
@@ -43,13 +48,26 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize("ending", ["", "libray.shutdown()", "os._exit(0)", "os.kill(os.getpid(), 9)", "sys.exit(0)",
-                                    "raise RuntimeError('end')"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "libray.shutdown()",
+        "os._exit(0)",
+        "os.kill(os.getpid(), 9)",
+        "sys.exit(0)",
+        "raise RuntimeError('end')",
+    ],
+)
 def test_nothing_is_left(run_script, ending):
     done = run_script(PROGRAM + "    " + ending + "\n", check=False)
     session = done.stdout.split()[0]
     eventually(lambda: not session_processes(session))
-    assert not [name for name in os.listdir(session) if name.endswith(".sock")] if os.path.isdir(session) else True
+    assert (
+        not [name for name in os.listdir(session) if name.endswith(".sock")]
+        if os.path.isdir(session)
+        else True
+    )
 
 
 def test_control_c_ends_a_program(tmp_path):
@@ -70,13 +88,20 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
     raise
 """)
-    program = subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    program = subprocess.Popen(
+        [sys.executable, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     session = program.stdout.readline().strip()
     time.sleep(0.2)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole group
     out, err = program.communicate(timeout=30)
-    assert out.strip() == "interrupted" and err.count("Traceback") == 1 and "KeyboardInterrupt" in err
+    assert (
+        out.strip() == "interrupted" and err.count("Traceback") == 1 and "KeyboardInterrupt" in err
+    )
     eventually(lambda: not session_processes(session))
 
 
@@ -145,12 +170,15 @@ def test_init_twice_in_a_row(run_script):
 def test_join_a_running_session(run_script):
     context = libray.init(num_cpus=2)
     try:
+
         @libray.remote
         class Registry:
             def value(self):
                 return "shared"
 
-        registry = Registry.options(name="registry", namespace="shared", lifetime="detached").remote()
+        registry = Registry.options(
+            name="registry", namespace="shared", lifetime="detached"
+        ).remote()
         libray.get(registry.value.remote())
         done = run_script(f"""
             import libray

@@ -1,4 +1,5 @@
 """References: counted, nested, passed, borrowed, freed."""
+
 import gc
 import os
 import pickle

@@ -1,4 +1,5 @@
 """Generator tasks: order, back-pressure, errors, cancellation, asyncio."""
+
 import asyncio
 import os
 import time
