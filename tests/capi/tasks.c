@@ -674,7 +674,7 @@ static void join_by_address(void) {
   rt = host; /* the guest's end is not the cluster's */
   CHECK_EQ(kit_take_i64(kit_submit_i64("add", 2, 2)), 4);
   join.address = ray_cstr("/nonexistent/session");
-  CHECK_CODE(RAY_UNAVAILABLE, ray_init(&join, &guest, &err));
+  CHECK_CODE(RAY_NOT_FOUND, ray_init(&join, &guest, &err));
   CHECK_MESSAGE("/nonexistent/session");
 }
 
