@@ -20,6 +20,7 @@ struct ClientOptions {
   std::string token;
   NodeId node;
   uint32_t node_epoch = 1;  // incarnation of this node's journal
+  int64_t timeout_ns = -1;  // of call(): then RAY_TIMED_OUT, and nobody knows whether it happened
 };
 
 class Client {
@@ -33,13 +34,20 @@ class Client {
   // node's journal at that shard. Calls for one shard are kept in order; `done` gets the highest
   // committed sequence number of this node at that shard (the watermark of protocols.md 2.7).
   using Appended = std::function<void(Status, uint64_t committed)>;
+  // Batches are joined while earlier ones are under way, and kept (and sent again) until committed:
+  // `done` fails only when this client is closed (RAY_CANCELLED), or fenced off by a later epoch of
+  // this node (RAY_CONFLICT). At most 32 MiB per call.
   virtual void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) = 0;
+  // Bytes of lineage taken and not yet committed, all shards: who appends slows down by it.
+  virtual uint64_t lineage_backlog() const = 0;
 
-  // One operation on a table (gcs/ops.h names them); args and answer are MessagePack arrays.
+  // One operation on a table (gcs/ops.h names them); args and answer are MessagePack arrays. Some
+  // failures have an answer too.
   using Answered = std::function<void(Status, std::string answer)>;
   virtual void call(uint32_t shard, uint32_t op, std::string args, Answered done) = 0;
   // Pub-sub after commit: every later change of keys with this prefix in a table, at least once, per
-  // key in commit order; survives a restart of the shard.
+  // key in commit order; survives a restart of the shard. It begins with the values that are there. A
+  // subscriber that lags far behind gets the last value of each key; an empty value = the key is gone.
   using Changed = std::function<void(uint64_t sn, std::string key, std::string value)>;
   virtual void subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
                          Changed changed) = 0;

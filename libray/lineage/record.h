@@ -13,7 +13,7 @@
 namespace ray::lineage {
 
 enum RecordType : uint16_t {  // RecordHeader.type in the ring
-  kSubmit = 1,  // SubmitRecord + name + method + n_args x (ArgRecord + bytes padded to 8)
+  kSubmit = 1,  // SubmitRecord + name + method (padded to 8 each) + n_args x (ArgRecord + bytes, padded)
   kExec = 2,    // ExecRecord + n_results x (ResultRecord + bytes padded to 8) + error text
   kEvent = 3,   // EventRecord + MessagePack map
   kError = 4,   // EventRecord + MessagePack map, for the error table

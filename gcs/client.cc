@@ -1,0 +1,497 @@
+// See client.h. One req0 socket per shard; every request is an Exchange with an NNG context of its own.
+//
+// NNG sends a request again when its connection breaks, so a restarted shard gets all that was not
+// answered; what the shard has done already it recognises by (client, seq) or by lsn. Locks: one per
+// shard, never held while a callback runs or a frame is sent.
+#include "gcs/client.h"
+
+#include <lz4.h>
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <sys/random.h>
+
+#include <atomic>
+#include <deque>
+#include <mutex>
+#include <set>
+
+#include "gcs/frame.h"
+#include "gcs/msg.h"
+#include "gcs/ops.h"
+
+namespace ray::gcs {
+namespace {
+
+constexpr size_t kMaxCalls = 128;            // in flight per shard; more wait in order
+constexpr size_t kLineageWindow = 4;         // batches in flight per shard
+constexpr size_t kJoinBytes = 1u << 20;      // batches are joined up to this size
+constexpr size_t kMaxAppend = 32u << 20;
+constexpr nng_duration kResendMs = 30000;    // on a connection that is alive but silent
+constexpr nng_duration kRetryMs = 100;       // after a refusal
+constexpr nng_duration kReconnectMinMs = 10, kReconnectMaxMs = 500;
+
+struct Reply {
+  int32_t code = RAY_INTERNAL;
+  std::string_view text, answer;
+};
+class Exchange;
+using Replied = std::function<void(Exchange*, const Reply&)>;
+
+// One request at a time over one context. NNG's threads.
+class Exchange {
+ public:
+  ~Exchange() {
+    if (aio_) {
+      nng_aio_stop(aio_);
+      nng_aio_free(aio_);
+    }
+  }
+  bool open(nng_socket socket, bool resend) {
+    if (nng_ctx_open(&ctx_, socket) != 0) return false;
+    nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, resend ? kResendMs : NNG_DURATION_INFINITE);
+    return nng_aio_alloc(&aio_, on_event, this) == 0;
+  }
+  void send(std::string_view head, std::string_view middle, std::string_view tail,
+            nng_duration timeout, Replied replied) {
+    replied_ = std::move(replied);
+    nng_msg* msg = nullptr;
+    if (nng_msg_alloc(&msg, 0) != 0 || nng_msg_append(msg, head.data(), head.size()) != 0 ||
+        nng_msg_append(msg, middle.data(), middle.size()) != 0 ||
+        nng_msg_append(msg, tail.data(), tail.size()) != 0) {
+      if (msg) nng_msg_free(msg);
+      return finish({RAY_OUT_OF_MEMORY, "no memory for a gcs request", {}});
+    }
+    state_ = kSending;
+    nng_aio_set_timeout(aio_, timeout);
+    nng_aio_set_msg(aio_, msg);
+    nng_ctx_send(ctx_, aio_);
+  }
+  // Calls `then` later, on an NNG thread.
+  void sleep(nng_duration ms, std::function<void(Exchange*)> then) {
+    slept_ = std::move(then);
+    state_ = kSleeping;
+    nng_aio_set_timeout(aio_, NNG_DURATION_INFINITE);
+    nng_sleep_aio(ms, aio_);
+  }
+  void close() { nng_ctx_close(ctx_); }
+  void cancel() { nng_aio_cancel(aio_); }
+
+ private:
+  static void on_event(void* self) { static_cast<Exchange*>(self)->advance(); }
+  void advance() {
+    int rv = nng_aio_result(aio_);
+    if (state_ == kSleeping) {
+      if (rv != 0) return finish({RAY_CANCELLED, "gcs client is closed", {}});
+      auto then = std::move(slept_);
+      return then(this);
+    }
+    if (rv != 0) {
+      if (state_ == kSending) nng_msg_free(nng_aio_get_msg(aio_));
+      bool late = rv == NNG_ETIMEDOUT;
+      return finish({late ? RAY_TIMED_OUT : RAY_CANCELLED,
+                     late ? "gcs shard did not answer in time" : "gcs client is closed", {}});
+    }
+    if (state_ == kSending) {
+      state_ = kReceiving;
+      return nng_ctx_recv(ctx_, aio_);
+    }
+    nng_msg* msg = nng_aio_get_msg(aio_);
+    Reply r;
+    std::string_view bytes(static_cast<const char*>(nng_msg_body(msg)), nng_msg_len(msg));
+    if (!parse_reply(bytes, &r.code, &r.text, &r.answer))
+      r = {RAY_INTERNAL, "a gcs shard's reply is malformed", {}};
+    finish(r);
+    nng_msg_free(msg);
+  }
+  void finish(const Reply& r) {
+    auto replied = std::move(replied_);
+    replied_ = nullptr;
+    if (replied) replied(this, r);
+  }
+
+  nng_ctx ctx_ = NNG_CTX_INITIALIZER;
+  nng_aio* aio_ = nullptr;
+  enum { kSending, kReceiving, kSleeping } state_ = kSending;
+  Replied replied_;
+  std::function<void(Exchange*)> slept_;
+};
+
+struct Batch {  // of lineage, as one journal entry
+  std::string records;
+  uint32_t n = 0;
+  std::vector<Client::Appended> done;
+  // Set when it is sent.
+  uint64_t lsn_from = 0;
+  std::string head, blob;
+  size_t raw_size = 0;
+};
+struct Waiting {
+  uint32_t op;
+  std::string args;
+  Client::Answered done;
+};
+struct Subscription {
+  std::string table, prefix;
+  Client::Changed changed;
+  uint64_t since = 0;
+  std::set<std::string> keys;  // that were delivered and exist
+};
+
+struct ShardLink {
+  uint32_t index = 0;
+  nng_socket socket = NNG_SOCKET_INITIALIZER;
+  bool open = false;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Exchange>> exchanges;  // all that were ever made
+  std::vector<Exchange*> idle;
+  uint64_t next_seq = 1;
+  std::set<uint64_t> unanswered;
+  std::deque<Waiting> waiting;
+  size_t calls = 0;
+  // Lineage. next_lsn 0: not known yet; the shard is asked first.
+  std::deque<std::shared_ptr<Batch>> batches;
+  size_t appends = 0;
+  uint64_t next_lsn = 0;
+  bool asked = false;
+  bool closing = false;
+};
+
+class ClientImpl final : public Client {
+ public:
+  explicit ClientImpl(const ClientOptions& options) : options_(options) {}
+  ~ClientImpl() override;
+  Status open();
+  uint32_t shards() const override { return static_cast<uint32_t>(links_.size()); }
+  void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) override;
+  uint64_t lineage_backlog() const override { return backlog_.load(); }
+  void call(uint32_t shard, uint32_t op, std::string args, Answered done) override;
+  void subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
+                 Changed changed) override;
+
+ private:
+  Exchange* take(ShardLink* link, bool resend = true);
+  void send_call(ShardLink* link, Exchange* x, Waiting w);
+  void ask_lsn(ShardLink* link);
+  void pump(ShardLink* link);
+  void send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b);
+  void batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b, const Reply& r);
+  void finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s, uint64_t committed);
+  void poll(Exchange* x, std::shared_ptr<Subscription> s);
+  static bool deliver(Subscription* s, std::string_view answer);
+  nng_duration timeout() const {
+    return options_.timeout_ns < 0 ? NNG_DURATION_INFINITE
+                                   : static_cast<nng_duration>(options_.timeout_ns / 1000000 + 1);
+  }
+
+  ClientOptions options_;
+  uint64_t id_ = 0;
+  std::vector<std::unique_ptr<ShardLink>> links_;
+  std::atomic<uint64_t> backlog_{0};
+};
+
+}  // namespace
+
+// ---- opening and closing ----------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Client>> Client::connect(const ClientOptions& options) {
+  auto c = std::make_unique<ClientImpl>(options);
+  RAY_TRY(c->open());
+  return std::unique_ptr<Client>(std::move(c));
+}
+
+namespace {
+
+Status ClientImpl::open() {
+  if (options_.urls.empty()) return error(RAY_INVALID_ARGUMENT, "no gcs shard was given");
+  while (id_ == 0) (void)!::getrandom(&id_, sizeof id_, 0);
+  for (const std::string& url : options_.urls) {
+    auto link = std::make_unique<ShardLink>();
+    link->index = static_cast<uint32_t>(links_.size());
+    int rv = nng_req0_open(&link->socket);
+    if (rv == 0) {
+      link->open = true;
+      nng_socket_set_size(link->socket, NNG_OPT_RECVMAXSZ, kMaxFrame);
+      nng_socket_set_ms(link->socket, NNG_OPT_RECONNMINT, kReconnectMinMs);
+      nng_socket_set_ms(link->socket, NNG_OPT_RECONNMAXT, kReconnectMaxMs);
+      rv = nng_dial(link->socket, url.c_str(), nullptr, NNG_FLAG_NONBLOCK);
+    }
+    links_.push_back(std::move(link));
+    if (rv != 0)
+      return error(RAY_UNAVAILABLE, "cannot reach gcs shard at %s: %s", url.c_str(), nng_strerror(rv));
+  }
+  return {};
+}
+
+ClientImpl::~ClientImpl() {
+  for (auto& link : links_) {
+    std::vector<Exchange*> all;
+    std::deque<Waiting> waiting;
+    std::deque<std::shared_ptr<Batch>> batches;
+    {
+      std::lock_guard lock(link->mutex);
+      link->closing = true;
+      for (auto& x : link->exchanges) all.push_back(x.get());
+      waiting.swap(link->waiting);
+      batches.swap(link->batches);
+    }
+    if (link->open) nng_close(link->socket);
+    for (Exchange* x : all) x->cancel();  // those that sleep
+    Status closed = error(RAY_CANCELLED, "gcs client is closed");
+    for (Waiting& w : waiting) w.done(closed, {});
+    for (auto& b : batches)
+      for (auto& done : b->done) done(closed, 0);
+  }
+  for (auto& link : links_) link->exchanges.clear();  // waits for callbacks that run
+}
+
+// Under the link's lock. Null when closing or out of memory.
+Exchange* ClientImpl::take(ShardLink* link, bool resend) {
+  if (link->closing) return nullptr;
+  if (resend && !link->idle.empty()) {
+    Exchange* x = link->idle.back();
+    link->idle.pop_back();
+    return x;
+  }
+  auto x = std::make_unique<Exchange>();
+  if (!x->open(link->socket, resend)) return nullptr;
+  link->exchanges.push_back(std::move(x));
+  return link->exchanges.back().get();
+}
+
+// ---- calls --------------------------------------------------------------------------------------------------
+
+void ClientImpl::call(uint32_t shard, uint32_t op, std::string args, Answered done) {
+  if (shard >= links_.size())
+    return done(error(RAY_INVALID_ARGUMENT, "there is no gcs shard %u", shard), {});
+  ShardLink* link = links_[shard].get();
+  Waiting w{op, std::move(args), std::move(done)};
+  Exchange* x = nullptr;
+  {
+    std::lock_guard lock(link->mutex);
+    if (link->calls >= kMaxCalls && !link->closing) {
+      link->waiting.push_back(std::move(w));
+      return;
+    }
+    x = take(link);
+    if (x) ++link->calls;
+  }
+  if (!x) return w.done(error(RAY_CANCELLED, "gcs client is closed"), {});
+  send_call(link, x, std::move(w));
+}
+
+void ClientImpl::send_call(ShardLink* link, Exchange* x, Waiting w) {
+  uint64_t seq, ack_below;
+  {
+    std::lock_guard lock(link->mutex);
+    seq = link->next_seq++;
+    link->unanswered.insert(seq);
+    ack_below = *link->unanswered.begin();
+  }
+  std::string head = request_head(options_.token, id_, seq, ack_below, w.op);
+  auto replied = [this, link, seq, done = std::move(w.done)](Exchange* self, const Reply& r) {
+    Waiting next{};
+    bool more = false;
+    {
+      std::lock_guard lock(link->mutex);
+      link->unanswered.erase(seq);
+      more = !link->waiting.empty() && !link->closing;
+      if (more) {
+        next = std::move(link->waiting.front());
+        link->waiting.pop_front();
+      }
+    }
+    std::string answer(r.answer);
+    Status s = r.code == RAY_OK ? Status() : Status(r.code, std::string(r.text));
+    if (more) {
+      send_call(link, self, std::move(next));
+    } else {
+      std::lock_guard lock(link->mutex);
+      --link->calls;
+      link->idle.push_back(self);
+    }
+    done(std::move(s), std::move(answer));
+  };
+  x->send(head, w.args, {}, timeout(), std::move(replied));
+}
+
+// ---- lineage -------------------------------------------------------------------------------------------------
+
+void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) {
+  if (shard >= links_.size() || records.size() > kMaxAppend || n == 0)
+    return done(error(RAY_INVALID_ARGUMENT, "no such gcs shard, or more than 32 MiB of lineage"), 0);
+  ShardLink* link = links_[shard].get();
+  bool closing;
+  {
+    std::lock_guard lock(link->mutex);
+    closing = link->closing;
+    if (!closing) {
+      backlog_ += records.size();
+      if (!link->batches.empty() && link->batches.back()->records.size() + records.size() <= kJoinBytes) {
+        Batch* b = link->batches.back().get();
+        b->records.append(records);
+        b->n += n;
+        b->done.push_back(std::move(done));
+      } else {
+        auto b = std::make_shared<Batch>();
+        b->records = std::move(records);
+        b->n = n;
+        b->done.push_back(std::move(done));
+        link->batches.push_back(std::move(b));
+      }
+    }
+  }
+  if (closing) return done(error(RAY_CANCELLED, "gcs client is closed"), 0);
+  pump(link);
+}
+
+// A new client of an old journal goes on where the shard says it ends.
+void ClientImpl::ask_lsn(ShardLink* link) {
+  std::string args;
+  Writer(&args).array(2).id(options_.node).u(options_.node_epoch);
+  call(link->index, kHello, std::move(args), [this, link](Status s, std::string answer) {
+    Reader r(answer);
+    r.array_of(1);
+    uint64_t committed = r.u();
+    {
+      std::lock_guard lock(link->mutex);
+      link->asked = false;
+      if (s.ok() && r.ok()) link->next_lsn = committed + 1;
+      else if (link->closing || s.code() == RAY_CANCELLED) return;
+    }
+    pump(link);
+  });
+}
+
+// Sends what may be sent. Called after every change of the queue or the window.
+void ClientImpl::pump(ShardLink* link) {
+  for (;;) {
+    std::shared_ptr<Batch> b;
+    Exchange* x = nullptr;
+    bool ask = false;
+    {
+      std::lock_guard lock(link->mutex);
+      if (link->batches.empty() || link->appends >= kLineageWindow || link->closing || link->asked) return;
+      if (link->next_lsn == 0) {
+        ask = link->asked = true;
+      } else {
+        x = take(link);
+        if (!x) return;
+        b = std::move(link->batches.front());
+        link->batches.pop_front();
+        ++link->appends;
+        b->lsn_from = link->next_lsn;
+        link->next_lsn += b->n;
+      }
+    }
+    if (ask) return ask_lsn(link);
+    send_batch(link, x, std::move(b));
+  }
+}
+
+void ClientImpl::send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b) {
+  if (b->blob.empty()) {
+    AppendArgs a;
+    a.node = options_.node;
+    a.epoch = options_.node_epoch;
+    a.lsn_from = b->lsn_from;
+    a.n = b->n;
+    a.codec = 1;
+    a.raw_size = b->raw_size = b->records.size();
+    b->blob.resize(static_cast<size_t>(LZ4_compressBound(static_cast<int>(b->records.size()))));
+    int n = LZ4_compress_default(b->records.data(), b->blob.data(), static_cast<int>(b->records.size()),
+                                 static_cast<int>(b->blob.size()));
+    if (n <= 0 || static_cast<size_t>(n) >= b->records.size()) {
+      a.codec = 0;
+      b->blob = std::move(b->records);
+    } else {
+      b->blob.resize(static_cast<size_t>(n));
+    }
+    std::string().swap(b->records);
+    b->head = request_head(options_.token, 0, 0, 0, kAppend) + append_head(a, b->blob.size());
+  }
+  x->send(b->head, b->blob, {}, NNG_DURATION_INFINITE,
+          [this, link, b](Exchange* self, const Reply& r) { batch_replied(link, self, b, r); });
+}
+
+void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b, const Reply& r) {
+  Reader answer(r.answer);
+  answer.array_of(1);
+  uint64_t committed = answer.u();
+  if (r.code == RAY_OK && answer.ok()) return finish_batch(link, x, b.get(), {}, committed);
+  if (r.code == RAY_CANCELLED || r.code == RAY_CONFLICT || r.code == RAY_INVALID_ARGUMENT)
+    return finish_batch(link, x, b.get(), Status(r.code, std::string(r.text)), committed);
+  // The shard cannot write now. Lineage is not lost for that: again, in a while.
+  x->sleep(kRetryMs, [this, link, b](Exchange* self) { send_batch(link, self, b); });
+}
+
+void ClientImpl::finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s, uint64_t committed) {
+  {
+    std::lock_guard lock(link->mutex);
+    --link->appends;
+    link->idle.push_back(x);
+  }
+  backlog_ -= b->raw_size;
+  for (auto& done : b->done) done(s, committed);
+  pump(link);
+}
+
+// ---- subscriptions ---------------------------------------------------------------------------------------------
+
+void ClientImpl::subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
+                           Changed changed) {
+  if (shard >= links_.size()) return;
+  auto s = std::make_shared<Subscription>();
+  s->table = table;
+  s->prefix = prefix;
+  s->changed = std::move(changed);
+  Exchange* x;
+  {
+    std::lock_guard lock(links_[shard]->mutex);
+    x = take(links_[shard].get(), false);
+  }
+  if (x) poll(x, std::move(s));
+}
+
+// A poll waits at the shard until there is news; it is sent again when the shard starts anew.
+void ClientImpl::poll(Exchange* x, std::shared_ptr<Subscription> s) {
+  std::string head = request_head(options_.token, 0, 0, 0, kPoll), args;
+  Writer(&args).array(2).u(s->since).array(1).array(2).str(s->table).bin(s->prefix);
+  x->send(head, args, {}, NNG_DURATION_INFINITE, [this, s](Exchange* self, const Reply& r) {
+    if (r.code == RAY_CANCELLED) return;
+    if (r.code == RAY_OK && deliver(s.get(), r.answer))
+      // Not from within: this frame still owns the reply.
+      return self->sleep(0, [this, s](Exchange* again) { poll(again, s); });
+    self->sleep(kRetryMs, [this, s](Exchange* again) { poll(again, s); });
+  });
+}
+
+bool ClientImpl::deliver(Subscription* s, std::string_view answer) {
+  Reader r(answer);
+  r.array_of(3);
+  uint64_t sn = r.u();
+  bool snapshot = r.boolean();
+  size_t n = r.array();
+  std::set<std::string> gone;
+  if (snapshot) gone = s->keys;
+  for (; n > 0 && r.ok(); --n) {
+    r.array_of(4);
+    uint64_t at = r.u();
+    r.bytes();
+    std::string key(r.bytes()), value(r.bytes());
+    if (!r.ok()) break;
+    gone.erase(key);
+    if (value.empty()) s->keys.erase(key);
+    else s->keys.insert(key);
+    s->changed(at, std::move(key), std::move(value));
+  }
+  if (!r.ok()) return false;
+  for (const std::string& key : gone) {
+    s->keys.erase(key);
+    s->changed(sn, key, {});
+  }
+  s->since = sn;
+  return true;
+}
+
+}  // namespace
+}  // namespace ray::gcs

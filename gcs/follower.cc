@@ -1,0 +1,101 @@
+// See follower.h.
+#include "gcs/follower.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <chrono>
+
+#include "libray/base/log.h"
+
+namespace ray::gcs {
+
+namespace {
+constexpr auto kGather = std::chrono::milliseconds(60);
+constexpr uint64_t kTrimRecords = 20000;
+constexpr auto kRetry = std::chrono::milliseconds(500);
+}  // namespace
+
+Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress)
+    : m_(std::move(materialiser)), progress_(std::move(progress)) {
+  target_ = m_->watermark();
+  thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), "gcs:materialise");
+  std::lock_guard lock(mutex_);
+  set_priority(false);
+}
+
+Follower::~Follower() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+    set_priority(true);
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+// Under the lock. Set by whoever wants something, for a thread without a processor cannot raise itself.
+void Follower::set_priority(bool normal) {
+  if (normal == normal_) return;
+  sched_param none{};
+  pthread_setschedparam(thread_.native_handle(), normal ? SCHED_OTHER : SCHED_IDLE, &none);
+  normal_ = normal;
+}
+
+void Follower::follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry) {
+  bool asleep;
+  {
+    std::lock_guard lock(mutex_);
+    asleep = target_ <= m_->watermark();
+    target_ = sn;
+    segments_ = std::move(segments);
+    hurry_ = hurry;
+    set_priority(hurry_ || waiting_ > 0);
+  }
+  if (asleep || hurry) wake_.notify_one();
+}
+
+bool Follower::wait(uint64_t sn, int64_t timeout_ns) {
+  std::unique_lock lock(mutex_);
+  if (m_->watermark() >= sn) return true;
+  ++waiting_;
+  set_priority(true);
+  wake_.notify_one();
+  bool there = done_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
+                              [&] { return m_->watermark() >= sn || stop_; });
+  --waiting_;
+  set_priority(hurry_ || waiting_ > 0);
+  return there && m_->watermark() >= sn;
+}
+
+void Follower::run() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    wake_.wait(lock, [&] { return stop_ || target_ > m_->watermark(); });
+    if (!stop_ && waiting_ == 0 && !hurry_)
+      wake_.wait_for(lock, kGather, [&] { return stop_ || waiting_ > 0 || hurry_; });
+    while (!stop_ && target_ > m_->watermark()) {
+      uint64_t target = target_;
+      auto segments = segments_;
+      lock.unlock();
+      Status s = m_->advance(segments, target);
+      if (s.ok()) progress_();
+      lock.lock();
+      done_.notify_all();
+      if (s.ok()) continue;
+      log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
+      wake_.wait_for(lock, kRetry, [&] { return stop_; });
+    }
+    // What a burst took from the system goes back to it.
+    if (!stop_ && m_->stats().records - trimmed_at_ > kTrimRecords) {
+      trimmed_at_ = m_->stats().records;
+      lock.unlock();
+      malloc_trim(0);
+      lock.lock();
+    }
+  }
+}
+
+}  // namespace ray::gcs

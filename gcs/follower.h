@@ -1,0 +1,48 @@
+// The thread that follows the journal with the materialiser.
+//
+// It runs at the lowest priority (SCHED_IDLE), so that it takes only what tasks leave; when somebody
+// waits for it, or the journal that it has not read grows, its priority is raised. It sleeps without a
+// timer when there is nothing to do, and gathers for a moment before it starts, so that the two halves of
+// a task (submission, execution) meet in one transaction.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "gcs/materialise.h"
+
+namespace ray::gcs {
+
+class Follower {
+ public:
+  // progress: called on this thread after each transaction.
+  Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress);
+  ~Follower();  // stops after the transaction that runs
+  // The journal is committed up to sn. hurry: it grew large, catch up at normal priority.
+  void follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry);
+  // Waits until everything up to sn is materialised, at normal priority. False = time is over.
+  bool wait(uint64_t sn, int64_t timeout_ns);
+  uint64_t watermark() const { return m_->watermark(); }
+  Materialiser& materialiser() { return *m_; }
+
+ private:
+  void run();
+  void set_priority(bool normal);
+
+  std::unique_ptr<Materialiser> m_;
+  std::function<void()> progress_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  uint64_t target_ = 0;
+  std::vector<JournalFile> segments_;
+  uint64_t trimmed_at_ = 0;
+  int waiting_ = 0;
+  bool hurry_ = false, stop_ = false, normal_ = true;
+  std::thread thread_;
+};
+
+}  // namespace ray::gcs

@@ -1,0 +1,61 @@
+// The materialiser: decodes the journal of a shard, in order, into its readable database (schema.h).
+//
+// Who runs it: a low-priority thread of the shard (service.cc), or a tool on a dead session
+// (materialise_all). One thread at a time per shard. Invariants: one transaction holds the rows and the
+// watermark (sn up to which all is in the tables), so a kill at any instruction resumes exactly; rows are
+// merged by version (incarnation, execution), so a record that is seen twice or late changes nothing;
+// memory is bounded by the size of one batch (kBatchBytes).
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "gcs/journal.h"
+#include "gcs/sqlite.h"
+#include "libray/base/status.h"
+
+namespace ray::gcs {
+
+class MaterialiseBatch;
+
+struct MaterialiseStats {
+  std::atomic<uint64_t> records{0};  // lineage records decoded
+  std::atomic<uint64_t> rows{0};     // rows written
+  std::atomic<uint64_t> damaged{0};  // batches that did not decode, skipped and logged
+  std::atomic<uint64_t> busy_ns{0};   // processor time
+};
+
+class Materialiser {
+ public:
+  static constexpr size_t kBatchBytes = 6u << 20;  // of decoded records per transaction
+
+  static Result<std::unique_ptr<Materialiser>> open(const std::string& dir, uint32_t shard);
+  ~Materialiser();
+  uint64_t watermark() const { return watermark_.load(std::memory_order_acquire); }
+  // One transaction towards `target`: the watermark rises unless it is there.
+  Status advance(const std::vector<JournalFile>& segments, uint64_t target);
+  // Copies the WAL into the database file, so that it stays small. Cheap when there is little.
+  void checkpoint();
+  const MaterialiseStats& stats() const { return stats_; }
+
+ private:
+  friend class MaterialiseBatch;
+  Materialiser() = default;
+  Status prepare();
+
+  Database db_;
+  JournalReader reader_;
+  std::atomic<uint64_t> watermark_{0};
+  MaterialiseStats stats_;
+  std::unique_ptr<MaterialiseBatch> batch_;
+  uint64_t uncheckpointed_ = 0;
+};
+
+// Materialises what a dead shard left in its journal. `path`: a session directory (all shards in it), or
+// one shard's .db file. Harmless when nothing is left; refused while the shard lives.
+Status materialise_all(const std::string& path);
+
+}  // namespace ray::gcs

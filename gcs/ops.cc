@@ -1,0 +1,138 @@
+// See ops.h.
+#include "gcs/ops.h"
+
+#include <memory>
+#include <mutex>
+
+#include "gcs/msg.h"
+
+namespace ray::gcs {
+
+static const char* const kNames[] = {"", "functions", "definitions", "actors", "names", "actor_logs",
+                                     "actor_ends", "nodes", "jobs", "events", "errors", "kv", "objects",
+                                     "task_records"};
+static_assert(std::size(kNames) == static_cast<size_t>(Table::kCount));
+
+const char* table_name(Table t) { return kNames[static_cast<size_t>(t)]; }
+
+bool table_of(std::string_view name, Table* out) {
+  for (size_t k = 1; k < std::size(kNames); ++k)
+    if (name == kNames[k]) {
+      *out = static_cast<Table>(k);
+      return true;
+    }
+  return false;
+}
+
+std::string kv_key(std::string_view ns, std::string_view key) {
+  std::string s(ns);
+  s.push_back('\0');
+  s.append(key);
+  return s;
+}
+
+uint32_t slot_of_function(uint64_t key) { return gcs_slot_of_key(&key, sizeof key); }
+
+uint32_t slot_of_kv(std::string_view ns, std::string_view key) {
+  std::string s = kv_key(ns, key);
+  return gcs_slot_of_key(s.data(), s.size());
+}
+
+static void write_actor(Client* client, const ActorSpec& a, Client::Answered done) {
+  std::string args;
+  Writer w(&args);
+  w.array(2).id(a.actor).map(11);
+  w.str("name").str(a.name).str("ns").str(a.ns).str("class").str(a.class_name);
+  w.str("function").u(a.function).str("job").hex(a.job).str("node").hex(a.node);
+  w.str("language").i(a.language).str("max_restarts").i(a.max_restarts);
+  w.str("lifetime").i(a.lifetime).str("metadata").bin(a.metadata).str("named").boolean(!a.name.empty());
+  client->call(client->shard_of_slot(gcs_slot(a.actor)), kActorRegister, std::move(args), std::move(done));
+}
+
+void register_actor(Client* client, const ActorSpec& spec, Client::Answered done) {
+  if (spec.name.empty()) return write_actor(client, spec, std::move(done));
+  std::string args;
+  Writer(&args).array(3).str(spec.ns).str(spec.name).id(spec.actor);
+  auto claimed = [client, spec, done = std::move(done)](Status s, std::string answer) {
+    if (!s.ok()) return done(std::move(s), std::move(answer));
+    write_actor(client, spec, done);
+  };
+  client->call(client->shard_of_slot(slot_of_kv(spec.ns, spec.name)), kNameClaim, std::move(args), claimed);
+}
+
+void update_actor(Client* client, const ActorChange& c, Client::Answered done) {
+  std::string args, state = c.state;
+  Writer w(&args);
+  w.array(3).id(c.actor).u(c.incarnation).map(6);
+  w.str("state").str(state).str("node").hex(c.node).str("pid").u(c.pid).str("worker").u(c.worker);
+  w.str("code").i(c.code).str("cause").str(c.cause);
+  auto written = [client, actor = c.actor, state, done = std::move(done)](Status s, std::string answer) {
+    Reader r(answer);
+    if (!s.ok() || state != "DEAD") return done(std::move(s), std::move(answer));
+    r.array_of(2);
+    std::string ns(r.bytes()), name(r.bytes());
+    if (!r.ok() || name.empty()) return done(std::move(s), std::move(answer));
+    std::string release;
+    Writer(&release).array(3).str(ns).str(name).id(actor);
+    client->call(client->shard_of_slot(slot_of_kv(ns, name)), kNameRelease, std::move(release), done);
+  };
+  client->call(client->shard_of_slot(gcs_slot(c.actor)), kActorUpdate, std::move(args), written);
+}
+
+namespace {
+
+// Answers of all shards, joined when the last is there.
+struct Gather {
+  std::mutex mutex;
+  uint32_t left = 0;
+  Status status;
+  std::string elements;
+  uint64_t n = 0;
+  bool wrapped = false;  // each answer is [[element...]], else [element...]
+  Client::Answered done;
+
+  void add(Status s, std::string_view answer) {
+    std::unique_lock lock(mutex);
+    if (s.ok()) {
+      Reader r(answer);
+      if (wrapped) r.array_of(1);
+      n += r.array();
+      elements.append(r.rest());
+      if (!r.ok()) s = error(RAY_INTERNAL, "a gcs shard's answer is malformed");
+    }
+    if (!s.ok()) status = std::move(s);
+    if (--left > 0) return;
+    lock.unlock();
+    std::string all;
+    if (status.ok()) Writer(&all).array(n).raw(elements);
+    done(std::move(status), std::move(all));
+  }
+};
+
+void ask_all(Client* client, uint32_t op, const std::string& args, bool wrapped, Client::Answered done) {
+  auto g = std::make_shared<Gather>();
+  g->left = client->shards();
+  g->wrapped = wrapped;
+  g->done = std::move(done);
+  for (uint32_t k = 0; k < client->shards(); ++k)
+    client->call(k, op, args, [g](Status s, std::string answer) { g->add(std::move(s), answer); });
+}
+
+}  // namespace
+
+void query_all(Client* client, std::string_view what, std::string_view filter, Client::Answered done) {
+  std::string args;
+  Writer w(&args);
+  w.array(2).str(what);
+  if (filter.empty()) w.nil();
+  else w.raw(filter);
+  ask_all(client, kQuery, args, false, std::move(done));
+}
+
+void kv_list_all(Client* client, std::string_view ns, std::string_view prefix, Client::Answered done) {
+  std::string args;
+  Writer(&args).array(2).str(ns).bin(prefix);
+  ask_all(client, kKvList, args, true, std::move(done));
+}
+
+}  // namespace ray::gcs
