@@ -47,7 +47,7 @@ struct LogOptions {
 Status show_logs(const Common& common, const LogOptions& options);
 
 Status show_store(const Common& common, int pid);
-Status show_graph(const Common& common, const std::string& format, const std::string& root);
+Status show_graph(const Common& common, const std::string& format, const std::string& top);
 Status write_timeline(const Common& common, const std::string& file);
 
 }  // namespace ray::cli

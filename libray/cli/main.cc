@@ -149,6 +149,14 @@ class Tool {
             [this] { return show_store(common_, pid_); });
     store->add_option("--pid", pid_, "the process that runs the store, instead of a session's node")
         ->type_name("PID");
+    CLI::App* graph = add(&app_, "graph",
+                          "tasks with their data, control and stateful edges, from the files alone",
+                          kFull | kLimit, [this] { return show_graph(common_, format_, top_); });
+    graph->add_option("task", top_, "only this task, what it submitted and their inputs");
+    graph->add_option("--format", format_, "text (default), dot for Graphviz, or json")
+        ->check(CLI::IsMember({"text", "dot", "json"}));
+    graph->add_flag_callback(
+        "--json", [this] { format_ = "json"; }, "the same as --format json");
     CLI::App* timeline =
         add(&app_, "timeline", "write a trace of all executions for Perfetto or chrome://tracing",
             kPlain, [this] { return write_timeline(common_, file_); });
@@ -162,7 +170,7 @@ class Tool {
   TaskFilter tasks_;
   LogOptions logs_;
   StopOptions stop_;
-  std::string state_, ns_, key_, file_ = "timeline.json";
+  std::string state_, ns_, key_, top_, format_ = "text", file_ = "timeline.json";
   bool only_store_ = false, as_text_ = false;
   int pid_ = 0;
   std::function<Status()> action_;

@@ -117,6 +117,15 @@ std::string task_name(const Rows& rows, size_t i) {
   return method.empty() ? name : name + "." + method;
 }
 
+// What a traceback ends with: the exception itself.
+std::string last_line(const std::string& text) {
+  size_t end = text.find_last_not_of(" \n\r\t");
+  if (end == text.npos) return "";
+  size_t from = text.rfind('\n', end);
+  from = from == text.npos ? 0 : text.find_first_not_of(" \t", from + 1);
+  return text.substr(from, end + 1 - from);
+}
+
 // Everything about one task, one line per field.
 Status show_one_task(Records& records, const Rows& rows) {
   int64_t now = wall_ns();
@@ -193,8 +202,8 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
   int64_t now = wall_ns();
   for (size_t i = 0; i < rows->rows.size(); ++i) {
     auto cell = [&](const char* name) -> const Cell& { return rows->at(i, name); };
-    std::string outcome =
-        cell("error").is_null() ? cell("result").to_string() : cell("error").to_string();
+    std::string outcome = last_line(cell("error").to_string());
+    if (outcome.empty()) outcome = cell("result").to_string();
     t.row({id_text(common, cell("task")), task_name(*rows, i), cell("state").to_string(),
            cell("pid").to_string(), time_text(cell("submit_ns"), now),
            age_text(cell("submit_ns"), now), span_text(cell("submit_ns"), cell("start_ns")),
@@ -300,7 +309,7 @@ Status show_errors(const Common& common) {
     auto cell = [&](const char* name) -> const Cell& { return rows->at(i, name); };
     t.row({time_text(cell("time_ns"), now), age_text(cell("time_ns"), now),
            cell("kind").to_string(), id_text(common, cell("task")), cell("name").to_string(),
-           cell("message").to_string()});
+           last_line(cell("message").to_string())});
   }
   print_table(common, t, "errors", common.limit);
   return Status();

@@ -61,7 +61,7 @@ SyntheticSession* Tool::session_;
 TEST_F(Tool, HelpAndUsage) {
   for (const char* command :
        {"status", "tasks", "actors", "objects", "errors", "events", "functions", "jobs", "kv",
-        "store", "timeline", "logs", "sessions", "stop", "version"}) {
+        "store", "graph", "timeline", "logs", "sessions", "stop", "version"}) {
     EXPECT_TRUE(has(ok({"--help"}), command)) << command;
     EXPECT_GT(ok({command, "--help"}).size(), 60u) << command;
   }
@@ -183,6 +183,33 @@ TEST_F(Tool, Timeline) {
   EXPECT_TRUE(has(ok({"timeline", "-o", file}), "31 executions"));
   EXPECT_GT(std::filesystem::file_size(file), 1000u);
   EXPECT_TRUE(has(fails({"timeline", "-o", "/no/such/folder/x"}), "cannot write"));
+}
+
+TEST_F(Tool, Graph) {
+  std::string text = ok({"graph"});
+  EXPECT_TRUE(has(text, "31 tasks, 30 finished; edges: 31 control, 2 data, 3 stateful\n")) << text;
+  EXPECT_TRUE(has(text, "driver " + short_id(session_->root.hex())));
+  std::string inputs = "  <- " + short_id(return_object(session_->task(1), 0).hex()) + ", " +
+                       short_id(return_object(session_->task(2), 0).hex());
+  EXPECT_TRUE(has(text, inputs)) << text;
+  EXPECT_TRUE(has(text, "after " + short_id(session_->task(26).hex())));
+  EXPECT_TRUE(has(text, "│ └ leaf"));
+  EXPECT_TRUE(has(ok({"graph", "-n", "4"}), "(the first 4 tasks"));
+  EXPECT_EQ(lines(ok({"graph", session_->task(0).hex()})), 1 + 4u);
+
+  std::string all = ok({"graph", "--json"});
+  EXPECT_EQ(json(all, "$.tasks[30].task").size(), 48u);
+  EXPECT_EQ(json(all, "$.data[0][0]"), session_->task(1).hex());
+  EXPECT_EQ(json(all, "$.data[1][1]"), session_->task(3).hex());
+  EXPECT_EQ(json(all, "$.stateful[0][0]"), session_->task(24).hex());
+  std::string part = ok({"graph", "--format", "json", short_id(session_->task(3).hex())});
+  EXPECT_EQ(json(part, "$.tasks[2].task").size(), 48u);
+  EXPECT_EQ(json(part, "$.tasks[3]"), "");
+  std::string dot = ok({"graph", "--format", "dot"});
+  EXPECT_EQ(dot.substr(0, 13), "digraph tasks");
+  EXPECT_TRUE(has(fails({"graph", "ffffffff"}), "no task"));
+  EXPECT_TRUE(has(fails({"graph", session_->root.hex().substr(0, 1)}), "task"));
+  fails({"graph", "--format", "png"}, 2);
 }
 
 TEST_F(Tool, Logs) {
