@@ -169,6 +169,9 @@ Status Runtime::connect(const ray_runtime_options& options) {
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
   if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
+      mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
+      session_dir_.c_str());
   receiver_ = std::thread([this] { receive_loop(); });
   pulse_ = std::thread([this] { pulse_loop(); });
   return Status();
@@ -548,6 +551,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     up_bytes(wire::kUpGoodbye, nullptr, 0, nullptr, 0);
   }
   stop_threads();
+  log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_) reap_daemon();
   store_.reset();
   socket_.reset();
