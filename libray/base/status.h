@@ -25,6 +25,9 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
+// "RAY_OBJECT_LOST"; "RAY_UNKNOWN" for a number that is no code. Static storage.
+const char* code_name(ray_code code);
+
 // printf-style, so that headers stay free of heavy formatting includes.
 Status error(ray_code code, const char* format, ...) __attribute__((format(printf, 2, 3)));
 // The same with ": <strerror(errno)>" appended.

@@ -101,5 +101,8 @@ int main(int argc, char** argv) {
   shard.token = *token;
   ray::set_log_identity(("gcs-" + std::to_string(shard.index)).c_str());
   ray::set_log_handler(nullptr, ray::kLogInfo, nullptr);
-  return ray::gcs::gcs_main(shard);
+  int rc = ray::gcs::gcs_main(shard);
+  // The node was killed: whoever goes last leaves no socket behind.
+  if (shard.parent_pid > 0 && ::getppid() != shard.parent_pid) ray::node::remove_sockets(shard.dir);
+  return rc;
 }

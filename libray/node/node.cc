@@ -29,9 +29,9 @@ constexpr uint32_t kRecordsPerPass = 8192;     // of one ring before the next ha
 constexpr int kNapMs = 1;                      // between passes under steady traffic that is not urgent
 constexpr uint32_t kLazyTraffic = 16;          // records in an iteration that make it steady
 constexpr int64_t kUrgentWindowNs = 2'000'000;
-constexpr int64_t kKillGraceNs = 5'000'000'000;
-constexpr int64_t kFlushGraceNs = 20'000'000'000;
-constexpr int64_t kShardGraceNs = 10'000'000'000;
+constexpr int64_t kKillGraceNs = 3'000'000'000;
+constexpr int64_t kFlushGraceNs = 10'000'000'000;
+constexpr int64_t kShardGraceNs = 5'000'000'000;
 
 }  // namespace
 

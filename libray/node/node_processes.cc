@@ -55,7 +55,9 @@ void Node::send(Process* p, uint16_t type, const void* head, size_t size, const 
 }
 
 void Node::ring_process(uint32_t index) {
-  if (page_ && index < wire::kMaxProcesses) ring(&page_->bells[index].armed);
+  if (!page_ || index >= wire::kMaxProcesses) return;
+  ring(&page_->bells[index].armed);
+  ring(&page_->bells[index].pad[0]);  // the process's own thread sleeps on a word of its own
 }
 
 // ---- hello -----------------------------------------------------------------------------------------
@@ -148,6 +150,7 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   Process* admitted = processes_[i].get();
   // A reused index: nobody who rang its last owner is to be heard by the new one.
   page_->bells[i].armed.store(0, std::memory_order_relaxed);
+  page_->bells[i].pad[0].store(0, std::memory_order_relaxed);
   welcome(admitted);
   pump_->attach(admitted->channel);
   (void)watch(admitted->socket.get(), kSocket, i, EPOLLIN);

@@ -57,12 +57,14 @@ void Directory::hold(const ObjectId& id, uint32_t process, int64_t count) {
 void Directory::set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code,
                           const Location& location, const ObjectId* contained, size_t n, Actions* out) {
   if (e->state != kObjPending && e->state != kObjLost) return;  // the first value wins
-  e->state = state;
-  e->code = code;
-  e->location = location;
   std::vector<ObjectId> inner(contained, contained + n);
   e->contained.insert(e->contained.end(), inner.begin(), inner.end());
-  tell_waiters(id, e, out);
+  if (state != kObjPending) {  // else: the first part of a long list
+    e->state = state;
+    e->code = code;
+    e->location = location;
+    tell_waiters(id, e, out);
+  }
   // Last: it may move entries.
   for (const ObjectId& c : inner) {
     Entry& held = entry(c);
@@ -89,7 +91,7 @@ void Directory::share(uint32_t owner, const ObjectId& id, uint32_t state, int32_
     add_count(id, &e, owner, 1);
   }
   consider(id, &e);
-  if (state != kObjPending) set_value(id, &e, state, code, location, contained, n_contained, out);
+  set_value(id, &e, state, code, location, contained, n_contained, out);
 }
 
 void Directory::ready(const ObjectId& id, uint32_t state, int32_t code, const Location& location,
@@ -97,7 +99,7 @@ void Directory::ready(const ObjectId& id, uint32_t state, int32_t code, const Lo
   Entry& e = entry(id);
   e.shared = true;
   consider(id, &e);
-  if (state != kObjPending) set_value(id, &e, state, code, location, contained, n_contained, out);
+  set_value(id, &e, state, code, location, contained, n_contained, out);
 }
 
 void Directory::resolve(const ObjectId& id, uint32_t process, Actions* out) {

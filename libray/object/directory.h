@@ -42,7 +42,8 @@ using Actions = std::vector<Action>;
 class Directory {
  public:
   // `owner` made the object and counts as one holder of it. A second share by the same owner adds no
-  // count. state != kObjPending: as ready() at the same time.
+  // count. state != kObjPending: as ready() at the same time. state kObjPending with contained ids: a
+  // first part of a long list.
   void share(uint32_t owner, const ObjectId& id, uint32_t state, int32_t code, const Location& location,
              const ObjectId* contained, size_t n_contained, Actions* out);
   void ready(const ObjectId& id, uint32_t state, int32_t code, const Location& location,

@@ -37,6 +37,16 @@ TEST(Status, FormatsAndCarriesErrno) {
   EXPECT_EQ(bad.status().code(), RAY_INTERNAL);
 }
 
+TEST(Status, NamesOfCodes) {
+  EXPECT_STREQ(code_name(RAY_OK), "RAY_OK");
+  EXPECT_STREQ(code_name(RAY_CONFLICT), "RAY_CONFLICT");
+  EXPECT_STREQ(code_name(RAY_TASK_FAILED), "RAY_TASK_FAILED");
+  EXPECT_STREQ(code_name(RAY_OBJECT_LOST), "RAY_OBJECT_LOST");
+  EXPECT_STREQ(code_name(RAY_NODE_DIED), "RAY_NODE_DIED");
+  for (ray_code c : {-1, 12, 99, 109, INT32_MAX, INT32_MIN})
+    EXPECT_STREQ(code_name(c), "RAY_UNKNOWN");
+}
+
 struct Line {
   int32_t level;
   std::string module, id, text;

@@ -1,0 +1,169 @@
+"""libray: tasks, actors and futures over a shared-memory store. `libray.init()`, `@libray.remote`,
+`libray.get`."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+from . import _libray, exceptions
+from . import _core, _serialization
+from ._libray import ObjectRef, get, put, wait
+from ._actor import ActorClass, ActorHandle, exit_actor, get_actor, method
+from ._context import available_resources, cluster_resources, get_runtime_context, nodes
+from ._core import init, is_initialized, shutdown
+from ._function import NativeFunction, RemoteFunction, c_function, load_library, native_function
+
+__version__ = "0.1.0"
+ObjectID = ObjectRef
+
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "NativeFunction",
+    "ObjectID",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "available_resources",
+    "c_function",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "exit_actor",
+    "get",
+    "get_actor",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "load_library",
+    "method",
+    "native_function",
+    "nodes",
+    "options",
+    "put",
+    "remote",
+    "shutdown",
+    "wait",
+]
+
+
+def remote(*args: Any, **options: Any) -> Any:
+    """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`,
+    `remote(f)`."""
+    if len(args) == 1 and not options and callable(args[0]):
+        return _make_remote(args[0], {})
+    if len(args) == 1 and not options:
+        raise TypeError(
+            "The @libray.remote decorator must be applied to either a function or a class."
+        )
+    if args or not options:
+        raise ValueError(
+            "The @libray.remote decorator must be applied either with no arguments and no parentheses, for "
+            "example '@libray.remote', or it must be applied using some of the options, for example "
+            "'@libray.remote(num_returns=2, max_retries=5)'."
+        )
+    return options_decorator(options)
+
+
+def options_decorator(options: Any) -> Any:
+    def decorate(target: Any) -> Any:
+        return _make_remote(target, options)
+
+    return decorate
+
+
+def options(**given: Any) -> Any:
+    """`@libray.options(num_cpus=2)`: the same as `@libray.remote(num_cpus=2)`."""
+    return options_decorator(given)
+
+
+def _make_remote(target: Any, given: Any) -> Any:
+    import inspect
+
+    if isinstance(target, (RemoteFunction, ActorClass)):
+        raise TypeError("this is remote already: use .options(...) to change how it runs")
+    if inspect.isclass(target):
+        from ._actor import make_actor_class
+
+        return make_actor_class(target, given)
+    if inspect.isfunction(target) or hasattr(target, "__cython__"):
+        from ._function import make_remote_function
+
+        return make_remote_function(target, given)
+    raise TypeError("The @libray.remote decorator must be applied to either a function or a class.")
+
+
+def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancels the task that makes `ref` (or a generator). `force` kills its worker. A finished task
+    keeps its result."""
+    if isinstance(ref, _libray.StreamBase):
+        ref._cancel((1 if force else 0) | (2 if recursive else 0))
+        return
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(
+            f"libray.cancel() only supported for object refs and generators, got: {type(ref)}."
+        )
+    try:
+        _libray.cancel(ref, force, recursive)
+    except NotImplementedError as e:
+        raise ValueError("force=True is not supported for actor tasks.") from e
+
+
+def kill(actor: Any, *, no_restart: bool = True) -> None:
+    """Kills an actor's process at once."""
+    if not isinstance(actor, _libray.ActorBase):
+        raise ValueError(
+            f"libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: {type(actor)}."
+        )
+    _libray.actor_kill(actor, not no_restart)
+
+
+def _hook_up() -> None:
+    from . import _actor
+
+    def await_ref(ref: Any) -> Any:
+        from . import _async
+
+        return _async.await_ref(ref)
+
+    def ref_future(ref: Any) -> Any:
+        from . import _async
+
+        return _async.ref_future(ref)
+
+    def ref_on_completed(ref: Any, callback: Any) -> None:
+        from . import _async
+
+        _async.ref_on_completed(ref, callback)
+
+    def wait_mixed(waitables: List[Any], num_returns: int, timeout: Any) -> Any:
+        from . import _async
+
+        return _async.wait_mixed(waitables, num_returns, timeout)
+
+    def find_method(instance: Any, name: str) -> Any:
+        from . import _worker
+
+        return _worker.find_method(instance, name)
+
+    _libray.set_hooks(
+        {
+            "auto_init": _core.ensure,
+            "make_error": exceptions.make_error,
+            "dump_error": exceptions.dump_error,
+            "dumps": _serialization.dumps,
+            "loads": _serialization.loads,
+            "await_ref": await_ref,
+            "ref_future": ref_future,
+            "ref_on_completed": ref_on_completed,
+            "load_function": _serialization.load_function,
+            "actor_call": find_method,
+        }
+    )
+    _libray._set_classes(ObjectRefGenerator, _actor._method_options, wait_mixed)
+
+
+from ._stream import ObjectRefGenerator  # noqa: E402
+
+_hook_up()

@@ -1,0 +1,351 @@
+"""Actors: classes whose instances live in a worker of their own, and handles to them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import _libray, _options
+from ._function import from_parameters, is_generator
+from ._serialization import Definition
+from .exceptions import ActorClassInheritanceException
+
+_ASYNC_CONCURRENCY = 1000
+# Methods that every actor has besides those of its class.
+_SPECIAL = {
+    "__ray_ready__": [],
+    "__ray_terminate__": [],
+    "__ray_call__": [("function", 1, False), ("args", 2, False), ("kwargs", 4, False)],
+}
+
+
+def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
+    """Decorator that sets options of an actor's method: @libray.method(num_returns=2)."""
+    if args or not options:
+        raise ValueError(
+            "The @libray.method decorator must be applied using no positional arguments and at least one "
+            "of the arguments 'num_returns', 'max_task_retries', 'retry_exceptions', for example: "
+            "'@libray.method(num_returns=2)'."
+        )
+    _options.validate("actor methods", _options.METHOD, options)
+
+    def mark(function: Any) -> Any:
+        function.__libray_method__ = options
+        return function
+
+    return mark
+
+
+class ActorInfo:
+    """What a handle knows of its class. Made from the class by the creator, from `metadata` by
+    everyone else."""
+
+    _known: Dict[bytes, "ActorInfo"] = {}
+
+    def __init__(self, metadata: bytes) -> None:
+        self.metadata = metadata
+        parts = pickle.loads(metadata)
+        self.class_name: str = parts["class"]
+        self.is_async: bool = parts["async"]
+        self.parameters: Dict[str, Any] = parts["methods"]
+        self.methods: Dict[str, Any] = {
+            name: self.spec(name, options) for name, (_, options, _) in self.parameters.items()
+        }
+
+    def spec(self, name: str, options: Dict[str, Any]) -> Any:
+        parameters, _, generator = self.parameters[name]
+        least, most, bind = from_parameters(parameters)
+        return _libray.CallSpec(
+            name,
+            options.get("name") or "",
+            b"",
+            num_returns=_options.returns_of(options, generator),
+            max_retries=_options.retries_of(options.get("max_task_retries")),
+            window=_options.window_of(options),
+            flags=_options.flags_of(options),
+            min_pos=least,
+            max_pos=most,
+            bind=bind,
+            extra=options,
+        )
+
+    @classmethod
+    def load(cls, metadata: bytes) -> "ActorInfo":
+        info = cls._known.get(metadata)
+        if info is None:
+            info = cls._known[metadata] = cls(metadata)
+        return info
+
+    @classmethod
+    def of(cls, target: type) -> "ActorInfo":
+        methods: Dict[str, Any] = {}
+        is_async = False
+        for name in dir(target):
+            raw = inspect.getattr_static(target, name)
+            function = getattr(target, name, None)
+            if (
+                not callable(function)
+                or isinstance(raw, type)
+                or (name.startswith("__") and name not in _CALLABLE)
+            ):
+                continue
+            if name in dir(object) and name not in vars(target):
+                continue
+            plain = inspect.unwrap(function)
+            is_async = (
+                is_async or inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            )
+            options = dict(getattr(function, "__libray_method__", {}))
+            methods[name] = (_parameters(raw, function), options, is_generator(plain))
+        for name, parameters in _SPECIAL.items():
+            methods.setdefault(name, (parameters, {}, False))
+        return cls.load(
+            pickle.dumps(
+                {"class": target.__name__, "async": is_async, "methods": methods}, protocol=5
+            )
+        )
+
+
+_CALLABLE = (
+    "__call__",
+    "__len__",
+    "__getitem__",
+    "__contains__",
+    "__enter__",
+    "__exit__",
+    "__repr__",
+    "__str__",
+    "__ray_ready__",
+    "__ray_terminate__",
+    "__ray_call__",
+)
+
+
+def _parameters(raw: Any, function: Any) -> List[Tuple[str, int, bool]]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        return [("args", 2, False), ("kwargs", 4, False)]
+    if (
+        not isinstance(raw, (staticmethod, classmethod))
+        and parameters
+        and parameters[0].kind in (0, 1)
+    ):
+        parameters = parameters[1:]
+    return [(p.name, int(p.kind), p.default is not p.empty) for p in parameters]
+
+
+class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
+    """A counted handle of an actor: `handle.method.remote(...)` calls it. It can be passed to tasks
+    and actors."""
+
+    __slots__ = ()
+
+    @property
+    def _actor_id(self) -> str:
+        return self._actor_id_hex
+
+    @property
+    def _ray_actor_id(self) -> str:
+        return self._actor_id_hex
+
+    def __repr__(self) -> str:
+        return f"Actor({self._info.class_name}, {self._actor_id_hex})"
+
+    def __dir__(self) -> List[str]:
+        return sorted(set(object.__dir__(self)) | set(self._methods))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return (_rebuild_handle, (self._as_ref(), self._info.metadata))
+
+
+def _rebuild_handle(ref: Any, metadata: bytes) -> Any:
+    info = ActorInfo.load(metadata)
+    return _libray.actor_from_ref(ref, ActorHandle, info.methods, info)
+
+
+def _describe(metadata: bytes) -> Tuple[type, Dict[str, Any], ActorInfo]:
+    info = ActorInfo.load(metadata)
+    return ActorHandle, info.methods, info
+
+
+def handle_from_ref(ref: Any) -> Any:
+    """A handle out of a value that another language made."""
+    return _libray.actor_from_ref(ref, None, _describe, None)
+
+
+def _method_options(handle: Any, spec: Any, options: Dict[str, Any]) -> Any:
+    _options.validate("actor methods", _options.METHOD, options)
+    info: ActorInfo = handle._info
+    return _libray._method(handle, info.spec(spec.method, {**spec.extra, **options}))
+
+
+def get_actor(name: str, namespace: Optional[str] = None) -> Any:
+    """The living actor of that name."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor must be a str, not {type(name)}")
+    if not name.strip():
+        raise ValueError("Please supply a non-empty value to get_actor")
+    try:
+        return _libray.actor_find(name, namespace or "", _describe)
+    except ValueError:
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up "
+            "a named actor you didn't create. 2. The named actor died. 3. You did not use a namespace "
+            "matching the namespace of the actor."
+        ) from None
+
+
+class ActorClass:
+    """A class whose `.remote(...)` starts an actor."""
+
+    def __init__(self, *args: Any) -> None:
+        if len(args) == 3 and isinstance(args[0], str):
+            raise ActorClassInheritanceException(
+                "Inheriting from actor classes is not supported: keep the plain class, "
+                "subclass it, and decorate the subclass."
+            )
+        self._definition, self._options = args
+        self._target_info: Optional[ActorInfo] = None
+        target = self._definition.load()
+        for name in ("__doc__", "__module__", "__name__", "__qualname__"):
+            try:
+                setattr(self, name, getattr(target, name))
+            except AttributeError:
+                pass
+
+    def __mro_entries__(self, bases: Any) -> Any:
+        raise ActorClassInheritanceException(
+            "Inheriting from actor classes is not supported: keep the plain class, "
+            "subclass it, and decorate the subclass."
+        )
+
+    @property
+    def _info(self) -> ActorInfo:
+        if self._target_info is None:
+            self._target_info = ActorInfo.of(self._definition.load())
+        return self._target_info
+
+    @property
+    def __ray_metadata__(self) -> ActorInfo:
+        return self._info
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = getattr(self, "__name__", "the class")
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
+        )
+
+    def options(self, **options: Any) -> "ActorClass":
+        """The same class with other options."""
+        _options.validate("actors", _options.ACTOR, options, in_options=True)
+        made = ActorClass(self._definition, {**self._options, **options})
+        made._target_info = self._target_info
+        return made
+
+    def _remote(
+        self, args: Any = (), kwargs: Optional[Dict[str, Any]] = None, **options: Any
+    ) -> Any:
+        target = self.options(**options) if options else self
+        return target.remote(*(args or ()), **(kwargs or {}))
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Starts an actor; returns its handle at once."""
+        from . import _core
+
+        _core.ensure()
+        info, o = self._info, self._options
+        self._check_constructor(args, kwargs)
+        if o.get("get_if_exists"):
+            try:
+                return _libray.actor_find(o["name"], o.get("namespace") or "", _describe)
+            except ValueError:
+                pass
+        concurrency = o.get("max_concurrency") or (_ASYNC_CONCURRENCY if info.is_async else 1)
+        pending = o.get("max_pending_calls")
+        create = {
+            "exact": True,
+            "name": o.get("name") or "",
+            "namespace": o.get("namespace") or "",
+            "resources": _options.pack_resources(o, None),
+            "metadata": info.metadata,
+            "max_restarts": o.get("max_restarts") or 0,
+            "max_concurrency": concurrency,
+            "max_task_retries": _options.retries_of(o.get("max_task_retries")),
+            "max_pending_calls": 0 if pending in (None, -1) else pending,
+            "detached": o.get("lifetime") == "detached",
+            "get_if_exists": bool(o.get("get_if_exists")),
+        }
+        hidden = (
+            {"__libray__": (concurrency, info.is_async)} if concurrency > 1 or info.is_async else {}
+        )
+        try:
+            return _libray.actor_create(
+                self._definition.function(),
+                args,
+                {**kwargs, **hidden},
+                create,
+                ActorHandle,
+                info.methods,
+                info,
+            )
+        except ValueError as e:
+            if not o.get("name") or "exist" not in str(e) and "taken" not in str(e):
+                raise
+            raise ValueError(
+                f"The name {o['name']} (namespace={o.get('namespace')}) is already taken. Please use a "
+                "different name or get the existing actor using libray.get_actor('"
+                f"{o['name']}')"
+            ) from None
+
+    def _check_constructor(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+        binder = self.__dict__.get("_binder")
+        if binder is None:
+            target = self._definition.load()
+            parameters: Any = [("args", 2, False), ("kwargs", 4, False)]
+            if target.__init__ is not object.__init__:
+                parameters = _parameters(None, target.__init__)
+            elif target.__new__ is object.__new__:
+                parameters = []
+            binder = self._binder = from_parameters(parameters)
+        least, most, bind = binder
+        if kwargs or len(args) < least or 0 <= most < len(args):
+            bind(args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self._definition.name})"
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        if self._definition.blob is None and self._definition.busy:
+            return (_blank_class, (), (self._definition, self._options))
+        return (ActorClass, (self._definition, self._options))
+
+    def __setstate__(self, state: Tuple[Definition, Dict[str, Any]]) -> None:
+        # Inside its own definition: the class is not there yet, `_info` looks it up when it is
+        # used.
+        self._definition, self._options = state
+        self._target_info = None
+
+
+def _blank_class() -> ActorClass:
+    return ActorClass.__new__(ActorClass)
+
+
+def make_actor_class(target: type, options: Dict[str, Any]) -> ActorClass:
+    _options.validate("actors", _options.ACTOR, options)
+    return ActorClass(Definition.of(target, True), options)
+
+
+def exit_actor() -> None:
+    """Ends the actor that runs this, after the running call."""
+    from . import _worker
+
+    if not _libray.is_worker() or _libray.context()["actor"] is None:
+        raise TypeError("exit_actor called on a non-actor worker.")
+    _worker.request_exit()
+
+
+__all__ = ["ActorClass", "ActorHandle", "exit_actor", "get_actor", "method"]
+_partial = functools.partial

@@ -1,0 +1,142 @@
+"""Pickle 5 for values, cloudpickle for code. Called from the extension when the fast formats do not
+fit."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+import uuid
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import cloudpickle
+
+from . import _libray
+
+_loads = pickle.loads
+_Pickler = cloudpickle.Pickler
+
+
+def dumps(value: Any) -> Tuple[bytes, List[memoryview]]:
+    """The pickle and its out-of-band buffers."""
+    buffers: List[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            buffers.append(buffer.raw())
+        except BufferError:  # not contiguous: it stays in the pickle
+            return True
+        return False
+
+    file = io.BytesIO()
+    _Pickler(file, protocol=5, buffer_callback=keep).dump(value)
+    return file.getvalue(), buffers
+
+
+def loads(body: Any, buffers: List[Any]) -> Any:
+    return _loads(body, buffers=buffers)
+
+
+MAX_DEFINITION = 95 << 20
+_registry: Dict[str, "Definition"] = {}
+_lock = threading.RLock()
+
+
+class Definition:
+    """The code of one remote function or actor class: pickled once, published once per runtime.
+    Processes that got it with a task publish the same bytes again, so that a definition has one key
+    everywhere."""
+
+    __slots__ = ("uid", "name", "target", "blob", "handle", "generation", "busy", "is_class")
+
+    def __init__(self, uid: str, name: str, target: Any, is_class: bool) -> None:
+        self.uid = uid
+        self.name = name
+        self.target = target
+        self.blob: Optional[bytes] = None
+        self.handle: Any = None
+        self.generation = -1
+        self.busy = False
+        self.is_class = is_class
+
+    @classmethod
+    def of(cls, target: Any, is_class: bool) -> "Definition":
+        name = getattr(target, "__qualname__", None) or getattr(target, "__name__", "function")
+        return cls(
+            uuid.uuid4().hex,
+            f"{getattr(target, '__module__', '')}.{name}".lstrip("."),
+            target,
+            is_class,
+        )
+
+    def function(self) -> Any:
+        """The Function of the running runtime."""
+        if self.handle is None or self.generation != _libray.generation():
+            self.handle = _libray.define_function(self.name, self.bytes())
+            self.generation = _libray.generation()
+        return self.handle
+
+    def bytes(self) -> bytes:
+        with _lock:
+            if self.blob is None:
+                self.busy = True
+                try:
+                    self.blob = cloudpickle.dumps(
+                        (self.uid, self.name, self.is_class, self.target), protocol=5
+                    )
+                finally:
+                    self.busy = False
+                if len(self.blob) > MAX_DEFINITION:
+                    size, self.blob = len(self.blob), None
+                    kind = "actor" if self.is_class else "remote function"
+                    raise ValueError(
+                        f"The {kind} {self.name} is too large ({size >> 20} MiB). "
+                        "Check that it does not capture large objects; put them into the store with libray.put instead."
+                    )
+            return self.blob
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        if self.blob is None and not self.busy:
+            self.bytes()
+        if self.blob is not None:
+            return (_from_blob, (self.uid, self.name, self.is_class, self.blob))
+        return (_empty, (self.uid, self.name, self.is_class), self.target)  # it refers to itself
+
+    def __setstate__(self, target: Any) -> None:
+        if self.target is None:
+            self.target = target
+
+    def load(self) -> Any:
+        """The function or class itself."""
+        if self.target is None and self.blob is not None:
+            self.target = _loads(self.blob)[3]
+        return self.target
+
+
+def _empty(uid: str, name: str, is_class: bool) -> Definition:
+    return _registry.setdefault(uid, Definition(uid, name, None, is_class))
+
+
+def _from_blob(uid: str, name: str, is_class: bool, blob: bytes) -> Definition:
+    definition = _empty(uid, name, is_class)
+    if definition.blob is None:
+        definition.blob = blob
+    return definition
+
+
+make_actor: Callable[[Any], Any] = lambda cls: cls  # the worker replaces it
+
+
+def load_function(blob: bytes) -> Any:
+    """In a worker: what a published definition means."""
+    uid, name, is_class, target = _loads(blob)
+    definition = _from_blob(uid, name, is_class, blob)
+    if definition.target is None:
+        definition.target = target
+    if is_class:
+        return make_actor(target)
+    for scope in (getattr(target, "__globals__", {}),):
+        for key, value in list(scope.items()):  # the function's own name: the real thing, for speed
+            if type(value).__name__ == "_LateFunction" and value._state[0] is definition:
+                scope[key] = value._real()
+    return target

@@ -1,0 +1,157 @@
+"""The warm process from which Python workers are forked: everything is imported, nothing runs. The
+node daemon starts it by its path and speaks one line per message over the socket whose number is
+in LIBRAY_ZYGOTE_FD:
+
+    fork SPAWN          with two descriptors, the worker's stdout and stderr
+    ready | pid SPAWN PID | exit PID WAIT_STATUS     the answers
+
+It has one thread and never joins the node, so that a fork is always safe.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # Started by path: the folder of the package itself must not be on sys.path, its parent must.
+    _package = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _package]
+    if os.path.dirname(_package) not in sys.path:
+        sys.path.insert(0, os.path.dirname(_package))
+
+# Numeric libraries start a thread per CPU at import; a worker has its share of CPUs, and threads do
+# not survive forks.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+
+def _receive(sock):
+    """One message and its descriptors; (b"", []) at the end."""
+    import array
+    import socket
+
+    fds = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(256, socket.CMSG_SPACE(4 * fds.itemsize))
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return data, list(fds)
+
+
+def _child(spawn, fds, parent, sock, children):
+    import libray._libray as extension
+
+    os.setpgid(0, 0)
+    if not extension.die_with_parent(parent):
+        os._exit(1)
+    os.dup2(fds[0], 1)
+    os.dup2(fds[1], 2)
+    for fd in fds + list(children):
+        os.close(fd)
+    sock.close()
+    os.environ["LIBRAY_WORKER"] = str(spawn)
+    os.environ.pop("LIBRAY_ZYGOTE_FD", None)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+    code = 1
+    try:
+        import gc
+
+        gc.enable()
+        from libray import _worker
+
+        code = _worker.run()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    try:
+        import atexit
+
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _fork(line, fds, sock, children, poll):
+    import select
+
+    spawn = int(line.split()[1])
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as e:
+        print(f"cannot fork a worker: {e}", file=sys.stderr, flush=True)
+        sock.send(b"pid %d -1\n" % spawn)
+        return
+    if pid == 0:
+        _child(spawn, fds, parent, sock, children)
+    sock.send(b"pid %d %d\n" % (spawn, pid))
+    pidfd = os.pidfd_open(pid)
+    children[pidfd] = pid
+    poll.register(pidfd, select.POLLIN)
+
+
+def _preload():
+    """Imports what the driver uses too, once there is nothing else to do: later workers share
+    it."""
+    import importlib
+
+    for name in os.environ.get("LIBRAY_PYTHON_PRELOAD", "").split(","):
+        if name:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                pass
+
+
+def main():
+    import gc
+    import select
+    import socket
+
+    import libray._worker  # noqa: F401  everything that a worker needs
+    import cloudpickle  # noqa: F401
+
+    sock = socket.socket(fileno=int(os.environ["LIBRAY_ZYGOTE_FD"]))
+    sock.set_inheritable(False)
+    sock.setblocking(True)
+    os.set_inheritable(sock.fileno(), False)
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    children = {}
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    sock.send(b"ready\n")
+    idle_ms = 1000
+    while True:
+        events = poll.poll(idle_ms)
+        if not events and idle_ms is not None:
+            idle_ms = None
+            _preload()
+            gc.freeze()
+            continue
+        for fd, _ in events:
+            if fd != sock.fileno():
+                pid = children.pop(fd)
+                poll.unregister(fd)
+                os.close(fd)
+                _, status = os.waitpid(pid, 0)
+                sock.send(b"exit %d %d\n" % (pid, status))
+                continue
+            line, fds = _receive(sock)
+            if not line:
+                return
+            if line.startswith(b"fork ") and len(fds) == 2:
+                _fork(line, fds, sock, children, poll)
+            for f in fds:
+                os.close(f)
+
+
+if __name__ == "__main__":
+    import libray._zygote
+
+    libray._zygote.main()

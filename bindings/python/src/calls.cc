@@ -1,0 +1,730 @@
+// The hot path of a caller: RemoteFunction.remote, ActorMethod.remote, get, put, wait. One C call
+// each; arguments are encoded on the stack; the GIL is given up only when a value is large enough
+// to wait for the store, or to block.
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "calls.h"
+#include "refs.h"
+#include "value.h"
+
+namespace libray_py {
+
+PyTypeObject SpecType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject RemoteType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject MethodType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+namespace {
+
+constexpr size_t kLargeCall = 64 << 10;  // encoded bytes from which a call may wait for the store
+
+PyTypeObject* g_stream_class = nullptr;  // ObjectRefGenerator
+PyObject* g_method_options = nullptr;    // (handle, spec, kwargs) -> ActorMethod
+PyObject* g_wait_mixed =
+    nullptr;  // (list, num_returns, timeout) -> wait with generators among the refs
+
+// ---- CallSpec
+// ----------------------------------------------------------------------------------------------------
+
+SpecObject* as_spec(PyObject* o) { return reinterpret_cast<SpecObject*>(o); }
+
+void spec_dealloc(PyObject* self) {
+  PyObject_GC_UnTrack(self);
+  SpecObject* s = as_spec(self);
+  Py_CLEAR(s->method);
+  Py_CLEAR(s->name);
+  Py_CLEAR(s->resources);
+  Py_CLEAR(s->bind);
+  Py_CLEAR(s->extra);
+  Py_TYPE(self)->tp_free(self);
+}
+int spec_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_spec(self)->bind);
+  Py_VISIT(as_spec(self)->extra);
+  return 0;
+}
+int spec_clear(PyObject* self) {
+  Py_CLEAR(as_spec(self)->bind);
+  Py_CLEAR(as_spec(self)->extra);
+  return 0;
+}
+
+PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"method", "name",  "resources", "num_returns", "max_retries",
+                                "window", "flags", "min_pos",   "max_pos",     "bind",
+                                "native", "extra", nullptr};
+  PyObject *method, *name, *resources, *bind = Py_None, *extra = Py_None;
+  int num_returns = 1, max_retries = RAY_RETRIES_DEFAULT, min_pos = 0, max_pos = -1, native = 0;
+  unsigned window = 0, flags = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpO", const_cast<char**>(names),
+                                   &method, &name, &resources, &num_returns, &max_retries, &window,
+                                   &flags, &min_pos, &max_pos, &bind, &native, &extra)) {
+    return nullptr;
+  }
+  auto* s = reinterpret_cast<SpecObject*>(type->tp_alloc(type, 0));
+  if (s == nullptr) return nullptr;
+  Owned self(reinterpret_cast<PyObject*>(s));
+  s->method = new_ref(method);
+  s->name = new_ref(name);
+  s->resources = new_ref(resources);
+  s->bind = new_ref(bind);
+  s->extra = new_ref(extra);
+  s->stream = num_returns < 0;
+  s->native = native != 0;
+  s->min_pos = min_pos;
+  s->max_pos = max_pos;
+  s->options = RAY_TASK_OPTIONS_INIT;
+  s->options.num_returns = num_returns < 0 ? 1 : static_cast<uint32_t>(num_returns);
+  s->options.max_retries = max_retries;
+  s->options.stream_window = window;
+  s->options.flags = flags;
+  if (!str_view(s->name, &s->options.name) || !str_view(s->method, &s->method_view)) return nullptr;
+  s->options.resources_msgpack.data = PyBytes_AS_STRING(resources);
+  s->options.resources_msgpack.size = static_cast<size_t>(PyBytes_GET_SIZE(resources));
+  return self.release();
+}
+
+PyMemberDef spec_members[] = {
+    {"extra", T_OBJECT_EX, offsetof(SpecObject, extra), READONLY, nullptr},
+    {"method", T_OBJECT_EX, offsetof(SpecObject, method), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+// ---- arguments
+// ---------------------------------------------------------------------------------------------------
+
+bool check_with_bind(const SpecObject* s, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  if (s->bind == Py_None) return true;
+  Owned positional(PyTuple_New(n));
+  Owned keywords(PyDict_New());
+  if (!positional || !keywords) return false;
+  for (Py_ssize_t i = 0; i < n; ++i) PyTuple_SET_ITEM(positional.get(), i, new_ref(args[i]));
+  for (Py_ssize_t i = 0; kwnames != nullptr && i < PyTuple_GET_SIZE(kwnames); ++i) {
+    if (PyDict_SetItem(keywords.get(), PyTuple_GET_ITEM(kwnames, i), args[n + i]) != 0)
+      return false;
+  }
+  Owned ok(PyObject_CallFunctionObjArgs(s->bind, positional.get(), keywords.get(), nullptr));
+  return static_cast<bool>(ok);
+}
+
+PyObject* take_refs(std::unique_ptr<ray_ref*[]>& many, ray_ref** few, uint32_t n) {
+  ray_ref** refs = many ? many.get() : few;
+  if (n == 1) return ref_new(refs[0]);
+  Owned list(PyList_New(n));
+  for (uint32_t i = 0; i < n; ++i) {
+    PyObject* r = list ? ref_new(refs[i]) : (ray_ref_release(refs[i]), nullptr);
+    if (r == nullptr) {
+      list = Owned();
+      continue;
+    }
+    PyList_SET_ITEM(list.get(), i, r);
+  }
+  return list.release();
+}
+
+PyObject* new_stream(ray_stream* stream) {
+  auto* s = reinterpret_cast<StreamObject*>(g_stream_class->tp_alloc(g_stream_class, 0));
+  if (s == nullptr) {
+    ray_stream_release(stream);
+    return nullptr;
+  }
+  s->stream = stream;
+  return reinterpret_cast<PyObject*>(s);
+}
+
+}  // namespace
+
+bool Arguments::add_all(const SpecObject* s, PyObject* const* args, Py_ssize_t n,
+                        PyObject* kwnames) {
+  const Py_ssize_t n_kw = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
+  const bool fits = n_kw == 0 && n >= s->min_pos && (s->max_pos < 0 || n <= s->max_pos);
+  if (!fits && !check_with_bind(s, args, n, kwnames)) return false;
+  if (n_kw != 0 && s->native) {
+    PyErr_SetString(PyExc_TypeError, "functions of another language take no keyword arguments");
+    return false;
+  }
+  return encode(args, n, kwnames, !s->native);
+}
+
+bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact) {
+  const Py_ssize_t n_kw = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
+  count_ = static_cast<size_t>(n + n_kw + (n_kw != 0));
+  if (count_ > kFew) {
+    many_args_ = std::make_unique<ray_arg[]>(count_);
+    many_encoded_ = std::make_unique<Encoded[]>(count_);
+    args_ = many_args_.get();
+    encoded_ = many_encoded_.get();
+  }
+  for (Py_ssize_t i = 0; i < n + n_kw; ++i) {
+    if (ref_check(args[i])) {
+      args_[i].ref = ref_get(args[i]);
+    } else {
+      args_[i].ref = nullptr;
+      if (!encoder_.add(args[i], exact, &encoded_[i])) return false;
+    }
+  }
+  if (n_kw != 0) {
+    args_[n + n_kw].ref = nullptr;
+    if (!encoder_.add_kwnames(kwnames, &encoded_[n + n_kw])) return false;
+  }
+  for (size_t i = 0; i < count_; ++i) {
+    args_[i].value =
+        args_[i].ref == nullptr ? encoder_.view(encoded_[i]) : ray_value RAY_VALUE_INIT;
+  }
+  return true;
+}
+
+namespace {
+
+// For actor calls "unavailable" means the limit of pending calls; the Python half learns it from
+// the sign.
+PyObject* raise_call(ray_code code, ray_error* err, bool actor) {
+  return raise_code(actor && code == RAY_UNAVAILABLE ? -code : code, err);
+}
+
+// The rest of a call once the arguments are encoded. `submit` and `stream` are the two forms of the
+// C call.
+template <typename Submit, typename Stream>
+PyObject* finish_call(const SpecObject* s, Arguments& a, Submit submit, Stream stream,
+                      bool actor = false) {
+  ray_error* err = nullptr;
+  ray_code code;
+  const bool large = a.total() > kLargeCall;
+  if (s->stream) {
+    ray_stream* out = nullptr;
+    if (large) {
+      Py_BEGIN_ALLOW_THREADS code = stream(&out, &err);
+      Py_END_ALLOW_THREADS
+    } else {
+      code = stream(&out, &err);
+    }
+    return code == RAY_OK ? new_stream(out) : raise_call(code, err, actor);
+  }
+  const uint32_t n = s->options.num_returns;
+  ray_ref* few[4];
+  std::unique_ptr<ray_ref*[]> many;
+  if (n > 4) many = std::make_unique<ray_ref*[]>(n);
+  ray_ref** refs = many ? many.get() : few;
+  if (large) {
+    Py_BEGIN_ALLOW_THREADS code = submit(refs, &err);
+    Py_END_ALLOW_THREADS
+  } else {
+    code = submit(refs, &err);
+  }
+  if (code != RAY_OK) return raise_call(code, err, actor);
+  if (n == 0) Py_RETURN_NONE;
+  return take_refs(many, few, n);
+}
+
+// ---- RemoteFunction
+// ------------------------------------------------------------------------------------------------
+
+RemoteObject* as_remote(PyObject* o) { return reinterpret_cast<RemoteObject*>(o); }
+
+void remote_dealloc(PyObject* self) {
+  PyObject_GC_UnTrack(self);
+  Py_CLEAR(as_remote(self)->spec);
+  Py_CLEAR(as_remote(self)->function);
+  if (as_remote(self)->weakrefs != nullptr) PyObject_ClearWeakRefs(self);
+  Py_TYPE(self)->tp_free(self);
+}
+int remote_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_remote(self)->spec);
+  return 0;
+}
+int remote_clear(PyObject* self) {
+  Py_CLEAR(as_remote(self)->spec);
+  return 0;
+}
+
+// The function in this runtime, defined on first use by the Python half (`_define`).
+bool ensure_function(PyObject* self) {
+  RemoteObject* r = as_remote(self);
+  if (r->spec == nullptr) {
+    PyErr_SetString(PyExc_RuntimeError, "remote function without a specification");
+    return false;
+  }
+  if (ensure_runtime() == nullptr) return false;
+  if (r->function != nullptr &&
+      reinterpret_cast<FunctionObject*>(r->function)->generation == g_process.generation) {
+    return true;
+  }
+  Owned f(PyObject_CallMethod(self, "_define", nullptr));
+  if (!f) return false;
+  if (Py_TYPE(f.get()) != &FunctionType) {
+    PyErr_SetString(PyExc_TypeError, "_define must return a Function");
+    return false;
+  }
+  Py_XDECREF(std::exchange(r->function, f.release()));
+  return true;
+}
+
+PyObject* remote_call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  RemoteObject* r = as_remote(self);
+  if (__builtin_expect(
+          r->function == nullptr || g_process.runtime == nullptr ||
+              reinterpret_cast<FunctionObject*>(r->function)->generation != g_process.generation,
+          0) &&
+      !ensure_function(self)) {
+    return nullptr;
+  }
+  const auto* s = as_spec(r->spec);
+  Arguments a;
+  if (!a.add_all(s, args, n, kwnames)) return nullptr;
+  ray_runtime* rt = g_process.runtime;
+  ray_function* f = reinterpret_cast<FunctionObject*>(r->function)->function;
+  return finish_call(
+      s, a,
+      [&](ray_ref** out, ray_error** err) {
+        return ray_submit(rt, f, a.data(), a.size(), &s->options, out, err);
+      },
+      [&](ray_stream** out, ray_error** err) {
+        return ray_submit_stream(rt, f, a.data(), a.size(), &s->options, out, err);
+      });
+}
+
+PyObject* remote_set(PyObject* self, PyObject* args) {  // _set(spec, function or None)
+  PyObject *spec, *function;
+  if (!PyArg_ParseTuple(args, "O!O", &SpecType, &spec, &function)) return nullptr;
+  if (function != Py_None && Py_TYPE(function) != &FunctionType) {
+    PyErr_SetString(PyExc_TypeError, "a Function or None is needed");
+    return nullptr;
+  }
+  Py_XDECREF(std::exchange(as_remote(self)->spec, new_ref(spec)));
+  Py_XDECREF(
+      std::exchange(as_remote(self)->function, function == Py_None ? nullptr : new_ref(function)));
+  Py_RETURN_NONE;
+}
+
+PyMethodDef remote_methods[] = {
+    {"remote", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(remote_call)),
+     METH_FASTCALL | METH_KEYWORDS, "Submits a task; returns at once with its ObjectRef."},
+    {"_set", remote_set, METH_VARARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+PyMemberDef remote_members[] = {
+    {"_spec", T_OBJECT_EX, offsetof(RemoteObject, spec), READONLY, nullptr},
+    {"_function", T_OBJECT, offsetof(RemoteObject, function), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+// ---- ActorMethod
+// ---------------------------------------------------------------------------------------------------
+
+struct MethodObject {
+  PyObject_HEAD PyObject* handle;
+  PyObject* spec;
+};
+MethodObject* as_method(PyObject* o) { return reinterpret_cast<MethodObject*>(o); }
+
+constexpr int kFreeMethods = 64;
+MethodObject* g_free_methods[kFreeMethods];
+int g_n_free_methods = 0;
+
+PyObject* method_new(PyObject* handle, PyObject* spec) {
+  MethodObject* m;
+  if (g_n_free_methods > 0) {
+    m = g_free_methods[--g_n_free_methods];
+    (void)PyObject_Init(reinterpret_cast<PyObject*>(m), &MethodType);
+  } else {
+    m = PyObject_New(MethodObject, &MethodType);
+    if (m == nullptr) return nullptr;
+  }
+  m->handle = new_ref(handle);
+  m->spec = new_ref(spec);
+  return reinterpret_cast<PyObject*>(m);
+}
+
+void method_dealloc(PyObject* self) {
+  MethodObject* m = as_method(self);
+  Py_DECREF(std::exchange(m->handle, nullptr));
+  Py_DECREF(std::exchange(m->spec, nullptr));
+  if (g_n_free_methods < kFreeMethods) {
+    g_free_methods[g_n_free_methods++] = m;
+    return;
+  }
+  PyObject_Free(self);
+}
+
+PyObject* method_remote(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  const auto* s = as_spec(as_method(self)->spec);
+  Arguments a;
+  if (!a.add_all(s, args, n, kwnames)) return nullptr;
+  ray_actor* actor = reinterpret_cast<ActorObject*>(as_method(self)->handle)->actor;
+  return finish_call(
+      s, a,
+      [&](ray_ref** out, ray_error** err) {
+        return ray_actor_call(actor, s->method_view, a.data(), a.size(), &s->options, out, err);
+      },
+      [&](ray_stream** out, ray_error** err) {
+        return ray_actor_call_stream(actor, s->method_view, a.data(), a.size(), &s->options, out,
+                                     err);
+      },
+      true);
+}
+
+PyObject* method_options(PyObject* self, PyObject* args, PyObject* kwargs) {
+  if (PyTuple_GET_SIZE(args) != 0) {
+    PyErr_SetString(PyExc_TypeError, "options takes keyword arguments only");
+    return nullptr;
+  }
+  Owned none(kwargs == nullptr ? PyDict_New() : new_ref(kwargs));
+  if (!none) return nullptr;
+  return PyObject_CallFunctionObjArgs(g_method_options, as_method(self)->handle,
+                                      as_method(self)->spec, none.get(), nullptr);
+}
+
+PyObject* method_direct(PyObject* self, PyObject*, PyObject*) {
+  PyErr_Format(PyExc_TypeError,
+               "Actor methods cannot be called directly. Instead of running 'object.%U()', try "
+               "'object.%U.remote()'.",
+               as_spec(as_method(self)->spec)->method, as_spec(as_method(self)->spec)->method);
+  return nullptr;
+}
+
+PyObject* method_make(PyObject*,
+                      PyObject* args) {  // module function: (handle, spec) -> ActorMethod
+  PyObject *handle, *spec;
+  if (!PyArg_ParseTuple(args, "O!O!", &ActorType, &handle, &SpecType, &spec)) return nullptr;
+  return method_new(handle, spec);
+}
+
+PyMethodDef method_methods[] = {
+    {"remote", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_remote)),
+     METH_FASTCALL | METH_KEYWORDS,
+     "Calls the method in the actor; returns at once with its ObjectRef."},
+    {"options", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_options)),
+     METH_VARARGS | METH_KEYWORDS, "This method with other options."},
+    {nullptr, nullptr, 0, nullptr}};
+PyMemberDef method_members[] = {
+    {"_handle", T_OBJECT_EX, offsetof(MethodObject, handle), READONLY, nullptr},
+    {"_spec", T_OBJECT_EX, offsetof(MethodObject, spec), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+// handle.name: a method of the actor's class first, for that is what handles are for.
+PyObject* actor_getattro(PyObject* self, PyObject* name) {
+  PyObject* methods = reinterpret_cast<ActorObject*>(self)->methods;
+  if (methods != nullptr) {
+    if (PyObject* spec = PyDict_GetItemWithError(methods, name)) return method_new(self, spec);
+    if (PyErr_Occurred()) return nullptr;
+  }
+  return PyObject_GenericGetAttr(self, name);
+}
+
+// ---- get, put, wait
+// --------------------------------------------------------------------------------------------------
+
+ray_runtime* running() {
+  if (g_process.runtime == nullptr) raise_code(RAY_WRONG_STATE, nullptr);
+  return g_process.runtime;
+}
+
+PyObject* get_one(PyObject* object, PyObject* timeout) {
+  ray_ref* ref = ref_get(object);
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_error* err = nullptr;
+  ray_code code = ray_try_get(ref, &buffer, &err);
+  if (code == RAY_TIMED_OUT) {
+    ray_error_release(std::exchange(err, nullptr));
+    int64_t ns;
+    ray_runtime* rt = running();
+    if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
+    bool interrupted = false;
+    if (ns == 0) return raise_code(RAY_TIMED_OUT, nullptr);
+    code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
+      ray_error_release(std::exchange(err, nullptr));
+      return ray_get(rt, &ref, 1, slice, &buffer, &err);
+    });
+    if (interrupted) {
+      ray_error_release(err);
+      return nullptr;
+    }
+  }
+  return code == RAY_OK ? decode_owned(&buffer) : raise_code(code, err);
+}
+
+// _try_get(ref, default): the value if it is there, else default; never blocks.
+PyObject* try_get(PyObject*, PyObject* args) {
+  PyObject *ref, *otherwise;
+  if (!PyArg_ParseTuple(args, "O!O", &RefType, &ref, &otherwise)) return nullptr;
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_error* err = nullptr;
+  const ray_code code = ray_try_get(ref_get(ref), &buffer, &err);
+  if (code == RAY_OK) return decode_owned(&buffer);
+  if (code != RAY_TIMED_OUT) return raise_code(code, err);
+  ray_error_release(err);
+  return new_ref(otherwise);
+}
+
+PyObject* bad_ref(PyObject* o, const char* what) {
+  PyErr_Format(PyExc_ValueError, "%s takes an ObjectRef or a list of them, not %.100s", what,
+               Py_TYPE(o)->tp_name);
+  return nullptr;
+}
+
+PyObject* get_list(PyObject* list, PyObject* timeout) {
+  const Py_ssize_t n = PyList_GET_SIZE(list);
+  if (n == 0) return PyList_New(0);
+  std::vector<ray_ref*> refs(n);
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = PyList_GET_ITEM(list, i);
+    if (!ref_check(o)) return bad_ref(o, "get");
+    refs[i] = ref_get(o);
+  }
+  int64_t ns;
+  ray_runtime* rt = running();
+  if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
+  // The list may change while the GIL is away: hold its items.
+  Owned held(PyList_GetSlice(list, 0, n));
+  if (!held) return nullptr;
+  std::vector<ray_buffer> buffers(n);
+  ray_error* err = nullptr;
+  bool interrupted = false;
+  ray_code code = ray_get(rt, refs.data(), n, 0, buffers.data(), &err);
+  if (code == RAY_TIMED_OUT && ns != 0) {
+    code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
+      ray_error_release(std::exchange(err, nullptr));
+      return ray_get(rt, refs.data(), n, slice, buffers.data(), &err);
+    });
+  }
+  if (interrupted) {
+    ray_error_release(err);
+    return nullptr;
+  }
+  if (code != RAY_OK) return raise_code(code, err);
+  Owned out(PyList_New(n));
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* value = out ? decode_owned(&buffers[i]) : nullptr;
+    if (value == nullptr) {
+      for (Py_ssize_t j = i; j < n; ++j) ray_buffer_release(&buffers[j]);
+      return nullptr;
+    }
+    PyList_SET_ITEM(out.get(), i, value);
+  }
+  return out.release();
+}
+
+// Value of keyword `name`, or null; counts what was found.
+PyObject* keyword(PyObject* kwnames, PyObject* const* values, const char* name, Py_ssize_t* found) {
+  for (Py_ssize_t i = 0; kwnames != nullptr && i < PyTuple_GET_SIZE(kwnames); ++i) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), name) == 0) {
+      ++*found;
+      return values[i];
+    }
+  }
+  return nullptr;
+}
+
+PyObject* py_get(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  Py_ssize_t found = 0;
+  PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
+  if (timeout == nullptr) timeout = Py_None;
+  if (n != 1 || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
+    PyErr_SetString(PyExc_TypeError, "get(refs, *, timeout=None)");
+    return nullptr;
+  }
+  if (ref_check(args[0])) return get_one(args[0], timeout);
+  if (PyList_Check(args[0])) return get_list(args[0], timeout);
+  return bad_ref(args[0], "get");
+}
+
+PyObject* py_put(PyObject*, PyObject* object) {
+  if (ref_check(object)) {
+    PyErr_SetString(
+        PyExc_TypeError,
+        "Calling 'put' on an ObjectRef is not allowed: it is in the store already; put it "
+        "in a list if the reference itself is to be stored");
+    return nullptr;
+  }
+  ray_runtime* rt = ensure_runtime();
+  if (rt == nullptr) return nullptr;
+  Encoder encoder;
+  Encoded encoded;
+  if (!encoder.add(object, true, &encoded)) return nullptr;
+  const ray_value value = encoder.view(encoded);
+  ray_ref* ref = nullptr;
+  ray_error* err = nullptr;
+  ray_code code;
+  if (encoder.total() > kLargeCall) {
+    Py_BEGIN_ALLOW_THREADS code = ray_put(rt, &value, &ref, &err);
+    Py_END_ALLOW_THREADS
+  } else {
+    code = ray_put(rt, &value, &ref, &err);
+  }
+  return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
+}
+
+// (ready, not ready) of `list`, which keeps its order.
+PyObject* split(PyObject* list, const std::vector<uint8_t>& ready, size_t n_ready) {
+  const Py_ssize_t n = PyList_GET_SIZE(list);
+  Owned yes(PyList_New(static_cast<Py_ssize_t>(n_ready)));
+  Owned no(PyList_New(n - static_cast<Py_ssize_t>(n_ready)));
+  if (!yes || !no) return nullptr;
+  Py_ssize_t a = 0, b = 0;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = new_ref(PyList_GET_ITEM(list, i));
+    if (ready[i] != 0) {
+      PyList_SET_ITEM(yes.get(), a++, o);
+    } else {
+      PyList_SET_ITEM(no.get(), b++, o);
+    }
+  }
+  return PyTuple_Pack(2, yes.get(), no.get());
+}
+
+PyObject* wait_refs(PyObject* list, size_t want, PyObject* timeout) {
+  const Py_ssize_t n = PyList_GET_SIZE(list);
+  std::vector<ray_ref*> refs(n);
+  for (Py_ssize_t i = 0; i < n; ++i) refs[i] = ref_get(PyList_GET_ITEM(list, i));
+  int64_t ns;
+  ray_runtime* rt = running();
+  if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
+  std::vector<uint8_t> ready(n);
+  size_t n_ready = 0;
+  ray_error* err = nullptr;
+  ray_code code = ray_wait(rt, refs.data(), n, want, 0, ready.data(), &n_ready, &err);
+  if (code == RAY_OK && n_ready < want && ns != 0) {
+    bool interrupted = false;
+    code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
+      const ray_code c = ray_wait(rt, refs.data(), n, want, slice, ready.data(), &n_ready, &err);
+      return c == RAY_OK && n_ready < want ? static_cast<ray_code>(RAY_TIMED_OUT) : c;
+    });
+    if (interrupted) return nullptr;
+    if (code == RAY_TIMED_OUT) code = RAY_OK;
+  }
+  if (code == RAY_INVALID_ARGUMENT) {
+    Owned set(PySet_New(list));
+    if (!set) return nullptr;
+    if (PySet_GET_SIZE(set.get()) != n) {
+      ray_error_release(err);
+      PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique object refs.");
+      return nullptr;
+    }
+  }
+  return code == RAY_OK ? split(list, ready, n_ready) : raise_code(code, err);
+}
+
+PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  Py_ssize_t found = 0;
+  PyObject* want_arg = keyword(kwnames, args + n, "num_returns", &found);
+  PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
+  keyword(kwnames, args + n, "fetch_local", &found);
+  if (n != 1 || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
+    PyErr_SetString(PyExc_TypeError,
+                    "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)");
+    return nullptr;
+  }
+  if (timeout == nullptr) timeout = Py_None;
+  if (!PyList_Check(args[0])) {
+    PyErr_Format(PyExc_TypeError,
+                 "wait() expected a list of ObjectRef or ObjectRefGenerator, got %.100s",
+                 Py_TYPE(args[0])->tp_name);
+    return nullptr;
+  }
+  const Py_ssize_t want = want_arg == nullptr ? 1 : PyLong_AsSsize_t(want_arg);
+  if (want == -1 && PyErr_Occurred()) return nullptr;
+  Owned list(PyList_GetSlice(args[0], 0, PyList_GET_SIZE(args[0])));
+  if (!list) return nullptr;
+  const Py_ssize_t size = PyList_GET_SIZE(list.get());
+  bool mixed = false;
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    PyObject* o = PyList_GET_ITEM(list.get(), i);
+    if (ref_check(o)) continue;
+    if (!PyObject_TypeCheck(o, &StreamType)) {
+      PyErr_Format(PyExc_TypeError,
+                   "wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing "
+                   "%.100s",
+                   Py_TYPE(o)->tp_name);
+      return nullptr;
+    }
+    mixed = true;
+  }
+  if (size == 0) return Py_BuildValue("([][])");
+  if (want <= 0) {
+    PyErr_Format(PyExc_ValueError, "num_returns must be at least 1, not %zd.", want);
+    return nullptr;
+  }
+  if (want > size) {
+    PyErr_SetString(PyExc_ValueError,
+                    "num_returns cannot be greater than the number of ray_waitables provided to "
+                    "wait().");
+    return nullptr;
+  }
+  if (mixed) {
+    Owned w(PyLong_FromSsize_t(want));
+    if (!w) return nullptr;
+    return PyObject_CallFunctionObjArgs(g_wait_mixed, list.get(), w.get(), timeout, nullptr);
+  }
+  return wait_refs(list.get(), static_cast<size_t>(want), timeout);
+}
+
+PyObject* set_classes(PyObject*,
+                      PyObject* args) {  // (ObjectRefGenerator, method_options, wait_mixed)
+  PyObject *stream, *options, *mixed;
+  if (!PyArg_ParseTuple(args, "O!OO", &PyType_Type, &stream, &options, &mixed)) return nullptr;
+  g_stream_class = reinterpret_cast<PyTypeObject*>(new_ref(stream));
+  g_method_options = new_ref(options);
+  g_wait_mixed = new_ref(mixed);
+  Py_RETURN_NONE;
+}
+
+template <typename F>
+PyCFunction fast(F f) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
+}
+
+PyMethodDef module_methods[] = {
+    {"get", fast(py_get), METH_FASTCALL | METH_KEYWORDS,
+     "get(refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
+    {"put", py_put, METH_O, "put(value)\n--\n\nStores a value; returns its reference."},
+    {"wait", fast(py_wait), METH_FASTCALL | METH_KEYWORDS,
+     "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits refs into those "
+     "that are ready and the rest."},
+    {"_try_get", try_get, METH_VARARGS, nullptr},
+    {"_method", method_make, METH_VARARGS, nullptr},
+    {"_set_classes", set_classes, METH_VARARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+bool init_call_types(PyObject* module) {
+  SpecType.tp_name = "libray._libray.CallSpec";
+  SpecType.tp_basicsize = sizeof(SpecObject);
+  SpecType.tp_dealloc = spec_dealloc;
+  SpecType.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC;
+  SpecType.tp_traverse = spec_traverse;
+  SpecType.tp_clear = spec_clear;
+  SpecType.tp_new = spec_new;
+  SpecType.tp_members = spec_members;
+
+  RemoteType.tp_name = "libray._libray.RemoteBase";
+  RemoteType.tp_basicsize = sizeof(RemoteObject);
+  RemoteType.tp_dealloc = remote_dealloc;
+  RemoteType.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE;
+  RemoteType.tp_traverse = remote_traverse;
+  RemoteType.tp_clear = remote_clear;
+  RemoteType.tp_new = PyType_GenericNew;
+  RemoteType.tp_methods = remote_methods;
+  RemoteType.tp_members = remote_members;
+  RemoteType.tp_weaklistoffset = offsetof(RemoteObject, weakrefs);
+
+  MethodType.tp_name = "libray.ActorMethod";
+  MethodType.tp_basicsize = sizeof(MethodObject);
+  MethodType.tp_dealloc = method_dealloc;
+  MethodType.tp_flags = Py_TPFLAGS_DEFAULT;
+  MethodType.tp_methods = method_methods;
+  MethodType.tp_members = method_members;
+  MethodType.tp_call = method_direct;
+
+  PyTypeObject* types[] = {&SpecType, &RemoteType, &MethodType};
+  const char* names[] = {"CallSpec", "RemoteBase", "ActorMethod"};
+  for (int i = 0; i < 3; ++i) {
+    if (PyType_Ready(types[i]) != 0) return false;
+    if (PyModule_AddObject(module, names[i], new_ref(reinterpret_cast<PyObject*>(types[i]))) != 0)
+      return false;
+  }
+  return PyModule_AddFunctions(module, module_methods) == 0;
+}
+
+getattrofunc actor_getattr_hook() { return actor_getattro; }
+
+}  // namespace libray_py

@@ -1,0 +1,428 @@
+// ObjectRef and the other handle types. An ObjectRef holds one count of a ray_ref and no Python
+// object, so it is not tracked by the garbage collector. Pickled inside a value it becomes an index
+// into the value's references; pickled by anything else it is exported, which keeps its object
+// until the job ends.
+#include "refs.h"
+
+#include <cstddef>
+
+#include "value.h"
+
+namespace libray_py {
+
+PyTypeObject RefType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject FunctionType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject ActorType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject StreamType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+namespace {
+
+PyObject* g_module_ref_at = nullptr;  // functions that pickles name
+PyObject* g_module_ref_import = nullptr;
+
+constexpr int kFreeMax = 4096;
+RefObject* g_free_refs[kFreeMax];  // under the GIL
+int g_n_free = 0;
+
+RefObject* as_ref(PyObject* o) { return reinterpret_cast<RefObject*>(o); }
+
+void ref_dealloc(PyObject* self) {
+  RefObject* r = as_ref(self);
+  if (r->weakrefs != nullptr) PyObject_ClearWeakRefs(self);
+  ray_ref_release(r->ref);
+  if (g_n_free < kFreeMax) {
+    g_free_refs[g_n_free++] = r;
+    return;
+  }
+  PyObject_Free(self);
+}
+
+Py_hash_t ref_hash(PyObject* self) {
+  const ray_id id = ray_ref_id(as_ref(self)->ref);
+  uint64_t a = 0x9e3779b97f4a7c15u;
+  for (size_t i = 0; i < RAY_ID_SIZE; i += 8) {
+    uint64_t w;
+    memcpy(&w, id.b + i, 8);
+    a = (a ^ w) * 0xff51afd7ed558ccdu;
+    a ^= a >> 32;
+  }
+  const auto h = static_cast<Py_hash_t>(a);
+  return h == -1 ? -2 : h;
+}
+
+PyObject* ref_compare(PyObject* a, PyObject* b, int op) {
+  if (!ref_check(a) || !ref_check(b)) Py_RETURN_NOTIMPLEMENTED;
+  const ray_id x = ray_ref_id(as_ref(a)->ref), y = ray_ref_id(as_ref(b)->ref);
+  const int c = memcmp(x.b, y.b, RAY_ID_SIZE);
+  Py_RETURN_RICHCOMPARE(c, 0, op);
+}
+
+PyObject* ref_repr(PyObject* self) {
+  return PyUnicode_FromFormat("ObjectRef(%s)", id_hex(ray_ref_id(as_ref(self)->ref)).c_str());
+}
+
+PyObject* ref_hex(PyObject* self, PyObject*) {
+  return PyUnicode_FromString(id_hex(ray_ref_id(as_ref(self)->ref)).c_str());
+}
+
+PyObject* ref_binary(PyObject* self, PyObject*) {
+  const ray_id id = ray_ref_id(as_ref(self)->ref);
+  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(id.b), RAY_ID_SIZE);
+}
+
+PyObject* ref_is_nil(PyObject* self, PyObject*) {
+  return PyBool_FromLong(id_is_zero(ray_ref_id(as_ref(self)->ref)));
+}
+
+PyObject* ref_await(PyObject* self) {
+  return PyObject_CallFunctionObjArgs(g_hooks.await_ref, self, nullptr);
+}
+
+PyObject* ref_future(PyObject* self, PyObject*) {
+  return PyObject_CallFunctionObjArgs(g_hooks.ref_future, self, nullptr);
+}
+
+PyObject* ref_on_completed(PyObject* self, PyObject* callback) {
+  return PyObject_CallFunctionObjArgs(g_hooks.ref_on_completed, self, callback, nullptr);
+}
+
+// (function, (argument,)) for pickle: an index while a value is being built, else the exported
+// bytes.
+PyObject* reduce_handle(ray_ref* ref) {
+  if (Encoder* encoder = current_encoder()) {
+    return Py_BuildValue("O(I)", g_module_ref_at, static_cast<unsigned>(encoder->take_ref(ref)));
+  }
+  size_t size = 0;
+  ray_error* err = nullptr;
+  ray_code code = ray_ref_export(ref, nullptr, &size, &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  Owned bytes(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
+  if (!bytes) return nullptr;
+  code = ray_ref_export(ref, PyBytes_AS_STRING(bytes.get()), &size, &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  return Py_BuildValue("O(O)", g_module_ref_import, bytes.get());
+}
+
+PyObject* ref_reduce(PyObject* self, PyObject*) { return reduce_handle(as_ref(self)->ref); }
+
+PyObject* ref_copy(PyObject* self, PyObject*) { return new_ref(self); }
+
+PyMethodDef ref_methods[] = {
+    {"hex", ref_hex, METH_NOARGS, "The id as 48 hexadecimal digits."},
+    {"binary", ref_binary, METH_NOARGS, "The id as 24 bytes."},
+    {"is_nil", ref_is_nil, METH_NOARGS, "Whether this names no object."},
+    {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
+    {"as_future", ref_future, METH_NOARGS, "The same as future()."},
+    {"_on_completed", ref_on_completed, METH_O,
+     "Calls callback(value or exception) once, on a helper thread."},
+    {"__reduce__", ref_reduce, METH_NOARGS, nullptr},
+    {"__copy__", ref_copy, METH_NOARGS, nullptr},
+    {"__deepcopy__", ref_copy, METH_O, nullptr},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "ObjectRef[T] for annotations."},
+    {nullptr, nullptr, 0, nullptr}};
+PyAsyncMethods ref_async = {};
+
+// ---- function, actor, stream
+// ---------------------------------------------------------------------------------------
+
+void function_dealloc(PyObject* self) {
+  ray_function_release(reinterpret_cast<FunctionObject*>(self)->function);
+  Py_TYPE(self)->tp_free(self);
+}
+
+ActorObject* as_actor(PyObject* o) { return reinterpret_cast<ActorObject*>(o); }
+
+void actor_dealloc(PyObject* self) {
+  PyObject_GC_UnTrack(self);
+  ActorObject* a = as_actor(self);
+  if (a->weakrefs != nullptr) PyObject_ClearWeakRefs(self);
+  ray_actor_release(a->actor);
+  Py_CLEAR(a->methods);
+  Py_CLEAR(a->info);
+  Py_TYPE(self)->tp_free(self);
+}
+int actor_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_actor(self)->methods);
+  Py_VISIT(as_actor(self)->info);
+  return 0;
+}
+int actor_clear(PyObject* self) {
+  Py_CLEAR(as_actor(self)->methods);
+  Py_CLEAR(as_actor(self)->info);
+  return 0;
+}
+Py_hash_t actor_hash(PyObject* self) {
+  const ray_id id = ray_actor_get_id(as_actor(self)->actor);
+  uint64_t a, b;
+  memcpy(&a, id.b, 8);
+  memcpy(&b, id.b + 16, 8);
+  const auto h = static_cast<Py_hash_t>((a * 31) ^ b);
+  return h == -1 ? -2 : h;
+}
+PyObject* actor_compare(PyObject* a, PyObject* b, int op) {
+  if (!actor_check(a) || !actor_check(b)) Py_RETURN_NOTIMPLEMENTED;
+  const ray_id x = ray_actor_get_id(as_actor(a)->actor), y = ray_actor_get_id(as_actor(b)->actor);
+  const int c = memcmp(x.b, y.b, RAY_ID_SIZE);
+  Py_RETURN_RICHCOMPARE(c, 0, op);
+}
+PyObject* actor_id_hex(PyObject* self, void*) {
+  return PyUnicode_FromString(id_hex(ray_actor_get_id(as_actor(self)->actor)).c_str());
+}
+// An ObjectRef that stands for this handle: it pickles like every reference.
+PyObject* actor_as_ref(PyObject* self, PyObject*) {
+  ray_ref* ref = nullptr;
+  ray_error* err = nullptr;
+  const ray_code code = ray_actor_to_ref(as_actor(self)->actor, &ref, &err);
+  return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
+}
+PyMethodDef actor_methods[] = {{"_as_ref", actor_as_ref, METH_NOARGS, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
+PyGetSetDef actor_getset[] = {{"_actor_id_hex", actor_id_hex, nullptr, nullptr, nullptr},
+                              {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyMemberDef actor_members[] = {
+    {"_methods", T_OBJECT_EX, offsetof(ActorObject, methods), READONLY, nullptr},
+    {"_info", T_OBJECT_EX, offsetof(ActorObject, info), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+StreamObject* as_stream(PyObject* o) { return reinterpret_cast<StreamObject*>(o); }
+
+void stream_dealloc(PyObject* self) {
+  PyObject_GC_UnTrack(self);
+  StreamObject* s = as_stream(self);
+  if (s->weakrefs != nullptr) PyObject_ClearWeakRefs(self);
+  ray_stream_release(s->stream);
+  Py_CLEAR(s->pending);
+  Py_TYPE(self)->tp_free(self);
+}
+int stream_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_stream(self)->pending);
+  return 0;
+}
+int stream_clear(PyObject* self) {
+  Py_CLEAR(as_stream(self)->pending);
+  return 0;
+}
+
+// The next item: RAY_OK with *out set, RAY_STREAM_END, RAY_TIMED_OUT, or -1 with an exception set.
+int stream_take(StreamObject* s, int64_t timeout_ns, PyObject** out) {
+  if (s->pending != nullptr) {
+    *out = std::exchange(s->pending, nullptr);
+    return RAY_OK;
+  }
+  if (s->ended) return RAY_STREAM_END;
+  ray_ref* ref = nullptr;
+  ray_error* err = nullptr;
+  ray_code code = ray_stream_next(s->stream, 0, &ref, &err);
+  if (code == RAY_TIMED_OUT && timeout_ns != 0) {
+    ray_error_release(std::exchange(err, nullptr));
+    bool interrupted;
+    code = wait_in_slices(timeout_ns, &interrupted, [&](int64_t ns) {
+      ray_error_release(std::exchange(err, nullptr));
+      return ray_stream_next(s->stream, ns, &ref, &err);
+    });
+    if (interrupted) {
+      ray_error_release(err);
+      return -1;
+    }
+  }
+  if (code == RAY_OK) {
+    *out = ref_new(ref);
+    return *out != nullptr ? RAY_OK : -1;
+  }
+  if (code == RAY_STREAM_END || code == RAY_TIMED_OUT) {
+    s->ended = code == RAY_STREAM_END;
+    ray_error_release(err);
+    return code;
+  }
+  raise_code(code, err);
+  return -1;
+}
+
+PyObject* stream_next(PyObject* self) {
+  PyObject* out = nullptr;
+  stream_take(as_stream(self), -1, &out);
+  return out;  // null without an exception is StopIteration
+}
+// _peek(timeout) -> True when an item is ready or the stream is over; used by wait.
+PyObject* stream_peek(PyObject* self, PyObject* timeout) {
+  int64_t ns;
+  if (!parse_timeout(timeout, &ns)) return nullptr;
+  PyObject* out = nullptr;
+  const int r = stream_take(as_stream(self), ns, &out);
+  if (r == -1) return nullptr;
+  if (r == RAY_OK) as_stream(self)->pending = out;
+  return PyBool_FromLong(r != RAY_TIMED_OUT);
+}
+// _next(timeout): the item, or TimeoutError through make_error.
+PyObject* stream_next_timeout(PyObject* self, PyObject* timeout) {
+  int64_t ns;
+  if (!parse_timeout(timeout, &ns)) return nullptr;
+  PyObject* out = nullptr;
+  const int r = stream_take(as_stream(self), ns, &out);
+  if (r == RAY_TIMED_OUT) return raise_code(RAY_TIMED_OUT, nullptr);
+  if (r == RAY_STREAM_END) PyErr_SetNone(PyExc_StopIteration);
+  return out;
+}
+PyObject* stream_cancel(PyObject* self, PyObject* flags) {
+  const unsigned long f = PyLong_AsUnsignedLong(flags);
+  if (PyErr_Occurred()) return nullptr;
+  ray_error* err = nullptr;
+  const ray_code code = ray_stream_cancel(as_stream(self)->stream, static_cast<uint32_t>(f), &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  Py_RETURN_NONE;
+}
+PyObject* stream_id(PyObject* self, PyObject*) {
+  return PyUnicode_FromString(id_hex(ray_stream_id(as_stream(self)->stream)).c_str());
+}
+PyObject* stream_reduce(PyObject*, PyObject*) {
+  PyErr_SetString(PyExc_TypeError,
+                  "an ObjectRefGenerator cannot be pickled: pass the refs that it gives");
+  return nullptr;
+}
+// _deliver(ref or None): what asyncio took from the stream (None = it is over).
+PyObject* stream_deliver(PyObject* self, PyObject* item) {
+  if (item == Py_None) {
+    as_stream(self)->ended = true;
+  } else {
+    Py_XDECREF(std::exchange(as_stream(self)->pending, new_ref(item)));
+  }
+  Py_RETURN_NONE;
+}
+PyMethodDef stream_methods[] = {
+    {"_peek", stream_peek, METH_O, nullptr},
+    {"_next", stream_next_timeout, METH_O, nullptr},
+    {"_cancel", stream_cancel, METH_O, nullptr},
+    {"_deliver", stream_deliver, METH_O, nullptr},
+    {"task_id", stream_id, METH_NOARGS, "Id of the generator's task as hexadecimal digits."},
+    {"__reduce__", stream_reduce, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+PyMemberDef stream_members[] = {
+    {"_ended", T_BOOL, offsetof(StreamObject, ended), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+// ---- functions that pickles name
+// -------------------------------------------------------------------------------------
+
+PyObject* ref_at(PyObject*, PyObject* index) {
+  const unsigned long i = PyLong_AsUnsignedLong(index);
+  if (PyErr_Occurred()) return nullptr;
+  ray_buffer* buffer = current_buffer();
+  if (buffer == nullptr) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "this pickle is a part of a value and can only be read together with it");
+    return nullptr;
+  }
+  ray_ref* ref = nullptr;
+  ray_error* err = nullptr;
+  const ray_code code = ray_buffer_ref(buffer, static_cast<uint32_t>(i), &ref, &err);
+  return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
+}
+
+PyObject* ref_import(PyObject*, PyObject* bytes) {
+  ray_runtime* rt = ensure_runtime();
+  char* data;
+  Py_ssize_t size;
+  if (rt == nullptr || PyBytes_AsStringAndSize(bytes, &data, &size) != 0) return nullptr;
+  ray_ref* ref = nullptr;
+  ray_error* err = nullptr;
+  const ray_code code = ray_ref_import(rt, ray_bytes{data, static_cast<size_t>(size)}, &ref, &err);
+  return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
+}
+
+PyMethodDef module_methods[] = {
+    {"_ref_at", ref_at, METH_O, "A reference of the value that is being read."},
+    {"_ref_import", ref_import, METH_O, "A reference from its exported bytes."},
+    {nullptr, nullptr, 0, nullptr}};
+
+void basic(PyTypeObject& t, const char* name, size_t size, destructor dealloc,
+           unsigned long flags) {
+  t.tp_name = name;
+  t.tp_basicsize = static_cast<Py_ssize_t>(size);
+  t.tp_dealloc = dealloc;
+  t.tp_flags = Py_TPFLAGS_DEFAULT | flags;
+}
+
+}  // namespace
+
+std::string id_hex(const ray_id& id) {
+  char text[2 * RAY_ID_SIZE + 1];
+  ray_id_to_hex(&id, text);
+  return text;
+}
+
+PyObject* ref_new(ray_ref* ref) {
+  RefObject* r;
+  if (g_n_free > 0) {
+    r = g_free_refs[--g_n_free];
+    (void)PyObject_Init(reinterpret_cast<PyObject*>(r), &RefType);
+  } else {
+    r = PyObject_New(RefObject, &RefType);
+    if (r == nullptr) {
+      ray_ref_release(ref);
+      return nullptr;
+    }
+  }
+  r->ref = ref;
+  r->weakrefs = nullptr;
+  return reinterpret_cast<PyObject*>(r);
+}
+
+PyObject* function_new(ray_function* function) {
+  auto* f = PyObject_New(FunctionObject, &FunctionType);
+  if (f == nullptr) {
+    ray_function_release(function);
+    return nullptr;
+  }
+  f->function = function;
+  f->generation = g_process.generation;
+  return reinterpret_cast<PyObject*>(f);
+}
+
+bool init_ref_types(PyObject* module) {
+  basic(RefType, "libray.ObjectRef", sizeof(RefObject), ref_dealloc, 0);
+  RefType.tp_doc = "A reference to an object that exists or will exist: a future.";
+  RefType.tp_hash = ref_hash;
+  RefType.tp_richcompare = ref_compare;
+  RefType.tp_repr = ref_repr;
+  RefType.tp_methods = ref_methods;
+  RefType.tp_weaklistoffset = offsetof(RefObject, weakrefs);
+  ref_async.am_await = ref_await;
+  RefType.tp_as_async = &ref_async;
+
+  basic(FunctionType, "libray._libray.Function", sizeof(FunctionObject), function_dealloc, 0);
+
+  basic(ActorType, "libray._libray.ActorBase", sizeof(ActorObject), actor_dealloc,
+        Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC);
+  ActorType.tp_traverse = actor_traverse;
+  ActorType.tp_clear = actor_clear;
+  ActorType.tp_hash = actor_hash;
+  ActorType.tp_richcompare = actor_compare;
+  ActorType.tp_methods = actor_methods;
+  ActorType.tp_getset = actor_getset;
+  ActorType.tp_members = actor_members;
+  ActorType.tp_weaklistoffset = offsetof(ActorObject, weakrefs);
+
+  basic(StreamType, "libray._libray.StreamBase", sizeof(StreamObject), stream_dealloc,
+        Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC);
+  StreamType.tp_traverse = stream_traverse;
+  StreamType.tp_clear = stream_clear;
+  StreamType.tp_iter = PyObject_SelfIter;
+  StreamType.tp_iternext = stream_next;
+  StreamType.tp_methods = stream_methods;
+  StreamType.tp_members = stream_members;
+  StreamType.tp_weaklistoffset = offsetof(StreamObject, weakrefs);
+
+  PyTypeObject* types[] = {&RefType, &FunctionType, &ActorType, &StreamType};
+  const char* names[] = {"ObjectRef", "Function", "ActorBase", "StreamBase"};
+  for (int i = 0; i < 4; ++i) {
+    if (PyType_Ready(types[i]) != 0) return false;
+    if (PyModule_AddObject(module, names[i], new_ref(reinterpret_cast<PyObject*>(types[i]))) != 0)
+      return false;
+  }
+  if (PyModule_AddFunctions(module, module_methods) != 0) return false;
+  g_module_ref_at = PyObject_GetAttrString(module, "_ref_at");
+  g_module_ref_import = PyObject_GetAttrString(module, "_ref_import");
+  return g_module_ref_at != nullptr && g_module_ref_import != nullptr;
+}
+
+}  // namespace libray_py

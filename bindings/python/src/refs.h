@@ -1,0 +1,56 @@
+// The Python types over handles of the runtime: ObjectRef, Function, ActorHandle's base, the
+// stream's base.
+#pragma once
+#include "common.h"
+
+namespace libray_py {
+
+struct RefObject {
+  PyObject_HEAD ray_ref* ref;
+  PyObject* weakrefs;
+};
+extern PyTypeObject RefType;
+inline bool ref_check(PyObject* o) { return Py_TYPE(o) == &RefType; }
+inline ray_ref* ref_get(PyObject* o) { return reinterpret_cast<RefObject*>(o)->ref; }
+// Takes over the count of `ref`, also when it fails.
+PyObject* ref_new(ray_ref* ref);
+
+struct FunctionObject {  // a ray_function of one runtime
+  PyObject_HEAD ray_function* function;
+  uint64_t generation;
+};
+extern PyTypeObject FunctionType;
+PyObject* function_new(ray_function* function);
+
+struct ActorObject {  // base of ActorHandle
+  PyObject_HEAD ray_actor* actor;
+  PyObject* methods;  // dict: name -> CallSpec; shared by all handles of a class
+  PyObject* info;     // ActorInfo of the Python half: class name, metadata bytes...
+  PyObject* weakrefs;
+};
+extern PyTypeObject ActorType;
+inline bool actor_check(PyObject* o) { return PyObject_TypeCheck(o, &ActorType); }
+
+struct StreamObject {  // base of ObjectRefGenerator
+  PyObject_HEAD ray_stream* stream;
+  PyObject* pending;  // item that was taken early (by wait or asyncio), or the end marker
+  bool ended;
+  PyObject* weakrefs;
+};
+extern PyTypeObject StreamType;
+PyObject* stream_new(ray_stream* stream);
+
+std::string id_hex(const ray_id& id);
+inline bool id_is_zero(const ray_id& id) {
+  for (uint8_t b : id.b) {
+    if (b != 0) return false;
+  }
+  return true;
+}
+
+bool init_ref_types(PyObject* module);
+bool init_call_types(PyObject* module);
+bool init_worker_types(PyObject* module);
+bool init_queue_types(PyObject* module);
+
+}  // namespace libray_py

@@ -1,0 +1,513 @@
+// The worker's side: takes tasks, runs them, gives results. The loop keeps the GIL while there is
+// work and gives it up only to wait. One task runs per thread; an asyncio actor takes tasks from
+// its event loop instead (TaskObject).
+//
+// Cancellation: the runtime's thread calls on_interrupt, which sends SIGINT to the main thread if
+// that runs the task; the Python handler raises KeyboardInterrupt only when the task that runs then
+// is a cancelled one.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "refs.h"
+#include "value.h"
+
+namespace libray_py {
+
+PyTypeObject TaskType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+namespace {
+
+std::unordered_map<uint64_t, PyObject*> g_functions;   // function_key -> callable or class
+std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instance: bound methods
+PyObject* g_instance = nullptr;                        // of the actor that this worker is
+PyObject* g_actor_exit = nullptr;             // exception class: the actor ends by its own will
+std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
+pthread_t g_main_thread;
+int g_cancel_fd = -1;  // eventfd of asyncio actors
+std::mutex g_cancel_mutex;
+std::vector<ray_task*> g_cancelled;  // tasks of asyncio actors to cancel
+
+struct TaskObject {              // a task outside of the loop: asyncio actors
+  PyObject_HEAD ray_task* task;  // null once finished
+  uint32_t num_returns;
+  bool is_stream;
+};
+TaskObject* as_task(PyObject* o) { return reinterpret_cast<TaskObject*>(o); }
+
+void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the GIL
+  if (task == nullptr) return;
+  if (task == g_main_task.load()) pthread_kill(g_main_thread, SIGINT);
+  if (g_cancel_fd >= 0) {
+    {
+      std::lock_guard<std::mutex> lock(g_cancel_mutex);
+      g_cancelled.push_back(task);
+    }
+    const uint64_t one = 1;
+    (void)!write(g_cancel_fd, &one, sizeof(one));
+  }
+}
+
+// ---- arguments and results
+// ---------------------------------------------------------------------------------------
+
+struct CallArgs {
+  std::vector<PyObject*> items;  // positional, then keyword values
+  Py_ssize_t n_positional = 0;
+  Owned kwnames;
+  ~CallArgs() {
+    for (PyObject* o : items) Py_XDECREF(o);
+  }
+};
+
+bool decode_arguments(ray_task* task, CallArgs* out) {
+  const ray_buffer* buffers = nullptr;
+  size_t n = ray_task_args(task, &buffers);
+  if (n != 0) {
+    PyObject* names = nullptr;
+    const int r = decode_kwnames(&buffers[n - 1], &names);
+    if (r < 0) return false;
+    if (r > 0) {
+      out->kwnames = Owned(names);
+      --n;
+    }
+  }
+  out->items.reserve(n + 1);
+  out->items.push_back(nullptr);  // room that vectorcall may use
+  for (size_t i = 0; i < n; ++i) {
+    PyObject* value;
+    if (buffers[i].n_oob == 0 && buffers[i].format != RAY_FMT_PICKLE5) {
+      value = decode_borrowed(&buffers[i]);
+    } else {
+      ray_buffer own = RAY_BUFFER_INIT;
+      ray_error* err = nullptr;
+      const ray_code code = ray_task_take_arg(task, i, &own, &err);
+      value = code == RAY_OK ? decode_owned(&own) : raise_code(code, err);
+    }
+    if (value == nullptr) return false;
+    out->items.push_back(value);
+  }
+  const Py_ssize_t n_kw = out->kwnames ? PyTuple_GET_SIZE(out->kwnames.get()) : 0;
+  out->n_positional = static_cast<Py_ssize_t>(n) - n_kw;
+  if (out->n_positional < 0) {
+    PyErr_SetString(PyExc_ValueError, "malformed arguments: more keyword names than values");
+    return false;
+  }
+  return true;
+}
+
+PyObject* call(PyObject* callable, const CallArgs& a) {
+  return PyObject_Vectorcall(callable, a.items.data() + 1,
+                             static_cast<size_t>(a.n_positional) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                             a.kwnames.get());
+}
+
+bool return_value(ray_task* task, uint32_t index, PyObject* object) {
+  Encoder encoder;
+  Encoded encoded;
+  if (!encoder.add(object, true, &encoded)) return false;
+  const ray_value value = encoder.view(encoded);
+  ray_error* err = nullptr;
+  ray_code code;
+  if (encoder.total() > (64 << 10)) {
+    Py_BEGIN_ALLOW_THREADS code = ray_task_return(task, index, &value, &err);
+    Py_END_ALLOW_THREADS
+  } else {
+    code = ray_task_return(task, index, &value, &err);
+  }
+  if (code == RAY_OK) return true;
+  raise_code(code, err);
+  return false;
+}
+
+bool return_all(ray_task* task, uint32_t n, PyObject* result) {
+  if (n == 1) return return_value(task, 0, result);
+  if (n == 0) return true;
+  Owned fast(
+      PySequence_Fast(result, "a task with num_returns > 1 must return an iterable of its values"));
+  if (!fast) return false;
+  const Py_ssize_t got = PySequence_Fast_GET_SIZE(fast.get());
+  if (got != static_cast<Py_ssize_t>(n)) {
+    PyErr_Format(PyExc_ValueError, "Task returned %zd objects, but num_returns=%u.", got, n);
+    return false;
+  }
+  for (uint32_t i = 0; i < n; ++i) {
+    if (!return_value(task, i, PySequence_Fast_GET_ITEM(fast.get(), i))) return false;
+  }
+  return true;
+}
+
+// One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
+int yield_item(ray_task* task, PyObject* object, bool wait) {
+  Encoder encoder;
+  Encoded encoded;
+  if (!encoder.add(object, true, &encoded)) return -1;
+  const ray_value value = encoder.view(encoded);
+  ray_error* err = nullptr;
+  ray_code code = ray_task_yield(task, &value, 0, &err);
+  if (code == RAY_TIMED_OUT && wait) {
+    bool interrupted = false;
+    code = wait_in_slices(-1, &interrupted, [&](int64_t ns) {
+      ray_error_release(std::exchange(err, nullptr));
+      return ray_task_yield(task, &value, ns, &err);
+    });
+    if (interrupted) {
+      ray_error_release(err);
+      return -1;
+    }
+  }
+  if (code == RAY_OK) return RAY_OK;
+  if (code == RAY_CANCELLED || code == RAY_TIMED_OUT) {
+    ray_error_release(err);
+    return code;
+  }
+  raise_code(code, err);
+  return -1;
+}
+
+// Runs a generator to its end. Returns the code to finish with, or -1 with an exception set.
+int run_stream(ray_task* task, PyObject* result) {
+  Owned iterator(PyObject_GetIter(result));
+  if (!iterator) return -1;
+  for (;;) {
+    Owned item(PyIter_Next(iterator.get()));
+    if (!item) return PyErr_Occurred() ? -1 : static_cast<int>(RAY_OK);
+    const int r = yield_item(task, item.get(), true);
+    if (r == RAY_OK) continue;
+    if (r == RAY_CANCELLED && PyGen_Check(iterator.get())) {
+      Owned closed(PyObject_CallMethod(iterator.get(), "close", nullptr));
+      if (!closed) PyErr_Clear();
+    }
+    return r;
+  }
+}
+
+// The exception that is set now becomes the task's error. Consumes the task.
+void finish_with_exception(ray_task* task, const ray_task_info& info) {
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  Owned t(type), v(value), tb(trace);
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  if (g_actor_exit != nullptr && PyErr_GivenExceptionMatches(type, g_actor_exit)) {
+    ray_task_finish(task, RAY_ACTOR_DIED);
+    return;
+  }
+  if (ray_task_is_cancelled(task) && PyErr_GivenExceptionMatches(type, PyExc_KeyboardInterrupt)) {
+    ray_task_finish(task, RAY_CANCELLED);
+    return;
+  }
+  Owned name(
+      PyUnicode_DecodeUTF8(info.name.data, static_cast<Py_ssize_t>(info.name.size), "replace"));
+  Owned dump(name ? PyObject_CallFunctionObjArgs(g_hooks.dump_error, value, name.get(), nullptr)
+                  : nullptr);
+  ray_str message;
+  if (dump && PyTuple_Check(dump.get()) && str_view(PyTuple_GET_ITEM(dump.get(), 0), &message)) {
+    PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
+    const ray_value payload =
+        ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+    ray_task_fail(task, message, &payload);
+  } else {
+    PyErr_Clear();
+    ray_task_fail(task, ray_cstr("the task failed with an exception that cannot be described"),
+                  nullptr);
+  }
+  ray_task_finish(task, RAY_TASK_FAILED);
+}
+
+// ---- what to call
+// --------------------------------------------------------------------------------------------------
+
+PyObject* function_of(ray_task* task, const ray_task_info& info) {  // borrowed
+  const auto it = g_functions.find(info.function_key);
+  if (it != g_functions.end()) return it->second;
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_error* err = nullptr;
+  ray_code code;
+  Py_BEGIN_ALLOW_THREADS code = ray_task_definition(task, &buffer, &err);
+  Py_END_ALLOW_THREADS if (code != RAY_OK) return raise_code(code, err);
+  Owned bytes(PyBytes_FromStringAndSize(static_cast<const char*>(buffer.data),
+                                        static_cast<Py_ssize_t>(buffer.size)));
+  ray_buffer_release(&buffer);
+  if (!bytes) return nullptr;
+  PyObject* function = PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr);
+  if (function != nullptr) g_functions[info.function_key] = function;
+  return function;
+}
+
+PyObject* method_of(const ray_task_info& info) {  // borrowed
+  if (g_instance == nullptr) {
+    PyErr_SetString(PyExc_RuntimeError, "this worker has no actor: its constructor did not finish");
+    return nullptr;
+  }
+  std::string name(info.method.data, info.method.size);
+  const auto it = g_methods.find(name);
+  if (it != g_methods.end()) return it->second;
+  PyObject* method = PyObject_CallFunction(g_hooks.actor_call, "Os", g_instance, name.c_str());
+  if (method != nullptr) g_methods[std::move(name)] = method;
+  return method;
+}
+
+// Decodes, calls, encodes. The code to finish with, or -1 with an exception set.
+int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool* made_actor) {
+  CallArgs args;
+  if (!decode_arguments(task, &args)) return -1;
+  Owned result(call(callable, args));
+  if (!result) return -1;
+  if (info.kind == RAY_KIND_ACTOR_CREATE) {
+    Py_XDECREF(std::exchange(g_instance, result.release()));
+    *made_actor = true;
+    return RAY_OK;
+  }
+  if (info.is_stream) return run_stream(task, result.get());
+  return return_all(task, info.num_returns, result.get()) ? static_cast<int>(RAY_OK) : -1;
+}
+
+// Runs one task of this thread to its end. Returns false when the loop must hand over to Python (an
+// actor was made).
+bool run_task(ray_task* task, bool main_thread) {
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  const ray_code got = ray_task_get_info(task, &info);
+  if (got != RAY_OK) {
+    ray_task_finish(task, RAY_TASK_FAILED);
+    return true;
+  }
+  if (main_thread) g_main_task.store(task);
+  bool made_actor = false;
+  int code = -1;
+  PyObject* callable = info.kind == RAY_KIND_ACTOR_CALL ? method_of(info) : function_of(task, info);
+  if (callable != nullptr) code = execute(task, info, callable, &made_actor);
+  if (main_thread) g_main_task.store(nullptr);
+  // Arguments and result are dropped by now: when the caller sees the result, this process holds
+  // nothing of it.
+  if (code >= 0) {
+    ray_task_finish(task, code);
+  } else {
+    finish_with_exception(task, info);
+  }
+  return !made_actor;
+}
+
+// _worker_run() -> "actor" (an actor was made here) or "end". With main=False: a further thread of
+// an actor.
+PyObject* worker_run(PyObject*, PyObject* main) {
+  ray_runtime* rt = g_process.runtime;
+  if (rt == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
+  const bool main_thread = PyObject_IsTrue(main) != 0;
+  if (main_thread) g_main_thread = pthread_self();
+  for (;;) {
+    ray_task* task = nullptr;
+    ray_error* err = nullptr;
+    ray_code code = ray_worker_next(rt, 0, &task, &err);
+    if (code == RAY_TIMED_OUT) {
+      ray_error_release(std::exchange(err, nullptr));
+      Py_BEGIN_ALLOW_THREADS code = ray_worker_next(rt, -1, &task, &err);
+      Py_END_ALLOW_THREADS
+    }
+    if (code == RAY_CANCELLED) {
+      ray_error_release(err);
+      return PyUnicode_FromString("end");
+    }
+    if (code == RAY_TIMED_OUT) {
+      ray_error_release(err);
+    } else if (code != RAY_OK) {
+      return raise_code(code, err);
+    } else if (!run_task(task, main_thread)) {
+      return PyUnicode_FromString("actor");
+    }
+    if (main_thread && PyErr_CheckSignals() != 0) PyErr_Clear();  // an interrupt that came too late
+  }
+}
+
+PyObject* main_task_cancelled(PyObject*, PyObject*) {
+  ray_task* task = g_main_task.load();
+  return PyBool_FromLong(task != nullptr && ray_task_is_cancelled(task));
+}
+
+PyObject* actor_instance(PyObject*, PyObject*) {
+  return new_ref(g_instance != nullptr ? g_instance : Py_None);
+}
+
+PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
+  g_actor_exit = new_ref(actor_exit);
+  g_main_thread = pthread_self();
+  ray_error* err = nullptr;
+  const ray_code code = ray_worker_on_interrupt(g_process.runtime, on_interrupt, nullptr, &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  Py_RETURN_NONE;
+}
+
+// ---- tasks in the hands of an event loop
+// -----------------------------------------------------------------------------
+
+// _worker_take() -> Task, None (nothing there) or False (this worker is to end).
+PyObject* worker_take(PyObject*, PyObject*) {
+  ray_task* task = nullptr;
+  ray_error* err = nullptr;
+  const ray_code code = ray_worker_next(g_process.runtime, 0, &task, &err);
+  if (code == RAY_TIMED_OUT || code == RAY_CANCELLED) {
+    ray_error_release(err);
+    return code == RAY_TIMED_OUT ? new_ref(Py_None) : new_ref(Py_False);
+  }
+  if (code != RAY_OK) return raise_code(code, err);
+  auto* t = PyObject_New(TaskObject, &TaskType);
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  if (t == nullptr || ray_task_get_info(task, &info) != RAY_OK) {
+    ray_task_finish(task, RAY_TASK_FAILED);
+    return PyErr_NoMemory();
+  }
+  t->task = task;
+  t->num_returns = info.num_returns;
+  t->is_stream = info.is_stream;
+  return reinterpret_cast<PyObject*>(t);
+}
+
+PyObject* worker_fd(PyObject*, PyObject*) {
+  return PyLong_FromLong(ray_worker_fd(g_process.runtime));
+}
+
+PyObject* cancel_fd(PyObject*, PyObject*) {
+  if (g_cancel_fd < 0) g_cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (g_cancel_fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
+  return PyLong_FromLong(g_cancel_fd);
+}
+
+// _worker_cancelled() -> addresses of tasks to cancel (Task.key).
+PyObject* worker_cancelled(PyObject*, PyObject*) {
+  uint64_t count;
+  (void)!read(g_cancel_fd, &count, sizeof(count));
+  std::vector<ray_task*> tasks;
+  {
+    std::lock_guard<std::mutex> lock(g_cancel_mutex);
+    tasks.swap(g_cancelled);
+  }
+  Owned list(PyList_New(0));
+  for (ray_task* t : tasks) {
+    Owned key(PyLong_FromVoidPtr(t));
+    if (!list || !key || PyList_Append(list.get(), key.get()) != 0) return nullptr;
+  }
+  return list.release();
+}
+
+bool alive(TaskObject* t) {
+  if (t->task != nullptr) return true;
+  PyErr_SetString(PyExc_RuntimeError, "the task is finished");
+  return false;
+}
+
+PyObject* task_call(PyObject* self,
+                    PyObject*) {  // calls the method; a coroutine is returned as it is
+  TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  if (ray_task_get_info(t->task, &info) != RAY_OK) return raise_code(RAY_WRONG_STATE, nullptr);
+  PyObject* callable = method_of(info);
+  CallArgs args;
+  if (callable == nullptr || !decode_arguments(t->task, &args)) return nullptr;
+  return call(callable, args);
+}
+
+PyObject* task_finish(PyObject* self, PyObject* result) {
+  TaskObject* t = as_task(self);
+  if (!alive(t) || !return_all(t->task, t->num_returns, result)) return nullptr;
+  ray_task_finish(std::exchange(t->task, nullptr), RAY_OK);
+  Py_RETURN_NONE;
+}
+
+PyObject* task_end_stream(PyObject* self, PyObject*) {
+  TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  ray_task_finish(std::exchange(t->task, nullptr), RAY_OK);
+  Py_RETURN_NONE;
+}
+
+PyObject* task_fail(PyObject* self, PyObject* exception) {
+  TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  ray_task_get_info(t->task, &info);
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
+  finish_with_exception(std::exchange(t->task, nullptr), info);
+  Py_RETURN_NONE;
+}
+
+PyObject* task_cancelled(PyObject* self, PyObject*) {
+  TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  ray_task_finish(std::exchange(t->task, nullptr), RAY_CANCELLED);
+  Py_RETURN_NONE;
+}
+
+// yield_now(value) -> True (given), None (the window is full), False (nobody wants more).
+PyObject* task_yield(PyObject* self, PyObject* value) {
+  TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  const int r = yield_item(t->task, value, false);
+  if (r == -1) return nullptr;
+  return new_ref(r == RAY_OK ? Py_True : r == RAY_TIMED_OUT ? Py_None : Py_False);
+}
+
+PyObject* task_key(PyObject* self, void*) { return PyLong_FromVoidPtr(as_task(self)->task); }
+PyObject* task_is_cancelled(PyObject* self, void*) {
+  return PyBool_FromLong(as_task(self)->task != nullptr &&
+                         ray_task_is_cancelled(as_task(self)->task));
+}
+
+void task_dealloc(PyObject* self) {  // a task that was dropped must still end
+  if (as_task(self)->task != nullptr) {
+    ray_task_fail(as_task(self)->task, ray_cstr("the task was dropped by its event loop"), nullptr);
+    ray_task_finish(as_task(self)->task, RAY_TASK_FAILED);
+  }
+  PyObject_Free(self);
+}
+
+PyMethodDef task_methods[] = {{"call", task_call, METH_NOARGS, nullptr},
+                              {"finish", task_finish, METH_O, nullptr},
+                              {"end_stream", task_end_stream, METH_NOARGS, nullptr},
+                              {"fail", task_fail, METH_O, nullptr},
+                              {"finish_cancelled", task_cancelled, METH_NOARGS, nullptr},
+                              {"yield_now", task_yield, METH_O, nullptr},
+                              {nullptr, nullptr, 0, nullptr}};
+PyGetSetDef task_getset[] = {{"key", task_key, nullptr, nullptr, nullptr},
+                             {"is_cancelled", task_is_cancelled, nullptr, nullptr, nullptr},
+                             {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyMemberDef task_members[] = {
+    {"is_stream", T_BOOL, offsetof(TaskObject, is_stream), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_O, nullptr},
+                                {"_worker_take", worker_take, METH_NOARGS, nullptr},
+                                {"_worker_fd", worker_fd, METH_NOARGS, nullptr},
+                                {"_worker_cancel_fd", cancel_fd, METH_NOARGS, nullptr},
+                                {"_worker_cancelled", worker_cancelled, METH_NOARGS, nullptr},
+                                {"_worker_setup", worker_setup, METH_O, nullptr},
+                                {"_main_task_cancelled", main_task_cancelled, METH_NOARGS, nullptr},
+                                {"_actor_instance", actor_instance, METH_NOARGS, nullptr},
+                                {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+bool init_worker_types(PyObject* module) {
+  TaskType.tp_name = "libray._libray.Task";
+  TaskType.tp_basicsize = sizeof(TaskObject);
+  TaskType.tp_dealloc = task_dealloc;
+  TaskType.tp_flags = Py_TPFLAGS_DEFAULT;
+  TaskType.tp_methods = task_methods;
+  TaskType.tp_getset = task_getset;
+  TaskType.tp_members = task_members;
+  return PyType_Ready(&TaskType) == 0 && PyModule_AddFunctions(module, module_methods) == 0;
+}
+
+}  // namespace libray_py

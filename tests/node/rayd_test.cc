@@ -1,0 +1,618 @@
+// rayd as a process, spoken to by hand: hello, leases, links, deaths, hostile clients, the end.
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "libray/node/session.h"
+#include "libray/wire/packed.h"
+#include "raw_client.h"
+
+namespace ray {
+namespace {
+
+using test::RawClient;
+using test::Record;
+
+std::string worker_program() { return node::own_folder() + "/node_test_worker"; }
+
+// Waits for something to become true; the limit only ends a test that has failed.
+bool eventually(const std::function<bool()>& what, int limit_ms = 20000) {
+  int64_t end = steady_ns() + limit_ms * 1000000ll;
+  while (!what()) {
+    if (steady_ns() > end) return false;
+    ::usleep(2000);
+  }
+  return true;
+}
+
+bool running(int pid) {
+  std::ifstream f("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(f, text);
+  size_t paren = text.rfind(')');
+  return paren != std::string::npos && text.size() > paren + 2 && text[paren + 2] != 'Z';
+}
+
+// Processes of a session: those with its path in their environment or command line.
+std::set<int> processes_of(const std::string& session) {
+  std::set<int> out;
+  DIR* d = ::opendir("/proc");
+  while (dirent* e = ::readdir(d)) {
+    int pid = std::atoi(e->d_name);
+    if (pid <= 0 || pid == ::getpid()) continue;
+    for (const char* file : {"/environ", "/cmdline"}) {
+      std::ifstream f("/proc/" + std::to_string(pid) + file, std::ios::binary);
+      std::string text((std::istreambuf_iterator<char>(f)), {});
+      if (text.find(session) != std::string::npos && running(pid)) out.insert(pid);
+    }
+  }
+  ::closedir(d);
+  return out;
+}
+
+struct Cluster {
+  node::Session session;
+  int pid = -1;
+  std::string ready;
+
+  explicit Cluster(double cpus = 2, int parent = ::getpid(), const std::string& resources = "",
+                   std::vector<std::string> more = {}) {
+    auto base = node::session_base(std::filesystem::temp_directory_path() / "libray-rayd-test");
+    auto s = node::create_session(*base);
+    EXPECT_TRUE(s.ok()) << s.status().message();
+    session = std::move(*s);
+    auto rayd = node::find_rayd();
+    EXPECT_TRUE(rayd.ok()) << rayd.status().message();
+    int fds[2];
+    EXPECT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+    std::vector<std::string> argv = {*rayd, "node", "--session", session.dir,
+                                     "--parent-pid", std::to_string(parent),
+                                     "--ready-fd", "9", "--num-cpus", std::to_string(cpus),
+                                     "--store-bytes", "67108864", "--gcs-shards", "2",
+                                     "--log", session.dir + "/logs/rayd.log"};
+    if (!resources.empty()) argv.insert(argv.end(), {"--resources-msgpack", resources});
+    argv.insert(argv.end(), more.begin(), more.end());
+    pid = ::fork();
+    if (pid == 0) {
+      ::dup2(fds[1], 9);
+      std::vector<char*> p;
+      for (auto& a : argv) p.push_back(a.data());
+      p.push_back(nullptr);
+      ::execv(p[0], p.data());
+      ::_exit(127);
+    }
+    ::close(fds[1]);
+    char buf[512];
+    ssize_t n;
+    while ((n = ::read(fds[0], buf, sizeof buf)) > 0) ready.append(buf, static_cast<size_t>(n));
+    ::close(fds[0]);
+    EXPECT_EQ(ready, "ready\n");
+  }
+  ~Cluster() {
+    if (pid > 0) {
+      ::kill(pid, SIGTERM);
+      ::waitpid(pid, nullptr, 0);
+    }
+    EXPECT_TRUE(eventually([this] { return processes_of(session.dir).empty(); }));
+    if (::testing::Test::HasFailure()) return;
+    std::filesystem::remove_all(session.dir);
+  }
+  int wait() {
+    int status = -1;
+    ::waitpid(pid, &status, 0);
+    pid = -1;
+    return status;
+  }
+  std::unique_ptr<RawClient> driver() {
+    auto c = std::make_unique<RawClient>();
+    int32_t code = c->hello(session.dir, session.token, RAY_MODE_DRIVER, RAY_LANG_NATIVE, 0,
+                            RawClient::driver_body({worker_program()}));
+    EXPECT_EQ(code, RAY_OK) << c->text;
+    return c;
+  }
+  bool has_sockets() {
+    for (auto& e : std::filesystem::directory_iterator(session.dir))
+      if (e.is_socket()) return true;
+    return false;
+  }
+  std::string log() {
+    auto text = node::read_file(session.dir + "/logs/rayd.log");
+    return text.ok() ? *text : "";
+  }
+};
+
+wire::DnLease grant(RawClient* c) {
+  Record r;
+  EXPECT_TRUE(c->wait_type(wire::kDnLeaseGrant, &r));
+  return r.as<wire::DnLease>();
+}
+
+void want(RawClient* c, uint32_t shape, uint32_t n) {
+  c->up(wire::kUpLeaseWant, wire::UpLeaseWant{shape, n, child_task(origin_of(c->welcome.root), 1)});
+}
+
+// Pid of the process with that index, as the link said.
+int pid_of(RawClient* c, uint32_t worker) {
+  Record r;
+  EXPECT_TRUE(c->wait([&](const Record& x) {
+    return x.type == wire::kDnLink && x.as<wire::DnLink>().peer == worker;
+  }, &r));
+  return static_cast<int>(r.as<wire::DnLink>().peer_pid);
+}
+
+TEST(Rayd, WelcomesWithTokenOnly) {
+  Cluster cluster;
+  RawClient bad;
+  EXPECT_EQ(bad.hello(cluster.session.dir, std::string(32, '0'), RAY_MODE_DRIVER, 0, 0, "\x80"),
+            RAY_INVALID_ARGUMENT);
+  EXPECT_NE(bad.text.find("token"), std::string::npos) << bad.text;
+  auto good = cluster.driver();
+  EXPECT_EQ(good->welcome.daemon_pid, cluster.pid);
+  EXPECT_EQ(good->page->magic, wire::kMagic);
+  EXPECT_EQ(good->header->process, good->process());
+  EXPECT_EQ(good->welcome.root, root_task(good->welcome.job));
+  // A worker that nobody started is no worker.
+  RawClient fake;
+  EXPECT_EQ(fake.hello(cluster.session.dir, cluster.session.token, RAY_MODE_WORKER, 0, 4242, "\x80"),
+            RAY_INVALID_ARGUMENT);
+  struct stat st;
+  ASSERT_EQ(::stat((cluster.session.dir + "/node.sock").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0600u);
+}
+
+TEST(Rayd, GrantsLeaseRunsTaskReturnsLease) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 2);
+  auto a = grant(d.get()), b = grant(d.get());
+  EXPECT_NE(a.worker, b.worker);
+  wire::DoneHeader done;
+  ASSERT_TRUE(d->push(a.link, 11, 1));
+  ASSERT_TRUE(d->push(b.link, 22, 1));
+  ASSERT_TRUE(d->result(a.link, &done));
+  EXPECT_EQ(done.tag, 11u);
+  ASSERT_TRUE(d->result(b.link, &done));
+  EXPECT_EQ(done.tag, 22u);
+  // The same worker again: same link.
+  want(d.get(), 0, 0);
+  d->up(wire::kUpLeaseReturn, wire::UpLeaseReturn{a.worker, a.lease});
+  d->up(wire::kUpLeaseReturn, wire::UpLeaseReturn{b.worker, b.lease});
+  want(d.get(), 0, 1);
+  auto again = grant(d.get());
+  EXPECT_TRUE(again.link == a.link || again.link == b.link);
+  EXPECT_NE(again.lease, a.lease);
+}
+
+TEST(Rayd, BlockedWorkerLendsItsCpu) {
+  Cluster cluster(1);
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 2);
+  auto a = grant(d.get());
+  ASSERT_TRUE(d->push(a.link, 1, 2));  // says that it is blocked
+  auto b = grant(d.get());             // hence a second worker on one CPU
+  EXPECT_NE(a.worker, b.worker);
+  wire::DoneHeader done;
+  ASSERT_TRUE(d->push(b.link, 2, 1));
+  ASSERT_TRUE(d->result(b.link, &done));
+  std::ofstream(cluster.session.dir + "/go") << "go";
+  ASSERT_TRUE(d->result(a.link, &done));
+  EXPECT_EQ(done.tag, 1u);
+}
+
+TEST(Rayd, TellsPeersHowAWorkerDied) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  auto a = grant(d.get());
+  int pid = pid_of(d.get(), a.worker);
+  ASSERT_TRUE(d->push(a.link, 1, 5));
+  ::kill(pid, SIGKILL);
+  Record r;
+  ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+  auto died = r.as<wire::DnPeerDied>();
+  EXPECT_EQ(died.process, a.worker);
+  EXPECT_EQ(static_cast<int>(died.pid), pid);
+  EXPECT_TRUE(WIFSIGNALED(died.wait_status) && WTERMSIG(died.wait_status) == SIGKILL);
+  EXPECT_EQ(died.cause, static_cast<uint32_t>(wire::kDeathCrash));
+  // The want still stands, so another worker comes; this one crashes by itself.
+  auto b = grant(d.get());
+  ASSERT_TRUE(d->push(b.link, 2, 3));
+  ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+  died = r.as<wire::DnPeerDied>();
+  EXPECT_TRUE(WIFSIGNALED(died.wait_status) && WTERMSIG(died.wait_status) == SIGABRT);
+  auto c = grant(d.get());
+  ASSERT_TRUE(d->push(c.link, 3, 6));
+  ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+  died = r.as<wire::DnPeerDied>();
+  EXPECT_TRUE(WIFEXITED(died.wait_status) && WEXITSTATUS(died.wait_status) == 7);
+}
+
+TEST(Rayd, ForceCancelKillsOnlyForTheHolder) {
+  Cluster cluster;
+  auto d = cluster.driver(), other = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  auto a = grant(d.get());
+  ASSERT_TRUE(d->push(a.link, 1, 5));
+  other->up(wire::kUpKillWorker, wire::UpLeaseReturn{a.worker, a.lease});
+  d->up(wire::kUpKillWorker, wire::UpLeaseReturn{a.worker, a.lease + 77});
+  Record r;
+  // Both were ignored: requests behind them are answered and the worker still lives.
+  int32_t code;
+  std::string body;
+  ASSERT_TRUE(other->answer(other->request(wire::kOpPing, "\x90"), &code, &body));
+  ASSERT_TRUE(d->answer(d->request(wire::kOpPing, "\x90"), &code, &body));
+  EXPECT_FALSE(d->wait_type(wire::kDnPeerDied, &r, 50));
+  d->up(wire::kUpKillWorker, wire::UpLeaseReturn{a.worker, a.lease});
+  ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+  EXPECT_EQ(r.as<wire::DnPeerDied>().cause, static_cast<uint32_t>(wire::kDeathForced));
+}
+
+TEST(Rayd, ReportsInfeasibleShapeOnceWithTheReason) {
+  // {"GPU": 1, "disk": 0.5}
+  Cluster cluster(2, ::getpid(), "82a347505501a46469736bcb3fe0000000000000");
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 8}});
+  want(d.get(), 0, 1);
+  Record r;
+  ASSERT_TRUE(d->wait_type(wire::kDnInfeasible, &r));
+  EXPECT_NE(r.tail<wire::DnLease>().find("only 2 of 'CPU'"), std::string::npos);
+  want(d.get(), 0, 2);
+  d->shape(1, {{"TPU", 1}});
+  want(d.get(), 1, 1);
+  ASSERT_TRUE(d->wait_type(wire::kDnInfeasible, &r));
+  EXPECT_EQ(r.as<wire::DnLease>().shape, 1u);
+  EXPECT_NE(r.tail<wire::DnLease>().find("no resource 'TPU'"), std::string::npos);
+  d->shape(2, {{"GPU", 1}, {"disk", 0.25}});
+  want(d.get(), 2, 2);
+  auto a = grant(d.get());
+  EXPECT_EQ(a.shape, 2u);
+  EXPECT_FALSE(d->wait_type(wire::kDnLeaseGrant, &r, 100));  // one GPU: one lease
+}
+
+TEST(Rayd, SecondClientGetsItsTurn) {
+  Cluster cluster(1);
+  auto first = cluster.driver(), second = cluster.driver();
+  first->shape(0, {{"CPU", 1}});
+  second->shape(0, {{"CPU", 1}});
+  want(first.get(), 0, 1);
+  auto a = grant(first.get());
+  want(second.get(), 0, 1);
+  Record r;
+  ASSERT_TRUE(first->wait_type(wire::kDnLeaseReclaim, &r));
+  EXPECT_EQ(r.as<wire::DnLease>().lease, a.lease);
+  first->up(wire::kUpLeaseReturn, wire::UpLeaseReturn{a.worker, a.lease});
+  grant(second.get());
+}
+
+TEST(Rayd, CutsOffWhoWritesGarbage) {
+  Cluster cluster;
+  auto keeper = cluster.driver();
+  {
+    auto d = cluster.driver();
+    d->up_bytes(777, "what is this");
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();
+    d->up_bytes(wire::kUpObjShare, "short");
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();  // more contained ids than the record has bytes
+    wire::UpObj o{};
+    o.n_contained = 0xFFFFFFFF;
+    d->up(wire::kUpObjShare, o);
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();  // a tail that points nowhere
+    d->header->up.tail.store(0xDEADBEEFDEADBEE8ull);
+    d->knock();
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();  // a record whose length leaves the ring
+    uint32_t lie = 0x7FFFFFF0;
+    std::memcpy(reinterpret_cast<uint8_t*>(d->header) + wire::kUpOffset, &lie, sizeof lie);
+    d->header->up.tail.store(64);
+    d->knock();
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();  // the lineage ring
+    d->header->lineage.tail.store(0xFFFFFFFFFFFFFFF8ull);
+    d->page->lineage_armed.store(0);
+    d->knock();
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();  // talk on the socket
+    (void)!::send(d->socket(), "hi", 2, MSG_NOSIGNAL);
+    EXPECT_TRUE(d->wait_closed());
+  }
+  {
+    auto d = cluster.driver();  // leases of a shape that was never defined
+    want(d.get(), 99, 1);
+    EXPECT_TRUE(d->wait_closed());
+  }
+  // A worker that does so is killed, and whoever uses it is told.
+  keeper->shape(0, {{"CPU", 1}});
+  want(keeper.get(), 0, 1);
+  auto a = grant(keeper.get());
+  ASSERT_TRUE(keeper->push(a.link, 1, 4));
+  Record r;
+  ASSERT_TRUE(keeper->wait_type(wire::kDnPeerDied, &r));
+  EXPECT_NE(cluster.log().find("cut-off"), std::string::npos);
+  int32_t code;
+  std::string body;
+  ASSERT_TRUE(keeper->answer(keeper->request(wire::kOpPing, "\x90"), &code, &body));
+  EXPECT_EQ(code, RAY_OK);
+}
+
+TEST(Rayd, RandomBytesNeverCrashIt) {
+  Cluster cluster;
+  uint64_t x = 88172645463325252ull;
+  auto next = [&x] {
+    x ^= x << 13;
+    x ^= x >> 7;
+    return x ^= x << 17;
+  };
+  for (int round = 0; round < 60; ++round) {
+    auto d = cluster.driver();
+    for (int i = 0; i < 50 && !d->closed(); ++i) {
+      std::string bytes(next() % 200, '\0');
+      for (char& c : bytes) c = static_cast<char>(next());
+      // Small counts, so that some records get past the first check.
+      if (bytes.size() > 64 && next() % 2) std::memset(bytes.data() + 48, 0, 16);
+      if (!d->up_bytes(static_cast<uint16_t>(1 + next() % 18), bytes)) break;
+    }
+    d->knock();
+  }
+  auto d = cluster.driver();
+  int32_t code;
+  std::string body;
+  ASSERT_TRUE(d->answer(d->request(wire::kOpPing, "\x90"), &code, &body));
+  EXPECT_EQ(code, RAY_OK);
+}
+
+TEST(Rayd, ObjectsAreToldAndLost) {
+  Cluster cluster;
+  auto owner = cluster.driver(), reader = cluster.driver();
+  TaskId task = child_task(origin_of(owner->welcome.root), 1);
+  ObjectId id = return_object(task, 0), late = return_object(task, 1);
+  for (const ObjectId& o : {id, late}) {
+    owner->up(wire::kUpObjShare, wire::UpObj{o, {}, wire::kObjPending, 0, 0, 0});
+    owner->up(wire::kUpObjHold, wire::UpObjCount{o, reader->process(), 1});
+  }
+  int32_t code;
+  std::string body;
+  ASSERT_TRUE(owner->answer(owner->request(wire::kOpPing, "\x90"), &code, &body));
+  reader->up(wire::kUpObjResolve, wire::UpObj{id, {}, 0, 0, 0, 0});
+  reader->up(wire::kUpObjResolve, wire::UpObj{late, {}, 0, 0, 0, 0});
+  wire::Location where{1, 1, 4096, 100};
+  owner->up(wire::kUpObjReady, wire::UpObj{id, where, wire::kObjReady, 0, 0, 0});
+  Record r;
+  ASSERT_TRUE(reader->wait_type(wire::kDnObjState, &r));
+  auto s = r.as<wire::DnObjState>();
+  EXPECT_EQ(s.id, id);
+  EXPECT_EQ(s.state, static_cast<uint32_t>(wire::kObjReady));
+  EXPECT_EQ(s.location.offset, 4096u);
+  owner->close();  // before the other one was ready
+  ASSERT_TRUE(reader->wait_type(wire::kDnObjState, &r));
+  s = r.as<wire::DnObjState>();
+  EXPECT_EQ(s.id, late);
+  EXPECT_EQ(s.state, static_cast<uint32_t>(wire::kObjLost));
+  EXPECT_EQ(s.code, RAY_OBJECT_LOST);
+  // What was ready stays for who holds it.
+  reader->up(wire::kUpObjResolve, wire::UpObj{id, {}, 0, 0, 0, 0});
+  ASSERT_TRUE(reader->wait_type(wire::kDnObjState, &r));
+  EXPECT_EQ(r.as<wire::DnObjState>().state, static_cast<uint32_t>(wire::kObjReady));
+}
+
+TEST(Rayd, DriverDeathEndsItsWorkers) {
+  Cluster cluster(2);
+  auto keeper = cluster.driver();
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  auto a = grant(d.get());
+  int pid = pid_of(d.get(), a.worker);
+  EXPECT_TRUE(running(pid));
+  d->close();
+  EXPECT_TRUE(eventually([pid] { return !running(pid); }));
+  // Its CPU is free again.
+  keeper->shape(0, {{"CPU", 2}});
+  want(keeper.get(), 0, 1);
+  grant(keeper.get());
+}
+
+// A parent of its own, so that killing it kills the "driver that started the node".
+int fake_parent() {
+  int pid = ::fork();
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) ::pause();
+  }
+  return pid;
+}
+
+TEST(Rayd, EndsWithTheDriverThatStartedIt) {
+  int parent = fake_parent();
+  Cluster cluster(2, parent);
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  grant(d.get());
+  ::kill(parent, SIGKILL);
+  ::waitpid(parent, nullptr, 0);
+  Record r;
+  EXPECT_TRUE(d->wait_type(wire::kDnShutdown, &r));
+  int status = cluster.wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_TRUE(processes_of(cluster.session.dir).empty());
+  EXPECT_FALSE(cluster.has_sockets());
+}
+
+TEST(Rayd, KillNineLeavesNothingBehind) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 2);
+  auto a = grant(d.get());
+  grant(d.get());
+  ASSERT_TRUE(d->push(a.link, 1, 5));
+  ::kill(cluster.pid, SIGKILL);
+  cluster.wait();
+  EXPECT_TRUE(d->wait_closed());
+  EXPECT_TRUE(eventually([&] { return processes_of(cluster.session.dir).empty(); }));
+  EXPECT_TRUE(eventually([&] { return !cluster.has_sockets(); }));
+}
+
+TEST(Rayd, ShutdownRequestIsAnsweredAtTheEnd) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  grant(d.get());
+  int32_t code = -1;
+  std::string body;
+  ASSERT_TRUE(d->answer(d->request(wire::kOpShutdown, "\x90"), &code, &body));
+  EXPECT_EQ(code, RAY_OK);
+  int status = cluster.wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_FALSE(cluster.has_sockets());
+}
+
+TEST(Rayd, SleepsWhenIdle) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  grant(d.get());
+  auto switches = [&] {
+    std::ifstream f("/proc/" + std::to_string(cluster.pid) + "/task/" + std::to_string(cluster.pid) +
+                    "/status");
+    std::string word;
+    uint64_t n = 0;
+    while (f >> word)
+      if (word == "voluntary_ctxt_switches:") f >> n;
+    return n;
+  };
+  // Armed and asleep: nothing wakes the loop any more.
+  ASSERT_TRUE(eventually([&] { return d->page->daemon_armed.load() == 1; }));
+  ASSERT_TRUE(eventually([&] {
+    uint64_t before = switches();
+    ::usleep(300000);
+    return switches() == before;
+  }));
+}
+
+// ---- actors ----------------------------------------------------------------------------------------
+
+struct ActorMaker {
+  RawClient* d;
+  uint32_t next = 1;
+  ActorId create(const std::string& name, const std::string& record, int32_t max_restarts,
+                 uint64_t req_id = 0, uint32_t flags = 0, int32_t lifetime = 0) {
+    ActorId id = actor_of(child_task(origin_of(d->welcome.root), next++));
+    wire::UpActorCreate c{};
+    c.id = id;
+    c.req_id = req_id;
+    c.max_restarts = max_restarts;
+    c.max_concurrency = 1;
+    c.flags = flags;
+    c.lifetime = lifetime;
+    c.name_size = static_cast<uint32_t>(name.size());
+    c.record_size = static_cast<uint32_t>(record.size());
+    d->up(wire::kUpObjShare, wire::UpObj{id, {}, wire::kObjPending, 0, 0, 0});
+    d->up(wire::kUpActorCreate, c, name + record);
+    d->up(wire::kUpActorConnect, wire::UpActor{id, 0, 0, 0, 0});
+    return id;
+  }
+  // The next state of this actor that is `state`.
+  bool wait(const ActorId& id, uint32_t state, wire::DnActorState* out, std::string* cause = nullptr) {
+    Record r;
+    if (!d->wait([&](const Record& x) {
+          return x.type == wire::kDnActorState && x.as<wire::DnActorState>().id == id &&
+                 x.as<wire::DnActorState>().state == state;
+        }, &r))
+      return false;
+    *out = r.as<wire::DnActorState>();
+    if (cause) *cause = r.tail<wire::DnActorState>();
+    return true;
+  }
+};
+
+TEST(Rayd, ActorLivesAnswersAndEndsWithItsHandle) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  ActorMaker m{d.get()};
+  ActorId id = m.create("", "make", 0);
+  wire::DnActorState s;
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  wire::DoneHeader done;
+  ASSERT_TRUE(d->push(s.link, 5, 1, RAY_KIND_ACTOR_CALL));
+  ASSERT_TRUE(d->result(s.link, &done));
+  EXPECT_EQ(done.tag, 5u);
+  d->up(wire::kUpObjRelease, wire::UpObjCount{id, d->process(), 1});
+  ASSERT_TRUE(m.wait(id, wire::kActorDead, &s));
+  EXPECT_EQ(s.code, RAY_ACTOR_DIED);
+}
+
+TEST(Rayd, ActorRestartsAsOftenAsAllowed) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  ActorMaker m{d.get()};
+  ActorId id = m.create("", "make", 1);
+  wire::DnActorState s;
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  EXPECT_EQ(s.incarnation, 0u);
+  ASSERT_TRUE(d->push(s.link, 1, 3, RAY_KIND_ACTOR_CALL));
+  ASSERT_TRUE(m.wait(id, wire::kActorRestarting, &s));
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  EXPECT_EQ(s.incarnation, 1u);
+  ASSERT_TRUE(d->push(s.link, 2, 3, RAY_KIND_ACTOR_CALL));
+  std::string cause;
+  ASSERT_TRUE(m.wait(id, wire::kActorDead, &s, &cause));
+  ray_code code;
+  std::string message, payload;
+  uint32_t format;
+  ASSERT_TRUE(wire::unpack_error(cause.data(), cause.size(), &code, &message, &format, &payload));
+  EXPECT_EQ(code, RAY_ACTOR_DIED);
+  EXPECT_NE(message.find("signal 6"), std::string::npos) << message;
+}
+
+TEST(Rayd, ActorKillAndFailedConstructor) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  ActorMaker m{d.get()};
+  ActorId id = m.create("", "make", -1);
+  wire::DnActorState s;
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  d->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 1, 0});
+  ASSERT_TRUE(m.wait(id, wire::kActorRestarting, &s));
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  d->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 0, 0});
+  ASSERT_TRUE(m.wait(id, wire::kActorDead, &s));
+  ActorId bad = m.create("", "fail", -1);
+  ASSERT_TRUE(m.wait(bad, wire::kActorDead, &s));
+  EXPECT_EQ(s.code, RAY_TASK_FAILED);
+  // Somebody who asks about an actor that nobody knows is told that it is dead.
+  ActorId unknown = actor_of(child_task(origin_of(d->welcome.root), 999));
+  d->up(wire::kUpActorConnect, wire::UpActor{unknown, 0, 0, 0, 0});
+  ASSERT_TRUE(m.wait(unknown, wire::kActorDead, &s));
+}
+
+}  // namespace
+}  // namespace ray

@@ -1,0 +1,476 @@
+// The object directory: rules one by one, then a random run against a model that knows who really holds what.
+#include "libray/object/directory.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <random>
+#include <set>
+
+namespace ray::object {
+namespace {
+
+const TaskId kTask = child_task(origin_of(TaskId{}), 1);
+ObjectId object(uint32_t i) { return return_object(kTask, i); }
+const Location kWhere{1, 1, 64, 1000};
+
+struct Fixture : ::testing::Test {
+  Directory d;
+  Actions out;
+  void pass() {
+    d.begin_pass();
+    d.end_pass(&out);
+  }
+  void settle() {
+    while (d.wants_pass()) pass();
+    EXPECT_EQ(d.check(), "");
+  }
+  size_t count(Action::Kind kind, const ObjectId& id) {
+    return static_cast<size_t>(std::count_if(out.begin(), out.end(), [&](const Action& a) {
+      return a.kind == kind && a.id == id;
+    }));
+  }
+  void share(uint32_t owner, const ObjectId& id) {
+    d.share(owner, id, wire::kObjPending, 0, {}, nullptr, 0, &out);
+  }
+  void ready(const ObjectId& id, std::vector<ObjectId> inner = {}) {
+    d.ready(id, wire::kObjReady, 0, kWhere, inner.data(), inner.size(), &out);
+  }
+};
+using DirectoryTest = Fixture;
+
+TEST_F(DirectoryTest, FreesAfterTheLastReleaseAndAWholePass) {
+  share(1, object(0));
+  ready(object(0));
+  d.hold(object(0), 2, 1);
+  settle();
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.release(object(0), 2, 1);
+  EXPECT_TRUE(d.wants_pass());
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+  EXPECT_EQ(out.back().location.size, 1000u);
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, APassThatHadBegunBeforeDoesNotFree) {
+  share(1, object(0));
+  ready(object(0));
+  settle();
+  d.begin_pass();
+  d.release(object(0), 1, 1);  // read in the middle of the pass
+  d.end_pass(&out);
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.hold(object(0), 2, 1);     // a ring that the old pass had already read
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.release(object(0), 2, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+}
+
+TEST_F(DirectoryTest, AnAbandonedPassFreesNothing) {
+  share(1, object(0));
+  ready(object(0));
+  d.release(object(0), 1, 1);
+  d.begin_pass();  // incomplete: end_pass is not called
+  EXPECT_TRUE(d.wants_pass());
+  d.hold(object(0), 2, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  EXPECT_TRUE(d.contains(object(0)));
+}
+
+TEST_F(DirectoryTest, HoldAndReleaseMayComeBeforeTheShare) {
+  d.release(object(0), 2, 1);
+  d.hold(object(0), 2, 1);
+  d.hold(object(0), 3, 1);
+  share(1, object(0));
+  ready(object(0));
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.release(object(0), 3, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+}
+
+TEST_F(DirectoryTest, OneProcessBelowZeroKeepsTheObject) {
+  // 2 released what it was given by a hold that is still unread: the sum is zero, the truth is not.
+  share(1, object(0));
+  ready(object(0));
+  d.hold(object(0), 3, 1);
+  d.release(object(0), 2, 1);
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(d.holders(object(0)), 0);
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.hold(object(0), 2, 1);
+  d.release(object(0), 3, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+}
+
+TEST_F(DirectoryTest, ContainersHoldWhatTheyContain) {
+  for (uint32_t i : {0, 1, 2}) share(1, object(i));
+  ready(object(2));
+  ready(object(1), {object(2)});
+  ready(object(0), {object(1), object(2)});
+  for (uint32_t i : {1, 2}) d.release(object(i), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 3u);
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+  for (uint32_t i : {0, 1, 2}) EXPECT_EQ(count(Action::kFree, object(i)), 1u);
+}
+
+TEST_F(DirectoryTest, LongListsComeInParts) {
+  for (uint32_t i : {0, 1, 2}) share(1, object(i));
+  ready(object(1));
+  ready(object(2));
+  ObjectId first = object(1), second = object(2);
+  d.ready(object(0), wire::kObjPending, 0, {}, &first, 1, &out);
+  d.ready(object(0), wire::kObjReady, 0, kWhere, &second, 1, &out);
+  for (uint32_t i : {1, 2}) d.release(object(i), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 3u);
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, ResolveTellsOnce) {
+  share(1, object(0));
+  d.resolve(object(0), 2, &out);
+  d.resolve(object(0), 2, &out);
+  EXPECT_EQ(count(Action::kTell, object(0)), 0u);
+  ready(object(0));
+  EXPECT_EQ(count(Action::kTell, object(0)), 1u);
+  EXPECT_EQ(out.back().process, 2u);
+  d.resolve(object(0), 3, &out);
+  EXPECT_EQ(count(Action::kTell, object(0)), 2u);
+}
+
+TEST_F(DirectoryTest, ErrorsKeepTheirCode) {
+  share(1, object(0));
+  d.resolve(object(0), 2, &out);
+  d.ready(object(0), wire::kObjError, RAY_TASK_FAILED, kWhere, nullptr, 0, &out);
+  ASSERT_EQ(count(Action::kTell, object(0)), 1u);
+  EXPECT_EQ(out.back().state, static_cast<uint32_t>(wire::kObjError));
+  EXPECT_EQ(out.back().code, RAY_TASK_FAILED);
+}
+
+TEST_F(DirectoryTest, AnOwnersDeathLosesWhatWasPending) {
+  share(1, object(0));
+  share(1, object(1));
+  ready(object(1));
+  for (uint32_t i : {0, 1}) {
+    d.hold(object(i), 2, 1);
+    d.resolve(object(i), 2, &out);
+  }
+  out.clear();
+  d.process_died(1, &out);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].id, object(0));
+  EXPECT_EQ(out[0].state, static_cast<uint32_t>(wire::kObjLost));
+  EXPECT_EQ(out[0].code, RAY_OBJECT_LOST);
+  d.resolve(object(0), 3, &out);  // who asks later is told the same
+  EXPECT_EQ(out.back().state, static_cast<uint32_t>(wire::kObjLost));
+  settle();
+  EXPECT_EQ(d.size(), 2u);
+  d.process_died(2, &out);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+  EXPECT_EQ(count(Action::kFree, object(1)), 1u);
+}
+
+TEST_F(DirectoryTest, ARetryMakesALostObjectAgain) {
+  share(1, object(0));
+  d.hold(object(0), 2, 1);
+  d.process_died(1, &out);
+  share(3, object(0));
+  d.resolve(object(0), 2, &out);
+  EXPECT_EQ(count(Action::kTell, object(0)), 0u);
+  ready(object(0));
+  ASSERT_EQ(count(Action::kTell, object(0)), 1u);
+  EXPECT_EQ(out.back().state, static_cast<uint32_t>(wire::kObjReady));
+  d.release(object(0), 2, 1);
+  d.release(object(0), 3, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, WhoAsksForWhatNobodyOwnsIsToldThatItIsLost) {
+  d.hold(object(0), 2, 1);
+  d.resolve(object(0), 2, &out);
+  EXPECT_TRUE(out.empty());
+  settle();
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].state, static_cast<uint32_t>(wire::kObjLost));
+  d.release(object(0), 2, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, AValueThatComesAfterEverybodyLeftIsFreed) {
+  share(1, object(0));
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+  ready(object(0));
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, ActorsAreReportedWhenUnreferenced) {
+  ActorId actor = actor_of(kTask);
+  share(1, actor);
+  share(1, actor);  // a second share by the same owner adds nothing
+  d.hold(actor, 2, 1);
+  d.release(actor, 1, 1);
+  settle();
+  EXPECT_EQ(count(Action::kActorUnreferenced, actor), 0u);
+  d.process_died(2, &out);
+  settle();
+  EXPECT_EQ(count(Action::kActorUnreferenced, actor), 1u);
+  EXPECT_EQ(count(Action::kFree, actor), 0u);
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, AnOwnersDeathDoesNotLoseAnActor) {
+  ActorId actor = actor_of(kTask);
+  share(1, actor);
+  d.hold(actor, 2, 1);
+  d.process_died(1, &out);
+  settle();
+  EXPECT_TRUE(out.empty());
+  EXPECT_TRUE(d.contains(actor));
+}
+
+TEST_F(DirectoryTest, TheDaemonHoldsDependenciesOfActors) {
+  share(1, object(0));
+  ready(object(0));
+  d.hold(object(0), kDaemonHolder, 1);
+  d.process_died(1, &out);
+  settle();
+  EXPECT_TRUE(d.contains(object(0)));
+  d.release(object(0), kDaemonHolder, 1);
+  settle();
+  EXPECT_FALSE(d.contains(object(0)));
+}
+
+// ---- random runs -----------------------------------------------------------------------------------
+
+// Processes with up rings and links between them, as wire/protocol.h describes; the daemon reads rings in
+// any order and any portions. The world knows who really holds what.
+class World {
+ public:
+  World(uint32_t seed, bool deaths) : random_(seed), deaths_(deaths) {
+    for (uint32_t p = 0; p < kProcesses; ++p) alive_.insert(p);
+  }
+
+  void run(int steps) {
+    for (int i = 0; i < steps && !failed_; ++i) step();
+    ending_ = true;  // everyone drops everything
+    for (uint32_t p : std::set<uint32_t>(alive_)) {
+      while (!links_[p].empty()) receive(p);
+      for (auto [id, n] : std::map<ObjectId, int64_t>(held_[p])) {
+        while (n-- > 0) drop(p, id);
+      }
+    }
+    for (int i = 0; i < 200 && (i == 0 || d_.wants_pass()); ++i) whole_pass();
+    EXPECT_EQ(d_.check(), "");
+    EXPECT_EQ(d_.size(), 0u) << "something was never freed";
+    for (const auto& [id, inner] : value_) EXPECT_TRUE(freed_.count(id)) << "value was never freed";
+  }
+
+ private:
+  static constexpr uint32_t kProcesses = 5;
+  struct Up {
+    enum { kShare, kReady, kHold, kRelease } type;
+    ObjectId id;
+    uint32_t process;
+    std::vector<ObjectId> inner;
+  };
+
+  uint32_t pick(uint32_t n) { return std::uniform_int_distribution<uint32_t>(0, n - 1)(random_); }
+  uint32_t some_process() {
+    auto it = alive_.begin();
+    std::advance(it, pick(static_cast<uint32_t>(alive_.size())));
+    return *it;
+  }
+  bool some_held(uint32_t p, ObjectId* out) {
+    if (held_[p].empty()) return false;
+    auto it = held_[p].begin();
+    std::advance(it, pick(static_cast<uint32_t>(held_[p].size())));
+    *out = it->first;
+    return true;
+  }
+
+  void create(uint32_t p) {
+    ObjectId id = return_object(child_task(origin_of(TaskId{}), ++next_), 0);
+    rings_[p].push_back({Up::kShare, id, p, {}});
+    held_[p][id] = 1;
+    owner_[id] = p;
+  }
+  void finish(uint32_t p) {
+    ObjectId id, inner;
+    if (!some_held(p, &id) || owner_[id] != p || value_.count(id)) return;
+    std::vector<ObjectId> contained;
+    for (uint32_t i = pick(3); i > 0; --i)
+      // Acyclic: only older ones.
+      if (some_held(p, &inner) && inner < id) contained.push_back(inner);
+    rings_[p].push_back({Up::kReady, id, p, contained});
+    value_[id] = contained;
+  }
+  void send(uint32_t p) {
+    ObjectId id;
+    if (!some_held(p, &id)) return;
+    uint32_t to = some_process();
+    rings_[p].push_back({Up::kHold, id, to, {}});  // before it is published on the link
+    links_[to].push_back(id);
+  }
+  void receive(uint32_t p) {
+    if (links_[p].empty()) return;
+    ++held_[p][links_[p].front()];
+    links_[p].pop_front();
+  }
+  void borrow(uint32_t p) {
+    ObjectId id;
+    if (!some_held(p, &id) || !value_.count(id) || value_[id].empty()) return;
+    ObjectId inner = value_[id][pick(static_cast<uint32_t>(value_[id].size()))];
+    rings_[p].push_back({Up::kHold, inner, p, {}});
+    ++held_[p][inner];
+  }
+  void drop(uint32_t p, const ObjectId& id) {
+    rings_[p].push_back({Up::kRelease, id, p, {}});
+    if (--held_[p][id] == 0) held_[p].erase(id);
+  }
+  void die(uint32_t p) {
+    if (!deaths_ || alive_.size() < 3) return;
+    while (!rings_[p].empty()) read_one(p);  // to the tail first
+    alive_.erase(p);
+    d_.process_died(p, &out_);
+    held_[p].clear();
+    links_[p].clear();
+    check_actions();
+    // Indexes of the dead are not used again here: a new process comes as another index.
+  }
+
+  void read_one(uint32_t p) {
+    Up u = rings_[p].front();
+    rings_[p].pop_front();
+    switch (u.type) {
+      case Up::kShare: d_.share(p, u.id, wire::kObjPending, 0, {}, nullptr, 0, &out_); break;
+      case Up::kReady:
+        d_.ready(u.id, wire::kObjReady, 0, kWhere, u.inner.data(), u.inner.size(), &out_);
+        break;
+      case Up::kHold:
+        if (alive_.count(u.process)) d_.hold(u.id, u.process, 1);
+        break;
+      case Up::kRelease: d_.release(u.id, p, 1); break;
+    }
+    check_actions();
+  }
+  void whole_pass() {
+    d_.begin_pass();
+    std::vector<uint32_t> order(alive_.begin(), alive_.end());
+    std::shuffle(order.begin(), order.end(), random_);
+    for (uint32_t p : order) {
+      while (!rings_[p].empty()) read_one(p);
+      if (!ending_ && pick(3) == 0) mutate();  // the world goes on while the daemon reads
+    }
+    d_.end_pass(&out_);
+    check_actions();
+  }
+  bool really_held(const ObjectId& id) {
+    std::vector<ObjectId> todo;
+    std::set<ObjectId> alive;
+    for (uint32_t p : alive_) {
+      for (const auto& [x, n] : held_[p]) todo.push_back(x);
+      for (const ObjectId& x : links_[p]) todo.push_back(x);
+    }
+    while (!todo.empty()) {
+      ObjectId x = todo.back();
+      todo.pop_back();
+      if (x == id) return true;
+      if (!alive.insert(x).second) continue;
+      auto v = value_.find(x);
+      if (v != value_.end()) todo.insert(todo.end(), v->second.begin(), v->second.end());
+    }
+    return false;
+  }
+  void check_actions() {
+    for (const Action& a : out_) {
+      if (a.kind != Action::kFree) continue;
+      if (really_held(a.id)) failed_ = true;
+      EXPECT_FALSE(really_held(a.id)) << "freed while held: " << a.id.hex();
+      EXPECT_TRUE(freed_.insert(a.id).second) << "freed twice";
+    }
+    out_.clear();
+  }
+
+  void mutate() {
+    uint32_t p = some_process();
+    ObjectId id;
+    switch (pick(8)) {
+      case 0: return create(p);
+      case 1: return finish(p);
+      case 2:
+      case 3: return send(p);
+      case 4: return receive(p);
+      case 5: return borrow(p);
+      default:
+        if (some_held(p, &id)) drop(p, id);
+    }
+  }
+  void step() {
+    uint32_t what = pick(100);
+    if (what < 70) return mutate();
+    if (what < 95) {
+      uint32_t p = some_process();
+      for (uint32_t n = pick(6); n > 0 && !rings_[p].empty(); --n) read_one(p);
+      return;
+    }
+    if (what < 99) return whole_pass();
+    if (pick(4) == 0) die(some_process());
+  }
+
+  std::mt19937 random_;
+  bool deaths_;
+  Directory d_;
+  Actions out_;
+  std::set<uint32_t> alive_;
+  std::map<uint32_t, std::deque<Up>> rings_;
+  std::map<uint32_t, std::deque<ObjectId>> links_;
+  std::map<uint32_t, std::map<ObjectId, int64_t>> held_;
+  std::map<ObjectId, uint32_t> owner_;
+  std::map<ObjectId, std::vector<ObjectId>> value_;
+  std::set<ObjectId> freed_;
+  uint32_t next_ = 0;
+  bool failed_ = false, ending_ = false;
+};
+
+TEST(DirectoryProperty, NeverFreesWhatIsHeldAndFreesAllAtTheEnd) {
+  for (uint32_t seed = 1; seed <= 400 && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    World(seed, false).run(600);
+  }
+}
+
+TEST(DirectoryProperty, TheSameWithDeaths) {
+  for (uint32_t seed = 1; seed <= 400 && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    World(seed, true).run(600);
+  }
+}
+
+}  // namespace
+}  // namespace ray::object
