@@ -528,9 +528,9 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
 bool Runtime::drained() { return n_pending_ == 0; }
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
+  if (fork_generation_ != g_fork_generation.load())
+    return error(RAY_WRONG_STATE, "this runtime belongs to the parent process");
   if (stopping_.exchange(true)) return Status();
-  bool forked = fork_generation_ != g_fork_generation.load();
-  if (forked) return Status();
   if (!node_dead() && mode_ == RAY_MODE_DRIVER && drain_timeout_ns != 0)
     wait_until([this] { return drained(); }, drain_timeout_ns);
   {
