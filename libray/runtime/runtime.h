@@ -182,6 +182,7 @@ class Runtime {
   void fail_everything(ray_code code, const std::string& why);
   bool drained();
   void stop_threads();
+  void let_go();
   void reap_daemon();
   void poke();
   void run_callbacks();

@@ -92,6 +92,11 @@ void WorkerSide::stop() {
   if (interrupt_) interrupt_(nullptr, interrupt_user_);
 }
 
+void WorkerSide::let_go() {
+  std::lock_guard lock(links_mutex_);
+  for (auto& l : links_) l->map.detach();
+}
+
 bool WorkerSide::leaving() const { return stop_ || exiting_; }
 
 // ---- claiming ----------------------------------------------------------------------------------------
