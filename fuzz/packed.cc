@@ -1,6 +1,7 @@
 // Packed values and packed errors: every view lies within the image; what was packed unpacks.
 #include "libray/wire/packed.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "fuzz/fuzz.h"

@@ -2,6 +2,7 @@
 // Input: head, tail (8 bytes each), then the data area.
 #include "libray/base/ring.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "fuzz/fuzz.h"

@@ -295,6 +295,11 @@ bool is_printable_utf8(std::string_view s) {
       return false;
     for (size_t m = 1; m < n; ++m)
       if ((static_cast<unsigned char>(s[k + m]) >> 6) != 2) return false;
+    // Overlong forms, surrogates and what lies beyond U+10FFFF are no UTF-8.
+    unsigned char d = n > 1 ? static_cast<unsigned char>(s[k + 1]) : 0;
+    if (c == 0xc0 || c == 0xc1 || c > 0xf4 || (c == 0xe0 && d < 0xa0) || (c == 0xed && d >= 0xa0) ||
+        (c == 0xf0 && d < 0x90) || (c == 0xf4 && d >= 0x90))
+      return false;
     k += n;
   }
   return true;

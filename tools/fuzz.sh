@@ -28,5 +28,12 @@ if ! { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE
 fi
 found=$build/corpus/$name
 mkdir -p "$found"
+status=0
 "$build/fuzz/fuzz_$name" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=2048 -timeout=10 \
-  -print_final_stats=1 -artifact_prefix="$build/crash-$name-" "$found" "fuzz/corpus/$name" 2>&1 | grep -vE "^#[0-9]+\s+(NEW|REDUCE|RELOAD)"
+  -print_final_stats=1 -artifact_prefix="$build/crash-$name-" "$found" "fuzz/corpus/$name" >"$log" 2>&1 || status=$?
+if [ $status != 0 ]; then
+  tail -60 "$log" >&2
+  echo "fuzz: $name found a failure; its input is beside $build/crash-$name-" >&2
+  exit 1
+fi
+echo "$name: $(sed -n 's/^Done //p' "$log"), $(ls "$found" | wc -l) inputs kept"
