@@ -78,7 +78,7 @@ class ClientImpl final : public Client {
   bool bump(uint64_t need, Lease** lease, uint64_t* offset);  // under mu_
   Status refill(int64_t timeout_ns);
   Lease* adopt(const GrantRecord& g);
-  void ask_ahead();             // under mu_
+  void ask_ahead();                    // under mu_
   bool finish_building(Lease* lease);  // under mu_: true = nothing more will be published in it
   void protect(const Lease& lease);
   void unprotect(uint64_t offset, uint64_t size);
@@ -96,7 +96,8 @@ class ClientImpl final : public Client {
   // ---- client_pin.cc
   enum class Try { kPinned, kMiss, kUnmapped };
   Try try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out);
-  Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold, Pin* out);
+  Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold,
+                  Pin* out);
   Status pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out, bool* missed);
   bool take_hold(uint64_t word, uint32_t* out);
   void clear_hold(uint32_t hold);
@@ -112,8 +113,8 @@ class ClientImpl final : public Client {
   void enlist(Request* r);
   Status await(Request* r, int64_t timeout_ns);
   void forget(Request* r);
-  void drain_returns();                      // under wait_mu_
-  void answer(const RecordView& view);       // under wait_mu_
+  void drain_returns();                 // under wait_mu_
+  void answer(const RecordView& view);  // under wait_mu_
   void poll_socket(int64_t timeout_ns);
   void read_socket();
   void take_socket_answer(const SegmentMessage& m, Fd fd);  // under wait_mu_

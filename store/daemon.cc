@@ -1,5 +1,6 @@
-// The store daemon: one thread that accepts clients, watches them die, polls their rings while there
-// is traffic and sleeps in epoll otherwise. The rules are in core.h; here are sockets and sleep.
+// The store daemon: one thread that accepts clients, watches them die, polls their rings while
+// there is traffic and sleeps in epoll otherwise. The rules are in core.h; here are sockets and
+// sleep.
 //
 // Threads: the store thread runs loop(); drop, stats and list_msgpack come from any thread and hand
 // their wish over under mu_. Sleeping: the thread makes daemon_asleep odd, looks at every ring once
@@ -27,11 +28,11 @@
 namespace ray::store {
 
 namespace {
-constexpr int64_t kSpinNs = 50000;           // polls on for this long after the last work
-constexpr int kRestPauses = 40;              // about 2 us
-constexpr int64_t kIdleNs = 1000000000;      // then naps this long before it gives memory back
-constexpr int64_t kHelloNs = 5000000000;     // a connection must say hello within this time
-constexpr size_t kMaxStrangers = 64;         // connections without a valid hello
+constexpr int64_t kSpinNs = 50000;        // polls on for this long after the last work
+constexpr int kRestPauses = 40;           // about 2 us
+constexpr int64_t kIdleNs = 1000000000;   // then naps this long before it gives memory back
+constexpr int64_t kHelloNs = 5000000000;  // a connection must say hello within this time
+constexpr size_t kMaxStrangers = 64;      // connections without a valid hello
 }  // namespace
 
 class Server final : public Daemon {
@@ -51,7 +52,9 @@ class Server final : public Daemon {
     int64_t since_ns = 0;
   };
   enum Tag : uint64_t { kTagListen = 1, kTagEvent = 2, kTagSocket = 3, kTagPid = 4 };
-  static uint64_t tag(Tag t, int fd) { return static_cast<uint64_t>(t) << 32 | static_cast<uint32_t>(fd); }
+  static uint64_t tag(Tag t, int fd) {
+    return static_cast<uint64_t>(t) << 32 | static_cast<uint32_t>(fd);
+  }
 
   Status listen();
   void loop();
@@ -75,8 +78,8 @@ class Server final : public Daemon {
   const DaemonOptions options_;
   Fd listen_, epoll_, event_, spare_;
   std::unique_ptr<Core> core_;
-  std::unordered_map<int, Connection> connections_;   // by socket
-  std::unordered_map<int, int> pidfds_;               // pidfd -> socket
+  std::unordered_map<int, Connection> connections_;  // by socket
+  std::unordered_map<int, int> pidfds_;              // pidfd -> socket
   std::unordered_map<uint32_t, int> socket_of_peer_;
   size_t strangers_ = 0;
 
@@ -109,8 +112,10 @@ Status Server::start() {
   event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (!event_.valid() || !epoll_.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
-  core_ = std::make_unique<Core>(options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(); });
+  if (!event_.valid() || !epoll_.valid())
+    return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
+  core_ = std::make_unique<Core>(
+      options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(); });
   RAY_TRY(core_->init());
   RAY_TRY(listen());
   watch(listen_.get(), kTagListen);
@@ -162,7 +167,7 @@ void Server::watch(int fd, Tag t) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &ev);
 }
 
-// ---- calls from other threads --------------------------------------------------------------------------
+// ---- calls from other threads ------------------------------------------------------------------
 
 void Server::wake_self() {
   has_commands_.store(true, std::memory_order_seq_cst);
@@ -218,8 +223,10 @@ bool Server::take_commands() {
 void Server::answer_questions() {
   if (asked_.empty() || ++questions_age_ < 3) return;
   for (Question* q : asked_) {
-    if (q->list) q->rows = core_->list_msgpack(q->limit);
-    else q->stats = core_->stats();
+    if (q->list)
+      q->rows = core_->list_msgpack(q->limit);
+    else
+      q->stats = core_->stats();
   }
   std::lock_guard lock(mu_);
   for (Question* q : asked_) q->done = true;
@@ -227,7 +234,7 @@ void Server::answer_questions() {
   answered_.notify_all();
 }
 
-// ---- the store thread ------------------------------------------------------------------------------------
+// ---- the store thread --------------------------------------------------------------------------
 
 void Server::loop() {
   pthread_setname_np(pthread_self(), "ray-store");
@@ -238,7 +245,8 @@ void Server::loop() {
     std::vector<uint32_t> bad;
     worked |= core_->drain_all(&bad);
     for (uint32_t p : bad) {
-      log(kLogWarning, "store", "bad-client", "client %u broke the store's protocol: disconnected", p);
+      log(kLogWarning, "store", "bad-client", "client %u broke the store's protocol: disconnected",
+          p);
       close_peer(p);
     }
     worked |= core_->tick(now);
@@ -261,8 +269,8 @@ void Server::loop() {
   answered_.notify_all();
 }
 
-// Lets a batch gather. Looking at a ring after every single record would pull its cache line away from
-// the client each time; nobody waits for what this delays but requests for memory.
+// Lets a batch gather. Looking at a ring after every single record would pull its cache line away
+// from the client each time; nobody waits for what this delays but requests for memory.
 void Server::rest() {
   for (int i = 0; i < kRestPauses; ++i) cpu_relax();
 }
@@ -274,14 +282,16 @@ void Server::sleep(int64_t idle_since) {
   std::vector<uint32_t> bad;
   bool busy = has_commands_.load(std::memory_order_seq_cst);
   for (auto& [number, p] : core_->peers())
-    busy |= p->segment->control()->publish.tail.load(std::memory_order_seq_cst) != p->publish.position();
+    busy |= p->segment->control()->publish.tail.load(std::memory_order_seq_cst) !=
+            p->publish.position();
   if (!busy) {
     int64_t now = steady_ns(), until = core_->next_deadline();
     bool rested = now - idle_since >= kIdleNs;
     if (rested) core_->before_sleep();
     if (!rested) until = until ? std::min(until, idle_since + kIdleNs) : idle_since + kIdleNs;
     if (strangers_ > 0) until = until ? std::min(until, now + kHelloNs) : now + kHelloNs;
-    int timeout = until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, (until - now + 999999) / 1000000));
+    int timeout =
+        until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, (until - now + 999999) / 1000000));
     handle_events(timeout);
   }
   asleep_.store(false, std::memory_order_seq_cst);
@@ -313,13 +323,14 @@ void Server::accept_clients() {
   for (int i = 0; i < 16; ++i) {
     Fd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid() && (errno == EMFILE || errno == ENFILE)) {
-      // Without a descriptor the waiting connection could not even be refused, and epoll would report
-      // it for ever: use the spare one for that.
+      // Without a descriptor the waiting connection could not even be refused, and epoll would
+      // report it for ever: use the spare one for that.
       spare_.reset();
       fd = Fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC));
       fd.reset();
       spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-      log(kLogWarning, "store", "no-descriptors", "a client was refused: this process has no file descriptor left");
+      log(kLogWarning, "store", "no-descriptors",
+          "a client was refused: this process has no file descriptor left");
       return;
     }
     if (!fd.valid()) return;
@@ -346,7 +357,8 @@ void Server::drop_strangers(int64_t now) {
 }
 
 void Server::close_peer(uint32_t peer) {
-  if (auto it = socket_of_peer_.find(peer); it != socket_of_peer_.end()) close_connection(it->second);
+  if (auto it = socket_of_peer_.find(peer); it != socket_of_peer_.end())
+    close_connection(it->second);
 }
 
 void Server::close_connection(int fd) {
@@ -415,7 +427,8 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   if (h.magic != kStoreMagic || h.version != kStoreVersion)
     return refuse(RAY_UNSUPPORTED, strprintf("the store speaks version %u", kStoreVersion));
   uint32_t differ = h.token_size != options_.token.size();
-  for (size_t i = 0; i < options_.token.size(); ++i) differ |= static_cast<uint8_t>(h.token[i] ^ options_.token[i]);
+  for (size_t i = 0; i < options_.token.size(); ++i)
+    differ |= static_cast<uint8_t>(h.token[i] ^ options_.token[i]);
   if (differ) return refuse(RAY_INVALID_ARGUMENT, "the store's token is wrong");
   c->pidfd = Fd(pidfd_open(c->pid));
   if (!c->pidfd.valid()) return false;  // it died meanwhile
@@ -427,7 +440,8 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   pidfds_[c->pidfd.get()] = c->socket.get();
   watch(c->pidfd.get(), kTagPid);
   w.segment = c->peer;
-  int fds[3] = {(*p)->segment->control_fd(), (*p)->segment->data_fd(), core_->directory().readonly_fd()};
+  int fds[3] = {(*p)->segment->control_fd(), (*p)->segment->data_fd(),
+                core_->directory().readonly_fd()};
   return send_with_fds(c->socket.get(), &w, sizeof w, fds, 3).ok();
 }
 
