@@ -100,6 +100,7 @@ void Core::bury(uint32_t number) {
     std::erase_if(waiters, [&](const RestoreWaiter& w) { return w.peer == number; });
   std::erase(peer_list_, p);
   peers_.erase(number);
+  seg->drop_control();
   rescan_ = true;
   std::vector<uint32_t> leased;
   for (auto& [offset, extent] : seg->extents)

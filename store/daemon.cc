@@ -450,7 +450,8 @@ void Server::on_segment(Connection* c, const SegmentMessage& m) {
   auto readonly = core_->segment_fd(m.segment);
   out.code = readonly.ok() ? RAY_OK : readonly.status().code();
   int fd = readonly.ok() ? readonly->get() : -1;
-  if (!send_with_fds(c->socket.get(), &out, sizeof out, &fd, readonly.ok() ? 1 : 0).ok())
+  Status sent = send_with_fds(c->socket.get(), &out, sizeof out, &fd, readonly.ok() ? 1 : 0);
+  if (sent.code() == RAY_TIMED_OUT)
     log(kLogWarning, "store", "slow-client", "client %u does not read its socket", c->peer);
 }
 

@@ -60,6 +60,11 @@ void Segment::seal_control() {
   ::fcntl(control_fd_.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
 }
 
+void Segment::drop_control() {
+  control_map_.reset();
+  control_fd_.reset();
+}
+
 Status Segment::commit_pages(uint64_t offset, uint64_t size, bool touch) const {
   if (RAY_FAULT_FAILS("store.commit_pages"))
     return error(RAY_STORE_FULL,

@@ -5,6 +5,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <random>
+
 #include "libray/base/fault.h"
 #include "store/inspect.h"
 #include "tests/store/process.h"
@@ -399,6 +401,83 @@ TEST_F(StoreProcess, TheSocketIsPrivate) {
   struct stat st {};
   ASSERT_EQ(::stat(daemon_.socket.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
+}
+
+// Clients that put, pin, drop and are killed in the middle of it, over and over, in a store that is
+// too small: nothing they leave behind is wrong, and nothing is lost for good.
+TEST_F(StoreProcess, ClientsKilledUnderLoadLeaveNothingWrong) {
+#ifdef LIBRAY_SANITIZED
+  constexpr uint64_t kKills = 40;
+#else
+  constexpr uint64_t kKills = 200;
+#endif
+  auto worker = [&](uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto c = daemon_.connect();
+    std::vector<std::pair<uint64_t, Location>> mine;
+    for (uint64_t k = 0; c; ++k) {
+      uint64_t n = seed << 20 | k, size = random() % 8 ? random() % 3000 : random() % 1500000;
+      n = n << 24 | size;  // the id tells the size
+      Location at;
+      if (put(c.get(), n, size, &at).ok()) mine.push_back({n, at});
+      auto i = inspect(daemon_.pid, 8);
+      for (size_t o = 0; i.ok() && o < i->objects.size(); ++o) {
+        uint64_t other;
+        std::memcpy(&other, i->objects[o].id.b, sizeof other);
+        Pin p;
+        if (!c->pin(make_id(other), {}, kWait, &p).ok()) continue;
+        if (p.size != (other & 0xFFFFFF) || !matches(p.data, p.size, other)) ::_exit(77);
+        if (random() % 4) c->unpin(&p);
+      }
+      if (mine.size() > 20) {
+        c->drop(make_id(mine.front().first), mine.front().second);
+        mine.erase(mine.begin());
+      }
+    }
+  };
+  std::mt19937_64 random(42);
+  std::vector<pid_t> running;
+  for (uint64_t kill = 0; kill < kKills; ++kill) {
+    while (running.size() < 3) {
+      pid_t pid = ::fork();
+      if (pid == 0) {
+        worker(1000 + kill * 4 + running.size());
+        ::_exit(1);
+      }
+      running.push_back(pid);
+    }
+    ::usleep(static_cast<useconds_t>(random() % 12000));
+    size_t victim = random() % running.size();
+    ::kill(running[victim], SIGKILL);
+    int status = 0;
+    ::waitpid(running[victim], &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "a reader saw wrong bytes: " << WEXITSTATUS(status);
+    running.erase(running.begin() + static_cast<long>(victim));
+  }
+  for (pid_t pid : running) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
+  auto c = daemon_.connect();
+  ASSERT_TRUE(eventually([&] { return stats_of(daemon_).clients == 1; }));
+  auto left = inspect(daemon_.pid, 1000000);
+  ASSERT_TRUE(left.ok());
+  std::printf("%zu objects left, %llu spilled, %llu restored\n", left->objects.size(),
+              static_cast<unsigned long long>(left->stats.spilled_objects),
+              static_cast<unsigned long long>(left->stats.restored_objects));
+  EXPECT_GT(left->objects.size(), 20u);
+  for (auto& o : left->objects) {
+    uint64_t n;
+    std::memcpy(&n, o.id.b, sizeof n);
+    EXPECT_TRUE(holds(c.get(), n, n & 0xFFFFFF, {}));
+    c->drop(o.id, {});
+  }
+  EXPECT_TRUE(eventually([&] {
+    DaemonStats s = stats_of(daemon_);
+    // The daemon's own extent for small restored objects stays open.
+    return s.objects == 0 && s.pinned == 0 && s.spilled_bytes == 0 && s.used <= (512 << 10);
+  })) << stats_of(daemon_).objects
+      << " objects, " << stats_of(daemon_).used << " bytes in use";
 }
 
 // Four processes write and read each other's objects through a store that is far too small.
