@@ -224,7 +224,7 @@ void ClientImpl::flush_until_empty() {
         return;
       }
     }
-    wake_daemon();
+    wake_daemon(true);
     timespec ts{0, 200000};
     ::nanosleep(&ts, nullptr);
   }
@@ -232,14 +232,15 @@ void ClientImpl::flush_until_empty() {
 }
 
 // One message per nap of the daemon, and none while it is awake.
-void ClientImpl::wake_daemon() {
+void ClientImpl::wake_daemon(bool urgent) {
   if (overflowed_.load(std::memory_order_relaxed) && !flusher_runs_.load(std::memory_order_relaxed))
     start_flusher();
   std::atomic_thread_fence(std::memory_order_seq_cst);  // the ring's tail before the look
-  uint32_t nap = directory_.header()->daemon_asleep.load(std::memory_order_relaxed);
-  if (!(nap & 1)) return;
+  uint32_t nap = directory_.header()->daemon_nap.load(std::memory_order_relaxed);
+  if (nap % 4 == kAwake) return;
   std::lock_guard lock(mu_);
   if (nap == woken_nap_) return;
+  if (nap % 4 == kDozing && !urgent && publish_.used() < kPublishBytes / 4) return;
   woken_nap_ = nap;
   PlainMessage m{kMsgWake};
   (void)send_with_fds(socket_.get(), &m, sizeof m, nullptr, 0);
@@ -253,7 +254,7 @@ Status ClientImpl::wait_for_room(int64_t timeout_ns) {
       flush_overflow();
       if (overflow_.empty() && room(kRecordBytes)) return Status();
     }
-    wake_daemon();
+    wake_daemon(true);
     if (disconnected_.load(std::memory_order_relaxed))
       return error(RAY_UNAVAILABLE, "the object store's daemon is gone");
     if (n < 1000) {
@@ -351,7 +352,7 @@ Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease
     }
     if (!somebody_did) RAY_TRY(refill(timeout_ns));
   }
-  wake_daemon();
+  wake_daemon(false);
   return Status();
 }
 
@@ -509,7 +510,7 @@ Status ClientImpl::seal(Building* b, Location* out) {
   commit_object(lease, offset, header_of(offset)->id, b->size);
 #endif
   *b = Building{};
-  wake_daemon();
+  wake_daemon(false);
   return Status();
 }
 
@@ -528,7 +529,7 @@ void ClientImpl::abort(Building* b) {
     }
   }
   *b = Building{};
-  wake_daemon();
+  wake_daemon(false);
 }
 
 void ClientImpl::drop(const ObjectId& id, const Location& hint) {
@@ -538,7 +539,7 @@ void ClientImpl::drop(const ObjectId& id, const Location& hint) {
     std::lock_guard lock(mu_);
     push(kDrop, &r, sizeof r);
   }
-  wake_daemon();
+  wake_daemon(false);
 }
 
 }  // namespace ray::store

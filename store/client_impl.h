@@ -89,7 +89,8 @@ class ClientImpl final : public Client {
   void push(uint16_t type, const void* data, uint32_t size);  // queues what does not fit
   void flush_overflow();
   Status wait_for_room(int64_t timeout_ns);
-  void wake_daemon();  // after the release of mu_
+  // After the release of mu_. Urgent: somebody waits for what was committed.
+  void wake_daemon(bool urgent);
   void start_flusher();
   void flush_until_empty();
 

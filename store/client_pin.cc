@@ -46,7 +46,7 @@ void ClientImpl::clear_hold(uint32_t hold) {
     std::lock_guard lock(mu_);
     push(kUnpinned, nullptr, 0);
   }
-  wake_daemon();
+  wake_daemon(true);
 }
 
 MappedSegment* ClientImpl::find_segment(uint32_t segment) const {
@@ -141,7 +141,7 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
       AckRecord a{r.number};
       push(kAck, &a, sizeof a);
     }
-    wake_daemon();
+    wake_daemon(false);
     if (!s.ok() || !missed) return s;
     // The daemon keeps a located object in place, so this is not a race: its owner broke the
     // header.

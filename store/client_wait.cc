@@ -84,7 +84,7 @@ void ClientImpl::answer(const RecordView& v) {
 // Waits for the answer. The daemon keeps the caller's own time limit; here is only the limit for a
 // daemon that does not react at all.
 Status ClientImpl::await(Request* r, int64_t timeout_ns) {
-  wake_daemon();
+  wake_daemon(true);
   int64_t start = steady_ns();
   while (!r->done.load(std::memory_order_acquire) && steady_ns() - start < kSpinNs) {
     if (wait_mu_.try_lock()) {

@@ -180,6 +180,7 @@ bool Core::handle(Peer* p, const RecordView& view) {
       return copy_record(view, &r) && on_close(p, r.extent);
     }
     case kLease: {
+      ++questions_;
       LeaseRecord r;
       if (!copy_record(view, &r) || ++p->requests > kMaxRequests) return false;
       creates_.push_back({p->number, r.request, kNone, 0, r.bytes, r.flags, r.timeout_ns, now_});
@@ -187,6 +188,7 @@ bool Core::handle(Peer* p, const RecordView& view) {
       return true;
     }
     case kLocate: {
+      ++questions_;
       LocateRecord r;
       if (!copy_record(view, &r) || (r.request && ++p->requests > kMaxRequests)) return false;
       on_locate(p, r, false);

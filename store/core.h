@@ -120,6 +120,8 @@ class Core {
   // After a pass: deferred requests, frees, waiting requests, replies that did not fit. True =
   // worked.
   bool tick(int64_t now);
+  // Leases and questions so far: whoever asks once is likely to ask again soon.
+  uint64_t questions() const { return questions_; }
   int64_t next_deadline() const { return next_deadline_; }  // 0 = none
   void before_sleep();                                      // gives page-table memory back
 
@@ -217,6 +219,7 @@ class Core {
   std::vector<uint32_t> free_objects_;
   uint64_t committed_ = 0;
   uint32_t counters_age_ = 0;
+  uint64_t questions_ = 0;
 
   // What a record said about an id may depend on a record in a ring that this pass has not reached:
   // it is looked at again after one full pass.

@@ -1,10 +1,11 @@
 // The store daemon: one thread that accepts clients, watches them die, polls their rings while
-// there is traffic and sleeps in epoll otherwise. The rules are in core.h; here are sockets and
-// sleep.
+// there is dense traffic, dozes while there is some, and sleeps otherwise. The rules are in core.h;
+// here are sockets and sleep.
 //
 // Threads: the store thread runs loop(); drop, stats and list_msgpack come from any thread and hand
-// their wish over under mu_. Sleeping: the thread makes daemon_asleep odd, looks at every ring once
-// more and only then waits; whoever commits something and sees it odd sends one wake-up per nap.
+// their wish over under mu_. Napping: the thread says so in daemon_nap, looks at every ring once
+// more and only then waits in epoll; whoever commits something and sees a nap that it should end
+// (layout.h: Nap) sends one wake-up for that nap.
 #include "store/daemon.h"
 
 #include <fcntl.h>
@@ -28,7 +29,9 @@
 namespace ray::store {
 
 namespace {
-constexpr int64_t kSpinNs = 50000;        // polls on for this long after the last work
+constexpr int64_t kSpinNs = 15000;        // polls on for this long after records were read
+constexpr int64_t kSpinAskedNs = 150000;  // and after a question: more are likely to follow
+constexpr int64_t kDozeNs = 20000000;     // then dozes, a millisecond at a time, for this long
 constexpr int kRestPauses = 40;           // about 2 us
 constexpr int64_t kIdleNs = 1000000000;   // then naps this long before it gives memory back
 constexpr int64_t kHelloNs = 5000000000;  // a connection must say hello within this time
@@ -60,7 +63,7 @@ class Server final : public Daemon {
   void loop();
   bool take_commands();
   void answer_questions();
-  void sleep(int64_t idle_since);
+  void nap(int64_t idle_since);
   static void rest();
   void handle_events(int timeout_ms);
   void accept_clients();
@@ -73,7 +76,7 @@ class Server final : public Daemon {
   void drop_strangers(int64_t now);
   void watch(int fd, Tag t);
   void wake_peer(uint32_t peer);
-  void wake_self();
+  void wake_self(bool urgent);
 
   const DaemonOptions options_;
   Fd listen_, epoll_, event_, spare_;
@@ -94,7 +97,9 @@ class Server final : public Daemon {
   };
   std::vector<Question*> questions_, asked_;
   int questions_age_ = 0;
-  std::atomic<bool> has_commands_{false}, stop_{false}, asleep_{false};
+  std::atomic<bool> has_commands_{false}, stop_{false};
+  std::atomic<uint32_t> nap_{kAwake};  // as in the directory, for this process's other threads
+  uint32_t naps_ = 0;
   void ask(Question* q);
   std::thread thread_;
 };
@@ -115,7 +120,7 @@ Status Server::start() {
   if (!event_.valid() || !epoll_.valid())
     return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
   core_ = std::make_unique<Core>(
-      options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(); });
+      options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(true); });
   RAY_TRY(core_->init());
   RAY_TRY(listen());
   watch(listen_.get(), kTagListen);
@@ -169,9 +174,10 @@ void Server::watch(int fd, Tag t) {
 
 // ---- calls from other threads ------------------------------------------------------------------
 
-void Server::wake_self() {
+void Server::wake_self(bool urgent) {
   has_commands_.store(true, std::memory_order_seq_cst);
-  if (!asleep_.load(std::memory_order_seq_cst)) return;
+  uint32_t nap = nap_.load(std::memory_order_seq_cst);
+  if (nap == kAwake || (nap == kDozing && !urgent)) return;
   uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);
 }
@@ -181,13 +187,13 @@ void Server::drop(const ObjectId& id, const Location&) {
     std::lock_guard lock(mu_);
     drops_.push_back(id);
   }
-  wake_self();
+  wake_self(false);
 }
 
 void Server::ask(Question* q) {
   std::unique_lock lock(mu_);
   questions_.push_back(q);
-  wake_self();
+  wake_self(true);
   answered_.wait(lock, [q] { return q->done; });
 }
 
@@ -238,7 +244,8 @@ void Server::answer_questions() {
 
 void Server::loop() {
   pthread_setname_np(pthread_self(), "ray-store");
-  int64_t last_work = steady_ns();
+  int64_t last_work = steady_ns(), spin_until = 0;
+  uint64_t questions = 0;
   for (uint32_t round = 0; !stop_.load(std::memory_order_relaxed); ++round) {
     int64_t now = steady_ns();
     bool worked = take_commands();
@@ -252,15 +259,17 @@ void Server::loop() {
     worked |= core_->tick(now);
     answer_questions();
     worked |= !asked_.empty();
+    if (round % 64 == 0) handle_events(0);
     if (worked) {
       last_work = now;
-      if (round % 64 == 0) handle_events(0);
+      bool asked = core_->questions() != questions;
+      questions = core_->questions();
+      spin_until = std::max(spin_until, now + (asked ? kSpinAskedNs : kSpinNs));
       rest();
-    } else if (now - last_work < kSpinNs) {
-      if (round % 64 == 0) handle_events(0);
+    } else if (now < spin_until) {
       for (int i = 0; i < 8; ++i) cpu_relax();
     } else {
-      sleep(last_work);
+      nap(last_work);
     }
   }
   std::lock_guard lock(mu_);
@@ -275,27 +284,31 @@ void Server::rest() {
   for (int i = 0; i < kRestPauses; ++i) cpu_relax();
 }
 
-void Server::sleep(int64_t idle_since) {
-  auto& word = core_->header()->daemon_asleep;
-  word.fetch_add(1, std::memory_order_seq_cst);
-  asleep_.store(true, std::memory_order_seq_cst);
-  std::vector<uint32_t> bad;
-  bool busy = has_commands_.load(std::memory_order_seq_cst);
+void Server::nap(int64_t idle_since) {
+  int64_t now = steady_ns(), idle = now - idle_since;
+  uint32_t depth = idle < kDozeNs ? kDozing : kAsleep;
+  auto& word = core_->header()->daemon_nap;
+  word.store(++naps_ * 4 + depth, std::memory_order_seq_cst);
+  nap_.store(depth, std::memory_order_seq_cst);
+  bool busy = has_commands_.load(std::memory_order_seq_cst) || stop_.load();
   for (auto& [number, p] : core_->peers())
     busy |= p->segment->control()->publish.tail.load(std::memory_order_seq_cst) !=
             p->publish.position();
   if (!busy) {
-    int64_t now = steady_ns(), until = core_->next_deadline();
-    bool rested = now - idle_since >= kIdleNs;
-    if (rested) core_->before_sleep();
-    if (!rested) until = until ? std::min(until, idle_since + kIdleNs) : idle_since + kIdleNs;
-    if (strangers_ > 0) until = until ? std::min(until, now + kHelloNs) : now + kHelloNs;
-    int timeout =
-        until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, (until - now + 999999) / 1000000));
-    handle_events(timeout);
+    int64_t until = core_->next_deadline();
+    auto by = [&](int64_t at) { until = until ? std::min(until, at) : at; };
+    if (depth == kDozing)
+      by(now + 1000000);
+    else if (idle < kIdleNs)
+      by(idle_since + kIdleNs);
+    else
+      core_->before_sleep();
+    if (strangers_ > 0) by(now + kHelloNs);
+    int64_t ms = (until - now + 999999) / 1000000;
+    handle_events(until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, ms)));
   }
-  asleep_.store(false, std::memory_order_seq_cst);
-  word.fetch_add(1, std::memory_order_seq_cst);
+  nap_.store(kAwake, std::memory_order_seq_cst);
+  word.store(naps_ * 4 + kAwake, std::memory_order_seq_cst);
 }
 
 void Server::handle_events(int timeout_ms) {

@@ -29,13 +29,13 @@ inline constexpr char kDirectoryName[] = "libray-store-directory";
 inline constexpr char kControlName[] = "libray-store-control-";  // + segment number
 inline constexpr char kDataName[] = "libray-store-data-";        // + segment number
 
-// ---- data memfd: one per client, and segment 1 for the daemon's own (restored objects) -----------
-// Lease table, then the arena. The arena is cut into *extents*, runs of whole units that the daemon
-// leases to the segment's owner. Each lease has a generation of its own; the lease table says, for
-// every unit, the generation of the lease it belongs to (0 = none). The table is written by the
-// daemon alone: before an extent is leased again, its units change (I3), so a location of an earlier
-// lease never validates, whatever bytes lie there now.
-// Inside an extent, objects follow each other: ObjectHeader, payload, padding to 64 bytes.
+// ---- data memfd: one per client, and segment 1 for the daemon's own (restored objects)
+// ----------- Lease table, then the arena. The arena is cut into *extents*, runs of whole units
+// that the daemon leases to the segment's owner. Each lease has a generation of its own; the lease
+// table says, for every unit, the generation of the lease it belongs to (0 = none). The table is
+// written by the daemon alone: before an extent is leased again, its units change (I3), so a
+// location of an earlier lease never validates, whatever bytes lie there now. Inside an extent,
+// objects follow each other: ObjectHeader, payload, padding to 64 bytes.
 inline constexpr uint64_t kUnit = 16 << 10;
 inline constexpr uint64_t kDaemonSegment = 1;
 
@@ -107,15 +107,21 @@ enum DirectoryState : uint32_t { kDirEmpty = 0, kDirMemory = 1, kDirSpilled = 2 
 struct alignas(64) DirectoryEntry {  // eight words, so that racing reads are plain atomic loads
   std::atomic<uint64_t> w[8];  // [0] sequence (low half, odd = being written) and DirectoryState
 };  // [1..3] id  [4] segment, generation  [5] offset  [6] size  [7] object
+// How deep the daemon sleeps, and hence who must wake it.
+enum Nap : uint32_t {
+  kAwake = 0,
+  kDozing = 1,  // for a millisecond at most: only questions, and a ring that fills up, wake it
+  kAsleep = 2,  // until it is woken: everything does
+};
 inline constexpr uint32_t kRetiredLog = 1024;
 struct DirectoryHeader {
   uint32_t magic, version;
   int32_t pid;
   uint32_t small_extent;  // bytes of an extent for small objects
   uint64_t capacity;
-  uint64_t arena_bytes;                             // of every segment
-  alignas(64) std::atomic<uint32_t> daemon_asleep;  // odd while the daemon sleeps; counts the naps
-  alignas(64) std::atomic<uint64_t> table;          // log2 of the table in use
+  uint64_t arena_bytes;                          // of every segment
+  alignas(64) std::atomic<uint32_t> daemon_nap;  // number of the nap * 4 + Nap
+  alignas(64) std::atomic<uint64_t> table;       // log2 of the table in use
   std::atomic<uint64_t> progress;  // bytes freed or spilled so far: who waits looks here
   // Counters for the inspector.
   alignas(64) std::atomic<uint64_t> used, objects, spilled_bytes, spilled_objects,
