@@ -21,7 +21,9 @@ namespace ray::store {
 
 namespace {
 constexpr int kHelloMs = 10000;
-constexpr uint64_t kRecordBytes = 64;     // of a publish record in the ring, with header
+constexpr uint64_t kRecordBytes = 64;  // of a publish record in the ring, with header
+constexpr uint32_t kRecycledOften = 4;
+constexpr int64_t kMomentNs = 10000000;
 constexpr uint32_t kMaxProtected = 8192;  // mappings are a limited resource of the process
 }  // namespace
 
@@ -454,21 +456,45 @@ bool ClientImpl::finish_building(Lease* l) {
 }
 
 // A full extent of sealed objects becomes read-only in its owner, too. Before the record that
-// closes it: afterwards the daemon may lease it to us again.
+// closes it: afterwards the daemon may lease it to us again. A process whose extents come back
+// right away (put, drop, put, drop) would pay two mprotect calls for each, a third of a large put:
+// there only those that live longer than a moment are protected.
 void ClientImpl::protect(const Lease& l) {
+  if (recycled_ < kRecycledOften) return protect_now(l.offset, l.size);
+  unprotected_.push_back({l.offset, l.size, steady_ns()});
+}
+
+void ClientImpl::protect_now(uint64_t offset, uint64_t size) {
   if (protected_extents_ >= kMaxProtected) return;
-  if (::mprotect(arena_.data() + l.offset, l.size, PROT_READ) != 0) return;
-  for (uint64_t u = l.offset / kUnit; u < (l.offset + l.size) / kUnit; ++u) protected_[u] = true;
+  if (::mprotect(arena_.data() + offset, size, PROT_READ) != 0) return;
+  for (uint64_t u = offset / kUnit; u < (offset + size) / kUnit; ++u) protected_[u] = true;
   ++protected_extents_;
+}
+
+void ClientImpl::protect_survivors() {
+  if (unprotected_.empty()) return;
+  int64_t now = steady_ns();
+  while (!unprotected_.empty() && now - unprotected_.front().closed_ns > kMomentNs) {
+    Unprotected x = unprotected_.front();
+    unprotected_.pop_front();
+    protect_now(x.offset, x.size);
+  }
 }
 
 void ClientImpl::unprotect(uint64_t offset, uint64_t size) {
   std::lock_guard lock(mu_);
+  size_t before = unprotected_.size();
+  std::erase_if(unprotected_, [&](const Unprotected& x) {
+    return x.offset < offset + size && offset < x.offset + x.size;
+  });
   bool any = false;
   for (uint64_t u = offset / kUnit; u < (offset + size) / kUnit; ++u) {
     any |= protected_[u];
     protected_[u] = false;
   }
+  bool recycled = any || unprotected_.size() != before;
+  recycled_ = recycled ? std::min(recycled_ + 1, kRecycledOften) : 0;
+  protect_survivors();
   if (!any) return;
   ::mprotect(arena_.data() + offset, size, PROT_READ | PROT_WRITE);
   if (protected_extents_ > 0) --protected_extents_;

@@ -5,6 +5,7 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -80,7 +81,9 @@ class ClientImpl final : public Client {
   Lease* adopt(const GrantRecord& g);
   void ask_ahead();                    // under mu_
   bool finish_building(Lease* lease);  // under mu_: true = nothing more will be published in it
-  void protect(const Lease& lease);
+  void protect(const Lease& lease);    // under mu_
+  void protect_now(uint64_t offset, uint64_t size);
+  void protect_survivors();  // under mu_
   void unprotect(uint64_t offset, uint64_t size);
   void commit_object(Lease* lease, uint64_t offset, const ObjectId& id, uint64_t size);
 
@@ -150,6 +153,12 @@ class ClientImpl final : public Client {
   bool ahead_asked_ = false, ahead_refused_ = false;
   std::vector<bool> protected_;  // per unit: read-only in this process
   uint32_t protected_extents_ = 0;
+  struct Unprotected {  // a closed extent that is probably leased to us again soon
+    uint64_t offset, size;
+    int64_t closed_ns;
+  };
+  std::deque<Unprotected> unprotected_;
+  uint32_t recycled_ = 0;  // extents in a row that came back while still warm
   uint32_t woken_nap_ = 0;
 
   std::timed_mutex refill_mu_;
