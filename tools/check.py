@@ -45,7 +45,7 @@ BANNED = re.compile(r"(?<![\w.>:])(?:std::)?((?:strcpy|strcat|sprintf|vsprintf|g
                     r"|popen|tmpnam|mktemp|rand|srand|alloca|longjmp|atoi|atol|atof)\s*\("
                     r"|abort\s*\(\s*\))")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|root|home/\w+|tmp/bash_jobs|opt/wheels)/")
-COLUMNS = 110  # clang-format wraps code at 100; prose may overhang by a word
+COLUMNS = 120  # clang-format wraps code at 100; tables and prose may overhang
 LIMITS = {"include/ray.h": 130}  # the header is read as prose
 
 
