@@ -126,6 +126,8 @@ void query_all(Client* client, std::string_view what, std::string_view filter, C
   w.array(2).str(what);
   if (filter.empty()) w.nil();
   else w.raw(filter);
+  // Every shard keeps these few rows, so that its file can be read alone: one answer is the whole.
+  if (what == "nodes" || what == "jobs") return client->call(0, kQuery, args, std::move(done));
   ask_all(client, kQuery, args, false, std::move(done));
 }
 

@@ -81,7 +81,7 @@ enum {
   RAY_TASK_FAILED = 100,      /* the user's function failed; the payload holds its exception */
   RAY_WORKER_CRASHED = 101,   /* the worker died and no retry was left */
   RAY_OBJECT_LOST = 102,      /* every copy is gone and it cannot be made again */
-  RAY_UNSCHEDULABLE = 103,    /* asked for more than any node can ever have */
+  RAY_UNSCHEDULABLE = 103,    /* can no longer be placed: what it was to run on is gone for good */
   RAY_ACTOR_DIED = 104,       /* for good */
   RAY_ACTOR_RESTARTING = 105, /* the call was lost to a restart; retryable */
   RAY_STREAM_END = 106,       /* not an error: the generator is exhausted */
@@ -339,7 +339,8 @@ typedef struct ray_arg {
 typedef struct ray_task_options {
   size_t struct_size;
   ray_str name;                /* for people: errors, tools; empty = the function's */
-  ray_bytes resources_msgpack; /* map of name -> number; empty = {"CPU": 1}; fractions down to 0.0001 */
+  ray_bytes resources_msgpack; /* map of name -> number; empty = {"CPU": 1}; fractions down to 0.0001. More than any
+                                  node has: the task waits for a node that can run it, and a warning says why */
   int32_t max_retries;         /* executions after a worker crash */
   uint32_t num_returns;        /* as given; 0 = none (fire and forget) */
   uint32_t stream_window;      /* streams: unconsumed items before the producer waits; 0 = 64 */

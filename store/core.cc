@@ -302,7 +302,6 @@ void Core::refuse(Peer* p, uint64_t request, ray_code code, const std::string& t
 }
 
 void Core::reply(Peer* p, uint16_t type, const void* data, uint32_t size, const std::string& tail) {
-  if (p->requests > 0) --p->requests;
   std::string record(reinterpret_cast<const char*>(&type), sizeof type);
   record.append(static_cast<const char*>(data), size);
   record.append(tail);
@@ -321,6 +320,7 @@ void Core::flush_overflow(Peer* p) {
     if (!at) break;
     std::memcpy(at, record.data() + sizeof type, size);
     p->overflow.pop_front();
+    if (p->requests > 0) --p->requests;
     wrote = true;
   }
   if (!wrote) return;

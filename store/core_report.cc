@@ -13,7 +13,7 @@ namespace ray::store {
 namespace {
 std::string human(uint64_t bytes) {
   if (bytes < (10 << 10)) return strprintf("%llu B", static_cast<unsigned long long>(bytes));
-  if (bytes < (10 << 20)) return strprintf("%.1f KiB", static_cast<double>(bytes) / 1024);
+  if (bytes < (1 << 20)) return strprintf("%.1f KiB", static_cast<double>(bytes) / 1024);
   return strprintf("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
 }
 }  // namespace

@@ -9,7 +9,7 @@
 namespace ray::store {
 
 namespace {
-constexpr int64_t kSpillRetryNs = 1000000000;  // after a write error
+constexpr int64_t kSpillRetryNs = 250000000;  // after a write error
 }
 
 // ---- hazard scan ------------------------------------------------------------------------------------------

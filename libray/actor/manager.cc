@@ -39,7 +39,7 @@ const Actor* Manager::find(const std::string& name, const std::string& ns) const
   if (it == by_name_.end()) return nullptr;
   const Actor* a = find(it->second);
   bool usable = a && a->named && a->state != wire::kActorDead && !a->ending && !a->kill_for_good &&
-                !a->unreferenced;
+                (!a->unreferenced || a->spec.lifetime == RAY_LIFETIME_DETACHED);
   return usable ? a : nullptr;
 }
 
@@ -130,7 +130,8 @@ void Manager::worker_assigned(const ActorId& id, uint32_t worker, Actions* out) 
 void Manager::constructed(uint32_t worker, const ActorId& id, uint32_t incarnation, int32_t code,
                           const std::string& error, Actions* out) {
   auto it = actors_.find(id);
-  if (it == actors_.end() || it->second.worker != worker || it->second.incarnation != incarnation)
+  if (it == actors_.end() || worker == kNoProcess || it->second.worker != worker ||
+      it->second.incarnation != incarnation)
     return;
   Actor& a = it->second;
   if (a.state == wire::kActorAlive || a.state == wire::kActorDead) return;

@@ -34,6 +34,12 @@ Status bad_handle(const char* what) {
 
 Status null_argument(const char* what) { return error(RAY_INVALID_ARGUMENT, "%s is NULL", what); }
 
+Status check_timeout(int64_t timeout_ns) {
+  if (timeout_ns >= -1) return Status();
+  return error(RAY_INVALID_ARGUMENT, "timeout %ld ns: -1 is for ever, less is nothing",
+               static_cast<long>(timeout_ns));
+}
+
 Status runtime_of(const ray_runtime* handle, Runtime** out) {
   auto* rt = from_handle<Runtime>(handle, kHandleRuntime);
   if (!rt) return bad_handle("runtime");

@@ -28,6 +28,7 @@ ray_code guard(ray_error** err, Body body) {
 
 Status bad_handle(const char* what);
 Status null_argument(const char* what);
+Status check_timeout(int64_t timeout_ns);
 
 // A live runtime, or why not.
 Status runtime_of(const ray_runtime* handle, Runtime** out);

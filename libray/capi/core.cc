@@ -44,7 +44,8 @@ ray_code ray_error_code(const ray_error* error) {
 
 ray_str ray_error_message(const ray_error* error) {
   auto* e = from_handle<ErrorBox>(error, kHandleError);
-  if (!e) return ray_cstr("not an error handle");
+  static const char none[] = "not an error handle";
+  if (!e) return {none, sizeof none - 1};
   return {e->message.data(), e->message.size()};
 }
 

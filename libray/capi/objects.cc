@@ -126,21 +126,35 @@ ray_id ray_ref_id(const ray_ref* ref) {
   return id;
 }
 
+namespace {
+// What ray_ref_export writes. The check tells references from other bytes.
+struct Exported {
+  uint32_t magic, check;
+  wire::PackedRef ref;
+};
+constexpr uint32_t kExportMagic = 0x46455231;  // "1REF"
+
+uint32_t check_of(const wire::PackedRef& r) {
+  return static_cast<uint32_t>(hash_id(r.id, r.hint.offset ^ r.hint.size));
+}
+}  // namespace
+
 ray_code ray_ref_export(ray_ref* ref, void* buf, size_t* inout_size, ray_error** err) {
   return guard(err, [&]() -> Status {
     Object* o;
     RAY_TRY(object_arg(ref, &o));
     if (!inout_size) return null_argument("inout_size");
     size_t capacity = *inout_size;
-    *inout_size = sizeof(wire::PackedRef);
+    *inout_size = sizeof(Exported);
     if (!buf) return Status();
-    if (capacity < sizeof(wire::PackedRef))
+    if (capacity < sizeof(Exported))
       return error(RAY_INVALID_ARGUMENT, "buffer of %zu bytes: %zu are needed", capacity,
-                   sizeof(wire::PackedRef));
+                   sizeof(Exported));
     RAY_TRY(o->runtime->usable());
     RAY_TRY(o->runtime->export_hold(o));
-    wire::PackedRef r = o->runtime->packed_ref(o);
-    std::memcpy(buf, &r, sizeof r);
+    Exported e{kExportMagic, 0, o->runtime->packed_ref(o)};
+    e.check = check_of(e.ref);
+    std::memcpy(buf, &e, sizeof e);
     return Status();
   });
 }
@@ -150,13 +164,14 @@ ray_code ray_ref_import(ray_runtime* runtime, ray_bytes exported, ray_ref** out,
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
     if (!out || !exported.data) return null_argument("out or exported");
-    wire::PackedRef r;
-    if (exported.size != sizeof r)
+    Exported e;
+    if (exported.size != sizeof e)
       return error(RAY_INVALID_ARGUMENT, "%zu bytes are not an exported reference", exported.size);
-    std::memcpy(&r, exported.data, sizeof r);
-    if (r.id.is_nil()) return error(RAY_INVALID_ARGUMENT, "the bytes are not an exported reference");
+    std::memcpy(&e, exported.data, sizeof e);
+    if (e.magic != kExportMagic || e.check != check_of(e.ref))
+      return error(RAY_INVALID_ARGUMENT, "the bytes are not an exported reference");
     Object* o;
-    RAY_TRY(rt->import(r.id, {}, &o));
+    RAY_TRY(rt->import(e.ref.id, {}, &o));
     *out = o->handle();
     return Status();
   });
@@ -193,18 +208,17 @@ class ObjectList {
 
 ray_code ray_try_get(ray_ref* ref, ray_buffer* out, ray_error** err) {
   ErrorBox* failure = nullptr;
-  ray_error** report_to = err;
   ray_code code = guard(err, [&]() -> Status {
     Object* o;
     RAY_TRY(object_arg(ref, &o));
     if (!out) return null_argument("out");
+    Status usable = o->runtime->usable();
+    if (!usable.ok() && (usable.code() != RAY_NODE_DIED || !o->done())) return usable;
     if (!o->done()) {
-      RAY_TRY(o->runtime->usable());
       if (!o->runtime->poll(o)) return Status(RAY_TIMED_OUT, "the object is not ready");
     }
     if (o->state.load() == ObjState::kError) {
       failure = o->error;
-      report_to = nullptr;
       return Status(failure->code);
     }
     return o->runtime->fill_buffer(o, out);
@@ -213,7 +227,6 @@ ray_code ray_try_get(ray_ref* ref, ray_buffer* out, ray_error** err) {
     ray_error_release(*err);
     report(Status(code), err, failure);
   }
-  (void)report_to;
   return code;
 }
 
@@ -227,6 +240,7 @@ ray_code ray_get(ray_runtime* runtime, ray_ref* const* refs, size_t n, int64_t t
       rt = from_handle<Runtime>(runtime, kHandleRuntime);
       s = Status();
     }
+    if (s.ok()) s = check_timeout(timeout_ns);
     if (s.ok() && n && !out) s = null_argument("out");
     ErrorBox* failure = nullptr;
     if (s.ok()) {
@@ -245,6 +259,7 @@ ray_code ray_wait(ray_runtime* runtime, ray_ref* const* refs, size_t n, size_t w
   return guard(err, [&]() -> Status {
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
+    RAY_TRY(check_timeout(timeout_ns));
     if (!n_ready || (n && !ready)) return null_argument("ready or n_ready");
     ObjectList objects(n);
     RAY_TRY(objects_of(rt, refs, n, objects.data()));

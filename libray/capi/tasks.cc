@@ -142,6 +142,7 @@ ray_code ray_stream_next(ray_stream* stream, int64_t timeout_ns, ray_ref** out, 
     auto* s = from_handle<Stream>(stream, kHandleStream);
     if (!s) return bad_handle("stream");
     if (!out) return null_argument("out");
+    RAY_TRY(check_timeout(timeout_ns));
     Object* o;
     RAY_TRY(s->runtime->stream_next(s, timeout_ns, &o));
     *out = o->handle();

@@ -52,6 +52,7 @@ ray_code ray_worker_next(ray_runtime* runtime, int64_t timeout_ns, ray_task** ou
   return guard(err, [&]() -> Status {
     WorkerSide* w;
     RAY_TRY(side_of(runtime, &w));
+    RAY_TRY(check_timeout(timeout_ns));
     if (!out) return null_argument("out");
     Execution* e;
     RAY_TRY(w->next(timeout_ns, &e));
@@ -163,6 +164,7 @@ ray_code ray_task_yield(ray_task* task, const ray_value* value, int64_t timeout_
     Execution* e;
     RAY_TRY(execution_of(task, &e));
     if (!value || (value->size && !value->data)) return null_argument("value");
+    RAY_TRY(check_timeout(timeout_ns));
     return e->side->yield(e, *value, timeout_ns);
   });
 }

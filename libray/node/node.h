@@ -202,6 +202,7 @@ class Node {
   Status up_actor_create(Process* p, const std::string& payload);
   Status up_actor(Process* p, uint16_t type, const std::string& payload);
   void claim_name(const ActorId& id);
+  void release_name(const ActorId& id, const std::string& ns, const std::string& name);
   void drop_creator(const ActorId& id);
   void journal_actor(const ActorId& id);
 
@@ -242,6 +243,9 @@ class Node {
   object::Directory directory_;
   actor::Manager actors_;
   std::unordered_map<ObjectId, std::vector<ObjectId>> actor_dependencies_;
+
+  // (ns, name) -> actors that want it as soon as the control store has taken it back.
+  std::map<std::pair<std::string, std::string>, std::vector<ActorId>> releasing_names_;
 
   std::map<uint64_t, Pending> pending_;
   uint64_t next_pending_ = 1;

@@ -20,6 +20,7 @@ Actor* Runtime::actor_entry(Object* ref) {
     slot->call_function = std::make_unique<Function>();
     slot->call_function->runtime = this;
     slot->call_function->name = "actor";
+    slot->call_function->language = language_;  // of an actor made elsewhere: most likely ours
   }
   return slot.get();
 }
@@ -47,7 +48,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   create->resources.assign(static_cast<const char*>(o.resources_msgpack.data), o.resources_msgpack.size);
   create->metadata.assign(static_cast<const char*>(o.metadata.data), o.metadata.size);
   Prepared p;
-  Status s = prepare_args(args, n_args, &p);
+  Status s = prepare_args(klass->language, args, n_args, &p);
   PendingTask* t = s.ok() ? new_task() : nullptr;
   if (!t) {
     release_prepared(&p);
@@ -71,6 +72,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     a->handles = 1;
     a->class_name = a->call_function->name = klass->name;
     a->call_function->key = klass->key;
+    a->call_function->language = klass->language;
     a->max_task_retries = o.max_task_retries == RAY_RETRIES_DEFAULT ? 0 : o.max_task_retries;
     a->max_pending = o.max_pending_calls;
     a->metadata = create->metadata;
@@ -201,7 +203,7 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
     return error(RAY_UNAVAILABLE, "actor %s has %lu pending calls, as many as max_pending_calls allows",
                  a->class_name.c_str(), a->n_pending);
   Prepared p;
-  Status s = prepare_args(args, n_args, &p);
+  Status s = prepare_args(a->call_function->language, args, n_args, &p);
   PendingTask* t = s.ok() ? new_task() : nullptr;
   if (!t) {
     release_prepared(&p);

@@ -115,6 +115,8 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       return requeue(t);
     }
     unlink(t);
+    message = "task " + task_name(t) + " (" + t->id.hex() + ") on worker pid " +
+              std::to_string(link->peer_pid) + ": " + message;
     ErrorBox* e = make_error(code, std::move(message), format, std::move(payload));
     fail_task(t, e);
     return e->release();
@@ -344,9 +346,13 @@ static std::string describe_status(const wire::DnPeerDied& d) {
   return "exited with status " + std::to_string(WEXITSTATUS(d.wait_status));
 }
 
+std::string task_name(const PendingTask* t) {
+  if (!t->name.empty()) return t->name;
+  return t->method.empty() ? t->function->name : t->function->name + "." + t->method;
+}
+
 std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d) const {
-  std::string name = t->name.empty() ? t->function->name : t->name;
-  if (!t->method.empty()) name += "." + t->method;
+  std::string name = task_name(t);
   return "worker pid " + std::to_string(d.pid) + " " + describe_status(d) + " while it ran task " +
          name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) + "); its log is in " +
          session_dir_ + "/logs; raise max_retries to run it again";

@@ -169,6 +169,9 @@ Status Runtime::connect(const ray_runtime_options& options) {
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
   if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
+      mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
+      session_dir_.c_str());
   receiver_ = std::thread([this] { receive_loop(); });
   pulse_ = std::thread([this] { pulse_loop(); });
   return Status();
@@ -528,9 +531,9 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
 bool Runtime::drained() { return n_pending_ == 0; }
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
+  if (fork_generation_ != g_fork_generation.load())
+    return error(RAY_WRONG_STATE, "this runtime belongs to the parent process");
   if (stopping_.exchange(true)) return Status();
-  bool forked = fork_generation_ != g_fork_generation.load();
-  if (forked) return Status();
   if (!node_dead() && mode_ == RAY_MODE_DRIVER && drain_timeout_ns != 0)
     wait_until([this] { return drained(); }, drain_timeout_ns);
   {
@@ -548,6 +551,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     up_bytes(wire::kUpGoodbye, nullptr, 0, nullptr, 0);
   }
   stop_threads();
+  log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_) reap_daemon();
   store_.reset();
   socket_.reset();

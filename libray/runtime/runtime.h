@@ -205,7 +205,7 @@ class Runtime {
 
   // submit.cc
   struct Encoded;
-  Status prepare_args(const ray_arg* args, size_t n, Prepared* out);
+  Status prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out);
   PendingTask* new_task();
   void free_task(PendingTask* t);
   uint64_t encoded_size(const PendingTask* t, const Prepared& p) const;

@@ -129,9 +129,23 @@ void Runtime::free_task(PendingTask* t) {
   task_slab().free(t, t->index);
 }
 
+// Private formats are for one language.
+static bool can_read(int32_t language, uint32_t format) {
+  if (format == RAY_FMT_PICKLE5) return language == RAY_LANG_PYTHON;
+  if (format == RAY_FMT_JAVA) return language == RAY_LANG_JAVA;
+  return true;
+}
+
+static Status unreadable(size_t index, int32_t language, uint32_t format) {
+  static const char* names[] = {"native", "Python", "Java", "Rust"};
+  return error(RAY_INVALID_ARGUMENT,
+               "argument %zu is in a private format (%u) that a %s function cannot read: use MessagePack",
+               index, format, names[language]);
+}
+
 // Looks every argument up, retains references, packs and stores what does not travel as plain bytes.
 // No lock held: storing may wait for room.
-Status Runtime::prepare_args(const ray_arg* args, size_t n, Prepared* out) {
+Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out) {
   out->args.resize(n);
   for (size_t i = 0; i < n; ++i) {
     PreparedArg& p = out->args[i];
@@ -140,9 +154,12 @@ Status Runtime::prepare_args(const ray_arg* args, size_t n, Prepared* out) {
       if (!o || o->runtime != this)
         return error(RAY_INVALID_ARGUMENT, "argument %zu is a stale reference", i);
       p.ref = retain(o);
+      if (o->state.load(std::memory_order_acquire) == ObjState::kReady && !can_read(language, o->format))
+        return unreadable(i, language, o->format);
       continue;
     }
     const ray_value& v = args[i].value;
+    if (!can_read(language, v.format)) return unreadable(i, language, v.format);
     if (v.size && !v.data)
       return error(RAY_INVALID_ARGUMENT, "argument %zu has a size but no data", i);
     p.format = v.format;
@@ -302,7 +319,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
 Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& o,
                        Object** returns, Stream** stream) {
   Prepared p;
-  Status s = prepare_args(args, n_args, &p);
+  Status s = prepare_args(f->language, args, n_args, &p);
   if (!s.ok()) {
     release_prepared(&p);
     return s;
@@ -750,8 +767,7 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
   t->retry_on_error = false;
   if (t->shrinking) return Status();  // whoever stores its arguments will see it
   if (t->state != TaskState::kPushed) {
-    std::string what = t->name.empty() ? t->function->name : t->name;
-    ErrorBox* e = make_error(RAY_CANCELLED, "task " + what + " (" + t->id.hex() + ") was cancelled");
+    ErrorBox* e = make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
     detach(t);
     fail_task(t, e);
     e->release();

@@ -114,6 +114,8 @@ struct PendingTask {
 };
 inline constexpr uint64_t kTagRecursive = uint64_t{1} << 63;
 
+std::string task_name(const PendingTask* t);  // for people: "f", "Counter.add"
+
 // Intrusive list of tasks, in order.
 struct TaskList {
   PendingTask *head = nullptr, *tail = nullptr;

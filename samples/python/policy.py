@@ -1,4 +1,6 @@
-"""The learner of evolve.py, free of libray: a small policy, its rollouts, and an evolution strategy."""
+"""The learner of evolve.py, free of libray: a small policy, its rollouts, and an evolution
+strategy."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -17,9 +19,11 @@ def act(theta: np.ndarray, obs: np.ndarray, n_actions: int) -> int:
     """The action of a one-hidden-layer network; the parameters are one flat vector."""
     n_obs = obs.shape[0]
     cut = HIDDEN * n_obs
-    hidden = np.tanh(theta[:cut].reshape(HIDDEN, n_obs) @ obs + theta[cut:cut + HIDDEN])
-    rest = theta[cut + HIDDEN:]
-    scores = rest[:n_actions * HIDDEN].reshape(n_actions, HIDDEN) @ hidden + rest[n_actions * HIDDEN:]
+    hidden = np.tanh(theta[:cut].reshape(HIDDEN, n_obs) @ obs + theta[cut : cut + HIDDEN])
+    rest = theta[cut + HIDDEN :]
+    scores = (
+        rest[: n_actions * HIDDEN].reshape(n_actions, HIDDEN) @ hidden + rest[n_actions * HIDDEN :]
+    )
     return int(scores.argmax())
 
 
@@ -43,10 +47,12 @@ def perturbation(seed: int, size: int) -> np.ndarray:
 
 @dataclass
 class Strategy:
-    """OpenAI-style evolution strategy: mirrored perturbations, ranks instead of rewards, Adam, weight decay.
+    """OpenAI-style evolution strategy: mirrored perturbations, ranks instead of rewards, Adam,
+    weight decay.
 
-    A generation is evaluated around the parameters of its start; while it is under way the next one starts around the
-    newest parameters there are. So nobody waits, and the outcome does not depend on who finishes first.
+    A generation is evaluated around the parameters of its start; while it is under way the next one
+    starts around the newest parameters there are. So nobody waits, and the outcome does not depend
+    on who finishes first.
     """
 
     size: int
@@ -64,10 +70,16 @@ class Strategy:
         self._v = np.zeros(self.size)
 
     def seeds(self, generation: int) -> List[int]:
-        return [int(s) for s in np.random.default_rng([self.seed, generation]).integers(1 << 31, size=self.pairs)]
+        return [
+            int(s)
+            for s in np.random.default_rng([self.seed, generation]).integers(
+                1 << 31, size=self.pairs
+            )
+        ]
 
     def tell(self, seeds: Sequence[int], rewards: np.ndarray) -> None:
-        """Moves the parameters. rewards[i] = (of theta + sigma * direction i, of theta - sigma * direction i)."""
+        """Moves the parameters. rewards[i] = (of theta + sigma * direction i, of theta - sigma *
+        direction i)."""
         ranks = np.empty(rewards.size)
         ranks[rewards.ravel().argsort(kind="stable")] = np.linspace(-0.5, 0.5, rewards.size)
         for value in np.unique(rewards):  # equal rewards get equal ranks
@@ -78,7 +90,7 @@ class Strategy:
         gradient = gradient / (len(seeds) * self.sigma) - self.decay * self.theta
         self.updates += 1
         self._m = 0.9 * self._m + 0.1 * gradient
-        self._v = 0.99 * self._v + 0.01 * gradient ** 2
-        m = self._m / (1 - 0.9 ** self.updates)
-        v = self._v / (1 - 0.99 ** self.updates)
+        self._v = 0.99 * self._v + 0.01 * gradient**2
+        m = self._m / (1 - 0.9**self.updates)
+        v = self._v / (1 - 0.99**self.updates)
         self.theta = self.theta + self.rate * m / (np.sqrt(v) + 1e-8)

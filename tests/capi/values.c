@@ -230,6 +230,7 @@ static void writer(void) {
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_buffer_ref(&buffer, 1, &found, &err));
   ray_buffer_release(&buffer);
   ray_ref_release(ref);
+  shape.n_refs = 0;
   CHECK_OK(ray_writer_open(rt, &shape, &writer, &layout, &err));
   CHECK_OK(ray_writer_abort(writer));
   CHECK_EQ(ray_writer_abort(writer), RAY_INVALID_ARGUMENT);

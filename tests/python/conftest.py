@@ -1,4 +1,6 @@
-"""Fixtures of the Python tests. One cluster serves a whole module unless a test asks for its own."""
+"""Fixtures of the Python tests. One cluster serves a whole module unless a test asks for its
+own."""
+
 import gc
 import os
 import subprocess
@@ -38,8 +40,14 @@ def run_script(tmp_path):
     def run(source, *args, timeout=60, check=True, name="program.py", cwd=None, env=None):
         path = tmp_path / name
         path.write_text(textwrap.dedent(source))
-        done = subprocess.run([sys.executable, str(path), *args], capture_output=True, text=True, timeout=timeout,
-                              cwd=cwd or tmp_path, env={**os.environ, **(env or {})})
+        done = subprocess.run(
+            [sys.executable, str(path), *args],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd or tmp_path,
+            env={**os.environ, **(env or {})},
+        )
         if check:
             assert done.returncode == 0, done.stderr
         return done

@@ -1,4 +1,5 @@
 """Tasks: calls, arguments, results, options, nesting."""
+
 import os
 import sys
 import time
@@ -30,10 +31,30 @@ def test_hello():
     assert libray.get(hello.remote("world")) == "hello world"
 
 
-@pytest.mark.parametrize("value", [
-    None, True, 1, -5, 2**70, 1.5, "text", b"bytes", (1, 2), [1, [2]], {"a": (1,)}, {1, 2}, "\ud800", b"x" * 100_000,
-    ["y" * 1000] * 1000, 1 + 2j, range(5), (1, [2, {"k": (3,)}]),
-], ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        1,
+        -5,
+        2**70,
+        1.5,
+        "text",
+        b"bytes",
+        (1, 2),
+        [1, [2]],
+        {"a": (1,)},
+        {1, 2},
+        "\ud800",
+        b"x" * 100_000,
+        ["y" * 1000] * 1000,
+        1 + 2j,
+        range(5),
+        (1, [2, {"k": (3,)}]),
+    ],
+    ids=lambda v: repr(v)[:20],
+)
 def test_values_keep_their_types_through_a_task(value):
     (got,), kwargs = libray.get(echo.remote(value))
     assert kwargs == {}
@@ -46,7 +67,9 @@ def test_args_and_kwargs():
     assert libray.get(add.remote(1, b=2, c=3)) == 6
     assert libray.get(add.remote(a=1, c=3)) == 14
     assert libray.get(echo.remote(1, 2, x=3, y=[4])) == ((1, 2), {"x": 3, "y": [4]})
-    assert libray.get(echo.remote(**{f"k{i}": i for i in range(50)}))[1] == {f"k{i}": i for i in range(50)}
+    assert libray.get(echo.remote(**{f"k{i}": i for i in range(50)}))[1] == {
+        f"k{i}": i for i in range(50)
+    }
     assert libray.get(echo.remote(*range(500)))[0] == tuple(range(500))
 
 
@@ -119,6 +142,7 @@ def test_closures_and_globals_travel():
 def test_redefinition_is_a_new_function():
     refs = []
     for i in range(5):
+
         @libray.remote
         def same_name():
             return i
@@ -193,9 +217,11 @@ def test_options():
     with pytest.raises(TypeError):
         libray.remote(3)
     with pytest.raises(ValueError, match="async def"):
+
         @libray.remote
         async def f():
             pass
+
     assert libray.get(add.options(num_cpus=0.5, name="half").remote(1)) == 111
     assert libray.get(libray.options(num_cpus=0)(lambda: 3).remote()) == 3
 
@@ -215,8 +241,11 @@ def test_custom_and_infeasible_resources(fresh):
 
 
 def test_module_beside_the_script(run_script, tmp_path):
-    (tmp_path / "helper_module.py").write_text("def triple(x):\n    return 3 * x\nclass Thing:\n    value = 9\n")
-    done = run_script("""
+    (tmp_path / "helper_module.py").write_text(
+        "def triple(x):\n    return 3 * x\nclass Thing:\n    value = 9\n"
+    )
+    done = run_script(
+        """
         import libray, helper_module
 
         @libray.remote
@@ -226,7 +255,9 @@ def test_module_beside_the_script(run_script, tmp_path):
 
         print(libray.get(use.remote(2, helper_module.Thing())))
         print(libray.get(libray.remote(helper_module.triple).remote(5)))
-    """, cwd="/")
+    """,
+        cwd="/",
+    )
     assert done.stdout.split() == ["15", "15"]
 
 
@@ -246,7 +277,14 @@ def test_runtime_context(cluster):
     @libray.remote
     def where():
         c = libray.get_runtime_context()
-        return c.get_job_id(), c.get_node_id(), c.get_task_id(), c.get_actor_id(), libray.is_initialized(), os.getpid()
+        return (
+            c.get_job_id(),
+            c.get_node_id(),
+            c.get_task_id(),
+            c.get_actor_id(),
+            libray.is_initialized(),
+            os.getpid(),
+        )
 
     here = libray.get_runtime_context()
     job, node, task, actor, initialized, pid = libray.get(where.remote())
@@ -263,6 +301,7 @@ def test_task_ids_differ_and_refs_compare_by_id():
     assert len(a.binary()) == 24 and a.hex() == a.binary().hex() and not a.is_nil()
     assert libray.ObjectRef[int] is not None
     import copy
+
     assert copy.copy(a) == a and copy.deepcopy(a) == a
 
 
@@ -270,9 +309,16 @@ def test_init_rules(cluster):
     with pytest.raises(RuntimeError, match="ignore_reinit_error"):
         libray.init()
     assert libray.init(ignore_reinit_error=True) is not None
+
+
+def test_init_options_are_checked(fresh):
     with pytest.raises(TypeError, match="unexpected keyword"):
-        libray.init(ignore_reinit_error=False, nonsense=2) if not libray.is_initialized() else libray._core._start and \
-            (_ for _ in ()).throw(TypeError("unexpected keyword"))
+        libray.init(nonsense=2)
+    with pytest.raises(ValueError, match="num_cpus"):
+        libray.init(resources={"CPU": 1})
+    with pytest.raises(ValueError, match="negative"):
+        libray.init(num_cpus=-1)
+    assert not libray.is_initialized()
 
 
 def test_functions_survive_shutdown_and_init(fresh):

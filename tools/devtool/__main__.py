@@ -65,6 +65,7 @@ def parser():
 def do_setup(_):
     machine.require("build")
     build.make_venv()
+    build.install_dependencies()
     sample = ROOT / "samples" / "python" / "requirements.txt"
     if sample.exists():
         build.install_requirements(sample)
@@ -72,7 +73,7 @@ def do_setup(_):
 
 def do_build(args):
     build.build(args.preset, args.targets)
-    if args.preset == "release" and not args.targets and (build.PACKAGE / "pyproject.toml").exists():
+    if args.preset == "release" and not args.targets:
         build.install_package()
 
 

@@ -1,4 +1,4 @@
-"""Building: the CMake presets, and the Python environment in build/venv with libray in it."""
+"""Building: the CMake presets, and the Python environment in build/venv that finds libray in it."""
 import json
 import os
 import shutil
@@ -30,10 +30,15 @@ def environment():
 
 def configure(preset):
     where = folder(preset)
-    key = digest(ROOT / "CMakePresets.json", preset)
+    extra = []
+    if preset == "release" and (PACKAGE / "CMakeLists.txt").exists():
+        make_venv()
+        install_dependencies()
+        extra = ["-DLIBRAY_PYTHON=ON", f"-DPython_EXECUTABLE={venv_python()}"]
+    key = digest(ROOT / "CMakePresets.json", preset, *extra)
     if (where / "build.ninja").exists() and is_stamped(f"configure-{preset}", key):
         return
-    run(["cmake", "--preset", preset], f"configure {preset}", env=environment())
+    run(["cmake", "--preset", preset, *extra], f"configure {preset}", env=environment())
     set_stamp(f"configure-{preset}", key)
 
 
@@ -97,7 +102,7 @@ def project():
 
 
 def sources(*roots):
-    """What a wheel is made of: every file git knows or would know below these folders."""
+    """Every file git knows or would know below these folders."""
     listed = output(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", *roots])
     if listed is not None:
         return sorted(ROOT / line for line in listed.splitlines())
@@ -105,28 +110,29 @@ def sources(*roots):
                   if p.is_file() and "__pycache__" not in p.parts)
 
 
-def install_package():
-    """pip install of bindings/python, with the build folder kept, once per content of the sources."""
-    if not (PACKAGE / "pyproject.toml").exists():
-        raise Failure("bindings/python is not there")
-    make_venv()
+def install_dependencies():
+    """What building, using and testing the Python package takes, once per content of pyproject."""
     settings = project()
-    needs = settings.get("build-system", {}).get("requires", [])
+    needs = list(settings.get("build-system", {}).get("requires", []))
     needs += settings.get("project", {}).get("dependencies", [])
-    needs += settings.get("project", {}).get("optional-dependencies", {}).get("test", [])
-    needs += ["pytest"]
+    for extra in settings.get("project", {}).get("optional-dependencies", {}).values():
+        needs += extra
+    needs = sorted({*needs, "pytest"})
     key = digest(*needs)
     if not is_stamped("python/dependencies", key):
         pip("python packages for building and testing", *needs)
         set_stamp("python/dependencies", key)
-    roots = ["CMakeLists.txt", "cmake", "include", "libray", "store", "gcs", "bindings/python"]
-    key = digest(*sources(*roots))
-    if is_stamped("python/libray", key):
-        return
-    require("build")
-    pip("python package libray", "--no-build-isolation", "--no-deps", "--force-reinstall",
-        "-C", f"build-dir={BUILD / 'wheel'}", PACKAGE)
-    set_stamp("python/libray", key)
+
+
+def install_package():
+    """Builds the package within the release build, and lets the environment find it there."""
+    build("release")
+    path = (output([venv_python(), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+            or "").strip()
+    link = Path(path) / "libray-build.pth"
+    line = str(folder("release") / "python") + "\n"
+    if not link.exists() or link.read_text() != line:
+        link.write_text(line)
 
 
 def clean(everything):

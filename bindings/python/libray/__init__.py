@@ -1,4 +1,6 @@
-"""libray: tasks, actors and futures over a shared-memory store. `libray.init()`, `@libray.remote`, `libray.get`."""
+"""libray: tasks, actors and futures over a shared-memory store. `libray.init()`, `@libray.remote`,
+`libray.get`."""
+
 from __future__ import annotations
 
 from typing import Any, List
@@ -15,21 +17,52 @@ __version__ = "0.1.0"
 ObjectID = ObjectRef
 
 __all__ = [
-    "ActorClass", "ActorHandle", "NativeFunction", "ObjectID", "ObjectRef", "ObjectRefGenerator", "RemoteFunction",
-    "available_resources", "c_function", "cancel", "cluster_resources", "exceptions", "exit_actor", "get", "get_actor",
-    "get_runtime_context", "init", "is_initialized", "kill", "load_library", "method", "native_function", "nodes",
-    "options", "put", "remote", "shutdown", "wait",
+    "ActorClass",
+    "ActorHandle",
+    "NativeFunction",
+    "ObjectID",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "available_resources",
+    "c_function",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "exit_actor",
+    "get",
+    "get_actor",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "load_library",
+    "method",
+    "native_function",
+    "nodes",
+    "options",
+    "put",
+    "remote",
+    "shutdown",
+    "wait",
 ]
 
 
 def remote(*args: Any, **options: Any) -> Any:
-    """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`, `remote(f)`."""
+    """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`,
+    `remote(f)`."""
     if len(args) == 1 and not options and callable(args[0]):
         return _make_remote(args[0], {})
+    if len(args) == 1 and not options:
+        raise TypeError(
+            "The @libray.remote decorator must be applied to either a function or a class."
+        )
     if args or not options:
-        raise ValueError("The @libray.remote decorator must be applied either with no arguments and no parentheses, for "
-                         "example '@libray.remote', or it must be applied using some of the options, for example "
-                         "'@libray.remote(num_returns=2, max_retries=5)'.")
+        raise ValueError(
+            "The @libray.remote decorator must be applied either with no arguments and no parentheses, for "
+            "example '@libray.remote', or it must be applied using some of the options, for example "
+            "'@libray.remote(num_returns=2, max_retries=5)'."
+        )
     return options_decorator(options)
 
 
@@ -62,12 +95,15 @@ def _make_remote(target: Any, given: Any) -> Any:
 
 
 def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancels the task that makes `ref` (or a generator). `force` kills its worker. A finished task keeps its result."""
+    """Cancels the task that makes `ref` (or a generator). `force` kills its worker. A finished task
+    keeps its result."""
     if isinstance(ref, _libray.StreamBase):
         ref._cancel((1 if force else 0) | (2 if recursive else 0))
         return
     if not isinstance(ref, ObjectRef):
-        raise TypeError(f"libray.cancel() only supported for object refs and generators, got: {type(ref)}.")
+        raise TypeError(
+            f"libray.cancel() only supported for object refs and generators, got: {type(ref)}."
+        )
     try:
         _libray.cancel(ref, force, recursive)
     except NotImplementedError as e:
@@ -77,7 +113,9 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
 def kill(actor: Any, *, no_restart: bool = True) -> None:
     """Kills an actor's process at once."""
     if not isinstance(actor, _libray.ActorBase):
-        raise ValueError(f"libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: {type(actor)}.")
+        raise ValueError(
+            f"libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: {type(actor)}."
+        )
     _libray.actor_kill(actor, not no_restart)
 
 
@@ -109,12 +147,20 @@ def _hook_up() -> None:
 
         return _worker.find_method(instance, name)
 
-    _libray.set_hooks({
-        "auto_init": _core.ensure, "make_error": exceptions.make_error, "dump_error": exceptions.dump_error,
-        "dumps": _serialization.dumps, "loads": _serialization.loads, "await_ref": await_ref,
-        "ref_future": ref_future, "ref_on_completed": ref_on_completed,
-        "load_function": _serialization.load_function, "actor_call": find_method,
-    })
+    _libray.set_hooks(
+        {
+            "auto_init": _core.ensure,
+            "make_error": exceptions.make_error,
+            "dump_error": exceptions.dump_error,
+            "dumps": _serialization.dumps,
+            "loads": _serialization.loads,
+            "await_ref": await_ref,
+            "ref_future": ref_future,
+            "ref_on_completed": ref_on_completed,
+            "load_function": _serialization.load_function,
+            "actor_call": find_method,
+        }
+    )
     _libray._set_classes(ObjectRefGenerator, _actor._method_options, wait_mixed)
 
 

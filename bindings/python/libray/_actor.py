@@ -1,4 +1,5 @@
 """Actors: classes whose instances live in a worker of their own, and handles to them."""
+
 from __future__ import annotations
 
 import functools
@@ -13,16 +14,21 @@ from .exceptions import ActorClassInheritanceException
 
 _ASYNC_CONCURRENCY = 1000
 # Methods that every actor has besides those of its class.
-_SPECIAL = {"__ray_ready__": [], "__ray_terminate__": [], "__ray_call__": [("function", 1, False), ("args", 2, False),
-                                                                           ("kwargs", 4, False)]}
+_SPECIAL = {
+    "__ray_ready__": [],
+    "__ray_terminate__": [],
+    "__ray_call__": [("function", 1, False), ("args", 2, False), ("kwargs", 4, False)],
+}
 
 
 def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
     """Decorator that sets options of an actor's method: @libray.method(num_returns=2)."""
     if args or not options:
-        raise ValueError("The @libray.method decorator must be applied using no positional arguments and at least one "
-                         "of the arguments 'num_returns', 'max_task_retries', 'retry_exceptions', for example: "
-                         "'@libray.method(num_returns=2)'.")
+        raise ValueError(
+            "The @libray.method decorator must be applied using no positional arguments and at least one "
+            "of the arguments 'num_returns', 'max_task_retries', 'retry_exceptions', for example: "
+            "'@libray.method(num_returns=2)'."
+        )
     _options.validate("actor methods", _options.METHOD, options)
 
     def mark(function: Any) -> Any:
@@ -33,7 +39,8 @@ def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
 
 
 class ActorInfo:
-    """What a handle knows of its class. Made from the class by the creator, from `metadata` by everyone else."""
+    """What a handle knows of its class. Made from the class by the creator, from `metadata` by
+    everyone else."""
 
     _known: Dict[bytes, "ActorInfo"] = {}
 
@@ -44,15 +51,25 @@ class ActorInfo:
         self.is_async: bool = parts["async"]
         self.parameters: Dict[str, Any] = parts["methods"]
         self.methods: Dict[str, Any] = {
-            name: self.spec(name, options) for name, (_, options, _) in self.parameters.items()}
+            name: self.spec(name, options) for name, (_, options, _) in self.parameters.items()
+        }
 
     def spec(self, name: str, options: Dict[str, Any]) -> Any:
         parameters, _, generator = self.parameters[name]
         least, most, bind = from_parameters(parameters)
         return _libray.CallSpec(
-            name, options.get("name") or "", b"", num_returns=_options.returns_of(options, generator),
-            max_retries=_options.retries_of(options.get("max_task_retries")), window=_options.window_of(options),
-            flags=_options.flags_of(options), min_pos=least, max_pos=most, bind=bind, extra=options)
+            name,
+            options.get("name") or "",
+            b"",
+            num_returns=_options.returns_of(options, generator),
+            max_retries=_options.retries_of(options.get("max_task_retries")),
+            window=_options.window_of(options),
+            flags=_options.flags_of(options),
+            min_pos=least,
+            max_pos=most,
+            bind=bind,
+            extra=options,
+        )
 
     @classmethod
     def load(cls, metadata: bytes) -> "ActorInfo":
@@ -68,21 +85,42 @@ class ActorInfo:
         for name in dir(target):
             raw = inspect.getattr_static(target, name)
             function = getattr(target, name, None)
-            if not callable(function) or isinstance(raw, type) or (name.startswith("__") and name not in _CALLABLE):
+            if (
+                not callable(function)
+                or isinstance(raw, type)
+                or (name.startswith("__") and name not in _CALLABLE)
+            ):
                 continue
             if name in dir(object) and name not in vars(target):
                 continue
             plain = inspect.unwrap(function)
-            is_async = is_async or inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            is_async = (
+                is_async or inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            )
             options = dict(getattr(function, "__libray_method__", {}))
             methods[name] = (_parameters(raw, function), options, is_generator(plain))
         for name, parameters in _SPECIAL.items():
             methods.setdefault(name, (parameters, {}, False))
-        return cls.load(pickle.dumps({"class": target.__name__, "async": is_async, "methods": methods}, protocol=5))
+        return cls.load(
+            pickle.dumps(
+                {"class": target.__name__, "async": is_async, "methods": methods}, protocol=5
+            )
+        )
 
 
-_CALLABLE = ("__call__", "__len__", "__getitem__", "__contains__", "__enter__", "__exit__", "__repr__", "__str__",
-             "__ray_ready__", "__ray_terminate__", "__ray_call__")
+_CALLABLE = (
+    "__call__",
+    "__len__",
+    "__getitem__",
+    "__contains__",
+    "__enter__",
+    "__exit__",
+    "__repr__",
+    "__str__",
+    "__ray_ready__",
+    "__ray_terminate__",
+    "__ray_call__",
+)
 
 
 def _parameters(raw: Any, function: Any) -> List[Tuple[str, int, bool]]:
@@ -90,13 +128,18 @@ def _parameters(raw: Any, function: Any) -> List[Tuple[str, int, bool]]:
         parameters = list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
         return [("args", 2, False), ("kwargs", 4, False)]
-    if not isinstance(raw, (staticmethod, classmethod)) and parameters and parameters[0].kind in (0, 1):
+    if (
+        not isinstance(raw, (staticmethod, classmethod))
+        and parameters
+        and parameters[0].kind in (0, 1)
+    ):
         parameters = parameters[1:]
     return [(p.name, int(p.kind), p.default is not p.empty) for p in parameters]
 
 
 class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
-    """A counted handle of an actor: `handle.method.remote(...)` calls it. It can be passed to tasks and actors."""
+    """A counted handle of an actor: `handle.method.remote(...)` calls it. It can be passed to tasks
+    and actors."""
 
     __slots__ = ()
 
@@ -148,9 +191,11 @@ def get_actor(name: str, namespace: Optional[str] = None) -> Any:
     try:
         return _libray.actor_find(name, namespace or "", _describe)
     except ValueError:
-        raise ValueError(f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up "
-                         "a named actor you didn't create. 2. The named actor died. 3. You did not use a namespace "
-                         "matching the namespace of the actor.") from None
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up "
+            "a named actor you didn't create. 2. The named actor died. 3. You did not use a namespace "
+            "matching the namespace of the actor."
+        ) from None
 
 
 class ActorClass:
@@ -158,8 +203,10 @@ class ActorClass:
 
     def __init__(self, *args: Any) -> None:
         if len(args) == 3 and isinstance(args[0], str):
-            raise ActorClassInheritanceException("Inheriting from actor classes is not supported: keep the plain class, "
-                                                 "subclass it, and decorate the subclass.")
+            raise ActorClassInheritanceException(
+                "Inheriting from actor classes is not supported: keep the plain class, "
+                "subclass it, and decorate the subclass."
+            )
         self._definition, self._options = args
         self._target_info: Optional[ActorInfo] = None
         target = self._definition.load()
@@ -170,8 +217,10 @@ class ActorClass:
                 pass
 
     def __mro_entries__(self, bases: Any) -> Any:
-        raise ActorClassInheritanceException("Inheriting from actor classes is not supported: keep the plain class, "
-                                             "subclass it, and decorate the subclass.")
+        raise ActorClassInheritanceException(
+            "Inheriting from actor classes is not supported: keep the plain class, "
+            "subclass it, and decorate the subclass."
+        )
 
     @property
     def _info(self) -> ActorInfo:
@@ -185,7 +234,9 @@ class ActorClass:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = getattr(self, "__name__", "the class")
-        raise TypeError(f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'.")
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
+        )
 
     def options(self, **options: Any) -> "ActorClass":
         """The same class with other options."""
@@ -194,7 +245,9 @@ class ActorClass:
         made._target_info = self._target_info
         return made
 
-    def _remote(self, args: Any = (), kwargs: Optional[Dict[str, Any]] = None, **options: Any) -> Any:
+    def _remote(
+        self, args: Any = (), kwargs: Optional[Dict[str, Any]] = None, **options: Any
+    ) -> Any:
         target = self.options(**options) if options else self
         return target.remote(*(args or ()), **(kwargs or {}))
 
@@ -213,23 +266,39 @@ class ActorClass:
         concurrency = o.get("max_concurrency") or (_ASYNC_CONCURRENCY if info.is_async else 1)
         pending = o.get("max_pending_calls")
         create = {
-            "exact": True, "name": o.get("name") or "", "namespace": o.get("namespace") or "",
-            "resources": _options.pack_resources(o, None), "metadata": info.metadata,
-            "max_restarts": o.get("max_restarts") or 0, "max_concurrency": concurrency,
+            "exact": True,
+            "name": o.get("name") or "",
+            "namespace": o.get("namespace") or "",
+            "resources": _options.pack_resources(o, None),
+            "metadata": info.metadata,
+            "max_restarts": o.get("max_restarts") or 0,
+            "max_concurrency": concurrency,
             "max_task_retries": _options.retries_of(o.get("max_task_retries")),
             "max_pending_calls": 0 if pending in (None, -1) else pending,
-            "detached": o.get("lifetime") == "detached", "get_if_exists": bool(o.get("get_if_exists")),
+            "detached": o.get("lifetime") == "detached",
+            "get_if_exists": bool(o.get("get_if_exists")),
         }
-        hidden = {"__libray__": (concurrency, info.is_async)} if concurrency > 1 or info.is_async else {}
+        hidden = (
+            {"__libray__": (concurrency, info.is_async)} if concurrency > 1 or info.is_async else {}
+        )
         try:
-            return _libray.actor_create(self._definition.function(), args, {**kwargs, **hidden}, create, ActorHandle,
-                                        info.methods, info)
+            return _libray.actor_create(
+                self._definition.function(),
+                args,
+                {**kwargs, **hidden},
+                create,
+                ActorHandle,
+                info.methods,
+                info,
+            )
         except ValueError as e:
             if not o.get("name") or "exist" not in str(e) and "taken" not in str(e):
                 raise
-            raise ValueError(f"The name {o['name']} (namespace={o.get('namespace')}) is already taken. Please use a "
-                             "different name or get the existing actor using libray.get_actor('"
-                             f"{o['name']}')") from None
+            raise ValueError(
+                f"The name {o['name']} (namespace={o.get('namespace')}) is already taken. Please use a "
+                "different name or get the existing actor using libray.get_actor('"
+                f"{o['name']}')"
+            ) from None
 
     def _check_constructor(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
         binder = self.__dict__.get("_binder")
@@ -254,7 +323,8 @@ class ActorClass:
         return (ActorClass, (self._definition, self._options))
 
     def __setstate__(self, state: Tuple[Definition, Dict[str, Any]]) -> None:
-        # Inside its own definition: the class is not there yet, `_info` looks it up when it is used.
+        # Inside its own definition: the class is not there yet, `_info` looks it up when it is
+        # used.
         self._definition, self._options = state
         self._target_info = None
 

@@ -1,5 +1,6 @@
-"""Awaiting references: one completion queue per event loop, watched by its descriptor; one helper thread for
-concurrent futures and callbacks. No thread per call."""
+"""Awaiting references: one completion queue per event loop, watched by its descriptor; one helper
+thread for concurrent futures and callbacks. No thread per call."""
+
 from __future__ import annotations
 
 import asyncio
@@ -41,7 +42,9 @@ class _LoopQueue:
 
 def _settable(error: BaseException) -> BaseException:
     if isinstance(error, StopIteration):  # futures refuse it
-        plain = RayTaskError(getattr(error, "function_name", ""), str(error), getattr(error, "cause", None))
+        plain = RayTaskError(
+            getattr(error, "function_name", ""), str(error), getattr(error, "cause", None)
+        )
         return plain
     return error
 
@@ -168,8 +171,11 @@ async def next_of(stream: Any) -> Any:
         raise StopAsyncIteration from None
 
 
-def wait_mixed(waitables: List[Any], num_returns: int, timeout: Optional[float]) -> Tuple[List[Any], List[Any]]:
-    """wait with generators among the references: a generator is ready when its next item or its end is there."""
+def wait_mixed(
+    waitables: List[Any], num_returns: int, timeout: Optional[float]
+) -> Tuple[List[Any], List[Any]]:
+    """wait with generators among the references: a generator is ready when its next item or its end
+    is there."""
     import time
 
     if len(set(map(id, waitables))) != len(waitables):

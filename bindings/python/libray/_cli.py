@@ -1,4 +1,5 @@
 """The `libray` command: the tool that comes with the package."""
+
 from __future__ import annotations
 
 import os

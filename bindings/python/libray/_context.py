@@ -1,4 +1,5 @@
 """Where the running code stands, and what the cluster has."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional

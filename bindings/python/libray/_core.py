@@ -1,4 +1,5 @@
 """Start and stop of the runtime in this process, and what belongs to it."""
+
 from __future__ import annotations
 
 import atexit
@@ -8,10 +9,10 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from . import _libray
 
-_PATH = "LIBRAY_PYTHON_PATH"      # sys.path of the driver, for its workers
+_PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
 _context: Optional["Context"] = None
-_on_shutdown: List[Any] = []      # called before the runtime stops
+_on_shutdown: List[Any] = []  # called before the runtime stops
 
 
 class Context:
@@ -19,7 +20,11 @@ class Context:
 
     def __init__(self, address: str) -> None:
         self.address_info: Dict[str, Any] = {
-            "address": address, "session_dir": address, "node_id": None, "gcs_address": address}
+            "address": address,
+            "session_dir": address,
+            "node_id": None,
+            "gcs_address": address,
+        }
         self.dashboard_url = ""
 
     def __getitem__(self, key: str) -> Any:
@@ -55,64 +60,110 @@ def is_initialized() -> bool:
 
 
 def worker_argv() -> List[str]:
-    """Command of the warm process from which workers are forked. A path, not -m: that would let a module beside the
-    script stand in for one of the standard library."""
-    return [sys.executable or "python3", os.path.join(os.path.dirname(os.path.abspath(__file__)), "_zygote.py")]
+    """Command of the warm process from which workers are forked. A path, not -m: that would let a
+    module beside the script stand in for one of the standard library."""
+    return [
+        sys.executable or "python3",
+        os.path.join(os.path.dirname(os.path.abspath(__file__)), "_zygote.py"),
+    ]
 
 
 def _driver_path() -> str:
     return os.pathsep.join(os.path.abspath(p) if p else os.getcwd() for p in sys.path)
 
 
-def init(address: Optional[str] = None, *, num_cpus: Optional[float] = None, num_gpus: Optional[float] = None,
-         resources: Optional[Dict[str, float]] = None, object_store_memory: Optional[int] = None,
-         namespace: Optional[str] = None, ignore_reinit_error: bool = False, job_name: str = "",
-         spill_bytes: int = 0, gcs_shards: int = 0, _temp_dir: Optional[str] = None, **ignored: Any) -> Context:
-    """Starts a private one-node cluster, or joins the one at `address` (the path of its session directory; also
-    LIBRAY_ADDRESS in the environment). `libray.shutdown()`, the end of the program, or its death ends it."""
-    global _context
+def _further_resources(resources: Optional[Dict[str, float]], gpus: Optional[float]) -> bytes:
+    """What the node has besides CPUs, as MessagePack."""
+    further = dict(resources or {})
+    for reserved in ("CPU", "GPU"):
+        if reserved in further:
+            raise ValueError(
+                f"Use the 'num_cpus' and 'num_gpus' keyword instead of '{reserved}' in resources"
+            )
+    if gpus:
+        further["GPU"] = gpus
+    if not further:
+        return b""
+    return bytes(_libray.encode({k: float(v) for k, v in further.items()}, False)[1])
+
+
+def init(
+    address: Optional[str] = None,
+    *,
+    num_cpus: Optional[float] = None,
+    num_gpus: Optional[float] = None,
+    resources: Optional[Dict[str, float]] = None,
+    object_store_memory: Optional[int] = None,
+    namespace: Optional[str] = None,
+    ignore_reinit_error: bool = False,
+    job_name: str = "",
+    spill_bytes: int = 0,
+    gcs_shards: int = 0,
+    _temp_dir: Optional[str] = None,
+    **ignored: Any,
+) -> Context:
+    """Starts a private one-node cluster, or joins the one at `address` (the path of its session
+    directory; also LIBRAY_ADDRESS in the environment). `libray.shutdown()`, the end of the program,
+    or its death ends it."""
     if _libray.is_initialized():
-        if _libray.is_worker():
+        if _libray.is_worker() or ignore_reinit_error:
             assert _context is not None
             return _context
-        if ignore_reinit_error:
-            assert _context is not None
-            return _context
-        raise RuntimeError("Maybe you called libray.init twice by accident? This error can be suppressed by passing in "
-                           "'ignore_reinit_error=True' or by calling 'libray.shutdown()' prior to 'libray.init()'.")
+        raise RuntimeError(
+            "Maybe you called libray.init twice by accident? This error can be suppressed by passing in "
+            "'ignore_reinit_error=True' or by calling 'libray.shutdown()' prior to 'libray.init()'."
+        )
     unknown = set(ignored) - _ACCEPTED
     if unknown:
         raise TypeError(f"init() got an unexpected keyword argument '{sorted(unknown)[0]}'")
     if ignored.get("runtime_env"):
-        raise NotImplementedError("runtime_env is not supported yet: set the environment before libray.init()")
+        raise NotImplementedError(
+            "runtime_env is not supported yet: set the environment before libray.init()"
+        )
     if num_cpus is not None and num_cpus < 0:
         raise ValueError(f"num_cpus must not be negative, got {num_cpus}")
-    further = dict(resources or {})
-    for reserved in ("CPU", "GPU"):
-        if reserved in further:
-            raise ValueError(f"Use the 'num_cpus' and 'num_gpus' keyword instead of '{reserved}' in resources")
-    if num_gpus:
-        further["GPU"] = num_gpus
     if address in ("auto", "local"):
         if address == "auto" and not os.environ.get("LIBRAY_ADDRESS"):
-            raise ConnectionError("Could not find any running libray instance. Please specify the one to connect to by "
-                                  "setting LIBRAY_ADDRESS or the `address` argument.")
+            raise ConnectionError(
+                "Could not find any running libray instance. Please specify the one to connect to by "
+                "setting LIBRAY_ADDRESS or the `address` argument."
+            )
         address = None
-    return _start({
-        "address": address or "", "namespace": namespace or "", "session_dir": _temp_dir or "",
-        "job_name": job_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python",
-        "num_cpus": float(num_cpus or 0), "store_bytes": int(object_store_memory or 0),
-        "spill_bytes": int(spill_bytes), "gcs_shards": int(gcs_shards),
-        "resources": bytes(_libray.encode({k: float(v) for k, v in further.items()}, False)[1]) if further else b"",
-        "worker_argv": worker_argv(),
-    })
+    return _start(
+        {
+            "address": address or "",
+            "namespace": namespace or "",
+            "session_dir": _temp_dir or "",
+            "job_name": job_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python",
+            "num_cpus": float(num_cpus or 0),
+            "store_bytes": int(object_store_memory or 0),
+            "spill_bytes": int(spill_bytes),
+            "gcs_shards": int(gcs_shards),
+            "resources": _further_resources(resources, num_gpus),
+            "worker_argv": worker_argv(),
+        }
+    )
 
 
 # Keywords of Ray that mean nothing here.
 _ACCEPTED = {
-    "include_dashboard", "dashboard_host", "dashboard_port", "configure_logging", "logging_level", "logging_format",
-    "logging_config", "log_to_driver", "runtime_env", "labels", "job_config", "local_mode", "_system_config",
-    "_node_ip_address", "_metrics_export_port", "_redis_password", "enable_resource_isolation",
+    "include_dashboard",
+    "dashboard_host",
+    "dashboard_port",
+    "configure_logging",
+    "logging_level",
+    "logging_format",
+    "logging_config",
+    "log_to_driver",
+    "runtime_env",
+    "labels",
+    "job_config",
+    "local_mode",
+    "_system_config",
+    "_node_ip_address",
+    "_metrics_export_port",
+    "_redis_password",
+    "enable_resource_isolation",
 }
 
 
@@ -147,7 +198,8 @@ def ensure() -> None:
 
 
 def shutdown(drain_seconds: float = 0.0) -> None:
-    """Ends the job and, if this process started it, the cluster. Waits up to `drain_seconds` for submitted tasks."""
+    """Ends the job and, if this process started it, the cluster. Waits up to `drain_seconds` for
+    submitted tasks."""
     global _context
     if _libray.is_worker():
         return

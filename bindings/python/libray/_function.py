@@ -1,4 +1,5 @@
 """Remote functions: Python code, registered native functions, and C symbols."""
+
 from __future__ import annotations
 
 import functools
@@ -10,7 +11,8 @@ from ._serialization import Definition
 
 
 def signature_of(function: Any, skip_self: bool = False) -> Tuple[int, int, Any]:
-    """(least, most positional arguments that need no further check, check(args, kwargs) or None)."""
+    """(least, most positional arguments that need no further check, check(args, kwargs) or
+    None)."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -47,9 +49,14 @@ class _Binder:
     def __call__(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
         if self._signature is None:
             kinds = list(inspect._ParameterKind)
-            self._signature = inspect.Signature([
-                inspect.Parameter(name, kinds[kind], default=None if has_default else inspect.Parameter.empty)
-                for name, kind, has_default in self.parameters])
+            self._signature = inspect.Signature(
+                [
+                    inspect.Parameter(
+                        name, kinds[kind], default=None if has_default else inspect.Parameter.empty
+                    )
+                    for name, kind, has_default in self.parameters
+                ]
+            )
         self._signature.bind(*args, **kwargs)
 
 
@@ -71,27 +78,40 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
             functools.update_wrapper(self, function)
         self._function_name = definition.name
         least, most, bind = signature_of(function)
-        self._set(_libray.CallSpec(
-            "", options.get("name") or "", _options.pack_resources(options, 1.0),
-            num_returns=_options.returns_of(options, is_generator(function)),
-            max_retries=_options.retries_of(options.get("max_retries")),
-            window=_options.window_of(options), flags=_options.flags_of(options),
-            min_pos=least, max_pos=most, bind=bind), None)
+        self._set(
+            _libray.CallSpec(
+                "",
+                options.get("name") or "",
+                _options.pack_resources(options, 1.0),
+                num_returns=_options.returns_of(options, is_generator(function)),
+                max_retries=_options.retries_of(options.get("max_retries")),
+                window=_options.window_of(options),
+                flags=_options.flags_of(options),
+                min_pos=least,
+                max_pos=most,
+                bind=bind,
+            ),
+            None,
+        )
 
     def _define(self) -> Any:
         return self._definition.function()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._function_name
-        raise TypeError(f"Remote functions cannot be called directly. Instead of running '{name}()', try "
-                        f"'{name}.remote()'.")
+        raise TypeError(
+            f"Remote functions cannot be called directly. Instead of running '{name}()', try "
+            f"'{name}.remote()'."
+        )
 
     def options(self, **options: Any) -> "RemoteFunction":
         """The same function with other options."""
         _options.validate("remote functions", _options.TASK, options, in_options=True)
         return RemoteFunction(self._definition, {**self._options, **options})
 
-    def _remote(self, args: Any = (), kwargs: Optional[Dict[str, Any]] = None, **options: Any) -> Any:
+    def _remote(
+        self, args: Any = (), kwargs: Optional[Dict[str, Any]] = None, **options: Any
+    ) -> Any:
         target = self.options(**options) if options else self
         return target.remote(*(args or ()), **(kwargs or {}))
 
@@ -117,7 +137,8 @@ def _blank() -> "_LateFunction":
 
 
 class _LateFunction:
-    """A remote function inside its own definition: becomes a RemoteFunction when it is first used."""
+    """A remote function inside its own definition: becomes a RemoteFunction when it is first
+    used."""
 
     def __setstate__(self, state: Tuple[Definition, Dict[str, Any]]) -> None:
         self._state = state
@@ -150,26 +171,38 @@ class _LateFunction:
 def make_remote_function(function: Any, options: Dict[str, Any]) -> RemoteFunction:
     _options.validate("remote functions", _options.TASK, options)
     if inspect.iscoroutinefunction(function):
-        raise ValueError("'async def' should not be used for remote tasks. You can wrap the async function with "
-                         "`asyncio.run` or use an actor with async methods.")
+        raise ValueError(
+            "'async def' should not be used for remote tasks. You can wrap the async function with "
+            "`asyncio.run` or use an actor with async methods."
+        )
     return RemoteFunction(Definition.of(function, False), options)
 
 
 class NativeFunction(_libray.RemoteBase):  # type: ignore[misc]
     """A function of another language, or a C symbol. Arguments and result travel as MessagePack."""
 
-    def __new__(cls, name: str, define: Callable[[], Any], options: Dict[str, Any]) -> "NativeFunction":
+    def __new__(
+        cls, name: str, define: Callable[[], Any], options: Dict[str, Any]
+    ) -> "NativeFunction":
         return super().__new__(cls)
 
     def __init__(self, name: str, define: Callable[[], Any], options: Dict[str, Any]) -> None:
         self.__name__ = name
         self._define_now = define
         self._options = options
-        self._set(_libray.CallSpec(
-            "", options.get("name") or "", _options.pack_resources(options, 1.0),
-            num_returns=_options.returns_of(options, True) if options.get("num_returns") else 1,
-            max_retries=_options.retries_of(options.get("max_retries")), window=_options.window_of(options),
-            flags=_options.flags_of(options), native=True), None)
+        self._set(
+            _libray.CallSpec(
+                "",
+                options.get("name") or "",
+                _options.pack_resources(options, 1.0),
+                num_returns=_options.returns_of(options, True) if options.get("num_returns") else 1,
+                max_retries=_options.retries_of(options.get("max_retries")),
+                window=_options.window_of(options),
+                flags=_options.flags_of(options),
+                native=True,
+            ),
+            None,
+        )
 
     def _define(self) -> Any:
         return self._define_now()
@@ -197,12 +230,14 @@ def native_function(name: str, **options: Any) -> NativeFunction:
 def c_function(library: str, symbol: str, signature: str, **options: Any) -> NativeFunction:
     """A C symbol as a task, for example `c_function("libm.so.6", "pow", "f64(f64,f64)")`.
 
-    Types: void bool i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 str bytes ptr_len. Numbers are range-checked; an empty
-    `library` means the C library.
+    Types: void bool i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 str bytes ptr_len. Numbers are
+    range-checked; an empty `library` means the C library.
     """
     _options.validate("remote functions", _options.TASK, options)
     name = f"{library}:{symbol}:{signature}"
-    return NativeFunction(name, functools.partial(_libray.define_symbol, name, library, symbol, signature), options)
+    return NativeFunction(
+        name, functools.partial(_libray.define_symbol, name, library, symbol, signature), options
+    )
 
 
 def load_library(name: str, path: str) -> Callable[[str], NativeFunction]:

@@ -1,4 +1,6 @@
-"""Pickle 5 for values, cloudpickle for code. Called from the extension when the fast formats do not fit."""
+"""Pickle 5 for values, cloudpickle for code. Called from the extension when the fast formats do not
+fit."""
+
 from __future__ import annotations
 
 import io
@@ -41,8 +43,9 @@ _lock = threading.RLock()
 
 
 class Definition:
-    """The code of one remote function or actor class: pickled once, published once per runtime. Processes that got
-    it with a task publish the same bytes again, so that a definition has one key everywhere."""
+    """The code of one remote function or actor class: pickled once, published once per runtime.
+    Processes that got it with a task publish the same bytes again, so that a definition has one key
+    everywhere."""
 
     __slots__ = ("uid", "name", "target", "blob", "handle", "generation", "busy", "is_class")
 
@@ -59,7 +62,12 @@ class Definition:
     @classmethod
     def of(cls, target: Any, is_class: bool) -> "Definition":
         name = getattr(target, "__qualname__", None) or getattr(target, "__name__", "function")
-        return cls(uuid.uuid4().hex, f"{getattr(target, '__module__', '')}.{name}".lstrip("."), target, is_class)
+        return cls(
+            uuid.uuid4().hex,
+            f"{getattr(target, '__module__', '')}.{name}".lstrip("."),
+            target,
+            is_class,
+        )
 
     def function(self) -> Any:
         """The Function of the running runtime."""
@@ -73,15 +81,18 @@ class Definition:
             if self.blob is None:
                 self.busy = True
                 try:
-                    self.blob = cloudpickle.dumps((self.uid, self.name, self.is_class, self.target), protocol=5)
+                    self.blob = cloudpickle.dumps(
+                        (self.uid, self.name, self.is_class, self.target), protocol=5
+                    )
                 finally:
                     self.busy = False
                 if len(self.blob) > MAX_DEFINITION:
                     size, self.blob = len(self.blob), None
                     kind = "actor" if self.is_class else "remote function"
                     raise ValueError(
-                        f"The {kind} {self.name} is too large ({size >> 20} MiB > {MAX_DEFINITION >> 20} MiB). Check "
-                        "that it does not capture large objects; put them into the store with libray.put instead.")
+                        f"The {kind} {self.name} is too large ({size >> 20} MiB). "
+                        "Check that it does not capture large objects; put them into the store with libray.put instead."
+                    )
             return self.blob
 
     def __reduce__(self) -> Tuple[Any, ...]:

@@ -1,4 +1,6 @@
-"""References of a generator task. A module of its own, so that asyncio is imported only by those who use it."""
+"""References of a generator task. A module of its own, so that asyncio is imported only by those
+who use it."""
+
 from __future__ import annotations
 
 from typing import Any

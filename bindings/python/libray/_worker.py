@@ -1,5 +1,6 @@
-"""The worker's main program, run in a process that the zygote forked. The loop itself is in the extension; here are
-its surroundings: signals, the ways in which an actor may run, and the end."""
+"""The worker's main program, run in a process that the zygote forked. The loop itself is in the
+extension; here are its surroundings: signals, the ways in which an actor may run, and the end."""
+
 from __future__ import annotations
 
 import os
@@ -11,7 +12,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from . import _core, _libray, _serialization
 
 _actor_options: Tuple[int, bool] = (1, False)  # (max_concurrency, is asyncio)
-_loop: Any = None                              # event loop of an asyncio actor
+_loop: Any = None  # event loop of an asyncio actor
 
 
 class ActorExit(BaseException):
@@ -36,7 +37,9 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
     def construct(*args: Any, **kwargs: Any) -> Any:
         global _actor_options, _loop
         _actor_options = kwargs.pop("__libray__", (1, False))
-        if _actor_options[1]:  # what the constructor makes (locks, queues) belongs to the actor's loop
+        if _actor_options[
+            1
+        ]:  # what the constructor makes (locks, queues) belongs to the actor's loop
             import asyncio
 
             _loop = asyncio.new_event_loop()
@@ -69,8 +72,12 @@ def find_method(instance: Any, name: str) -> Any:
 
 
 def _run_threads(concurrency: int) -> str:
-    threads = [threading.Thread(target=_libray._worker_run, args=(False,), name=f"actor-{i + 1}", daemon=True)
-               for i in range(concurrency - 1)]
+    threads = [
+        threading.Thread(
+            target=_libray._worker_run, args=(False,), name=f"actor-{i + 1}", daemon=True
+        )
+        for i in range(concurrency - 1)
+    ]
     for thread in threads:
         thread.start()
     return str(_libray._worker_run(True))
@@ -260,10 +267,20 @@ def _prepare() -> None:
 def run() -> int:
     """Joins the node and works until it says that this worker is to end."""
     _prepare()
-    _core.adopt_worker({
-        "address": "", "namespace": "", "session_dir": "", "job_name": "", "num_cpus": 0.0, "store_bytes": 0,
-        "spill_bytes": 0, "gcs_shards": 0, "resources": b"", "worker_argv": _core.worker_argv(),
-    })
+    _core.adopt_worker(
+        {
+            "address": "",
+            "namespace": "",
+            "session_dir": "",
+            "job_name": "",
+            "num_cpus": 0.0,
+            "store_bytes": 0,
+            "spill_bytes": 0,
+            "gcs_shards": 0,
+            "resources": b"",
+            "worker_argv": _core.worker_argv(),
+        }
+    )
     _libray._worker_setup(ActorExit)
     what: Optional[str] = None
     while what != "end":

@@ -1,11 +1,13 @@
-"""The warm process from which Python workers are forked: everything is imported, nothing runs. The node daemon starts
-it by its path and speaks one line per message over the socket whose number is in LIBRAY_ZYGOTE_FD:
+"""The warm process from which Python workers are forked: everything is imported, nothing runs. The
+node daemon starts it by its path and speaks one line per message over the socket whose number is
+in LIBRAY_ZYGOTE_FD:
 
     fork SPAWN          with two descriptors, the worker's stdout and stderr
     ready | pid SPAWN PID | exit PID WAIT_STATUS     the answers
 
 It has one thread and never joins the node, so that a fork is always safe.
 """
+
 import os
 import sys
 
@@ -16,7 +18,8 @@ if __name__ == "__main__":
     if os.path.dirname(_package) not in sys.path:
         sys.path.insert(0, os.path.dirname(_package))
 
-# Numeric libraries start a thread per CPU at import; a worker has its share of CPUs, and threads do not survive forks.
+# Numeric libraries start a thread per CPU at import; a worker has its share of CPUs, and threads do
+# not survive forks.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
@@ -92,7 +95,8 @@ def _fork(line, fds, sock, children, poll):
 
 
 def _preload():
-    """Imports what the driver uses too, once there is nothing else to do: later workers share it."""
+    """Imports what the driver uses too, once there is nothing else to do: later workers share
+    it."""
     import importlib
 
     for name in os.environ.get("LIBRAY_PYTHON_PRELOAD", "").split(","):

@@ -1,5 +1,7 @@
-"""Errors of libray. Codes of the C API become these classes in one place, `make_error`; an exception of a remote
-function comes back as a class that is both RayTaskError and the user's own class."""
+"""Errors of libray. Codes of the C API become these classes in one place, `make_error`; an
+exception of a remote function comes back as a class that is both RayTaskError and the user's own
+class."""
+
 from __future__ import annotations
 
 import os
@@ -10,14 +12,37 @@ from typing import Any, Dict, Optional, Tuple
 from . import _libray
 
 __all__ = [
-    "RayError", "RayTaskError", "TaskCancelledError", "TaskUnschedulableError", "RayActorError", "ActorDiedError",
-    "ActorUnavailableError", "ActorUnschedulableError", "AsyncioActorExit", "PendingCallsLimitExceeded",
-    "LocalRayletDiedError", "WorkerCrashedError", "NodeDiedError", "ObjectStoreFullError", "OutOfDiskError",
-    "OutOfMemoryError", "ObjectLostError", "ObjectFetchTimedOutError", "OwnerDiedError", "ObjectFreedError",
-    "ReferenceCountingAssertionError", "ObjectReconstructionFailedError",
-    "ObjectReconstructionFailedMaxAttemptsExceededError", "ObjectReconstructionFailedLineageEvictedError",
-    "GetTimeoutError", "RaySystemError", "RuntimeEnvSetupError", "CrossLanguageError", "UnserializableException",
-    "ActorClassInheritanceException", "ConflictError",
+    "RayError",
+    "RayTaskError",
+    "TaskCancelledError",
+    "TaskUnschedulableError",
+    "RayActorError",
+    "ActorDiedError",
+    "ActorUnavailableError",
+    "ActorUnschedulableError",
+    "AsyncioActorExit",
+    "PendingCallsLimitExceeded",
+    "LocalRayletDiedError",
+    "WorkerCrashedError",
+    "NodeDiedError",
+    "ObjectStoreFullError",
+    "OutOfDiskError",
+    "OutOfMemoryError",
+    "ObjectLostError",
+    "ObjectFetchTimedOutError",
+    "OwnerDiedError",
+    "ObjectFreedError",
+    "ReferenceCountingAssertionError",
+    "ObjectReconstructionFailedError",
+    "ObjectReconstructionFailedMaxAttemptsExceededError",
+    "ObjectReconstructionFailedLineageEvictedError",
+    "GetTimeoutError",
+    "RaySystemError",
+    "RuntimeEnvSetupError",
+    "CrossLanguageError",
+    "UnserializableException",
+    "ActorClassInheritanceException",
+    "ConflictError",
 ]
 
 
@@ -28,12 +53,17 @@ class RayError(Exception):
 class RayTaskError(RayError):
     """A remote function raised. `cause` is its exception; the text is the remote traceback.
 
-    What `get` raises is a subclass made on the fly that also inherits from the class of the cause, so that
-    `except ValueError` catches a remote ValueError.
+    What `get` raises is a subclass made on the fly that also inherits from the class of the cause,
+    so that `except ValueError` catches a remote ValueError.
     """
 
-    def __init__(self, function_name: str = "", traceback_str: str = "", cause: Optional[BaseException] = None,
-                 pid: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        function_name: str = "",
+        traceback_str: str = "",
+        cause: Optional[BaseException] = None,
+        pid: Optional[int] = None,
+    ) -> None:
         super().__init__(function_name, traceback_str, cause)
         self.function_name = function_name
         self.traceback_str = traceback_str
@@ -57,7 +87,10 @@ class RayTaskError(RayError):
             return self
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return (_rebuild_task_error, (self.function_name, self.traceback_str, self.cause, self.pid, False))
+        return (
+            _rebuild_task_error,
+            (self.function_name, self.traceback_str, self.cause, self.pid, False),
+        )
 
 
 _dual_classes: Dict[type, Optional[type]] = {}
@@ -67,13 +100,28 @@ def _dual_class(cause_class: type) -> Optional[type]:
     if cause_class in _dual_classes:
         return _dual_classes[cause_class]
 
+    # The user's constructor is not run, for it may take anything; that of the builtin class below
+    # it is, with the cause's args, so that errno, the exceptions of a group and the like are there.
+    builtin = next(c for c in cause_class.__mro__ if c.__module__ == "builtins")
+
+    def new(cls: type, error: RayTaskError) -> Any:
+        args = error.cause.args if error.cause is not None else ()
+        try:
+            return builtin.__new__(cls, *args)  # type: ignore[call-overload]
+        except TypeError:
+            return builtin.__new__(cls)
+
     def init(self: Any, error: RayTaskError) -> None:
-        # The cause's own constructor is not run: it may take anything.
+        args = error.cause.args if error.cause is not None else ()
+        try:
+            builtin.__init__(self, *args)
+        except TypeError:
+            pass
         self.function_name = error.function_name
         self.traceback_str = error.traceback_str
         self.cause = error.cause
         self.pid = error.pid
-        self.args = error.cause.args if error.cause is not None else ()
+        self.args = args
 
     def getattr_(self: Any, name: str) -> Any:  # attributes of the user's exception show through
         if name.startswith("__") or name == "cause":
@@ -81,33 +129,39 @@ def _dual_class(cause_class: type) -> Optional[type]:
         return getattr(self.cause, name)
 
     def reduce(self: Any) -> Tuple[Any, ...]:
-        return (_rebuild_task_error, (self.function_name, self.traceback_str, self.cause, self.pid, True))
+        return (
+            _rebuild_task_error,
+            (self.function_name, self.traceback_str, self.cause, self.pid, True),
+        )
 
     body = {
-        "__init__": init, "__str__": RayTaskError.__str__, "__getattr__": getattr_, "__reduce__": reduce,
+        "__init__": init,
+        "__str__": RayTaskError.__str__,
+        "__getattr__": getattr_,
+        "__reduce__": reduce,
         "__module__": __name__,
     }
     name = f"RayTaskError({cause_class.__name__})"
     body["__qualname__"] = name
+    body["__new__"] = new
     try:
-        if issubclass(cause_class, getattr(__import__("builtins"), "BaseExceptionGroup", ())):
-            body["__new__"] = lambda cls, error: cause_class.__new__(cls, error.cause.message, error.cause.exceptions)
-        else:
-            body["__new__"] = lambda cls, error: BaseException.__new__(cls)
         made: Optional[type] = type(name, (RayTaskError, cause_class), body)
-        made(RayTaskError("", "", None)) if "BaseExceptionGroup" not in str(cause_class.__mro__) else None
-    except Exception:
+    except TypeError:  # a class that is final, or whose layout does not mix
         made = None
     if made is None:
         import logging
 
         logging.getLogger("libray.exceptions").warning(
-            "exceptions of class %s cannot be subclassed: get raises a plain RayTaskError with .cause", cause_class)
+            "exceptions of class %s cannot be subclassed: get raises a plain RayTaskError with .cause",
+            cause_class,
+        )
     _dual_classes[cause_class] = made
     return made
 
 
-def _rebuild_task_error(function_name: str, text: str, cause: Any, pid: Any, dual: bool) -> RayTaskError:
+def _rebuild_task_error(
+    function_name: str, text: str, cause: Any, pid: Any, dual: bool
+) -> RayTaskError:
     error = RayTaskError(function_name, text, cause, pid)
     return error.as_instanceof_cause() if dual else error
 
@@ -123,8 +177,11 @@ class TaskUnschedulableError(RayError):
 class RayActorError(RayError):
     """A call to an actor failed because of the actor, not of the method."""
 
-    def __init__(self, message: str = "The actor died unexpectedly before finishing this task.",
-                 cause: Optional[BaseException] = None) -> None:
+    def __init__(
+        self,
+        message: str = "The actor died unexpectedly before finishing this task.",
+        cause: Optional[BaseException] = None,
+    ) -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -256,7 +313,9 @@ _BY_CODE = {
 }
 _DEFAULT_TEXT = {
     _libray.RAY_TIMED_OUT: "Get timed out: some object(s) not ready.",
-    _libray.RAY_WRONG_STATE: "libray is not running: call libray.init() (references end with the runtime they came from)",
+    _libray.RAY_WRONG_STATE: (
+        "libray is not running: call libray.init() (references end with the runtime they came from)"
+    ),
     _libray.RAY_CANCELLED: "the task was cancelled",
 }
 
@@ -276,7 +335,9 @@ def make_error(code: int, message: str, payload: bytes, payload_format: int) -> 
 
 def _task_error(message: str, payload: bytes, payload_format: int) -> BaseException:
     if payload_format != 2 or not payload:
-        return CrossLanguageError(message) if payload_format == 1 else RayTaskError("", message, None)
+        return (
+            CrossLanguageError(message) if payload_format == 1 else RayTaskError("", message, None)
+        )
     try:
         kind, function, pid, text, cause_bytes = pickle.loads(payload)
     except Exception as e:
@@ -287,7 +348,9 @@ def _task_error(message: str, payload: bytes, payload_format: int) -> BaseExcept
     try:
         cause = pickle.loads(cause_bytes)
     except Exception as e:
-        cause = UnserializableException(f"The original cause of the RayTaskError isn't serializable here: {e!r}\n{text}")
+        cause = UnserializableException(
+            f"The original cause of the RayTaskError isn't serializable here: {e!r}\n{text}"
+        )
     return RayTaskError(function, text, cause, pid).as_instanceof_cause()
 
 
@@ -295,14 +358,20 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def _user_traceback(exc: BaseException) -> str:
-    """The traceback from the user's first line on."""
-    tb = exc.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_HERE):
-        tb = tb.tb_next
-    lines = traceback.format_exception(type(exc), exc, tb)
+    """The traceback without the lines of this package."""
+    report = traceback.TracebackException.from_exception(exc)
+    _drop_own_frames(report)
+    lines = list(report.format())
     if lines and lines[0].startswith("Traceback"):
         lines = lines[1:]
     return "".join(lines).rstrip()
+
+
+def _drop_own_frames(report: Any) -> None:
+    report.stack[:] = [frame for frame in report.stack if not frame.filename.startswith(_HERE)]
+    for chained in (report.__cause__, report.__context__):
+        if chained is not None:
+            _drop_own_frames(chained)
 
 
 def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes]:
@@ -329,9 +398,13 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes]:
         blob = cloudpickle.dumps(cause, protocol=5)
         pickle.loads(blob)
     except Exception as e:
-        blob = pickle.dumps(UnserializableException(
-            f"The original cause of the RayTaskError ({type(cause)}) isn't serializable: {e}. Overwriting the cause "
-            f"to a {UnserializableException.__name__}."))
+        blob = pickle.dumps(
+            UnserializableException(
+                f"The original cause of the RayTaskError ({type(cause)}) isn't serializable: {e}. "
+                f"Overwriting the cause "
+                f"to a {UnserializableException.__name__}."
+            )
+        )
     return short, pickle.dumps((kind, function, pid, text, blob), protocol=5)
 
 
@@ -344,7 +417,7 @@ def _first_line(exc: BaseException) -> str:
 
 
 def _frames_only(exc: BaseException) -> str:
-    tb = exc.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_HERE):
-        tb = tb.tb_next
-    return "".join(traceback.format_tb(tb))
+    frames = [
+        f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith(_HERE)
+    ]
+    return "".join(traceback.format_list(frames))

@@ -1,4 +1,5 @@
 """What a test needs to know. May change in any release."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +13,8 @@ def ref_count(ref: Any) -> int:
 
 
 def fault(point: str, action: str = "") -> None:
-    """Arms a fault point of this process ("kill", "stop", "delay:5ms", "fail", "@N"); empty disarms."""
+    """Arms a fault point of this process ("kill", "stop", "delay:5ms", "fail", "@N"); empty
+    disarms."""
     _libray.test_fault(point, action)
 
 

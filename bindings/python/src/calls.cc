@@ -1,5 +1,6 @@
-// The hot path of a caller: RemoteFunction.remote, ActorMethod.remote, get, put, wait. One C call each; arguments are
-// encoded on the stack; the GIL is given up only when a value is large enough to wait for the store, or to block.
+// The hot path of a caller: RemoteFunction.remote, ActorMethod.remote, get, put, wait. One C call
+// each; arguments are encoded on the stack; the GIL is given up only when a value is large enough
+// to wait for the store, or to block.
 #include <array>
 #include <cstddef>
 #include <memory>
@@ -21,9 +22,11 @@ constexpr size_t kLargeCall = 64 << 10;  // encoded bytes from which a call may 
 
 PyTypeObject* g_stream_class = nullptr;  // ObjectRefGenerator
 PyObject* g_method_options = nullptr;    // (handle, spec, kwargs) -> ActorMethod
-PyObject* g_wait_mixed = nullptr;        // (list, num_returns, timeout) -> wait with generators among the refs
+PyObject* g_wait_mixed =
+    nullptr;  // (list, num_returns, timeout) -> wait with generators among the refs
 
-// ---- CallSpec ----------------------------------------------------------------------------------------------------
+// ---- CallSpec
+// ----------------------------------------------------------------------------------------------------
 
 SpecObject* as_spec(PyObject* o) { return reinterpret_cast<SpecObject*>(o); }
 
@@ -49,14 +52,15 @@ int spec_clear(PyObject* self) {
 }
 
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
-  static const char* names[] = {"method",  "name",    "resources", "num_returns", "max_retries", "window", "flags",
-                                "min_pos", "max_pos", "bind",      "native",      "extra",       nullptr};
+  static const char* names[] = {"method", "name",  "resources", "num_returns", "max_retries",
+                                "window", "flags", "min_pos",   "max_pos",     "bind",
+                                "native", "extra", nullptr};
   PyObject *method, *name, *resources, *bind = Py_None, *extra = Py_None;
   int num_returns = 1, max_retries = RAY_RETRIES_DEFAULT, min_pos = 0, max_pos = -1, native = 0;
   unsigned window = 0, flags = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpO", const_cast<char**>(names), &method, &name,
-                                   &resources, &num_returns, &max_retries, &window, &flags, &min_pos, &max_pos, &bind,
-                                   &native, &extra)) {
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpO", const_cast<char**>(names),
+                                   &method, &name, &resources, &num_returns, &max_retries, &window,
+                                   &flags, &min_pos, &max_pos, &bind, &native, &extra)) {
     return nullptr;
   }
   auto* s = reinterpret_cast<SpecObject*>(type->tp_alloc(type, 0));
@@ -82,11 +86,13 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return self.release();
 }
 
-PyMemberDef spec_members[] = {{"extra", T_OBJECT_EX, offsetof(SpecObject, extra), READONLY, nullptr},
-                              {"method", T_OBJECT_EX, offsetof(SpecObject, method), READONLY, nullptr},
-                              {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef spec_members[] = {
+    {"extra", T_OBJECT_EX, offsetof(SpecObject, extra), READONLY, nullptr},
+    {"method", T_OBJECT_EX, offsetof(SpecObject, method), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
 
-// ---- arguments ---------------------------------------------------------------------------------------------------
+// ---- arguments
+// ---------------------------------------------------------------------------------------------------
 
 bool check_with_bind(const SpecObject* s, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   if (s->bind == Py_None) return true;
@@ -95,7 +101,8 @@ bool check_with_bind(const SpecObject* s, PyObject* const* args, Py_ssize_t n, P
   if (!positional || !keywords) return false;
   for (Py_ssize_t i = 0; i < n; ++i) PyTuple_SET_ITEM(positional.get(), i, new_ref(args[i]));
   for (Py_ssize_t i = 0; kwnames != nullptr && i < PyTuple_GET_SIZE(kwnames); ++i) {
-    if (PyDict_SetItem(keywords.get(), PyTuple_GET_ITEM(kwnames, i), args[n + i]) != 0) return false;
+    if (PyDict_SetItem(keywords.get(), PyTuple_GET_ITEM(kwnames, i), args[n + i]) != 0)
+      return false;
   }
   Owned ok(PyObject_CallFunctionObjArgs(s->bind, positional.get(), keywords.get(), nullptr));
   return static_cast<bool>(ok);
@@ -128,7 +135,8 @@ PyObject* new_stream(ray_stream* stream) {
 
 }  // namespace
 
-bool Arguments::add_all(const SpecObject* s, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+bool Arguments::add_all(const SpecObject* s, PyObject* const* args, Py_ssize_t n,
+                        PyObject* kwnames) {
   const Py_ssize_t n_kw = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
   const bool fits = n_kw == 0 && n >= s->min_pos && (s->max_pos < 0 || n <= s->max_pos);
   if (!fits && !check_with_bind(s, args, n, kwnames)) return false;
@@ -161,29 +169,32 @@ bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, b
     if (!encoder_.add_kwnames(kwnames, &encoded_[n + n_kw])) return false;
   }
   for (size_t i = 0; i < count_; ++i) {
-    args_[i].value = args_[i].ref == nullptr ? encoder_.view(encoded_[i]) : ray_value RAY_VALUE_INIT;
+    args_[i].value =
+        args_[i].ref == nullptr ? encoder_.view(encoded_[i]) : ray_value RAY_VALUE_INIT;
   }
   return true;
 }
 
 namespace {
 
-// For actor calls "unavailable" means the limit of pending calls; the Python half learns it from the sign.
+// For actor calls "unavailable" means the limit of pending calls; the Python half learns it from
+// the sign.
 PyObject* raise_call(ray_code code, ray_error* err, bool actor) {
   return raise_code(actor && code == RAY_UNAVAILABLE ? -code : code, err);
 }
 
-// The rest of a call once the arguments are encoded. `submit` and `stream` are the two forms of the C call.
+// The rest of a call once the arguments are encoded. `submit` and `stream` are the two forms of the
+// C call.
 template <typename Submit, typename Stream>
-PyObject* finish_call(const SpecObject* s, Arguments& a, Submit submit, Stream stream, bool actor = false) {
+PyObject* finish_call(const SpecObject* s, Arguments& a, Submit submit, Stream stream,
+                      bool actor = false) {
   ray_error* err = nullptr;
   ray_code code;
   const bool large = a.total() > kLargeCall;
   if (s->stream) {
     ray_stream* out = nullptr;
     if (large) {
-      Py_BEGIN_ALLOW_THREADS
-      code = stream(&out, &err);
+      Py_BEGIN_ALLOW_THREADS code = stream(&out, &err);
       Py_END_ALLOW_THREADS
     } else {
       code = stream(&out, &err);
@@ -196,8 +207,7 @@ PyObject* finish_call(const SpecObject* s, Arguments& a, Submit submit, Stream s
   if (n > 4) many = std::make_unique<ray_ref*[]>(n);
   ray_ref** refs = many ? many.get() : few;
   if (large) {
-    Py_BEGIN_ALLOW_THREADS
-    code = submit(refs, &err);
+    Py_BEGIN_ALLOW_THREADS code = submit(refs, &err);
     Py_END_ALLOW_THREADS
   } else {
     code = submit(refs, &err);
@@ -207,7 +217,8 @@ PyObject* finish_call(const SpecObject* s, Arguments& a, Submit submit, Stream s
   return take_refs(many, few, n);
 }
 
-// ---- RemoteFunction ------------------------------------------------------------------------------------------------
+// ---- RemoteFunction
+// ------------------------------------------------------------------------------------------------
 
 RemoteObject* as_remote(PyObject* o) { return reinterpret_cast<RemoteObject*>(o); }
 
@@ -251,9 +262,10 @@ bool ensure_function(PyObject* self) {
 
 PyObject* remote_call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   RemoteObject* r = as_remote(self);
-  if (__builtin_expect(r->function == nullptr || g_process.runtime == nullptr ||
-                           reinterpret_cast<FunctionObject*>(r->function)->generation != g_process.generation,
-                       0) &&
+  if (__builtin_expect(
+          r->function == nullptr || g_process.runtime == nullptr ||
+              reinterpret_cast<FunctionObject*>(r->function)->generation != g_process.generation,
+          0) &&
       !ensure_function(self)) {
     return nullptr;
   }
@@ -264,7 +276,9 @@ PyObject* remote_call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObj
   ray_function* f = reinterpret_cast<FunctionObject*>(r->function)->function;
   return finish_call(
       s, a,
-      [&](ray_ref** out, ray_error** err) { return ray_submit(rt, f, a.data(), a.size(), &s->options, out, err); },
+      [&](ray_ref** out, ray_error** err) {
+        return ray_submit(rt, f, a.data(), a.size(), &s->options, out, err);
+      },
       [&](ray_stream** out, ray_error** err) {
         return ray_submit_stream(rt, f, a.data(), a.size(), &s->options, out, err);
       });
@@ -278,7 +292,8 @@ PyObject* remote_set(PyObject* self, PyObject* args) {  // _set(spec, function o
     return nullptr;
   }
   Py_XDECREF(std::exchange(as_remote(self)->spec, new_ref(spec)));
-  Py_XDECREF(std::exchange(as_remote(self)->function, function == Py_None ? nullptr : new_ref(function)));
+  Py_XDECREF(
+      std::exchange(as_remote(self)->function, function == Py_None ? nullptr : new_ref(function)));
   Py_RETURN_NONE;
 }
 
@@ -287,15 +302,16 @@ PyMethodDef remote_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, "Submits a task; returns at once with its ObjectRef."},
     {"_set", remote_set, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
-PyMemberDef remote_members[] = {{"_spec", T_OBJECT_EX, offsetof(RemoteObject, spec), READONLY, nullptr},
-                                {"_function", T_OBJECT, offsetof(RemoteObject, function), READONLY, nullptr},
-                                {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef remote_members[] = {
+    {"_spec", T_OBJECT_EX, offsetof(RemoteObject, spec), READONLY, nullptr},
+    {"_function", T_OBJECT, offsetof(RemoteObject, function), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
 
-// ---- ActorMethod ---------------------------------------------------------------------------------------------------
+// ---- ActorMethod
+// ---------------------------------------------------------------------------------------------------
 
 struct MethodObject {
-  PyObject_HEAD
-  PyObject* handle;
+  PyObject_HEAD PyObject* handle;
   PyObject* spec;
 };
 MethodObject* as_method(PyObject* o) { return reinterpret_cast<MethodObject*>(o); }
@@ -340,7 +356,8 @@ PyObject* method_remote(PyObject* self, PyObject* const* args, Py_ssize_t n, PyO
         return ray_actor_call(actor, s->method_view, a.data(), a.size(), &s->options, out, err);
       },
       [&](ray_stream** out, ray_error** err) {
-        return ray_actor_call_stream(actor, s->method_view, a.data(), a.size(), &s->options, out, err);
+        return ray_actor_call_stream(actor, s->method_view, a.data(), a.size(), &s->options, out,
+                                     err);
       },
       true);
 }
@@ -352,17 +369,20 @@ PyObject* method_options(PyObject* self, PyObject* args, PyObject* kwargs) {
   }
   Owned none(kwargs == nullptr ? PyDict_New() : new_ref(kwargs));
   if (!none) return nullptr;
-  return PyObject_CallFunctionObjArgs(g_method_options, as_method(self)->handle, as_method(self)->spec, none.get(),
-                                      nullptr);
+  return PyObject_CallFunctionObjArgs(g_method_options, as_method(self)->handle,
+                                      as_method(self)->spec, none.get(), nullptr);
 }
 
 PyObject* method_direct(PyObject* self, PyObject*, PyObject*) {
-  PyErr_Format(PyExc_TypeError, "Actor methods cannot be called directly. Instead of running 'object.%U()', try "
-               "'object.%U.remote()'.", as_spec(as_method(self)->spec)->method, as_spec(as_method(self)->spec)->method);
+  PyErr_Format(PyExc_TypeError,
+               "Actor methods cannot be called directly. Instead of running 'object.%U()', try "
+               "'object.%U.remote()'.",
+               as_spec(as_method(self)->spec)->method, as_spec(as_method(self)->spec)->method);
   return nullptr;
 }
 
-PyObject* method_make(PyObject*, PyObject* args) {  // module function: (handle, spec) -> ActorMethod
+PyObject* method_make(PyObject*,
+                      PyObject* args) {  // module function: (handle, spec) -> ActorMethod
   PyObject *handle, *spec;
   if (!PyArg_ParseTuple(args, "O!O!", &ActorType, &handle, &SpecType, &spec)) return nullptr;
   return method_new(handle, spec);
@@ -370,13 +390,15 @@ PyObject* method_make(PyObject*, PyObject* args) {  // module function: (handle,
 
 PyMethodDef method_methods[] = {
     {"remote", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_remote)),
-     METH_FASTCALL | METH_KEYWORDS, "Calls the method in the actor; returns at once with its ObjectRef."},
+     METH_FASTCALL | METH_KEYWORDS,
+     "Calls the method in the actor; returns at once with its ObjectRef."},
     {"options", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_options)),
      METH_VARARGS | METH_KEYWORDS, "This method with other options."},
     {nullptr, nullptr, 0, nullptr}};
-PyMemberDef method_members[] = {{"_handle", T_OBJECT_EX, offsetof(MethodObject, handle), READONLY, nullptr},
-                                {"_spec", T_OBJECT_EX, offsetof(MethodObject, spec), READONLY, nullptr},
-                                {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef method_members[] = {
+    {"_handle", T_OBJECT_EX, offsetof(MethodObject, handle), READONLY, nullptr},
+    {"_spec", T_OBJECT_EX, offsetof(MethodObject, spec), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
 
 // handle.name: a method of the actor's class first, for that is what handles are for.
 PyObject* actor_getattro(PyObject* self, PyObject* name) {
@@ -388,7 +410,8 @@ PyObject* actor_getattro(PyObject* self, PyObject* name) {
   return PyObject_GenericGetAttr(self, name);
 }
 
-// ---- get, put, wait --------------------------------------------------------------------------------------------------
+// ---- get, put, wait
+// --------------------------------------------------------------------------------------------------
 
 ray_runtime* running() {
   if (g_process.runtime == nullptr) raise_code(RAY_WRONG_STATE, nullptr);
@@ -433,7 +456,8 @@ PyObject* try_get(PyObject*, PyObject* args) {
 }
 
 PyObject* bad_ref(PyObject* o, const char* what) {
-  PyErr_Format(PyExc_ValueError, "%s takes an ObjectRef or a list of them, not %.100s", what, Py_TYPE(o)->tp_name);
+  PyErr_Format(PyExc_ValueError, "%s takes an ObjectRef or a list of them, not %.100s", what,
+               Py_TYPE(o)->tp_name);
   return nullptr;
 }
 
@@ -505,8 +529,10 @@ PyObject* py_get(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnam
 
 PyObject* py_put(PyObject*, PyObject* object) {
   if (ref_check(object)) {
-    PyErr_SetString(PyExc_TypeError, "Calling 'put' on an ObjectRef is not allowed: it is in the store already; put it "
-                                     "in a list if the reference itself is to be stored");
+    PyErr_SetString(
+        PyExc_TypeError,
+        "Calling 'put' on an ObjectRef is not allowed: it is in the store already; put it "
+        "in a list if the reference itself is to be stored");
     return nullptr;
   }
   ray_runtime* rt = ensure_runtime();
@@ -519,8 +545,7 @@ PyObject* py_put(PyObject*, PyObject* object) {
   ray_error* err = nullptr;
   ray_code code;
   if (encoder.total() > kLargeCall) {
-    Py_BEGIN_ALLOW_THREADS
-    code = ray_put(rt, &value, &ref, &err);
+    Py_BEGIN_ALLOW_THREADS code = ray_put(rt, &value, &ref, &err);
     Py_END_ALLOW_THREADS
   } else {
     code = ray_put(rt, &value, &ref, &err);
@@ -584,12 +609,14 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
   keyword(kwnames, args + n, "fetch_local", &found);
   if (n != 1 || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
-    PyErr_SetString(PyExc_TypeError, "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)");
+    PyErr_SetString(PyExc_TypeError,
+                    "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)");
     return nullptr;
   }
   if (timeout == nullptr) timeout = Py_None;
   if (!PyList_Check(args[0])) {
-    PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef or ObjectRefGenerator, got %.100s",
+    PyErr_Format(PyExc_TypeError,
+                 "wait() expected a list of ObjectRef or ObjectRefGenerator, got %.100s",
                  Py_TYPE(args[0])->tp_name);
     return nullptr;
   }
@@ -603,8 +630,10 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
     PyObject* o = PyList_GET_ITEM(list.get(), i);
     if (ref_check(o)) continue;
     if (!PyObject_TypeCheck(o, &StreamType)) {
-      PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing "
-                   "%.100s", Py_TYPE(o)->tp_name);
+      PyErr_Format(PyExc_TypeError,
+                   "wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing "
+                   "%.100s",
+                   Py_TYPE(o)->tp_name);
       return nullptr;
     }
     mixed = true;
@@ -615,8 +644,9 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
     return nullptr;
   }
   if (want > size) {
-    PyErr_SetString(PyExc_ValueError, "num_returns cannot be greater than the number of ray_waitables provided to "
-                                      "wait().");
+    PyErr_SetString(PyExc_ValueError,
+                    "num_returns cannot be greater than the number of ray_waitables provided to "
+                    "wait().");
     return nullptr;
   }
   if (mixed) {
@@ -627,7 +657,8 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   return wait_refs(list.get(), static_cast<size_t>(want), timeout);
 }
 
-PyObject* set_classes(PyObject*, PyObject* args) {  // (ObjectRefGenerator, method_options, wait_mixed)
+PyObject* set_classes(PyObject*,
+                      PyObject* args) {  // (ObjectRefGenerator, method_options, wait_mixed)
   PyObject *stream, *options, *mixed;
   if (!PyArg_ParseTuple(args, "O!OO", &PyType_Type, &stream, &options, &mixed)) return nullptr;
   g_stream_class = reinterpret_cast<PyTypeObject*>(new_ref(stream));
@@ -642,10 +673,12 @@ PyCFunction fast(F f) {
 }
 
 PyMethodDef module_methods[] = {
-    {"get", fast(py_get), METH_FASTCALL | METH_KEYWORDS, "get(refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
+    {"get", fast(py_get), METH_FASTCALL | METH_KEYWORDS,
+     "get(refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
     {"put", py_put, METH_O, "put(value)\n--\n\nStores a value; returns its reference."},
     {"wait", fast(py_wait), METH_FASTCALL | METH_KEYWORDS,
-     "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits refs into those that are ready and the rest."},
+     "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits refs into those "
+     "that are ready and the rest."},
     {"_try_get", try_get, METH_VARARGS, nullptr},
     {"_method", method_make, METH_VARARGS, nullptr},
     {"_set_classes", set_classes, METH_VARARGS, nullptr},
@@ -686,7 +719,8 @@ bool init_call_types(PyObject* module) {
   const char* names[] = {"CallSpec", "RemoteBase", "ActorMethod"};
   for (int i = 0; i < 3; ++i) {
     if (PyType_Ready(types[i]) != 0) return false;
-    if (PyModule_AddObject(module, names[i], new_ref(reinterpret_cast<PyObject*>(types[i]))) != 0) return false;
+    if (PyModule_AddObject(module, names[i], new_ref(reinterpret_cast<PyObject*>(types[i]))) != 0)
+      return false;
   }
   return PyModule_AddFunctions(module, module_methods) == 0;
 }

@@ -1,4 +1,5 @@
-// What a call is made of: the prepared options and signature of a function or method, and its encoded arguments.
+// What a call is made of: the prepared options and signature of a function or method, and its
+// encoded arguments.
 #pragma once
 #include <memory>
 
@@ -8,8 +9,8 @@
 namespace libray_py {
 
 struct SpecObject {
-  PyObject_HEAD
-  PyObject *method, *name, *resources;  // the strings that `options` and `method_view` point into
+  PyObject_HEAD PyObject *method, *name,
+      *resources;   // the strings that `options` and `method_view` point into
   PyObject* bind;   // (args, kwargs) -> None, raises TypeError; None: the signature is not known
   PyObject* extra;  // for the Python half
   ray_task_options options;
@@ -18,8 +19,7 @@ struct SpecObject {
   bool stream, native;
 };
 struct RemoteObject {
-  PyObject_HEAD
-  PyObject* spec;
+  PyObject_HEAD PyObject* spec;
   PyObject* function;  // FunctionObject or null
   PyObject* weakrefs;
 };
@@ -29,7 +29,8 @@ extern PyTypeObject RemoteType;
 // Encoded arguments of one call; on the stack up to kFew of them.
 class Arguments {
  public:
-  // Checks the signature and encodes; false with an exception set. kwnames: as in vectorcall, may be null.
+  // Checks the signature and encodes; false with an exception set. kwnames: as in vectorcall, may
+  // be null.
   bool add_all(const SpecObject* spec, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
   bool encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact);
   const ray_arg* data() const { return args_; }

@@ -1,7 +1,8 @@
-// What every file of the extension shares: owned pointers, process state, the hooks into the Python half of the
-// package, and the rules. Two kinds of code live here: the hot path (submit, get, execute) in the raw CPython API, and
-// the rest in pybind11 (module.cc). Everything runs with the GIL held unless a comment says otherwise; the GIL is
-// given up only around a call that is known to wait. Nothing but ray.h of the core is used.
+// What every file of the extension shares: owned pointers, process state, the hooks into the Python
+// half of the package, and the rules. Two kinds of code live here: the hot path (submit, get,
+// execute) in the raw CPython API, and the rest in pybind11 (module.cc). Everything runs with the
+// GIL held unless a comment says otherwise; the GIL is given up only around a call that is known to
+// wait. Nothing but ray.h of the core is used.
 #pragma once
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -47,7 +48,8 @@ inline PyObject* new_ref(PyObject* p) {
 // State of the process. Written under the GIL by init and shutdown only.
 struct Process {
   ray_runtime* runtime = nullptr;
-  uint64_t generation = 0;  // grows with each init: handles of an earlier runtime are recognised by it
+  uint64_t generation =
+      0;  // grows with each init: handles of an earlier runtime are recognised by it
   bool worker = false;
   int pid = 0;  // of the process that called init: a forked child has no runtime
 };
@@ -55,18 +57,19 @@ extern Process g_process;
 
 // Functions of the Python half, set once at import (names of the fields are the keys of set_hooks).
 struct Hooks {
-  PyObject* auto_init = nullptr;      // () -> None: starts the runtime on first use
-  PyObject* make_error = nullptr;     // (code, message, payload, format) -> exception
-  PyObject* dump_error = nullptr;     // (exception, function) -> (message, bytes, buffers)
-  PyObject* dumps = nullptr;          // object -> (bytes, [PickleBuffer])
-  PyObject* loads = nullptr;          // (bytes-like, [buffer]) -> object
-  PyObject* await_ref = nullptr;      // ref -> iterator
-  PyObject* ref_future = nullptr;     // ref -> concurrent.futures.Future
+  PyObject* auto_init = nullptr;         // () -> None: starts the runtime on first use
+  PyObject* make_error = nullptr;        // (code, message, payload, format) -> exception
+  PyObject* dump_error = nullptr;        // (exception, function) -> (message, bytes, buffers)
+  PyObject* dumps = nullptr;             // object -> (bytes, [PickleBuffer])
+  PyObject* loads = nullptr;             // (bytes-like, [buffer]) -> object
+  PyObject* await_ref = nullptr;         // ref -> iterator
+  PyObject* ref_future = nullptr;        // ref -> concurrent.futures.Future
   PyObject* ref_on_completed = nullptr;  // (ref, callback) -> None
-  PyObject* load_function = nullptr;  // definition bytes -> callable or class
-  PyObject* run_async = nullptr;      // (task, coroutine) -> None
-  PyObject* actor_created = nullptr;  // (instance) -> None: chooses how the worker goes on
-  PyObject* actor_call = nullptr;     // (instance, method, args, kwargs) -> result: methods not of the class
+  PyObject* load_function = nullptr;     // definition bytes -> callable or class
+  PyObject* run_async = nullptr;         // (task, coroutine) -> None
+  PyObject* actor_created = nullptr;     // (instance) -> None: chooses how the worker goes on
+  PyObject* actor_call =
+      nullptr;  // (instance, method, args, kwargs) -> result: methods not of the class
 };
 extern Hooks g_hooks;
 
@@ -82,15 +85,18 @@ PyObject* raise_code(ray_code code, ray_error* err);
 // The same as an exception object (new reference), or null with another exception set.
 PyObject* error_to_exception(ray_code code, ray_error* err);
 
-inline ray_str as_str(const char* data, Py_ssize_t size) { return ray_str{data, static_cast<size_t>(size)}; }
+inline ray_str as_str(const char* data, Py_ssize_t size) {
+  return ray_str{data, static_cast<size_t>(size)};
+}
 // View of a str; false with an exception set.
 bool str_view(PyObject* o, ray_str* out);
 
 // Seconds (None = for ever) to nanoseconds; false with an exception set.
 bool parse_timeout(PyObject* o, int64_t* out_ns);
 
-// Runs `body(slice_ns)` without the GIL, again and again until it answers anything but RAY_TIMED_OUT or the whole
-// time is over. Between the slices signals are looked at, so that Ctrl-C ends a wait; *interrupted tells that.
+// Runs `body(slice_ns)` without the GIL, again and again until it answers anything but
+// RAY_TIMED_OUT or the whole time is over. Between the slices signals are looked at, so that Ctrl-C
+// ends a wait; *interrupted tells that.
 template <typename Body>
 ray_code wait_in_slices(int64_t timeout_ns, bool* interrupted, Body body) {
   constexpr int64_t kSlice = 50'000'000;
@@ -99,10 +105,8 @@ ray_code wait_in_slices(int64_t timeout_ns, bool* interrupted, Body body) {
   for (;;) {
     const int64_t slice = (left < 0 || left > kSlice) ? kSlice : left;
     ray_code code;
-    Py_BEGIN_ALLOW_THREADS
-    code = body(slice);
-    Py_END_ALLOW_THREADS
-    if (code != RAY_TIMED_OUT) return code;
+    Py_BEGIN_ALLOW_THREADS code = body(slice);
+    Py_END_ALLOW_THREADS if (code != RAY_TIMED_OUT) return code;
     if (PyErr_CheckSignals() != 0) {
       *interrupted = true;
       return code;

@@ -1,5 +1,5 @@
-// Module _libray: everything that is not hot, in pybind11: start and stop, functions, actors, key-value, queries,
-// context, testing. Also the shared helpers of common.h.
+// Module _libray: everything that is not hot, in pybind11: start and stop, functions, actors,
+// key-value, queries, context, testing. Also the shared helpers of common.h.
 #define RAY_ALLOW_UNSTABLE
 #include "common.h"
 
@@ -33,8 +33,10 @@ PyObject* error_to_exception(ray_code code, ray_error* err) {
     payload = ray_error_payload(err, &format);
   }
   if (text.size == RAY_NUL) text.size = strlen(text.data);
-  Owned message(PyUnicode_DecodeUTF8(text.data != nullptr ? text.data : "", static_cast<Py_ssize_t>(text.size), "replace"));
-  Owned body(PyBytes_FromStringAndSize(static_cast<const char*>(payload.data), static_cast<Py_ssize_t>(payload.size)));
+  Owned message(PyUnicode_DecodeUTF8(text.data != nullptr ? text.data : "",
+                                     static_cast<Py_ssize_t>(text.size), "replace"));
+  Owned body(PyBytes_FromStringAndSize(static_cast<const char*>(payload.data),
+                                       static_cast<Py_ssize_t>(payload.size)));
   ray_error_release(err);
   if (!message || !body) return nullptr;
   if (g_hooks.make_error == nullptr) {
@@ -46,7 +48,8 @@ PyObject* error_to_exception(ray_code code, ray_error* err) {
 
 PyObject* raise_code(ray_code code, ray_error* err) {
   Owned exception(error_to_exception(code, err));
-  if (exception) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())), exception.get());
+  if (exception)
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())), exception.get());
   return nullptr;
 }
 
@@ -126,13 +129,17 @@ FunctionObject* as_function(const py::object& o) {
   return reinterpret_cast<FunctionObject*>(o.ptr());
 }
 
-// ---- start and stop ---------------------------------------------------------------------------------------------------
+// ---- start and stop
+// ---------------------------------------------------------------------------------------------------
 
 py::dict init(const py::dict& o) {
   if (g_process.runtime != nullptr) throw std::runtime_error("libray runs already");
   ray_runtime_options options = RAY_RUNTIME_OPTIONS_INIT;
-  auto text = [&](const char* key) { return o.contains(key) ? o[key].cast<std::string>() : std::string(); };
-  const std::string address = text("address"), ns = text("namespace"), dir = text("session_dir"), job = text("job_name");
+  auto text = [&](const char* key) {
+    return o.contains(key) ? o[key].cast<std::string>() : std::string();
+  };
+  const std::string address = text("address"), ns = text("namespace"), dir = text("session_dir"),
+                    job = text("job_name");
   const std::string resources = text("resources");
   std::vector<std::string> argv = o["worker_argv"].cast<std::vector<std::string>>();
   std::vector<const char*> argv_c;
@@ -152,32 +159,31 @@ py::dict init(const py::dict& o) {
   ray_runtime* runtime = nullptr;
   ray_error* err = nullptr;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_init(&options, &runtime, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code = ray_init(&options, &runtime, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   g_process.runtime = runtime;
   ++g_process.generation;
   g_process.worker = ray_runtime_mode(runtime) == RAY_MODE_WORKER;
   g_process.pid = getpid();
   py::dict out;
   const ray_str session = ray_runtime_session_dir(runtime);
-  out["session_dir"] = session.size == RAY_NUL ? py::str(session.data) : py::str(session.data, session.size);
+  out["session_dir"] =
+      session.size == RAY_NUL ? py::str(session.data) : py::str(session.data, session.size);
   out["worker"] = g_process.worker;
   return out;
 }
 
-// The runtime is unreachable for Python from the first line on; the handles that are left stay valid.
+// The runtime is unreachable for Python from the first line on; the handles that are left stay
+// valid.
 void shutdown(double drain_seconds) {
   ray_runtime* runtime = std::exchange(g_process.runtime, nullptr);
   if (runtime == nullptr) return;
   ray_error* err = nullptr;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_shutdown(runtime, static_cast<int64_t>(drain_seconds * 1e9), &err);
+  Py_BEGIN_ALLOW_THREADS code =
+      ray_shutdown(runtime, static_cast<int64_t>(drain_seconds * 1e9), &err);
   ray_runtime_release(runtime);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_END_ALLOW_THREADS check(code, err);
 }
 
 // In a forked child: forgets the parent's runtime without touching it.
@@ -199,7 +205,8 @@ py::dict context() {
   return out;
 }
 
-// ---- functions and actors -----------------------------------------------------------------------------------------------
+// ---- functions and actors
+// -----------------------------------------------------------------------------------------------
 
 py::object wrap_function(ray_code code, ray_function* f, ray_error* err) {
   check(code, err);
@@ -211,7 +218,8 @@ py::object wrap_function(ray_code code, ray_function* f, ray_error* err) {
 py::object define_function(const std::string& name, const py::bytes& definition) {
   ray_function* f = nullptr;
   ray_error* err = nullptr;
-  const ray_code code = ray_function_define(rt(), RAY_LANG_PYTHON, view(name), bytes_view(definition), &f, &err);
+  const ray_code code =
+      ray_function_define(rt(), RAY_LANG_PYTHON, view(name), bytes_view(definition), &f, &err);
   return wrap_function(code, f, err);
 }
 py::object find_function(const std::string& name) {
@@ -220,11 +228,12 @@ py::object find_function(const std::string& name) {
   const ray_code code = ray_function_get(rt(), view(name), &f, &err);
   return wrap_function(code, f, err);
 }
-py::object define_symbol(const std::string& name, const std::string& library, const std::string& symbol,
-                         const std::string& signature) {
+py::object define_symbol(const std::string& name, const std::string& library,
+                         const std::string& symbol, const std::string& signature) {
   ray_function* f = nullptr;
   ray_error* err = nullptr;
-  const ray_code code = ray_define_symbol(rt(), view(name), view(library), view(symbol), view(signature), &f, &err);
+  const ray_code code =
+      ray_define_symbol(rt(), view(name), view(library), view(symbol), view(signature), &f, &err);
   return wrap_function(code, f, err);
 }
 py::object define_library(const std::string& name, const std::string& path) {
@@ -234,9 +243,11 @@ py::object define_library(const std::string& name, const std::string& path) {
   return wrap_function(code, f, err);
 }
 
-py::object wrap_actor(ray_actor* actor, const py::type& cls, const py::object& methods, const py::object& info) {
+py::object wrap_actor(ray_actor* actor, const py::type& cls, const py::object& methods,
+                      const py::object& info) {
   auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
-  if (!PyType_IsSubtype(type, &ActorType)) throw py::type_error("a subclass of ActorBase is needed");
+  if (!PyType_IsSubtype(type, &ActorType))
+    throw py::type_error("a subclass of ActorBase is needed");
   auto* a = reinterpret_cast<ActorObject*>(type->tp_alloc(type, 0));
   if (a == nullptr) {
     ray_actor_release(actor);
@@ -248,8 +259,9 @@ py::object wrap_actor(ray_actor* actor, const py::type& cls, const py::object& m
   return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(a));
 }
 
-py::object actor_create(const py::object& function, const py::tuple& args, const py::dict& kwargs, const py::dict& o,
-                        const py::type& cls, const py::object& methods, const py::object& info) {
+py::object actor_create(const py::object& function, const py::tuple& args, const py::dict& kwargs,
+                        const py::dict& o, const py::type& cls, const py::object& methods,
+                        const py::object& info) {
   ray_runtime* runtime = rt();
   std::vector<PyObject*> items;
   for (auto a : args) items.push_back(a.ptr());
@@ -261,11 +273,13 @@ py::object actor_create(const py::object& function, const py::tuple& args, const
   const py::tuple kwnames(names);
   Arguments a;
   const bool exact = o["exact"].cast<bool>();
-  if (!a.encode(items.data(), static_cast<Py_ssize_t>(args.size()), names.empty() ? nullptr : kwnames.ptr(), exact)) {
+  if (!a.encode(items.data(), static_cast<Py_ssize_t>(args.size()),
+                names.empty() ? nullptr : kwnames.ptr(), exact)) {
     throw py::error_already_set();
   }
   const std::string name = o["name"].cast<std::string>(), ns = o["namespace"].cast<std::string>();
-  const std::string resources = o["resources"].cast<std::string>(), metadata = o["metadata"].cast<std::string>();
+  const std::string resources = o["resources"].cast<std::string>(),
+                    metadata = o["metadata"].cast<std::string>();
   ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
   options.name = view(name);
   options.ns = view(ns);
@@ -281,10 +295,9 @@ py::object actor_create(const py::object& function, const py::tuple& args, const
   ray_error* err = nullptr;
   ray_function* f = as_function(function)->function;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_actor_create(runtime, f, a.data(), a.size(), &options, &actor, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code =
+      ray_actor_create(runtime, f, a.data(), a.size(), &options, &actor, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   return wrap_actor(actor, cls, methods, info);
 }
 
@@ -293,10 +306,8 @@ py::bytes metadata_of(ray_actor* actor) {
   ray_bytes out = {nullptr, 0};
   ray_error* err = nullptr;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_actor_metadata(actor, &out, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code = ray_actor_metadata(actor, &out, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   return py::bytes(static_cast<const char*>(out.data), out.size);
 }
 using Describe = py::function;  // metadata bytes -> (class, methods, info)
@@ -315,10 +326,8 @@ py::object actor_find(const std::string& name, const std::string& ns, const Desc
   ray_actor* actor = nullptr;
   ray_error* err = nullptr;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_actor_find(runtime, view(name), view(ns), &actor, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code = ray_actor_find(runtime, view(name), view(ns), &actor, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   py::object out = describe_actor(actor, describe);
   ray_actor_release(actor);
   return out;
@@ -338,10 +347,8 @@ void actor_kill(const py::object& handle, bool may_restart) {
   ray_error* err = nullptr;
   ray_actor* actor = as_actor(handle)->actor;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_actor_kill(actor, may_restart, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code = ray_actor_kill(actor, may_restart, &err);
+  Py_END_ALLOW_THREADS check(code, err);
 }
 
 void cancel(const py::object& ref, bool force, bool recursive) {
@@ -352,17 +359,17 @@ void cancel(const py::object& ref, bool force, bool recursive) {
   check(ray_cancel(as_ref(ref), flags, &err), err);
 }
 
-// ---- cluster, key-value, testing -------------------------------------------------------------------------------------------
+// ---- cluster, key-value, testing
+// -------------------------------------------------------------------------------------------
 
 py::object query(const std::string& what, const py::bytes& filter) {
   ray_buffer out = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
   ray_runtime* runtime = rt();
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_cluster_query(runtime, view(what), bytes_view(filter), &out, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code =
+      ray_cluster_query(runtime, view(what), bytes_view(filter), &out, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   return take_value(&out);
 }
 
@@ -372,26 +379,25 @@ py::object kv_get(const std::string& ns, const py::bytes& key) {
   ray_error* err = nullptr;
   ray_runtime* runtime = rt();
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_kv_get(runtime, view(ns), bytes_view(key), &out, &version, &err);
-  Py_END_ALLOW_THREADS
-  if (code == RAY_NOT_FOUND) {
+  Py_BEGIN_ALLOW_THREADS code =
+      ray_kv_get(runtime, view(ns), bytes_view(key), &out, &version, &err);
+  Py_END_ALLOW_THREADS if (code == RAY_NOT_FOUND) {
     ray_error_release(err);
     return py::none();
   }
   check(code, err);
   return py::make_tuple(take_bytes(&out), version);
 }
-uint64_t kv_put(const std::string& ns, const py::bytes& key, const py::bytes& value, py::object expected) {
+uint64_t kv_put(const std::string& ns, const py::bytes& key, const py::bytes& value,
+                py::object expected) {
   uint64_t version = 0;
   ray_error* err = nullptr;
   ray_runtime* runtime = rt();
   const uint64_t want = expected.is_none() ? RAY_KV_ANY : expected.cast<uint64_t>();
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_kv_put(runtime, view(ns), bytes_view(key), bytes_view(value), want, &version, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code =
+      ray_kv_put(runtime, view(ns), bytes_view(key), bytes_view(value), want, &version, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   return version;
 }
 void kv_delete(const std::string& ns, const py::bytes& key, py::object expected) {
@@ -399,20 +405,16 @@ void kv_delete(const std::string& ns, const py::bytes& key, py::object expected)
   ray_runtime* runtime = rt();
   const uint64_t want = expected.is_none() ? RAY_KV_ANY : expected.cast<uint64_t>();
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_kv_delete(runtime, view(ns), bytes_view(key), want, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code = ray_kv_delete(runtime, view(ns), bytes_view(key), want, &err);
+  Py_END_ALLOW_THREADS check(code, err);
 }
 py::object kv_list(const std::string& ns, const py::bytes& prefix) {
   ray_buffer out = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
   ray_runtime* runtime = rt();
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_kv_list(runtime, view(ns), bytes_view(prefix), &out, &err);
-  Py_END_ALLOW_THREADS
-  check(code, err);
+  Py_BEGIN_ALLOW_THREADS code = ray_kv_list(runtime, view(ns), bytes_view(prefix), &out, &err);
+  Py_END_ALLOW_THREADS check(code, err);
   return take_value(&out);
 }
 
@@ -433,7 +435,8 @@ py::tuple encode(const py::object& o, bool exact) {
   Encoded e;
   if (!encoder.add(o.ptr(), exact, &e)) throw py::error_already_set();
   const ray_value v = encoder.view(e);
-  return py::make_tuple(v.format, py::bytes(static_cast<const char*>(v.data), v.size), v.n_oob, v.n_refs);
+  return py::make_tuple(v.format, py::bytes(static_cast<const char*>(v.data), v.size), v.n_oob,
+                        v.n_refs);
 }
 py::object decode(const py::bytes& b, uint32_t format) {
   ray_buffer buffer = RAY_BUFFER_INIT;
@@ -469,11 +472,13 @@ bool die_with_parent(int parent) {
 }
 
 void define_codes(py::module_& m) {
-  const ray_code codes[] = {RAY_OK, RAY_CANCELLED, RAY_INVALID_ARGUMENT, RAY_TIMED_OUT, RAY_NOT_FOUND,
-                            RAY_ALREADY_EXISTS, RAY_OUT_OF_MEMORY, RAY_UNAVAILABLE, RAY_WRONG_STATE, RAY_UNSUPPORTED,
-                            RAY_INTERNAL, RAY_CONFLICT, RAY_TASK_FAILED, RAY_WORKER_CRASHED, RAY_OBJECT_LOST,
-                            RAY_UNSCHEDULABLE, RAY_ACTOR_DIED, RAY_ACTOR_RESTARTING, RAY_STREAM_END, RAY_STORE_FULL,
-                            RAY_NODE_DIED};
+  const ray_code codes[] = {
+      RAY_OK,          RAY_CANCELLED,        RAY_INVALID_ARGUMENT, RAY_TIMED_OUT,
+      RAY_NOT_FOUND,   RAY_ALREADY_EXISTS,   RAY_OUT_OF_MEMORY,    RAY_UNAVAILABLE,
+      RAY_WRONG_STATE, RAY_UNSUPPORTED,      RAY_INTERNAL,         RAY_CONFLICT,
+      RAY_TASK_FAILED, RAY_WORKER_CRASHED,   RAY_OBJECT_LOST,      RAY_UNSCHEDULABLE,
+      RAY_ACTOR_DIED,  RAY_ACTOR_RESTARTING, RAY_STREAM_END,       RAY_STORE_FULL,
+      RAY_NODE_DIED};
   for (const ray_code c : codes) m.attr(ray_code_name(c)) = c;
 }
 
@@ -484,9 +489,10 @@ PYBIND11_MODULE(_libray, m) {
   using namespace libray_py;
   const uint32_t have = ray_api_version();
   if (have >> 16 != RAY_API_VERSION >> 16 || have < RAY_API_VERSION) {
-    PyErr_Format(PyExc_ImportError, "libray.so has API version %u.%u.%u, but this package was built with %u.%u.%u",
-                 have >> 16, (have >> 8) & 0xff, have & 0xff, RAY_API_VERSION >> 16, (RAY_API_VERSION >> 8) & 0xff,
-                 RAY_API_VERSION & 0xff);
+    PyErr_Format(PyExc_ImportError,
+                 "libray.so has API version %u.%u.%u, but this package was built with %u.%u.%u",
+                 have >> 16, (have >> 8) & 0xff, have & 0xff, RAY_API_VERSION >> 16,
+                 (RAY_API_VERSION >> 8) & 0xff, RAY_API_VERSION & 0xff);
     throw py::error_already_set();
   }
   ActorType.tp_getattro = actor_getattr_hook();

@@ -1,5 +1,6 @@
-// Completion queues for Python: many pending awaits behind one descriptor. An event loop watches fd(); a helper thread
-// blocks in poll(). Each registration carries a Python object (a future or a callback) that comes back with the value.
+// Completion queues for Python: many pending awaits behind one descriptor. An event loop watches
+// fd(); a helper thread blocks in poll(). Each registration carries a Python object (a future or a
+// callback) that comes back with the value.
 #include <cstddef>
 #include <unordered_map>
 
@@ -13,8 +14,7 @@ PyTypeObject QueueType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 namespace {
 
 struct QueueObject {
-  PyObject_HEAD
-  ray_queue* queue;
+  PyObject_HEAD ray_queue* queue;
   uint64_t next_tag;
   uint64_t generation;
   std::unordered_map<uint64_t, PyObject*>* targets;
@@ -75,7 +75,8 @@ PyObject* queue_add(PyObject* self, PyObject* args) {  // add(ref or stream, tar
   return raise_code(code, err);
 }
 
-// (target, value, exception) of one completion; consumes it. For items: value is the ref, for an end: None.
+// (target, value, exception) of one completion; consumes it. For items: value is the ref, for an
+// end: None.
 PyObject* result_of(QueueObject* q, ray_completion* c) {
   PyObject* target = nullptr;
   const auto it = q->targets->find(c->tag);
@@ -105,7 +106,8 @@ PyObject* result_of(QueueObject* q, ray_completion* c) {
   }
   if (c->ref != nullptr) ray_ref_release(c->ref);
   if (c->error != nullptr) ray_error_release(c->error);
-  Owned v(value != nullptr ? value : new_ref(Py_None)), e(exception != nullptr ? exception : new_ref(Py_None));
+  Owned v(value != nullptr ? value : new_ref(Py_None)),
+      e(exception != nullptr ? exception : new_ref(Py_None));
   return PyTuple_Pack(3, target != nullptr ? target : Py_None, v.get(), e.get());
 }
 
@@ -116,8 +118,7 @@ PyObject* queue_poll(PyObject* self, PyObject* timeout) {  // poll(seconds or No
   ray_completion batch[64];
   size_t n = ray_queue_poll(q->queue, batch, 64, 0);
   if (n == 0 && ns != 0) {
-    Py_BEGIN_ALLOW_THREADS
-    n = ray_queue_poll(q->queue, batch, 64, ns);
+    Py_BEGIN_ALLOW_THREADS n = ray_queue_poll(q->queue, batch, 64, ns);
     Py_END_ALLOW_THREADS
   }
   Owned list(PyList_New(0));
@@ -132,18 +133,21 @@ PyObject* queue_wake(PyObject* self, PyObject*) {
   ray_queue_wake(as_queue(self)->queue);
   Py_RETURN_NONE;
 }
-PyObject* queue_fd(PyObject* self, PyObject*) { return PyLong_FromLong(ray_queue_fd(as_queue(self)->queue)); }
-PyObject* queue_pending(PyObject* self, PyObject*) { return PyLong_FromSize_t(as_queue(self)->targets->size()); }
+PyObject* queue_fd(PyObject* self, PyObject*) {
+  return PyLong_FromLong(ray_queue_fd(as_queue(self)->queue));
+}
+PyObject* queue_pending(PyObject* self, PyObject*) {
+  return PyLong_FromSize_t(as_queue(self)->targets->size());
+}
 PyObject* queue_current(PyObject* self, void*) {
-  return PyBool_FromLong(g_process.runtime != nullptr && as_queue(self)->generation == g_process.generation);
+  return PyBool_FromLong(g_process.runtime != nullptr &&
+                         as_queue(self)->generation == g_process.generation);
 }
 
-PyMethodDef queue_methods[] = {{"add", queue_add, METH_VARARGS, nullptr},
-                               {"poll", queue_poll, METH_O, nullptr},
-                               {"wake", queue_wake, METH_NOARGS, nullptr},
-                               {"fd", queue_fd, METH_NOARGS, nullptr},
-                               {"pending", queue_pending, METH_NOARGS, nullptr},
-                               {nullptr, nullptr, 0, nullptr}};
+PyMethodDef queue_methods[] = {
+    {"add", queue_add, METH_VARARGS, nullptr},        {"poll", queue_poll, METH_O, nullptr},
+    {"wake", queue_wake, METH_NOARGS, nullptr},       {"fd", queue_fd, METH_NOARGS, nullptr},
+    {"pending", queue_pending, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef queue_getset[] = {{"current", queue_current, nullptr, nullptr, nullptr},
                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
 

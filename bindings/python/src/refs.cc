@@ -1,6 +1,7 @@
-// ObjectRef and the other handle types. An ObjectRef holds one count of a ray_ref and no Python object, so it is not
-// tracked by the garbage collector. Pickled inside a value it becomes an index into the value's references; pickled by
-// anything else it is exported, which keeps its object until the job ends.
+// ObjectRef and the other handle types. An ObjectRef holds one count of a ray_ref and no Python
+// object, so it is not tracked by the garbage collector. Pickled inside a value it becomes an index
+// into the value's references; pickled by anything else it is exported, which keeps its object
+// until the job ends.
 #include "refs.h"
 
 #include <cstddef>
@@ -16,7 +17,7 @@ PyTypeObject StreamType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 namespace {
 
-PyObject* g_module_ref_at = nullptr;     // functions that pickles name
+PyObject* g_module_ref_at = nullptr;  // functions that pickles name
 PyObject* g_module_ref_import = nullptr;
 
 constexpr int kFreeMax = 4096;
@@ -73,7 +74,9 @@ PyObject* ref_is_nil(PyObject* self, PyObject*) {
   return PyBool_FromLong(id_is_zero(ray_ref_id(as_ref(self)->ref)));
 }
 
-PyObject* ref_await(PyObject* self) { return PyObject_CallFunctionObjArgs(g_hooks.await_ref, self, nullptr); }
+PyObject* ref_await(PyObject* self) {
+  return PyObject_CallFunctionObjArgs(g_hooks.await_ref, self, nullptr);
+}
 
 PyObject* ref_future(PyObject* self, PyObject*) {
   return PyObject_CallFunctionObjArgs(g_hooks.ref_future, self, nullptr);
@@ -83,7 +86,8 @@ PyObject* ref_on_completed(PyObject* self, PyObject* callback) {
   return PyObject_CallFunctionObjArgs(g_hooks.ref_on_completed, self, callback, nullptr);
 }
 
-// (function, (argument,)) for pickle: an index while a value is being built, else the exported bytes.
+// (function, (argument,)) for pickle: an index while a value is being built, else the exported
+// bytes.
 PyObject* reduce_handle(ray_ref* ref) {
   if (Encoder* encoder = current_encoder()) {
     return Py_BuildValue("O(I)", g_module_ref_at, static_cast<unsigned>(encoder->take_ref(ref)));
@@ -109,7 +113,8 @@ PyMethodDef ref_methods[] = {
     {"is_nil", ref_is_nil, METH_NOARGS, "Whether this names no object."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
     {"as_future", ref_future, METH_NOARGS, "The same as future()."},
-    {"_on_completed", ref_on_completed, METH_O, "Calls callback(value or exception) once, on a helper thread."},
+    {"_on_completed", ref_on_completed, METH_O,
+     "Calls callback(value or exception) once, on a helper thread."},
     {"__reduce__", ref_reduce, METH_NOARGS, nullptr},
     {"__copy__", ref_copy, METH_NOARGS, nullptr},
     {"__deepcopy__", ref_copy, METH_O, nullptr},
@@ -117,7 +122,8 @@ PyMethodDef ref_methods[] = {
     {nullptr, nullptr, 0, nullptr}};
 PyAsyncMethods ref_async = {};
 
-// ---- function, actor, stream ---------------------------------------------------------------------------------------
+// ---- function, actor, stream
+// ---------------------------------------------------------------------------------------
 
 void function_dealloc(PyObject* self) {
   ray_function_release(reinterpret_cast<FunctionObject*>(self)->function);
@@ -169,7 +175,8 @@ PyObject* actor_as_ref(PyObject* self, PyObject*) {
   const ray_code code = ray_actor_to_ref(as_actor(self)->actor, &ref, &err);
   return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
 }
-PyMethodDef actor_methods[] = {{"_as_ref", actor_as_ref, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+PyMethodDef actor_methods[] = {{"_as_ref", actor_as_ref, METH_NOARGS, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef actor_getset[] = {{"_actor_id_hex", actor_id_hex, nullptr, nullptr, nullptr},
                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyMemberDef actor_members[] = {
@@ -268,7 +275,8 @@ PyObject* stream_id(PyObject* self, PyObject*) {
   return PyUnicode_FromString(id_hex(ray_stream_id(as_stream(self)->stream)).c_str());
 }
 PyObject* stream_reduce(PyObject*, PyObject*) {
-  PyErr_SetString(PyExc_TypeError, "an ObjectRefGenerator cannot be pickled: pass the refs that it gives");
+  PyErr_SetString(PyExc_TypeError,
+                  "an ObjectRefGenerator cannot be pickled: pass the refs that it gives");
   return nullptr;
 }
 // _deliver(ref or None): what asyncio took from the stream (None = it is over).
@@ -288,17 +296,20 @@ PyMethodDef stream_methods[] = {
     {"task_id", stream_id, METH_NOARGS, "Id of the generator's task as hexadecimal digits."},
     {"__reduce__", stream_reduce, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
-PyMemberDef stream_members[] = {{"_ended", T_BOOL, offsetof(StreamObject, ended), READONLY, nullptr},
-                                {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef stream_members[] = {
+    {"_ended", T_BOOL, offsetof(StreamObject, ended), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
 
-// ---- functions that pickles name -------------------------------------------------------------------------------------
+// ---- functions that pickles name
+// -------------------------------------------------------------------------------------
 
 PyObject* ref_at(PyObject*, PyObject* index) {
   const unsigned long i = PyLong_AsUnsignedLong(index);
   if (PyErr_Occurred()) return nullptr;
   ray_buffer* buffer = current_buffer();
   if (buffer == nullptr) {
-    PyErr_SetString(PyExc_RuntimeError, "this pickle is a part of a value and can only be read together with it");
+    PyErr_SetString(PyExc_RuntimeError,
+                    "this pickle is a part of a value and can only be read together with it");
     return nullptr;
   }
   ray_ref* ref = nullptr;
@@ -318,11 +329,13 @@ PyObject* ref_import(PyObject*, PyObject* bytes) {
   return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
 }
 
-PyMethodDef module_methods[] = {{"_ref_at", ref_at, METH_O, "A reference of the value that is being read."},
-                                {"_ref_import", ref_import, METH_O, "A reference from its exported bytes."},
-                                {nullptr, nullptr, 0, nullptr}};
+PyMethodDef module_methods[] = {
+    {"_ref_at", ref_at, METH_O, "A reference of the value that is being read."},
+    {"_ref_import", ref_import, METH_O, "A reference from its exported bytes."},
+    {nullptr, nullptr, 0, nullptr}};
 
-void basic(PyTypeObject& t, const char* name, size_t size, destructor dealloc, unsigned long flags) {
+void basic(PyTypeObject& t, const char* name, size_t size, destructor dealloc,
+           unsigned long flags) {
   t.tp_name = name;
   t.tp_basicsize = static_cast<Py_ssize_t>(size);
   t.tp_dealloc = dealloc;
@@ -403,7 +416,8 @@ bool init_ref_types(PyObject* module) {
   const char* names[] = {"ObjectRef", "Function", "ActorBase", "StreamBase"};
   for (int i = 0; i < 4; ++i) {
     if (PyType_Ready(types[i]) != 0) return false;
-    if (PyModule_AddObject(module, names[i], new_ref(reinterpret_cast<PyObject*>(types[i]))) != 0) return false;
+    if (PyModule_AddObject(module, names[i], new_ref(reinterpret_cast<PyObject*>(types[i]))) != 0)
+      return false;
   }
   if (PyModule_AddFunctions(module, module_methods) != 0) return false;
   g_module_ref_at = PyObject_GetAttrString(module, "_ref_at");

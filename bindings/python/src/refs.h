@@ -1,12 +1,12 @@
-// The Python types over handles of the runtime: ObjectRef, Function, ActorHandle's base, the stream's base.
+// The Python types over handles of the runtime: ObjectRef, Function, ActorHandle's base, the
+// stream's base.
 #pragma once
 #include "common.h"
 
 namespace libray_py {
 
 struct RefObject {
-  PyObject_HEAD
-  ray_ref* ref;
+  PyObject_HEAD ray_ref* ref;
   PyObject* weakrefs;
 };
 extern PyTypeObject RefType;
@@ -16,16 +16,14 @@ inline ray_ref* ref_get(PyObject* o) { return reinterpret_cast<RefObject*>(o)->r
 PyObject* ref_new(ray_ref* ref);
 
 struct FunctionObject {  // a ray_function of one runtime
-  PyObject_HEAD
-  ray_function* function;
+  PyObject_HEAD ray_function* function;
   uint64_t generation;
 };
 extern PyTypeObject FunctionType;
 PyObject* function_new(ray_function* function);
 
 struct ActorObject {  // base of ActorHandle
-  PyObject_HEAD
-  ray_actor* actor;
+  PyObject_HEAD ray_actor* actor;
   PyObject* methods;  // dict: name -> CallSpec; shared by all handles of a class
   PyObject* info;     // ActorInfo of the Python half: class name, metadata bytes...
   PyObject* weakrefs;
@@ -34,8 +32,7 @@ extern PyTypeObject ActorType;
 inline bool actor_check(PyObject* o) { return PyObject_TypeCheck(o, &ActorType); }
 
 struct StreamObject {  // base of ObjectRefGenerator
-  PyObject_HEAD
-  ray_stream* stream;
+  PyObject_HEAD ray_stream* stream;
   PyObject* pending;  // item that was taken early (by wait or asyncio), or the end marker
   bool ended;
   PyObject* weakrefs;

@@ -1,5 +1,5 @@
-// See value.h. The encoder and decoder are written by hand because they are the cost of a small task: one pass, no
-// intermediate objects, no allocation up to 1 KiB.
+// See value.h. The encoder and decoder are written by hand because they are the cost of a small
+// task: one pass, no intermediate objects, no allocation up to 1 KiB.
 #include "value.h"
 
 #include <cstring>
@@ -14,7 +14,8 @@ thread_local Encoder* t_encoder = nullptr;
 thread_local ray_buffer* t_buffer = nullptr;
 
 constexpr int kMaxDepth = 24;
-constexpr size_t kRawMin = 256;  // bytes from here on travel as RAW, without the copy into the encoder's buffer
+constexpr size_t kRawMin =
+    256;  // bytes from here on travel as RAW, without the copy into the encoder's buffer
 
 // Put back at the end of a scope: pickling may nest.
 template <typename T>
@@ -53,11 +54,13 @@ inline uint64_t get64(const uint8_t* p) {
   return __builtin_bswap64(v);
 }
 
-// ---- numpy, looked up when the first array comes by ------------------------------------------------------------
+// ---- numpy, looked up when the first array comes by
+// ------------------------------------------------------------
 
 PyTypeObject* g_ndarray = nullptr;
-PyObject* g_dtype_text = nullptr;   // dict: dtype -> its text, or None when it does not travel as a tensor
-PyObject* g_text_dtype = nullptr;   // dict: text -> dtype
+PyObject* g_dtype_text =
+    nullptr;  // dict: dtype -> its text, or None when it does not travel as a tensor
+PyObject* g_text_dtype = nullptr;  // dict: text -> dtype
 PyObject* g_numpy = nullptr;
 
 bool is_ndarray(PyObject* o) {
@@ -81,7 +84,8 @@ PyObject* dtype_text(PyObject* array) {
   if (!kind || !native || !meta) return nullptr;
   const char* k = PyUnicode_AsUTF8(kind.get());
   if (k == nullptr) return nullptr;
-  const bool plain = strchr("biufc", k[0]) != nullptr && native.get() == Py_True && meta.get() == Py_None;
+  const bool plain =
+      strchr("biufc", k[0]) != nullptr && native.get() == Py_True && meta.get() == Py_None;
   Owned text(plain ? PyObject_GetAttrString(dtype.get(), "str") : new_ref(Py_None));
   if (!text || PyDict_SetItem(g_dtype_text, dtype.get(), text.get()) != 0) return nullptr;
   return PyDict_GetItemWithError(g_dtype_text, dtype.get());
@@ -106,15 +110,14 @@ PyObject* dtype_of(PyObject* text) {  // borrowed
   return PyDict_GetItemWithError(g_text_dtype, text);
 }
 
-// ---- buffers that keep a value alive ---------------------------------------------------------------------------
+// ---- buffers that keep a value alive
+// ---------------------------------------------------------------------------
 
 struct HolderObject {
-  PyObject_HEAD
-  ray_buffer buffer;
+  PyObject_HEAD ray_buffer buffer;
 };
 struct SliceObject {  // read-only view of a part of a held value; what zero-copy arrays stand on
-  PyObject_HEAD
-  PyObject* holder;
+  PyObject_HEAD PyObject* holder;
   const void* data;
   Py_ssize_t size;
 };
@@ -144,12 +147,16 @@ PyObject* slice_new(PyObject* holder, const void* data, uint64_t size) {
   return reinterpret_cast<PyObject*>(s);
 }
 
-// ---- decoder -----------------------------------------------------------------------------------------------------
+// ---- decoder
+// -----------------------------------------------------------------------------------------------------
 
 class Decoder {
  public:
   Decoder(const ray_buffer* buffer, PyObject* holder)
-      : buffer_(buffer), holder_(holder), at_(static_cast<const uint8_t*>(buffer->data)), end_(at_ + buffer->size) {}
+      : buffer_(buffer),
+        holder_(holder),
+        at_(static_cast<const uint8_t*>(buffer->data)),
+        end_(at_ + buffer->size) {}
   PyObject* run() {
     PyObject* value = item(0);
     if (value != nullptr && at_ != end_) {
@@ -172,11 +179,13 @@ class Decoder {
   }
   PyObject* str(size_t n) {
     if (!has(n)) return malformed();
-    return PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(take(n)), static_cast<Py_ssize_t>(n), nullptr);
+    return PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(take(n)), static_cast<Py_ssize_t>(n),
+                                nullptr);
   }
   PyObject* bin(size_t n) {
     if (!has(n)) return malformed();
-    return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(take(n)), static_cast<Py_ssize_t>(n));
+    return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(take(n)),
+                                     static_cast<Py_ssize_t>(n));
   }
   PyObject* list(size_t n, int depth) {
     if (!has(n) || depth >= kMaxDepth * 4) return malformed();
@@ -236,8 +245,12 @@ PyObject* Decoder::wide(uint8_t c, int depth) {
     case 0xc0: Py_RETURN_NONE;
     case 0xc2: Py_RETURN_FALSE;
     case 0xc3: Py_RETURN_TRUE;
-    case 0xc4: case 0xc5: case 0xc6: return bin(n);
-    case 0xc7: case 0xc8: case 0xc9: return ext(n, depth);
+    case 0xc4:
+    case 0xc5:
+    case 0xc6: return bin(n);
+    case 0xc7:
+    case 0xc8:
+    case 0xc9: return ext(n, depth);
     case 0xca: {
       const uint32_t bits = get32(p);
       float f;
@@ -250,16 +263,26 @@ PyObject* Decoder::wide(uint8_t c, int depth) {
       memcpy(&d, &bits, 8);
       return PyFloat_FromDouble(d);
     }
-    case 0xcc: case 0xcd: case 0xce: return PyLong_FromSize_t(n);
+    case 0xcc:
+    case 0xcd:
+    case 0xce: return PyLong_FromSize_t(n);
     case 0xcf: return PyLong_FromUnsignedLongLong(get64(p));
     case 0xd0: return PyLong_FromLong(static_cast<int8_t>(p[0]));
     case 0xd1: return PyLong_FromLong(static_cast<int16_t>(get16(p)));
     case 0xd2: return PyLong_FromLong(static_cast<int32_t>(get32(p)));
     case 0xd3: return PyLong_FromLongLong(static_cast<int64_t>(get64(p)));
-    case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8: return ext(size_t{1} << (c - 0xd4), depth);
-    case 0xd9: case 0xda: case 0xdb: return str(n);
-    case 0xdc: case 0xdd: return list(n, depth);
-    case 0xde: case 0xdf: return dict(n, depth);
+    case 0xd4:
+    case 0xd5:
+    case 0xd6:
+    case 0xd7:
+    case 0xd8: return ext(size_t{1} << (c - 0xd4), depth);
+    case 0xd9:
+    case 0xda:
+    case 0xdb: return str(n);
+    case 0xdc:
+    case 0xdd: return list(n, depth);
+    case 0xde:
+    case 0xdf: return dict(n, depth);
     default: return malformed();
   }
 }
@@ -272,7 +295,8 @@ PyObject* Decoder::ext(size_t n, int depth) {
   if (depth >= kMaxDepth * 4) return malformed();
   if (type == kExtTuple) return tuple_body(body_end, depth);
   if (type == kExtTensor) return tensor(body_end, depth);
-  PyErr_Format(PyExc_ValueError, "MessagePack extension type %d is not known to this binding", type);
+  PyErr_Format(PyExc_ValueError, "MessagePack extension type %d is not known to this binding",
+               type);
   return nullptr;
 }
 
@@ -292,21 +316,28 @@ PyObject* Decoder::tensor(const uint8_t* end, int depth) {
   const bool whole = at_ == end;
   end_ = outer;
   if (!parts) return nullptr;
-  if (!whole || !PyList_Check(parts.get()) || PyList_GET_SIZE(parts.get()) != 3 || holder_ == nullptr) return malformed();
+  if (!whole || !PyList_Check(parts.get()) || PyList_GET_SIZE(parts.get()) != 3 ||
+      holder_ == nullptr)
+    return malformed();
   PyObject* text = PyList_GET_ITEM(parts.get(), 0);
   Owned shape(PySequence_Tuple(PyList_GET_ITEM(parts.get(), 1)));
   const size_t index = PyLong_AsSize_t(PyList_GET_ITEM(parts.get(), 2));
-  if (!shape || PyErr_Occurred() || !PyUnicode_Check(text) || index >= buffer_->n_oob) return malformed();
+  if (!shape || PyErr_Occurred() || !PyUnicode_Check(text) || index >= buffer_->n_oob)
+    return malformed();
   if (!load_numpy()) return nullptr;
   PyObject* dtype = dtype_of(text);
   if (dtype == nullptr) return nullptr;
   const ray_bytes part = buffer_->oob[index];
   if (part.size == 0) {
-    return PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype, nullptr);
+    Owned array(PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(),
+                                             dtype, nullptr));
+    Owned done(array ? PyObject_CallMethod(array.get(), "setflags", "O", Py_False) : nullptr);
+    return done ? array.release() : nullptr;
   }
   Owned slice(slice_new(holder_, part.data, part.size));
   if (!slice) return nullptr;
-  return PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype, slice.get(), nullptr);
+  return PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype,
+                                      slice.get(), nullptr);
 }
 
 PyObject* Decoder::reference(const uint8_t* p, size_t n, bool actor) {
@@ -337,7 +368,8 @@ PyObject* unpickle(ray_buffer* buffer, PyObject* holder) {
 }
 
 PyObject* decode_raw(const ray_buffer* b) {
-  return PyBytes_FromStringAndSize(static_cast<const char*>(b->data), static_cast<Py_ssize_t>(b->size));
+  return PyBytes_FromStringAndSize(static_cast<const char*>(b->data),
+                                   static_cast<Py_ssize_t>(b->size));
 }
 
 PyObject* foreign_format(uint32_t format) {
@@ -353,7 +385,8 @@ ray_buffer* current_buffer() { return t_buffer; }
 bool Bytes::reserve(size_t need) {
   size_t capacity = capacity_ * 2;
   if (capacity < need) capacity = need + need / 2;
-  auto* bigger = static_cast<uint8_t*>(data_ == inline_ ? malloc(capacity) : realloc(data_, capacity));
+  auto* bigger =
+      static_cast<uint8_t*>(data_ == inline_ ? malloc(capacity) : realloc(data_, capacity));
   if (bigger == nullptr) return false;
   if (data_ == inline_) memcpy(bigger, inline_, size_);
   data_ = bigger;
@@ -374,7 +407,8 @@ Encoder::Pack Encoder::no_memory() {
 
 Encoder::Pack Encoder::no_match(PyObject* o) {
   if (exact_) return Pack::kFallback;
-  PyErr_Format(PyExc_TypeError, "an object of type '%.100s' cannot be passed to a function of another language",
+  PyErr_Format(PyExc_TypeError,
+               "an object of type '%.100s' cannot be passed to a function of another language",
                Py_TYPE(o)->tp_name);
   return Pack::kError;
 }
@@ -384,8 +418,8 @@ uint32_t Encoder::take_ref(ray_ref* ref) {
   return static_cast<uint32_t>(refs_.size()) - 1 - ref_base_;
 }
 
-// Whether a mutable container was met before in this value: then its identity matters and pickle must do it. More
-// containers than fit count as met.
+// Whether a mutable container was met before in this value: then its identity matters and pickle
+// must do it. More containers than fit count as met.
 bool Encoder::seen_before(PyObject* o) {
   for (int i = 0; i < n_seen_; ++i) {
     if (seen_[i] == o) return true;
@@ -395,7 +429,8 @@ bool Encoder::seen_before(PyObject* o) {
   return false;
 }
 
-bool Encoder::pack_head(uint8_t fix, uint8_t fix_max, uint8_t c8, uint8_t c16, uint8_t c32, size_t n) {
+bool Encoder::pack_head(uint8_t fix, uint8_t fix_max, uint8_t c8, uint8_t c16, uint8_t c32,
+                        size_t n) {
   uint8_t* p;
   if (n <= fix_max && fix != 0) {
     if ((p = buffer_.grow(1)) == nullptr) return false;
@@ -455,7 +490,8 @@ Encoder::Pack Encoder::pack_str(PyObject* o) {
   }
   if (static_cast<size_t>(n) > UINT32_MAX) return no_match(o);
   uint8_t* p;
-  if (!pack_head(0xa0, 31, 0xd9, 0xda, 0xdb, n) || (p = buffer_.grow(n)) == nullptr) return no_memory();
+  if (!pack_head(0xa0, 31, 0xd9, 0xda, 0xdb, n) || (p = buffer_.grow(n)) == nullptr)
+    return no_memory();
   memcpy(p, s, n);
   return Pack::kDone;
 }
@@ -508,7 +544,8 @@ Encoder::Pack Encoder::pack_dict(PyObject* o, int depth) {
   PyObject *k, *v;
   Py_ssize_t at = 0;
   while (PyDict_Next(o, &at, &k, &v)) {
-    if (!PyUnicode_CheckExact(k) && !PyLong_CheckExact(k) && !PyBytes_CheckExact(k)) return no_match(k);
+    if (!PyUnicode_CheckExact(k) && !PyLong_CheckExact(k) && !PyBytes_CheckExact(k))
+      return no_match(k);
     Pack r = pack(k, depth + 1);
     if (r != Pack::kDone) return r;
     r = pack(v, depth + 1);
@@ -524,7 +561,8 @@ Encoder::Pack Encoder::pack_tensor(PyObject* o) {
   if (text == Py_None) return no_match(o);
   auto view = std::make_unique<Py_buffer>();
   if (PyObject_GetBuffer(o, view.get(), PyBUF_ND | PyBUF_C_CONTIGUOUS) != 0) {
-    if (!PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError)) return Pack::kError;
+    if (!PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+      return Pack::kError;
     PyErr_Clear();
     return no_match(o);
   }
@@ -573,7 +611,8 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   if (type == &PyBytes_Type) {
     const Py_ssize_t n = PyBytes_GET_SIZE(o);
     if (static_cast<size_t>(n) > UINT32_MAX) return no_match(o);
-    if (!pack_head(0, 0, 0xc4, 0xc5, 0xc6, n) || (p = buffer_.grow(n)) == nullptr) return no_memory();
+    if (!pack_head(0, 0, 0xc4, 0xc5, 0xc6, n) || (p = buffer_.grow(n)) == nullptr)
+      return no_memory();
     memcpy(p, PyBytes_AS_STRING(o), n);
     return Pack::kDone;
   }

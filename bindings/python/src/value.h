@@ -1,7 +1,8 @@
-// Python objects <-> values of the runtime. Exact builtin types (and lists, tuples and dicts of them), references and
-// contiguous numpy arrays travel as MessagePack, which every language reads; large bytes as RAW; everything else as
-// pickle 5 with out-of-band buffers. What comes out has exactly the type that went in: subclasses, shared mutable
-// containers and cycles go to pickle. Called by submission, results, put and get; GIL held.
+// Python objects <-> values of the runtime. Exact builtin types (and lists, tuples and dicts of
+// them), references and contiguous numpy arrays travel as MessagePack, which every language reads;
+// large bytes as RAW; everything else as pickle 5 with out-of-band buffers. What comes out has
+// exactly the type that went in: subclasses, shared mutable containers and cycles go to pickle.
+// Called by submission, results, put and get; GIL held.
 #pragma once
 #include <memory>
 #include <vector>
@@ -42,24 +43,27 @@ class Bytes {
 
 // One encoded value inside an Encoder.
 struct Encoded {
-  const void* direct = nullptr;  // bytes that live in a Python object; null: they are at `offset` of the buffer
+  const void* direct =
+      nullptr;  // bytes that live in a Python object; null: they are at `offset` of the buffer
   size_t offset = 0, size = 0;
   uint32_t format = RAY_FMT_MSGPACK;
   uint32_t ref_begin = 0, ref_end = 0, oob_begin = 0, oob_end = 0;
 };
 
-// Encodes any number of values (the arguments of a call) into one buffer. Views become ray_values when all are in.
+// Encodes any number of values (the arguments of a call) into one buffer. Views become ray_values
+// when all are in.
 class Encoder {
  public:
   Encoder() = default;
   ~Encoder();
-  // exact: types must come back as they went in. Otherwise (a callee in another language) everything is MessagePack
-  // or an error. False with an exception set.
+  // exact: types must come back as they went in. Otherwise (a callee in another language)
+  // everything is MessagePack or an error. False with an exception set.
   bool add(PyObject* object, bool exact, Encoded* out);
   bool add_kwnames(PyObject* names, Encoded* out);
   ray_value view(const Encoded& e);
   size_t total() const { return buffer_.size() + direct_bytes_; }
-  // Called back through `__reduce__` while a value is pickled: takes a count of ref, gives its index in the value.
+  // Called back through `__reduce__` while a value is pickled: takes a count of ref, gives its
+  // index in the value.
   uint32_t take_ref(ray_ref* ref);
 
  private:
@@ -89,16 +93,17 @@ class Encoder {
   int n_seen_ = 0;
 };
 
-// The value in `buffer`, which is released or lives on in zero-copy arrays: consumed either way. Null with an
-// exception set.
+// The value in `buffer`, which is released or lives on in zero-copy arrays: consumed either way.
+// Null with an exception set.
 PyObject* decode_owned(ray_buffer* buffer);
 // The value in a borrowed buffer without out-of-band parts.
 PyObject* decode_borrowed(const ray_buffer* buffer);
-// Whether a buffer is the list of keyword names that ends an argument list; *out is then the tuple of names (new
-// reference). Returns -1 with an exception set.
+// Whether a buffer is the list of keyword names that ends an argument list; *out is then the tuple
+// of names (new reference). Returns -1 with an exception set.
 int decode_kwnames(const ray_buffer* buffer, PyObject** out);
 
-// Encoder of the value that this thread pickles now, and buffer of the value that it unpickles now; null: neither.
+// Encoder of the value that this thread pickles now, and buffer of the value that it unpickles now;
+// null: neither.
 Encoder* current_encoder();
 ray_buffer* current_buffer();
 

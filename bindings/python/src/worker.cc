@@ -1,8 +1,10 @@
-// The worker's side: takes tasks, runs them, gives results. The loop keeps the GIL while there is work and gives it up
-// only to wait. One task runs per thread; an asyncio actor takes tasks from its event loop instead (TaskObject).
+// The worker's side: takes tasks, runs them, gives results. The loop keeps the GIL while there is
+// work and gives it up only to wait. One task runs per thread; an asyncio actor takes tasks from
+// its event loop instead (TaskObject).
 //
-// Cancellation: the runtime's thread calls on_interrupt, which sends SIGINT to the main thread if that runs the task;
-// the Python handler raises KeyboardInterrupt only when the task that runs then is a cancelled one.
+// Cancellation: the runtime's thread calls on_interrupt, which sends SIGINT to the main thread if
+// that runs the task; the Python handler raises KeyboardInterrupt only when the task that runs then
+// is a cancelled one.
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -24,19 +26,18 @@ PyTypeObject TaskType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 namespace {
 
-std::unordered_map<uint64_t, PyObject*> g_functions;       // function_key -> callable or class
-std::unordered_map<std::string, PyObject*> g_methods;      // of the actor's instance: bound methods
-PyObject* g_instance = nullptr;                            // of the actor that this worker is
-PyObject* g_actor_exit = nullptr;                          // exception class: the actor ends by its own will
-std::atomic<ray_task*> g_main_task{nullptr};               // what the main thread runs
+std::unordered_map<uint64_t, PyObject*> g_functions;   // function_key -> callable or class
+std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instance: bound methods
+PyObject* g_instance = nullptr;                        // of the actor that this worker is
+PyObject* g_actor_exit = nullptr;             // exception class: the actor ends by its own will
+std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
 pthread_t g_main_thread;
-int g_cancel_fd = -1;                                      // eventfd of asyncio actors
+int g_cancel_fd = -1;  // eventfd of asyncio actors
 std::mutex g_cancel_mutex;
-std::vector<ray_task*> g_cancelled;                        // tasks of asyncio actors to cancel
+std::vector<ray_task*> g_cancelled;  // tasks of asyncio actors to cancel
 
-struct TaskObject {  // a task outside of the loop: asyncio actors
-  PyObject_HEAD
-  ray_task* task;  // null once finished
+struct TaskObject {              // a task outside of the loop: asyncio actors
+  PyObject_HEAD ray_task* task;  // null once finished
   uint32_t num_returns;
   bool is_stream;
 };
@@ -55,7 +56,8 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
   }
 }
 
-// ---- arguments and results ---------------------------------------------------------------------------------------
+// ---- arguments and results
+// ---------------------------------------------------------------------------------------
 
 struct CallArgs {
   std::vector<PyObject*> items;  // positional, then keyword values
@@ -104,7 +106,8 @@ bool decode_arguments(ray_task* task, CallArgs* out) {
 
 PyObject* call(PyObject* callable, const CallArgs& a) {
   return PyObject_Vectorcall(callable, a.items.data() + 1,
-                             static_cast<size_t>(a.n_positional) | PY_VECTORCALL_ARGUMENTS_OFFSET, a.kwnames.get());
+                             static_cast<size_t>(a.n_positional) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                             a.kwnames.get());
 }
 
 bool return_value(ray_task* task, uint32_t index, PyObject* object) {
@@ -115,8 +118,7 @@ bool return_value(ray_task* task, uint32_t index, PyObject* object) {
   ray_error* err = nullptr;
   ray_code code;
   if (encoder.total() > (64 << 10)) {
-    Py_BEGIN_ALLOW_THREADS
-    code = ray_task_return(task, index, &value, &err);
+    Py_BEGIN_ALLOW_THREADS code = ray_task_return(task, index, &value, &err);
     Py_END_ALLOW_THREADS
   } else {
     code = ray_task_return(task, index, &value, &err);
@@ -129,7 +131,8 @@ bool return_value(ray_task* task, uint32_t index, PyObject* object) {
 bool return_all(ray_task* task, uint32_t n, PyObject* result) {
   if (n == 1) return return_value(task, 0, result);
   if (n == 0) return true;
-  Owned fast(PySequence_Fast(result, "a task with num_returns > 1 must return an iterable of its values"));
+  Owned fast(
+      PySequence_Fast(result, "a task with num_returns > 1 must return an iterable of its values"));
   if (!fast) return false;
   const Py_ssize_t got = PySequence_Fast_GET_SIZE(fast.get());
   if (got != static_cast<Py_ssize_t>(n)) {
@@ -202,21 +205,26 @@ void finish_with_exception(ray_task* task, const ray_task_info& info) {
     ray_task_finish(task, RAY_CANCELLED);
     return;
   }
-  Owned name(PyUnicode_DecodeUTF8(info.name.data, static_cast<Py_ssize_t>(info.name.size), "replace"));
-  Owned dump(name ? PyObject_CallFunctionObjArgs(g_hooks.dump_error, value, name.get(), nullptr) : nullptr);
+  Owned name(
+      PyUnicode_DecodeUTF8(info.name.data, static_cast<Py_ssize_t>(info.name.size), "replace"));
+  Owned dump(name ? PyObject_CallFunctionObjArgs(g_hooks.dump_error, value, name.get(), nullptr)
+                  : nullptr);
   ray_str message;
   if (dump && PyTuple_Check(dump.get()) && str_view(PyTuple_GET_ITEM(dump.get(), 0), &message)) {
     PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
-    const ray_value payload = ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+    const ray_value payload =
+        ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
     ray_task_fail(task, message, &payload);
   } else {
     PyErr_Clear();
-    ray_task_fail(task, ray_cstr("the task failed with an exception that cannot be described"), nullptr);
+    ray_task_fail(task, ray_cstr("the task failed with an exception that cannot be described"),
+                  nullptr);
   }
   ray_task_finish(task, RAY_TASK_FAILED);
 }
 
-// ---- what to call --------------------------------------------------------------------------------------------------
+// ---- what to call
+// --------------------------------------------------------------------------------------------------
 
 PyObject* function_of(ray_task* task, const ray_task_info& info) {  // borrowed
   const auto it = g_functions.find(info.function_key);
@@ -224,11 +232,10 @@ PyObject* function_of(ray_task* task, const ray_task_info& info) {  // borrowed
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
   ray_code code;
-  Py_BEGIN_ALLOW_THREADS
-  code = ray_task_definition(task, &buffer, &err);
-  Py_END_ALLOW_THREADS
-  if (code != RAY_OK) return raise_code(code, err);
-  Owned bytes(PyBytes_FromStringAndSize(static_cast<const char*>(buffer.data), static_cast<Py_ssize_t>(buffer.size)));
+  Py_BEGIN_ALLOW_THREADS code = ray_task_definition(task, &buffer, &err);
+  Py_END_ALLOW_THREADS if (code != RAY_OK) return raise_code(code, err);
+  Owned bytes(PyBytes_FromStringAndSize(static_cast<const char*>(buffer.data),
+                                        static_cast<Py_ssize_t>(buffer.size)));
   ray_buffer_release(&buffer);
   if (!bytes) return nullptr;
   PyObject* function = PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr);
@@ -264,7 +271,8 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
   return return_all(task, info.num_returns, result.get()) ? static_cast<int>(RAY_OK) : -1;
 }
 
-// Runs one task of this thread to its end. Returns false when the loop must hand over to Python (an actor was made).
+// Runs one task of this thread to its end. Returns false when the loop must hand over to Python (an
+// actor was made).
 bool run_task(ray_task* task, bool main_thread) {
   ray_task_info info;
   info.struct_size = sizeof(info);
@@ -279,7 +287,8 @@ bool run_task(ray_task* task, bool main_thread) {
   PyObject* callable = info.kind == RAY_KIND_ACTOR_CALL ? method_of(info) : function_of(task, info);
   if (callable != nullptr) code = execute(task, info, callable, &made_actor);
   if (main_thread) g_main_task.store(nullptr);
-  // Arguments and result are dropped by now: when the caller sees the result, this process holds nothing of it.
+  // Arguments and result are dropped by now: when the caller sees the result, this process holds
+  // nothing of it.
   if (code >= 0) {
     ray_task_finish(task, code);
   } else {
@@ -288,7 +297,8 @@ bool run_task(ray_task* task, bool main_thread) {
   return !made_actor;
 }
 
-// _worker_run() -> "actor" (an actor was made here) or "end". With main=False: a further thread of an actor.
+// _worker_run() -> "actor" (an actor was made here) or "end". With main=False: a further thread of
+// an actor.
 PyObject* worker_run(PyObject*, PyObject* main) {
   ray_runtime* rt = g_process.runtime;
   if (rt == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
@@ -300,8 +310,7 @@ PyObject* worker_run(PyObject*, PyObject* main) {
     ray_code code = ray_worker_next(rt, 0, &task, &err);
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
-      Py_BEGIN_ALLOW_THREADS
-      code = ray_worker_next(rt, -1, &task, &err);
+      Py_BEGIN_ALLOW_THREADS code = ray_worker_next(rt, -1, &task, &err);
       Py_END_ALLOW_THREADS
     }
     if (code == RAY_CANCELLED) {
@@ -324,7 +333,9 @@ PyObject* main_task_cancelled(PyObject*, PyObject*) {
   return PyBool_FromLong(task != nullptr && ray_task_is_cancelled(task));
 }
 
-PyObject* actor_instance(PyObject*, PyObject*) { return new_ref(g_instance != nullptr ? g_instance : Py_None); }
+PyObject* actor_instance(PyObject*, PyObject*) {
+  return new_ref(g_instance != nullptr ? g_instance : Py_None);
+}
 
 PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
   g_actor_exit = new_ref(actor_exit);
@@ -335,7 +346,8 @@ PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
   Py_RETURN_NONE;
 }
 
-// ---- tasks in the hands of an event loop -----------------------------------------------------------------------------
+// ---- tasks in the hands of an event loop
+// -----------------------------------------------------------------------------
 
 // _worker_take() -> Task, None (nothing there) or False (this worker is to end).
 PyObject* worker_take(PyObject*, PyObject*) {
@@ -360,7 +372,9 @@ PyObject* worker_take(PyObject*, PyObject*) {
   return reinterpret_cast<PyObject*>(t);
 }
 
-PyObject* worker_fd(PyObject*, PyObject*) { return PyLong_FromLong(ray_worker_fd(g_process.runtime)); }
+PyObject* worker_fd(PyObject*, PyObject*) {
+  return PyLong_FromLong(ray_worker_fd(g_process.runtime));
+}
 
 PyObject* cancel_fd(PyObject*, PyObject*) {
   if (g_cancel_fd < 0) g_cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -391,7 +405,8 @@ bool alive(TaskObject* t) {
   return false;
 }
 
-PyObject* task_call(PyObject* self, PyObject*) {  // calls the method; a coroutine is returned as it is
+PyObject* task_call(PyObject* self,
+                    PyObject*) {  // calls the method; a coroutine is returned as it is
   TaskObject* t = as_task(self);
   if (!alive(t)) return nullptr;
   ray_task_info info;
@@ -446,7 +461,8 @@ PyObject* task_yield(PyObject* self, PyObject* value) {
 
 PyObject* task_key(PyObject* self, void*) { return PyLong_FromVoidPtr(as_task(self)->task); }
 PyObject* task_is_cancelled(PyObject* self, void*) {
-  return PyBool_FromLong(as_task(self)->task != nullptr && ray_task_is_cancelled(as_task(self)->task));
+  return PyBool_FromLong(as_task(self)->task != nullptr &&
+                         ray_task_is_cancelled(as_task(self)->task));
 }
 
 void task_dealloc(PyObject* self) {  // a task that was dropped must still end
@@ -467,8 +483,9 @@ PyMethodDef task_methods[] = {{"call", task_call, METH_NOARGS, nullptr},
 PyGetSetDef task_getset[] = {{"key", task_key, nullptr, nullptr, nullptr},
                              {"is_cancelled", task_is_cancelled, nullptr, nullptr, nullptr},
                              {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyMemberDef task_members[] = {{"is_stream", T_BOOL, offsetof(TaskObject, is_stream), READONLY, nullptr},
-                              {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef task_members[] = {
+    {"is_stream", T_BOOL, offsetof(TaskObject, is_stream), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
 
 PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_O, nullptr},
                                 {"_worker_take", worker_take, METH_NOARGS, nullptr},

@@ -1,0 +1,361 @@
+// Life cycle of actors: every path through the state machine, then random events with invariants checked.
+#include "libray/actor/manager.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace ray::actor {
+namespace {
+
+constexpr uint32_t kCreator = 1, kCaller = 2, kWorker = 100;
+
+struct ManagerTest : ::testing::Test {
+  Manager m;
+  Actions out;
+  uint32_t next = 0;
+
+  ActorId create(Spec s = {}) {
+    s.id = actor_of(child_task(origin_of(TaskId{}), ++next));
+    if (!s.creator) s.creator = kCreator;
+    if (!s.job) s.job = 1;
+    s.record = "record";
+    s.dependencies = {return_object(child_task(origin_of(TaskId{}), 77), 0)};
+    ActorId id = s.id;
+    m.create(std::move(s), &out);
+    EXPECT_EQ(m.check(), "");
+    return id;
+  }
+  // Created, assigned, constructed.
+  ActorId living(Spec s = {}, uint32_t worker = kWorker) {
+    ActorId id = create(std::move(s));
+    if (!m.find(id)->spec.name.empty()) m.name_claimed(id, RAY_OK, id, "", &out);
+    m.worker_assigned(id, worker, &out);
+    m.constructed(worker, id, 0, RAY_OK, "", &out);
+    EXPECT_EQ(state(id), wire::kActorAlive);
+    return id;
+  }
+  uint32_t state(const ActorId& id) { return m.find(id)->state; }
+  size_t count(Action::Kind kind) {
+    return static_cast<size_t>(
+        std::count_if(out.begin(), out.end(), [&](const Action& a) { return a.kind == kind; }));
+  }
+  const Action* last(Action::Kind kind) {
+    for (auto it = out.rbegin(); it != out.rend(); ++it)
+      if (it->kind == kind) return &*it;
+    return nullptr;
+  }
+  void TearDown() override { EXPECT_EQ(m.check(), ""); }
+};
+
+TEST_F(ManagerTest, CreationWaitsForAWorkerThenConstructs) {
+  ActorId id = create();
+  EXPECT_EQ(count(Action::kHold), 1u);
+  EXPECT_EQ(count(Action::kWantWorker), 1u);
+  EXPECT_EQ(count(Action::kReply), 0u);  // nobody asked for an answer
+  m.connect(id, kCaller, &out);
+  EXPECT_EQ(state(id), wire::kActorPending);
+  m.worker_assigned(id, kWorker, &out);
+  ASSERT_NE(last(Action::kInit), nullptr);
+  EXPECT_EQ(last(Action::kInit)->process, kWorker);
+  out.clear();
+  m.constructed(kWorker, id, 0, RAY_OK, "", &out);
+  EXPECT_EQ(state(id), wire::kActorAlive);
+  ASSERT_EQ(count(Action::kTell), 1u);
+  EXPECT_EQ(last(Action::kTell)->process, kCaller);
+  EXPECT_EQ(m.of_worker(kWorker)->spec.id, id);
+}
+
+TEST_F(ManagerTest, CreateIsIdempotent) {
+  Spec s;
+  s.req_id = 5;
+  ActorId id = create(s);
+  s.id = id;
+  s.creator = 9;
+  s.req_id = 6;
+  m.create(s, &out);
+  EXPECT_EQ(count(Action::kWantWorker), 1u);
+  EXPECT_EQ(count(Action::kReply), 2u);
+  EXPECT_EQ(last(Action::kReply)->process, 9u);
+  EXPECT_EQ(last(Action::kReply)->id, id);
+}
+
+TEST_F(ManagerTest, NameIsClaimedFirst) {
+  Spec s;
+  s.name = "counter";
+  s.ns = "n";
+  s.req_id = 3;
+  ActorId id = create(s);
+  EXPECT_EQ(count(Action::kClaimName), 1u);
+  EXPECT_EQ(count(Action::kWantWorker), 0u);
+  EXPECT_EQ(m.find("counter", "n"), nullptr);
+  m.name_claimed(id, RAY_OK, id, "", &out);
+  EXPECT_EQ(last(Action::kReply)->code, RAY_OK);
+  EXPECT_EQ(count(Action::kWantWorker), 1u);
+  ASSERT_NE(m.find("counter", "n"), nullptr);
+  EXPECT_EQ(m.find("counter", "other"), nullptr);
+  m.kill(id, false, &out);
+  EXPECT_EQ(count(Action::kReleaseName), 1u);
+  EXPECT_EQ(m.find("counter", "n"), nullptr);
+}
+
+TEST_F(ManagerTest, ATakenNameIsAnErrorOrTheOtherActor) {
+  Spec s;
+  s.name = "counter";
+  s.req_id = 3;
+  ActorId first = living(s);
+  ActorId second = create(s);
+  m.name_claimed(second, RAY_OK, first, "", &out);
+  EXPECT_EQ(last(Action::kReply)->code, RAY_ALREADY_EXISTS);
+  EXPECT_EQ(m.find(second), nullptr);
+  s.flags = RAY_ACTOR_GET_IF_EXISTS;
+  ActorId third = create(s);
+  m.name_claimed(third, RAY_OK, first, "", &out);
+  EXPECT_EQ(last(Action::kReply)->code, RAY_OK);
+  EXPECT_EQ(last(Action::kReply)->id, first);
+  EXPECT_EQ(m.find(third), nullptr);
+  EXPECT_EQ(count(Action::kDrop), 2u);
+  ActorId fourth = create(s);
+  m.name_claimed(fourth, RAY_UNAVAILABLE, fourth, "no shard", &out);
+  EXPECT_EQ(last(Action::kReply)->code, RAY_UNAVAILABLE);
+}
+
+TEST_F(ManagerTest, AFailedConstructorIsTheEnd) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId id = create(s);
+  m.worker_assigned(id, kWorker, &out);
+  m.constructed(kWorker, id, 0, RAY_TASK_FAILED, "packed", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(m.find(id)->code, RAY_TASK_FAILED);
+  EXPECT_EQ(m.find(id)->cause, "packed");
+  EXPECT_EQ(count(Action::kKill), 1u);
+  EXPECT_EQ(count(Action::kDrop), 1u);
+  m.process_died(kWorker, "killed", &out);
+  EXPECT_EQ(m.find(id)->cause, "packed");
+}
+
+TEST_F(ManagerTest, RestartsAreCounted) {
+  Spec s;
+  s.max_restarts = 2;
+  ActorId id = living(s);
+  m.connect(id, kCaller, &out);
+  for (uint32_t i = 1; i <= 2; ++i) {
+    m.process_died(kWorker, "crash", &out);
+    EXPECT_EQ(state(id), wire::kActorRestarting);
+    EXPECT_EQ(m.find(id)->incarnation, i);
+    EXPECT_EQ(count(Action::kDrop), 0u);
+    m.worker_assigned(id, kWorker, &out);
+    m.constructed(kWorker, id, i - 1, RAY_OK, "", &out);  // a late word of the last incarnation
+    EXPECT_EQ(state(id), wire::kActorRestarting);
+    m.constructed(kWorker, id, i, RAY_OK, "", &out);
+    EXPECT_EQ(state(id), wire::kActorAlive);
+  }
+  m.process_died(kWorker, "crash", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_NE(m.find(id)->cause.find("crash"), std::string::npos);
+  EXPECT_NE(m.find(id)->cause.find("restarted 2 times"), std::string::npos);
+  EXPECT_EQ(count(Action::kDrop), 1u);
+  EXPECT_TRUE(m.find(id)->spec.record.empty());
+}
+
+TEST_F(ManagerTest, DeathInTheConstructorRestartsToo) {
+  Spec s;
+  s.max_restarts = 1;
+  ActorId id = create(s);
+  m.worker_assigned(id, kWorker, &out);
+  m.process_died(kWorker, "crash", &out);
+  EXPECT_EQ(state(id), wire::kActorRestarting);
+  m.worker_assigned(id, kWorker + 1, &out);
+  m.constructed(kWorker + 1, id, 1, RAY_OK, "", &out);
+  EXPECT_EQ(state(id), wire::kActorAlive);
+}
+
+TEST_F(ManagerTest, InfiniteRestarts) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId id = living(s);
+  for (uint32_t i = 1; i <= 50; ++i) {
+    m.process_died(kWorker, "crash", &out);
+    m.worker_assigned(id, kWorker, &out);
+    m.constructed(kWorker, id, i, RAY_OK, "", &out);
+    ASSERT_EQ(state(id), wire::kActorAlive);
+  }
+}
+
+TEST_F(ManagerTest, KillForGoodAndKillThatMayRestart) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId id = living(s);
+  m.kill(id, true, &out);
+  EXPECT_EQ(count(Action::kKill), 1u);
+  m.process_died(kWorker, "killed", &out);
+  EXPECT_EQ(state(id), wire::kActorRestarting);
+  m.worker_assigned(id, kWorker, &out);
+  m.constructed(kWorker, id, 1, RAY_OK, "", &out);
+  m.kill(id, false, &out);
+  m.process_died(kWorker, "killed", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(m.find(id)->cause, "the actor was killed");
+  m.kill(id, false, &out);  // again: nothing
+  EXPECT_EQ(count(Action::kKill), 2u);
+}
+
+TEST_F(ManagerTest, KillBeforeItHasAWorker) {
+  ActorId id = create();
+  m.kill(id, false, &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(count(Action::kCancelWorker), 1u);
+  m.worker_assigned(id, kWorker, &out);  // too late: the worker is of no use
+  EXPECT_EQ(last(Action::kKill)->process, kWorker);
+}
+
+TEST_F(ManagerTest, GracefulExitIsNotRestarted) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId id = living(s);
+  m.exiting(kWorker, id, &out);
+  EXPECT_EQ(state(id), wire::kActorAlive);  // its last results still count
+  m.process_died(kWorker, "exited with status 0", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(m.find(id)->cause, "the actor has ended");
+}
+
+TEST_F(ManagerTest, TheLastHandleEndsIt) {
+  ActorId id = living();
+  m.unreferenced(id, &out);
+  EXPECT_EQ(count(Action::kWanted), 1u);
+  EXPECT_EQ(count(Action::kKill), 0u);
+  m.exiting(kWorker, id, &out);
+  m.process_died(kWorker, "exited", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+}
+
+TEST_F(ManagerTest, TheLastHandleGoneWhileItIsConstructed) {
+  ActorId id = create();
+  m.worker_assigned(id, kWorker, &out);
+  m.unreferenced(id, &out);
+  EXPECT_EQ(count(Action::kWanted), 0u);
+  m.constructed(kWorker, id, 0, RAY_OK, "", &out);
+  EXPECT_EQ(count(Action::kWanted), 1u);
+}
+
+TEST_F(ManagerTest, TheLastHandleGoneBeforeItHasAWorker) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId id = create(s);
+  m.unreferenced(id, &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(count(Action::kCancelWorker), 1u);
+}
+
+TEST_F(ManagerTest, AnUnreferencedActorIsNotRestarted) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId id = living(s);
+  m.unreferenced(id, &out);
+  m.process_died(kWorker, "crash", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+}
+
+TEST_F(ManagerTest, DetachedActorsOutliveHandlesAndJob) {
+  Spec s;
+  s.lifetime = RAY_LIFETIME_DETACHED;
+  s.name = "keeper";
+  ActorId id = living(s);
+  m.unreferenced(id, &out);
+  m.job_ended(1, &out);
+  EXPECT_EQ(state(id), wire::kActorAlive);
+  EXPECT_EQ(count(Action::kWanted), 0u);
+  ASSERT_NE(m.find("keeper", ""), nullptr);
+  m.kill(id, false, &out);
+  m.process_died(kWorker, "killed", &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+}
+
+TEST_F(ManagerTest, AJobsEndEndsItsActors) {
+  Spec s;
+  s.max_restarts = -1;
+  ActorId mine = living(s);
+  s.job = 2;
+  ActorId other = living(s, kWorker + 1);
+  m.job_ended(1, &out);
+  EXPECT_EQ(state(mine), wire::kActorDead);
+  EXPECT_EQ(state(other), wire::kActorAlive);
+  m.process_died(kWorker, "killed", &out);
+  EXPECT_EQ(state(mine), wire::kActorDead);
+}
+
+TEST_F(ManagerTest, LateNameOfADeadActorIsGivenBack) {
+  Spec s;
+  s.name = "late";
+  ActorId id = create(s);
+  m.job_ended(1, &out);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  m.name_claimed(id, RAY_OK, id, "", &out);
+  EXPECT_EQ(count(Action::kReleaseName), 1u);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(count(Action::kWantWorker), 0u);
+}
+
+TEST_F(ManagerTest, RandomEventsKeepTheInvariants) {
+  std::mt19937 random(7);
+  auto pick = [&](uint32_t n) { return std::uniform_int_distribution<uint32_t>(0, n - 1)(random); };
+  std::vector<ActorId> ids;
+  std::map<ActorId, uint32_t> incarnation;
+  std::set<ActorId> dead;
+  std::map<std::string, ActorId> names;
+  uint32_t worker = kWorker;
+  for (int i = 0; i < 30000; ++i) {
+    if (ids.empty() || (ids.size() < 40 && pick(10) == 0)) {
+      Spec s;
+      s.max_restarts = static_cast<int32_t>(pick(4)) - 1;
+      s.lifetime = static_cast<int32_t>(pick(2));
+      s.job = 1 + pick(3);
+      if (pick(3) == 0) s.name = "n" + std::to_string(pick(5));
+      ids.push_back(create(s));
+    }
+    size_t at = pick(static_cast<uint32_t>(ids.size()));
+    ActorId id = ids[at];
+    const Actor* a = m.find(id);
+    if (!a) {
+      ids.erase(ids.begin() + static_cast<ptrdiff_t>(at));
+      continue;
+    }
+    switch (pick(9)) {
+      case 0:
+        // As the control store does it: the first has the name until it is given back.
+        if (a->naming) m.name_claimed(id, RAY_OK, names.emplace(a->spec.name, id).first->second, "", &out);
+        break;
+      case 1:
+      case 2: m.worker_assigned(id, ++worker, &out); break;
+      case 3: m.constructed(a->worker, id, a->incarnation, pick(8) ? RAY_OK : RAY_TASK_FAILED, "", &out); break;
+      case 4: if (a->worker != kNoProcess) m.process_died(a->worker, "crash", &out); break;
+      case 5: if (pick(5) == 0) m.kill(id, pick(2), &out); break;
+      case 6: if (pick(10) == 0) m.unreferenced(id, &out); break;
+      case 7: m.connect(id, pick(4), &out); break;
+      case 8: if (pick(200) == 0) m.job_ended(1 + pick(3), &out); break;
+    }
+    ASSERT_EQ(m.check(), "");
+    for (const Action& x : out)
+      if (x.kind == Action::kReleaseName)
+        std::erase_if(names, [&](const auto& entry) { return entry.second == x.id; });
+    a = m.find(id);
+    if (!a) continue;
+    ASSERT_GE(a->incarnation, incarnation[id]);  // never used twice
+    incarnation[id] = a->incarnation;
+    if (dead.count(id)) {
+      ASSERT_EQ(a->state, wire::kActorDead) << "the dead do not come back";
+    }
+    if (a->state == wire::kActorDead) {
+      dead.insert(id);
+      if (pick(4) == 0 && a->worker == kNoProcess) ids.erase(ids.begin() + static_cast<ptrdiff_t>(at));
+    }
+    out.clear();
+  }
+  EXPECT_GT(dead.size(), 100u);
+}
+
+}  // namespace
+}  // namespace ray::actor

@@ -1,0 +1,217 @@
+"""put, get, wait: values, order, timeouts, zero-copy arrays, interruption."""
+
+import gc
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import libray
+from libray.exceptions import GetTimeoutError
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@libray.remote
+def identity(x):
+    return x
+
+
+@libray.remote(num_cpus=0)
+def hold(path):
+    """Runs until the file appears."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return path
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A file that `hold` waits for; opened at the end of the test in any case."""
+    path = tmp_path / "gate"
+
+    class Gate:
+        def __str__(self):
+            return str(path)
+
+        def open(self):
+            path.touch()
+
+    made = Gate()
+    yield made
+    made.open()
+
+
+def test_put_and_get():
+    for value in [1, "x", [1, 2], {"a": np.arange(3).tolist()}, b"z" * 2_000_000, None]:
+        assert libray.get(libray.put(value)) == value
+    assert libray.get([]) == []
+    ref = libray.put(3)
+    assert libray.get([ref, ref, ref]) == [3, 3, 3]
+
+
+def test_wrong_types():
+    with pytest.raises(TypeError, match="not allowed"):
+        libray.put(libray.put(1))
+    for bad in (1, "x", None, (libray.put(1),), [1], [libray.put(1), None]):
+        with pytest.raises(ValueError, match="ObjectRef"):
+            libray.get(bad)
+    with pytest.raises(TypeError):
+        libray.get(libray.put(1), 5)
+    with pytest.raises(TypeError):
+        libray.get(libray.put(1), nonsense=5)
+
+
+def test_get_timeout(gate):
+    ref = hold.remote(str(gate))
+    with pytest.raises(GetTimeoutError):
+        libray.get(ref, timeout=0)
+    with pytest.raises(TimeoutError):
+        libray.get(ref, timeout=0.02)
+    with pytest.raises(GetTimeoutError):
+        libray.get([libray.put(1), ref], timeout=0.02)
+    gate.open()
+    assert libray.get(ref, timeout=30) == str(gate)
+    assert libray.get(ref, timeout=0) == str(gate)
+
+
+def test_get_of_a_list_raises_the_first_error(gate):
+    @libray.remote
+    def fail(text):
+        raise ValueError(text)
+
+    good, bad, worse = identity.remote(1), fail.remote("bad"), fail.remote("worse")
+    with pytest.raises(ValueError, match="bad"):
+        libray.get([good, bad, worse])
+    with pytest.raises(ValueError, match="worse"):
+        libray.get([good, worse, bad])
+
+
+def test_wait_keeps_order_and_counts(gate):
+    done = [identity.remote(i) for i in range(5)]
+    libray.get(done)
+    slow = hold.remote(str(gate))
+    refs = [done[4], slow, done[1], done[0], done[3]]
+    ready, rest = libray.wait(refs, num_returns=2)
+    assert ready == [done[4], done[1]] and rest == [slow, done[0], done[3]]
+    ready, rest = libray.wait(refs, num_returns=4)
+    assert ready == [done[4], done[1], done[0], done[3]] and rest == [slow]
+    ready, rest = libray.wait(refs, num_returns=5, timeout=0.05)
+    assert len(ready) == 4 and rest == [slow]
+    ready, rest = libray.wait([slow], timeout=0)
+    assert (ready, rest) == ([], [slow])
+    gate.open()
+    assert libray.wait([slow], timeout=30) == ([slow], [])
+    assert libray.wait([]) == ([], [])
+
+
+def test_wait_rules():
+    ref = libray.put(1)
+    with pytest.raises(ValueError, match="unique"):
+        libray.wait([ref, ref])
+    with pytest.raises(ValueError, match="greater"):
+        libray.wait([ref], num_returns=2)
+    with pytest.raises(ValueError, match="at least 1|num_returns"):
+        libray.wait([ref], num_returns=0)
+    with pytest.raises(TypeError):
+        libray.wait(ref)
+    with pytest.raises(TypeError):
+        libray.wait([1])
+    with pytest.raises(TypeError):
+        libray.wait((ref,))
+
+
+def test_wait_of_random_subsets():
+    import random
+
+    rng = random.Random(3)
+    refs = [identity.remote(i) for i in range(100)]
+    left = list(refs)
+    seen = []
+    while left:
+        want = rng.randrange(1, min(len(left), 7) + 1)
+        ready, rest = libray.wait(left, num_returns=want)
+        assert len(ready) == want and [r for r in left if r in set(ready)] == ready
+        assert (
+            sorted(map(left.index, rest)) == list(map(left.index, rest))
+            and len(rest) == len(left) - want
+        )
+        seen += ready
+        left = rest
+    assert sorted(libray.get(seen)) == list(range(100))
+
+
+def test_arrays_are_zero_copy_and_read_only():
+    array = np.arange(1_000_000, dtype=np.float64)
+    ref = libray.put(array)
+    a, b = libray.get(ref), libray.get(ref)
+    assert (a == array).all() and not a.flags.writeable and not a.flags.owndata
+    assert a.__array_interface__["data"][0] % 64 == 0
+    assert np.shares_memory(a, b)
+    with pytest.raises(ValueError, match="read-only"):
+        a[0] = 1
+    with pytest.raises(ValueError):
+        a.flags.writeable = True
+    inside = libray.get(libray.put({"x": [array, "text"], "y": (array[::2],)}))
+    assert not inside["x"][0].flags.writeable and (inside["y"][0] == array[::2]).all()
+
+    class Holder:
+        def __init__(self, a):
+            self.a = a
+
+    held = libray.get(libray.put(Holder(array)))
+    assert not held.a.flags.writeable and not held.a.flags.owndata and (held.a == array).all()
+    fortran = np.asfortranarray(np.arange(12).reshape(3, 4))
+    assert (libray.get(libray.put(fortran)) == fortran).all()
+
+
+def test_arrays_outlive_their_references():
+    views = []
+    for i in range(50):
+        array = np.full(200_000, i, dtype=np.int64)
+        views.append(libray.get(libray.put(array))[1000:2000])
+    gc.collect()
+    for i, view in enumerate(views):
+        assert (view == i).all()
+
+
+def test_many_objects_do_not_fill_the_store(fresh):
+    fresh(num_cpus=1, object_store_memory=64 << 20)
+    for i in range(128):  # 512 MB in all; each is dropped before the next
+        ref = libray.put(np.full(1 << 19, i, dtype=np.int64))
+        assert libray.get(ref)[5] == i
+
+
+def test_objects_from_several_threads():
+    errors = []
+
+    def work(k):
+        try:
+            for i in range(200):
+                assert libray.get(identity.remote((k, i))) == (k, i)
+                assert libray.get(libray.put([k, i])) == [k, i]
+        except BaseException as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+    assert not errors and not any(t.is_alive() for t in threads)
+
+
+def test_keyboard_interrupt_ends_get_and_wait(gate):
+    ref = hold.remote(str(gate))
+    main = threading.main_thread().ident
+    for call in (lambda: libray.get(ref), lambda: libray.get([ref]), lambda: libray.wait([ref])):
+        timer = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        timer.join()
+    gate.open()
+    assert libray.get(ref) == str(gate)

@@ -1,0 +1,191 @@
+"""Life of the processes: nothing is left behind; Ctrl-C; forks; exit without shutdown; import of
+the package."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import libray
+from conftest import alive, eventually
+
+
+def session_processes(session):
+    """Processes whose environment or command names the session."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            text = (
+                open(f"/proc/{pid}/environ", "rb").read()
+                + open(f"/proc/{pid}/cmdline", "rb").read()
+            )
+        except OSError:
+            continue
+        if session.encode() in text and int(pid) != os.getpid() and alive(int(pid)):
+            found.append(int(pid))
+    return found
+
+
+PROGRAM = """
+    import libray, os, sys, time
+    context = libray.init(num_cpus=2)
+
+    @libray.remote
+    def f(x):
+        return x
+
+    @libray.remote
+    class A:
+        def m(self):
+            return os.getpid()
+
+    a = A.remote()
+    libray.get([f.remote(1), a.m.remote()])
+    print(context["session_dir"], flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "libray.shutdown()",
+        "os._exit(0)",
+        "os.kill(os.getpid(), 9)",
+        "sys.exit(0)",
+        "raise RuntimeError('end')",
+    ],
+)
+def test_nothing_is_left(run_script, ending):
+    done = run_script(PROGRAM + "    " + ending + "\n", check=False)
+    session = done.stdout.split()[0]
+    eventually(lambda: not session_processes(session))
+    assert (
+        not [name for name in os.listdir(session) if name.endswith(".sock")]
+        if os.path.isdir(session)
+        else True
+    )
+
+
+def test_control_c_ends_a_program(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text("""
+import libray, time
+context = libray.init(num_cpus=1)
+
+@libray.remote
+def slow():
+    time.sleep(100)
+
+ref = slow.remote()
+print(context["session_dir"], flush=True)
+try:
+    libray.get(ref)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    raise
+""")
+    program = subprocess.Popen(
+        [sys.executable, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    session = program.stdout.readline().strip()
+    time.sleep(0.2)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    out, err = program.communicate(timeout=30)
+    assert (
+        out.strip() == "interrupted" and err.count("Traceback") == 1 and "KeyboardInterrupt" in err
+    )
+    eventually(lambda: not session_processes(session))
+
+
+def test_workers_print_into_the_session(run_script):
+    done = run_script("""
+        import libray, os, glob
+        context = libray.init(num_cpus=1)
+
+        @libray.remote
+        def speak():
+            print("words of a worker")
+
+        libray.get(speak.remote())
+        texts = [open(p).read() for p in glob.glob(context["session_dir"] + "/**/*", recursive=True)
+                 if os.path.isfile(p) and p.endswith((".out", ".log", ".err"))]
+        print(any("words of a worker" in t for t in texts))
+    """)
+    assert done.stdout.split() == ["True"]
+
+
+def test_fork_in_a_driver(run_script):
+    done = run_script("""
+        import libray, os, multiprocessing
+
+        libray.init(num_cpus=1)
+
+        @libray.remote
+        def f(x):
+            return x + 1
+
+        ref = f.remote(1)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if not libray.is_initialized() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(pool.map(abs, [-1, -2]))
+        print(libray.get(ref))
+    """)
+    assert done.stdout.split("\n")[:2] == ["[1, 2]", "2"]
+
+
+def test_import_is_light(run_script):
+    done = run_script("""
+        import sys
+        import libray
+        print([m for m in ("numpy", "asyncio", "concurrent.futures", "ctypes") if m in sys.modules])
+    """)
+    assert done.stdout.strip() == "[]"
+
+
+def test_init_twice_in_a_row(run_script):
+    done = run_script("""
+        import libray
+        @libray.remote
+        def f(): return 1
+        for _ in range(3):
+            libray.init(num_cpus=1)
+            assert libray.get(f.remote()) == 1
+            libray.shutdown()
+        print("fine")
+    """)
+    assert done.stdout.strip() == "fine"
+
+
+def test_join_a_running_session(run_script):
+    context = libray.init(num_cpus=2)
+    try:
+
+        @libray.remote
+        class Registry:
+            def value(self):
+                return "shared"
+
+        registry = Registry.options(
+            name="registry", namespace="shared", lifetime="detached"
+        ).remote()
+        libray.get(registry.value.remote())
+        done = run_script(f"""
+            import libray
+            libray.init(address={context["session_dir"]!r}, namespace="shared")
+            print(libray.get(libray.get_actor("registry").value.remote()))
+        """)
+        assert done.stdout.strip() == "shared"
+        assert libray.get(registry.value.remote()) == "shared"
+    finally:
+        libray.shutdown()

@@ -1,0 +1,391 @@
+// The store between processes: deaths at every stage, forks, read-only memory, leaks, a stopped daemon.
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "libray/base/fault.h"
+#include "store/inspect.h"
+#include "tests/store/process.h"
+
+namespace ray::store {
+namespace {
+
+int count_fds(pid_t pid) {
+  std::string dir = pid ? "/proc/" + std::to_string(pid) + "/fd" : "/proc/self/fd";
+  int n = 0;
+  DIR* d = ::opendir(dir.c_str());
+  while (d && ::readdir(d)) ++n;
+  if (d) ::closedir(d);
+  return n;
+}
+
+// Lines of /proc/PID/maps, and resident pages without shared ones.
+uint64_t count_maps(pid_t pid) {
+  FILE* f = std::fopen(("/proc/" + std::to_string(pid) + "/maps").c_str(), "r");
+  uint64_t n = 0;
+  for (int c; f && (c = std::fgetc(f)) != EOF;) n += c == '\n';
+  if (f) std::fclose(f);
+  return n;
+}
+uint64_t status_kb(pid_t pid, const std::string& key) {
+  FILE* f = std::fopen(("/proc/" + std::to_string(pid) + "/status").c_str(), "r");
+  char line[256];
+  uint64_t kb = 0;
+  while (f && std::fgets(line, sizeof line, f))
+    if (std::string(line).rfind(key + ":", 0) == 0) kb = std::strtoull(line + key.size() + 1, nullptr, 10);
+  if (f) std::fclose(f);
+  return kb;
+}
+uint64_t cpu_ticks(pid_t pid) {
+  FILE* f = std::fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "r");
+  unsigned long user = 0, system = 0;
+  if (f) {
+    (void)!std::fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+    std::fclose(f);
+  }
+  return user + system;
+}
+
+DaemonStats stats_of(const DaemonProcess& d) {
+  auto i = inspect(d.pid, 0);
+  EXPECT_TRUE(i.ok()) << i.status().message();
+  return i.ok() ? i->stats : DaemonStats{};
+}
+template <class F>
+bool eventually(F condition) {
+  int64_t until = steady_ns() + kWait;
+  while (!condition())
+    if (steady_ns() > until) return false;
+    else ::usleep(500);
+  return true;
+}
+
+class StoreProcess : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(daemon_.start(16 << 20, true)); }
+  DaemonProcess daemon_;
+};
+
+TEST_F(StoreProcess, ObjectsOfADeadProcessStayUntilDropped) {
+  int status = in_child([&] {
+    auto c = daemon_.connect();
+    Location at;
+    EXPECT_TRUE(put(c.get(), 1, 1000, &at).ok());
+    EXPECT_TRUE(put(c.get(), 2, 3 << 20, &at).ok());
+    ::raise(SIGKILL);
+  });
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+  auto c = daemon_.connect();
+  EXPECT_TRUE(holds(c.get(), 1, 1000, {}));
+  EXPECT_TRUE(holds(c.get(), 2, 3 << 20, {}));
+  c->drop(make_id(1), {});
+  c->drop(make_id(2), {});
+  EXPECT_TRUE(eventually([&] { return stats_of(daemon_).used <= (1 << 20); }));
+}
+
+TEST_F(StoreProcess, PinsOfADeadProcessVanish) {
+  auto c = daemon_.connect();
+  Location at;
+  ASSERT_TRUE(put(c.get(), 1, 1 << 20, &at).ok());
+  in_child([&] {
+    auto other = daemon_.connect();
+    Pin p;
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(other->pin(make_id(1), at, kWait, &p).ok());
+    ::raise(SIGKILL);
+  });
+  c->drop(make_id(1), at);
+  EXPECT_TRUE(eventually([&] {
+    DaemonStats s = stats_of(daemon_);
+    return s.pinned == 0 && s.objects == 0 && s.used < (1 << 20);
+  }));
+}
+
+// Every named stage of a client's life, with a kill in it: the object is whole or never was.
+TEST_F(StoreProcess, KillsAtEveryFaultPoint) {
+  struct Stage {
+    const char* point;
+    bool committed;
+  };
+  const Stage stages[] = {{"store.create.building", false}, {"store.seal.sealed", false},
+                          {"store.seal.before_commit", false}, {"store.seal.committed", true},
+                          {"store.pin.held", true}, {"store.unpin", true}};
+  auto survivor = daemon_.connect();
+  uint64_t n = 100;
+  for (const Stage& stage : stages)
+    for (uint64_t size : {500, 2 << 20}) {
+      ++n;
+      int status = in_child([&] {
+        auto c = daemon_.connect();
+        Location at;
+        set_fault(stage.point, "kill");
+        (void)!put(c.get(), n, size, &at).ok();
+        Pin p;
+        (void)!c->pin(make_id(n), at, kWait, &p).ok();
+        c->unpin(&p);
+      });
+      ASSERT_TRUE(WIFSIGNALED(status)) << stage.point;
+      Pin p;
+      Status s = survivor->pin(make_id(n), {}, kWait, &p);
+      EXPECT_EQ(s.code(), stage.committed ? RAY_OK : RAY_NOT_FOUND) << stage.point << " " << s.message();
+      if (s.ok()) {
+        EXPECT_TRUE(p.size == size && matches(p.data, size, n)) << stage.point;
+        survivor->unpin(&p);
+      }
+      survivor->drop(make_id(n), {});
+    }
+  EXPECT_TRUE(eventually([&] {
+    DaemonStats s = stats_of(daemon_);
+    return s.objects == 0 && s.clients == 1 && s.pinned == 0 && s.used <= (1 << 20);
+  }));
+}
+
+TEST_F(StoreProcess, WritingToAPinnedObjectIsASegmentationFault) {
+  auto c = daemon_.connect();
+  Location at;
+  ASSERT_TRUE(put(c.get(), 1, 100, &at).ok());
+  ASSERT_TRUE(put(c.get(), 2, 1 << 20, &at).ok());
+  for (uint64_t n : {1, 2}) {
+    int status = in_child([&] {
+      ::signal(SIGSEGV, SIG_DFL);
+      auto other = daemon_.connect();
+      Pin p;
+      if (!other->pin(make_id(n), {}, kWait, &p).ok()) ::_exit(9);
+      const_cast<uint8_t*>(p.data)[0] = 1;
+      ::_exit(0);
+    });
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) << status;
+    status = in_child([&] {  // nor can the protection be lifted
+      auto other = daemon_.connect();
+      Pin p;
+      if (!other->pin(make_id(n), {}, kWait, &p).ok()) ::_exit(9);
+      auto page = reinterpret_cast<uintptr_t>(p.data) & ~uintptr_t{4095};
+      ::_exit(::mprotect(reinterpret_cast<void*>(page), 4096, PROT_READ | PROT_WRITE) == 0 ? 1 : 0);
+    });
+    EXPECT_EQ(status, 0);
+  }
+  // The owner itself: a pin of its own object is read-only, and so is a sealed large object's memory.
+  int status = in_child([&] {
+    ::signal(SIGSEGV, SIG_DFL);
+    auto owner = daemon_.connect();
+    Building b;
+    if (!owner->create(make_id(3), 1 << 20, kWait, &b).ok()) ::_exit(9);
+    uint8_t* stale = b.data;
+    if (!owner->seal(&b, nullptr).ok()) ::_exit(9);
+    stale[0] = 1;
+    ::_exit(0);
+  });
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) << status;
+}
+
+TEST_F(StoreProcess, AForkedChildIsRefusedAndHarmless) {
+  auto c = daemon_.connect();
+  Location at;
+  ASSERT_TRUE(put(c.get(), 1, 1000, &at).ok());
+  Pin p;
+  ASSERT_TRUE(c->pin(make_id(1), at, kWait, &p).ok());
+  int status = in_child([&] {
+    Building b;
+    Pin q;
+    EXPECT_EQ(c->create(make_id(2), 100, kWait, &b).code(), RAY_WRONG_STATE);
+    EXPECT_EQ(c->pin(make_id(1), at, kWait, &q).code(), RAY_WRONG_STATE);
+    c->drop(make_id(1), at);
+    c->unpin(&p);
+    c.reset();  // its destructor in the child must not hang up for the parent
+    auto own = daemon_.connect();
+    EXPECT_TRUE(holds(own.get(), 1, 1000, at));
+  });
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(matches(p.data, p.size, 1));
+  c->unpin(&p);
+  Location more;
+  EXPECT_TRUE(put(c.get(), 3, 1000, &more).ok());
+  EXPECT_TRUE(holds(c.get(), 3, 1000, more));
+  EXPECT_TRUE(holds(c.get(), 1, 1000, at));
+}
+
+// A child that inherited the socket must not keep its dead parent alive for the daemon.
+TEST_F(StoreProcess, DeathIsSeenThoughAChildHoldsTheSocket) {
+  int pipe_fds[2];
+  ASSERT_EQ(::pipe(pipe_fds), 0);
+  in_child([&] {
+    auto c = daemon_.connect();
+    pid_t helper = ::fork();
+    if (helper == 0) {
+      char x;
+      ::close(pipe_fds[1]);
+      (void)!::read(pipe_fds[0], &x, 1);  // lives until the test ends
+      ::_exit(0);
+    }
+    ::raise(SIGKILL);
+  });
+  EXPECT_TRUE(eventually([&] { return stats_of(daemon_).clients == 0; }));
+  ::close(pipe_fds[0]);
+  ::close(pipe_fds[1]);
+}
+
+TEST_F(StoreProcess, AThousandConnectionsLeakNothing) {
+  auto cycle = [&](uint64_t n) {
+    auto c = daemon_.connect();
+    Location at;
+    ASSERT_TRUE(put(c.get(), n, 2000, &at).ok());
+    ASSERT_TRUE(holds(c.get(), n, 2000, at));
+    c->drop(make_id(n), at);
+  };
+  auto settled = [&] {
+    return eventually([&] {
+      DaemonStats s = stats_of(daemon_);
+      return s.clients == 0 && s.objects == 0 && s.used == 0;
+    });
+  };
+  for (uint64_t n = 0; n < 50; ++n) cycle(n);
+  ASSERT_TRUE(settled());
+  int fds_here = count_fds(0), fds_there = count_fds(daemon_.pid);
+  uint64_t maps_here = count_maps(::getpid()), maps_there = count_maps(daemon_.pid);
+  uint64_t anon = status_kb(daemon_.pid, "RssAnon");
+  for (uint64_t n = 100; n < 1100; ++n) cycle(n);
+  ASSERT_TRUE(settled());
+  EXPECT_EQ(count_fds(0), fds_here);
+  EXPECT_EQ(count_fds(daemon_.pid), fds_there);
+  EXPECT_LE(count_maps(::getpid()), maps_here + 4);
+  EXPECT_LE(count_maps(daemon_.pid), maps_there + 4);
+#ifndef LIBRAY_SANITIZED
+  EXPECT_LE(status_kb(daemon_.pid, "RssAnon"), anon + 2048);
+#else
+  (void)anon;
+#endif
+}
+
+// Readers drop the mappings of segments whose owner and objects are gone.
+TEST_F(StoreProcess, ReadersUnmapSegmentsOfTheDead) {
+  auto reader = daemon_.connect();
+  uint64_t maps = 0;
+  for (uint64_t n = 0; n < 200; ++n) {
+    auto writer = daemon_.connect();
+    Location at;
+    ASSERT_TRUE(put(writer.get(), n, 100, &at).ok());
+    ASSERT_TRUE(holds(reader.get(), n, 100, at));
+    reader->drop(make_id(n), at);
+    writer.reset();
+    ASSERT_TRUE(eventually([&] { return stats_of(daemon_).clients == 1 && stats_of(daemon_).objects == 0; }));
+    if (n == 20) maps = count_maps(::getpid());
+  }
+  EXPECT_LE(count_maps(::getpid()), maps + 20);
+}
+
+TEST_F(StoreProcess, AStoppedDaemonCanBeInspected) {
+  auto c = daemon_.connect();
+  Location at, late;
+  ASSERT_TRUE(put(c.get(), 1, 1234, &at).ok());
+  Pin p;
+  ASSERT_TRUE(c->pin(make_id(1), at, kWait, &p).ok());
+  ASSERT_TRUE(eventually([&] { return stats_of(daemon_).objects == 1; }));
+  daemon_.stop();
+  ASSERT_TRUE(put(c.get(), 2, 777, &late).ok());  // a put does not need the daemon
+  EXPECT_TRUE(holds(c.get(), 2, 777, late));      // nor does a get with a good hint
+  auto i = inspect(daemon_.pid, 100);
+  ASSERT_TRUE(i.ok()) << i.status().message();
+  EXPECT_EQ(i->daemon_pid, daemon_.pid);
+  EXPECT_EQ(i->stats.capacity, 16u << 20);
+  ASSERT_EQ(i->objects.size(), 2u);
+  EXPECT_EQ(i->objects[0].id, make_id(1));
+  EXPECT_EQ(i->objects[0].size, 1234u);
+  EXPECT_EQ(i->objects[0].pins, 1u);
+  EXPECT_STREQ(i->objects[0].state, "sealed");
+  EXPECT_EQ(i->objects[1].id, make_id(2));
+  EXPECT_STREQ(i->objects[1].state, "committed");
+  ASSERT_EQ(i->clients.size(), 1u);
+  EXPECT_EQ(i->clients[0].pid, ::getpid());
+  daemon_.go_on();
+  c->unpin(&p);
+  EXPECT_FALSE(inspect(::getpid(), 1).ok());
+}
+
+TEST_F(StoreProcess, ADeadDaemonIsAnErrorAndPinnedBytesStay) {
+  auto c = daemon_.connect();
+  Location at;
+  ASSERT_TRUE(put(c.get(), 1, 1000, &at).ok());
+  Pin p;
+  ASSERT_TRUE(c->pin(make_id(1), at, kWait, &p).ok());
+  ::kill(daemon_.pid, SIGKILL);
+  ::waitpid(daemon_.pid, nullptr, 0);
+  daemon_.pid = -1;
+  EXPECT_TRUE(matches(p.data, p.size, 1));
+  Building b;
+  EXPECT_EQ(c->create(make_id(2), 4 << 20, -1, &b).code(), RAY_UNAVAILABLE);
+  Pin q;
+  EXPECT_EQ(c->pin(make_id(3), {}, -1, &q).code(), RAY_UNAVAILABLE);
+  Status s;
+  for (uint64_t n = 10; n < 100000 && s.ok(); ++n) s = put(c.get(), n, 1000, &at);  // until the lease ends
+  EXPECT_EQ(s.code(), RAY_UNAVAILABLE) << s.message();
+  c->unpin(&p);
+  c->drop(make_id(1), at);
+  EXPECT_FALSE(Client::connect(daemon_.socket, daemon_.token).ok());
+}
+
+TEST_F(StoreProcess, IdleDaemonUsesNoProcessorAndLittleMemory) {
+  auto c = daemon_.connect();
+  Location at;
+  for (uint64_t n = 0; n < 1000; ++n) ASSERT_TRUE(put(c.get(), n, 5000, &at).ok());
+  // It falls asleep for good about a second after the last work: wait until its time stands still.
+  uint64_t before = 0;
+  ASSERT_TRUE(eventually([&] {
+    before = cpu_ticks(daemon_.pid);
+    ::usleep(1500000);
+    return cpu_ticks(daemon_.pid) == before;
+  }));
+  ::usleep(1000000);
+  EXPECT_LE(cpu_ticks(daemon_.pid), before + 1);
+#ifndef LIBRAY_SANITIZED
+  EXPECT_LE(status_kb(daemon_.pid, "VmRSS"), 16u << 10);
+#endif
+  EXPECT_TRUE(holds(c.get(), 5, 5000, {}));  // and it still answers
+}
+
+TEST_F(StoreProcess, TheSocketIsPrivate) {
+  struct stat st{};
+  ASSERT_EQ(::stat(daemon_.socket.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0600u);
+}
+
+// Four processes write and read each other's objects through a store that is far too small.
+TEST_F(StoreProcess, FourProcessesShareATightStore) {
+  constexpr uint64_t kEach = 60;
+  std::vector<pid_t> children;
+  for (uint64_t w = 0; w < 4; ++w) {
+    pid_t pid = ::fork();
+    if (pid == 0) {
+      auto c = daemon_.connect();
+      bool ok = c != nullptr;
+      for (uint64_t i = 0; i < kEach && ok; ++i) {
+        Location at;
+        uint64_t n = w * 1000 + i, size = (i * 7919) % 900000;
+        ok = put(c.get(), n, size, &at).ok();
+      }
+      for (uint64_t round = 0; round < 4 && ok; ++round)
+        for (uint64_t i = 0; i < kEach && ok; ++i) {
+          uint64_t n = (w + round) % 4 * 1000 + i, size = (i * 7919) % 900000;
+          Pin p;
+          Status s(RAY_NOT_FOUND);
+          for (int tries = 0; s.code() == RAY_NOT_FOUND && tries < 20000; ++tries) {  // until its writer is there
+            s = c->pin(make_id(n), {}, kWait, &p);
+            if (!s.ok()) ::usleep(1000);
+          }
+          ok = s.ok() && p.size == size && matches(p.data, size, n);
+          if (!ok) std::fprintf(stderr, "object %llu: %s\n", static_cast<unsigned long long>(n), s.message().c_str());
+          c->unpin(&p);
+        }
+      ::_exit(ok ? 0 : 1);
+    }
+    children.push_back(pid);
+  }
+  for (pid_t pid : children) {
+    int status = -1;
+    ::waitpid(pid, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
+  EXPECT_LE(stats_of(daemon_).used, stats_of(daemon_).capacity);
+}
+
+}  // namespace
+}  // namespace ray::store
