@@ -98,6 +98,8 @@ def whitespace():
         for number, line in lines(name):
             if line != line.rstrip():
                 yield f"{name}:{number}: white space at the end of the line"
+            if re.match(r"(<{7}|>{7}) ", line):
+                yield f"{name}:{number}: a conflict that was not resolved"
             if "\t" in line and not name.endswith((".mk", ".tsv", "Makefile")):
                 yield f"{name}:{number}: tab"
         if content and not content.endswith("\n"):

@@ -138,11 +138,7 @@ static void strings_and_the_c_library(void) {
 static void bad_signatures(void) {
   static const char* bad[] = {"",          "f64",          "f64(",      "f64(f64",
                               "f64(f65)",  "complex(f64)", "f64(f64,)", "f64(,f64)",
-<<<<<<< HEAD
                               "f64(f64)x", "f64(f64;f64)", "f64((f64))"};
-=======
-                              "f64(f64)x",    "f64((f64))"};
->>>>>>> dev
   ray_function* fn = NULL;
   size_t i;
   kit_init();
