@@ -12,6 +12,8 @@
 namespace ray::node {
 namespace {
 
+constexpr int64_t kStopGraceNs = 10'000'000'000;       // for an idle worker that is told to end
+constexpr int64_t kActorExitGraceNs = 60'000'000'000;  // for what an actor does at its end
 constexpr size_t kMaxRecord = wire::kDatagramMax - 4096;  // a creation record travels in one datagram
 
 const char* state_name(uint32_t state) {
@@ -72,6 +74,7 @@ void Node::apply(sched::Actions& actions) {
         break;
       case sched::Action::kStopWorker:
         send(process(a.worker), wire::kDnExit, nullptr, 0);
+        expect_exit(process(a.worker), kStopGraceNs);
         break;
     }
   }
@@ -175,7 +178,10 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
     case wire::kUpActorReady:
       actors_.constructed(p->index, u.id, u.incarnation, u.code, bytes, &actions);
       break;
-    case wire::kUpActorExit: actors_.exiting(p->index, u.id, &actions); break;
+    case wire::kUpActorExit:
+      actors_.exiting(p->index, u.id, &actions);
+      if (actors_.of_worker(p->index)) expect_exit(p, kActorExitGraceNs);
+      break;
   }
   apply(actions);
   return Status();
@@ -230,7 +236,9 @@ void Node::apply(actor::Actions& actions) {
         break;
       }
       case actor::Action::kClaimName: claim_name(x.id); break;
-      case actor::Action::kReleaseName: break;  // with the state of a dead actor
+      case actor::Action::kReleaseName:
+        if (a) release_name(x.id, a->spec.ns, a->spec.name);
+        break;
       case actor::Action::kWantWorker: {
         if (!a) break;
         std::map<std::string, double> amounts;
@@ -283,6 +291,11 @@ void Node::apply(actor::Actions& actions) {
 void Node::claim_name(const ActorId& id) {
   const actor::Actor* a = actors_.find(id);
   if (!a) return;
+  auto releasing = releasing_names_.find({a->spec.ns, a->spec.name});
+  if (releasing != releasing_names_.end()) {  // its last owner's farewell is still on the way
+    releasing->second.push_back(id);
+    return;
+  }
   mp::Writer w;
   w.array(3).str(a->spec.ns).str(a->spec.name).id(id);
   uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(a->spec.ns, a->spec.name));
@@ -298,6 +311,21 @@ void Node::claim_name(const ActorId& id) {
       actors_.name_claimed(id, code, winner, s.message(), &actions);
       if (code == RAY_OK && winner != id) drop_creator(id);
       apply(actions);
+    });
+  });
+}
+
+void Node::release_name(const ActorId& id, const std::string& ns, const std::string& name) {
+  releasing_names_[{ns, name}];
+  mp::Writer w;
+  w.array(3).str(ns).str(name).id(id);
+  uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(ns, name));
+  gcs_->call(shard, gcs::kNameRelease, w.bytes(), [this, box = mailbox_, ns, name](Status s, std::string) {
+    if (!s.ok()) log(kLogWarning, "node", "name-release", "%s", s.message().c_str());
+    box->post([this, ns, name] {
+      std::vector<ActorId> waiting = std::move(releasing_names_[{ns, name}]);
+      releasing_names_.erase({ns, name});
+      for (const ActorId& next : waiting) claim_name(next);
     });
   });
 }

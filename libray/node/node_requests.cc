@@ -247,13 +247,20 @@ void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
   pump_->flush([this, box = mailbox_, index, req_id, what, filter] {
     box->post([this, box, index, req_id, what, filter] {
       if (!gcs_) return reply(index, req_id, RAY_UNAVAILABLE, "the node is ending");
-      gcs::query_all(gcs_.get(), what, filter, [this, box, index, req_id](Status s, std::string answer) {
+      auto answered = [this, box, index, req_id](Status s, std::string answer) {
         box->post([this, index, req_id, s, answer] {
           mp::Writer w;
           w.array(1).raw(answer);
           reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
         });
-      });
+      };
+      if (what == "nodes" || what == "jobs") {  // every shard has them all
+        mp::Writer w;
+        w.array(2).str(what).raw(filter);
+        gcs_->call(0, gcs::kQuery, w.bytes(), answered);
+      } else {
+        gcs::query_all(gcs_.get(), what, filter, answered);
+      }
     });
   });
 }

@@ -107,6 +107,7 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
   link->tasks = RingProducer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
   link->results =
       RingConsumer(&link->header->results, base + wire::kLinkResultsOffset, wire::kLinkRingBytes);
+  log(kLogDebug, "runtime", "link", "linked to worker %u, pid %u", l.peer, l.peer_pid);
   std::lock_guard lock(mutex_);
   link_of_peer_[l.peer] = link.get();
   links_[l.link] = std::move(link);

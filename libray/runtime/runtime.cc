@@ -169,6 +169,9 @@ Status Runtime::connect(const ray_runtime_options& options) {
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
   if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
+      mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
+      session_dir_.c_str());
   receiver_ = std::thread([this] { receive_loop(); });
   pulse_ = std::thread([this] { pulse_loop(); });
   return Status();
@@ -548,11 +551,25 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     up_bytes(wire::kUpGoodbye, nullptr, 0, nullptr, 0);
   }
   stop_threads();
+  log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_) reap_daemon();
+  let_go();
+  return Status();
+}
+
+// Nothing shared stays mapped or open; late calls on child handles find zeroes.
+void Runtime::let_go() {
+  {
+    std::lock_guard lock(mutex_);
+    page_map_.detach();
+    channel_map_.detach();
+    for (auto& [id, link] : links_) link->map.detach();
+  }
+  if (worker_) worker_->let_go();
   store_.reset();
   socket_.reset();
+  daemon_event_.reset();
   session_lock_.reset();
-  return Status();
 }
 
 void Runtime::reap_daemon() {

@@ -527,8 +527,9 @@ static void resources_for_life(void) {
   options.resources_msgpack = mp_map(space, sizeof space, "GPU", 4.0, NULL);
   second = kit_actor("Log", &options);
   ref = kit_call(second, "pid", NULL, 0);
-  CHECK_CODE(RAY_UNSCHEDULABLE, kit_get_code(ref));
-  CHECK_MESSAGE("GPU");
+  CHECK_CODE(RAY_TIMED_OUT, ray_get(rt, &ref, 1, 100000000, &buffer, &err)); /* waits for a node */
+  CHECK_OK(ray_actor_kill(second, false, &err));
+  CHECK_CODE(RAY_ACTOR_DIED, kit_get_code(ref));
   ray_ref_release(ref);
   ray_actor_release(second);
 }

@@ -138,7 +138,7 @@ static void strings_and_the_c_library(void) {
 static void bad_signatures(void) {
   static const char* bad[] = {"",          "f64",          "f64(",      "f64(f64",
                               "f64(f65)",  "complex(f64)", "f64(f64,)", "f64(,f64)",
-                              "f64(f64)x", "f64(void)",    "f64((f64))"};
+                              "f64(f64)x", "f64(f64;f64)", "f64((f64))"};
   ray_function* fn = NULL;
   size_t i;
   kit_init();

@@ -1,6 +1,9 @@
-// A worker that speaks the protocol by hand. What a task does is its `function`:
+// A worker that speaks the protocol by hand; with LIBRAY_ZYGOTE_FD a zygote of such workers. What a task does is its `function`:
 //   1 answer at once · 2 say "blocked", answer when a file "go" appears in the session directory ·
 //   3 crash · 4 write garbage into the up ring · 5 never answer · 6 exit(7)
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+
 #include <cstdlib>
 #include <filesystem>
 
@@ -93,10 +96,13 @@ struct Worker {
 
 }  // namespace
 
-int main() {
+namespace {
+
+int serve() {
   const char* number = std::getenv(wire::kEnvWorker);
   const char* dir = std::getenv(wire::kEnvSession);
   if (!number || !dir) return 2;
+  if (std::filesystem::exists(std::string(dir) + "/crash-at-start")) std::abort();
   Worker w;
   w.session = dir;
   auto token = node::read_file(w.session + "/token");
@@ -105,4 +111,57 @@ int main() {
                 "\x80") != RAY_OK)
     return 4;
   w.loop();
+  return 0;
+}
+
+void say(int fd, const std::string& line) { (void)!::send(fd, line.data(), line.size(), MSG_NOSIGNAL); }
+
+// libray/node/zygote.h, the other side.
+int zygote(int fd) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  int signals = ::signalfd(-1, &set, SFD_CLOEXEC);
+  say(fd, "ready\n");
+  int parent = ::getpid();
+  for (;;) {
+    pollfd p[2] = {{fd, POLLIN, 0}, {signals, POLLIN, 0}};
+    ::poll(p, 2, -1);
+    if (p[1].revents) {
+      signalfd_siginfo info;
+      (void)!::read(signals, &info, sizeof info);
+      int status, pid;
+      while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0)
+        say(fd, "exit " + std::to_string(pid) + " " + std::to_string(status) + "\n");
+    }
+    if (!p[0].revents) continue;
+    char line[128] = {};
+    std::vector<Fd> fds;
+    auto n = recv_with_fds(fd, line, sizeof line - 1, &fds);
+    unsigned long long spawn;
+    if (!n.ok() || *n == 0) return 0;
+    if (std::sscanf(line, "fork %llu", &spawn) != 1 || fds.size() != 2) return 5;
+    int pid = ::fork();
+    if (pid == 0) {
+      ::setpgid(0, 0);
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (::getppid() != parent) ::_exit(1);
+      ::dup2(fds[0].get(), 1);
+      ::dup2(fds[1].get(), 2);
+      ::close(fd);
+      ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+      ::setenv(wire::kEnvWorker, std::to_string(spawn).c_str(), 1);
+      ::unsetenv("LIBRAY_ZYGOTE_FD");
+      ::_exit(serve());
+    }
+    say(fd, "pid " + std::to_string(spawn) + " " + std::to_string(pid) + "\n");
+  }
+}
+
+}  // namespace
+
+int main() {
+  const char* fd = std::getenv("LIBRAY_ZYGOTE_FD");
+  return fd ? zygote(std::atoi(fd)) : serve();
 }

@@ -1,0 +1,362 @@
+// rayd's requests: key-value, functions, queries, named actors; and what happens when a shard is killed.
+#include "cluster.h"
+#include "libray/lineage/record.h"
+
+namespace ray::test {
+namespace {
+
+using node::mp::Reader;
+using node::mp::Writer;
+
+struct Answer {
+  int32_t code = -1;
+  std::string body;
+};
+
+Answer ask(RawClient* c, uint32_t op, const std::string& args) {
+  Answer a;
+  EXPECT_TRUE(c->answer(c->request(op, args), &a.code, &a.body)) << "no answer to operation " << op;
+  return a;
+}
+
+std::string kv(const std::string& ns, const std::string& key) {
+  Writer w;
+  w.array(2).str(ns).bin(key);
+  return w.bytes();
+}
+std::string kv_put(const std::string& key, const std::string& value, uint64_t expected) {
+  Writer w;
+  w.array(4).str("ns").bin(key).bin(value).uint(expected);
+  return w.bytes();
+}
+std::string query(const std::string& what) {
+  Writer w;
+  w.array(2).str(what).map(0);
+  return w.bytes();
+}
+// Rows of a query answer, as maps of strings (numbers in decimal, anything else empty).
+std::vector<std::map<std::string, std::string>> rows_of(const Answer& a) {
+  std::vector<std::map<std::string, std::string>> rows;
+  Reader r(a.body);
+  EXPECT_EQ(r.array(), 1u);
+  uint32_t n = r.array();
+  for (uint32_t i = 0; i < n && r.ok(); ++i) {
+    std::map<std::string, std::string> row;
+    uint32_t m = r.map();
+    for (uint32_t k = 0; k < m && r.ok(); ++k) {
+      std::string name = r.str();
+      std::string_view raw = r.raw();
+      Reader text(raw), number(raw);
+      std::string s = text.str();
+      int64_t v = number.sint();
+      row[name] = text.ok() ? s : number.ok() ? std::to_string(v) : "";
+    }
+    rows.push_back(row);
+  }
+  EXPECT_TRUE(r.done());
+  return rows;
+}
+
+TEST(RaydRequests, KeyValueWithCompareAndSwap) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  EXPECT_EQ(ask(d.get(), wire::kOpKvGet, kv("ns", "a")).code, RAY_NOT_FOUND);
+  Answer put = ask(d.get(), wire::kOpKvPut, kv_put("a", "one", 0));
+  ASSERT_EQ(put.code, RAY_OK) << put.body;
+  EXPECT_EQ(ask(d.get(), wire::kOpKvPut, kv_put("a", "two", 0)).code, RAY_CONFLICT);
+  EXPECT_EQ(ask(d.get(), wire::kOpKvPut, kv_put("a", "two", 1)).code, RAY_OK);
+  Answer got = ask(d.get(), wire::kOpKvGet, kv("ns", "a"));
+  ASSERT_EQ(got.code, RAY_OK);
+  Reader r(got.body);
+  EXPECT_EQ(r.array(), 2u);
+  EXPECT_EQ(r.uint(), 2u);
+  EXPECT_EQ(r.str(), "two");
+  for (int i = 0; i < 20; ++i)
+    ask(d.get(), wire::kOpKvPut, kv_put("list" + std::to_string(i), "x", UINT64_MAX));
+  Answer list = ask(d.get(), wire::kOpKvList, kv("ns", "list"));
+  Reader l(list.body);
+  EXPECT_EQ(l.array(), 1u);
+  EXPECT_EQ(l.array(), 20u);  // from all shards
+}
+
+TEST(RaydRequests, LargeValuesTravelInFragments) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  std::string big(1'000'000, 'x');
+  for (size_t i = 0; i < big.size(); ++i) big[i] = static_cast<char>(i * 7);
+  std::string args = kv_put("big", big, UINT64_MAX);
+  constexpr uint64_t kId = 1000;
+  for (size_t at = 0; at < args.size();) {
+    size_t n = std::min<size_t>(args.size() - at, wire::kFragmentMax);
+    bool more = at + n < args.size();
+    d->up(wire::kUpRequest, wire::UpRequest{kId, wire::kOpKvPut, 0}, args.substr(at, n),
+          more ? wire::kMore : 0);
+    at += n;
+  }
+  Answer a;
+  ASSERT_TRUE(d->answer(kId, &a.code, &a.body));
+  ASSERT_EQ(a.code, RAY_OK) << a.body;
+  Answer got = ask(d.get(), wire::kOpKvGet, kv("ns", "big"));
+  Reader r(got.body);
+  r.array();
+  r.uint();
+  EXPECT_EQ(r.str(), big);
+}
+
+TEST(RaydRequests, FunctionsAreKnownToAllAndAcrossProcesses) {
+  Cluster cluster;
+  auto d = cluster.driver(), other = cluster.driver();
+  Writer define;
+  define.array(5).uint(42).sint(RAY_LANG_PYTHON).uint(wire::kFnOpaque).str("f").bin("definition");
+  EXPECT_EQ(ask(d.get(), wire::kOpFunctionDefine, define.bytes()).code, RAY_OK);
+  EXPECT_EQ(ask(other.get(), wire::kOpFunctionDefine, define.bytes()).code, RAY_OK);
+  Writer changed;
+  changed.array(5).uint(42).sint(RAY_LANG_PYTHON).uint(wire::kFnOpaque).str("f").bin("another");
+  EXPECT_EQ(ask(other.get(), wire::kOpFunctionDefine, changed.bytes()).code, RAY_CONFLICT);
+  Writer key;
+  key.array(1).uint(42);
+  Answer got = ask(other.get(), wire::kOpFunctionGet, key.bytes());
+  ASSERT_EQ(got.code, RAY_OK);
+  Reader r(got.body);
+  EXPECT_EQ(r.array(), 4u);
+  EXPECT_EQ(r.sint(), RAY_LANG_PYTHON);
+  EXPECT_EQ(r.uint(), static_cast<uint64_t>(wire::kFnOpaque));
+  EXPECT_EQ(r.str(), "f");
+  EXPECT_EQ(r.str(), "definition");
+  Writer unknown;
+  unknown.array(1).uint(43);
+  EXPECT_EQ(ask(d.get(), wire::kOpFunctionGet, unknown.bytes()).code, RAY_NOT_FOUND);
+}
+
+TEST(RaydRequests, MalformedRequestsGetAnError) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  for (uint32_t op = wire::kOpFunctionDefine; op <= wire::kOpActorInfo; ++op) {
+    EXPECT_NE(ask(d.get(), op, "").code, RAY_OK) << op;
+    EXPECT_NE(ask(d.get(), op, "\x93\x01\x02").code, RAY_OK) << op;
+    EXPECT_NE(ask(d.get(), op, std::string("\xdd\xff\xff\xff\xff", 5)).code, RAY_OK) << op;
+  }
+  EXPECT_EQ(ask(d.get(), 9999, "\x90").code, RAY_UNSUPPORTED);
+  EXPECT_EQ(ask(d.get(), wire::kOpPing, "\x90").code, RAY_OK);
+}
+
+TEST(RaydRequests, QueriesOfTheNode) {
+  Cluster cluster(3);
+  auto d = cluster.driver();
+  Answer total = ask(d.get(), wire::kOpQuery, query("resources"));
+  Reader r(total.body);
+  EXPECT_EQ(r.array(), 1u);
+  EXPECT_EQ(r.map(), 1u);
+  EXPECT_EQ(r.str(), "CPU");
+  EXPECT_EQ(r.number(), 3);
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  grant(d.get());
+  Answer free = ask(d.get(), wire::kOpQuery, query("available"));
+  Reader f(free.body);
+  f.array();
+  f.map();
+  f.str();
+  EXPECT_EQ(f.number(), 2);
+  int leased = 0, drivers = 0;
+  for (auto& row : rows_of(ask(d.get(), wire::kOpQuery, query("workers")))) {
+    leased += row["state"] == "leased";
+    drivers += row["kind"] == "driver";
+  }
+  EXPECT_EQ(leased, 1);
+  EXPECT_EQ(drivers, 1);
+  auto nodes = rows_of(ask(d.get(), wire::kOpQuery, query("nodes")));
+  ASSERT_EQ(nodes.size(), 1u);
+  EXPECT_EQ(nodes[0]["state"], "ALIVE");
+  auto jobs = rows_of(ask(d.get(), wire::kOpQuery, query("jobs")));
+  ASSERT_EQ(jobs.size(), 1u);
+  EXPECT_EQ(jobs[0]["name"], "test");
+  EXPECT_EQ(ask(d.get(), wire::kOpQuery, query("nonsense")).code, RAY_INVALID_ARGUMENT);
+}
+
+std::string submit_record(RawClient* d, uint32_t index) {
+  lineage::SubmitRecord s{};
+  s.task = child_task(origin_of(d->welcome.root), index);
+  s.parent = d->welcome.root;
+  s.submit_ns = wall_ns();
+  s.n_returns = 1;
+  s.process = d->process();
+  s.name_size = 4;
+  return std::string(reinterpret_cast<const char*>(&s), sizeof s) + std::string("noop\0\0\0\0", 8);
+}
+
+TEST(RaydRequests, AQueryOfTasksSeesWhatWasSubmittedBefore) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  for (uint32_t i = 1; i <= 1000; ++i)
+    while (!d->lineage(lineage::kSubmit, submit_record(d.get(), i))) ::usleep(100);
+  EXPECT_EQ(rows_of(ask(d.get(), wire::kOpQuery, query("tasks"))).size(), 1000u);
+}
+
+TEST(RaydRequests, AShardThatIsKilledComesBackWithWhatItKnew) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  for (int i = 0; i < 20; ++i)
+    ASSERT_EQ(ask(d.get(), wire::kOpKvPut, kv_put("k" + std::to_string(i), "v", 0)).code, RAY_OK);
+  for (uint32_t i = 1; i <= 500; ++i)
+    while (!d->lineage(lineage::kSubmit, submit_record(d.get(), i))) ::usleep(100);
+  auto pids = cluster.shard_pids();
+  ASSERT_EQ(pids.size(), 2u);
+  for (int pid : pids) ::kill(pid, SIGKILL);
+  // Asked while they are dead: answered when they are back.
+  for (int i = 0; i < 20; ++i)
+    EXPECT_EQ(ask(d.get(), wire::kOpKvGet, kv("ns", "k" + std::to_string(i))).code, RAY_OK) << i;
+  for (uint32_t i = 501; i <= 1000; ++i)
+    while (!d->lineage(lineage::kSubmit, submit_record(d.get(), i))) ::usleep(100);
+  EXPECT_EQ(rows_of(ask(d.get(), wire::kOpQuery, query("tasks"))).size(), 1000u);
+  bool told = false;
+  for (auto& row : rows_of(ask(d.get(), wire::kOpQuery, query("errors"))))
+    for (auto& [column, value] : row) told |= value.find("shard-died") != std::string::npos;
+  EXPECT_TRUE(told) << "the error table does not tell of it";
+}
+
+TEST(RaydRequests, DeathOfADriverLosesNoLineage) {
+  Cluster cluster;
+  auto keeper = cluster.driver();
+  {
+    auto d = cluster.driver();
+    for (uint32_t i = 1; i <= 5000; ++i)
+      while (!d->lineage(lineage::kSubmit, submit_record(d.get(), i))) ::usleep(100);
+  }  // gone right after the last record
+  EXPECT_EQ(rows_of(ask(keeper.get(), wire::kOpQuery, query("tasks"))).size(), 5000u);
+}
+
+TEST(RaydRequests, NamedActors) {
+  Cluster cluster;
+  auto d = cluster.driver(), other = cluster.driver();
+  ActorMaker m{d.get()};
+  ActorId id = m.create("counter", "make", 0, 900);
+  Answer a;
+  ASSERT_TRUE(d->answer(900, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_OK) << a.body;
+  wire::DnActorState s;
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  m.create("counter", "make", 0, 901);
+  ASSERT_TRUE(d->answer(901, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_ALREADY_EXISTS);
+  EXPECT_NE(a.body.find("counter"), std::string::npos) << a.body;
+  m.create("counter", "make", 0, 902, RAY_ACTOR_GET_IF_EXISTS);
+  ASSERT_TRUE(d->answer(902, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_OK);
+  ActorId got;
+  Reader r(a.body);
+  r.array();
+  ASSERT_TRUE(r.id(&got));
+  EXPECT_EQ(got, id);
+  Writer name;
+  name.array(2).str("counter").str(d->text);
+  Answer found = ask(other.get(), wire::kOpActorFind, name.bytes());
+  ASSERT_EQ(found.code, RAY_OK) << found.body;
+  // The finder holds it: the creator's handles may go.
+  d->up(wire::kUpObjRelease, wire::UpObjCount{id, d->process(), 2});
+  ask(d.get(), wire::kOpPing, "\x90");
+  EXPECT_EQ(ask(other.get(), wire::kOpActorFind, name.bytes()).code, RAY_OK);
+  other->up(wire::kUpObjRelease, wire::UpObjCount{id, other->process(), 2});
+  ASSERT_TRUE(m.wait(id, wire::kActorDead, &s));
+  EXPECT_EQ(ask(other.get(), wire::kOpActorFind, name.bytes()).code, RAY_NOT_FOUND);
+  // The name is free again.
+  ActorId next = m.create("counter", "make", 0, 903);
+  ASSERT_TRUE(d->answer(903, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_OK) << a.body;
+  ASSERT_TRUE(m.wait(next, wire::kActorAlive, &s));
+}
+
+TEST(RaydRequests, OnlyTheStarterMayEndTheNode) {
+  int parent = fake_parent();
+  Cluster cluster(1, parent);
+  auto d = cluster.driver();
+  EXPECT_EQ(ask(d.get(), wire::kOpShutdown, "\x90").code, RAY_WRONG_STATE);
+  EXPECT_EQ(ask(d.get(), wire::kOpPing, "\x90").code, RAY_OK);
+  ::kill(parent, SIGKILL);
+  ::waitpid(parent, nullptr, 0);
+}
+
+// ---- zygotes ---------------------------------------------------------------------------------------
+
+TEST(RaydZygote, WorkersAreForkedServeAndAreMissedWhenTheyDie) {
+  Cluster cluster;
+  auto d = cluster.driver(RAY_LANG_PYTHON);
+  d->shape(0, {{"CPU", 1}}, RAY_LANG_PYTHON);
+  want(d.get(), 0, 2);
+  auto a = grant(d.get()), b = grant(d.get());
+  wire::DoneHeader done;
+  ASSERT_TRUE(d->push(a.link, 1, 1));
+  ASSERT_TRUE(d->result(a.link, &done));
+  int pid = pid_of(d.get(), a.worker), second = pid_of(d.get(), b.worker);
+  EXPECT_NE(pid, second);
+  ASSERT_TRUE(d->push(a.link, 2, 3));  // abort
+  Record r;
+  ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+  auto died = r.as<wire::DnPeerDied>();
+  EXPECT_EQ(static_cast<int>(died.pid), pid);
+  EXPECT_TRUE(WIFSIGNALED(died.wait_status) && WTERMSIG(died.wait_status) == SIGABRT)
+      << died.wait_status;
+  auto c = grant(d.get());
+  ASSERT_TRUE(d->push(c.link, 3, 1));
+  ASSERT_TRUE(d->result(c.link, &done));
+  d->close();
+  EXPECT_TRUE(eventually([&] { return !running(second); }));
+}
+
+TEST(RaydZygote, KillNineOfRaydLeavesNoForkedWorker) {
+  Cluster cluster;
+  auto d = cluster.driver(RAY_LANG_PYTHON);
+  d->shape(0, {{"CPU", 1}}, RAY_LANG_PYTHON);
+  want(d.get(), 0, 2);
+  auto a = grant(d.get());
+  grant(d.get());
+  ASSERT_TRUE(d->push(a.link, 1, 5));
+  EXPECT_GE(processes_of(cluster.session.dir).size(), 6u);  // rayd, shards, zygote, workers
+  ::kill(cluster.pid, SIGKILL);
+  cluster.wait();
+  EXPECT_TRUE(eventually([&] { return processes_of(cluster.session.dir).empty(); }));
+  EXPECT_TRUE(eventually([&] { return !cluster.has_sockets(); }));
+}
+
+TEST(RaydZygote, ADeadZygoteIsReplaced) {
+  Cluster cluster;
+  auto d = cluster.driver(RAY_LANG_PYTHON);
+  d->shape(0, {{"CPU", 1}}, RAY_LANG_PYTHON);
+  want(d.get(), 0, 1);
+  auto a = grant(d.get());
+  int worker = pid_of(d.get(), a.worker);
+  std::ifstream f("/proc/" + std::to_string(worker) + "/stat");
+  std::string text;
+  std::getline(f, text);
+  int zygote = 0;
+  ASSERT_EQ(std::sscanf(text.c_str() + text.rfind(')') + 2, "%*c %d", &zygote), 1);
+  ::kill(zygote, SIGKILL);
+  // The other worker of the dead zygote may still be given out once before it is missed.
+  wire::DoneHeader done{};
+  for (int i = 0; i < 5 && done.tag == 0; ++i) {
+    Record r;
+    ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+    auto b = grant(d.get());
+    ASSERT_TRUE(d->push(b.link, 1, 1));
+    d->result(b.link, &done, i == 4 ? 20000 : 1000);
+  }
+  EXPECT_EQ(done.tag, 1u);
+}
+
+TEST(RaydWorkers, ACommandThatCrashesAtStartIsReportedAndTriedAgain) {
+  Cluster cluster;
+  std::ofstream(cluster.session.dir + "/crash-at-start") << "yes";
+  auto d = cluster.driver();
+  d->shape(0, {{"CPU", 1}});
+  want(d.get(), 0, 1);
+  ASSERT_TRUE(eventually([&] { return cluster.log().find("worker-died") != std::string::npos; }));
+  std::filesystem::remove(cluster.session.dir + "/crash-at-start");
+  grant(d.get());
+  bool told = false;
+  for (auto& row : rows_of(ask(d.get(), wire::kOpQuery, query("errors"))))
+    for (auto& [column, value] : row) told |= value.find("worker-start") != std::string::npos;
+  EXPECT_TRUE(told);
+}
+
+}  // namespace
+}  // namespace ray::test
