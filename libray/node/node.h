@@ -201,6 +201,7 @@ class Node {
   void apply(sched::Actions& actions);
   void apply(object::Actions& actions);
   void apply(actor::Actions& actions);
+  void connect_late(const ActorId& id, uint32_t index);
   void tell_actor(const ActorId& id, uint32_t process);
   Status up_actor_create(Process* p, const std::string& payload);
   Status up_actor(Process* p, uint16_t type, const std::string& payload);
