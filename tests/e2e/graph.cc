@@ -4,6 +4,7 @@
 // every submission as it makes it: the oracle. Then driver, workers, daemon and shards are killed with
 // one sweep of SIGKILL, and gcs/graph.h must find the same data, control and stateful edges.
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,6 +180,7 @@ bool all_is_journaled(void* user) {
 
 [[noreturn]] void drive(const std::string& oracle, const std::string& ready, uint64_t seed,
                         bool to_the_end) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // should the test fail, it goes with it
   kit_init();
   ray_str dir = ray_runtime_session_dir(rt);
   std::ofstream(ready + ".tmp") << std::string(dir.data, dir.size);
@@ -253,8 +255,9 @@ void compare(const ray::gcs::Graph& graph, const Oracle& oracle, bool exactly) {
   }
 }
 
-void kill_everything(const char* mark) {
+void kill_everything(pid_t driver, const char* mark) {
   long pids[128];
+  kill(driver, SIGKILL);  // forked, not executed: it carries no mark
   for (size_t n = 1; n > 0;) {
     n = proc_find(mark, nullptr, pids, 128);
     for (size_t i = 0; i < n && i < 128; i++) kill(static_cast<pid_t>(pids[i]), SIGKILL);
@@ -272,7 +275,7 @@ void rebuild(uint64_t seed, bool to_the_end) {
   std::getline(std::ifstream(ready), dir);
   if (!to_the_end)
     while (count_lines(oracle) < 2000) kit_pause();  // in the middle of it
-  kill_everything(mark);
+  kill_everything(pid, mark);
   auto graph = ray::gcs::load_graph(dir, true);
   while (graph.status().code() == RAY_WRONG_STATE) {  // a thread of a killed shard is still dying
     kit_pause();
