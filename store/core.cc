@@ -58,9 +58,10 @@ Segment* Core::segment(uint32_t number) const {
   return it == segments_.end() ? nullptr : it->second.get();
 }
 
-int Core::segment_fd(uint32_t number) const {
+Result<Fd> Core::segment_fd(uint32_t number) const {
   Segment* s = segment(number);
-  return s ? s->readonly_fd() : -1;
+  if (!s) return error(RAY_NOT_FOUND, "store segment %u is gone", number);
+  return s->readonly_fd();
 }
 
 Result<Peer*> Core::attach(int pid) {

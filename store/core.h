@@ -110,8 +110,8 @@ class Core {
   Result<Peer*> attach(int pid);
   void bury(uint32_t peer);
   const std::unordered_map<uint32_t, std::unique_ptr<Peer>>& peers() const { return peers_; }
-  // Read-only descriptor of a living segment, or -1.
-  int segment_fd(uint32_t segment) const;
+  // Read-only descriptor of a living segment.
+  Result<Fd> segment_fd(uint32_t segment) const;
 
   // One pass over all publish rings. Appends peers that broke the protocol to *bad.
   bool drain_all(std::vector<uint32_t>* bad);

@@ -113,6 +113,7 @@ void Core::free_memory(uint32_t object) {
   e.live_bytes -= footprint(o.size);
   release_copy(object);
   free_number(object);
+  if (!creates_.empty() || !restores_.empty()) retry_pump_ = true;  // its pages may help
   maybe_free(extent);
 }
 

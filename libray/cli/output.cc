@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
@@ -281,6 +282,24 @@ std::string short_id(std::string_view hex) {
   if (o == kActorIndex) return s + ":a";
   if (o & kPutIndexBit) return s + strprintf(":p%u", o & ~kPutIndexBit);
   return s + strprintf(":r%u", o - 1);
+}
+
+std::string shorten_ids(const std::string& text) {
+  constexpr size_t kDigits = 2 * kIdSize;
+  auto is_hex = [&](size_t i) { return std::isxdigit(static_cast<unsigned char>(text[i])) != 0; };
+  std::string s;
+  for (size_t i = 0; i < text.size();) {
+    size_t end = i;
+    while (end < text.size() && is_hex(end)) ++end;
+    if (end == i) {
+      s += text[i++];
+      continue;
+    }
+    s += end - i == kDigits ? short_id(std::string_view(text).substr(i, kDigits))
+                            : text.substr(i, end - i);
+    i = end;
+  }
+  return s;
 }
 
 }  // namespace ray::cli

@@ -73,5 +73,7 @@ std::string printable(std::string_view text);  // one line, no control character
 // object it put,
 // ":a" the actor it made. `hex` shorter or longer than an id is returned as it is.
 std::string short_id(std::string_view hex);
+// The text with every whole id in it shortened.
+std::string shorten_ids(const std::string& text);
 
 }  // namespace ray::cli

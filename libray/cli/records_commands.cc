@@ -14,6 +14,10 @@
 #include "libray/wire/msgpack.h"
 
 // A field of the row's JSON, null when it has none; long rows are cut and then no JSON at all.
+#define OTHER_FIELDS                                                                \
+  "CASE WHEN json_valid(info) THEN (SELECT group_concat(key||'='||value,' ') FROM " \
+  "json_each(info) "                                                                \
+  "WHERE key<>'kind') END"
 #define JSON(field) "CASE WHEN json_valid(info) THEN json_extract(info,'$." field "') END"
 
 namespace ray::cli {
@@ -27,6 +31,10 @@ Result<Records> open(const Common& c) {
 
 std::string id_text(const Common& c, const Cell& id) {
   return c.full ? id.to_string() : short_id(id.to_string());
+}
+// Ids within a text, for tables.
+std::string brief(const Common& c, const std::string& text) {
+  return c.full ? text : shorten_ids(text);
 }
 std::string time_text(const Cell& ns, int64_t now) {
   return ns.kind == Cell::kInteger ? local_time(ns.integer, now) : "";
@@ -207,7 +215,8 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
     t.row({id_text(common, cell("task")), task_name(*rows, i), cell("state").to_string(),
            cell("pid").to_string(), time_text(cell("submit_ns"), now),
            age_text(cell("submit_ns"), now), span_text(cell("submit_ns"), cell("start_ns")),
-           span_text(cell("start_ns"), cell("end_ns")), cell("args").to_string(), outcome});
+           span_text(cell("start_ns"), cell("end_ns")), brief(common, cell("args").to_string()),
+           brief(common, outcome)});
   }
   print_table(common, t, "tasks", common.limit);
   return Status();
@@ -241,7 +250,7 @@ Status show_actors(const Common& common, const std::string& state) {
     std::string name = cell("name").to_string(), ns = cell("ns").to_string();
     t.row({id_text(common, cell("actor")), cell("class").to_string(),
            ns.empty() || name.empty() ? name : ns + "/" + name, cell("state").to_string(),
-           cell("incarnation").to_string(), cell("pid").to_string(),
+           cell("incarnation").to_string(), cell("pid").integer > 0 ? cell("pid").to_string() : "",
            age_text(cell("created_ns"), now), cell("cause").to_string()});
   }
   print_table(common, t, "actors", common.limit);
@@ -309,7 +318,7 @@ Status show_errors(const Common& common) {
     auto cell = [&](const char* name) -> const Cell& { return rows->at(i, name); };
     t.row({time_text(cell("time_ns"), now), age_text(cell("time_ns"), now),
            cell("kind").to_string(), id_text(common, cell("task")), cell("name").to_string(),
-           last_line(cell("message").to_string())});
+           brief(common, last_line(cell("message").to_string()))});
   }
   print_table(common, t, "errors", common.limit);
   return Status();
@@ -319,7 +328,7 @@ Status show_events(const Common& common) {
   auto records = open(common);
   if (!records.ok()) return records.status();
   auto rows = records->query("SELECT time_ns, node, process, COALESCE(" JSON("kind") ",'') AS kind, "
-                             "COALESCE(" JSON("message") ",info) AS message, info FROM events",
+                             "COALESCE(" JSON("message") "," OTHER_FIELDS ",info) AS message, info FROM events",
                              {}, "time_ns", true, common.limit);
   if (!rows.ok()) return rows.status();
   if (common.json) {
@@ -336,7 +345,8 @@ Status show_events(const Common& common) {
   for (size_t i = 0; i < rows->rows.size(); ++i) {
     auto cell = [&](const char* name) -> const Cell& { return rows->at(i, name); };
     t.row({time_text(cell("time_ns"), now), age_text(cell("time_ns"), now),
-           cell("process").to_string(), cell("kind").to_string(), cell("message").to_string()});
+           cell("process").to_string(), cell("kind").to_string(),
+           brief(common, cell("message").to_string())});
   }
   print_table(common, t, "events", common.limit);
   return Status();

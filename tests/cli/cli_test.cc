@@ -142,6 +142,8 @@ TEST_F(Tool, OtherTables) {
   EXPECT_TRUE(has(errors, "broke the protocol") && has(errors, "ValueError: no good")) << errors;
   EXPECT_EQ(json(ok({"errors", "--json"}), "$[0].kind"), "protocol");
   EXPECT_TRUE(has(ok({"events"}), "was killed by signal 9"));
+  EXPECT_TRUE(has(ok({"events"}), "actor=" + short_id(session_->actor().hex()) + " state=DEAD"))
+      << ok({"events"});
   EXPECT_EQ(json(ok({"events", "--json"}), "$[0].info.kind"), "worker-died");
 
   std::string functions = ok({"functions"});

@@ -87,6 +87,9 @@ TEST(Output, ShortIdsTellSiblingsApart) {
   EXPECT_EQ(short_id(put_object(task, 3).hex()), head + "..2a:p3");
   EXPECT_EQ(short_id(actor_of(task).hex()), head + "..2a:a");
   EXPECT_EQ(short_id("no id"), "no id");
+  EXPECT_EQ(shorten_ids("5, " + task.hex() + ", x"), "5, " + short_id(task.hex()) + ", x");
+  EXPECT_EQ(shorten_ids(task.hex() + "0"), task.hex() + "0");
+  EXPECT_EQ(shorten_ids(""), "");
 }
 
 TEST(Output, CellsSortNullsNumbersText) {

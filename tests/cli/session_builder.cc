@@ -152,13 +152,23 @@ class Builder {
     lineage::append_event(&events, lineage::kEvent, now_, 1, map);
     map.clear();
     Writer(&map)
+        .map(3)
+        .str("kind")
+        .str("actor")
+        .str("actor")
+        .str(s_.actor().hex())
+        .str("state")
+        .str("DEAD");
+    lineage::append_event(&events, lineage::kEvent, now_ - 1, 1, map);
+    map.clear();
+    Writer(&map)
         .map(2)
         .str("kind")
         .str("protocol")
         .str("message")
         .str("process 9 broke the protocol");
     lineage::append_event(&events, lineage::kError, now_ + 1, 9, map);
-    append(0, &events, 2);
+    append(0, &events, 3);
   }
 
  private:
