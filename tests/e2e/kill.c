@@ -67,7 +67,7 @@ static const char* g_mark;
 
 static void start(void) {
   ray_str dir;
-  g_mark = proc_mark();
+  if (g_mark == NULL) g_mark = proc_mark();
   kit_init();
   dir = ray_runtime_session_dir(rt);
   snprintf(g_session, sizeof g_session, "%.*s", (int)dir.size, dir.data);
