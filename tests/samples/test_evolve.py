@@ -4,6 +4,7 @@ libray-test: slow
 libray-test: serial
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,5 +17,5 @@ def test_solves_the_environment(tmp_path):
     done = subprocess.run([sys.executable, str(SCRIPT), "--out", str(curve), "--requests", "500"],
                           cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert "solved" in done.stdout.lower()
+    assert re.search(r"solved +\S+ after \d+ generations", done.stdout), done.stdout
     assert curve.read_bytes()[:4] == b"\x89PNG"
