@@ -3,6 +3,7 @@
  * behind. */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,7 +67,7 @@ static const char* g_mark;
 
 static void start(void) {
   ray_str dir;
-  g_mark = proc_mark();
+  if (g_mark == NULL) g_mark = proc_mark();
   kit_init();
   dir = ray_runtime_session_dir(rt);
   snprintf(g_session, sizeof g_session, "%.*s", (int)dir.size, dir.data);
@@ -222,6 +223,7 @@ static void driver_under_load(void) {
     if (pid == 0) {
       static load l;
       ray_arg arg = kit_text(kit_path("runs"));
+      prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the test fail, it goes with it */
       start();
       CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3);
       kit_submit("forever", &arg, 1, NULL);
