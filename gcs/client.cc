@@ -27,6 +27,7 @@ constexpr size_t kLineageWindow = 4;         // batches in flight per shard
 constexpr size_t kJoinBytes = 1u << 20;      // batches are joined up to this size
 constexpr size_t kMaxAppend = 32u << 20;
 constexpr nng_duration kResendMs = 30000;    // on a connection that is alive but silent
+constexpr nng_duration kPollResendMs = 3600000;  // the same for polls; NNG sends nothing again without it
 constexpr nng_duration kRetryMs = 100;       // after a refusal
 constexpr nng_duration kReconnectMinMs = 10, kReconnectMaxMs = 500;
 
@@ -46,9 +47,9 @@ class Exchange {
       nng_aio_free(aio_);
     }
   }
-  bool open(nng_socket socket, bool resend) {
+  bool open(nng_socket socket, bool is_poll) {
     if (nng_ctx_open(&ctx_, socket) != 0) return false;
-    nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, resend ? kResendMs : NNG_DURATION_INFINITE);
+    nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, is_poll ? kPollResendMs : kResendMs);
     return nng_aio_alloc(&aio_, on_event, this) == 0;
   }
   void send(std::string_view head, std::string_view middle, std::string_view tail,
@@ -169,7 +170,7 @@ class ClientImpl final : public Client {
                  Changed changed) override;
 
  private:
-  Exchange* take(ShardLink* link, bool resend = true);
+  Exchange* take(ShardLink* link, bool is_poll = false);
   void send_call(ShardLink* link, Exchange* x, Waiting w);
   void ask_lsn(ShardLink* link);
   void pump(ShardLink* link);
@@ -245,15 +246,15 @@ ClientImpl::~ClientImpl() {
 }
 
 // Under the link's lock. Null when closing or out of memory.
-Exchange* ClientImpl::take(ShardLink* link, bool resend) {
+Exchange* ClientImpl::take(ShardLink* link, bool is_poll) {
   if (link->closing) return nullptr;
-  if (resend && !link->idle.empty()) {
+  if (!is_poll && !link->idle.empty()) {
     Exchange* x = link->idle.back();
     link->idle.pop_back();
     return x;
   }
   auto x = std::make_unique<Exchange>();
-  if (!x->open(link->socket, resend)) return nullptr;
+  if (!x->open(link->socket, is_poll)) return nullptr;
   link->exchanges.push_back(std::move(x));
   return link->exchanges.back().get();
 }
@@ -447,7 +448,7 @@ void ClientImpl::subscribe(uint32_t shard, const std::string& table, const std::
   Exchange* x;
   {
     std::lock_guard lock(links_[shard]->mutex);
-    x = take(links_[shard].get(), false);
+    x = take(links_[shard].get(), true);
   }
   if (x) poll(x, std::move(s));
 }

@@ -60,14 +60,31 @@ void Follower::follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry
 bool Follower::wait(uint64_t sn, int64_t timeout_ns) {
   std::unique_lock lock(mutex_);
   if (m_->watermark() >= sn) return true;
+  if (no_waits_) return false;
   ++waiting_;
   set_priority(true);
   wake_.notify_one();
   bool there = done_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
-                              [&] { return m_->watermark() >= sn || stop_; });
+                              [&] { return m_->watermark() >= sn || stop_ || no_waits_; });
   --waiting_;
   set_priority(hurry_ || waiting_ > 0);
   return there && m_->watermark() >= sn;
+}
+
+void Follower::end_waits() {
+  std::lock_guard lock(mutex_);
+  no_waits_ = true;
+  done_.notify_all();
+}
+
+// The last thing that is asked of it: as much as can be done in this time.
+bool Follower::finish(uint64_t sn, std::vector<JournalFile> segments, int64_t timeout_ns) {
+  {
+    std::lock_guard lock(mutex_);
+    no_waits_ = false;
+  }
+  follow(sn, std::move(segments), true);
+  return wait(sn, timeout_ns);
 }
 
 void Follower::run() {
@@ -84,8 +101,12 @@ void Follower::run() {
       if (s.ok()) progress_();
       lock.lock();
       done_.notify_all();
-      if (s.ok()) continue;
-      log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
+      if (s.ok()) {
+        failures_ = 0;
+        continue;
+      }
+      if (failures_++ % 120 == 0)  // once a minute
+        log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
       wake_.wait_for(lock, kRetry, [&] { return stop_; });
     }
     // What a burst took from the system goes back to it.

@@ -26,6 +26,9 @@ class Follower {
   void follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry);
   // Waits until everything up to sn is materialised, at normal priority. False = time is over.
   bool wait(uint64_t sn, int64_t timeout_ns);
+  bool finish(uint64_t sn, std::vector<JournalFile> segments, int64_t timeout_ns);
+  // Ends all waits, now and later: the shard is about to end.
+  void end_waits();
   uint64_t watermark() const { return m_->watermark(); }
   Materialiser& materialiser() { return *m_; }
 
@@ -39,9 +42,9 @@ class Follower {
   std::condition_variable wake_, done_;
   uint64_t target_ = 0;
   std::vector<JournalFile> segments_;
-  uint64_t trimmed_at_ = 0;
+  uint64_t trimmed_at_ = 0, failures_ = 0;
   int waiting_ = 0;
-  bool hurry_ = false, stop_ = false, normal_ = true;
+  bool hurry_ = false, stop_ = false, no_waits_ = false, normal_ = true;
   std::thread thread_;
 };
 

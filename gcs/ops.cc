@@ -109,12 +109,13 @@ struct Gather {
   }
 };
 
-void ask_all(Client* client, uint32_t op, const std::string& args, bool wrapped, Client::Answered done) {
+void ask(Client* client, uint32_t shards, uint32_t op, const std::string& args, bool wrapped,
+         Client::Answered done) {
   auto g = std::make_shared<Gather>();
-  g->left = client->shards();
+  g->left = shards;
   g->wrapped = wrapped;
   g->done = std::move(done);
-  for (uint32_t k = 0; k < client->shards(); ++k)
+  for (uint32_t k = 0; k < shards; ++k)
     client->call(k, op, args, [g](Status s, std::string answer) { g->add(std::move(s), answer); });
 }
 
@@ -127,14 +128,14 @@ void query_all(Client* client, std::string_view what, std::string_view filter, C
   if (filter.empty()) w.nil();
   else w.raw(filter);
   // Every shard keeps these few rows, so that its file can be read alone: one answer is the whole.
-  if (what == "nodes" || what == "jobs") return client->call(0, kQuery, args, std::move(done));
-  ask_all(client, kQuery, args, false, std::move(done));
+  uint32_t shards = what == "nodes" || what == "jobs" ? 1 : client->shards();
+  ask(client, shards, kQuery, args, false, std::move(done));
 }
 
 void kv_list_all(Client* client, std::string_view ns, std::string_view prefix, Client::Answered done) {
   std::string args;
   Writer(&args).array(2).str(ns).bin(prefix);
-  ask_all(client, kKvList, args, true, std::move(done));
+  ask(client, client->shards(), kKvList, args, true, std::move(done));
 }
 
 }  // namespace ray::gcs

@@ -95,7 +95,10 @@ void append_row(sqlite3_stmt* s, std::string* out) {
   }
 }
 
-int out_of_time(void* deadline) { return steady_ns() > *static_cast<int64_t*>(deadline); }
+int out_of_time(void* limits) {
+  auto* l = static_cast<Query::Limits*>(limits);
+  return l->stop || steady_ns() > l->deadline;
+}
 
 }  // namespace
 
@@ -153,8 +156,8 @@ Status Query::run(std::string_view what, std::string_view filter, std::string* a
   int at = 0;
   for (auto* list : {&inner_values, &values})
     for (const Value& v : *list) bind(s, ++at, v);
-  int64_t deadline = steady_ns() + kMaxQueryNs;
-  sqlite3_progress_handler(db_.get(), 100000, out_of_time, &deadline);
+  limits_.deadline = steady_ns() + kMaxQueryNs;
+  sqlite3_progress_handler(db_.get(), 100000, out_of_time, &limits_);
   std::string rows;
   size_t n = 0;
   int rc;

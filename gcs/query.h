@@ -1,6 +1,7 @@
 // Queries over a shard's readable database: "tasks", "objects", "errors", "events". Used by the shard's
 // query thread and by tools on dead sessions; one thread per object.
 #pragma once
+#include <atomic>
 #include <string>
 #include <string_view>
 
@@ -21,10 +22,17 @@ class Query {
   explicit Query(std::string database_path) : path_(std::move(database_path)) {}
   // Answer: MessagePack array of maps, column -> value.
   Status run(std::string_view what, std::string_view filter, std::string* answer);
+  void stop() { limits_.stop = true; }  // any thread: the query that runs ends soon
+
+  struct Limits {
+    int64_t deadline = 0;
+    std::atomic<bool> stop{false};
+  };
 
  private:
   std::string path_;
   Database db_;
+  Limits limits_;
 };
 
 }  // namespace ray::gcs

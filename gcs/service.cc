@@ -26,7 +26,8 @@ namespace ray::gcs {
 namespace {
 
 constexpr size_t kMaxBatchBytes = 16u << 20;   // of one group commit
-constexpr size_t kMaxEarly = 256;              // appends that arrived before their predecessor, per node
+constexpr size_t kMaxEarly = 256;              // appends that arrived before their predecessor
+constexpr size_t kMaxEarlyBytes = 64u << 20;
 constexpr int64_t kRetryWritesNs = 100'000'000;
 constexpr size_t kEvictRows = 20000;           // looked at after one batch
 
@@ -45,7 +46,8 @@ struct Work {
 
 class ServiceImpl final : public Service {
  public:
-  explicit ServiceImpl(const ShardOptions& options) : options_(options) {}
+  explicit ServiceImpl(const ShardOptions& options)
+      : options_(options), query_(database_path(options.dir, options.index)) {}
   ~ServiceImpl() override;
   Status recover();
   Status listen();
@@ -105,6 +107,7 @@ class ServiceImpl final : public Service {
   };
   std::deque<QueryWork> queries_;
   bool query_stop_ = false;
+  Query query_;  // query thread only, but for stop()
   std::thread query_thread_;
 };
 
@@ -182,13 +185,14 @@ ServiceImpl::~ServiceImpl() {
   {
     std::lock_guard guard(query_mutex_);
     query_stop_ = true;
+    query_.stop();
   }
+  if (follower_) follower_->end_waits();
   query_wake_.notify_one();
   if (query_thread_.joinable()) query_thread_.join();
   server_.reset();
   if (!follower_) return;
-  follower_->follow(journal_->last_sn(), journal_->segments(), true);
-  bool all = follower_->wait(journal_->last_sn(), options_.flush_ns);
+  bool all = follower_->finish(journal_->last_sn(), journal_->segments(), options_.flush_ns);
   follower_->materialiser().checkpoint();
   follower_.reset();
   uint64_t last = journal_->last_sn();
@@ -333,7 +337,10 @@ void ServiceImpl::evaluate_append(Work* w) {
       return;
     case LineageOutcome::kGap: {
       // Its predecessor overtakes it on another context, or is lost and sent again: wait for it.
-      if (early_.size() >= kMaxEarly) {
+      size_t bytes = w->in.request.args.size();
+      for (auto& [at, list] : early_)
+        for (const Incoming& in : list) bytes += in.request.args.size();
+      if (early_.size() >= kMaxEarly || bytes > kMaxEarlyBytes) {
         w->answer.code = RAY_UNAVAILABLE;
         w->answer.text = "gap: too many batches wait for their predecessor";
         return;
@@ -482,7 +489,6 @@ void ServiceImpl::stats(Answer* out) {
 // ---- query thread ------------------------------------------------------------------------------------------------
 
 void ServiceImpl::run_queries() {
-  Query query(database_path(options_.dir, options_.index));
   std::unique_lock lock(query_mutex_);
   for (;;) {
     query_wake_.wait(lock, [&] { return query_stop_ || !queries_.empty(); });
@@ -499,7 +505,7 @@ void ServiceImpl::run_queries() {
       a = {RAY_INVALID_ARGUMENT, "a query has a name and a filter map", {}};
     } else {
       follower_->wait(work.sn, f.fresh_ms * 1000000);
-      Status s = query.run(what, filter, &a.answer);
+      Status s = query_.run(what, filter, &a.answer);
       a.code = s.code();
       a.text = s.message();
     }

@@ -80,12 +80,12 @@ void Tables::put_row(Table table, std::string_view key, Row row) {
   it->second = std::move(row);
 }
 
-void Tables::apply(const Change& c) {
+void Tables::apply(const Change& c, std::string value) {
   Row row;
   row.version = c.version;
   row.sn = c.sn;
   row.erased = c.erased;
-  row.value = c.value;
+  row.value = std::move(value);
   row.touched = true;
   put_row(c.table, c.key, std::move(row));
 }
@@ -146,9 +146,12 @@ void Tables::finish(const Request& q, std::vector<Change> changes, Outcome* out)
     auto it = map(c.table).find(c.key);
     if (it != map(c.table).end()) u.row = it->second;
     undo_.push_back(std::move(u));
-    apply(c);
-    if (!is_published(c.table)) c.value.clear();
-    else uncommitted_.push_back(std::move(c));
+    if (!is_published(c.table)) {
+      apply(c, std::move(c.value));  // may be large: no second copy
+      continue;
+    }
+    apply(c, c.value);
+    uncommitted_.push_back(std::move(c));
   }
   Undo u{Undo::kAnswer};
   u.client = q.client;
@@ -261,8 +264,12 @@ bool Tables::recover(uint64_t sn, std::string_view bytes) {
   remember(q, out);
   std::vector<Change> published;
   for (Change& c : rec.changes) {
-    apply(c);
-    if (is_published(c.table)) published.push_back(std::move(c));
+    if (!is_published(c.table)) {
+      apply(c, std::move(c.value));
+      continue;
+    }
+    apply(c, c.value);
+    published.push_back(std::move(c));
   }
   publish_later(std::move(published));
   last_sn_ = batch_sn_ = sn;

@@ -162,7 +162,7 @@ class Tables {
   const Map& map(Table t) const { return maps_[static_cast<size_t>(t)]; }
   void put_row(Table table, std::string_view key, Row row);
   void drop_row(Map& m, Map::iterator it);
-  void apply(const Change& change);
+  void apply(const Change& change, std::string value);
   void remember(const Request& request, const Outcome& outcome);
   void forget_clients();
   bool find_repeat(const Request& request, Outcome* out);

@@ -1,7 +1,9 @@
 // The store's client: connection, creation, commit, drop. See client_impl.h.
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -126,6 +128,12 @@ Status ClientImpl::map(StoreWelcome w, std::vector<Fd> fds) {
 
 ClientImpl::~ClientImpl() {
   bool child = guard_ && forked();
+  stop_.store(true);
+  if (child) {
+    if (flusher_.joinable()) flusher_.detach();  // it does not exist here
+  } else if (flusher_.joinable()) {
+    flusher_.join();
+  }
   // shutdown, not just close: a forked child may still have the descriptor.
   if (socket_.valid() && !child) ::shutdown(socket_.get(), SHUT_RDWR);
   for (auto& slot : segments_)
@@ -162,6 +170,7 @@ void ClientImpl::push(uint16_t type, const void* data, uint32_t size) {
     Queued q{type, size, {}};
     if (size) std::memcpy(q.bytes, data, size);
     overflow_.push_back(q);
+    overflowed_.store(true, std::memory_order_relaxed);
     return;
   }
   if (size) std::memcpy(at, data, size);
@@ -181,11 +190,44 @@ void ClientImpl::flush_overflow() {
   if (overflow_at_ == overflow_.size()) {
     overflow_.clear();
     overflow_at_ = 0;
+    overflowed_.store(false, std::memory_order_relaxed);
   }
+}
+
+// The daemon is far behind (or stopped) and this process may never call again: a thread sees to it
+// that queued drops and closes arrive.
+void ClientImpl::start_flusher() {
+  std::lock_guard lock(flusher_mu_);
+  if (flusher_runs_.load() || stop_.load()) return;
+  if (flusher_.joinable()) flusher_.join();
+  flusher_runs_.store(true);
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &old);
+  flusher_ = std::thread([this] { flush_until_empty(); });
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+}
+
+void ClientImpl::flush_until_empty() {
+  while (!stop_.load() && !disconnected_.load()) {
+    {
+      std::lock_guard lock(mu_);
+      flush_overflow();
+      if (overflow_.empty()) {
+        flusher_runs_.store(false);
+        return;
+      }
+    }
+    wake_daemon();
+    timespec ts{0, 200000};
+    ::nanosleep(&ts, nullptr);
+  }
+  flusher_runs_.store(false);
 }
 
 // One message per nap of the daemon, and none while it is awake.
 void ClientImpl::wake_daemon() {
+  if (overflowed_.load(std::memory_order_relaxed) && !flusher_runs_.load(std::memory_order_relaxed)) start_flusher();
   std::atomic_thread_fence(std::memory_order_seq_cst);  // the ring's tail before the look
   uint32_t nap = directory_.header()->daemon_asleep.load(std::memory_order_relaxed);
   if (!(nap & 1)) return;
@@ -436,6 +478,7 @@ void ClientImpl::commit_object(Lease* lease, uint64_t offset, const ObjectId& id
     Queued q{kPublish, sizeof r, {}};
     std::memcpy(q.bytes, &r, sizeof r);
     overflow_.push_back(q);
+    overflowed_.store(true, std::memory_order_relaxed);
   }
   RAY_FAULT("store.seal.committed");
   if (closes) spare_leases_.push_back(lease);

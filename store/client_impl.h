@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "libray/base/clock.h"
@@ -89,6 +90,8 @@ class ClientImpl final : public Client {
   void flush_overflow();
   Status wait_for_room(int64_t timeout_ns);
   void wake_daemon();  // after the release of mu_
+  void start_flusher();
+  void flush_until_empty();
 
   // ---- client_pin.cc
   enum class Try { kPinned, kMiss, kUnmapped };
@@ -137,6 +140,7 @@ class ClientImpl final : public Client {
   };
   std::vector<Queued> overflow_;
   size_t overflow_at_ = 0;
+  std::atomic<bool> overflowed_{false};
   Lease* current_ = nullptr;
   std::vector<std::unique_ptr<Lease>> leases_;  // all that are open
   std::vector<Lease*> spare_leases_;
@@ -167,6 +171,10 @@ class ClientImpl final : public Client {
   std::atomic<uint64_t> next_request_{1};
   RingConsumer returns_;
   uint32_t naps_ = 0;
+
+  std::mutex flusher_mu_;
+  std::thread flusher_;  // only while something is queued that did not fit the ring
+  std::atomic<bool> flusher_runs_{false}, stop_{false};
 };
 
 }  // namespace ray::store

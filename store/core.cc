@@ -58,9 +58,10 @@ Segment* Core::segment(uint32_t number) const {
   return it == segments_.end() ? nullptr : it->second.get();
 }
 
-int Core::segment_fd(uint32_t number) const {
+Result<Fd> Core::segment_fd(uint32_t number) const {
   Segment* s = segment(number);
-  return s ? s->readonly_fd() : -1;
+  if (!s) return error(RAY_NOT_FOUND, "store segment %u is gone", number);
+  return s->readonly_fd();
 }
 
 Result<Peer*> Core::attach(int pid) {
@@ -213,9 +214,11 @@ bool Core::on_publish(Peer* p, const PublishRecord& r) {
   if (r.offset - e.offset > e.size || footprint(r.size) > e.size - (r.offset - e.offset)) return false;
   uint32_t object = new_object(r.id, r.extent, r.offset, r.size);
   DirectoryRow row;
-  // The first sealed copy wins. A later one goes as soon as nobody pins it.
-  if (directory_.find(r.id, &row) ||
-      !directory_.insert({r.id, kDirMemory, location(objects_[object]), object})) {
+  if (directory_.find(r.id, &row)) {
+    // The first sealed copy wins, unless a drop of it is still unread in another ring.
+    objects_[object].state = Object::kShadow;
+    deferred_next_.push_back({Deferred::kDuplicate, 0, object, {}});
+  } else if (!directory_.insert({r.id, kDirMemory, location(objects_[object]), object})) {
     objects_[object].state = Object::kGone;
     condemn(object);
   }
@@ -233,7 +236,7 @@ void Core::drop(const ObjectId& id) {
   DirectoryRow row;
   if (!directory_.find(id, &row)) {
     // Its publish record may still wait in a ring that this pass has not reached.
-    deferred_next_.push_back({0, {0, id, 0}});
+    deferred_next_.push_back({Deferred::kDropped, 0, kNone, {0, id, 0}});
     return;
   }
   uint32_t object = row.object;
@@ -259,7 +262,7 @@ void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
     if (final) {
       if (r.request) refuse(p, r.request, RAY_NOT_FOUND, "object " + r.id.hex() + " is not in the store");
     } else {
-      deferred_next_.push_back({p->number, r});
+      deferred_next_.push_back({Deferred::kLocated, p->number, kNone, r});
     }
     return;
   }
@@ -351,7 +354,7 @@ uint32_t Core::new_extent(Segment* s, uint64_t offset, uint64_t size, bool small
   e.objects = std::move(keep);
   e.segment = s->number();
   e.offset = offset;
-  e.size = size;
+  e.size = e.resident = size;
   e.small = small;
   e.generation = s->next_generation();
   e.state = Extent::kCommitting;
@@ -375,12 +378,12 @@ void Core::maybe_free(uint32_t extent) {
   Segment* s = segment(e.segment);
   s->set_generation(e.offset, e.size, 0);
   s->extents.erase(e.offset);
-  bool owner_lives = e.segment == kDaemonSegment || peers_.count(e.segment);
-  if (!owner_lives) {
+  bool keep_warm = e.resident == e.size && (e.segment == kDaemonSegment || peers_.count(e.segment));
+  if (!keep_warm) {
     s->punch(e.offset, e.size);
-    committed_ -= e.size;
+    committed_ -= e.resident;
   }
-  s->space.give({e.offset, e.size}, owner_lives);
+  s->space.give({e.offset, e.size}, keep_warm);
   e.state = Extent::kFree;
   e.objects.clear();
   if (e.objects.capacity() > 4096) e.objects.shrink_to_fit();
@@ -457,30 +460,47 @@ void Core::progress(uint64_t bytes) {
 
 bool Core::tick(int64_t now) {
   now_ = now;
+  next_deadline_ = 0;
   bool worked = jobs_->finish();
   retry_pump_ |= worked || rescan_;
   worked |= reap();
   std::vector<Deferred> due;
   due.swap(deferred_);
   deferred_.swap(deferred_next_);
-  for (auto& d : due) {
-    if (d.peer == 0) {
-      DirectoryRow row;
-      if (directory_.find(d.locate.id, &row)) drop(d.locate.id);
-    } else if (Peer* p = peer(d.peer)) {
-      on_locate(p, d.locate, true);
-    }
-  }
+  for (auto& d : due) settle(d);
   worked |= !due.empty() || !deferred_.empty();
-  next_deadline_ = 0;
   pump(now);
   for (Peer* p : peer_list_)
     if (!p->overflow.empty()) flush_overflow(p);
-  publish_counters();
+  publish_counters(worked);
   return worked;
 }
 
-void Core::publish_counters() {
+void Core::settle(const Deferred& d) {
+  DirectoryRow row;
+  switch (d.kind) {
+    case Deferred::kDropped:
+      if (directory_.find(d.locate.id, &row)) drop(d.locate.id);
+      break;
+    case Deferred::kLocated:
+      if (Peer* p = peer(d.peer)) on_locate(p, d.locate, true);
+      break;
+    case Deferred::kDuplicate: {
+      Object& o = objects_[d.object];
+      if (!directory_.find(o.id, &row) &&
+          directory_.insert({o.id, kDirMemory, location(o), d.object})) {
+        o.state = Object::kMemory;
+        break;
+      }
+      o.state = Object::kGone;
+      condemn(d.object);
+    }
+  }
+}
+
+// For the inspector, which may look at a daemon that hangs: never older than a few passes.
+void Core::publish_counters(bool worked) {
+  if (worked && ++counters_age_ % 16 != 0) return;
   DirectoryHeader* h = header();
   auto set = [](std::atomic<uint64_t>& w, uint64_t v) {
     if (w.load(std::memory_order_relaxed) != v) w.store(v, std::memory_order_relaxed);

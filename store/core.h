@@ -25,6 +25,19 @@ namespace ray::store {
 
 inline constexpr uint32_t kNone = UINT32_MAX;
 
+// The hold words that a scan found, with how often: a flat hash table that is refilled for every scan.
+class HoldSet {
+ public:
+  void fill(const std::vector<uint64_t>& words);
+  uint32_t count(uint64_t word) const;
+  bool has(uint64_t word) const { return !keys_.empty() && count(word) > 0; }
+
+ private:
+  static uint64_t mix(uint64_t w) { return (w ^ w >> 31) * 0x9E3779B97F4A7C15ull >> 20; }
+  std::vector<uint64_t> keys_;
+  std::vector<uint32_t> counts_;
+};
+
 struct Extent {
   enum State : uint8_t { kFree, kCommitting, kLeased, kClosed };
   State state = kFree;
@@ -33,13 +46,15 @@ struct Extent {
   uint32_t live = 0;  // objects in memory, condemned ones included
   uint32_t busy = 0;  // jobs that read or write its bytes
   uint64_t offset = 0, size = 0, cursor = 0;  // cursor: the daemon's own extents
+  uint64_t resident = 0;  // bytes whose pages exist: less than size once gaps were punched out
   uint64_t live_bytes = 0;
   std::vector<uint32_t> objects;  // numbers; may name objects that left
   uint32_t newer = kNone, older = kNone;  // LRU list of closed extents
 };
 
 struct Object {
-  enum State : uint8_t { kFree, kMemory, kSpilled, kRestoring, kGone };  // kGone: condemned for good
+  // kShadow: a second copy, not decided yet; kGone: condemned for good.
+  enum State : uint8_t { kFree, kMemory, kSpilled, kRestoring, kShadow, kGone };
   ObjectId id;
   State state = kFree;
   bool clean = false;  // a copy is in the spill file
@@ -95,8 +110,8 @@ class Core {
   Result<Peer*> attach(int pid);
   void bury(uint32_t peer);
   const std::unordered_map<uint32_t, std::unique_ptr<Peer>>& peers() const { return peers_; }
-  // Read-only descriptor of a living segment, or -1.
-  int segment_fd(uint32_t segment) const;
+  // Read-only descriptor of a living segment.
+  Result<Fd> segment_fd(uint32_t segment) const;
 
   // One pass over all publish rings. Appends peers that broke the protocol to *bad.
   bool drain_all(std::vector<uint32_t>* bad);
@@ -135,7 +150,7 @@ class Core {
   uint64_t word_of(const Object& o) const;
   void lru_remove(uint32_t extent);
   void lru_touch(uint32_t extent);
-  void publish_counters();
+  void publish_counters(bool worked);
   void progress(uint64_t bytes);
 
   // ---- core_memory.cc: finding memory
@@ -172,7 +187,9 @@ class Core {
   void release_copy(uint32_t object);
   void read_recent();
   uint64_t reclaim(uint64_t bytes);
-  bool has_held(uint32_t extent) const;
+  uint64_t held_bytes(uint32_t extent) const;
+  uint64_t trim(uint32_t extent);
+  uint64_t trim_sparse(uint64_t bytes);
   bool start_spill(uint32_t extent);
   void finish_spill(uint32_t extent, const std::vector<std::pair<uint32_t, uint32_t>>& objects,
                     const std::vector<SpillPiece>& pieces, uint32_t run, const Status& status);
@@ -196,18 +213,26 @@ class Core {
   uint32_t oldest_ = kNone, newest_ = kNone;
   std::vector<Object> objects_;
   std::vector<uint32_t> free_objects_;
-  uint64_t committed_ = 0, condemned_count_ = 0;
+  uint64_t committed_ = 0;
+  uint32_t counters_age_ = 0;
 
+  // What a record said about an id may depend on a record in a ring that this pass has not reached:
+  // it is looked at again after one full pass.
   struct Deferred {
-    uint32_t peer;  // 0: a drop
+    enum Kind { kDropped, kLocated, kDuplicate } kind;
+    uint32_t peer;    // kLocated
+    uint32_t object;  // kDuplicate
     LocateRecord locate;
   };
+  void settle(const Deferred& d);
   std::vector<Deferred> deferred_, deferred_next_;
   std::vector<uint32_t> condemned_;         // not scanned yet
   std::vector<uint32_t> condemned_pinned_;  // found in a hold table
   bool rescan_ = false;      // a pin may have ended
   bool retry_pump_ = false;  // something changed since waiting requests were looked at
-  std::vector<uint64_t> held_;  // sorted hold words of all clients
+  std::vector<uint64_t> hold_words_;
+  HoldSet held_;
+  int64_t rescan_at_ns_ = 0;  // not before: scanning many holds for every unpin would cost too much
   uint64_t holds_ = 0;
   bool unpins_wanted_ = false;
 

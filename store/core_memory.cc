@@ -27,7 +27,8 @@ bool Core::cool(uint64_t bytes) {
       if (s->space.warm_bytes() > 0 && (!most || s->space.warm_bytes() > most->space.warm_bytes()))
         most = s.get();
     if (!most) return false;
-    auto run = most->space.take_to_cool(committed_ + bytes - options_.capacity_bytes);
+    // In whole units: trimmed extents make committed_ any number of pages.
+    auto run = most->space.take_to_cool(round_up(committed_ + bytes - options_.capacity_bytes, kUnit));
     if (!run) return false;
     most->punch(run->offset, run->size);
     committed_ -= run->size;
@@ -65,7 +66,7 @@ void Core::abandon_extent(uint32_t extent) {
   s->set_generation(e.offset, e.size, 0);
   s->extents.erase(e.offset);
   s->punch(e.offset, e.size);
-  committed_ -= e.size;
+  committed_ -= e.resident;
   s->space.give({e.offset, e.size}, false);
   e.state = Extent::kFree;
   free_extents_.push_back(extent);

@@ -45,13 +45,11 @@ std::string Core::list_msgpack(uint32_t limit) {
     const Object& o = objects_[n];
     bool memory = o.extent != kNone;
     uint64_t pins = o.grants;
-    if (memory) {
-      auto range = std::equal_range(held_.begin(), held_.end(), word_of(o));
-      pins += static_cast<uint64_t>(range.second - range.first);
-    }
+    if (memory) pins += held_.count(word_of(o));
     const char* state = o.state == Object::kMemory    ? "sealed"
                         : o.state == Object::kSpilled ? "spilled"
                         : o.state == Object::kGone    ? "dropped"
+                        : o.state == Object::kShadow  ? "duplicate"
                                                       : "restoring";
     pack.pack_map(6);
     pack.pack("id"), pack.pack(o.id.hex());

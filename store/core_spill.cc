@@ -10,15 +10,37 @@ namespace ray::store {
 
 namespace {
 constexpr int64_t kSpillRetryNs = 250000000;  // after a write error
+constexpr int64_t kRescanNsPerHold = 500;     // keeps re-scans below a few percent of a processor
 }
 
 // ---- hazard scan ------------------------------------------------------------------------------------------
+
+void HoldSet::fill(const std::vector<uint64_t>& words) {
+  size_t size = 16;
+  while (size < words.size() * 2) size *= 2;
+  keys_.assign(size, 0);
+  counts_.assign(size, 0);
+  for (uint64_t w : words) {
+    size_t i = mix(w) & (size - 1);
+    while (keys_[i] != 0 && keys_[i] != w) i = (i + 1) & (size - 1);
+    keys_[i] = w;
+    ++counts_[i];
+  }
+}
+
+uint32_t HoldSet::count(uint64_t word) const {
+  size_t size = keys_.size();
+  if (size == 0) return 0;
+  for (size_t i = mix(word) & (size - 1); keys_[i] != 0; i = (i + 1) & (size - 1))
+    if (keys_[i] == word) return counts_[i];
+  return 0;
+}
 
 // Collects every hold word of every client. The sequentially consistent loads pair with the client's
 // store of the word and its load of the object's state: either this scan sees the hold, or the client
 // sees the state that was stored before the scan.
 void Core::scan_holds() {
-  held_.clear();
+  hold_words_.clear();
   for (Peer* p : peer_list_) {
     p->holds = 0;
     uint32_t limit = std::min(p->segment->control()->hold_limit.load(std::memory_order_seq_cst), kHolds);
@@ -26,17 +48,15 @@ void Core::scan_holds() {
     for (uint32_t i = 0; i < limit; ++i) {
       uint64_t w = words[i].load(std::memory_order_seq_cst);
       if (w == 0) continue;
-      held_.push_back(w);
+      hold_words_.push_back(w);
       ++p->holds;
     }
   }
-  holds_ = held_.size();
-  std::sort(held_.begin(), held_.end());
+  holds_ = hold_words_.size();
+  held_.fill(hold_words_);
 }
 
-bool Core::is_held(const Object& o) const {
-  return o.grants > 0 || std::binary_search(held_.begin(), held_.end(), word_of(o));
-}
+bool Core::is_held(const Object& o) const { return o.grants > 0 || held_.has(word_of(o)); }
 
 // From here on no new pin of this copy succeeds; freed once a later scan does not find it.
 void Core::condemn(uint32_t object) {
@@ -56,11 +76,13 @@ void Core::want_unpins(bool wanted) {
 }
 
 bool Core::reap() {
-  if (condemned_.empty() && !(rescan_ && !condemned_pinned_.empty())) {
-    rescan_ = false;
+  if (condemned_pinned_.empty()) rescan_ = false;
+  bool again = rescan_ && now_ >= rescan_at_ns_;
+  if (condemned_.empty() && !again) {
+    if (rescan_ && (next_deadline_ == 0 || rescan_at_ns_ < next_deadline_)) next_deadline_ = rescan_at_ns_;
     return false;
   }
-  if (rescan_) {
+  if (again) {
     condemned_.insert(condemned_.end(), condemned_pinned_.begin(), condemned_pinned_.end());
     condemned_pinned_.clear();
     rescan_ = false;
@@ -78,6 +100,7 @@ bool Core::reap() {
     left.resize(kept);
   }
   condemned_pinned_.insert(condemned_pinned_.end(), left.begin(), left.end());
+  if (again) rescan_at_ns_ = now_ + static_cast<int64_t>(holds_ + condemned_pinned_.size()) * kRescanNsPerHold;
   return true;
 }
 
@@ -90,6 +113,7 @@ void Core::free_memory(uint32_t object) {
   e.live_bytes -= footprint(o.size);
   release_copy(object);
   free_number(object);
+  if (!creates_.empty() || !restores_.empty()) retry_pump_ = true;  // its pages may help
   maybe_free(extent);
 }
 
@@ -138,32 +162,72 @@ void Core::read_recent() {
   }
 }
 
-bool Core::has_held(uint32_t extent) const {
+// Bytes of an extent that cannot leave memory now: held objects, and dropped ones that still are.
+uint64_t Core::held_bytes(uint32_t extent) const {
+  uint64_t held = 0;
   for (uint32_t n : extents_[extent].objects) {
     const Object& o = objects_[n];
-    if (o.extent == extent && (o.state == Object::kGone || is_held(o))) return true;
+    if (o.extent != extent || o.state == Object::kFree) continue;
+    if (o.state != Object::kMemory || is_held(o)) held += footprint(o.size) + kPage;
   }
-  return false;
+  return held;
 }
 
-// Makes room for `bytes`: evicts what has a copy on disk, starts to spill the rest, oldest first.
-// Returns the bytes that are free now.
+// Punches the pages that no object lies on out of a closed extent: one small pinned object does not
+// hold a whole extent's memory. Returns the bytes that became free.
+uint64_t Core::trim(uint32_t extent) {
+  Extent& e = extents_[extent];
+  if (e.state != Extent::kClosed || e.busy > 0) return 0;
+  std::vector<std::pair<uint64_t, uint64_t>> used;  // page ranges, relative
+  for (uint32_t n : e.objects) {
+    const Object& o = objects_[n];
+    if (o.extent != extent || o.state == Object::kFree) continue;
+    uint64_t from = o.offset - e.offset;
+    used.push_back({from / kPage * kPage, round_up(from + footprint(o.size), kPage)});
+  }
+  std::sort(used.begin(), used.end());
+  used.push_back({e.size, e.size});
+  Segment* s = segment(e.segment);
+  uint64_t at = 0, kept = 0;
+  for (auto [from, to] : used) {
+    if (from > at) s->punch(e.offset + at, from - at);
+    if (to > at) kept += to - std::max(at, from);
+    at = std::max(at, to);
+  }
+  uint64_t freed = e.resident > kept ? e.resident - kept : 0;
+  e.resident -= freed;
+  committed_ -= freed;
+  if (freed) progress(freed);
+  return freed;
+}
+
+uint64_t Core::trim_sparse(uint64_t bytes) {
+  uint64_t freed = 0;
+  for (uint32_t n = oldest_; n != kNone && freed < bytes; n = extents_[n].newer)
+    if (extents_[n].resident >= extents_[n].live_bytes + 4 * kPage) freed += trim(n);
+  return freed;
+}
+
+// Makes room for `bytes`: punches gaps out of sparse extents, evicts what has a copy on disk, starts to
+// spill the rest, oldest first. Returns the bytes that are free now.
 uint64_t Core::reclaim(uint64_t bytes) {
   want_unpins(true);
   scan_holds();
-  if (!spill_.enabled()) return 0;
+  uint64_t freed = trim_sparse(bytes), planned = 0;
+  if (!spill_.enabled() || freed >= bytes) return freed;
   read_recent();
-  uint64_t freed = 0, planned = 0;
   for (uint32_t n = oldest_; n != kNone && freed + planned < bytes;) {
     uint32_t next = extents_[n].newer;
     Extent& e = extents_[n];
-    uint64_t size = e.size;
-    if (e.state == Extent::kClosed && e.busy == 0 && !has_held(n)) {
+    uint64_t held = held_bytes(n), gain = e.resident > held ? e.resident - held : 0;
+    if (e.state == Extent::kClosed && e.busy == 0 && gain >= kUnit / 2) {
       bool clean = true;
-      for (uint32_t o : e.objects)
-        if (objects_[o].state == Object::kMemory && objects_[o].extent == n) clean &= objects_[o].clean;
+      for (uint32_t k : e.objects) {
+        const Object& o = objects_[k];
+        if (o.state == Object::kMemory && o.extent == n && !is_held(o)) clean &= o.clean;
+      }
       if (clean) freed += evict(n);
-      else if (start_spill(n)) planned += size;
+      else if (start_spill(n)) planned += gain;
     }
     n = next;
   }
@@ -181,7 +245,7 @@ bool Core::start_spill(uint32_t extent) {
   Segment* s = segment(e.segment);
   for (uint32_t n : e.objects) {
     const Object& o = objects_[n];
-    if (o.state != Object::kMemory || o.extent != extent || o.clean) continue;
+    if (o.state != Object::kMemory || o.extent != extent || o.clean || is_held(o)) continue;
     objects.push_back({n, o.serial});
     pieces.push_back({s->arena() + o.offset + sizeof(ObjectHeader), o.size, total, 0});
     total += o.size;
@@ -244,7 +308,7 @@ void Core::finish_spill(uint32_t extent, const std::vector<std::pair<uint32_t, u
 }
 
 // Lets go of the memory of every unheld object of this extent that has a copy on disk. Returns what
-// became free: the extent's size or nothing.
+// became free.
 uint64_t Core::evict(uint32_t extent) {
   Extent& e = extents_[extent];
   Segment* s = segment(e.segment);
@@ -256,7 +320,7 @@ uint64_t Core::evict(uint32_t extent) {
     out.push_back(n);
   }
   scan_holds();
-  uint64_t size = e.size;
+  uint64_t size = e.resident;
   for (uint32_t n : out) {
     Object& o = objects_[n];
     if (o.extent != extent || o.state != Object::kMemory) continue;  // listed twice
@@ -273,7 +337,8 @@ uint64_t Core::evict(uint32_t extent) {
     directory_.update({o.id, kDirSpilled, {0, 0, 0, o.size}, n});
   }
   progress(0);
-  bool freed = e.live == 0 && e.busy == 0;
+  if (e.live > 0) return trim(extent);
+  bool freed = e.busy == 0;
   maybe_free(extent);
   return freed ? size : 0;
 }

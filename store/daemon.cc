@@ -73,7 +73,7 @@ class Server final : public Daemon {
   void wake_self();
 
   const DaemonOptions options_;
-  Fd listen_, epoll_, event_;
+  Fd listen_, epoll_, event_, spare_;
   std::unique_ptr<Core> core_;
   std::unordered_map<int, Connection> connections_;   // by socket
   std::unordered_map<int, int> pidfds_;               // pidfd -> socket
@@ -108,6 +108,7 @@ Status Server::start() {
     return error(RAY_INVALID_ARGUMENT, "the store's token is longer than %u bytes", kTokenMax);
   event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!event_.valid() || !epoll_.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
   core_ = std::make_unique<Core>(options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(); });
   RAY_TRY(core_->init());
@@ -311,6 +312,16 @@ void Server::handle_events(int timeout_ms) {
 void Server::accept_clients() {
   for (int i = 0; i < 16; ++i) {
     Fd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid() && (errno == EMFILE || errno == ENFILE)) {
+      // Without a descriptor the waiting connection could not even be refused, and epoll would report
+      // it for ever: use the spare one for that.
+      spare_.reset();
+      fd = Fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      fd.reset();
+      spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      log(kLogWarning, "store", "no-descriptors", "a client was refused: this process has no file descriptor left");
+      return;
+    }
     if (!fd.valid()) return;
     if (strangers_ >= kMaxStrangers) continue;  // closes it
     Connection c;
@@ -422,9 +433,10 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
 
 void Server::on_segment(Connection* c, const SegmentMessage& m) {
   SegmentMessage out = m;
-  int fd = core_->segment_fd(m.segment);
-  out.code = fd >= 0 ? RAY_OK : RAY_NOT_FOUND;
-  if (!send_with_fds(c->socket.get(), &out, sizeof out, &fd, fd >= 0 ? 1 : 0).ok())
+  auto readonly = core_->segment_fd(m.segment);
+  out.code = readonly.ok() ? RAY_OK : readonly.status().code();
+  int fd = readonly.ok() ? readonly->get() : -1;
+  if (!send_with_fds(c->socket.get(), &out, sizeof out, &fd, readonly.ok() ? 1 : 0).ok())
     log(kLogWarning, "store", "slow-client", "client %u does not read its socket", c->peer);
 }
 

@@ -18,7 +18,7 @@ struct DaemonOptions {
   uint64_t capacity_bytes = 0;
   uint64_t spill_bytes = 0;  // 0 = as much as the disk takes
 };
-struct DaemonStats {
+struct DaemonStats {  // used: bytes of leases and live objects, never above capacity; pinned: pins in force
   uint64_t capacity = 0, used = 0, objects = 0, pinned = 0, clients = 0;
   uint64_t spilled_bytes = 0, spilled_objects = 0, restored_objects = 0, waiting_creates = 0;
 };

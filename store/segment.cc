@@ -28,14 +28,11 @@ Result<std::unique_ptr<Segment>> Segment::create(uint32_t number, uint64_t arena
   if (::fcntl(data->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return errno_error(RAY_INTERNAL, "cannot seal store segment %u", number);
   ::fchmod(data->get(), 0600);
-  auto readonly = reopen_readonly(data->get());
-  if (!readonly.ok()) return readonly.status();
   auto map = map_shared(data->get(), s->geometry_.total(), true);
   if (!map.ok()) return map.status();
   ::madvise(map->data(), map->size(), MADV_DONTFORK);
   ::madvise(map->data(), map->size(), MADV_DONTDUMP);
   s->data_fd_ = std::move(*data);
-  s->readonly_fd_ = std::move(*readonly);
   s->data_map_ = std::move(*map);
   if (!with_control) return s;
 
@@ -56,6 +53,8 @@ Result<std::unique_ptr<Segment>> Segment::create(uint32_t number, uint64_t arena
   h->pid = pid;
   return s;
 }
+
+Result<Fd> Segment::readonly_fd() const { return reopen_readonly(data_fd_.get()); }
 
 void Segment::seal_control() { ::fcntl(control_fd_.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL); }
 

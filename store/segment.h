@@ -27,7 +27,7 @@ class Segment {
   }
   int control_fd() const { return control_fd_.get(); }
   int data_fd() const { return data_fd_.get(); }
-  int readonly_fd() const { return readonly_fd_.get(); }
+  Result<Fd> readonly_fd() const;  // a new descriptor for another client
   // After the owner mapped the control memfd nobody can map it writable any more.
   void seal_control();
 
@@ -49,7 +49,7 @@ class Segment {
   explicit Segment(uint64_t arena_bytes) : space(arena_bytes) {}
   uint32_t number_ = 0, generation_ = 0;
   DataGeometry geometry_;
-  Fd control_fd_, data_fd_, readonly_fd_;
+  Fd control_fd_, data_fd_;
   Mapping control_map_, data_map_;
 };
 

@@ -32,6 +32,12 @@ void Mapping::reset() {
   data_ = nullptr;
 }
 
+void Mapping::detach() {
+  if (data_)
+    ::mmap(data_, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+           -1, 0);
+}
+
 Result<Fd> create_memfd(const char* name, size_t size) {
   Fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot create shared memory '%s'", name);

@@ -49,6 +49,9 @@ class Mapping {
   size_t size() const { return size_; }
   explicit operator bool() const { return data_ != nullptr; }
   void reset();
+  // Puts private zero pages in its place: the shared memory is let go, but a thread that still looks
+  // there does no harm. The address range stays taken.
+  void detach();
 
  private:
   void* data_ = nullptr;

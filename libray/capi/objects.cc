@@ -277,7 +277,8 @@ ray_code ray_queue_create(ray_runtime* runtime, ray_queue** out, ray_error** err
     auto q = std::make_unique<Queue>();
     q->runtime = rt;
     q->event = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!q->event.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a completion queue");
+    q->wake = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!q->event.valid() || !q->wake.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a completion queue");
     *out = make_handle_of<ray_queue>(kHandleQueue, q.release());
     return Status();
   });
@@ -303,7 +304,8 @@ size_t ray_queue_poll(ray_queue* queue, ray_completion* out, size_t max, int64_t
 
 void ray_queue_wake(ray_queue* queue) {
   auto* q = from_handle<Queue>(queue, kHandleQueue);
-  if (q) q->woken.store(true);
+  uint64_t one = 1;
+  if (q) (void)!::write(q->wake.get(), &one, sizeof one);
 }
 
 static Status check_notify(const ray_notify* in, ray_notify* out) {

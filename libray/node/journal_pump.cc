@@ -1,6 +1,7 @@
 // See journal_pump.h.
 #include "libray/node/journal_pump.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -281,6 +282,12 @@ void JournalPump::sleep(std::unique_lock<std::mutex>* lock, bool drained) {
       for (auto& [process, source] : sources_) {
         if (source.touched && source.channel) source.channel->forget_pages();
         source.touched = false;
+      }
+      if (s.stats.bytes != trimmed_at_) {  // what batches left behind in the heap
+        trimmed_at_ = s.stats.bytes;
+        lock->unlock();
+        ::malloc_trim(0);
+        lock->lock();
       }
       s.wake.wait(*lock, woken);
     }

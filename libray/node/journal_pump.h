@@ -90,6 +90,7 @@ class JournalPump {
   std::shared_ptr<Shared> shared_;
   std::map<uint32_t, Source> sources_;  // pump thread only
   std::deque<Flush> flushes_;           // pump thread only
+  uint64_t trimmed_at_ = 0;             // pump thread only: bytes moved when the heap was last trimmed
   std::thread thread_;
 };
 

@@ -1,6 +1,7 @@
 // rayd: one binary, several roles. `rayd node` is started by ray_init or by `libray start`; `rayd gcs` by
 // rayd node. Options are for programs; people use the `libray` tool.
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -45,6 +46,9 @@ void open_log_file(const std::string& path) {
   ::dup2(fd, 1);
   ::close(fd);
 }
+
+// Batches come and go on several threads: few arenas, so that idle memory can be given back.
+void bound_heap() { ::mallopt(M_ARENA_MAX, 2); }
 
 int run_node(ray::node::NodeOptions options, const std::string& resources, const std::string& log) {
   close_inherited(options.ready_fd);
@@ -92,6 +96,7 @@ int main(int argc, char** argv) {
   g->add_option("--parent-pid", shard.parent_pid, "end when this process ends");
   CLI11_PARSE(app, argc, argv);
   ray::load_faults_from_environment();
+  bound_heap();
   if (n->parsed()) return run_node(std::move(node), resources, log);
   auto token = ray::node::read_file(shard.dir + "/token");
   if (!token.ok()) {

@@ -155,6 +155,7 @@ Status Node::start() {
     RAY_TRY(watch(parent_.get(), kParent, 0, EPOLLIN));
   }
   oom_seen_ = oom_kills();
+  raise_file_limit();
   RAY_TRY(start_shards());
   store::DaemonOptions so;
   so.socket_path = session_.dir + "/" + wire::kStoreSocket;
@@ -334,11 +335,11 @@ void Node::timers(int64_t now) {
   for (uint64_t number : give_up) {
     auto it = spawns_.find(number);
     if (it == spawns_.end()) continue;
-    if (it->second.exited) {
+    if (it->second.exited || it->second.pid <= 0) {
       bury(&it->second);
       continue;
     }
-    kill_group(it->second.pid);  // it left its socket long ago and does not end
+    kill_group(it->second.pid);
     it->second.give_up_at = now + 1'000'000'000;
   }
   std::vector<std::function<void()>> work;

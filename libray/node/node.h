@@ -91,7 +91,7 @@ class Node {
     bool exited = false;      // its pidfd said so
     bool counted = true;      // the scheduler still counts it as starting
     int wait_status = -1;
-    int64_t give_up_at = 0;   // dead, but the zygote has not said how: wait no longer than this
+    int64_t give_up_at = 0;   // no hello, no end, no word from its zygote how it died: wait no longer
     uint32_t process = kNone;
     uint32_t cause = wire::kDeathCrash;
   };
@@ -171,6 +171,7 @@ class Node {
   Status up_shape(Process* p, const std::string& payload);
   Status up_kill_worker(Process* p, const std::string& payload);
   void on_socket(uint32_t index, uint32_t events);
+  void expect_exit(Process* p, int64_t grace_ns);
   void cut_off(Process* p, const std::string& why);
   void process_gone(uint32_t index, int wait_status, uint32_t cause);
   void end_job(uint32_t job);

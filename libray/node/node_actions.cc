@@ -12,6 +12,8 @@
 namespace ray::node {
 namespace {
 
+constexpr int64_t kStopGraceNs = 10'000'000'000;       // for an idle worker that is told to end
+constexpr int64_t kActorExitGraceNs = 60'000'000'000;  // for what an actor does at its end
 constexpr size_t kMaxRecord = wire::kDatagramMax - 4096;  // a creation record travels in one datagram
 
 const char* state_name(uint32_t state) {
@@ -72,6 +74,7 @@ void Node::apply(sched::Actions& actions) {
         break;
       case sched::Action::kStopWorker:
         send(process(a.worker), wire::kDnExit, nullptr, 0);
+        expect_exit(process(a.worker), kStopGraceNs);
         break;
     }
   }
@@ -175,7 +178,10 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
     case wire::kUpActorReady:
       actors_.constructed(p->index, u.id, u.incarnation, u.code, bytes, &actions);
       break;
-    case wire::kUpActorExit: actors_.exiting(p->index, u.id, &actions); break;
+    case wire::kUpActorExit:
+      actors_.exiting(p->index, u.id, &actions);
+      if (actors_.of_worker(p->index)) expect_exit(p, kActorExitGraceNs);
+      break;
   }
   apply(actions);
   return Status();

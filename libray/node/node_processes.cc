@@ -189,6 +189,7 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
   }
   s.process = p->index;
   s.counted = false;
+  s.give_up_at = 0;
   p->spawn = s.number;
   p->job = s.pool.job;
   return Status();
@@ -429,8 +430,13 @@ void Node::on_socket(uint32_t index, uint32_t events) {
   // A worker is buried when its process is gone, so that its exit status is known.
   drain_up(p, UINT32_MAX);
   p->closing = true;
-  if (auto s = spawns_.find(p->spawn); s != spawns_.end() && !s->second.give_up_at)
-    s->second.give_up_at = steady_ns() + kExitGraceNs;
+  expect_exit(p, kExitGraceNs);
+}
+
+// Its worker said, or was told, that it ends: killed when it does not.
+void Node::expect_exit(Process* p, int64_t grace_ns) {
+  auto s = p ? spawns_.find(p->spawn) : spawns_.end();
+  if (s != spawns_.end() && !s->second.give_up_at) s->second.give_up_at = steady_ns() + grace_ns;
 }
 
 void Node::cut_off(Process* p, const std::string& why) {
@@ -509,6 +515,7 @@ void Node::end_job(uint32_t index) {
     s.cause = wire::kDeathForced;
     kill_group(s.pid);
   }
+  job.env.clear();
   // Forked workers die with their zygote.
   if (!detached)
     for (auto& [language, z] : job.zygotes) kill_group(z->pid());

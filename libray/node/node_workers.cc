@@ -14,6 +14,7 @@
 namespace ray::node {
 namespace {
 constexpr int64_t kZygoteGraceNs = 1'000'000'000;  // for its word on how a child died
+constexpr int64_t kStartGraceNs = 120'000'000'000;  // from the start of a worker to its hello
 }
 
 // ---- starting --------------------------------------------------------------------------------------
@@ -51,6 +52,7 @@ void Node::start_worker(sched::Pool pool) {
   Spawn& s = spawns_[number];
   s.number = number;
   s.pool = pool;
+  s.give_up_at = steady_ns() + kStartGraceNs;
   std::string base = session_.dir + "/logs/worker-" + std::to_string(number);
   auto out = open_log(base + ".out"), err = open_log(base + ".err");
   Status status = !out.ok() ? out.status() : !err.ok() ? err.status() : Status();

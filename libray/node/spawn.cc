@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +49,10 @@ std::vector<char*> pointers(std::vector<std::string>& v) {
   return out;
 }
 
+// The limit of open files as it was given to this process: children get it back.
+rlimit g_files;
+bool g_raised = false;
+
 struct ChildPlan {
   const char* program;
   char** argv;
@@ -60,6 +65,7 @@ struct ChildPlan {
 
 // Runs in the child, in the parent's memory: system calls only, and nothing is written but the plan.
 [[noreturn]] void child(ChildPlan* plan) {
+  if (g_raised) ::setrlimit(RLIMIT_NOFILE, &g_files);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -119,6 +125,12 @@ Result<Fd> open_log(const std::string& path) {
   Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot open log '%s'", path.c_str());
   return fd;
+}
+
+void raise_file_limit() {
+  if (::getrlimit(RLIMIT_NOFILE, &g_files) != 0 || g_files.rlim_cur >= g_files.rlim_max) return;
+  rlimit all{g_files.rlim_max, g_files.rlim_max};
+  g_raised = ::setrlimit(RLIMIT_NOFILE, &all) == 0;
 }
 
 void kill_group(int pid) {

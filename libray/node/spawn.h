@@ -28,6 +28,8 @@ Result<Spawned> spawn(const SpawnOptions& options);
 
 // Appending log file, 0600, close-on-exec.
 Result<Fd> open_log(const std::string& path);
+// Every process costs the daemon a few descriptors: as many as may be had. Not for its children.
+void raise_file_limit();
 // Kills the process and its group; errors are ignored (it may be gone).
 void kill_group(int pid);
 // The count of processes that the kernel killed for lack of memory since boot; -1 = unknown.

@@ -104,6 +104,7 @@ struct BufferView {
   Object* owner = nullptr;  // retained
   bool pinned = false;
   store::Pin pin;
+  std::shared_ptr<store::Client> store;  // its memory stays mapped as long as the pin, also after shutdown
   wire::PackedView packed;
   std::unique_ptr<uint8_t[], AlignedDelete> aligned;
   // Unpacks; copies to aligned memory when there are buffers that need it.

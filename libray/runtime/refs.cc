@@ -464,7 +464,7 @@ void release_plain_buffer(ray_buffer* b) {
 void release_view_buffer(ray_buffer* b) {
   auto* view = static_cast<BufferView*>(b->private_data);
   b->release = nullptr;
-  if (view->pinned) view->runtime->unpin(&view->pin);
+  if (view->pinned) view->store->unpin(&view->pin);
   if (view->owner) view->runtime->release(view->owner);
   delete view;
 }
@@ -518,6 +518,8 @@ Status BufferView::align(const uint8_t* bytes, uint64_t size, const ObjectId& id
 Status Runtime::fill_store_buffer(Object* o, ray_buffer* out) {
   auto view = std::make_unique<BufferView>();
   view->runtime = this;
+  view->store = store_;
+  if (!view->store) return error(RAY_WRONG_STATE, "this runtime was shut down");
   Status s = store_->pin(o->id, o->location, kStoreTimeoutNs, &view->pin);
   if (!s.ok()) {
     if (s.code() != RAY_NOT_FOUND) return s;

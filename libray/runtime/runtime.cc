@@ -553,10 +553,23 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   stop_threads();
   log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_) reap_daemon();
+  let_go();
+  return Status();
+}
+
+// Nothing shared stays mapped or open; late calls on child handles find zeroes.
+void Runtime::let_go() {
+  {
+    std::lock_guard lock(mutex_);
+    page_map_.detach();
+    channel_map_.detach();
+    for (auto& [id, link] : links_) link->map.detach();
+  }
+  if (worker_) worker_->let_go();
   store_.reset();
   socket_.reset();
+  daemon_event_.reset();
   session_lock_.reset();
-  return Status();
 }
 
 void Runtime::reap_daemon() {

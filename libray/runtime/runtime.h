@@ -64,6 +64,7 @@ class Runtime {
   wire::PackedRef packed_ref(Object* o);
   Status export_hold(Object* o);
   store::Client* store() { return store_.get(); }
+  std::shared_ptr<store::Client> shared_store() { return store_; }
   void unpin(store::Pin* pin);
   // Packs a value with its refs shared; small ones into *image.
   Status pack_inline(const ray_value& v, std::string* image);
@@ -182,6 +183,7 @@ class Runtime {
   void fail_everything(ray_code code, const std::string& why);
   bool drained();
   void stop_threads();
+  void let_go();
   void reap_daemon();
   void poke();
   void run_callbacks();
@@ -313,7 +315,7 @@ class Runtime {
   wire::ChannelHeader* channel_ = nullptr;
   SpinLock up_mutex_, lineage_mutex_;
   RingProducer up_ring_, lineage_ring_;
-  std::unique_ptr<store::Client> store_;
+  std::shared_ptr<store::Client> store_;  // buffers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
   std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false};

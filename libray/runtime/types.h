@@ -2,7 +2,6 @@
 // completion queues. All are guarded by the runtime's mutex unless a member says otherwise.
 #pragma once
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -228,10 +227,9 @@ struct Stream {
 struct Queue {
   Runtime* runtime = nullptr;
   std::mutex mutex;
-  std::condition_variable cv;
   std::deque<ray_completion> items;
-  Fd event;
-  std::atomic<bool> woken{false};
+  Fd event;  // readable while there are items
+  Fd wake;   // written by ray_queue_wake, which may run in a signal handler
   bool closed = false;
 };
 

@@ -1,5 +1,5 @@
 // Waiting: get, wait, notifications and completion queues. See runtime.h.
-#include <sys/eventfd.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <unordered_set>
@@ -163,28 +163,25 @@ void queue_push(Queue* q, const ray_completion& c) {
   if (!was_empty) return;
   uint64_t one = 1;
   (void)!::write(q->event.get(), &one, sizeof one);
-  q->cv.notify_all();
 }
 
 size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns) {
+  uint64_t drain;
   std::unique_lock lock(q->mutex);
-  auto there = [&] { return !q->items.empty() || q->woken.load(); };
-  if (!there() && timeout_ns != 0) {
-    // ray_queue_wake may only write the descriptor (it is async-signal-safe), so look now and then.
-    int64_t end = timeout_ns < 0 ? INT64_MAX : steady_ns() + timeout_ns;
-    while (!there() && steady_ns() < end)
-      q->cv.wait_for(lock, std::chrono::nanoseconds(std::min<int64_t>(10000000, end - steady_ns())));
+  if (q->items.empty() && timeout_ns != 0) {
+    lock.unlock();
+    pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
+    timespec ts{static_cast<time_t>(timeout_ns / 1000000000), static_cast<long>(timeout_ns % 1000000000)};
+    (void)::ppoll(fds, 2, timeout_ns < 0 ? nullptr : &ts, nullptr);
+    lock.lock();
   }
-  q->woken.store(false);
+  (void)!::read(q->wake.get(), &drain, sizeof drain);
   size_t n = 0;
   while (n < max && !q->items.empty()) {
     out[n++] = q->items.front();
     q->items.pop_front();
   }
-  if (q->items.empty()) {
-    uint64_t drain;
-    (void)!::read(q->event.get(), &drain, sizeof drain);
-  }
+  if (q->items.empty()) (void)!::read(q->event.get(), &drain, sizeof drain);
   return n;
 }
 

@@ -92,6 +92,11 @@ void WorkerSide::stop() {
   if (interrupt_) interrupt_(nullptr, interrupt_user_);
 }
 
+void WorkerSide::let_go() {
+  std::lock_guard lock(links_mutex_);
+  for (auto& l : links_) l->map.detach();
+}
+
 bool WorkerSide::leaving() const { return stop_ || exiting_; }
 
 // ---- claiming ----------------------------------------------------------------------------------------
@@ -316,7 +321,8 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_
     wire::StoreRef r;
     if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, bytes, sizeof r);
-    RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &view->pin));
+    view->store = runtime_->shared_store();
+    RAY_TRY(view->store->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &view->pin));
     view->pinned = true;
     if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
       runtime_->unpin(&view->pin);

@@ -105,6 +105,7 @@ class WorkerSide {
   void become_actor(const wire::DnActorInit& init, const uint8_t* record);
   void unwanted();
   void stop();
+  void let_go();  // after everything stopped: unmaps the links
 
   // ---- pulse thread
   void on_pulse();
@@ -181,7 +182,7 @@ class WorkerSide {
   bool actor_ready_ = false;
   ActorId actor_;
   uint32_t incarnation_ = 0;
-  std::atomic<uint64_t> next_pos_{0};
+  std::atomic<uint64_t> next_pos_{1};  // the constructor is 0
   uint64_t class_key_ = 0;
   std::string class_name_;
   void* self_ = nullptr;

@@ -152,6 +152,15 @@ class Trainer:
             if self.started < self.args.generations:
                 self.start_generation()
 
+    def stop(self):
+        """Ends what is still under way, so that it does not disturb what comes next."""
+        for ref in self.tasks:
+            if self.tasks[ref][0] == "judge":
+                libray.cancel(ref)
+        for simulator in self.simulators:
+            libray.kill(simulator)
+        self.tasks.clear()
+
     def run(self, show):
         """Learns until the environment is solved; the parameters, or None when generations run out."""
         for _ in range(min(AHEAD, self.args.generations)):
@@ -322,6 +331,7 @@ def main(argv=None):
         theta = trainer.run(show)
     finally:
         close()
+        trainer.stop()
     learnt = trainer.seconds()
     if trainer.curve:
         plot(trainer, args.out)

@@ -140,7 +140,7 @@ static void out_of_band(void) {
   enum { kBig = 3 << 20 };
   uint8_t* big = malloc(kBig);
   ray_bytes oob[3];
-  ray_value value = ray_plain("head", 4, RAY_FMT_PICKLE5);
+  ray_value value = ray_plain("head", 4, RAY_FMT_USER);
   ray_buffer buffer = RAY_BUFFER_INIT;
   int64_t expected = 0;
   ray_ref* ref;

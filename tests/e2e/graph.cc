@@ -274,6 +274,10 @@ void rebuild(uint64_t seed, bool to_the_end) {
     while (count_lines(oracle) < 2000) kit_pause();  // in the middle of it
   kill_everything(mark);
   auto graph = ray::gcs::load_graph(dir, true);
+  while (graph.status().code() == RAY_WRONG_STATE) {  // a thread of a killed shard is still dying
+    kit_pause();
+    graph = ray::gcs::load_graph(dir, true);
+  }
   if (!graph.ok()) kit_fail(__FILE__, __LINE__, "%s", graph.status().message().c_str());
   ray::gcs::GraphReport report = ray::gcs::check_graph(*graph);
   printf("    %zu tasks, %zu data, %zu control, %zu stateful edges\n", size_t(report.tasks),

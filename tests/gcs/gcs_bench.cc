@@ -137,7 +137,9 @@ int main(int argc, char** argv) {
   bench_lineage(c.get(), &shard, tasks);
   uint64_t cpu = shard.cpu_ticks();
   ::usleep(1000000);
-  std::printf("idle for 1 s: %llu ticks of cpu\n", static_cast<unsigned long long>(shard.cpu_ticks() - cpu));
+  std::printf("idle for 1 s: %llu ticks of cpu, rss %llu KiB\n",
+              static_cast<unsigned long long>(shard.cpu_ticks() - cpu),
+              static_cast<unsigned long long>(shard.rss_kib()));
   int64_t t0 = ray::steady_ns();
   int code = shard.stop();
   std::printf("ordered end: code %d, %.2f s\n", code, seconds(t0));

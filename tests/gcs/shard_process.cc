@@ -85,6 +85,22 @@ int ShardProcess::wait_dead() {
   return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
+int ShardProcess::drive_until_dead(Client* c) {
+  for (;;) {
+    auto done = std::make_shared<std::promise<void>>();
+    auto answered = done->get_future();
+    std::string args;
+    Writer(&args).array(4).str("drive").bin("k").bin("v").u(UINT64_MAX);
+    c->call(0, kKvPut, args, [done](Status, std::string) { done->set_value(); });
+    while (answered.wait_for(std::chrono::milliseconds(2)) != std::future_status::ready) {
+      int status = 0;
+      if (::waitpid(pid_, &status, WNOHANG) != pid_) continue;
+      pid_ = -1;
+      return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    }
+  }
+}
+
 std::string ShardProcess::database() const { return dir_ + "/gcs-" + std::to_string(index_) + ".db"; }
 
 static uint64_t status_field(int pid, const std::string& name) {

@@ -34,6 +34,8 @@ class ShardProcess {
   int stop();
   // Waits until it is dead by itself (a fault point); the signal or 0.
   int wait_dead();
+  // The same, keeping it busy with small writes meanwhile, so that it gets to where it dies.
+  int drive_until_dead(Client* c);
   int pid() const { return pid_; }
   std::string url() const { return url_; }
   std::string database() const;

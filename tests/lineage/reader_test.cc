@@ -125,8 +125,9 @@ TEST(Reader, DamagedBytesNeverLeadOutside) {
     ExecView e;
     EventView v;
     while (r.next(&type, &payload)) {
-      if (decode(payload, &s))
+      if (decode(payload, &s)) {
         for (auto& a : s.args) EXPECT_TRUE(a.bytes.data() + a.bytes.size() <= bytes.data() + bytes.size());
+      }
       decode(payload, &e);
       decode(payload, &v);
     }

@@ -303,6 +303,21 @@ TEST(RaydZygote, WorkersAreForkedServeAndAreMissedWhenTheyDie) {
   EXPECT_TRUE(eventually([&] { return !running(second); }));
 }
 
+TEST(RaydZygote, KillNineOfRaydLeavesNoForkedWorker) {
+  Cluster cluster;
+  auto d = cluster.driver(RAY_LANG_PYTHON);
+  d->shape(0, {{"CPU", 1}}, RAY_LANG_PYTHON);
+  want(d.get(), 0, 2);
+  auto a = grant(d.get());
+  grant(d.get());
+  ASSERT_TRUE(d->push(a.link, 1, 5));
+  EXPECT_GE(processes_of(cluster.session.dir).size(), 6u);  // rayd, shards, zygote, workers
+  ::kill(cluster.pid, SIGKILL);
+  cluster.wait();
+  EXPECT_TRUE(eventually([&] { return processes_of(cluster.session.dir).empty(); }));
+  EXPECT_TRUE(eventually([&] { return !cluster.has_sockets(); }));
+}
+
 TEST(RaydZygote, ADeadZygoteIsReplaced) {
   Cluster cluster;
   auto d = cluster.driver(RAY_LANG_PYTHON);

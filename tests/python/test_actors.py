@@ -209,12 +209,16 @@ def test_pending_calls_finish_after_the_handle_is_gone(tmp_path):
     assert (tmp_path / "x").read_text() == "done"
 
 
-def test_kill():
+def test_kill(eventually):
+    from conftest import alive
+
     c = Counter.remote()
-    libray.get(c.get.remote())
+    pid = libray.get(c.pid.remote())
     libray.kill(c)
+    eventually(lambda: not alive(pid))
     with pytest.raises(exc.ActorDiedError):
-        libray.get(c.get.remote())
+        for _ in range(1000):  # until this process has heard of it
+            libray.get(c.get.remote(), timeout=30)
     with pytest.raises(ValueError):
         libray.kill("not an actor")
 

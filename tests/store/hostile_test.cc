@@ -1,6 +1,7 @@
 // A client that lies: bad hellos, bad socket messages, bad ring records, bad memory. The daemon must
 // disconnect it (or ignore it) and go on serving the others; readers must not crash or hang.
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -313,6 +314,26 @@ TEST_F(StoreHostile, RandomRingBytesNeverStopTheDaemon) {
     if (round % 3 == 0) h.page->publish.tail.fetch_add(random() % 4096);
     h.wake();
   }
+}
+
+// No descriptors left in the daemon's process: connections are refused, nothing spins, and it recovers.
+TEST_F(StoreHostile, OutOfDescriptors) {
+  rlimit old{};
+  ::getrlimit(RLIMIT_NOFILE, &old);
+  Fd next(::dup(2));
+  rlimit low{static_cast<rlim_t>(next.get()) + 24, old.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &low);
+  std::vector<std::unique_ptr<Client>> clients;
+  Status failed;
+  for (int i = 0; i < 40 && failed.ok(); ++i) {
+    auto c = Client::connect(store_.options.socket_path, store_.options.token);
+    if (c.ok()) clients.push_back(std::move(*c));
+    else failed = c.status();
+  }
+  EXPECT_FALSE(failed.ok());
+  EXPECT_FALSE(failed.message().empty());
+  clients.clear();
+  ::setrlimit(RLIMIT_NOFILE, &old);
 }
 
 // A segment that another process may map is read-only for it, whatever it tries.

@@ -301,6 +301,46 @@ TEST_F(StoreProcess, AStoppedDaemonCanBeInspected) {
   EXPECT_FALSE(inspect(::getpid(), 1).ok());
 }
 
+// The records of a drop and of the next copy lie in different rings: the copy survives whichever ring is
+// read first.
+TEST_F(StoreProcess, DropThenRecreateElsewhere) {
+  auto a = daemon_.connect();
+  auto b = daemon_.connect();
+  for (int turn = 0; turn < 2; ++turn) {
+    Client *first = turn ? a.get() : b.get(), *second = turn ? b.get() : a.get();
+    Location at, again;
+    ASSERT_TRUE(put(first, 7, 50, &at).ok());
+    ASSERT_TRUE(put(second, 8, 50, &again).ok());  // both have an extent
+    ASSERT_TRUE(eventually([&] { return stats_of(daemon_).objects == 2; }));
+    daemon_.stop();
+    first->drop(make_id(7), at);
+    ASSERT_TRUE(put(second, 7, 50, &again).ok());
+    daemon_.go_on();
+    // A question makes the daemon read everything first: the old place is gone, the new one is known.
+    Pin p;
+    EXPECT_EQ(first->pin(make_id(999), {}, kWait, &p).code(), RAY_NOT_FOUND);
+    ASSERT_TRUE(eventually([&] { return first->pin(make_id(7), {}, kWait, &p).ok(); }));
+    EXPECT_TRUE(matches(p.data, p.size, 7));
+    EXPECT_EQ(stats_of(daemon_).objects, 2u);
+    first->unpin(&p);
+    second->drop(make_id(7), again);
+    second->drop(make_id(8), {});
+    ASSERT_TRUE(eventually([&] { return stats_of(daemon_).objects == 0; }));
+  }
+}
+
+// More drops than a ring holds, while the daemon stands still, and then no further call.
+TEST_F(StoreProcess, DropsNeverBlockAndNeverGetLost) {
+  auto c = daemon_.connect();
+  std::vector<Location> at(5000);
+  for (uint64_t n = 0; n < at.size(); ++n) ASSERT_TRUE(put(c.get(), n, 64, &at[n]).ok());
+  ASSERT_TRUE(eventually([&] { return stats_of(daemon_).objects == at.size(); }));
+  daemon_.stop();
+  for (uint64_t n = 0; n < at.size(); ++n) c->drop(make_id(n), at[n]);
+  daemon_.go_on();
+  EXPECT_TRUE(eventually([&] { return stats_of(daemon_).objects == 0; }));
+}
+
 TEST_F(StoreProcess, ADeadDaemonIsAnErrorAndPinnedBytesStay) {
   auto c = daemon_.connect();
   Location at;

@@ -1,4 +1,5 @@
 // The store as its users see it: put, pin, unpin, drop, between threads and processes.
+#include <atomic>
 #include <thread>
 
 #include "tests/store/store_util.h"
@@ -91,6 +92,154 @@ TEST(Store, WorkloadLargerThanMemorySpillsAndRestores) {
   EXPECT_LE(s.used, s.capacity);
   for (uint64_t n = 0; n < at.size(); ++n) c->drop(make_id(n), at[n]);
   expect_objects(t.daemon.get(), 0);
+}
+
+TEST(Store, TheFirstSealedCopyWins) {
+  TestStore t;
+  t.start();
+  auto a = t.connect();
+  auto b = t.connect();
+  Location first, second;
+  ASSERT_TRUE(put(a.get(), 1, 5000, &first).ok());
+  expect_objects(t.daemon.get(), 1);
+  ASSERT_TRUE(put(b.get(), 1, 5000, &second).ok());
+  expect_objects(t.daemon.get(), 1);
+  EXPECT_TRUE(holds(a.get(), 1, 5000, second));  // a hint to the loser still finds the object
+  EXPECT_TRUE(holds(b.get(), 1, 5000, {}));
+  a->drop(make_id(1), second);
+  expect_objects(t.daemon.get(), 0);
+  ASSERT_TRUE(put(b.get(), 1, 5000, &second).ok());  // and it can be made again
+  EXPECT_TRUE(holds(a.get(), 1, 5000, first));
+}
+
+TEST(Store, AbortedObjectsLeaveNothing) {
+  TestStore t(4 << 20, false);
+  t.start();
+  auto c = t.connect();
+  for (uint64_t n = 0; n < 2000; ++n) {
+    Building b;
+    ASSERT_TRUE(c->create(make_id(n), n % 10 ? 3000 : 1 << 20, kWait, &b).ok()) << n;
+    c->abort(&b);
+    EXPECT_EQ(b.data, nullptr);
+    c->abort(&b);  // harmless
+  }
+  expect_objects(t.daemon.get(), 0);
+  Pin p;
+  EXPECT_EQ(c->pin(make_id(1), {}, kWait, &p).code(), RAY_NOT_FOUND);
+  Building b;
+  EXPECT_EQ(c->seal(&b, nullptr).code(), RAY_INVALID_ARGUMENT);
+  EXPECT_EQ(c->create(ObjectId{}, 1, kWait, &b).code(), RAY_INVALID_ARGUMENT);
+}
+
+TEST(Store, AbandonedConstructionDoesNotBlockOthers) {
+  TestStore t(4 << 20, false);
+  t.start();
+  auto c = t.connect();
+  Building open;
+  ASSERT_TRUE(c->create(make_id(1), 3000, kWait, &open).ok());  // stays under construction
+  fill(open.data, 3000, 1);
+  for (uint64_t n = 10; n < 20000; ++n) {
+    Location at;
+    ASSERT_TRUE(put(c.get(), n, 1000, &at).ok());
+    c->drop(make_id(n), at);
+  }
+  Location at;
+  ASSERT_TRUE(c->seal(&open, &at).ok());
+  EXPECT_TRUE(holds(c.get(), 1, 3000, at));
+}
+
+// Small pinned objects scattered over all extents keep only their own pages from being used again.
+TEST(Store, OnePinnedObjectDoesNotHoldItsExtent) {
+  TestStore t(16 << 20, false);
+  t.start();
+  auto c = t.connect();
+  std::vector<Pin> pins;
+  std::vector<uint64_t> pinned;
+  for (uint64_t n = 0; n < 3400; ++n) {
+    Location at;
+    ASSERT_TRUE(put(c.get(), n, 4000, &at).ok());
+    if (n % 15 == 0) {
+      Pin p;
+      ASSERT_TRUE(c->pin(make_id(n), at, kWait, &p).ok());
+      pins.push_back(p);
+      pinned.push_back(n);
+    }
+  }
+  for (uint64_t n = 0; n < 3400; ++n)
+    if (n % 15) c->drop(make_id(n), {});
+  Location at;
+  ASSERT_TRUE(put(c.get(), 100000, 8 << 20, &at).ok());
+  EXPECT_TRUE(holds(c.get(), 100000, 8 << 20, at));
+  for (size_t i = 0; i < pins.size(); ++i) {
+    EXPECT_TRUE(matches(pins[i].data, pins[i].size, pinned[i]));
+    c->unpin(&pins[i]);
+  }
+}
+
+// One client, many threads: they create, seal, pin, unpin, drop each other's objects.
+TEST(Store, OneClientManyThreads) {
+  TestStore t(16 << 20);
+  t.start();
+  auto c = t.connect();
+  constexpr uint64_t kThreads = 4;
+#ifdef LIBRAY_SANITIZED
+  constexpr uint64_t kEach = 600;
+#else
+  constexpr uint64_t kEach = 6000;
+#endif
+  std::vector<std::vector<Location>> at(kThreads, std::vector<Location>(kEach));
+  std::vector<std::thread> threads;
+  std::vector<std::atomic<uint64_t>> done(kThreads);
+  for (uint64_t w = 0; w < kThreads; ++w)
+    threads.emplace_back([&, w] {
+      for (uint64_t i = 0; i < kEach; ++i) {
+        uint64_t size = i % 50 == 0 ? 200000 : 1 + i % 500;
+        if (!put(c.get(), w * kEach + i, size, &at[w][i]).ok()) return;
+        done[w].store(i + 1, std::memory_order_release);
+        uint64_t other = (w + 1) % kThreads;
+        uint64_t ready = done[other].load(std::memory_order_acquire);
+        if (ready == 0) continue;
+        uint64_t k = i * 7919 % ready, osize = k % 50 == 0 ? 200000 : 1 + k % 500;
+        EXPECT_TRUE(holds(c.get(), other * kEach + k, osize, i % 3 ? at[other][k] : Location{}));
+      }
+    });
+  for (auto& th : threads) th.join();
+  for (uint64_t w = 0; w < kThreads; ++w) ASSERT_EQ(done[w].load(), kEach);
+  threads.clear();
+  for (uint64_t w = 0; w < kThreads; ++w)
+    threads.emplace_back([&, w] {
+      for (uint64_t i = 0; i < kEach; ++i) c->drop(make_id(w * kEach + i), at[w][i]);
+    });
+  for (auto& th : threads) th.join();
+  expect_objects(t.daemon.get(), 0);
+}
+
+TEST(Store, DropByTheDaemon) {
+  TestStore t;
+  t.start();
+  auto c = t.connect();
+  Location at[100];
+  for (uint64_t n = 0; n < 100; ++n) ASSERT_TRUE(put(c.get(), n, 100, &at[n]).ok());
+  for (uint64_t n = 0; n < 100; ++n) t.daemon->drop(make_id(n), at[n]);  // not even read by the daemon yet
+  expect_objects(t.daemon.get(), 0);
+  t.daemon->drop(make_id(12345), {});  // unknown: ignored
+}
+
+TEST(Store, ListingIsMessagePack) {
+  TestStore t;
+  t.start();
+  auto c = t.connect();
+  Location at;
+  ASSERT_TRUE(put(c.get(), 1, 100, &at).ok());
+  ASSERT_TRUE(put(c.get(), 2, 100, &at).ok());
+  expect_objects(t.daemon.get(), 2);
+  std::string rows = t.daemon->list_msgpack(10);
+  ASSERT_GT(rows.size(), 10u);
+  EXPECT_EQ(static_cast<uint8_t>(rows[0]), 0x92);  // array of two
+  EXPECT_EQ(static_cast<uint8_t>(rows[1]), 0x86);  // of maps with six keys
+  EXPECT_NE(rows.find(make_id(1).hex()), std::string::npos);
+  EXPECT_NE(rows.find("sealed"), std::string::npos);
+  EXPECT_EQ(static_cast<uint8_t>(t.daemon->list_msgpack(1)[0]), 0x91);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,16 +27,22 @@ inline ObjectId make_id(uint64_t n) {
   id.set_object_index(0x80000001u);
   return id;
 }
-// Byte i of object n: different for every object and position.
-inline uint8_t pattern(uint64_t n, uint64_t i) {
-  return static_cast<uint8_t>((n * 0x9E3779B97F4A7C15ull + i * 0x2545F491ull) >> 13);
+// Word k of object n: different for every object and position.
+inline uint64_t pattern(uint64_t n, uint64_t k) {
+  uint64_t w = (n + 1) * 0x9E3779B97F4A7C15ull ^ (k + 1) * 0xC2B2AE3D27D4EB4Full;
+  return w ^ w >> 29;
 }
 inline void fill(uint8_t* data, uint64_t size, uint64_t n) {
-  for (uint64_t i = 0; i < size; ++i) data[i] = pattern(n, i);
+  for (uint64_t i = 0; i < size; i += 8) {
+    uint64_t w = pattern(n, i / 8);
+    std::memcpy(data + i, &w, size - i < 8 ? size - i : 8);
+  }
 }
 inline bool matches(const uint8_t* data, uint64_t size, uint64_t n) {
-  for (uint64_t i = 0; i < size; ++i)
-    if (data[i] != pattern(n, i)) return false;
+  for (uint64_t i = 0; i < size; i += 8) {
+    uint64_t w = pattern(n, i / 8);
+    if (std::memcmp(data + i, &w, size - i < 8 ? size - i : 8) != 0) return false;
+  }
   return true;
 }
 

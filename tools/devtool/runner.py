@@ -29,6 +29,7 @@ from shell import (BUILD, CPUS, LOGS, ROOT, Failure, end_group, forget, output, 
 
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 GRACE = 20  # seconds for the processes of an ended part to notice
+interrupted = threading.Event()
 
 
 class Part:
@@ -110,7 +111,7 @@ def left_behind(mark):
 
 def wait_for_end(mark):
     """Gives the part's processes a moment to end; kills and returns those that stay."""
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + (0 if interrupted.is_set() else GRACE)
     while True:
         found = left_behind(mark)
         if not found or time.monotonic() > deadline:
@@ -129,6 +130,8 @@ def environment(part, mark, scratch, report):
     env.update({"LIBRAY_TEST_MARK": mark, "LIBRAY_TMPDIR": str(scratch), "TMPDIR": str(scratch),
                 "GTEST_OUTPUT": f"xml:{report}", "GTEST_COLOR": "no",
                 "LIBRAY_ROOT": str(ROOT), "LIBRAY_BUILD": str(build.folder(part.preset))})
+    if part.preset != "release":
+        env["LIBRAY_TEST_SLOW"] = "5"
     if part.preset == "asan+ubsan":
         env["ASAN_OPTIONS"] = "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=0"
         env["UBSAN_OPTIONS"] = "print_stacktrace=1"
@@ -195,7 +198,7 @@ def run_part(part, keep):
         process = start(command_of(part, report), env=environment(part, mark, scratch, report),
                         cwd=part.cwd or ROOT, stdout=out, stderr=out)
         try:
-            code = process.wait(part.timeout)
+            code = process.wait(part.timeout * (1 if part.preset == "release" else 3))
         except Exception:
             end_group(process, signal.SIGABRT)
             time.sleep(0.5)
@@ -260,9 +263,12 @@ def run_parts(parts, keep):
     progress = Progress(len(parts))
 
     def one(part):
+        if interrupted.is_set():
+            return part
         progress.begin(part)
         run_part(part, keep)
-        progress.end(part)
+        if not interrupted.is_set():
+            progress.end(part)
         return part
 
     together = [p for p in parts if not p.serial]
@@ -272,6 +278,7 @@ def run_parts(parts, keep):
             for future in futures:
                 future.result()
         except KeyboardInterrupt:
+            interrupted.set()
             for future in futures:
                 future.cancel()
             stop_all()

@@ -59,7 +59,7 @@ def available_resources() -> Dict[str, float]:
 
 def nodes() -> List[Dict[str, Any]]:
     """One dict per node."""
-    out = []
+    out: Dict[str, Dict[str, Any]] = {}  # every shard of the control store may tell of a node
     for row in _query("nodes"):
         row = dict(row)
         node = row.get("id", row.get("node", ""))
@@ -67,5 +67,5 @@ def nodes() -> List[Dict[str, Any]]:
         row["Alive"] = bool(row.get("alive", row.get("state", "ALIVE") in ("ALIVE", "alive", 1)))
         row["Resources"] = {k: float(v) for k, v in dict(row.get("resources") or {}).items()}
         row.setdefault("NodeManagerAddress", "127.0.0.1")
-        out.append(row)
-    return out
+        out[row["NodeID"]] = row
+    return list(out.values())

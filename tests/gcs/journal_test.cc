@@ -1,0 +1,319 @@
+// The journal and the materialiser without processes: what is committed comes back, damage is cut, failures
+// leave nothing, rows are exact.
+#include "gcs/journal.h"
+
+#include <gtest/gtest.h>
+#include <lz4.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "gcs/materialise.h"
+#include "gcs/text.h"
+#include "libray/base/fault.h"
+#include "tests/gcs/shard_process.h"
+
+namespace ray::gcs {
+namespace {
+
+using namespace test;
+namespace fs = std::filesystem;
+
+std::vector<std::string> replay(const std::string& dir, uint64_t after = 0) {
+  std::vector<std::string> all;
+  auto j = Journal::open({dir, 0, 32u << 20}, after, [&](const Entry& e) {
+    all.push_back(std::to_string(e.sn) + ":" + std::string(e.blob.substr(0, 20)));
+    return true;
+  });
+  EXPECT_TRUE(j.ok()) << j.status().message();
+  return all;
+}
+
+std::unique_ptr<Journal> open(const std::string& dir, uint64_t segment = 32u << 20) {
+  auto j = Journal::open({dir, 0, segment}, 0, [](const Entry&) { return true; });
+  EXPECT_TRUE(j.ok()) << j.status().message();
+  return std::move(*j);
+}
+
+Status put(Journal* j, const std::vector<std::string>& blobs) {
+  std::vector<Entry> entries;
+  for (const std::string& b : blobs) {
+    Entry e;
+    e.sn = j->last_sn() + 1 + entries.size();
+    e.blob = b;
+    entries.push_back(e);
+  }
+  return j->commit(entries);
+}
+
+TEST(Journal, WhatIsCommittedComesBackInOrder) {
+  TempDir dir;
+  {
+    auto j = open(dir.path());
+    ASSERT_TRUE(put(j.get(), {"a", "b"}).ok());
+    ASSERT_TRUE(put(j.get(), {"c"}).ok());
+  }
+  EXPECT_EQ(replay(dir.path()), (std::vector<std::string>{"1:a", "2:b", "3:c"}));
+  EXPECT_EQ(replay(dir.path(), 2), (std::vector<std::string>{"3:c"}));
+}
+
+TEST(Journal, SegmentsRollOverAndAreDropped) {
+  TempDir dir;
+  auto j = open(dir.path(), 100000);
+  std::string blob(30000, 'x');
+  for (int k = 0; k < 20; ++k) ASSERT_TRUE(put(j.get(), {blob}).ok());
+  size_t n = j->segments().size();
+  EXPECT_GE(n, 4u);
+  JournalReader reader;
+  uint64_t seen = 0;
+  ASSERT_TRUE(reader.read(j->segments(), 7, [&](const Entry& e) { return ++seen, e.sn < 20; }).ok());
+  EXPECT_EQ(seen, 13u);
+  j->drop_through(10, 0);
+  EXPECT_LT(j->segments().size(), n);
+  EXPECT_LE(j->segments()[0].first_sn, 11u);
+  j->drop_through(20, 0);
+  EXPECT_EQ(j->segments().size(), 1u);
+  EXPECT_EQ(list_segments(dir.path(), 0).size(), 1u);
+}
+
+TEST(Journal, ADamagedRecordEndsIt) {
+  TempDir dir;
+  {
+    auto j = open(dir.path(), 60000);
+    for (int k = 1; k <= 12; ++k) ASSERT_TRUE(put(j.get(), {"record " + std::to_string(k) + std::string(20000, 'y')}).ok());
+  }
+  auto files = list_segments(dir.path(), 0);
+  ASSERT_GE(files.size(), 3u);
+  // Overwrites a byte of a blob in the second file, through SQLite so that its own checksums agree.
+  sql(files[1].path, "UPDATE log SET blob=zeroblob(100) WHERE sn=" + std::to_string(files[1].first_sn + 1));
+  auto all = replay(dir.path());
+  EXPECT_EQ(all.size(), files[1].first_sn);
+  // The cut is final: later records do not reappear behind new ones.
+  {
+    auto j = open(dir.path());
+    EXPECT_EQ(j->last_sn(), files[1].first_sn);
+    ASSERT_TRUE(put(j.get(), {"new"}).ok());
+  }
+  all = replay(dir.path());
+  EXPECT_EQ(all.back(), std::to_string(files[1].first_sn + 1) + ":new");
+}
+
+TEST(Journal, ATornTailIsCut) {
+  for (int cut : {1, 100, 5000, 20000, 33000}) {
+    TempDir dir;
+    {
+      auto j = open(dir.path());
+      for (int k = 1; k <= 5; ++k) ASSERT_TRUE(put(j.get(), {std::to_string(k) + std::string(9000, 'z')}).ok());
+    }
+    // Killed: the log of the last file keeps what was written; then its end is torn off.
+    std::string wal = list_segments(dir.path(), 0)[0].path + "-wal";
+    ASSERT_TRUE(fs::exists(wal));
+    fs::resize_file(wal, fs::file_size(wal) - static_cast<size_t>(cut));
+    auto all = replay(dir.path());
+    EXPECT_LT(all.size(), 5u);
+    for (size_t k = 0; k < all.size(); ++k) EXPECT_EQ(all[k][0], static_cast<char>('1' + k));
+    auto j = open(dir.path());
+    ASSERT_TRUE(put(j.get(), {"next"}).ok());
+    EXPECT_EQ(j->last_sn(), all.size() + 1);
+  }
+}
+
+TEST(Journal, GarbageInsteadOfAFileIsSetAside) {
+  TempDir dir;
+  {
+    auto j = open(dir.path());
+    ASSERT_TRUE(put(j.get(), {"a"}).ok());
+  }
+  std::ofstream(dir.path() + "/gcs-0.log.0000000000000002") << std::string(50000, 'g');
+  EXPECT_EQ(replay(dir.path()), (std::vector<std::string>{"1:a"}));
+  EXPECT_TRUE(fs::exists(dir.path() + "/gcs-0.log.0000000000000002.bad"));
+}
+
+TEST(Journal, AFailedCommitLeavesNothingAndTheNextWorks) {
+  TempDir dir;
+  {
+    auto j = open(dir.path());
+    ASSERT_TRUE(put(j.get(), {"a"}).ok());
+    ASSERT_TRUE(set_fault("gcs.journal.commit", "fail"));
+    EXPECT_FALSE(put(j.get(), {"lost"}).ok());
+    EXPECT_EQ(j->last_sn(), 1u);
+    set_fault("gcs.journal.commit", "");
+    ASSERT_TRUE(put(j.get(), {"b"}).ok());
+  }
+  EXPECT_EQ(replay(dir.path()), (std::vector<std::string>{"1:a", "2:b"}));
+}
+
+// ---- materialiser --------------------------------------------------------------------------------------------
+
+struct Lineage {
+  TempDir dir;
+  std::unique_ptr<Journal> journal = open(dir.path());
+  uint64_t lsn = 1;
+  TaskId root = root_task(node_of(9));
+  Origin origin = origin_of(root);
+
+  void commit(const std::string& records, uint32_t n, bool damage = false) {
+    Entry e;
+    e.sn = journal->last_sn() + 1;
+    e.kind = Entry::kLineage;
+    e.node = node_of(1);
+    e.epoch = 1;
+    e.lsn = lsn;
+    e.n = n;
+    e.codec = Codec::kLz4;
+    e.raw_size = records.size();
+    std::string blob(static_cast<size_t>(LZ4_compressBound(static_cast<int>(records.size()))), '\0');
+    blob.resize(static_cast<size_t>(LZ4_compress_default(records.data(), blob.data(), static_cast<int>(records.size()),
+                                                         static_cast<int>(blob.size()))));
+    if (damage) blob.resize(blob.size() / 2);
+    e.blob = blob;
+    lsn += n;
+    ASSERT_TRUE(journal->commit({e}).ok());
+  }
+  void materialise() {
+    auto m = Materialiser::open(dir.path(), 0);
+    ASSERT_TRUE(m.ok()) << m.status().message();
+    while ((*m)->watermark() < journal->last_sn()) {
+      Status s = (*m)->advance(journal->segments(), journal->last_sn());
+      ASSERT_TRUE(s.ok()) << s.message();
+    }
+  }
+  std::string one(const std::string& query) {
+    auto rows = sql(dir.path() + "/gcs-0.db", query);
+    return rows.empty() ? "" : rows[0];
+  }
+};
+
+lineage::ExecIn execution(const TaskId& task, uint32_t attempt, int32_t code, const std::string& error = "") {
+  lineage::ExecIn e;
+  e.fixed.task = task;
+  e.fixed.execution = attempt;
+  e.fixed.code = code;
+  e.fixed.start_ns = 1000 * (attempt + 1);
+  e.fixed.end_ns = 1000 * (attempt + 1) + 500;
+  e.fixed.pid = 100 + attempt;
+  e.error = error;
+  return e;
+}
+
+TEST(Materialise, HalvesThatArriveApartMeet) {
+  Lineage l;
+  std::string both, submit, exec;
+  add_task(&both, child_task(l.origin, 1), l.root, 10);
+  lineage::BatchReader r(both);
+  uint16_t type;
+  std::string_view payload;
+  ASSERT_TRUE(r.next(&type, &payload));
+  submit = both.substr(0, static_cast<size_t>(payload.data() + payload.size() - both.data() + 7) / 8 * 8);
+  exec = both.substr(submit.size());
+  for (bool submit_first : {true, false}) {
+    Lineage m;
+    m.commit(submit_first ? submit : exec, 1);
+    m.materialise();
+    EXPECT_EQ(m.one("SELECT state FROM tasks"), submit_first ? "SUBMITTED" : "FINISHED");
+    m.commit(submit_first ? exec : submit, 1);
+    m.materialise();
+    EXPECT_EQ(m.one("SELECT name,state,args,result,pid,submit_ns,start_ns FROM tasks"), "noop|FINISHED|7|7|4711|10|1010");
+    EXPECT_EQ(m.one("SELECT count(*) FROM tasks"), "1");
+  }
+}
+
+TEST(Materialise, TheHighestVersionWinsAndAllExecutionsAreKept) {
+  for (int order = 0; order < 6; ++order) {
+    Lineage l;
+    TaskId t = child_task(l.origin, 5);
+    int sequence[3] = {0, 1, 2};
+    for (int k = 0; k < order; ++k) std::next_permutation(sequence, sequence + 3);
+    for (int k : sequence) {
+      std::string b;
+      append(&b, execution(t, static_cast<uint32_t>(k), k == 2 ? RAY_OK : RAY_WORKER_CRASHED, k == 2 ? "" : "crash"));
+      l.commit(b, 1);
+      l.materialise();
+      l.lsn -= 1;  // the same record once more: nothing changes
+      l.commit(b, 1);
+      l.materialise();
+    }
+    EXPECT_EQ(l.one("SELECT attempt,state,pid FROM tasks"), "2|FINISHED|102");
+    EXPECT_EQ(l.one("SELECT group_concat(attempt),group_concat(code),group_concat(pid) FROM "
+                    "(SELECT * FROM executions ORDER BY attempt)"),
+              "0,1,2|WORKER_CRASHED,WORKER_CRASHED,OK|100,101,102");
+  }
+}
+
+TEST(Materialise, ValuesAreReadable) {
+  auto text = [](uint32_t format, std::string_view bytes) {
+    std::string s;
+    append_value(&s, format, bytes);
+    return s;
+  };
+  EXPECT_EQ(text(RAY_FMT_RAW, "hello"), "\"hello\"");
+  EXPECT_EQ(text(RAY_FMT_RAW, std::string_view("\x2a\0\0\0\0\0\0\0", 8)), "42");
+  EXPECT_EQ(text(RAY_FMT_RAW, "\xff\xff\xff\xff"), "-1");
+  EXPECT_EQ(text(RAY_FMT_RAW, std::string_view("\x01\x02\x03", 3)), "0x010203");
+  EXPECT_EQ(text(RAY_FMT_PICKLE5, "\x80\x05K\x01."), "0x80054b012e");
+  std::string packed;
+  Writer(&packed).array(5).i(-3).f(0.5).str("a\"b").boolean(true).map(1).str("k").nil();
+  EXPECT_EQ(text(RAY_FMT_MSGPACK, packed), "[-3, 0.5, \"a\\\"b\", true, {\"k\": null}]");
+  EXPECT_EQ(text(RAY_FMT_MSGPACK, "\x93\x01"), "0x9301");  // malformed
+  EXPECT_EQ(text(RAY_FMT_MSGPACK, std::string(5000, '\x91')).substr(0, 4), "0x91");
+  EXPECT_LE(text(RAY_FMT_RAW, std::string(100000, 'a')).size(), 300u);
+}
+
+TEST(Materialise, SeveralResultsErrorsAndEvents) {
+  Lineage l;
+  std::string b;
+  TaskId t = child_task(l.origin, 1), f = child_task(l.origin, 2);
+  add_task(&b, t, l.root, 10, {}, 3);
+  append(&b, execution(f, 0, RAY_TASK_FAILED, "ValueError: no"));
+  std::string event;
+  Writer(&event).map(1).str("kind").str("worker-died");
+  lineage::append_event(&b, lineage::kError, 1'000'000'000, 3, event);
+  lineage::append_event(&b, lineage::kEvent, 2'000'000'000, 3, event);
+  l.commit(b, 5);
+  l.materialise();
+  EXPECT_EQ(l.one("SELECT count(*),min(value),sum(size) FROM objects WHERE state='READY'"), "3|7|3");
+  EXPECT_EQ(l.one("SELECT object FROM objects WHERE producer='" + t.hex() + "' ORDER BY object DESC"),
+            return_object(t, 2).hex());
+  EXPECT_EQ(l.one("SELECT state,code,error FROM tasks WHERE task='" + f.hex() + "'"), "FAILED|TASK_FAILED|ValueError: no");
+  EXPECT_EQ(l.one("SELECT time,json_extract(info,'$.kind') FROM errors"), "1970-01-01T00:00:01.000000000Z|worker-died");
+  EXPECT_EQ(l.one("SELECT count(*) FROM events"), "1");
+}
+
+TEST(Materialise, DamagedBatchesAreSkippedNotFatal) {
+  Lineage l;
+  std::string good, bad = "garbage that is no record of any kind.....";
+  add_task(&good, child_task(l.origin, 1), l.root, 10);
+  l.commit(good, 2);
+  l.commit(bad, 1);
+  l.commit(good, 2, true);
+  std::string more;
+  add_task(&more, child_task(l.origin, 2), l.root, 10);
+  l.commit(more, 2);
+  l.materialise();
+  EXPECT_EQ(l.one("SELECT count(*) FROM tasks"), "2");
+}
+
+TEST(Materialise, AToolFinishesADeadSession) {
+  TempDir dir;
+  ShardProcess shard(dir.path());
+  ASSERT_TRUE(shard.start("gcs.materialise.mid=kill"));
+  auto c = connect({shard.url()}, node_of(1));
+  EXPECT_EQ(kv_put(c.get(), 0, "ns", "k", "v").code, RAY_OK);
+  std::string b;
+  TaskId root = root_task(node_of(9));
+  for (uint32_t k = 0; k < 100; ++k) add_task(&b, child_task(origin_of(root), k), root, 10);
+  append(c.get(), 0, b, 200);
+  EXPECT_EQ(materialise_all(dir.path()).code(), RAY_WRONG_STATE);  // it lives
+  EXPECT_EQ(shard.wait_dead(), SIGKILL);
+  ASSERT_TRUE(materialise_all(dir.path()).ok());
+  EXPECT_EQ(sql(shard.database(), "SELECT count(*) FROM tasks")[0], "100");
+  EXPECT_EQ(sql(shard.database(), "SELECT ns,key,value,version FROM kv")[0], "ns|k|v|1");
+  ASSERT_TRUE(materialise_all(shard.database()).ok());
+  // And the shard goes on from there.
+  ASSERT_TRUE(shard.start());
+  EXPECT_EQ(kv_get(c.get(), 0, "ns", "k").code, RAY_OK);
+  EXPECT_EQ(append(c.get(), 0, b, 200), 400u);
+}
+
+}  // namespace
+}  // namespace ray::gcs

@@ -1,0 +1,313 @@
+// The journal pump against a control store that tests hold back, fail or answer as they like.
+#include "libray/node/journal_pump.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <map>
+#include <new>
+#include <thread>
+
+#include "libray/base/clock.h"
+#include "libray/lineage/record.h"
+
+namespace ray::node {
+namespace {
+
+class FakeStore : public gcs::Client {
+ public:
+  uint32_t shards() const override { return 2; }
+  void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) override {
+    std::unique_lock lock(mutex);
+    ++calls;
+    if (fail_next > 0) {
+      --fail_next;
+      lock.unlock();
+      return done(error(RAY_UNAVAILABLE, "not now"), 0);
+    }
+    EXPECT_LE(++in_flight[shard], static_cast<int>(JournalPump::kInFlight));
+    if (hold) {
+      held.push_back([this, shard, records = std::move(records), n, done] { commit(shard, records, n, done); });
+      lock.unlock();
+      wake.notify_all();
+      return;
+    }
+    lock.unlock();
+    commit(shard, records, n, done);
+  }
+  void commit(uint32_t shard, const std::string& records, uint32_t n, Appended done) {
+    {
+      std::lock_guard lock(mutex);
+      uint32_t seen = 0;
+      for (size_t at = 0; at + sizeof(RecordHeader) <= records.size(); ++seen) {
+        RecordHeader h;
+        std::memcpy(&h, records.data() + at, sizeof h);
+        if (h.type == lineage::kSubmit) {
+          lineage::SubmitRecord s;
+          std::memcpy(&s, records.data() + at + sizeof h, sizeof s);
+          EXPECT_EQ(shard, gcs_slot(s.task) % 2);
+          committed[{shard, s.process}].push_back(s.handle_seq);
+        } else {
+          ++events;
+        }
+        at += pad8(h.size);
+      }
+      EXPECT_EQ(seen, n);
+      --in_flight[shard];
+    }
+    done(Status(), 0);
+    wake.notify_all();
+  }
+  void release_all() {
+    for (;;) {
+      std::vector<std::function<void()>> work;
+      {
+        std::lock_guard lock(mutex);
+        hold = false;
+        work.swap(held);
+      }
+      if (work.empty()) return;
+      for (auto& f : work) f();
+    }
+  }
+  uint64_t lineage_backlog() const override { return 0; }
+  void call(uint32_t, uint32_t, std::string, Answered) override {}
+  void subscribe(uint32_t, const std::string&, const std::string&, Changed) override {}
+  size_t total() {
+    std::lock_guard lock(mutex);
+    size_t n = 0;
+    for (auto& [key, list] : committed) n += list.size();
+    return n;
+  }
+
+  std::mutex mutex;
+  std::condition_variable wake;
+  bool hold = false;
+  int fail_next = 0, calls = 0, events = 0;
+  std::map<uint32_t, int> in_flight;
+  std::vector<std::function<void()>> held;
+  std::map<std::pair<uint32_t, uint32_t>, std::vector<uint64_t>> committed;
+};
+
+struct Writer {
+  explicit Writer(uint32_t process) : process(process) {
+    channel = *Channel::create(process);
+    header = reinterpret_cast<wire::ChannelHeader*>(channel->map.data());
+    ring = RingProducer(&header->lineage, channel->map.data() + wire::kLineageOffset,
+                        wire::kLineageRingBytes);
+  }
+  // False: the ring is full.
+  bool write(uint32_t extra = 0) {
+    lineage::SubmitRecord s{};
+    s.task = child_task(origin_of(TaskId{}), static_cast<uint32_t>(next) * 64);
+    s.process = process;
+    s.handle_seq = next;
+    void* at = ring.reserve(lineage::kSubmit, static_cast<uint32_t>(sizeof s + extra));
+    if (!at) return false;
+    std::memcpy(at, &s, sizeof s);
+    ring.publish();
+    ++next;
+    return true;
+  }
+  uint32_t process;
+  std::shared_ptr<Channel> channel;
+  wire::ChannelHeader* header;
+  RingProducer ring;
+  uint64_t next = 0;
+};
+
+struct PumpTest : ::testing::Test {
+  void SetUp() override {
+    page = std::make_unique<wire::NodePage>();
+    std::memset(static_cast<void*>(page.get()), 0, sizeof(wire::NodePage));
+    pump = std::make_unique<JournalPump>(&store, page.get(), [this](uint32_t p) { corrupt = p; });
+  }
+  // As a process and the main thread do it.
+  void wake() {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (page->lineage_armed.load() == 0) return;
+    page->lineage_armed.store(0);
+    pump->poke_if_wanted();
+  }
+  void flush() {
+    std::mutex m;
+    std::condition_variable cv;
+    bool done = false;
+    pump->flush([&] {
+      std::lock_guard lock(m);
+      done = true;
+      cv.notify_all();
+    });
+    std::unique_lock lock(m);
+    EXPECT_TRUE(cv.wait_for(lock, std::chrono::seconds(20), [&] { return done; }));
+  }
+  void expect_in_order(uint32_t process, uint64_t n) {
+    std::lock_guard lock(store.mutex);
+    size_t total = 0;
+    for (uint32_t shard : {0, 1}) {
+      auto& list = store.committed[{shard, process}];
+      EXPECT_TRUE(std::is_sorted(list.begin(), list.end()));
+      EXPECT_EQ(std::adjacent_find(list.begin(), list.end()), list.end());
+      total += list.size();
+    }
+    EXPECT_EQ(total, n);
+  }
+  FakeStore store;
+  std::unique_ptr<wire::NodePage> page;
+  std::atomic<uint32_t> corrupt{0};
+  std::unique_ptr<JournalPump> pump;
+};
+
+TEST_F(PumpTest, SplitsByShardKeepsOrderLosesNothing) {
+  Writer a(1), b(2);
+  pump->attach(a.channel);
+  pump->attach(b.channel);
+  std::thread other([&] {
+    for (int i = 0; i < 50000; ++i) {
+      while (!b.write()) std::this_thread::yield();
+      wake();
+    }
+  });
+  for (int i = 0; i < 50000; ++i) {
+    while (!a.write()) std::this_thread::yield();
+    wake();
+  }
+  other.join();
+  flush();
+  expect_in_order(1, 50000);
+  expect_in_order(2, 50000);
+  EXPECT_GT(store.committed[std::pair(0u, 1u)].size(), 10000u);
+  EXPECT_GT(store.committed[std::pair(1u, 1u)].size(), 10000u);
+  EXPECT_LT(store.calls, 3000);  // batches
+}
+
+TEST_F(PumpTest, WakesFromSleepForOneRecord) {
+  Writer a(1);
+  pump->attach(a.channel);
+  for (int round = 0; round < 20; ++round) {
+    int64_t end = steady_ns() + 20'000'000'000;
+    while (page->lineage_armed.load() == 0 && steady_ns() < end) std::this_thread::yield();
+    ASSERT_EQ(page->lineage_armed.load(), 1u);
+    ASSERT_TRUE(a.write());
+    wake();
+    while (store.total() < static_cast<size_t>(round + 1) && steady_ns() < end)
+      std::this_thread::yield();
+    ASSERT_EQ(store.total(), static_cast<size_t>(round + 1));
+  }
+}
+
+TEST_F(PumpTest, ADeadProcessIsDrainedToItsTail) {
+  {
+    Writer a(7);
+    pump->attach(a.channel);
+    for (int i = 0; i < 1000; ++i) ASSERT_TRUE(a.write());
+    pump->detach(7);
+  }
+  flush();
+  expect_in_order(7, 1000);
+}
+
+TEST_F(PumpTest, FailedBatchesAreSentAgain) {
+  store.fail_next = 5;
+  Writer a(1);
+  pump->attach(a.channel);
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(a.write());
+  flush();
+  std::lock_guard lock(store.mutex);
+  size_t n = 0;
+  for (auto& [key, list] : store.committed) n += list.size();
+  EXPECT_EQ(n, 1000u);
+}
+
+TEST_F(PumpTest, FlushWaitsForTheCommit) {
+  store.hold = true;
+  Writer a(1);
+  pump->attach(a.channel);
+  ASSERT_TRUE(a.write());
+  std::atomic<bool> done{false};
+  pump->flush([&] { done = true; });
+  {
+    std::unique_lock lock(store.mutex);
+    ASSERT_TRUE(store.wake.wait_for(lock, std::chrono::seconds(20), [&] { return !store.held.empty(); }));
+  }
+  EXPECT_FALSE(done);
+  store.release_all();
+  int64_t end = steady_ns() + 20'000'000'000;
+  while (!done && steady_ns() < end) std::this_thread::yield();
+  EXPECT_TRUE(done);
+}
+
+TEST_F(PumpTest, ALongOutageIsBackPressureNotMemory) {
+  store.hold = true;
+  Writer a(1);
+  pump->attach(a.channel);
+  // More than stash and ring together: at some point the ring stays full.
+  uint64_t bytes = 0;
+  int64_t stalled_since = 0;
+  while (stalled_since == 0 || steady_ns() - stalled_since < 500'000'000) {
+    ASSERT_LT(bytes, JournalPump::kMaxStash + 4 * wire::kLineageRingBytes) << "there is no bound";
+    if (a.write(4000)) {
+      bytes += 4000;
+      stalled_since = 0;
+      wake();
+    } else {
+      if (!stalled_since) stalled_since = steady_ns();
+      std::this_thread::yield();
+    }
+  }
+  EXPECT_LE(pump->stats().stash, JournalPump::kMaxStash + 8192);
+  store.release_all();
+  uint64_t written = a.next;
+  flush();
+  expect_in_order(1, written);
+  ASSERT_TRUE(a.write());  // and it goes on
+  wake();
+  flush();
+  expect_in_order(1, written + 1);
+}
+
+TEST_F(PumpTest, ABrokenRingIsReportedAndOthersGoOn) {
+  Writer bad(3), good(4);
+  pump->attach(bad.channel);
+  pump->attach(good.channel);
+  bad.header->lineage.tail.store(0xFFFFFFFFFFFFFFF8ull);
+  ASSERT_TRUE(good.write());
+  wake();
+  flush();
+  EXPECT_EQ(corrupt, 3u);
+  expect_in_order(4, 1);
+}
+
+TEST_F(PumpTest, DropsWhatIsNoLineageRecord) {
+  Writer a(1);
+  pump->attach(a.channel);
+  ASSERT_NE(a.ring.reserve(99, 64), nullptr);
+  a.ring.publish();
+  ASSERT_NE(a.ring.reserve(lineage::kSubmit, 8), nullptr);  // too short
+  a.ring.publish();
+  ASSERT_TRUE(a.write());
+  wake();
+  flush();
+  expect_in_order(1, 1);
+  EXPECT_EQ(pump->stats().dropped, 2u);
+}
+
+TEST_F(PumpTest, StoppingAnswersFlushes) {
+  store.hold = true;
+  Writer a(1);
+  pump->attach(a.channel);
+  ASSERT_TRUE(a.write());
+  std::atomic<bool> done{false};
+  pump->flush([&] { done = true; });
+  {
+    std::unique_lock lock(store.mutex);
+    ASSERT_TRUE(store.wake.wait_for(lock, std::chrono::seconds(20), [&] { return !store.held.empty(); }));
+  }
+  pump.reset();
+  EXPECT_TRUE(done);
+  store.release_all();  // late answers find nobody, and that is fine
+}
+
+}  // namespace
+}  // namespace ray::node
