@@ -283,11 +283,15 @@ Status Runtime::shrink(PendingTask* t, Prepared* p) {
 
 // The submission is journaled before a worker can see the task.
 void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
-  uint64_t size = sizeof(lineage::SubmitRecord) + pad8(t->name.size()) + pad8(t->method.size());
+  // The name is in the record, so that every shard's file can be read alone.
+  bool named = !t->name.empty() || t->kind == RAY_KIND_ACTOR_CALL;
+  const std::string& name = named ? t->name : t->function->name;
+  const uint64_t head = sizeof(lineage::SubmitRecord) + pad8(name.size()) + pad8(t->method.size());
+  uint64_t size = head;
   for (const auto& a : p.args)
     size += sizeof(lineage::ArgRecord) + pad8(a.ref ? kIdSize : a.size);
   bool whole = size <= wire::kInlineRecordMax * 2;  // else by reference to the stored arguments
-  if (!whole) size = sizeof(lineage::SubmitRecord) + pad8(t->name.size()) + pad8(t->method.size());
+  if (!whole) size = head;
   lineage(lineage::kSubmit, static_cast<uint32_t>(size), [&](uint8_t* at) {
     lineage::SubmitRecord r{};
     r.task = t->id;
@@ -300,10 +304,10 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
     r.n_args = whole ? static_cast<uint32_t>(p.args.size()) : 0;
     r.n_returns = t->n_returns;
     r.process = process_;
-    r.name_size = static_cast<uint32_t>(t->name.size());
+    r.name_size = static_cast<uint32_t>(name.size());
     r.method_size = static_cast<uint32_t>(t->method.size());
     std::memcpy(at, &r, sizeof r);
-    at = put_bytes(at + sizeof r, t->name.data(), t->name.size());
+    at = put_bytes(at + sizeof r, name.data(), name.size());
     at = put_bytes(at, t->method.data(), t->method.size());
     for (size_t i = 0; whole && i < p.args.size(); ++i) {
       const auto& a = p.args[i];
