@@ -59,16 +59,18 @@ struct ChildPlan {
   char** envp;
   const char* cwd;
   int out_fd, err_fd, pass_fd, death_signal, parent;
-  bool new_group;
+  bool new_group, hold_signals;
   volatile int failed_errno;
 };
 
 // Runs in the child, in the parent's memory: system calls only, and nothing is written but the plan.
 [[noreturn]] void child(ChildPlan* plan) {
   if (g_raised) ::setrlimit(RLIMIT_NOFILE, &g_files);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  sigset_t mask;
+  sigemptyset(&mask);
+  if (plan->hold_signals)
+    for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&mask, signal);
+  sigprocmask(SIG_SETMASK, &mask, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
   if (plan->new_group) ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, plan->death_signal);
@@ -101,7 +103,7 @@ Result<Spawned> spawn(const SpawnOptions& o) {
   std::vector<std::string> argv = o.argv, env = build_env(o.env);
   std::vector<char*> argv_p = pointers(argv), env_p = pointers(env);
   ChildPlan plan{program.c_str(), argv_p.data(), env_p.data(), o.cwd.empty() ? nullptr : o.cwd.c_str(),
-                 o.out_fd, o.err_fd, o.pass_fd, o.death_signal, ::getpid(), o.new_group, 0};
+                 o.out_fd, o.err_fd, o.pass_fd, o.death_signal, ::getpid(), o.new_group, o.hold_signals, 0};
   int pid = vfork_child(&plan);
   if (pid < 0) return errno_error(RAY_UNAVAILABLE, "cannot start '%s'", program.c_str());
   if (plan.failed_errno) {

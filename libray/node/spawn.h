@@ -18,6 +18,7 @@ struct SpawnOptions {
   int out_fd = -1, err_fd = -1;            // become descriptors 1 and 2
   int pass_fd = -1;                        // stays open in the child under the same number
   int death_signal = 9;                    // sent to the child when this process dies
+  bool hold_signals = false;               // the child begins with SIGTERM, SIGINT and SIGHUP blocked
   bool new_group = true;                   // a process group of its own: killed as a whole
 };
 struct Spawned {

@@ -64,8 +64,8 @@ class FakeStore : public gcs::Client {
       std::vector<std::function<void()>> work;
       {
         std::lock_guard lock(mutex);
-        hold = false;
         work.swap(held);
+        if (work.empty()) hold = false;  // until then later calls queue behind: order is kept
       }
       if (work.empty()) return;
       for (auto& f : work) f();
