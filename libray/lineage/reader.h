@@ -5,7 +5,8 @@
 // not fit the bytes it was given, so it may be fed anything; views point into the caller's bytes.
 //
 // Layout in detail: the fixed record, then name and method, each padded to 8, then for each argument an
-// ArgRecord and its bytes padded to 8 (an exec record: results, then the error text). A *batch* is any number of records back to back: RecordHeader (base/ring.h), payload, padding to 8.
+// ArgRecord and its bytes padded to 8 (an exec record: results, then the error text). A *batch* is any
+// number of records back to back: RecordHeader (base/ring.h), payload, padding to 8.
 #pragma once
 #include <cstddef>
 #include <cstdint>

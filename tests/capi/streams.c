@@ -55,13 +55,14 @@ static ray_code large_items(ray_task* task, void* user) {
  * message. */
 static ray_code try_to_overrun(ray_task* task, void* user) {
   ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
-  char text[32];
+  char text[64], path[512];
   int fitted = 0;
   ray_code code;
   (void)user;
   while ((code = ray_task_yield(task, &value, 0, NULL)) == RAY_OK) fitted++;
   snprintf(text, sizeof text, "fitted %d, then %s", fitted, ray_code_name(code));
   ray_task_fail(task, ray_cstr(text), NULL);
+  kit_touch(kit_arg_text(task, 1, path, sizeof path));
   return RAY_TASK_FAILED;
 }
 
@@ -162,12 +163,14 @@ static void full_window_without_waiting(void) {
   int i;
   kit_init();
   stream = stream_of("try_to_overrun", 0, 8);
+  kit_await(kit_path("made")); /* nothing is consumed until it has met the end of the window */
   for (i = 0; i < 8; i++) {
     CHECK_OK(ray_stream_next(stream, -1, &item, &err));
     ray_ref_release(item);
   }
   CHECK_OK(ray_stream_next(stream, -1, &item, &err));
   CHECK_CODE(RAY_TASK_FAILED, kit_get_code(item));
+  CHECK_MESSAGE("fitted 8, then RAY_TIMED_OUT");
   ray_ref_release(item);
   ray_stream_release(stream);
 }

@@ -52,7 +52,7 @@ TEST_F(ServiceTest, LineageBecomesReadableRows) {
   Origin origin = origin_of(root);
   std::string batch;
   for (uint32_t k = 0; k < 1000; ++k)
-    add_task(&batch, child_task(origin, k), root, 1'700'000'000'000'000'000 + k, 
+    add_task(&batch, child_task(origin, k), root, 1'700'000'000'000'000'000 + k,
              k > 0 ? std::vector<ObjectId>{return_object(child_task(origin, k - 1), 0)}
                    : std::vector<ObjectId>{});
   EXPECT_EQ(append(c.get(), 0, batch, 2000), 2000u);
