@@ -77,7 +77,9 @@ class Exchange {
   // Ends what is under way, and everything that would follow; its callback has run when this returns.
   void stop() {
     nng_aio_stop(aio_);
-    if (slept_) wake(true);  // begun after the stop: NNG does not answer those
+    // What was begun after the stop NNG does not answer; its message is still ours.
+    if (slept_) wake(true);
+    else if (replied_ && state_ == kSending) nng_msg_free(nng_aio_get_msg(aio_));
     finish(kClosed);
   }
 
