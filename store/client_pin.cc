@@ -14,7 +14,16 @@ namespace ray::store {
 
 namespace {
 constexpr int64_t kAnswerNs = 5000000000;  // a question that needs no memory
+
+bool same_id(const ObjectHeader* h, const ObjectId& id) {
+  uint64_t have[3], want[3];
+  auto* words = reinterpret_cast<const uint64_t*>(h->id.b);
+  for (int i = 0; i < 3; ++i) have[i] = __atomic_load_n(words + i, __ATOMIC_ACQUIRE);
+  std::memcpy(want, id.b, sizeof want);
+  return have[0] == want[0] && have[1] == want[1] && have[2] == want[2];
 }
+
+}  // namespace
 
 bool ClientImpl::take_hold(uint64_t word, uint32_t* out) {
   std::lock_guard lock(hold_mu_);
@@ -71,11 +80,11 @@ ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint
   }
   auto* h = reinterpret_cast<const ObjectHeader*>(base + geometry_.arena_at() + at.offset);
   bool same = h->state.load(std::memory_order_seq_cst) == state_word(at.generation, kSealed);
-  uint64_t size = h->size;
-  same = same && h->id == id && size <= geometry_.arena_bytes &&
+  // Atomic, because for a stale hint somebody may be writing other bytes here.
+  uint64_t size = __atomic_load_n(&h->size, __ATOMIC_ACQUIRE);
+  same = same && same_id(h, id) && size <= geometry_.arena_bytes &&
          footprint(size) <= geometry_.arena_bytes - at.offset;
   // The lease last: if the bytes above belong to a later lease, this changed before they did.
-  std::atomic_thread_fence(std::memory_order_acquire);
   auto* units = reinterpret_cast<const std::atomic<uint32_t>*>(base);
   if (!same || units[at.offset / kUnit].load(std::memory_order_acquire) != at.generation) {
     clear_hold(hold);

@@ -177,6 +177,7 @@ class Core {
   bool deadlocked() const;
   uint64_t warm_bytes() const;
   uint64_t lease_bytes(const Waiting& w) const;
+  uint64_t limit_of(const Waiting& w) const;
   void commit_then_grant(const Waiting& w, uint32_t extent, bool touch);
   void abandon_extent(uint32_t extent);
   void want_unpins(bool wanted);
@@ -252,6 +253,7 @@ class Core {
   std::unordered_map<uint32_t, std::vector<RestoreWaiter>> restore_waiters_;
   uint32_t restore_open_ = kNone;
   uint64_t spilling_bytes_ = 0, spilled_bytes_ = 0, spilled_objects_ = 0, restored_objects_ = 0;
+  uint64_t largest_spilled_ = 0;  // since something was spilled
   Status spill_error_;
   int64_t spill_retry_ns_ = 0;
 

@@ -86,6 +86,17 @@ uint64_t Core::lease_bytes(const Waiting& w) const {
   return round_up(footprint(w.bytes), kUnit);
 }
 
+// How much of the capacity a request may use. While objects are on disk, creates leave room for the
+// largest of them: when memory and disk are full, everything can still be read, one after the
+// other.
+uint64_t Core::limit_of(const Waiting& w) const {
+  uint64_t capacity = options_.capacity_bytes;
+  if (w.peer == 0 || spilled_objects_ == 0) return capacity;
+  uint64_t reserve = round_up(std::max(footprint(largest_spilled_), small_extent_), kUnit);
+  if (reserve > capacity / 4 || lease_bytes(w) > capacity - reserve) return capacity;
+  return capacity - reserve;
+}
+
 Core::Take Core::serve(const Waiting& w) { return w.peer ? serve_lease(w) : serve_restore(w); }
 
 Core::Take Core::serve_lease(const Waiting& w) {
@@ -103,8 +114,10 @@ Core::Take Core::serve_lease(const Waiting& w) {
   }
   bool tight = committed_ + bytes > options_.capacity_bytes / 4 * 3 &&
                p->segment->space.warm_bytes() < bytes;
+  uint64_t limit = limit_of(w);
+  bool over = limit < options_.capacity_bytes && committed_ - warm_bytes() + bytes > limit;
   Found found;
-  if ((ahead && tight) || !find_space(p->segment, bytes, &found)) {
+  if ((ahead && tight) || over || !find_space(p->segment, bytes, &found)) {
     if (!ahead) return Take::kFull;
     refuse(p, w.request, RAY_TIMED_OUT, "memory is short");
     return Take::kDone;
@@ -213,7 +226,8 @@ bool Core::pump_queue(std::deque<Waiting>* queue, int64_t) {
     uint64_t wanted = 0;
     for (auto& q : *queue) wanted += lease_bytes(q);
     wanted = std::min(wanted, std::max(options_.capacity_bytes / 4, lease_bytes(w)));
-    uint64_t available = options_.capacity_bytes - committed_ + warm_bytes() + spilling_bytes_;
+    uint64_t available = limit_of(w) + warm_bytes() + spilling_bytes_;
+    available -= std::min(available, committed_);
     // Free space that does not help (pieces) must not stop the spilling.
     uint64_t need = wanted > available ? wanted - available : spilling_bytes_ ? 0 : lease_bytes(w);
     if (need == 0 || reclaim(need) == 0) break;

@@ -345,7 +345,7 @@ uint64_t Core::evict(uint32_t extent) {
     e.live_bytes -= footprint(o.size);
     o.state = Object::kSpilled;
     o.extent = kNone;
-    ++spilled_objects_;
+    largest_spilled_ = spilled_objects_++ == 0 ? o.size : std::max(largest_spilled_, o.size);
     spilled_bytes_ += o.size;
     directory_.update({o.id, kDirSpilled, {0, 0, 0, o.size}, n});
   }

@@ -1,5 +1,6 @@
 // The store when memory or disk is short: spilling, restoring, waiting, and the errors at the end.
 #include <dirent.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
@@ -325,15 +326,16 @@ TEST_F(StorePressure, AMachineWithoutMemoryIsAnErrorAndNotASignal) {
   EXPECT_TRUE(holds(c.get(), 4, 6 << 20, at));
 }
 
-// A disk that is really full: a tiny tmpfs, or a file-size limit where mounting is not allowed.
-TEST_F(StorePressure, DiskFullIsAClearErrorAndNothingIsLost) {
+// A disk that is really full: a tiny tmpfs, seen by a child alone so that no mount can be left
+// behind, or a file-size limit where mounting is not allowed.
+void fill_the_disk() {
   TestStore t(8 << 20);
   ::mkdir(t.options.spill_dir.c_str(), 0700);
-  bool mounted = ::mount("tmpfs", t.options.spill_dir.c_str(), "tmpfs", 0, "size=3m") == 0;
-  rlimit old{};
+  bool mounted = ::unshare(CLONE_NEWNS) == 0 &&
+                 ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                 ::mount("tmpfs", t.options.spill_dir.c_str(), "tmpfs", 0, "size=3m") == 0;
   if (!mounted) {
-    ::getrlimit(RLIMIT_FSIZE, &old);
-    rlimit small{3 << 20, old.rlim_max};
+    rlimit small{3 << 20, 3 << 20};
     ::setrlimit(RLIMIT_FSIZE, &small);
   }
   t.start();
@@ -349,15 +351,16 @@ TEST_F(StorePressure, DiskFullIsAClearErrorAndNothingIsLost) {
     EXPECT_LT(n, 20u);
     EXPECT_EQ(s.code(), RAY_STORE_FULL);
     EXPECT_NE(s.message().find("cannot spill"), std::string::npos) << s.message();
+    for (uint64_t k = 0; k < n; ++k) EXPECT_TRUE(holds(c.get(), k, 1 << 20, at[k])) << k;
     for (uint64_t k = 0; k < n; ++k) c->drop(make_id(k), at[k]);
     EXPECT_TRUE(put(c.get(), 100, 4 << 20, &at[0]).ok());
     EXPECT_TRUE(holds(c.get(), 100, 4 << 20, at[0]));
   }
   t.daemon.reset();
-  if (mounted)
-    ::umount(t.options.spill_dir.c_str());
-  else
-    ::setrlimit(RLIMIT_FSIZE, &old);
+  if (mounted) ::umount2(t.options.spill_dir.c_str(), MNT_DETACH);
+}
+TEST_F(StorePressure, DiskFullIsAClearErrorAndNothingIsLost) {
+  EXPECT_EQ(in_child(fill_the_disk), 0);
 }
 
 TEST_F(StorePressure, TheSpillLimitHolds) {

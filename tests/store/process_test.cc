@@ -403,6 +403,34 @@ TEST_F(StoreProcess, TheSocketIsPrivate) {
   EXPECT_EQ(st.st_mode & 0777, 0600u);
 }
 
+// Puts, checks and pins what it finds, drops its oldest; never ends by itself. Exit 77: wrong
+// bytes.
+[[noreturn]] void work_until_killed(const DaemonProcess& daemon, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  auto c = daemon.connect();
+  std::vector<std::pair<uint64_t, Location>> mine;
+  for (uint64_t k = 0; c; ++k) {
+    uint64_t size = random() % 8 ? random() % 3000 : random() % 1500000;
+    uint64_t n = (seed << 20 | k) << 24 | size;  // the id tells the size
+    Location at;
+    if (put(c.get(), n, size, &at).ok()) mine.push_back({n, at});
+    auto i = inspect(daemon.pid, 8);
+    for (size_t o = 0; i.ok() && o < i->objects.size(); ++o) {
+      uint64_t other;
+      std::memcpy(&other, i->objects[o].id.b, sizeof other);
+      Pin p;
+      if (!c->pin(make_id(other), {}, kWait, &p).ok()) continue;
+      if (p.size != (other & 0xFFFFFF) || !matches(p.data, p.size, other)) ::_exit(77);
+      if (random() % 4) c->unpin(&p);
+    }
+    if (mine.size() > 20) {
+      c->drop(make_id(mine.front().first), mine.front().second);
+      mine.erase(mine.begin());
+    }
+  }
+  ::_exit(1);
+}
+
 // Clients that put, pin, drop and are killed in the middle of it, over and over, in a store that is
 // too small: nothing they leave behind is wrong, and nothing is lost for good.
 TEST_F(StoreProcess, ClientsKilledUnderLoadLeaveNothingWrong) {
@@ -411,39 +439,12 @@ TEST_F(StoreProcess, ClientsKilledUnderLoadLeaveNothingWrong) {
 #else
   constexpr uint64_t kKills = 200;
 #endif
-  auto worker = [&](uint64_t seed) {
-    std::mt19937_64 random(seed);
-    auto c = daemon_.connect();
-    std::vector<std::pair<uint64_t, Location>> mine;
-    for (uint64_t k = 0; c; ++k) {
-      uint64_t n = seed << 20 | k, size = random() % 8 ? random() % 3000 : random() % 1500000;
-      n = n << 24 | size;  // the id tells the size
-      Location at;
-      if (put(c.get(), n, size, &at).ok()) mine.push_back({n, at});
-      auto i = inspect(daemon_.pid, 8);
-      for (size_t o = 0; i.ok() && o < i->objects.size(); ++o) {
-        uint64_t other;
-        std::memcpy(&other, i->objects[o].id.b, sizeof other);
-        Pin p;
-        if (!c->pin(make_id(other), {}, kWait, &p).ok()) continue;
-        if (p.size != (other & 0xFFFFFF) || !matches(p.data, p.size, other)) ::_exit(77);
-        if (random() % 4) c->unpin(&p);
-      }
-      if (mine.size() > 20) {
-        c->drop(make_id(mine.front().first), mine.front().second);
-        mine.erase(mine.begin());
-      }
-    }
-  };
   std::mt19937_64 random(42);
   std::vector<pid_t> running;
   for (uint64_t kill = 0; kill < kKills; ++kill) {
     while (running.size() < 3) {
       pid_t pid = ::fork();
-      if (pid == 0) {
-        worker(1000 + kill * 4 + running.size());
-        ::_exit(1);
-      }
+      if (pid == 0) work_until_killed(daemon_, 1000 + kill * 4 + running.size());
       running.push_back(pid);
     }
     ::usleep(static_cast<useconds_t>(random() % 12000));
