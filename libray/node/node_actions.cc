@@ -173,7 +173,15 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
   bytes.resize(u.size);
   actor::Actions actions;
   switch (type) {
-    case wire::kUpActorConnect: actors_.connect(u.id, p->index, &actions); break;
+    case wire::kUpActorConnect:
+      if (!actors_.find(u.id)) {
+        // Its creator wrote first, but perhaps to a ring that this pass had gone by already: all
+        // rings are read once more before anyone is told that there is no such actor.
+        deferred_.push_back([this, id = u.id, index = p->index] { connect_late(id, index); });
+        return Status();
+      }
+      actors_.connect(u.id, p->index, &actions);
+      break;
     case wire::kUpActorKill: actors_.kill(u.id, (u.flags & 1) != 0, &actions); break;
     case wire::kUpActorReady:
       actors_.constructed(p->index, u.id, u.incarnation, u.code, bytes, &actions);
@@ -185,6 +193,15 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
   }
   apply(actions);
   return Status();
+}
+
+void Node::connect_late(const ActorId& id, uint32_t index) {
+  std::vector<uint32_t> indexes(live_.begin(), live_.end());
+  for (uint32_t other : indexes)
+    if (Process* p = process(other)) drain_up(p, UINT32_MAX);
+  actor::Actions actions;
+  if (process(index)) actors_.connect(id, index, &actions);
+  apply(actions);
 }
 
 // What a process is told about an actor: its state, and a link to its worker when there is one.
@@ -281,7 +298,10 @@ void Node::apply(actor::Actions& actions) {
         actor_dependencies_.erase(it);
         break;
       }
-      case actor::Action::kChanged: journal_actor(x.id); break;
+      case actor::Action::kChanged:
+        journal_actor(x.id);
+        if (a && a->state == wire::kActorDead) close_job(a->spec.job);
+        break;
     }
   }
 }

@@ -28,6 +28,7 @@
 #include "libray/base/doorbell.h"
 #include "libray/base/shm.h"
 #include "libray/base/spin.h"
+#include "libray/base/spin_budget.h"
 #include "libray/lineage/record.h"
 #include "libray/runtime/object.h"
 #include "libray/runtime/types.h"
@@ -144,6 +145,7 @@ class Runtime {
   Status seal_put(WriterState* w, Object** out);
   void set_context(TaskContext* c);
   bool node_dead() const { return node_dead_.load(std::memory_order_acquire); }
+  bool daemon_gone() const;  // looks at the socket: known before the receiver has acted on it
   std::mutex& mutex() { return mutex_; }
   void cancel_children(const TaskId& parent);
   Status task_definition(uint64_t key, FunctionDefinition* out);
@@ -159,7 +161,8 @@ class Runtime {
   static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
   static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
   static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
-  static constexpr int64_t kSpinNs = 30000;           // a waiter looks that long before it sleeps
+  static constexpr int64_t kSpinNs = 30000;           // a waiter looks at most that long before it sleeps
+  SpinBudget spin_{kSpinNs};
   Runtime() = default;
 
   struct Call {

@@ -24,8 +24,8 @@ void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
 // microseconds, then sleeps on this process's doorbell. A worker lends its CPU before it sleeps.
 template <class Pred>
 bool Runtime::wait_until(Pred pred, int64_t timeout_ns) {
-  int64_t start = 0, deadline = 0;
-  bool lent = false, result;
+  int64_t start = 0, deadline = 0, spin = 0;
+  bool lent = false, slept = false, result;
   for (int round = 0;; ++round) {
     {
       std::lock_guard lock(mutex_);
@@ -33,17 +33,24 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns) {
       result = pred();
     }
     after_unlock();
-    if (result || timeout_ns == 0) break;
+    if (result || timeout_ns == 0) {
+      if (round > 0 && !slept) spin_.answered();
+      break;
+    }
     int64_t now = steady_ns();
     if (round == 0) {
       start = now;
-      deadline = timeout_ns < 0 ? INT64_MAX : (timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns);
+      spin = spin_.ns();
+      deadline = timeout_ns < 0 ? INT64_MAX
+                                : (timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns);
     }
     if (now >= deadline) break;
-    if (now - start < kSpinNs) {
+    if (now - start < spin) {
       for (int i = 0; i < 20; ++i) cpu_relax();
       continue;
     }
+    if (!slept) spin_.slept();
+    slept = true;
     if (worker_ && !lent) lent = worker_->lend(this);
     auto* word = bell(process_);
     sleepers_.fetch_add(1, std::memory_order_relaxed);

@@ -190,11 +190,13 @@ bool WorkerSide::has_work() {
 }
 
 Status WorkerSide::next(int64_t timeout_ns, Execution** out) {
-  int64_t start = 0;
+  int64_t start = 0, spin = 0;
+  bool slept = false;
   for (;;) {
     Execution* e = nullptr;
     if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
     if (claim_any(&e)) {
+      if (start && !slept) idle_spin_.answered();
       if (!e->cancelled) {
         *out = this->start(e);
         if (*out) return Status();
@@ -216,12 +218,17 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out) {
       return Status(RAY_TIMED_OUT);
     }
     int64_t now = steady_ns();
-    if (!start) start = now;
+    if (!start) {
+      start = now;
+      spin = idle_spin_.ns();
+    }
     if (timeout_ns > 0 && now - start >= timeout_ns) return Status(RAY_TIMED_OUT);
-    if (now - start < kIdleSpinNs) {
+    if (now - start < spin) {
       for (int i = 0; i < 20; ++i) cpu_relax();
       continue;
     }
+    if (!slept) idle_spin_.slept();
+    slept = true;
     auto* word = runtime_->bell(runtime_->process());
     arm(word);
     bool full = outstanding_.load() >= max_concurrency_.load();
@@ -677,6 +684,8 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
     e->error_image = wire::pack_error(reported, message, format, payload);
     code = reported;
   }
+  // A failure of the node is not a failure of the task: its clients learn it from the node's end.
+  if (code != RAY_OK && e->link && runtime_->daemon_gone()) e->link->dead = true;
   RAY_FAULT("worker.before_result");
   write_lineage(e, code, wall_ns());
   if (e->link) write_done(e, code);

@@ -20,6 +20,7 @@
 #include "libray/base/ring.h"
 #include "libray/base/shm.h"
 #include "libray/base/spin.h"
+#include "libray/base/spin_budget.h"
 #include "libray/runtime/types.h"
 
 namespace ray {
@@ -137,7 +138,8 @@ class WorkerSide {
   void give_back_all();
 
  private:
-  static constexpr int64_t kIdleSpinNs = 50000;  // a worker looks that long before it sleeps
+  static constexpr int64_t kIdleSpinNs = 50000;  // a worker looks at most that long before it sleeps
+  SpinBudget idle_spin_{kIdleSpinNs};
   bool claim(const std::shared_ptr<ServeLink>& link, Execution** out);
   bool claim_any(Execution** out);
   Execution* start(Execution* e);

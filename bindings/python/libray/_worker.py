@@ -29,7 +29,7 @@ def request_exit() -> None:
 
 
 def _on_sigint(signum: int, frame: Any) -> None:
-    if _libray._main_task_cancelled():
+    if _libray._take_interrupt():
         raise KeyboardInterrupt
 
 

@@ -102,12 +102,12 @@ def _dual_class(cause_class: type) -> Optional[type]:
 
     # The user's constructor is not run, for it may take anything; that of the builtin class below
     # it is, with the cause's args, so that errno, the exceptions of a group and the like are there.
-    builtin = next(c for c in cause_class.__mro__ if c.__module__ == "builtins")
+    builtin: Any = next(c for c in cause_class.__mro__ if c.__module__ == "builtins")
 
     def new(cls: type, error: RayTaskError) -> Any:
         args = error.cause.args if error.cause is not None else ()
         try:
-            return builtin.__new__(cls, *args)  # type: ignore[call-overload]
+            return builtin.__new__(cls, *args)
         except TypeError:
             return builtin.__new__(cls)
 

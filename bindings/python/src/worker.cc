@@ -31,6 +31,7 @@ std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instanc
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
 PyObject* g_actor_exit = nullptr;             // exception class: the actor ends by its own will
 std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
+bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
 int g_cancel_fd = -1;  // eventfd of asyncio actors
 std::mutex g_cancel_mutex;
@@ -281,7 +282,10 @@ bool run_task(ray_task* task, bool main_thread) {
     ray_task_finish(task, RAY_TASK_FAILED);
     return true;
   }
-  if (main_thread) g_main_task.store(task);
+  if (main_thread) {
+    g_interrupt_given = false;
+    g_main_task.store(task);
+  }
   bool made_actor = false;
   int code = -1;
   PyObject* callable = info.kind == RAY_KIND_ACTOR_CALL ? method_of(info) : function_of(task, info);
@@ -331,6 +335,15 @@ PyObject* worker_run(PyObject*, PyObject* main) {
 PyObject* main_task_cancelled(PyObject*, PyObject*) {
   ray_task* task = g_main_task.load();
   return PyBool_FromLong(task != nullptr && ray_task_is_cancelled(task));
+}
+
+// Whether the handler of SIGINT is to raise: the main thread's task is cancelled and was not told
+// yet.
+PyObject* take_interrupt(PyObject*, PyObject*) {
+  ray_task* task = g_main_task.load();
+  const bool take = task != nullptr && !g_interrupt_given && ray_task_is_cancelled(task);
+  if (take) g_interrupt_given = true;
+  return PyBool_FromLong(take);
 }
 
 PyObject* actor_instance(PyObject*, PyObject*) {
@@ -493,6 +506,7 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_O, nullptr},
                                 {"_worker_cancel_fd", cancel_fd, METH_NOARGS, nullptr},
                                 {"_worker_cancelled", worker_cancelled, METH_NOARGS, nullptr},
                                 {"_worker_setup", worker_setup, METH_O, nullptr},
+                                {"_take_interrupt", take_interrupt, METH_NOARGS, nullptr},
                                 {"_main_task_cancelled", main_task_cancelled, METH_NOARGS, nullptr},
                                 {"_actor_instance", actor_instance, METH_NOARGS, nullptr},
                                 {nullptr, nullptr, 0, nullptr}};
