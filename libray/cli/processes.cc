@@ -97,7 +97,9 @@ std::string role_of(const ProcessInfo& p, const NodeFile& node, const std::strin
     return "gcs";
   if (p.parent == node.pid && p.command.find("rayd gcs") != p.command.npos) return "gcs";
   if (!environment(environ_file, wire::kEnvWorker).empty()) return "worker";
-  if (!environment(environ_file, wire::kEnvSession).empty()) return "zygote";
+  // Workers that a zygote forked have its environment as the kernel shows it: their parent tells.
+  if (!environment(environ_file, wire::kEnvSession).empty())
+    return p.parent == node.pid ? "zygote" : "worker";
   return "driver";
 }
 
