@@ -1,6 +1,7 @@
 // What the object store costs: a daemon in a process of its own, one client here.
-//   store_bench [--json]     small: put + pin + read + unpin + drop, median and p99 of single cycles;
-//                            large: put throughput against memcpy into warm memory.
+//   store_bench [--json]
+// Small: create + copy + seal + pin + read + unpin + drop, median and p99 of single cycles. Large: put
+// throughput against memcpy into warm memory.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -37,8 +38,11 @@ void check(const Status& s) {
 
 bool g_json = false;
 void report(const char* name, double value, const char* unit) {
-  if (g_json) std::printf("{\"name\": \"%s\", \"language\": \"c++\", \"value\": %.3f, \"unit\": \"%s\"}\n", name, value, unit);
-  else std::printf("%-48s %12.3f %s\n", name, value, unit);
+  if (g_json)
+    std::printf("{\"name\": \"%s\", \"language\": \"c++\", \"value\": %.3f, \"unit\": \"%s\"}\n",
+                name, value, unit);
+  else
+    std::printf("%-48s %12.3f %s\n", name, value, unit);
   std::fflush(stdout);
 }
 

@@ -17,6 +17,7 @@
 
 #include "gcs/frame.h"
 #include "gcs/msg.h"
+#include "gcs/nng_close.h"
 #include "gcs/ops.h"
 
 namespace ray::gcs {
@@ -37,15 +38,14 @@ struct Reply {
 };
 class Exchange;
 using Replied = std::function<void(Exchange*, const Reply&)>;
+const Reply kClosed = {RAY_CANCELLED, "gcs client is closed", {}};
+using Slept = std::function<void(Exchange*, bool closed)>;
 
 // One request at a time over one context. NNG's threads.
 class Exchange {
  public:
   ~Exchange() {
-    if (aio_) {
-      nng_aio_stop(aio_);
-      nng_aio_free(aio_);
-    }
+    if (aio_) nng_aio_free(aio_);
   }
   bool open(nng_socket socket, bool is_poll) {
     if (nng_ctx_open(&ctx_, socket) != 0) return false;
@@ -68,29 +68,28 @@ class Exchange {
     nng_ctx_send(ctx_, aio_);
   }
   // Calls `then` later, on an NNG thread.
-  void sleep(nng_duration ms, std::function<void(Exchange*)> then) {
+  void sleep(nng_duration ms, Slept then) {
     slept_ = std::move(then);
     state_ = kSleeping;
     nng_aio_set_timeout(aio_, NNG_DURATION_INFINITE);
     nng_sleep_aio(ms, aio_);
   }
-  void close() { nng_ctx_close(ctx_); }
-  void cancel() { nng_aio_cancel(aio_); }
+  // Ends what is under way, and everything that would follow; its callback has run when this returns.
+  void stop() {
+    nng_aio_stop(aio_);
+    if (slept_) wake(true);  // begun after the stop: NNG does not answer those
+    finish(kClosed);
+  }
 
  private:
   static void on_event(void* self) { static_cast<Exchange*>(self)->advance(); }
   void advance() {
     int rv = nng_aio_result(aio_);
-    if (state_ == kSleeping) {
-      if (rv != 0) return finish({RAY_CANCELLED, "gcs client is closed", {}});
-      auto then = std::move(slept_);
-      return then(this);
-    }
+    if (state_ == kSleeping) return wake(rv != 0);
     if (rv != 0) {
       if (state_ == kSending) nng_msg_free(nng_aio_get_msg(aio_));
-      bool late = rv == NNG_ETIMEDOUT;
-      return finish({late ? RAY_TIMED_OUT : RAY_CANCELLED,
-                     late ? "gcs shard did not answer in time" : "gcs client is closed", {}});
+      if (rv != NNG_ETIMEDOUT) return finish(kClosed);
+      return finish({RAY_TIMED_OUT, "gcs shard did not answer in time", {}});
     }
     if (state_ == kSending) {
       state_ = kReceiving;
@@ -104,6 +103,11 @@ class Exchange {
     finish(r);
     nng_msg_free(msg);
   }
+  void wake(bool closed) {
+    auto then = std::move(slept_);
+    slept_ = nullptr;
+    then(this, closed);
+  }
   void finish(const Reply& r) {
     auto replied = std::move(replied_);
     replied_ = nullptr;
@@ -114,7 +118,7 @@ class Exchange {
   nng_aio* aio_ = nullptr;
   enum { kSending, kReceiving, kSleeping } state_ = kSending;
   Replied replied_;
-  std::function<void(Exchange*)> slept_;
+  Slept slept_;
 };
 
 struct Batch {  // of lineage, as one journal entry
@@ -235,14 +239,14 @@ ClientImpl::~ClientImpl() {
       waiting.swap(link->waiting);
       batches.swap(link->batches);
     }
-    if (link->open) nng_close(link->socket);
-    for (Exchange* x : all) x->cancel();  // those that sleep
+    for (Exchange* x : all) x->stop();
+    for (Exchange* x : all) x->stop();  // again: a callback of one may have begun something on another
+    if (link->open) close_socket(link->socket);
     Status closed = error(RAY_CANCELLED, "gcs client is closed");
     for (Waiting& w : waiting) w.done(closed, {});
     for (auto& b : batches)
       for (auto& done : b->done) done(closed, 0);
   }
-  for (auto& link : links_) link->exchanges.clear();  // waits for callbacks that run
 }
 
 // Under the link's lock. Null when closing or out of memory.
@@ -422,7 +426,10 @@ void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Bat
   if (r.code == RAY_CANCELLED || r.code == RAY_CONFLICT || r.code == RAY_INVALID_ARGUMENT)
     return finish_batch(link, x, b.get(), Status(r.code, std::string(r.text)), committed);
   // The shard cannot write now. Lineage is not lost for that: again, in a while.
-  x->sleep(kRetryMs, [this, link, b](Exchange* self) { send_batch(link, self, b); });
+  x->sleep(kRetryMs, [this, link, b](Exchange* self, bool closed) {
+    if (closed) return finish_batch(link, self, b.get(), error(RAY_CANCELLED, "gcs client is closed"), 0);
+    send_batch(link, self, b);
+  });
 }
 
 void ClientImpl::finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s, uint64_t committed) {
@@ -459,10 +466,10 @@ void ClientImpl::poll(Exchange* x, std::shared_ptr<Subscription> s) {
   Writer(&args).array(2).u(s->since).array(1).array(2).str(s->table).bin(s->prefix);
   x->send(head, args, {}, NNG_DURATION_INFINITE, [this, s](Exchange* self, const Reply& r) {
     if (r.code == RAY_CANCELLED) return;
-    if (r.code == RAY_OK && deliver(s.get(), r.answer))
-      // Not from within: this frame still owns the reply.
-      return self->sleep(0, [this, s](Exchange* again) { poll(again, s); });
-    self->sleep(kRetryMs, [this, s](Exchange* again) { poll(again, s); });
+    bool good = r.code == RAY_OK && deliver(s.get(), r.answer);
+    self->sleep(good ? 0 : kRetryMs, [this, s](Exchange* again, bool closed) {
+      if (!closed) poll(again, s);
+    });
   });
 }
 

@@ -31,6 +31,11 @@ int64_t thread_cpu_ns() {
 
 std::string_view view(const Id& id) { return {reinterpret_cast<const char*>(id.b), kIdSize}; }
 
+// Methods have one; the creation comes before all of them.
+bool has_position(const lineage::ExecRecord& r) {
+  return !r.actor.is_nil() && r.kind != RAY_KIND_ACTOR_CREATE;
+}
+
 #define SUBMIT_COLUMNS \
   "id,parent,actor,fn,name,method,kind,handle_seq,submit_ns,submit_node,submit_process,n_args,n_returns,args"
 #define EXEC_COLUMNS \
@@ -414,7 +419,7 @@ void MaterialiseBatch::bind_submit(Statement& s, const lineage::SubmitView& v, i
 
 void MaterialiseBatch::bind_exec(Statement& s, int at, const lineage::ExecView& v, int64_t node) {
   const lineage::ExecRecord& f = v.fixed;
-  if (f.actor.is_nil()) s.bind_null(at);
+  if (!has_position(f)) s.bind_null(at);
   else s.bind(at, static_cast<int64_t>(f.actor_pos));
   s.bind(at + 1, f.incarnation).bind(at + 2, f.execution).bind(at + 3, f.start_ns).bind(at + 4, f.end_ns);
   s.bind(at + 5, node).bind(at + 6, f.process).bind(at + 7, f.pid).bind(at + 8, f.code);
@@ -459,7 +464,7 @@ Status MaterialiseBatch::add_execution(int64_t node) {
   const lineage::ExecRecord& f = exec_view_.fixed;
   Statement& a = add_execution_;
   a.bind_blob(1, view(f.task)).bind(2, f.incarnation).bind(3, f.execution);
-  if (f.actor.is_nil()) a.bind_null(4);
+  if (!has_position(f)) a.bind_null(4);
   else a.bind(4, static_cast<int64_t>(f.actor_pos));
   a.bind(5, f.start_ns).bind(6, f.end_ns).bind(7, node).bind(8, f.process).bind(9, f.pid);
   a.bind(10, f.code);

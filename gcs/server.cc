@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "gcs/nng_close.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 
@@ -177,9 +178,10 @@ ServerImpl::~ServerImpl() {
     sent_.wait_for(lock, std::chrono::milliseconds(500), [&] { return sending_ == 0; });
     closing_ = true;
   }
-  nng_close(socket_);
+  for (auto& slot : slots_) nng_aio_stop(slot->aio);
+  nng_pipe_notify(socket_, NNG_PIPE_EV_REM_POST, nullptr, nullptr);
+  close_socket(socket_);
   for (auto& slot : slots_) {
-    nng_aio_stop(slot->aio);
     nng_aio_free(slot->aio);
     if (slot->request) nng_msg_free(slot->request);
   }

@@ -21,22 +21,27 @@ namespace ray::store {
 
 namespace {
 constexpr int kHelloMs = 10000;
-constexpr uint64_t kRecordBytes = 64;          // of a publish record in the ring, with header
-constexpr uint32_t kMaxProtected = 8192;       // mappings are a limited resource of the process
+constexpr uint64_t kRecordBytes = 64;  // of a publish record in the ring, with header
+constexpr uint32_t kRecycledOften = 4;
+constexpr int64_t kMomentNs = 10000000;
+constexpr uint32_t kMaxProtected = 8192;  // mappings are a limited resource of the process
 }  // namespace
 
 void SpinLock::pause(int n) {
-  if (n % 64 == 63) ::sched_yield();
-  else cpu_relax();
+  if (n % 64 == 63)
+    ::sched_yield();
+  else
+    cpu_relax();
 }
 
 Result<std::unique_ptr<Client>> Client::connect(const std::string& path, const std::string& token) {
   return ClientImpl::open(path, token);
 }
 
-// ---- connection -------------------------------------------------------------------------------------
+// ---- connection --------------------------------------------------------------------------------
 
-Result<std::unique_ptr<Client>> ClientImpl::open(const std::string& path, const std::string& token) {
+Result<std::unique_ptr<Client>> ClientImpl::open(const std::string& path,
+                                                 const std::string& token) {
   auto c = std::make_unique<ClientImpl>();
   Status s = c->hello(path, token);
   if (!s.ok()) return s;
@@ -63,7 +68,8 @@ Status ClientImpl::hello(const std::string& path, const std::string& token) {
   int n;
   do n = ::poll(&p, 1, kHelloMs);
   while (n < 0 && errno == EINTR);
-  if (n <= 0) return error(RAY_UNAVAILABLE, "the object store at '%s' does not answer", path.c_str());
+  if (n <= 0)
+    return error(RAY_UNAVAILABLE, "the object store at '%s' does not answer", path.c_str());
   StoreWelcome w{};
   std::vector<Fd> fds;
   auto size = recv_with_fds(socket_.get(), &w, sizeof w, &fds);
@@ -72,7 +78,8 @@ Status ClientImpl::hello(const std::string& path, const std::string& token) {
     return error(RAY_UNAVAILABLE, "the object store at '%s' closed the connection", path.c_str());
   w.text[sizeof w.text - 1] = 0;
   if (w.code != RAY_OK) return Status(w.code, w.text);
-  if (fds.size() != 3) return error(RAY_UNAVAILABLE, "the object store at '%s' sent no memory", path.c_str());
+  if (fds.size() != 3)
+    return error(RAY_UNAVAILABLE, "the object store at '%s' sent no memory", path.c_str());
   RAY_TRY(map(w, std::move(fds)));
   PlainMessage m{kMsgMapped};
   RAY_TRY(send_with_fds(socket_.get(), &m, sizeof m, nullptr, 0));
@@ -150,10 +157,11 @@ ClientImpl::~ClientImpl() {
 }
 
 Status ClientImpl::forked_error() const {
-  return error(RAY_WRONG_STATE, "the object store's client does not survive fork: connect again in the child");
+  return error(RAY_WRONG_STATE,
+               "the object store's client does not survive fork: connect again in the child");
 }
 
-// ---- the publish ring ----------------------------------------------------------------------------------
+// ---- the publish ring --------------------------------------------------------------------------
 
 // Whether `bytes` fit and every outstanding building still finds room for its publish record.
 bool ClientImpl::room(uint64_t bytes) {
@@ -218,7 +226,7 @@ void ClientImpl::flush_until_empty() {
         return;
       }
     }
-    wake_daemon();
+    wake_daemon(true);
     timespec ts{0, 200000};
     ::nanosleep(&ts, nullptr);
   }
@@ -226,13 +234,15 @@ void ClientImpl::flush_until_empty() {
 }
 
 // One message per nap of the daemon, and none while it is awake.
-void ClientImpl::wake_daemon() {
-  if (overflowed_.load(std::memory_order_relaxed) && !flusher_runs_.load(std::memory_order_relaxed)) start_flusher();
+void ClientImpl::wake_daemon(bool urgent) {
+  if (overflowed_.load(std::memory_order_relaxed) && !flusher_runs_.load(std::memory_order_relaxed))
+    start_flusher();
   std::atomic_thread_fence(std::memory_order_seq_cst);  // the ring's tail before the look
-  uint32_t nap = directory_.header()->daemon_asleep.load(std::memory_order_relaxed);
-  if (!(nap & 1)) return;
+  uint32_t nap = directory_.header()->daemon_nap.load(std::memory_order_relaxed);
+  if (nap % 4 == kAwake) return;
   std::lock_guard lock(mu_);
   if (nap == woken_nap_) return;
+  if (nap % 4 == kDozing && !urgent && publish_.used() < kPublishBytes / 4) return;
   woken_nap_ = nap;
   PlainMessage m{kMsgWake};
   (void)send_with_fds(socket_.get(), &m, sizeof m, nullptr, 0);
@@ -246,7 +256,7 @@ Status ClientImpl::wait_for_room(int64_t timeout_ns) {
       flush_overflow();
       if (overflow_.empty() && room(kRecordBytes)) return Status();
     }
-    wake_daemon();
+    wake_daemon(true);
     if (disconnected_.load(std::memory_order_relaxed))
       return error(RAY_UNAVAILABLE, "the object store's daemon is gone");
     if (n < 1000) {
@@ -262,13 +272,14 @@ Status ClientImpl::wait_for_room(int64_t timeout_ns) {
   }
 }
 
-// ---- create ----------------------------------------------------------------------------------------------
+// ---- create ------------------------------------------------------------------------------------
 
 Status ClientImpl::create(const ObjectId& id, uint64_t size, int64_t timeout_ns, Building* out) {
   if (forked()) return forked_error();
   if (id.is_nil()) return error(RAY_INVALID_ARGUMENT, "an object needs an id");
-  if (size > kMaxArena) return error(RAY_STORE_FULL, "an object of %llu bytes does not fit the object store",
-                                     static_cast<unsigned long long>(size));
+  if (size > kMaxArena)
+    return error(RAY_STORE_FULL, "an object of %llu bytes does not fit the object store",
+                 static_cast<unsigned long long>(size));
   uint64_t need = footprint(size), offset = 0;
   Lease* lease = nullptr;
   Status s;
@@ -289,7 +300,8 @@ Status ClientImpl::create(const ObjectId& id, uint64_t size, int64_t timeout_ns,
   h->size = size;
   h->id = id;
 #ifdef LIBRAY_STORE_MUTANT
-  commit_object(lease, offset, id, size);  // the bug that the crash test must catch: commit before copy
+  commit_object(lease, offset, id,
+                size);  // the bug that the crash test must catch: commit before copy
 #endif
   out->data = reinterpret_cast<uint8_t*>(h + 1);
   out->size = size;
@@ -317,7 +329,8 @@ void ClientImpl::ask_ahead() {
   push(kLease, &r, sizeof r);
 }
 
-Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease, uint64_t* offset) {
+Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease,
+                                uint64_t* offset) {
   for (;;) {
     RAY_TRY(wait_for_room(timeout_ns));
     Lease* full = nullptr;
@@ -328,8 +341,10 @@ Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease
       full = current_;
     }
     std::unique_lock refill_lock(refill_mu_, std::defer_lock);
-    if (timeout_ns < 0) refill_lock.lock();
-    else if (!refill_lock.try_lock_until(std::chrono::system_clock::now() + std::chrono::nanoseconds(timeout_ns) +
+    if (timeout_ns < 0)
+      refill_lock.lock();
+    else if (!refill_lock.try_lock_until(std::chrono::system_clock::now() +
+                                         std::chrono::nanoseconds(timeout_ns) +
                                          std::chrono::seconds(1)))
       return error(RAY_STORE_FULL, "other threads of this process wait for store memory, too");
     bool somebody_did;
@@ -339,7 +354,7 @@ Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease
     }
     if (!somebody_did) RAY_TRY(refill(timeout_ns));
   }
-  wake_daemon();
+  wake_daemon(false);
   return Status();
 }
 
@@ -390,7 +405,8 @@ Status ClientImpl::refill(int64_t timeout_ns) {
   return Status();
 }
 
-Status ClientImpl::create_large(uint64_t size, int64_t timeout_ns, Lease** lease, uint64_t* offset) {
+Status ClientImpl::create_large(uint64_t size, int64_t timeout_ns, Lease** lease,
+                                uint64_t* offset) {
   RAY_TRY(wait_for_room(timeout_ns));
   Request r;
   enlist(&r);
@@ -432,35 +448,60 @@ Lease* ClientImpl::adopt(const GrantRecord& g) {
   return l;
 }
 
-// ---- seal, abort, drop -----------------------------------------------------------------------------------------
+// ---- seal, abort, drop -------------------------------------------------------------------------
 
 bool ClientImpl::finish_building(Lease* l) {
   --outstanding_;
   return --l->building == 0 && l->done;
 }
 
-// A full extent of sealed objects becomes read-only in its owner, too. Before the record that closes
-// it: afterwards the daemon may lease it to us again.
+// A full extent of sealed objects becomes read-only in its owner, too. Before the record that
+// closes it: afterwards the daemon may lease it to us again. A process whose extents come back
+// right away (put, drop, put, drop) would pay two mprotect calls for each, a third of a large put:
+// there only those that live longer than a moment are protected.
 void ClientImpl::protect(const Lease& l) {
+  if (recycled_ < kRecycledOften) return protect_now(l.offset, l.size);
+  unprotected_.push_back({l.offset, l.size, steady_ns()});
+}
+
+void ClientImpl::protect_now(uint64_t offset, uint64_t size) {
   if (protected_extents_ >= kMaxProtected) return;
-  if (::mprotect(arena_.data() + l.offset, l.size, PROT_READ) != 0) return;
-  for (uint64_t u = l.offset / kUnit; u < (l.offset + l.size) / kUnit; ++u) protected_[u] = true;
+  if (::mprotect(arena_.data() + offset, size, PROT_READ) != 0) return;
+  for (uint64_t u = offset / kUnit; u < (offset + size) / kUnit; ++u) protected_[u] = true;
   ++protected_extents_;
+}
+
+void ClientImpl::protect_survivors() {
+  if (unprotected_.empty()) return;
+  int64_t now = steady_ns();
+  while (!unprotected_.empty() && now - unprotected_.front().closed_ns > kMomentNs) {
+    Unprotected x = unprotected_.front();
+    unprotected_.pop_front();
+    protect_now(x.offset, x.size);
+  }
 }
 
 void ClientImpl::unprotect(uint64_t offset, uint64_t size) {
   std::lock_guard lock(mu_);
+  size_t before = unprotected_.size();
+  std::erase_if(unprotected_, [&](const Unprotected& x) {
+    return x.offset < offset + size && offset < x.offset + x.size;
+  });
   bool any = false;
   for (uint64_t u = offset / kUnit; u < (offset + size) / kUnit; ++u) {
     any |= protected_[u];
     protected_[u] = false;
   }
+  bool recycled = any || unprotected_.size() != before;
+  recycled_ = recycled ? std::min(recycled_ + 1, kRecycledOften) : 0;
+  protect_survivors();
   if (!any) return;
   ::mprotect(arena_.data() + offset, size, PROT_READ | PROT_WRITE);
   if (protected_extents_ > 0) --protected_extents_;
 }
 
-// The commit: everything before it is invisible, the release store of the ring's tail makes it true.
+// The commit: everything before it is invisible, the release store of the ring's tail makes it
+// true.
 void ClientImpl::commit_object(Lease* lease, uint64_t offset, const ObjectId& id, uint64_t size) {
   ObjectHeader* h = header_of(offset);
   h->state.store(state_word(lease->generation, kSealed), std::memory_order_release);
@@ -486,7 +527,8 @@ void ClientImpl::commit_object(Lease* lease, uint64_t offset, const ObjectId& id
 
 Status ClientImpl::seal(Building* b, Location* out) {
   if (forked()) return forked_error();
-  if (!b || !b->data || !b->cookie) return error(RAY_INVALID_ARGUMENT, "this object is not under construction");
+  if (!b || !b->data || !b->cookie)
+    return error(RAY_INVALID_ARGUMENT, "this object is not under construction");
   auto* lease = reinterpret_cast<Lease*>(b->cookie);
   uint64_t offset = static_cast<uint64_t>(b->data - sizeof(ObjectHeader) - arena_.data());
   if (out) *out = {segment_, lease->generation, offset, b->size};
@@ -494,7 +536,7 @@ Status ClientImpl::seal(Building* b, Location* out) {
   commit_object(lease, offset, header_of(offset)->id, b->size);
 #endif
   *b = Building{};
-  wake_daemon();
+  wake_daemon(false);
   return Status();
 }
 
@@ -513,7 +555,7 @@ void ClientImpl::abort(Building* b) {
     }
   }
   *b = Building{};
-  wake_daemon();
+  wake_daemon(false);
 }
 
 void ClientImpl::drop(const ObjectId& id, const Location& hint) {
@@ -523,7 +565,7 @@ void ClientImpl::drop(const ObjectId& id, const Location& hint) {
     std::lock_guard lock(mu_);
     push(kDrop, &r, sizeof r);
   }
-  wake_daemon();
+  wake_daemon(false);
 }
 
 }  // namespace ray::store

@@ -1,8 +1,8 @@
-// The store's client: put, get and release of sealed objects in shared memory, without a daemon round
-// trip. See docs/store.md for the layout and the proof. Usable without the rest of libray.
+// The store's client: put, get and release of sealed objects in shared memory, without a daemon
+// round trip. See docs/store.md for the layout and the proof. Usable without the rest of libray.
 //
-// Who calls it: the runtime (libray/runtime), tests, tools. Threads: any; calls on one Building or one
-// Pin are serialised by the caller.
+// Who calls it: the runtime (libray/runtime), tests, tools. Threads: any; calls on one Building or
+// one Pin are serialised by the caller.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -35,13 +35,14 @@ class Client {
                                                  const std::string& token);
   virtual ~Client() = default;
   // data is 64-byte aligned. Waits while the store is full and spilling makes progress, at most
-  // timeout_ns without progress, then RAY_STORE_FULL with a message that says what holds the memory.
+  // timeout_ns without progress, then RAY_STORE_FULL with a message that says what holds the
+  // memory.
   virtual Status create(const ObjectId& id, uint64_t size, int64_t timeout_ns, Building* out) = 0;
   // The commit. Creating the same id again elsewhere is harmless: the first sealed one wins.
   virtual Status seal(Building* building, Location* out) = 0;
   virtual void abort(Building* building) = 0;
-  // Pins by hint; a stale or zero hint asks the directory, and the daemon if the object was spilled.
-  // RAY_NOT_FOUND = freed or never sealed. `out->data` is valid until unpin.
+  // Pins by hint; a stale or zero hint asks the directory, and the daemon if the object was
+  // spilled. RAY_NOT_FOUND = freed or never sealed. `out->data` is valid until unpin.
   virtual Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, Pin* out) = 0;
   virtual void unpin(Pin* pin) = 0;
   // Nobody refers to it any more: free it as soon as nobody pins it. Never blocks.

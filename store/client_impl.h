@@ -5,6 +5,7 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -78,9 +79,11 @@ class ClientImpl final : public Client {
   bool bump(uint64_t need, Lease** lease, uint64_t* offset);  // under mu_
   Status refill(int64_t timeout_ns);
   Lease* adopt(const GrantRecord& g);
-  void ask_ahead();             // under mu_
+  void ask_ahead();                    // under mu_
   bool finish_building(Lease* lease);  // under mu_: true = nothing more will be published in it
-  void protect(const Lease& lease);
+  void protect(const Lease& lease);    // under mu_
+  void protect_now(uint64_t offset, uint64_t size);
+  void protect_survivors();  // under mu_
   void unprotect(uint64_t offset, uint64_t size);
   void commit_object(Lease* lease, uint64_t offset, const ObjectId& id, uint64_t size);
 
@@ -89,14 +92,16 @@ class ClientImpl final : public Client {
   void push(uint16_t type, const void* data, uint32_t size);  // queues what does not fit
   void flush_overflow();
   Status wait_for_room(int64_t timeout_ns);
-  void wake_daemon();  // after the release of mu_
+  // After the release of mu_. Urgent: somebody waits for what was committed.
+  void wake_daemon(bool urgent);
   void start_flusher();
   void flush_until_empty();
 
   // ---- client_pin.cc
   enum class Try { kPinned, kMiss, kUnmapped };
   Try try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out);
-  Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold, Pin* out);
+  Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold,
+                  Pin* out);
   Status pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out, bool* missed);
   bool take_hold(uint64_t word, uint32_t* out);
   void clear_hold(uint32_t hold);
@@ -112,8 +117,8 @@ class ClientImpl final : public Client {
   void enlist(Request* r);
   Status await(Request* r, int64_t timeout_ns);
   void forget(Request* r);
-  void drain_returns();                      // under wait_mu_
-  void answer(const RecordView& view);       // under wait_mu_
+  void drain_returns();                 // under wait_mu_
+  void answer(const RecordView& view);  // under wait_mu_
   void poll_socket(int64_t timeout_ns);
   void read_socket();
   void take_socket_answer(const SegmentMessage& m, Fd fd);  // under wait_mu_
@@ -148,6 +153,12 @@ class ClientImpl final : public Client {
   bool ahead_asked_ = false, ahead_refused_ = false;
   std::vector<bool> protected_;  // per unit: read-only in this process
   uint32_t protected_extents_ = 0;
+  struct Unprotected {  // a closed extent that is probably leased to us again soon
+    uint64_t offset, size;
+    int64_t closed_ns;
+  };
+  std::deque<Unprotected> unprotected_;
+  uint32_t recycled_ = 0;  // extents in a row that came back while still warm
   uint32_t woken_nap_ = 0;
 
   std::timed_mutex refill_mu_;

@@ -1,8 +1,8 @@
 // Pins: hazard pointers over the segments of all clients. See client_impl.h.
 //
 // A pin stores the object's place in a hold word of its own table, and only then looks whether the
-// object is still there. The daemon changes the object's state first and then looks at the hold words.
-// Both use sequentially consistent accesses, so at least one of the two sees the other.
+// object is still there. The daemon changes the object's state first and then looks at the hold
+// words. Both use sequentially consistent accesses, so at least one of the two sees the other.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -46,7 +46,7 @@ void ClientImpl::clear_hold(uint32_t hold) {
     std::lock_guard lock(mu_);
     push(kUnpinned, nullptr, 0);
   }
-  wake_daemon();
+  wake_daemon(true);
 }
 
 MappedSegment* ClientImpl::find_segment(uint32_t segment) const {
@@ -57,7 +57,8 @@ MappedSegment* ClientImpl::find_segment(uint32_t segment) const {
 }
 
 // The whole read path: no lock but the one of the hold list, no syscall.
-ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out) {
+ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint32_t hold,
+                                    Pin* out) {
   if (at.offset % kLine != 0 || at.offset >= geometry_.arena_bytes) return Try::kMiss;
   MappedSegment* m = find_segment(at.segment);
   if (!m) return Try::kUnmapped;
@@ -98,7 +99,8 @@ Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout
 }
 
 // Pins at `at`, mapping its segment first if need be.
-Status ClientImpl::pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out, bool* missed) {
+Status ClientImpl::pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out,
+                               bool* missed) {
   *missed = false;
   Try t = try_pin(id, at, hold, out);
   if (t == Try::kUnmapped) {
@@ -110,8 +112,8 @@ Status ClientImpl::pin_located(const ObjectId& id, const Location& at, uint32_t 
   return Status();
 }
 
-Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold,
-                            Pin* out) {
+Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns,
+                            uint32_t hold, Pin* out) {
   bool missed;
   if (hint.segment && !find_segment(hint.segment)) {
     RAY_TRY(pin_located(id, hint, hold, out, &missed));
@@ -123,8 +125,8 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
       RAY_TRY(pin_located(id, row.location, hold, out, &missed));
       if (!missed) return Status();
     }
-    // Not where the directory says, spilled, or unknown: the daemon knows, and keeps the object where
-    // it is until this process's hold word is set.
+    // Not where the directory says, spilled, or unknown: the daemon knows, and keeps the object
+    // where it is until this process's hold word is set.
     Request r;
     enlist(&r);
     {
@@ -139,12 +141,13 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
       AckRecord a{r.number};
       push(kAck, &a, sizeof a);
     }
-    wake_daemon();
+    wake_daemon(false);
     if (!s.ok() || !missed) return s;
-    // The daemon keeps a located object in place, so this is not a race: its owner broke the header.
+    // The daemon keeps a located object in place, so this is not a race: its owner broke the
+    // header.
     if (round > 0)
-      return error(RAY_OBJECT_LOST, "object %s in store segment %u is damaged by its owner", id.hex().c_str(),
-                   r.located.location.segment);
+      return error(RAY_OBJECT_LOST, "object %s in store segment %u is damaged by its owner",
+                   id.hex().c_str(), r.located.location.segment);
   }
 }
 
@@ -158,11 +161,12 @@ void ClientImpl::unpin(Pin* p) {
   give_hold(hold);
 }
 
-// ---- segments of others -----------------------------------------------------------------------------
+// ---- segments of others ------------------------------------------------------------------------
 
 Status ClientImpl::map_segment(uint32_t segment) {
   unmap_retired();
-  if (MappedSegment* m = find_segment(segment); m && m->base.load(std::memory_order_acquire)) return Status();
+  if (MappedSegment* m = find_segment(segment); m && m->base.load(std::memory_order_acquire))
+    return Status();
   Request r;
   enlist(&r);
   SegmentMessage m{kMsgSegment, segment, r.number, 0, 0};
@@ -190,8 +194,9 @@ Status ClientImpl::map_segment(uint32_t segment) {
   return Status();
 }
 
-// Segments whose owner died and whose last object is gone. A thread may be trying a stale hint there
-// right now: it has set its hold word first, so the mapping goes only when no hold word names it.
+// Segments whose owner died and whose last object is gone. A thread may be trying a stale hint
+// there right now: it has set its hold word first, so the mapping goes only when no hold word names
+// it.
 void ClientImpl::unmap_retired() {
   const DirectoryHeader* d = directory_.header();
   std::lock_guard lock(segments_mu_);

@@ -1,9 +1,9 @@
 // How a client waits for its daemon. See client_impl.h.
 //
 // Answers come through the return ring (or the socket, when they carry a descriptor). Whoever waits
-// first spins, draining the ring; then one thread, the leader, sleeps on the socket for all: the daemon
-// sends a wake-up there when it published something and client_asleep is odd. The socket's end also
-// tells that the daemon died.
+// first spins, draining the ring; then one thread, the leader, sleeps on the socket for all: the
+// daemon sends a wake-up there when it published something and client_asleep is odd. The socket's
+// end also tells that the daemon died.
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -14,7 +14,8 @@ namespace ray::store {
 
 namespace {
 constexpr int64_t kSpinNs = 30000;
-constexpr int64_t kPatienceNs = 5000000000;  // for the daemon itself, beyond what it was asked to wait
+constexpr int64_t kPatienceNs =
+    5000000000;  // for the daemon itself, beyond what it was asked to wait
 }  // namespace
 
 void ClientImpl::enlist(Request* r) {
@@ -52,14 +53,16 @@ void ClientImpl::answer(const RecordView& v) {
   if (v.type == kGrant && v.size == sizeof(GrantRecord)) {
     GrantRecord g;
     std::memcpy(&g, v.data, sizeof g);
-    if (r) r->grant = g;
+    if (r)
+      r->grant = g;
     else {  // nobody waits any more: give it back
       std::lock_guard lock(mu_);
       CloseRecord c{g.extent, 0};
       push(kClose, &c, sizeof c);
     }
   } else if (v.type == kLocated && v.size == sizeof(LocatedRecord)) {
-    if (r) std::memcpy(&r->located, v.data, sizeof r->located);
+    if (r)
+      std::memcpy(&r->located, v.data, sizeof r->located);
     else {
       std::lock_guard lock(mu_);
       AckRecord a{number};
@@ -81,7 +84,7 @@ void ClientImpl::answer(const RecordView& v) {
 // Waits for the answer. The daemon keeps the caller's own time limit; here is only the limit for a
 // daemon that does not react at all.
 Status ClientImpl::await(Request* r, int64_t timeout_ns) {
-  wake_daemon();
+  wake_daemon(true);
   int64_t start = steady_ns();
   while (!r->done.load(std::memory_order_acquire) && steady_ns() - start < kSpinNs) {
     if (wait_mu_.try_lock()) {
@@ -159,7 +162,8 @@ void ClientImpl::take_socket_answer(const SegmentMessage& m, Fd fd) {
   if (it == requests_.end()) return;
   Request* r = it->second;
   if (m.code != RAY_OK || !fd.valid())
-    r->status = error(m.code == RAY_OK ? RAY_INTERNAL : m.code, "store segment %u is gone", m.segment);
+    r->status =
+        error(m.code == RAY_OK ? RAY_INTERNAL : m.code, "store segment %u is gone", m.segment);
   r->fd = std::move(fd);
   requests_.erase(it);
   r->done.store(true, std::memory_order_release);

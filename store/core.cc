@@ -100,6 +100,7 @@ void Core::bury(uint32_t number) {
     std::erase_if(waiters, [&](const RestoreWaiter& w) { return w.peer == number; });
   std::erase(peer_list_, p);
   peers_.erase(number);
+  seg->drop_control();
   rescan_ = true;
   std::vector<uint32_t> leased;
   for (auto& [offset, extent] : seg->extents)
@@ -125,7 +126,7 @@ void Core::retire_if_empty(uint32_t number) {
   h->retired_count.store(n + 1, std::memory_order_release);
 }
 
-// ---- records ---------------------------------------------------------------------------------------
+// ---- records -----------------------------------------------------------------------------------
 
 bool Core::drain_all(std::vector<uint32_t>* bad) {
   bool worked = false;
@@ -179,6 +180,7 @@ bool Core::handle(Peer* p, const RecordView& view) {
       return copy_record(view, &r) && on_close(p, r.extent);
     }
     case kLease: {
+      ++questions_;
       LeaseRecord r;
       if (!copy_record(view, &r) || ++p->requests > kMaxRequests) return false;
       creates_.push_back({p->number, r.request, kNone, 0, r.bytes, r.flags, r.timeout_ns, now_});
@@ -186,6 +188,7 @@ bool Core::handle(Peer* p, const RecordView& view) {
       return true;
     }
     case kLocate: {
+      ++questions_;
       LocateRecord r;
       if (!copy_record(view, &r) || (r.request && ++p->requests > kMaxRequests)) return false;
       on_locate(p, r, false);
@@ -210,8 +213,10 @@ bool Core::owned_lease(const Peer* p, uint32_t extent) const {
 bool Core::on_publish(Peer* p, const PublishRecord& r) {
   if (!owned_lease(p, r.extent)) return false;
   Extent& e = extents_[r.extent];
-  if (r.offset < e.offset || r.offset % kLine != 0 || r.size > e.size || r.id.is_nil()) return false;
-  if (r.offset - e.offset > e.size || footprint(r.size) > e.size - (r.offset - e.offset)) return false;
+  if (r.offset < e.offset || r.offset % kLine != 0 || r.size > e.size || r.id.is_nil())
+    return false;
+  if (r.offset - e.offset > e.size || footprint(r.size) > e.size - (r.offset - e.offset))
+    return false;
   uint32_t object = new_object(r.id, r.extent, r.offset, r.size);
   DirectoryRow row;
   if (directory_.find(r.id, &row)) {
@@ -260,7 +265,8 @@ void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
   DirectoryRow row;
   if (!directory_.find(r.id, &row)) {
     if (final) {
-      if (r.request) refuse(p, r.request, RAY_NOT_FOUND, "object " + r.id.hex() + " is not in the store");
+      if (r.request)
+        refuse(p, r.request, RAY_NOT_FOUND, "object " + r.id.hex() + " is not in the store");
     } else {
       deferred_next_.push_back({Deferred::kLocated, p->number, kNone, r});
     }
@@ -281,7 +287,8 @@ void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
 
 void Core::answer_located(Peer* p, uint64_t request, uint32_t object) {
   Object& o = objects_[object];
-  if (!p->grants.emplace(request, object).second) return refuse(p, request, RAY_INVALID_ARGUMENT, "request number is in use");
+  if (!p->grants.emplace(request, object).second)
+    return refuse(p, request, RAY_INVALID_ARGUMENT, "request number is in use");
   ++o.grants;
   lru_touch(o.extent);
   LocatedRecord out{request, location(o)};
@@ -297,7 +304,7 @@ void Core::on_ack(Peer* p, uint64_t request) {
   p->grants.erase(it);
 }
 
-// ---- replies -----------------------------------------------------------------------------------------
+// ---- replies -----------------------------------------------------------------------------------
 
 void Core::refuse(Peer* p, uint64_t request, ray_code code, const std::string& text) {
   RefusedRecord r{request, code, static_cast<uint32_t>(text.size())};
@@ -336,7 +343,7 @@ void Core::flush_overflow(Peer* p) {
   }
 }
 
-// ---- extents and objects -------------------------------------------------------------------------------
+// ---- extents and objects -----------------------------------------------------------------------
 
 uint32_t Core::new_extent(Segment* s, uint64_t offset, uint64_t size, bool small) {
   uint32_t n;
@@ -456,7 +463,7 @@ void Core::progress(uint64_t bytes) {
   header()->progress.fetch_add(bytes, std::memory_order_release);
 }
 
-// ---- one round -----------------------------------------------------------------------------------------
+// ---- one round ---------------------------------------------------------------------------------
 
 bool Core::tick(int64_t now) {
   now_ = now;

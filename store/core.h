@@ -1,10 +1,10 @@
-// The store's state and its rules: leases, objects, frees, spilling, restoring, waiting creates. One
-// thread (the store thread) calls everything here; jobs.h carries what may block.
+// The store's state and its rules: leases, objects, frees, spilling, restoring, waiting creates.
+// One thread (the store thread) calls everything here; jobs.h carries what may block.
 //
-// Invariants: (1) committed_ (pages that exist) never exceeds the capacity; (2) an object's bytes are
-// given back or moved only after it was condemned and a scan of all hold tables, begun later, did not
-// find it; (3) a lease's generation changes before its space is leased again; (4) nothing read from a
-// client's memory is used before it was checked against the daemon's own records.
+// Invariants: (1) committed_ (pages that exist) never exceeds the capacity; (2) an object's bytes
+// are given back or moved only after it was condemned and a scan of all hold tables, begun later,
+// did not find it; (3) a lease's generation changes before its space is leased again; (4) nothing
+// read from a client's memory is used before it was checked against the daemon's own records.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -25,7 +25,8 @@ namespace ray::store {
 
 inline constexpr uint32_t kNone = UINT32_MAX;
 
-// The hold words that a scan found, with how often: a flat hash table that is refilled for every scan.
+// The hold words that a scan found, with how often: a flat hash table that is refilled for every
+// scan.
 class HoldSet {
  public:
   void fill(const std::vector<uint64_t>& words);
@@ -43,12 +44,12 @@ struct Extent {
   State state = kFree;
   bool small = false;
   uint32_t segment = 0, generation = 0;
-  uint32_t live = 0;  // objects in memory, condemned ones included
-  uint32_t busy = 0;  // jobs that read or write its bytes
+  uint32_t live = 0;                          // objects in memory, condemned ones included
+  uint32_t busy = 0;                          // jobs that read or write its bytes
   uint64_t offset = 0, size = 0, cursor = 0;  // cursor: the daemon's own extents
   uint64_t resident = 0;  // bytes whose pages exist: less than size once gaps were punched out
   uint64_t live_bytes = 0;
-  std::vector<uint32_t> objects;  // numbers; may name objects that left
+  std::vector<uint32_t> objects;          // numbers; may name objects that left
   uint32_t newer = kNone, older = kNone;  // LRU list of closed extents
 };
 
@@ -57,7 +58,7 @@ struct Object {
   enum State : uint8_t { kFree, kMemory, kSpilled, kRestoring, kShadow, kGone };
   ObjectId id;
   State state = kFree;
-  bool clean = false;  // a copy is in the spill file
+  bool clean = false;   // a copy is in the spill file
   uint32_t serial = 0;  // distinguishes uses of this number
   uint32_t extent = kNone;
   uint32_t grants = 0;  // pins that kLocated allowed and that are not acknowledged yet
@@ -80,7 +81,7 @@ struct Peer {  // a connected client; its number is its segment's
   RingProducer returns;
   std::deque<std::string> overflow;  // return records that did not fit: u16 type, then the payload
   std::unordered_map<uint64_t, uint32_t> grants;  // request -> object
-  uint32_t requests = 0;  // unanswered
+  uint32_t requests = 0;                          // unanswered
   uint32_t large_cold = 0;  // large leases that found no warm run: what pre-touching goes by
   bool touching = false;
   uint64_t recent_seen = 0;
@@ -88,8 +89,8 @@ struct Peer {  // a connected client; its number is its segment's
   uint32_t woken_nap = 0;
 };
 
-struct Waiting {  // a request that memory must be found for
-  uint32_t peer = 0;      // 0: a restore
+struct Waiting {      // a request that memory must be found for
+  uint32_t peer = 0;  // 0: a restore
   uint64_t request = 0;
   uint32_t object = kNone, serial = 0;  // restores
   uint64_t bytes = 0;
@@ -116,10 +117,13 @@ class Core {
   // One pass over all publish rings. Appends peers that broke the protocol to *bad.
   bool drain_all(std::vector<uint32_t>* bad);
   void drop(const ObjectId& id);
-  // After a pass: deferred requests, frees, waiting requests, replies that did not fit. True = worked.
+  // After a pass: deferred requests, frees, waiting requests, replies that did not fit. True =
+  // worked.
   bool tick(int64_t now);
+  // Leases and questions so far: whoever asks once is likely to ask again soon.
+  uint64_t questions() const { return questions_; }
   int64_t next_deadline() const { return next_deadline_; }  // 0 = none
-  void before_sleep();  // gives page-table memory back
+  void before_sleep();                                      // gives page-table memory back
 
   DaemonStats stats();
   std::string list_msgpack(uint32_t limit);
@@ -215,6 +219,7 @@ class Core {
   std::vector<uint32_t> free_objects_;
   uint64_t committed_ = 0;
   uint32_t counters_age_ = 0;
+  uint64_t questions_ = 0;
 
   // What a record said about an id may depend on a record in a ring that this pass has not reached:
   // it is looked at again after one full pass.
@@ -228,7 +233,7 @@ class Core {
   std::vector<Deferred> deferred_, deferred_next_;
   std::vector<uint32_t> condemned_;         // not scanned yet
   std::vector<uint32_t> condemned_pinned_;  // found in a hold table
-  bool rescan_ = false;      // a pin may have ended
+  bool rescan_ = false;                     // a pin may have ended
   bool retry_pump_ = false;  // something changed since waiting requests were looked at
   std::vector<uint64_t> hold_words_;
   HoldSet held_;

@@ -28,7 +28,8 @@ bool Core::cool(uint64_t bytes) {
         most = s.get();
     if (!most) return false;
     // In whole units: trimmed extents make committed_ any number of pages.
-    auto run = most->space.take_to_cool(round_up(committed_ + bytes - options_.capacity_bytes, kUnit));
+    auto run =
+        most->space.take_to_cool(round_up(committed_ + bytes - options_.capacity_bytes, kUnit));
     if (!run) return false;
     most->punch(run->offset, run->size);
     committed_ -= run->size;
@@ -37,7 +38,8 @@ bool Core::cool(uint64_t bytes) {
   return true;
 }
 
-// Warm space of this segment first; else cold space, for which other segments' warm space is cooled.
+// Warm space of this segment first; else cold space, for which other segments' warm space is
+// cooled.
 bool Core::find_space(Segment* s, uint64_t bytes, Found* out) {
   if (auto run = s->space.take_warm(bytes)) {
     *out = {run->offset, false};
@@ -93,12 +95,14 @@ Core::Take Core::serve_lease(const Waiting& w) {
   bool ahead = w.flags & kLeaseAhead, small = w.flags & kLeaseSmall;
   if (bytes > options_.capacity_bytes) {
     refuse(p, w.request, RAY_STORE_FULL,
-           strprintf("an object of %llu bytes does not fit the object store of %llu bytes: raise store_bytes",
+           strprintf("an object of %llu bytes does not fit the object store of %llu bytes: raise "
+                     "store_bytes",
                      static_cast<unsigned long long>(w.bytes),
                      static_cast<unsigned long long>(options_.capacity_bytes)));
     return Take::kDone;
   }
-  bool tight = committed_ + bytes > options_.capacity_bytes / 4 * 3 && p->segment->space.warm_bytes() < bytes;
+  bool tight = committed_ + bytes > options_.capacity_bytes / 4 * 3 &&
+               p->segment->space.warm_bytes() < bytes;
   Found found;
   if ((ahead && tight) || !find_space(p->segment, bytes, &found)) {
     if (!ahead) return Take::kFull;
@@ -176,7 +180,7 @@ void Core::touch_ahead(Peer* p, uint64_t bytes) {
   });
 }
 
-// ---- waiting requests ------------------------------------------------------------------------------------
+// ---- waiting requests --------------------------------------------------------------------------
 
 void Core::pump(int64_t now) {
   if (restores_.empty() && creates_.empty()) {
@@ -192,7 +196,8 @@ void Core::pump(int64_t now) {
   bool stuck = deadlocked();
   check_deadlines(&restores_, now, stuck);
   check_deadlines(&creates_, now, stuck);
-  if (!spill_error_.ok() && spill_retry_ns_ > now && (next_deadline_ == 0 || spill_retry_ns_ < next_deadline_))
+  if (!spill_error_.ok() && spill_retry_ns_ > now &&
+      (next_deadline_ == 0 || spill_retry_ns_ < next_deadline_))
     next_deadline_ = spill_retry_ns_;
 }
 
@@ -254,7 +259,8 @@ void Core::check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck) 
     if (dead || now - base >= limit) {
       Waiting w = *it;
       it = queue->erase(it);
-      last_progress_ns_ = std::max(last_progress_ns_, dead ? now : 0);  // the next head gets its turn
+      last_progress_ns_ =
+          std::max(last_progress_ns_, dead ? now : 0);  // the next head gets its turn
       retry_pump_ = true;
       fail(w, dead ? "deadlock: every client that pins objects waits for memory" : "");
       if (dead) break;
@@ -279,7 +285,8 @@ void Core::fail(const Waiting& w, const std::string& why) {
   Object& o = objects_[w.object];
   auto waiters = std::move(restore_waiters_[w.object]);
   restore_waiters_.erase(w.object);
-  if (o.serial == w.serial && o.state == Object::kRestoring) o.state = Object::kSpilled;
+  if (o.serial == w.serial && o.state == Object::kRestoring)
+    o.state = Object::kSpilled;
   else if (o.serial == w.serial && o.state == Object::kGone) {
     release_copy(w.object);
     free_number(w.object);

@@ -75,7 +75,8 @@ std::string Core::full_text(const Waiting& w, const std::string& why) {
   for (Peer* p : peer_list_) {
     if (p->holds == 0) continue;
     auto* words = reinterpret_cast<std::atomic<uint64_t>*>(p->segment->control_base() + kHoldsAt);
-    uint32_t limit = std::min(p->segment->control()->hold_limit.load(std::memory_order_relaxed), kHolds);
+    uint32_t limit =
+        std::min(p->segment->control()->hold_limit.load(std::memory_order_relaxed), kHolds);
     std::unordered_map<uint64_t, bool> seen;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < limit; ++i) {
@@ -85,14 +86,17 @@ std::string Core::full_text(const Waiting& w, const std::string& why) {
         bytes += it->second;
       }
     }
-    by_client.push_back({bytes, strprintf("process %d: %s in %u pins", p->pid, human(bytes).c_str(), p->holds)});
+    by_client.push_back(
+        {bytes, strprintf("process %d: %s in %u pins", p->pid, human(bytes).c_str(), p->holds)});
   }
   std::sort(by_client.rbegin(), by_client.rend());
   std::string who;
-  for (size_t i = 0; i < by_client.size() && i < 4; ++i) who += (i ? ", " : " by ") + by_client[i].second;
+  for (size_t i = 0; i < by_client.size() && i < 4; ++i)
+    who += (i ? ", " : " by ") + by_client[i].second;
   if (by_client.size() > 4) who += strprintf(" and %zu more", by_client.size() - 4);
   std::string text = strprintf(
-      "object store is full: %s asked, capacity %s, in use %s, pinned %s%s, spilled %s in %llu objects",
+      "object store is full: %s asked, capacity %s, in use %s, pinned %s%s, spilled %s in %llu "
+      "objects",
       human(w.bytes).c_str(), human(options_.capacity_bytes).c_str(),
       human(committed_ - warm_bytes()).c_str(), human(pinned).c_str(), who.c_str(),
       human(spilled_bytes_).c_str(), static_cast<unsigned long long>(spilled_objects_));

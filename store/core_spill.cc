@@ -11,9 +11,9 @@ namespace ray::store {
 namespace {
 constexpr int64_t kSpillRetryNs = 250000000;  // after a write error
 constexpr int64_t kRescanNsPerHold = 500;     // keeps re-scans below a few percent of a processor
-}
+}  // namespace
 
-// ---- hazard scan ------------------------------------------------------------------------------------------
+// ---- hazard scan -------------------------------------------------------------------------------
 
 void HoldSet::fill(const std::vector<uint64_t>& words) {
   size_t size = 16;
@@ -36,14 +36,15 @@ uint32_t HoldSet::count(uint64_t word) const {
   return 0;
 }
 
-// Collects every hold word of every client. The sequentially consistent loads pair with the client's
-// store of the word and its load of the object's state: either this scan sees the hold, or the client
-// sees the state that was stored before the scan.
+// Collects every hold word of every client. The sequentially consistent loads pair with the
+// client's store of the word and its load of the object's state: either this scan sees the hold, or
+// the client sees the state that was stored before the scan.
 void Core::scan_holds() {
   hold_words_.clear();
   for (Peer* p : peer_list_) {
     p->holds = 0;
-    uint32_t limit = std::min(p->segment->control()->hold_limit.load(std::memory_order_seq_cst), kHolds);
+    uint32_t limit =
+        std::min(p->segment->control()->hold_limit.load(std::memory_order_seq_cst), kHolds);
     auto* words = reinterpret_cast<std::atomic<uint64_t>*>(p->segment->control_base() + kHoldsAt);
     for (uint32_t i = 0; i < limit; ++i) {
       uint64_t w = words[i].load(std::memory_order_seq_cst);
@@ -63,7 +64,7 @@ void Core::condemn(uint32_t object) {
   const Object& o = objects_[object];
   const Extent& e = extents_[o.extent];
   segment(e.segment)->header_at(o.offset)->state.store(state_word(e.generation, kCondemned),
-                                                      std::memory_order_seq_cst);
+                                                       std::memory_order_seq_cst);
   condemned_.push_back(object);
 }
 
@@ -79,7 +80,8 @@ bool Core::reap() {
   if (condemned_pinned_.empty()) rescan_ = false;
   bool again = rescan_ && now_ >= rescan_at_ns_;
   if (condemned_.empty() && !again) {
-    if (rescan_ && (next_deadline_ == 0 || rescan_at_ns_ < next_deadline_)) next_deadline_ = rescan_at_ns_;
+    if (rescan_ && (next_deadline_ == 0 || rescan_at_ns_ < next_deadline_))
+      next_deadline_ = rescan_at_ns_;
     return false;
   }
   if (again) {
@@ -94,13 +96,17 @@ bool Core::reap() {
     scan_holds();
     size_t kept = 0;
     for (uint32_t object : left) {
-      if (is_held(objects_[object])) left[kept++] = object;
-      else free_memory(object);
+      if (is_held(objects_[object]))
+        left[kept++] = object;
+      else
+        free_memory(object);
     }
     left.resize(kept);
   }
   condemned_pinned_.insert(condemned_pinned_.end(), left.begin(), left.end());
-  if (again) rescan_at_ns_ = now_ + static_cast<int64_t>(holds_ + condemned_pinned_.size()) * kRescanNsPerHold;
+  if (again)
+    rescan_at_ns_ =
+        now_ + static_cast<int64_t>(holds_ + condemned_pinned_.size()) * kRescanNsPerHold;
   return true;
 }
 
@@ -142,9 +148,10 @@ void Core::drop_run_piece(uint32_t run) {
   });
 }
 
-// ---- eviction -----------------------------------------------------------------------------------------------
+// ---- eviction ----------------------------------------------------------------------------------
 
-// Pins are invisible to the daemon; the clients leave the places of their last ones in a circular log.
+// Pins are invisible to the daemon; the clients leave the places of their last ones in a circular
+// log.
 void Core::read_recent() {
   for (Peer* p : peer_list_) {
     auto* log = reinterpret_cast<std::atomic<uint64_t>*>(p->segment->control_base() + kRecentAt);
@@ -208,8 +215,8 @@ uint64_t Core::trim_sparse(uint64_t bytes) {
   return freed;
 }
 
-// Makes room for `bytes`: punches gaps out of sparse extents, evicts what has a copy on disk, starts to
-// spill the rest, oldest first. Returns the bytes that are free now.
+// Makes room for `bytes`: punches gaps out of sparse extents, evicts what has a copy on disk,
+// starts to spill the rest, oldest first. Returns the bytes that are free now.
 uint64_t Core::reclaim(uint64_t bytes) {
   want_unpins(true);
   scan_holds();
@@ -226,8 +233,10 @@ uint64_t Core::reclaim(uint64_t bytes) {
         const Object& o = objects_[k];
         if (o.state == Object::kMemory && o.extent == n && !is_held(o)) clean &= o.clean;
       }
-      if (clean) freed += evict(n);
-      else if (start_spill(n)) planned += gain;
+      if (clean)
+        freed += evict(n);
+      else if (start_spill(n))
+        planned += gain;
     }
     n = next;
   }
@@ -303,8 +312,10 @@ void Core::finish_spill(uint32_t extent, const std::vector<std::pair<uint32_t, u
     }
   }
   drop_run_piece(run);
-  if (status.ok()) evict(extent);
-  else maybe_free(extent);
+  if (status.ok())
+    evict(extent);
+  else
+    maybe_free(extent);
 }
 
 // Lets go of the memory of every unheld object of this extent that has a copy on disk. Returns what
@@ -316,7 +327,8 @@ uint64_t Core::evict(uint32_t extent) {
   for (uint32_t n : e.objects) {
     const Object& o = objects_[n];
     if (o.state != Object::kMemory || o.extent != extent || !o.clean || o.grants > 0) continue;
-    s->header_at(o.offset)->state.store(state_word(e.generation, kCondemned), std::memory_order_seq_cst);
+    s->header_at(o.offset)->state.store(state_word(e.generation, kCondemned),
+                                        std::memory_order_seq_cst);
     out.push_back(n);
   }
   scan_holds();
@@ -325,7 +337,8 @@ uint64_t Core::evict(uint32_t extent) {
     Object& o = objects_[n];
     if (o.extent != extent || o.state != Object::kMemory) continue;  // listed twice
     if (is_held(o)) {
-      s->header_at(o.offset)->state.store(state_word(e.generation, kSealed), std::memory_order_seq_cst);
+      s->header_at(o.offset)->state.store(state_word(e.generation, kSealed),
+                                          std::memory_order_seq_cst);
       continue;
     }
     --e.live;
@@ -343,7 +356,7 @@ uint64_t Core::evict(uint32_t extent) {
   return freed ? size : 0;
 }
 
-// ---- restore ---------------------------------------------------------------------------------------------------
+// ---- restore -----------------------------------------------------------------------------------
 
 void Core::add_waiter(uint32_t object, Peer* p, const LocateRecord& r) {
   Object& o = objects_[object];
@@ -413,7 +426,8 @@ void Core::start_restore(uint32_t object, uint32_t extent, uint64_t offset, bool
   });
 }
 
-void Core::finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uint64_t offset, Status s) {
+void Core::finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uint64_t offset,
+                          Status s) {
   Object& o = objects_[object];
   auto waiters = std::move(restore_waiters_[object]);
   restore_waiters_.erase(object);
@@ -440,7 +454,8 @@ void Core::finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uin
       if (Peer* p = peer(w.peer)) answer_located(p, w.request, object);
     return;
   }
-  if (wanted) o.state = Object::kSpilled;
+  if (wanted)
+    o.state = Object::kSpilled;
   else if (o.serial == serial && o.state == Object::kGone) {
     release_copy(object);
     free_number(object);

@@ -1,9 +1,11 @@
-// The store daemon: one thread that accepts clients, watches them die, polls their rings while there
-// is traffic and sleeps in epoll otherwise. The rules are in core.h; here are sockets and sleep.
+// The store daemon: one thread that accepts clients, watches them die, polls their rings while
+// there is dense traffic, dozes while there is some, and sleeps otherwise. The rules are in core.h;
+// here are sockets and sleep.
 //
 // Threads: the store thread runs loop(); drop, stats and list_msgpack come from any thread and hand
-// their wish over under mu_. Sleeping: the thread makes daemon_asleep odd, looks at every ring once
-// more and only then waits; whoever commits something and sees it odd sends one wake-up per nap.
+// their wish over under mu_. Napping: the thread says so in daemon_nap, looks at every ring once
+// more and only then waits in epoll; whoever commits something and sees a nap that it should end
+// (layout.h: Nap) sends one wake-up for that nap.
 #include "store/daemon.h"
 
 #include <fcntl.h>
@@ -27,11 +29,13 @@
 namespace ray::store {
 
 namespace {
-constexpr int64_t kSpinNs = 50000;           // polls on for this long after the last work
-constexpr int kRestPauses = 40;              // about 2 us
-constexpr int64_t kIdleNs = 1000000000;      // then naps this long before it gives memory back
-constexpr int64_t kHelloNs = 5000000000;     // a connection must say hello within this time
-constexpr size_t kMaxStrangers = 64;         // connections without a valid hello
+constexpr int64_t kSpinNs = 15000;        // polls on for this long after records were read
+constexpr int64_t kSpinAskedNs = 150000;  // and after a question: more are likely to follow
+constexpr int64_t kDozeNs = 20000000;     // then dozes, a millisecond at a time, for this long
+constexpr int kRestPauses = 40;           // about 2 us
+constexpr int64_t kIdleNs = 1000000000;   // then naps this long before it gives memory back
+constexpr int64_t kHelloNs = 5000000000;  // a connection must say hello within this time
+constexpr size_t kMaxStrangers = 64;      // connections without a valid hello
 }  // namespace
 
 class Server final : public Daemon {
@@ -51,13 +55,15 @@ class Server final : public Daemon {
     int64_t since_ns = 0;
   };
   enum Tag : uint64_t { kTagListen = 1, kTagEvent = 2, kTagSocket = 3, kTagPid = 4 };
-  static uint64_t tag(Tag t, int fd) { return static_cast<uint64_t>(t) << 32 | static_cast<uint32_t>(fd); }
+  static uint64_t tag(Tag t, int fd) {
+    return static_cast<uint64_t>(t) << 32 | static_cast<uint32_t>(fd);
+  }
 
   Status listen();
   void loop();
   bool take_commands();
   void answer_questions();
-  void sleep(int64_t idle_since);
+  void nap(int64_t idle_since);
   static void rest();
   void handle_events(int timeout_ms);
   void accept_clients();
@@ -70,13 +76,13 @@ class Server final : public Daemon {
   void drop_strangers(int64_t now);
   void watch(int fd, Tag t);
   void wake_peer(uint32_t peer);
-  void wake_self();
+  void wake_self(bool urgent);
 
   const DaemonOptions options_;
   Fd listen_, epoll_, event_, spare_;
   std::unique_ptr<Core> core_;
-  std::unordered_map<int, Connection> connections_;   // by socket
-  std::unordered_map<int, int> pidfds_;               // pidfd -> socket
+  std::unordered_map<int, Connection> connections_;  // by socket
+  std::unordered_map<int, int> pidfds_;              // pidfd -> socket
   std::unordered_map<uint32_t, int> socket_of_peer_;
   size_t strangers_ = 0;
 
@@ -91,7 +97,9 @@ class Server final : public Daemon {
   };
   std::vector<Question*> questions_, asked_;
   int questions_age_ = 0;
-  std::atomic<bool> has_commands_{false}, stop_{false}, asleep_{false};
+  std::atomic<bool> has_commands_{false}, stop_{false};
+  std::atomic<uint32_t> nap_{kAwake};  // as in the directory, for this process's other threads
+  uint32_t naps_ = 0;
   void ask(Question* q);
   std::thread thread_;
 };
@@ -109,8 +117,10 @@ Status Server::start() {
   event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (!event_.valid() || !epoll_.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
-  core_ = std::make_unique<Core>(options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(); });
+  if (!event_.valid() || !epoll_.valid())
+    return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
+  core_ = std::make_unique<Core>(
+      options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(true); });
   RAY_TRY(core_->init());
   RAY_TRY(listen());
   watch(listen_.get(), kTagListen);
@@ -162,11 +172,12 @@ void Server::watch(int fd, Tag t) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &ev);
 }
 
-// ---- calls from other threads --------------------------------------------------------------------------
+// ---- calls from other threads ------------------------------------------------------------------
 
-void Server::wake_self() {
+void Server::wake_self(bool urgent) {
   has_commands_.store(true, std::memory_order_seq_cst);
-  if (!asleep_.load(std::memory_order_seq_cst)) return;
+  uint32_t nap = nap_.load(std::memory_order_seq_cst);
+  if (nap == kAwake || (nap == kDozing && !urgent)) return;
   uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);
 }
@@ -176,13 +187,13 @@ void Server::drop(const ObjectId& id, const Location&) {
     std::lock_guard lock(mu_);
     drops_.push_back(id);
   }
-  wake_self();
+  wake_self(false);
 }
 
 void Server::ask(Question* q) {
   std::unique_lock lock(mu_);
   questions_.push_back(q);
-  wake_self();
+  wake_self(true);
   answered_.wait(lock, [q] { return q->done; });
 }
 
@@ -218,8 +229,10 @@ bool Server::take_commands() {
 void Server::answer_questions() {
   if (asked_.empty() || ++questions_age_ < 3) return;
   for (Question* q : asked_) {
-    if (q->list) q->rows = core_->list_msgpack(q->limit);
-    else q->stats = core_->stats();
+    if (q->list)
+      q->rows = core_->list_msgpack(q->limit);
+    else
+      q->stats = core_->stats();
   }
   std::lock_guard lock(mu_);
   for (Question* q : asked_) q->done = true;
@@ -227,32 +240,36 @@ void Server::answer_questions() {
   answered_.notify_all();
 }
 
-// ---- the store thread ------------------------------------------------------------------------------------
+// ---- the store thread --------------------------------------------------------------------------
 
 void Server::loop() {
   pthread_setname_np(pthread_self(), "ray-store");
-  int64_t last_work = steady_ns();
+  int64_t last_work = steady_ns(), spin_until = 0;
+  uint64_t questions = 0;
   for (uint32_t round = 0; !stop_.load(std::memory_order_relaxed); ++round) {
     int64_t now = steady_ns();
     bool worked = take_commands();
     std::vector<uint32_t> bad;
     worked |= core_->drain_all(&bad);
     for (uint32_t p : bad) {
-      log(kLogWarning, "store", "bad-client", "client %u broke the store's protocol: disconnected", p);
+      log(kLogWarning, "store", "bad-client", "client %u broke the store's protocol: disconnected",
+          p);
       close_peer(p);
     }
     worked |= core_->tick(now);
     answer_questions();
     worked |= !asked_.empty();
+    if (round % 64 == 0) handle_events(0);
     if (worked) {
       last_work = now;
-      if (round % 64 == 0) handle_events(0);
+      bool asked = core_->questions() != questions;
+      questions = core_->questions();
+      spin_until = std::max(spin_until, now + (asked ? kSpinAskedNs : kSpinNs));
       rest();
-    } else if (now - last_work < kSpinNs) {
-      if (round % 64 == 0) handle_events(0);
+    } else if (now < spin_until) {
       for (int i = 0; i < 8; ++i) cpu_relax();
     } else {
-      sleep(last_work);
+      nap(last_work);
     }
   }
   std::lock_guard lock(mu_);
@@ -261,31 +278,37 @@ void Server::loop() {
   answered_.notify_all();
 }
 
-// Lets a batch gather. Looking at a ring after every single record would pull its cache line away from
-// the client each time; nobody waits for what this delays but requests for memory.
+// Lets a batch gather. Looking at a ring after every single record would pull its cache line away
+// from the client each time; nobody waits for what this delays but requests for memory.
 void Server::rest() {
   for (int i = 0; i < kRestPauses; ++i) cpu_relax();
 }
 
-void Server::sleep(int64_t idle_since) {
-  auto& word = core_->header()->daemon_asleep;
-  word.fetch_add(1, std::memory_order_seq_cst);
-  asleep_.store(true, std::memory_order_seq_cst);
-  std::vector<uint32_t> bad;
-  bool busy = has_commands_.load(std::memory_order_seq_cst);
+void Server::nap(int64_t idle_since) {
+  int64_t now = steady_ns(), idle = now - idle_since;
+  uint32_t depth = idle < kDozeNs ? kDozing : kAsleep;
+  auto& word = core_->header()->daemon_nap;
+  word.store(++naps_ * 4 + depth, std::memory_order_seq_cst);
+  nap_.store(depth, std::memory_order_seq_cst);
+  bool busy = has_commands_.load(std::memory_order_seq_cst) || stop_.load();
   for (auto& [number, p] : core_->peers())
-    busy |= p->segment->control()->publish.tail.load(std::memory_order_seq_cst) != p->publish.position();
+    busy |= p->segment->control()->publish.tail.load(std::memory_order_seq_cst) !=
+            p->publish.position();
   if (!busy) {
-    int64_t now = steady_ns(), until = core_->next_deadline();
-    bool rested = now - idle_since >= kIdleNs;
-    if (rested) core_->before_sleep();
-    if (!rested) until = until ? std::min(until, idle_since + kIdleNs) : idle_since + kIdleNs;
-    if (strangers_ > 0) until = until ? std::min(until, now + kHelloNs) : now + kHelloNs;
-    int timeout = until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, (until - now + 999999) / 1000000));
-    handle_events(timeout);
+    int64_t until = core_->next_deadline();
+    auto by = [&](int64_t at) { until = until ? std::min(until, at) : at; };
+    if (depth == kDozing)
+      by(now + 1000000);
+    else if (idle < kIdleNs)
+      by(idle_since + kIdleNs);
+    else
+      core_->before_sleep();
+    if (strangers_ > 0) by(now + kHelloNs);
+    int64_t ms = (until - now + 999999) / 1000000;
+    handle_events(until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, ms)));
   }
-  asleep_.store(false, std::memory_order_seq_cst);
-  word.fetch_add(1, std::memory_order_seq_cst);
+  nap_.store(kAwake, std::memory_order_seq_cst);
+  word.store(naps_ * 4 + kAwake, std::memory_order_seq_cst);
 }
 
 void Server::handle_events(int timeout_ms) {
@@ -313,13 +336,14 @@ void Server::accept_clients() {
   for (int i = 0; i < 16; ++i) {
     Fd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid() && (errno == EMFILE || errno == ENFILE)) {
-      // Without a descriptor the waiting connection could not even be refused, and epoll would report
-      // it for ever: use the spare one for that.
+      // Without a descriptor the waiting connection could not even be refused, and epoll would
+      // report it for ever: use the spare one for that.
       spare_.reset();
       fd = Fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC));
       fd.reset();
       spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-      log(kLogWarning, "store", "no-descriptors", "a client was refused: this process has no file descriptor left");
+      log(kLogWarning, "store", "no-descriptors",
+          "a client was refused: this process has no file descriptor left");
       return;
     }
     if (!fd.valid()) return;
@@ -346,7 +370,8 @@ void Server::drop_strangers(int64_t now) {
 }
 
 void Server::close_peer(uint32_t peer) {
-  if (auto it = socket_of_peer_.find(peer); it != socket_of_peer_.end()) close_connection(it->second);
+  if (auto it = socket_of_peer_.find(peer); it != socket_of_peer_.end())
+    close_connection(it->second);
 }
 
 void Server::close_connection(int fd) {
@@ -415,7 +440,8 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   if (h.magic != kStoreMagic || h.version != kStoreVersion)
     return refuse(RAY_UNSUPPORTED, strprintf("the store speaks version %u", kStoreVersion));
   uint32_t differ = h.token_size != options_.token.size();
-  for (size_t i = 0; i < options_.token.size(); ++i) differ |= static_cast<uint8_t>(h.token[i] ^ options_.token[i]);
+  for (size_t i = 0; i < options_.token.size(); ++i)
+    differ |= static_cast<uint8_t>(h.token[i] ^ options_.token[i]);
   if (differ) return refuse(RAY_INVALID_ARGUMENT, "the store's token is wrong");
   c->pidfd = Fd(pidfd_open(c->pid));
   if (!c->pidfd.valid()) return false;  // it died meanwhile
@@ -427,7 +453,8 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   pidfds_[c->pidfd.get()] = c->socket.get();
   watch(c->pidfd.get(), kTagPid);
   w.segment = c->peer;
-  int fds[3] = {(*p)->segment->control_fd(), (*p)->segment->data_fd(), core_->directory().readonly_fd()};
+  int fds[3] = {(*p)->segment->control_fd(), (*p)->segment->data_fd(),
+                core_->directory().readonly_fd()};
   return send_with_fds(c->socket.get(), &w, sizeof w, fds, 3).ok();
 }
 
@@ -436,7 +463,8 @@ void Server::on_segment(Connection* c, const SegmentMessage& m) {
   auto readonly = core_->segment_fd(m.segment);
   out.code = readonly.ok() ? RAY_OK : readonly.status().code();
   int fd = readonly.ok() ? readonly->get() : -1;
-  if (!send_with_fds(c->socket.get(), &out, sizeof out, &fd, readonly.ok() ? 1 : 0).ok())
+  Status sent = send_with_fds(c->socket.get(), &out, sizeof out, &fd, readonly.ok() ? 1 : 0);
+  if (sent.code() == RAY_TIMED_OUT)
     log(kLogWarning, "store", "slow-client", "client %u does not read its socket", c->peer);
 }
 

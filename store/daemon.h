@@ -1,5 +1,6 @@
-// The store's daemon: leases extents, keeps the directory, frees, spills, restores, buries the dead.
-// Runs on a thread of its own inside the node daemon, or alone in tests; disk I/O on further threads.
+// The store's daemon: leases extents, keeps the directory, frees, spills, restores, buries the
+// dead. Runs on a thread of its own inside the node daemon, or alone in tests; disk I/O on further
+// threads.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -14,11 +15,12 @@ namespace ray::store {
 struct DaemonOptions {
   std::string socket_path;  // made with mode 0600, unlinked at the end
   std::string token;
-  std::string spill_dir;    // empty = no spilling
+  std::string spill_dir;  // empty = no spilling
   uint64_t capacity_bytes = 0;
   uint64_t spill_bytes = 0;  // 0 = as much as the disk takes
 };
-struct DaemonStats {  // used: bytes of leases and live objects, never above capacity; pinned: pins in force
+struct DaemonStats {  // used: bytes of leases and live objects, never above capacity; pinned: pins
+                      // in force
   uint64_t capacity = 0, used = 0, objects = 0, pinned = 0, clients = 0;
   uint64_t spilled_bytes = 0, spilled_objects = 0, restored_objects = 0, waiting_creates = 0;
 };

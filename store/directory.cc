@@ -13,7 +13,9 @@ namespace {
 
 constexpr uint32_t kProbes = 512;  // a reader gives up here: at half load chains are short
 
-uint64_t home(const ObjectId& id, uint32_t log2) { return hash_id(id) & ((uint64_t{1} << log2) - 1); }
+uint64_t home(const ObjectId& id, uint32_t log2) {
+  return hash_id(id) & ((uint64_t{1} << log2) - 1);
+}
 
 void write_entry(DirectoryEntry* e, const DirectoryRow& row) {
   uint64_t id[3];
@@ -60,7 +62,8 @@ Result<Fd> reopen_readonly(int fd) {
   char path[64];
   std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
   Fd out(::open(path, O_RDONLY | O_CLOEXEC));
-  if (!out.valid()) return errno_error(RAY_UNAVAILABLE, "cannot reopen shared memory read-only through %s", path);
+  if (!out.valid())
+    return errno_error(RAY_UNAVAILABLE, "cannot reopen shared memory read-only through %s", path);
   return out;
 }
 
@@ -137,8 +140,8 @@ void DirectoryWriter::update(const DirectoryRow& row) {
   if (found) write_entry(&table(log2_)[at], row);
 }
 
-// Closes the gap by moving later members of the chain back. A concurrent reader may miss a member that
-// is just being moved; it then asks the daemon.
+// Closes the gap by moving later members of the chain back. A concurrent reader may miss a member
+// that is just being moved; it then asks the daemon.
 void DirectoryWriter::erase(const ObjectId& id) {
   bool found;
   uint64_t hole = probe(id, &found);

@@ -1,8 +1,9 @@
-// The directory: object id -> where it is. An open-addressing hash table in a memfd, one sequence lock
-// per entry, that the daemon alone writes and every client maps read-only.
+// The directory: object id -> where it is. An open-addressing hash table in a memfd, one sequence
+// lock per entry, that the daemon alone writes and every client maps read-only.
 //
 // DirectoryWriter: the daemon's store thread. DirectoryReader: any thread of any process; a reader
-// never waits for the writer: what it cannot read in a few tries is a miss, and a miss asks the daemon.
+// never waits for the writer: what it cannot read in a few tries is a miss, and a miss asks the
+// daemon.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -47,7 +47,7 @@ std::vector<Found> open_memfds(int pid, const std::string& prefix) {
 }
 
 Result<Mapping> map_whole(const Fd& fd, uint64_t at_least) {
-  struct stat st{};
+  struct stat st {};
   if (::fstat(fd.get(), &st) != 0 || static_cast<uint64_t>(st.st_size) < at_least)
     return error(RAY_UNSUPPORTED, "this object store has another layout than this program knows");
   return map_shared(fd.get(), at_least, false);
@@ -67,7 +67,8 @@ void read_unread(const Mapping& control, InspectedClient* c, std::vector<Inspect
   }
 }
 
-void read_client(const Mapping& control, InspectedClient* c, std::unordered_map<uint64_t, uint32_t>* pins) {
+void read_client(const Mapping& control, InspectedClient* c,
+                 std::unordered_map<uint64_t, uint32_t>* pins) {
   auto* h = reinterpret_cast<const ControlHeader*>(control.data());
   c->segment = h->segment;
   c->pid = h->pid;
@@ -84,7 +85,9 @@ void read_client(const Mapping& control, InspectedClient* c, std::unordered_map<
 
 Result<Inspection> inspect(int daemon_pid, uint32_t object_limit) {
   auto dirs = open_memfds(daemon_pid, kDirectoryName);
-  if (dirs.empty()) return error(RAY_NOT_FOUND, "process %d runs no object store that this user may see", daemon_pid);
+  if (dirs.empty())
+    return error(RAY_NOT_FOUND, "process %d runs no object store that this user may see",
+                 daemon_pid);
   auto dir_map = map_whole(dirs[0].fd, kDirectoryBytes);
   if (!dir_map.ok()) return dir_map.status();
   DirectoryReader directory(dir_map->data());
@@ -113,7 +116,8 @@ Result<Inspection> inspect(int daemon_pid, uint32_t object_limit) {
     o.segment = row.location.segment;
     o.state = row.state == kDirSpilled ? "spilled" : "sealed";
     if (row.state == kDirMemory)
-      if (auto it = pins.find(hold_word(row.location.segment, row.location.offset)); it != pins.end())
+      if (auto it = pins.find(hold_word(row.location.segment, row.location.offset));
+          it != pins.end())
         o.pins = it->second;
     out.objects.push_back(o);
     return true;

@@ -17,7 +17,8 @@ struct InspectedObject {
   uint64_t size = 0;
   uint32_t segment = 0;
   uint32_t pins = 0;
-  // "sealed" in the directory, "spilled" on disk, "committed" by a client but not yet read by the daemon
+  // "sealed" in the directory, "spilled" on disk, "committed" by a client but not yet read by the
+  // daemon
   const char* state = "";
 };
 struct InspectedClient {

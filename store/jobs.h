@@ -1,6 +1,6 @@
-// Threads for what may block: disk reads and writes, allocating and clearing pages. Started with the
-// first job, so an idle store has none. A job runs on a job thread; what it returns runs on the store
-// thread (JobPool::finish), so jobs need no lock on the store's state.
+// Threads for what may block: disk reads and writes, allocating and clearing pages. Started with
+// the first job, so an idle store has none. A job runs on a job thread; what it returns runs on the
+// store thread (JobPool::finish), so jobs need no lock on the store's state.
 #pragma once
 #include <condition_variable>
 #include <deque>

@@ -1,8 +1,9 @@
-// What the store's processes share: memory layouts, ring records and socket messages. The only place
-// where they are defined; client, daemon and the inspector include it. docs/store.md explains them.
+// What the store's processes share: memory layouts, ring records and socket messages. The only
+// place where they are defined; client, daemon and the inspector include it. docs/store.md explains
+// them.
 //
-// Every shared word has one writer at a time (noted beside it); hand-over is a release store that the
-// other side acquires. Nothing here is trusted by the daemon when a client wrote it.
+// Every shared word has one writer at a time (noted beside it); hand-over is a release store that
+// the other side acquires. Nothing here is trusted by the daemon when a client wrote it.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -23,18 +24,18 @@ inline constexpr uint64_t kPage = 4096;
 
 inline constexpr uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
-// ---- names of the memfds: the inspector finds them under /proc/PID/fd --------------------------------
+// ---- names of the memfds: the inspector finds them under /proc/PID/fd --------------------------
 inline constexpr char kDirectoryName[] = "libray-store-directory";
 inline constexpr char kControlName[] = "libray-store-control-";  // + segment number
 inline constexpr char kDataName[] = "libray-store-data-";        // + segment number
 
-// ---- data memfd: one per client, and segment 1 for the daemon's own (restored objects) -----------------
-// Lease table, then the arena. The arena is cut into *extents*, runs of whole units that the daemon
-// leases to the segment's owner. Each lease has a generation of its own; the lease table says, for
-// every unit, the generation of the lease it belongs to (0 = none). The table is written by the daemon
-// alone: before an extent is leased again, its units change (I3), so a location of an earlier lease
-// never validates, whatever bytes lie there now.
-// Inside an extent, objects follow each other: ObjectHeader, payload, padding to 64 bytes.
+// ---- data memfd: one per client, and segment 1 for the daemon's own (restored objects)
+// ----------- Lease table, then the arena. The arena is cut into *extents*, runs of whole units
+// that the daemon leases to the segment's owner. Each lease has a generation of its own; the lease
+// table says, for every unit, the generation of the lease it belongs to (0 = none). The table is
+// written by the daemon alone: before an extent is leased again, its units change (I3), so a
+// location of an earlier lease never validates, whatever bytes lie there now. Inside an extent,
+// objects follow each other: ObjectHeader, payload, padding to 64 bytes.
 inline constexpr uint64_t kUnit = 16 << 10;
 inline constexpr uint64_t kDaemonSegment = 1;
 
@@ -68,7 +69,7 @@ inline constexpr uint64_t footprint(uint64_t payload) {
   return sizeof(ObjectHeader) + round_up(payload ? payload : 1, kLine);
 }
 
-// ---- control memfd: one per client; mapped by the client and the daemon only -----------------------------
+// ---- control memfd: one per client; mapped by the client and the daemon only -------------------
 struct ControlHeader {
   uint32_t magic, version, segment;  // daemon, before the client sees it
   int32_t pid;
@@ -87,36 +88,44 @@ inline constexpr uint64_t kPublishBytes = 128 << 10;
 inline constexpr uint64_t kReturnsAt = kPublishAt + kPublishBytes;
 inline constexpr uint64_t kReturnsBytes = 64 << 10;
 inline constexpr uint64_t kRecentAt = kReturnsAt + kReturnsBytes;
-inline constexpr uint32_t kRecent = 1024;  // u64 places of the last pins, circular: feeds the LRU order
+// Places of the last pins (u64 each), circular: feeds the LRU order.
+inline constexpr uint32_t kRecent = 1024;
 inline constexpr uint64_t kHoldsAt = kRecentAt + kRecent * 8;
 inline constexpr uint32_t kHolds = 1 << 20;
 inline constexpr uint64_t kControlBytes = kHoldsAt + kHolds * 8ull;
 static_assert(sizeof(ControlHeader) <= kPublishAt && kHoldsAt % 4096 == 0);
 
-// A hold word: which object a pin protects. 0 = free. Never 0 for a real place: segments count from 1.
+// A hold word: which object a pin protects. 0 = free. Never 0 for a real place: segments count
+// from 1.
 inline constexpr uint64_t hold_word(uint32_t segment, uint64_t offset) {
   return static_cast<uint64_t>(segment & 0xFFFFFF) << 40 | (offset / kLine);
 }
 inline constexpr uint64_t kMaxArena = uint64_t{1} << 42;
 
-// ---- directory memfd: written by the daemon alone -----------------------------------------------------------
+// ---- directory memfd: written by the daemon alone ----------------------------------------------
 enum DirectoryState : uint32_t { kDirEmpty = 0, kDirMemory = 1, kDirSpilled = 2 };
 struct alignas(64) DirectoryEntry {  // eight words, so that racing reads are plain atomic loads
   std::atomic<uint64_t> w[8];  // [0] sequence (low half, odd = being written) and DirectoryState
-};                             // [1..3] id  [4] segment, generation  [5] offset  [6] size  [7] object
+};  // [1..3] id  [4] segment, generation  [5] offset  [6] size  [7] object
+// How deep the daemon sleeps, and hence who must wake it.
+enum Nap : uint32_t {
+  kAwake = 0,
+  kDozing = 1,  // for a millisecond at most: only questions, and a ring that fills up, wake it
+  kAsleep = 2,  // until it is woken: everything does
+};
 inline constexpr uint32_t kRetiredLog = 1024;
 struct DirectoryHeader {
   uint32_t magic, version;
   int32_t pid;
   uint32_t small_extent;  // bytes of an extent for small objects
   uint64_t capacity;
-  uint64_t arena_bytes;   // of every segment
-  alignas(64) std::atomic<uint32_t> daemon_asleep;  // odd while the daemon sleeps; counts the naps
-  alignas(64) std::atomic<uint64_t> table;          // log2 of the table in use
-  std::atomic<uint64_t> progress;                   // bytes freed or spilled so far: who waits looks here
+  uint64_t arena_bytes;                          // of every segment
+  alignas(64) std::atomic<uint32_t> daemon_nap;  // number of the nap * 4 + Nap
+  alignas(64) std::atomic<uint64_t> table;       // log2 of the table in use
+  std::atomic<uint64_t> progress;  // bytes freed or spilled so far: who waits looks here
   // Counters for the inspector.
-  alignas(64) std::atomic<uint64_t> used, objects, spilled_bytes, spilled_objects, restored_objects,
-      waiting, clients;
+  alignas(64) std::atomic<uint64_t> used, objects, spilled_bytes, spilled_objects,
+      restored_objects, waiting, clients;
   // Segments that are gone: clients unmap them.
   alignas(64) std::atomic<uint64_t> retired_count;
   std::atomic<uint32_t> retired[kRetiredLog];
@@ -127,7 +136,7 @@ inline constexpr uint64_t table_at(uint32_t log2) { return sizeof(DirectoryEntry
 inline constexpr uint64_t kDirectoryBytes = 2 * table_at(kMaxTableLog2);
 static_assert(sizeof(DirectoryHeader) <= table_at(kMinTableLog2));
 
-// ---- records of the publish ring ------------------------------------------------------------------------------
+// ---- records of the publish ring ---------------------------------------------------------------
 enum PublishType : uint16_t {
   kPublish = 1,   // PublishRecord: a sealed object. Its commit is the ring's tail
   kDrop = 2,      // DropRecord
@@ -168,7 +177,7 @@ struct AckRecord {
   uint64_t request;
 };
 
-// ---- records of the return ring ---------------------------------------------------------------------------------
+// ---- records of the return ring ----------------------------------------------------------------
 enum ReturnType : uint16_t { kGrant = 1, kLocated = 2, kRefused = 3 };
 struct GrantRecord {
   uint64_t request;
@@ -187,7 +196,7 @@ struct RefusedRecord {  // + text
   uint32_t size;
 };
 
-// ---- socket messages (SOCK_SEQPACKET) -------------------------------------------------------------------------------
+// ---- socket messages (SOCK_SEQPACKET) ----------------------------------------------------------
 inline constexpr uint32_t kTokenMax = 128;
 struct StoreHello {  // client -> daemon, first
   uint32_t magic, version;

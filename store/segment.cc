@@ -23,8 +23,8 @@ Result<std::unique_ptr<Segment>> Segment::create(uint32_t number, uint64_t arena
   s->geometry_.arena_bytes = arena_bytes;
   auto data = create_memfd((kDataName + std::to_string(number)).c_str(), s->geometry_.total());
   if (!data.ok()) return data.status();
-  // The size is fixed for ever: nobody can cut it under a reader (SIGBUS). Others than the owner get a
-  // read-only descriptor. F_SEAL_FUTURE_WRITE would forbid to punch freed extents out.
+  // The size is fixed for ever: nobody can cut it under a reader (SIGBUS). Others than the owner
+  // get a read-only descriptor. F_SEAL_FUTURE_WRITE would forbid to punch freed extents out.
   if (::fcntl(data->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return errno_error(RAY_INTERNAL, "cannot seal store segment %u", number);
   ::fchmod(data->get(), 0600);
@@ -56,18 +56,29 @@ Result<std::unique_ptr<Segment>> Segment::create(uint32_t number, uint64_t arena
 
 Result<Fd> Segment::readonly_fd() const { return reopen_readonly(data_fd_.get()); }
 
-void Segment::seal_control() { ::fcntl(control_fd_.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL); }
+void Segment::seal_control() {
+  ::fcntl(control_fd_.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+}
+
+void Segment::drop_control() {
+  control_map_.reset();
+  control_fd_.reset();
+}
 
 Status Segment::commit_pages(uint64_t offset, uint64_t size, bool touch) const {
   if (RAY_FAULT_FAILS("store.commit_pages"))
-    return error(RAY_STORE_FULL, "the machine has no memory left for %llu bytes of the object store",
+    return error(RAY_STORE_FULL,
+                 "the machine has no memory left for %llu bytes of the object store",
                  static_cast<unsigned long long>(size));
   uint64_t at = geometry_.arena_at() + offset;
   int rc;
-  do rc = ::fallocate(data_fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at), static_cast<off_t>(size));
+  do
+    rc = ::fallocate(data_fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
+                     static_cast<off_t>(size));
   while (rc != 0 && errno == EINTR);
   if (rc != 0)
-    return errno_error(RAY_STORE_FULL, "the machine has no memory left for %llu bytes of the object store",
+    return errno_error(RAY_STORE_FULL,
+                       "the machine has no memory left for %llu bytes of the object store",
                        static_cast<unsigned long long>(size));
   if (!touch) return Status();
   // Through a mapping of its own, so that the pages do not stay in this process's page tables.
@@ -79,7 +90,8 @@ Status Segment::commit_pages(uint64_t offset, uint64_t size, bool touch) const {
 void Segment::punch(uint64_t offset, uint64_t size) const {
   uint64_t at = geometry_.arena_at() + offset;
   while (::fallocate(data_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                     static_cast<off_t>(at), static_cast<off_t>(size)) != 0 && errno == EINTR) {
+                     static_cast<off_t>(at), static_cast<off_t>(size)) != 0 &&
+         errno == EINTR) {
   }
 }
 

@@ -30,6 +30,7 @@ class Segment {
   Result<Fd> readonly_fd() const;  // a new descriptor for another client
   // After the owner mapped the control memfd nobody can map it writable any more.
   void seal_control();
+  void drop_control();  // its client is gone; the data may still be in use
 
   // Allocates the pages of a run now, so that a machine without memory is an error here and not a
   // SIGBUS later. `touch` also clears and maps them once (the expensive part of a first write).

@@ -1,6 +1,7 @@
-// Which part of a segment's address space is leased, warm (free, its pages are there) or cold (free,
-// no pages). Pure: no I/O. Used by the daemon, one per segment; warm space is handed out first, the
-// most recently freed exact fit before any other, so that a put finds pages in the caches.
+// Which part of a segment's address space is leased, warm (free, its pages are there) or cold
+// (free, no pages). Pure: no I/O. Used by the daemon, one per segment; warm space is handed out
+// first, the most recently freed exact fit before any other, so that a put finds pages in the
+// caches.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -18,7 +19,8 @@ class Space {
     uint64_t offset, size;
   };
   explicit Space(uint64_t bytes);
-  // Both take `size` bytes (a multiple of the unit) from the lowest or best place; nullopt: no such run.
+  // Both take `size` bytes (a multiple of the unit) from the lowest or best place; nullopt: no such
+  // run.
   std::optional<Run> take_warm(uint64_t size);
   std::optional<Run> take_cold(uint64_t size);
   // Gives a run back. Neighbours of the same temperature merge.
@@ -29,7 +31,7 @@ class Space {
   uint64_t warm_bytes() const { return warm_bytes_; }
 
  private:
-  using Map = std::map<uint64_t, uint64_t>;             // offset -> size
+  using Map = std::map<uint64_t, uint64_t>;                // offset -> size
   using BySize = std::set<std::pair<uint64_t, uint64_t>>;  // size, offset
   std::optional<Run> take(Map& map, BySize& sizes, uint64_t size, bool lowest);
   void insert(Map& map, BySize& sizes, Run run);

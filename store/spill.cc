@@ -68,7 +68,8 @@ Status SpillFile::write(std::vector<SpillPiece>* pieces) const {
     if (RAY_FAULT_FAILS("store.spill.write"))
       return error(RAY_STORE_FULL, "cannot spill to '%s': injected write error", dir_.c_str());
     for (uint64_t done = 0; done < p.size;) {
-      ssize_t n = ::pwrite(fd_.get(), p.data + done, p.size - done, static_cast<off_t>(p.at + done));
+      ssize_t n =
+          ::pwrite(fd_.get(), p.data + done, p.size - done, static_cast<off_t>(p.at + done));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return errno_error(RAY_STORE_FULL, "cannot spill to '%s'", dir_.c_str());
       done += static_cast<uint64_t>(n);
@@ -84,11 +85,13 @@ Status SpillFile::read(uint64_t at, uint64_t size, uint64_t checksum, uint8_t* o
   for (uint64_t done = 0; done < size;) {
     ssize_t n = ::pread(fd_.get(), out + done, size - done, static_cast<off_t>(at + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return errno_error(RAY_OBJECT_LOST, "cannot read a spilled object from '%s'", dir_.c_str());
+    if (n <= 0)
+      return errno_error(RAY_OBJECT_LOST, "cannot read a spilled object from '%s'", dir_.c_str());
     done += static_cast<uint64_t>(n);
   }
   if (XXH3_64bits(out, size) != checksum)
-    return error(RAY_OBJECT_LOST, "a spilled object in '%s' is damaged: its checksum differs", dir_.c_str());
+    return error(RAY_OBJECT_LOST, "a spilled object in '%s' is damaged: its checksum differs",
+                 dir_.c_str());
   return Status();
 }
 

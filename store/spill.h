@@ -25,7 +25,8 @@ class SpillFile {
  public:
   SpillFile(std::string dir, uint64_t limit);  // empty dir = no spilling; limit 0 = the disk's
   bool enabled() const { return !dir_.empty(); }
-  // A run of the file for `bytes`; RAY_STORE_FULL when the limit is reached or the file cannot be made.
+  // A run of the file for `bytes`; RAY_STORE_FULL when the limit is reached or the file cannot be
+  // made.
   Result<uint64_t> reserve(uint64_t bytes);
   void release(uint64_t at, uint64_t bytes);
   // Gives the disk blocks of a released run back: job thread, before release().

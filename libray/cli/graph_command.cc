@@ -1,7 +1,9 @@
 // graph: the computation graph as the shards' files have it: data, control and stateful edges.
 // Needs no living process. Text shows the control tree with the inputs of each task; dot and json
 // show all edges.
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -127,6 +129,28 @@ Result<TaskId> find_task(const Graph& g, std::string text) {
                match.size());
 }
 
+// Tasks that were submitted without a name of their own get their function's.
+Status fill_names(const std::string& session, Graph* g) {
+  bool complete = std::all_of(g->tasks.begin(), g->tasks.end(),
+                              [](const GraphTask& t) { return !t.name.empty(); });
+  if (complete) return Status();
+  auto records = Records::open(session);
+  if (!records.ok()) return records.status();
+  return records->each(
+      "SELECT id, task_name('',printf('%016x',fn))||COALESCE('.'||NULLIF(method,''),'') FROM "
+      "task_rows "
+      "WHERE COALESCE(name,'')=''",
+      {}, [&](const std::vector<Cell>& row) {
+        Id id;
+        if (row[0].text.size() != kIdSize) return true;
+        std::memcpy(id.b, row[0].text.data(), kIdSize);
+        // find() is const; the tasks are ours.
+        if (auto* t = const_cast<GraphTask*>(g->find(id)); t && t->name.empty())
+          t->name = row[1].text;
+        return true;
+      });
+}
+
 void print_text(const Graph& g, const gcs::GraphReport& r, const TaskId* top,
                 const Common& common) {
   std::printf("%s tasks, %s finished; edges: %s control, %s data, %s stateful\n",
@@ -161,6 +185,7 @@ Status show_graph(const Common& common, const std::string& format, const std::st
   auto g = gcs::load_graph(dir, dead);
   if (!g.ok() && dead) g = gcs::load_graph(dir, false);  // a shard outlived its node: what is there
   if (!g.ok()) return g.status();
+  RAY_TRY(fill_names(*session, &*g));
   gcs::GraphReport report = gcs::check_graph(*g);
   TaskId top;
   if (!top_text.empty()) {

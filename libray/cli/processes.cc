@@ -112,6 +112,9 @@ std::vector<ProcessInfo> session_processes(const std::string& session, const Nod
     if (pid <= 0 || pid == ::getpid()) continue;
     std::string env = proc_file(pid, "environ");
     bool ours = environment(env, wire::kEnvSession) == session || has_open(pid, session + "/lock");
+    // Shards of the control store have neither: they are known by their command.
+    if (!ours && proc_file(pid, "comm") == "rayd\n")
+      ours = command_line(pid).find(" --session " + session + " ") != std::string::npos;
     ProcessInfo p;
     if (!ours || !read_stat(pid, &p) || p.state == 'Z') continue;
     p.command = command_line(pid);

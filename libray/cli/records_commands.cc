@@ -185,10 +185,28 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
     }
     where.sql += (where.sql.empty() ? " WHERE " : " AND ") + ("state IN (" + marks + ")");
   }
-  if (!f.function.empty()) where.add("(name || COALESCE('.'||method,'')) GLOB ?", f.function);
-  auto rows = records->query("SELECT * FROM tasks" + where.sql, where.params, "submit_ns", true,
-                             common.limit);
+  if (!f.function.empty())
+    where.add("(task_name(name,function)||COALESCE('.'||method,'')) GLOB ?", f.function);
+  std::string columns = "SELECT *, task_name(name,function) AS known_name FROM tasks";
+  std::vector<Param> params = where.params;
+  if (common.limit > 0) {
+    // Finds the time of the last row first, so that only rows that are shown are rendered and
+    // sorted.
+    std::string oldest = "(SELECT submit_ns FROM tasks" + where.sql +
+                         " ORDER BY submit_ns DESC LIMIT 1 OFFSET " +
+                         std::to_string(common.limit - 1) + ")";
+    where.sql += (where.sql.empty() ? " WHERE " : " AND ") +
+                 ("(submit_ns IS NULL OR submit_ns>=COALESCE(" + oldest + ",-1))");
+    params.insert(params.end(), where.params.begin(), where.params.end());
+  }
+  auto rows = records->query(columns + where.sql, params, "submit_ns", true, common.limit);
   if (!rows.ok()) return rows.status();
+  auto shown = static_cast<size_t>(rows->column("name"));
+  for (auto& row : rows->rows) {
+    row[shown] = std::move(row.back());
+    row.pop_back();
+  }
+  rows->columns.pop_back();
   if (common.json) {
     print_json(stdout, *rows);
     return Status();
@@ -211,7 +229,7 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
   for (size_t i = 0; i < rows->rows.size(); ++i) {
     auto cell = [&](const char* name) -> const Cell& { return rows->at(i, name); };
     std::string outcome = last_line(cell("error").to_string());
-    if (outcome.empty()) outcome = cell("result").to_string();
+    if (outcome.empty() && cell("result").to_string() != "0x") outcome = cell("result").to_string();
     t.row({id_text(common, cell("task")), task_name(*rows, i), cell("state").to_string(),
            cell("pid").to_string(), time_text(cell("submit_ns"), now),
            age_text(cell("submit_ns"), now), span_text(cell("submit_ns"), cell("start_ns")),
@@ -298,7 +316,8 @@ Status show_errors(const Common& common) {
       "SELECT time_ns, COALESCE(" JSON("kind") ",'error') AS kind, process, "
       "COALESCE(" JSON("task") ",'') AS task, '' AS name, "
       "COALESCE(" JSON("message") ",info) AS message FROM errors "
-      "UNION ALL SELECT end_ns, code, worker, task, name||COALESCE('.'||method,''), error FROM tasks "
+      "UNION ALL SELECT end_ns, code, worker, task, task_name(name,function)||COALESCE('.'||method,''), error FROM "
+      "tasks "
       "WHERE state='FAILED'",
       {}, "time_ns", true, common.limit);
   if (!rows.ok()) return rows.status();

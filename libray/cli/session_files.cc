@@ -105,6 +105,21 @@ std::vector<std::string> shard_files(const std::string& session) {
   return out;
 }
 
+using Names = std::map<std::string, std::string>;
+
+void task_name(sqlite3_context* context, int, sqlite3_value** values) {
+  auto text = [&](int i) {
+    auto* p = reinterpret_cast<const char*>(sqlite3_value_text(values[i]));
+    return std::string(p ? p : "", static_cast<size_t>(p ? sqlite3_value_bytes(values[i]) : 0));
+  };
+  auto& names = *static_cast<const Names*>(sqlite3_user_data(context));
+  std::string name = text(0);
+  if (auto it = names.find(text(1)); it != names.end() && (name.empty() || name == it->first))
+    name = it->second;
+  if (name.empty()) name = text(1);
+  sqlite3_result_text(context, name.data(), static_cast<int>(name.size()), SQLITE_TRANSIENT);
+}
+
 }  // namespace
 
 std::string sessions_base() {
@@ -200,7 +215,21 @@ Result<Records> Records::open(const std::string& session) {
     if (!db.ok()) return db.status();
     r.shards_.push_back({f, *db});
   }
+  RAY_TRY(r.load_names());
   return Result<Records>(std::move(r));
+}
+
+Status Records::load_names() {
+  names_ = std::make_unique<Names>();
+  RAY_TRY(each("SELECT function, name FROM functions WHERE name<>''", {},
+               [&](const std::vector<Cell>& r) {
+                 names_->emplace(r[0].text, r[1].text);
+                 return true;
+               }));
+  for (Shard& s : shards_)
+    sqlite3_create_function(s.db, "task_name", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, names_.get(),
+                            task_name, nullptr, nullptr);
+  return Status();
 }
 
 Status Records::each_in(size_t index, const std::string& sql, const std::vector<Param>& params,

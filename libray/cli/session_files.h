@@ -7,6 +7,8 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -59,6 +61,9 @@ struct Param {  // of a query: text or integer
   bool is_integer = false;
 };
 
+// SQL of queries may call task_name(name, function): the name, or where it is only the function's
+// key, what the function table of whichever shard calls it (a function's row is in one shard, its
+// tasks in all).
 class Records {
  public:
   // Opens the databases of all shards. For a dead session what its journals still hold is brought
@@ -79,11 +84,14 @@ class Records {
 
  private:
   Records() = default;
+  Status load_names();
   struct Shard {
     std::string path;
     sqlite3* db;
   };
+  using Names = std::map<std::string, std::string>;  // function key, 16 digits -> its name
   std::vector<Shard> shards_;
+  std::unique_ptr<Names> names_;
 };
 
 }  // namespace ray::cli

@@ -15,7 +15,8 @@ namespace {
 
 // Finished executions, the last of each task and the earlier ones, in one shape.
 #define SPAN_COLUMNS(e)                                                                            \
-  "SELECT lower(hex(t.id)) AS task, COALESCE(NULLIF(t.name,''),f.name,printf('%016x',t.fn))||"     \
+  "SELECT lower(hex(t.id)) AS task, task_name(COALESCE(NULLIF(t.name,''),f.name,''),"              \
+  "printf('%016x',t.fn))||"                                                                        \
   "COALESCE('.'||NULLIF(t.method,''),'') AS name, t.kind AS kind, lower(hex(t.parent)) AS "        \
   "parent, "                                                                                       \
   "t.submit_ns AS submit_ns, t.submit_node AS submit_node, t.submit_process AS submit_process, " e \

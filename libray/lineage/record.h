@@ -38,7 +38,8 @@ struct ArgRecord {
 struct ExecRecord {
   TaskId task;
   ActorId actor;        // kinds 1 and 2
-  uint64_t actor_pos;   // dense position in the actor's total order (stateful edge from pos - 1)
+  uint64_t actor_pos;   // methods: dense position in the actor's total order within the incarnation, from
+                        // 0 (stateful edge from pos - 1, or from the creation)
   int64_t start_ns, end_ns;
   uint32_t incarnation; // of the actor
   uint32_t execution;   // attempt of the task, from 0

@@ -175,6 +175,8 @@ class Node {
   void cut_off(Process* p, const std::string& why);
   void process_gone(uint32_t index, int wait_status, uint32_t cause);
   void end_job(uint32_t job);
+  bool job_over(uint32_t job) const;
+  void close_job(uint32_t job);
   Process* process(uint32_t index);
   void ring_process(uint32_t index);
   void send(Process* p, uint16_t type, const void* head, size_t size, const void* tail = nullptr,

@@ -298,7 +298,10 @@ void Node::apply(actor::Actions& actions) {
         actor_dependencies_.erase(it);
         break;
       }
-      case actor::Action::kChanged: journal_actor(x.id); break;
+      case actor::Action::kChanged:
+        journal_actor(x.id);
+        if (a && a->state == wire::kActorDead) close_job(a->spec.job);
+        break;
     }
   }
 }

@@ -157,8 +157,10 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   if (admitted->pidfd.valid()) (void)watch(admitted->pidfd.get(), kPidFd, i, EPOLLIN);
   if (admitted->driver) {
     Job& job = jobs_[admitted->job];
-    scheduler_.prestart({job.language, job.index},
-                        static_cast<uint32_t>(std::max(1.0, options_.num_cpus)));
+    // A driver without a command of its own (a tool, say) may never run a task.
+    if (!job.worker_argv.empty())
+      scheduler_.prestart({job.language, job.index},
+                          static_cast<uint32_t>(std::max(1.0, options_.num_cpus)));
   } else {
     scheduler_.worker_ready(i, spawns_[admitted->spawn].pool, steady_ns());
   }
@@ -181,7 +183,7 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
                  static_cast<unsigned long long>(hello.spawn));
   Spawn& s = it->second;
   auto job = jobs_.find(s.pool.job);
-  if (job == jobs_.end() || job->second.ended) return error(RAY_UNAVAILABLE, "its job has ended");
+  if (job == jobs_.end() || job_over(s.pool.job)) return error(RAY_UNAVAILABLE, "its job has ended");
   if (s.pid <= 0 && s.by_zygote) {  // its zygote's message is still on the way
     s.pid = pid;
     s.pidfd = Fd(pidfd_open(pid));
@@ -504,21 +506,33 @@ void Node::end_job(uint32_t index) {
   actor::Actions actions;
   actors_.job_ended(index, &actions);
   apply(actions);
-  bool detached = false;
+  // Its workers, but those of detached actors.
   for (auto& [number, s] : spawns_) {
     if (s.pool.job != index) continue;
     const actor::Actor* a = s.process == kNone ? nullptr : actors_.of_worker(s.process);
-    if (a && a->spec.lifetime == RAY_LIFETIME_DETACHED && a->state != wire::kActorDead) {
-      detached = true;
-      continue;
-    }
+    if (a && a->spec.lifetime == RAY_LIFETIME_DETACHED && a->state != wire::kActorDead) continue;
     s.cause = wire::kDeathForced;
     kill_group(s.pid);
   }
-  job.env.clear();
-  // Forked workers die with their zygote.
-  if (!detached)
-    for (auto& [language, z] : job.zygotes) kill_group(z->pid());
+  close_job(index);
+}
+
+// An ended job keeps its zygote and may start workers as long as a detached actor of it lives.
+bool Node::job_over(uint32_t index) const {
+  auto it = jobs_.find(index);
+  if (it == jobs_.end()) return true;
+  if (!it->second.ended) return false;
+  for (const auto& [id, a] : actors_.all())
+    if (a.spec.job == index && a.spec.lifetime == RAY_LIFETIME_DETACHED && a.state != wire::kActorDead)
+      return false;
+  return true;
+}
+
+void Node::close_job(uint32_t index) {
+  auto it = jobs_.find(index);
+  if (it == jobs_.end() || !it->second.ended || !job_over(index)) return;
+  it->second.env.clear();
+  for (auto& [language, z] : it->second.zygotes) kill_group(z->pid());  // and with it what it forked
 }
 
 // An event or error for the journal: a map of strings.

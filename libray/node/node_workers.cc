@@ -47,7 +47,7 @@ std::map<std::string, std::string> Node::worker_env(const Job& job) const {
 
 void Node::start_worker(sched::Pool pool) {
   auto job = jobs_.find(pool.job);
-  if (job == jobs_.end() || job->second.ended) return;
+  if (job_over(pool.job)) return scheduler_.worker_start_failed(pool, steady_ns());
   uint64_t number = next_spawn_++;
   Spawn& s = spawns_[number];
   s.number = number;
@@ -159,7 +159,7 @@ void Node::zygote_gone(uint32_t job, int32_t language) {
   kill_group(pid);
   ::waitpid(pid, &status, 0);
   zygotes.erase(it);
-  if (phase_ == Phase::kRunning && !jobs_[job].ended) {
+  if (phase_ == Phase::kRunning && !job_over(job)) {
     std::string how = death_text(status, wire::kDeathCrash);
     log(kLogError, "node", "zygote-died", "the zygote of job %u died: %s; see logs/zygote-%u.err", job,
         how.c_str(), job);
@@ -216,7 +216,7 @@ void Node::bury(Spawn* s) {
     scheduler_.worker_start_failed(pool, steady_ns());
     scheduling_needed_ = true;
   }
-  bool expected = phase_ != Phase::kRunning || jobs_[pool.job].ended || cause == wire::kDeathExit;
+  bool expected = phase_ != Phase::kRunning || job_over(pool.job) || cause == wire::kDeathExit;
   report(lineage::kEvent, p ? index : 0,
          {{"kind", "worker-stop"}, {"pid", std::to_string(pid)}, {"message", how}});
   if (expected) return;

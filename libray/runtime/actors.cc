@@ -374,7 +374,8 @@ void Runtime::actor_release(Actor* a) {
 
 Status Runtime::actor_kill(Actor* a, bool may_restart) {
   up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, may_restart ? 1u : 0u, 0});
-  return Status();
+  // Answered after the kill: no call that is made from now on runs in the process that it ends.
+  return request(wire::kOpPing, std::string("\x90", 1), nullptr);
 }
 
 Status Runtime::actor_find(const std::string& name, const std::string& ns, Actor** out) {

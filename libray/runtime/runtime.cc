@@ -131,6 +131,12 @@ Status Runtime::usable() const {
   return Status();
 }
 
+bool Runtime::daemon_gone() const {
+  if (node_dead()) return true;
+  pollfd p{socket_.get(), POLLRDHUP, 0};
+  return ::poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR));
+}
+
 Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
   watch_forks();
   load_faults_from_environment();

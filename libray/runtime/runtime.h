@@ -145,6 +145,7 @@ class Runtime {
   Status seal_put(WriterState* w, Object** out);
   void set_context(TaskContext* c);
   bool node_dead() const { return node_dead_.load(std::memory_order_acquire); }
+  bool daemon_gone() const;  // looks at the socket: known before the receiver has acted on it
   std::mutex& mutex() { return mutex_; }
   void cancel_children(const TaskId& parent);
   Status task_definition(uint64_t key, FunctionDefinition* out);

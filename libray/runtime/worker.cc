@@ -684,6 +684,8 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
     e->error_image = wire::pack_error(reported, message, format, payload);
     code = reported;
   }
+  // A failure of the node is not a failure of the task: its clients learn it from the node's end.
+  if (code != RAY_OK && e->link && runtime_->daemon_gone()) e->link->dead = true;
   RAY_FAULT("worker.before_result");
   write_lineage(e, code, wall_ns());
   if (e->link) write_done(e, code);

@@ -1,9 +1,11 @@
 // graph.cc -- kill everything, rebuild the computation graph from the SQLite files alone, compare.
 //
-// A driver (a child process) runs a random program of tasks, nested tasks and actors, and writes down
-// every submission as it makes it: the oracle. Then driver, workers, daemon and shards are killed with
-// one sweep of SIGKILL, and gcs/graph.h must find the same data, control and stateful edges.
+// A driver (a child process) runs a random program of tasks, nested tasks and actors, and writes
+// down every submission as it makes it: the oracle. Then driver, workers, daemon and shards are
+// killed with one sweep of SIGKILL, and gcs/graph.h must find the same data, control and stateful
+// edges.
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +28,8 @@ extern "C" {
 
 namespace {
 
-// ---- the oracle: one line per submission, appended by whoever submits ------------------------------
+// ---- the oracle: one line per submission, appended by whoever submits
+// ------------------------------
 
 std::string hex(const ray_id& id) {
   char text[2 * RAY_ID_SIZE + 1];
@@ -60,7 +63,8 @@ void remember(const std::string& path, const ray_id& task, const std::string& ac
   fclose(file);
 }
 
-// ---- functions: (path of the oracle, seed, numbers...) -> a number ---------------------------------
+// ---- functions: (path of the oracle, seed, numbers...) -> a number
+// ---------------------------------
 
 int64_t sum_of_arguments(ray_task* task) {
   const ray_buffer* args = nullptr;
@@ -95,8 +99,8 @@ ray_code spread(ray_task* task, void*) {  // a small tree of its own
     std::vector<ray_ref*> inputs;
     if (!made.empty() && random() % 2) inputs.push_back(made[random() % made.size()]);
     bool deeper = random() % 4 == 0;
-    made.push_back(submit(oracle, deeper ? "spread" : "combine",
-                          static_cast<int64_t>(random() >> 8), inputs));
+    made.push_back(
+        submit(oracle, deeper ? "spread" : "combine", static_cast<int64_t>(random() >> 8), inputs));
   }
   for (ray_ref* ref : made) sum += kit_take_i64(ref);
   return kit_return_i64(task, 0, sum);
@@ -116,7 +120,8 @@ void register_all() {
   CHECK_OK(ray_register_method(ray_cstr("Total"), ray_cstr("add"), total_add, nullptr, &err));
 }
 
-// ---- the driver ----------------------------------------------------------------------------------------
+// ---- the driver
+// ----------------------------------------------------------------------------------------
 
 struct Actor {
   ray_actor* handle;
@@ -130,7 +135,8 @@ Actor create_actor(const std::string& oracle) {
   return a;
 }
 
-ray_ref* call_actor(const std::string& oracle, const Actor& a, const std::vector<ray_ref*>& inputs) {
+ray_ref* call_actor(const std::string& oracle, const Actor& a,
+                    const std::vector<ray_ref*>& inputs) {
   int64_t zero = 0;
   std::vector<ray_arg> args{kit_text(oracle.c_str()), kit_i64(&zero)};
   for (ray_ref* ref : inputs) args.push_back(kit_ref(ref));
@@ -149,9 +155,11 @@ void run_program(const std::string& oracle, uint64_t seed, int steps) {
     for (uint64_t k = random() % 4; k > 0 && !made.empty(); k--)
       inputs.push_back(made[random() % made.size()]);
     uint64_t what = random() % 10;
-    if (what < 3) made.push_back(call_actor(oracle, actors[random() % 3], inputs));
-    else made.push_back(submit(oracle, what < 5 ? "spread" : "combine",
-                               static_cast<int64_t>(random() >> 8), inputs));
+    if (what < 3)
+      made.push_back(call_actor(oracle, actors[random() % 3], inputs));
+    else
+      made.push_back(submit(oracle, what < 5 ? "spread" : "combine",
+                            static_cast<int64_t>(random() >> 8), inputs));
   }
   for (ray_ref* ref : made) kit_get_i64(ref);  // nothing is released: nothing ends by itself
 }
@@ -179,6 +187,7 @@ bool all_is_journaled(void* user) {
 
 [[noreturn]] void drive(const std::string& oracle, const std::string& ready, uint64_t seed,
                         bool to_the_end) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // should the test fail, it goes with it
   kit_init();
   ray_str dir = ray_runtime_session_dir(rt);
   std::ofstream(ready + ".tmp") << std::string(dir.data, dir.size);
@@ -195,12 +204,13 @@ bool all_is_journaled(void* user) {
   for (;;) run_program(oracle, seed++, 100);
 }
 
-// ---- the comparison ----------------------------------------------------------------------------------
+// ---- the comparison
+// ----------------------------------------------------------------------------------
 
 struct Oracle {
-  std::map<std::string, std::string> parent;                // task -> parent
-  std::map<std::string, std::multiset<std::string>> data;   // task -> objects that it takes
-  std::map<std::string, std::vector<std::string>> actors;   // actor -> its tasks in order
+  std::map<std::string, std::string> parent;               // task -> parent
+  std::map<std::string, std::multiset<std::string>> data;  // task -> objects that it takes
+  std::map<std::string, std::vector<std::string>> actors;  // actor -> its tasks in order
 };
 
 Oracle read_oracle(const std::string& path) {
@@ -226,7 +236,8 @@ void compare(const ray::gcs::Graph& graph, const Oracle& oracle, bool exactly) {
   for (const auto& task : graph.tasks) {
     auto it = oracle.parent.find(task.id.hex());
     if (it == oracle.parent.end()) {
-      if (exactly) kit_fail(__FILE__, __LINE__, "task %s was never submitted", task.id.hex().c_str());
+      if (exactly)
+        kit_fail(__FILE__, __LINE__, "task %s was never submitted", task.id.hex().c_str());
       continue;
     }
     found++;
@@ -253,8 +264,9 @@ void compare(const ray::gcs::Graph& graph, const Oracle& oracle, bool exactly) {
   }
 }
 
-void kill_everything(const char* mark) {
+void kill_everything(pid_t driver, const char* mark) {
   long pids[128];
+  kill(driver, SIGKILL);  // forked, not executed: it carries no mark
   for (size_t n = 1; n > 0;) {
     n = proc_find(mark, nullptr, pids, 128);
     for (size_t i = 0; i < n && i < 128; i++) kill(static_cast<pid_t>(pids[i]), SIGKILL);
@@ -272,7 +284,7 @@ void rebuild(uint64_t seed, bool to_the_end) {
   std::getline(std::ifstream(ready), dir);
   if (!to_the_end)
     while (count_lines(oracle) < 2000) kit_pause();  // in the middle of it
-  kill_everything(mark);
+  kill_everything(pid, mark);
   auto graph = ray::gcs::load_graph(dir, true);
   while (graph.status().code() == RAY_WRONG_STATE) {  // a thread of a killed shard is still dying
     kit_pause();

@@ -3,6 +3,7 @@
  * behind. */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,7 +67,7 @@ static const char* g_mark;
 
 static void start(void) {
   ray_str dir;
-  g_mark = proc_mark();
+  if (g_mark == NULL) g_mark = proc_mark();
   kit_init();
   dir = ray_runtime_session_dir(rt);
   snprintf(g_session, sizeof g_session, "%.*s", (int)dir.size, dir.data);
@@ -212,17 +213,17 @@ static void actor_under_load(void) {
 /* The driver is a child here; when it is killed, everything that it started goes, and the sockets
  * too. */
 static void driver_under_load(void) {
-  char path[512];
+  char path[512], mark[32];
   int status, round;
   pid_t pid;
   FILE* file;
   for (round = 0; round < 5; round++) {
-    g_mark = proc_mark();
     snprintf(path, sizeof path, "%s.%d", kit_path("session"), round);
     pid = fork();
     if (pid == 0) {
       static load l;
       ray_arg arg = kit_text(kit_path("runs"));
+      prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the test fail, it goes with it */
       start();
       CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3);
       kit_submit("forever", &arg, 1, NULL);
@@ -236,6 +237,8 @@ static void driver_under_load(void) {
         check_load(&l, NULL, 0);
       }
     }
+    snprintf(mark, sizeof mark, "%ld", (long)pid); /* what start() marks its processes with */
+    g_mark = mark;
     kit_kill_at_exit((long)pid);
     kit_await(kit_path("ready"));
     kit_await(kit_path("runs"));

@@ -104,17 +104,17 @@ class Program {
     std::vector<TaskId> order = {creation};
     record(creation, root_, a, 1, 0, 0, 0, true);
     TaskId m;
-    uint64_t pos = 1;
+    uint64_t pos = 0;
     for (uint32_t k = 1; k <= 20; ++k) {
       m = child_task(origin_of(root_), index + k * 300);
       record(m, root_, a, 2, 0, pos++, 0, true);
       order.push_back(m);
     }
     record(creation, root_, a, 1, 1, 0, 1, false);
-    record(m, root_, a, 2, 1, 1, 1, false);
+    record(m, root_, a, 2, 1, 0, 1, false);
     for (uint32_t k = 0; k < 10; ++k) {
       m = child_task(origin_of(root_), index + (50 + k) * 300);
-      record(m, root_, a, 2, 1, 2 + k, 0, true);
+      record(m, root_, a, 2, 1, 1 + k, 0, true);
       order.push_back(m);
     }
     for (size_t k = 1; k < order.size(); ++k) oracle.stateful.insert({order[k - 1].hex(), order[k].hex()});

@@ -176,9 +176,9 @@ TEST_F(ServiceTest, SubscriptionsResumeAfterTheShardWasKilled) {
 }
 
 TEST_F(ServiceTest, ManyClientsComeAndGo) {
-  for (int k = 0; k < 30; ++k) {
+  for (int k = 0; k < 100; ++k) {
+    Seen seen;  // outlives the client that calls it
     auto c = connect({shard_.url()}, node_of(static_cast<uint8_t>(k)));
-    Seen seen;
     c->subscribe(0, "kv", "", seen.callback());
     c->subscribe(0, "actors", "", seen.callback());
     kv_put(c.get(), 0, "ns", "k", "v");
@@ -190,8 +190,8 @@ TEST_F(ServiceTest, ManyClientsComeAndGo) {
 }
 
 TEST_F(ServiceTest, AClosedClientAnswersEverything) {
-  auto c = connect({shard_.url(), "ipc://" + dir_.path() + "/nobody.sock"}, node_of(1));
   std::atomic<int> answered{0};
+  auto c = connect({shard_.url(), "ipc://" + dir_.path() + "/nobody.sock"}, node_of(1));
   for (int k = 0; k < 300; ++k) {
     c->call(1, kPing, "\x90", [&](Status s, std::string) { answered += s.code() == RAY_CANCELLED; });
     c->append_lineage(1, std::string(64, 'x'), 1, [&](Status s, uint64_t) { answered += s.code() == RAY_CANCELLED; });

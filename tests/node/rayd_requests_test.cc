@@ -266,6 +266,34 @@ TEST(RaydRequests, NamedActors) {
   ASSERT_TRUE(m.wait(next, wire::kActorAlive, &s));
 }
 
+TEST(RaydRequests, DetachedActorsOutliveTheirJobAndRestart) {
+  Cluster cluster;
+  auto d = cluster.driver(), other = cluster.driver();
+  ActorMaker m{d.get()};
+  ActorId id = m.create("keeper", "make", 1, 900, 0, RAY_LIFETIME_DETACHED);
+  Answer a;
+  ASSERT_TRUE(d->answer(900, &a.code, &a.body));
+  wire::DnActorState s;
+  ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
+  std::string ns = d->text;
+  d->close();
+  Writer name;
+  name.array(2).str("keeper").str(ns);
+  ASSERT_EQ(ask(other.get(), wire::kOpActorFind, name.bytes()).code, RAY_OK);
+  ActorMaker finder{other.get()};
+  other->up(wire::kUpActorConnect, wire::UpActor{id, 0, 0, 0, 0});
+  ASSERT_TRUE(finder.wait(id, wire::kActorAlive, &s));
+  wire::DoneHeader done;
+  ASSERT_TRUE(other->push(s.link, 1, 1, RAY_KIND_ACTOR_CALL));
+  ASSERT_TRUE(other->result(s.link, &done));
+  ASSERT_TRUE(other->push(s.link, 2, 3, RAY_KIND_ACTOR_CALL));  // abort
+  ASSERT_TRUE(finder.wait(id, wire::kActorRestarting, &s));
+  ASSERT_TRUE(finder.wait(id, wire::kActorAlive, &s));
+  EXPECT_EQ(s.incarnation, 1u);
+  other->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 0, 0});
+  ASSERT_TRUE(finder.wait(id, wire::kActorDead, &s));
+}
+
 TEST(RaydRequests, OnlyTheStarterMayEndTheNode) {
   int parent = fake_parent();
   Cluster cluster(1, parent);

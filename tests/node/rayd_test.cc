@@ -343,6 +343,31 @@ TEST(Rayd, ShutdownRequestIsAnsweredAtTheEnd) {
   EXPECT_FALSE(cluster.has_sockets());
 }
 
+TEST(Rayd, SaysWhyItCannotStart) {
+  auto rayd = node::find_rayd();
+  ASSERT_TRUE(rayd.ok());
+  int fds[2];
+  ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+  int pid = ::fork();
+  if (pid == 0) {
+    ::dup2(fds[1], 9);
+    ::execl(rayd->c_str(), "rayd", "node", "--session", "/nonexistent/session", "--ready-fd", "9",
+            nullptr);
+    ::_exit(127);
+  }
+  ::close(fds[1]);
+  std::string said;
+  char buf[512];
+  ssize_t n;
+  while ((n = ::read(fds[0], buf, sizeof buf)) > 0) said.append(buf, static_cast<size_t>(n));
+  ::close(fds[0]);
+  int status;
+  ::waitpid(pid, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  EXPECT_EQ(said.rfind("error: ", 0), 0u) << said;
+  EXPECT_NE(said.find("/nonexistent/session"), std::string::npos) << said;
+}
+
 TEST(Rayd, SleepsWhenIdle) {
   Cluster cluster;
   auto d = cluster.driver();

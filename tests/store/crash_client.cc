@@ -1,6 +1,8 @@
-// The client that crash_test.cc single-steps and kills: put, put, get, release between two SIGSTOPs.
+// The client that crash_test.cc single-steps and kills: put, put, get, release between two
+// SIGSTOPs.
 //   crash_client SOCKET TOKEN FIRST_ID
-// Linked twice: with the store's client, and with the mutant that commits before the payload is copied.
+// Linked twice: with the store's client, and with the mutant that commits before the payload is
+// copied.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -52,10 +54,12 @@ int main(int argc, char** argv) {
     for (uint64_t i = 0; i < sizeof bytes[k]; ++i) bytes[k][i] = crash_byte(first + k, i);
   // Leases the extent and touches every path once.
   Location warm, a, b;
-  if (!put(client->get(), first + 2, bytes[2], 64, &warm) || !get(client->get(), first + 2, warm)) return 4;
+  if (!put(client->get(), first + 2, bytes[2], 64, &warm) || !get(client->get(), first + 2, warm))
+    return 4;
   ::raise(SIGSTOP);
   bool ok = put(client->get(), first, bytes[0], kCrashSizes[0], &a) &&
-            put(client->get(), first + 1, bytes[1], kCrashSizes[1], &b) && get(client->get(), first, a);
+            put(client->get(), first + 1, bytes[1], kCrashSizes[1], &b) &&
+            get(client->get(), first, a);
   ::raise(SIGSTOP);
   ::_exit(ok ? 0 : 5);
 }

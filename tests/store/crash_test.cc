@@ -1,7 +1,7 @@
 // The crash proof: a client is single-stepped through put, put, get and release while the daemon
 // stands still, and the shared memory is audited after every machine instruction; then clients are
-// killed at random instructions and the daemon must find exactly what was committed. A mutant client
-// that commits before it copied the payload must be reported.
+// killed at random instructions and the daemon must find exactly what was committed. A mutant
+// client that commits before it copied the payload must be reported.
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 
@@ -117,7 +117,8 @@ TEST(StoreCrash, EveryInstructionOfPutPutGetReleaseIsConsistent) {
   if (!can_step()) GTEST_SKIP() << "single-stepping is done without sanitizers";
   StepResult r = step_through(CRASH_CLIENT);
   std::printf("%llu instructions, half built at %llu, pinned at %llu\n",
-              static_cast<unsigned long long>(r.instructions), static_cast<unsigned long long>(r.half_built),
+              static_cast<unsigned long long>(r.instructions),
+              static_cast<unsigned long long>(r.half_built),
               static_cast<unsigned long long>(r.pinned));
   EXPECT_EQ(r.exit_code, 0);
   EXPECT_EQ(r.violations, 0u) << r.first;
@@ -131,8 +132,8 @@ TEST(StoreCrash, TheAuditCatchesACommitBeforeTheCopy) {
   if (!can_step()) GTEST_SKIP() << "single-stepping is done without sanitizers";
   StepResult r = step_through(CRASH_CLIENT_MUTANT);
   std::printf("%llu instructions, %llu violations, first: %s\n",
-              static_cast<unsigned long long>(r.instructions), static_cast<unsigned long long>(r.violations),
-              r.first.c_str());
+              static_cast<unsigned long long>(r.instructions),
+              static_cast<unsigned long long>(r.violations), r.first.c_str());
   EXPECT_GT(r.violations, 50u);
 }
 
@@ -179,8 +180,9 @@ TEST(StoreCrash, ThreeHundredKillsAtRandomInstructions) {
     }
     for (uint64_t n = 0; n < 3; ++n) survivor->drop(crash_id(first + n), {});
   }
-  std::printf("recovered 0/1/2 objects %llu/%llu/%llu times\n", static_cast<unsigned long long>(found[0]),
-              static_cast<unsigned long long>(found[1]), static_cast<unsigned long long>(found[2]));
+  std::printf("recovered 0/1/2 objects %llu/%llu/%llu times\n",
+              static_cast<unsigned long long>(found[0]), static_cast<unsigned long long>(found[1]),
+              static_cast<unsigned long long>(found[2]));
   // Nothing is left: no object, no pin, no client, no memory but the survivor's.
   int64_t until = steady_ns() + kWait;
   auto left = [&] {

@@ -1,5 +1,5 @@
-// A client that lies: bad hellos, bad socket messages, bad ring records, bad memory. The daemon must
-// disconnect it (or ignore it) and go on serving the others; readers must not crash or hang.
+// A client that lies: bad hellos, bad socket messages, bad ring records, bad memory. The daemon
+// must disconnect it (or ignore it) and go on serving the others; readers must not crash or hang.
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -28,7 +28,9 @@ class Hostile {
     timeval tv{20, 0};
     ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
   }
-  void send(const void* data, size_t size) { (void)send_with_fds(socket_.get(), data, size, nullptr, 0); }
+  void send(const void* data, size_t size) {
+    (void)send_with_fds(socket_.get(), data, size, nullptr, 0);
+  }
   StoreHello good_hello() const {
     StoreHello h{};
     h.magic = kStoreMagic;
@@ -71,7 +73,8 @@ class Hostile {
     RingConsumer c(&page->returns, control_.data() + kReturnsAt, kReturnsBytes);
     RecordView v{};
     int64_t until = steady_ns() + kWait;
-    while (c.next(&v) != RingConsumer::Next::kRecord && steady_ns() < until) std::this_thread::yield();
+    while (c.next(&v) != RingConsumer::Next::kRecord && steady_ns() < until)
+      std::this_thread::yield();
     GrantRecord g{};
     EXPECT_EQ(v.type, kGrant);
     if (v.type == kGrant) std::memcpy(&g, v.data, sizeof g);
@@ -104,7 +107,8 @@ class Hostile {
 class StoreHostile : public ::testing::Test {
  protected:
   void SetUp() override {
-    set_log_handler([](int32_t, const char*, const char*, const char*, void*) {}, kLogError, nullptr);
+    set_log_handler([](int32_t, const char*, const char*, const char*, void*) {}, kLogError,
+                    nullptr);
     store_.start();
     honest_ = store_.connect();
   }
@@ -132,7 +136,8 @@ TEST_F(StoreHostile, BadHellos) {
   EXPECT_TRUE(refused([](Hostile* h, StoreHello* x) { x->magic = 1, h->send(x, sizeof *x); }));
   EXPECT_TRUE(refused([](Hostile* h, StoreHello* x) { x->version = 99, h->send(x, sizeof *x); }));
   EXPECT_TRUE(refused([](Hostile* h, StoreHello* x) { x->token[3] ^= 1, h->send(x, sizeof *x); }));
-  EXPECT_TRUE(refused([](Hostile* h, StoreHello* x) { x->token_size = 0xFFFFFFFF, h->send(x, sizeof *x); }));
+  EXPECT_TRUE(refused(
+      [](Hostile* h, StoreHello* x) { x->token_size = 0xFFFFFFFF, h->send(x, sizeof *x); }));
   EXPECT_TRUE(refused([](Hostile* h, StoreHello* x) { h->send(x, 5); }));
   EXPECT_TRUE(refused([](Hostile* h, StoreHello*) {
     std::vector<char> big(4096, 'x');
@@ -172,7 +177,8 @@ TEST_F(StoreHostile, BadPublishRecords) {
   };
   EXPECT_TRUE(thrown_out([](PublishRecord* r, const GrantRecord&) { r->extent = 0xFFFFFFFF; }));
   EXPECT_TRUE(thrown_out([](PublishRecord* r, const GrantRecord& g) { r->extent = g.extent + 1; }));
-  EXPECT_TRUE(thrown_out([](PublishRecord* r, const GrantRecord& g) { r->offset = g.offset + g.bytes; }));
+  EXPECT_TRUE(
+      thrown_out([](PublishRecord* r, const GrantRecord& g) { r->offset = g.offset + g.bytes; }));
   EXPECT_TRUE(thrown_out([](PublishRecord* r, const GrantRecord&) { r->offset += 8; }));
   EXPECT_TRUE(thrown_out([](PublishRecord* r, const GrantRecord&) { r->offset = 0ull - 64; }));
   EXPECT_TRUE(thrown_out([](PublishRecord* r, const GrantRecord& g) { r->size = g.bytes; }));
@@ -250,7 +256,8 @@ TEST_F(StoreHostile, BrokenHeadersAreAnErrorForReaders) {
   Hostile h(store_);
   ASSERT_TRUE(h.join());
   GrantRecord g = h.lease();
-  auto publish = [&](uint64_t n, uint64_t offset, uint64_t size, uint64_t state, uint64_t header_size) {
+  auto publish = [&](uint64_t n, uint64_t offset, uint64_t size, uint64_t state,
+                     uint64_t header_size) {
     auto* head = reinterpret_cast<ObjectHeader*>(h.arena() + offset);
     head->size = header_size;
     head->id = make_id(n);
@@ -316,7 +323,8 @@ TEST_F(StoreHostile, RandomRingBytesNeverStopTheDaemon) {
   }
 }
 
-// No descriptors left in the daemon's process: connections are refused, nothing spins, and it recovers.
+// No descriptors left in the daemon's process: connections are refused, nothing spins, and it
+// recovers.
 TEST_F(StoreHostile, OutOfDescriptors) {
   rlimit old{};
   ::getrlimit(RLIMIT_NOFILE, &old);
@@ -327,8 +335,10 @@ TEST_F(StoreHostile, OutOfDescriptors) {
   Status failed;
   for (int i = 0; i < 40 && failed.ok(); ++i) {
     auto c = Client::connect(store_.options.socket_path, store_.options.token);
-    if (c.ok()) clients.push_back(std::move(*c));
-    else failed = c.status();
+    if (c.ok())
+      clients.push_back(std::move(*c));
+    else
+      failed = c.status();
   }
   EXPECT_FALSE(failed.ok());
   EXPECT_FALSE(failed.message().empty());
@@ -341,7 +351,8 @@ TEST_F(StoreHostile, ReadersCannotMapWritable) {
   Hostile h(store_);
   ASSERT_TRUE(h.join());
   // The directory's descriptor, as every client gets it.
-  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, h.directory_fd.get(), 0), MAP_FAILED);
+  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, h.directory_fd.get(), 0),
+            MAP_FAILED);
   void* r = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, h.directory_fd.get(), 0);
   ASSERT_NE(r, MAP_FAILED);
   EXPECT_NE(::mprotect(r, 4096, PROT_READ | PROT_WRITE), 0);

@@ -18,9 +18,10 @@
 namespace ray::store {
 
 struct AuditResult {
-  std::string violation;             // empty = consistent
-  std::vector<uint64_t> committed;   // numbers of the objects whose commit is in the ring, in order
-  uint64_t building = 0, holds = 0;  // headers under construction behind the last commit, hold words
+  std::string violation;            // empty = consistent
+  std::vector<uint64_t> committed;  // numbers of the objects whose commit is in the ring, in order
+  uint64_t building = 0,
+           holds = 0;  // headers under construction behind the last commit, hold words
 };
 
 class MemoryImage {
@@ -44,9 +45,7 @@ class MemoryImage {
     image->data_ = std::move(*m);
     return image;
   }
-  bool drained() const {
-    return page()->publish.tail.load() == page()->publish.head.load();
-  }
+  bool drained() const { return page()->publish.tail.load() == page()->publish.head.load(); }
   // Words that the daemon writes: as long as it stands still they must not change (I1).
   void remember_foreign_words() { foreign_ = foreign(); }
 
@@ -55,7 +54,8 @@ class MemoryImage {
     auto bad = [&](const std::string& text) {
       if (r.violation.empty()) r.violation = text;
     };
-    if (!foreign_.empty() && foreign() != foreign_) bad("the client changed a word that belongs to the daemon");
+    if (!foreign_.empty() && foreign() != foreign_)
+      bad("the client changed a word that belongs to the daemon");
     uint64_t head = page()->publish.head.load(), tail = page()->publish.tail.load();
     if (tail < head || tail - head > kPublishBytes) bad("the ring's tail is out of range");
     uint64_t after = 0;  // end of the last committed object
@@ -78,7 +78,8 @@ class MemoryImage {
     }
     check_holds(&r, bad);
     // What is being built lies behind the last committed object; the audit only counts it.
-    for (uint64_t offset = after; offset < after + (64 << 10) && offset < geometry_.arena_bytes; offset += kLine)
+    for (uint64_t offset = after; offset < after + (64 << 10) && offset < geometry_.arena_bytes;
+         offset += kLine)
       if (static_cast<uint32_t>(header(offset)->state.load()) == kBuilding) ++r.building;
     return r;
   }
@@ -105,7 +106,9 @@ class MemoryImage {
     if (segment && name.back() == '-') *segment = best_segment;
     return best;
   }
-  const ControlHeader* page() const { return reinterpret_cast<const ControlHeader*>(control_.data()); }
+  const ControlHeader* page() const {
+    return reinterpret_cast<const ControlHeader*>(control_.data());
+  }
   const ObjectHeader* header(uint64_t offset) const {
     return reinterpret_cast<const ObjectHeader*>(data_.data() + geometry_.arena_at() + offset);
   }
@@ -130,10 +133,12 @@ class MemoryImage {
       return bad("a committed record points outside the arena");
     const ObjectHeader* h = header(p.offset);
     uint64_t state = h->state.load();
-    if (static_cast<uint32_t>(state) != kSealed) return bad("a committed object is not sealed (I2)");
+    if (static_cast<uint32_t>(state) != kSealed)
+      return bad("a committed object is not sealed (I2)");
     if (static_cast<uint32_t>(state >> 32) != generation(p.offset))
       return bad("a committed object belongs to another lease (I3)");
-    if (!(h->id == p.id) || h->size != p.size) return bad("a committed object has another header than its record");
+    if (!(h->id == p.id) || h->size != p.size)
+      return bad("a committed object has another header than its record");
     auto* bytes = reinterpret_cast<const uint8_t*>(h + 1);
     uint64_t n = crash_number(p.id);
     for (uint64_t i = 0; i < p.size; ++i)
@@ -150,8 +155,10 @@ class MemoryImage {
       ++r->holds;
       if (i >= limit) return bad("a hold word lies behind the limit that the daemon scans");
       uint64_t offset = (w & ((uint64_t{1} << 40) - 1)) * kLine;
-      if (w >> 40 != segment_ || offset >= geometry_.arena_bytes) return bad("a hold word names no place");
-      if (static_cast<uint32_t>(header(offset)->state.load()) != kSealed) bad("a hold word names no sealed object");
+      if (w >> 40 != segment_ || offset >= geometry_.arena_bytes)
+        return bad("a hold word names no place");
+      if (static_cast<uint32_t>(header(offset)->state.load()) != kSealed)
+        bad("a hold word names no sealed object");
     }
   }
 

@@ -62,13 +62,15 @@ TEST(Space, RandomRunsAgainstAModel) {
       if (!run) continue;
       ASSERT_EQ(run->size, size);
       if (from_warm) warm -= size;
-      for (uint64_t u = run->offset / kUnit; u < (run->offset + size) / kUnit; ++u) ASSERT_EQ(owner[u]++, 0);
+      for (uint64_t u = run->offset / kUnit; u < (run->offset + size) / kUnit; ++u)
+        ASSERT_EQ(owner[u]++, 0);
       held.push_back(*run);
     } else {
       size_t k = random() % held.size();
       Space::Run run = held[k];
       held.erase(held.begin() + static_cast<long>(k));
-      for (uint64_t u = run.offset / kUnit; u < (run.offset + run.size) / kUnit; ++u) ASSERT_EQ(owner[u]--, 1);
+      for (uint64_t u = run.offset / kUnit; u < (run.offset + run.size) / kUnit; ++u)
+        ASSERT_EQ(owner[u]--, 1);
       bool keep = random() % 2;
       if (keep) warm += run.size;
       s.give(run, keep);
@@ -81,7 +83,9 @@ TEST(Space, RandomRunsAgainstAModel) {
 }
 
 DirectoryRow row_of(uint64_t n, uint64_t version) {
-  return {make_id(n), kDirMemory, {static_cast<uint32_t>(n + 1), static_cast<uint32_t>(version), version * 64, n},
+  return {make_id(n),
+          kDirMemory,
+          {static_cast<uint32_t>(n + 1), static_cast<uint32_t>(version), version * 64, n},
           static_cast<uint32_t>(n)};
 }
 
@@ -107,7 +111,9 @@ TEST(Directory, RandomOperationsAgainstAMap) {
         break;
       default:
         ASSERT_EQ(reader.find(make_id(n), &row), model.count(n) == 1);
-        if (model.count(n)) { ASSERT_EQ(row.location.generation, model[n]); }
+        if (model.count(n)) {
+          ASSERT_EQ(row.location.generation, model[n]);
+        }
     }
     ASSERT_EQ(w->size(), model.size());
   }
@@ -128,7 +134,8 @@ TEST(Directory, RandomOperationsAgainstAMap) {
 TEST(Directory, ReadersNeverSeeHalfARow) {
   auto w = DirectoryWriter::create(1 << 20, 4096, 1 << 24);
   ASSERT_TRUE(w.ok());
-  DirectoryReader reader(reinterpret_cast<const uint8_t*>(w->header()));  // same mapping: visible to tsan
+  DirectoryReader reader(
+      reinterpret_cast<const uint8_t*>(w->header()));  // same mapping: visible to tsan
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> hits{0};
   std::thread thread([&] {
@@ -146,8 +153,10 @@ TEST(Directory, ReadersNeverSeeHalfARow) {
   std::mt19937_64 random(2);
   for (uint64_t version = 0; version < 200000 || hits < 1000; ++version) {
     uint64_t n = random() % 64;
-    if (random() % 4) ASSERT_TRUE(w->insert(row_of(n, version & 0xFFFFFF)));
-    else w->erase(make_id(n));
+    if (random() % 4)
+      ASSERT_TRUE(w->insert(row_of(n, version & 0xFFFFFF)));
+    else
+      w->erase(make_id(n));
   }
   stop = true;
   thread.join();
@@ -160,9 +169,11 @@ TEST(HoldSet, Counts) {
   EXPECT_FALSE(s.has(1));
   std::vector<uint64_t> words;
   for (uint64_t i = 1; i <= 1000; ++i)
-    for (uint64_t k = 0; k < i % 3 + 1; ++k) words.push_back(hold_word(static_cast<uint32_t>(i), i * 64));
+    for (uint64_t k = 0; k < i % 3 + 1; ++k)
+      words.push_back(hold_word(static_cast<uint32_t>(i), i * 64));
   s.fill(words);
-  for (uint64_t i = 1; i <= 1000; ++i) EXPECT_EQ(s.count(hold_word(static_cast<uint32_t>(i), i * 64)), i % 3 + 1);
+  for (uint64_t i = 1; i <= 1000; ++i)
+    EXPECT_EQ(s.count(hold_word(static_cast<uint32_t>(i), i * 64)), i % 3 + 1);
   EXPECT_FALSE(s.has(hold_word(5000, 64)));
 }
 

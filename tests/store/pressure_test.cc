@@ -26,7 +26,8 @@ constexpr uint64_t kScale = 1;
 class StorePressure : public ::testing::Test {
  protected:
   void SetUp() override {
-    set_log_handler([](int32_t, const char*, const char*, const char*, void*) {}, kLogError, nullptr);
+    set_log_handler([](int32_t, const char*, const char*, const char*, void*) {}, kLogError,
+                    nullptr);
   }
   void TearDown() override {
     set_fault("store.spill.write", "");
@@ -135,7 +136,8 @@ TEST_F(StorePressure, FullWithoutSpillingNamesWhatHoldsTheMemory) {
   Building building;
   Status s = a->create(make_id(50), 2 << 20, kShort, &building);
   EXPECT_EQ(s.code(), RAY_STORE_FULL);
-  for (const char* word : {"2.0 MiB asked", "pinned 1.0 MiB by process", "in 1 pins", "capacity 8.0 MiB", "allow spilling"})
+  for (const char* word : {"2.0 MiB asked", "pinned 1.0 MiB by process", "in 1 pins",
+                           "capacity 8.0 MiB", "allow spilling"})
     EXPECT_NE(s.message().find(word), std::string::npos) << s.message();
   b->unpin(&p);
   a->drop(make_id(0), at[0]);
@@ -190,7 +192,9 @@ TEST_F(StorePressure, CreatesAreServedInTheirOrder) {
     clients.push_back(t.connect());
     threads.emplace_back([&, i] {
       Location where;
-      EXPECT_TRUE(put(clients[static_cast<size_t>(i)].get(), 10 + static_cast<uint64_t>(i), 5 << 20, &where).ok());
+      EXPECT_TRUE(
+          put(clients[static_cast<size_t>(i)].get(), 10 + static_cast<uint64_t>(i), 5 << 20, &where)
+              .ok());
       {
         std::lock_guard lock(mu);
         order.push_back(i);
@@ -222,14 +226,18 @@ TEST_F(StorePressure, DeadlockIsDetected) {
   std::thread ta([&] {
     Building x;
     sa = a->create(make_id(3), 4 << 20, -1, &x);  // -1: only the detector can end this
-    if (!sa.ok()) a->unpin(&pa);
-    else a->abort(&x);
+    if (!sa.ok())
+      a->unpin(&pa);
+    else
+      a->abort(&x);
   });
   std::thread tb([&] {
     Building x;
     sb = b->create(make_id(4), 4 << 20, -1, &x);
-    if (!sb.ok()) b->unpin(&pb);
-    else b->abort(&x);
+    if (!sb.ok())
+      b->unpin(&pb);
+    else
+      b->abort(&x);
   });
   ta.join();
   tb.join();
@@ -346,8 +354,10 @@ TEST_F(StorePressure, DiskFullIsAClearErrorAndNothingIsLost) {
     EXPECT_TRUE(holds(c.get(), 100, 4 << 20, at[0]));
   }
   t.daemon.reset();
-  if (mounted) ::umount(t.options.spill_dir.c_str());
-  else ::setrlimit(RLIMIT_FSIZE, &old);
+  if (mounted)
+    ::umount(t.options.spill_dir.c_str());
+  else
+    ::setrlimit(RLIMIT_FSIZE, &old);
 }
 
 TEST_F(StorePressure, TheSpillLimitHolds) {
@@ -393,7 +403,8 @@ TEST_F(StorePressure, DropsDuringSpillAndRestoreAreNotLost) {
   for (auto& [n, at] : live) ASSERT_TRUE(holds(c.get(), n, n % 3 ? 300000 : 5000, at)) << n;
   for (auto& [n, at] : live) c->drop(make_id(n), at);
   int64_t until = steady_ns() + kWait;
-  while ((t.daemon->stats().objects > 0 || t.daemon->stats().spilled_bytes > 0) && steady_ns() < until)
+  while ((t.daemon->stats().objects > 0 || t.daemon->stats().spilled_bytes > 0) &&
+         steady_ns() < until)
     std::this_thread::yield();
   DaemonStats s = t.daemon->stats();
   EXPECT_EQ(s.objects, 0u);

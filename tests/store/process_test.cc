@@ -1,8 +1,11 @@
-// The store between processes: deaths at every stage, forks, read-only memory, leaks, a stopped daemon.
+// The store between processes: deaths at every stage, forks, read-only memory, leaks, a stopped
+// daemon.
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+#include <random>
 
 #include "libray/base/fault.h"
 #include "store/inspect.h"
@@ -33,7 +36,8 @@ uint64_t status_kb(pid_t pid, const std::string& key) {
   char line[256];
   uint64_t kb = 0;
   while (f && std::fgets(line, sizeof line, f))
-    if (std::string(line).rfind(key + ":", 0) == 0) kb = std::strtoull(line + key.size() + 1, nullptr, 10);
+    if (std::string(line).rfind(key + ":", 0) == 0)
+      kb = std::strtoull(line + key.size() + 1, nullptr, 10);
   if (f) std::fclose(f);
   return kb;
 }
@@ -41,7 +45,8 @@ uint64_t cpu_ticks(pid_t pid) {
   FILE* f = std::fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "r");
   unsigned long user = 0, system = 0;
   if (f) {
-    (void)!std::fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+    (void)!std::fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+                       &system);
     std::fclose(f);
   }
   return user + system;
@@ -56,8 +61,10 @@ template <class F>
 bool eventually(F condition) {
   int64_t until = steady_ns() + kWait;
   while (!condition())
-    if (steady_ns() > until) return false;
-    else ::usleep(500);
+    if (steady_ns() > until)
+      return false;
+    else
+      ::usleep(500);
   return true;
 }
 
@@ -107,9 +114,12 @@ TEST_F(StoreProcess, KillsAtEveryFaultPoint) {
     const char* point;
     bool committed;
   };
-  const Stage stages[] = {{"store.create.building", false}, {"store.seal.sealed", false},
-                          {"store.seal.before_commit", false}, {"store.seal.committed", true},
-                          {"store.pin.held", true}, {"store.unpin", true}};
+  const Stage stages[] = {{"store.create.building", false},
+                          {"store.seal.sealed", false},
+                          {"store.seal.before_commit", false},
+                          {"store.seal.committed", true},
+                          {"store.pin.held", true},
+                          {"store.unpin", true}};
   auto survivor = daemon_.connect();
   uint64_t n = 100;
   for (const Stage& stage : stages)
@@ -127,7 +137,8 @@ TEST_F(StoreProcess, KillsAtEveryFaultPoint) {
       ASSERT_TRUE(WIFSIGNALED(status)) << stage.point;
       Pin p;
       Status s = survivor->pin(make_id(n), {}, kWait, &p);
-      EXPECT_EQ(s.code(), stage.committed ? RAY_OK : RAY_NOT_FOUND) << stage.point << " " << s.message();
+      EXPECT_EQ(s.code(), stage.committed ? RAY_OK : RAY_NOT_FOUND)
+          << stage.point << " " << s.message();
       if (s.ok()) {
         EXPECT_TRUE(p.size == size && matches(p.data, size, n)) << stage.point;
         survivor->unpin(&p);
@@ -164,7 +175,8 @@ TEST_F(StoreProcess, WritingToAPinnedObjectIsASegmentationFault) {
     });
     EXPECT_EQ(status, 0);
   }
-  // The owner itself: a pin of its own object is read-only, and so is a sealed large object's memory.
+  // The owner itself: a pin of its own object is read-only, and so is a sealed large object's
+  // memory.
   int status = in_child([&] {
     ::signal(SIGSEGV, SIG_DFL);
     auto owner = daemon_.connect();
@@ -267,7 +279,8 @@ TEST_F(StoreProcess, ReadersUnmapSegmentsOfTheDead) {
     ASSERT_TRUE(holds(reader.get(), n, 100, at));
     reader->drop(make_id(n), at);
     writer.reset();
-    ASSERT_TRUE(eventually([&] { return stats_of(daemon_).clients == 1 && stats_of(daemon_).objects == 0; }));
+    ASSERT_TRUE(eventually(
+        [&] { return stats_of(daemon_).clients == 1 && stats_of(daemon_).objects == 0; }));
     if (n == 20) maps = count_maps(::getpid());
   }
   EXPECT_LE(count_maps(::getpid()), maps + 20);
@@ -301,8 +314,8 @@ TEST_F(StoreProcess, AStoppedDaemonCanBeInspected) {
   EXPECT_FALSE(inspect(::getpid(), 1).ok());
 }
 
-// The records of a drop and of the next copy lie in different rings: the copy survives whichever ring is
-// read first.
+// The records of a drop and of the next copy lie in different rings: the copy survives whichever
+// ring is read first.
 TEST_F(StoreProcess, DropThenRecreateElsewhere) {
   auto a = daemon_.connect();
   auto b = daemon_.connect();
@@ -316,7 +329,8 @@ TEST_F(StoreProcess, DropThenRecreateElsewhere) {
     first->drop(make_id(7), at);
     ASSERT_TRUE(put(second, 7, 50, &again).ok());
     daemon_.go_on();
-    // A question makes the daemon read everything first: the old place is gone, the new one is known.
+    // A question makes the daemon read everything first: the old place is gone, the new one is
+    // known.
     Pin p;
     EXPECT_EQ(first->pin(make_id(999), {}, kWait, &p).code(), RAY_NOT_FOUND);
     ASSERT_TRUE(eventually([&] { return first->pin(make_id(7), {}, kWait, &p).ok(); }));
@@ -356,7 +370,8 @@ TEST_F(StoreProcess, ADeadDaemonIsAnErrorAndPinnedBytesStay) {
   Pin q;
   EXPECT_EQ(c->pin(make_id(3), {}, -1, &q).code(), RAY_UNAVAILABLE);
   Status s;
-  for (uint64_t n = 10; n < 100000 && s.ok(); ++n) s = put(c.get(), n, 1000, &at);  // until the lease ends
+  for (uint64_t n = 10; n < 100000 && s.ok(); ++n)
+    s = put(c.get(), n, 1000, &at);  // until the lease ends
   EXPECT_EQ(s.code(), RAY_UNAVAILABLE) << s.message();
   c->unpin(&p);
   c->drop(make_id(1), at);
@@ -383,9 +398,86 @@ TEST_F(StoreProcess, IdleDaemonUsesNoProcessorAndLittleMemory) {
 }
 
 TEST_F(StoreProcess, TheSocketIsPrivate) {
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(::stat(daemon_.socket.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
+}
+
+// Clients that put, pin, drop and are killed in the middle of it, over and over, in a store that is
+// too small: nothing they leave behind is wrong, and nothing is lost for good.
+TEST_F(StoreProcess, ClientsKilledUnderLoadLeaveNothingWrong) {
+#ifdef LIBRAY_SANITIZED
+  constexpr uint64_t kKills = 40;
+#else
+  constexpr uint64_t kKills = 200;
+#endif
+  auto worker = [&](uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto c = daemon_.connect();
+    std::vector<std::pair<uint64_t, Location>> mine;
+    for (uint64_t k = 0; c; ++k) {
+      uint64_t n = seed << 20 | k, size = random() % 8 ? random() % 3000 : random() % 1500000;
+      n = n << 24 | size;  // the id tells the size
+      Location at;
+      if (put(c.get(), n, size, &at).ok()) mine.push_back({n, at});
+      auto i = inspect(daemon_.pid, 8);
+      for (size_t o = 0; i.ok() && o < i->objects.size(); ++o) {
+        uint64_t other;
+        std::memcpy(&other, i->objects[o].id.b, sizeof other);
+        Pin p;
+        if (!c->pin(make_id(other), {}, kWait, &p).ok()) continue;
+        if (p.size != (other & 0xFFFFFF) || !matches(p.data, p.size, other)) ::_exit(77);
+        if (random() % 4) c->unpin(&p);
+      }
+      if (mine.size() > 20) {
+        c->drop(make_id(mine.front().first), mine.front().second);
+        mine.erase(mine.begin());
+      }
+    }
+  };
+  std::mt19937_64 random(42);
+  std::vector<pid_t> running;
+  for (uint64_t kill = 0; kill < kKills; ++kill) {
+    while (running.size() < 3) {
+      pid_t pid = ::fork();
+      if (pid == 0) {
+        worker(1000 + kill * 4 + running.size());
+        ::_exit(1);
+      }
+      running.push_back(pid);
+    }
+    ::usleep(static_cast<useconds_t>(random() % 12000));
+    size_t victim = random() % running.size();
+    ::kill(running[victim], SIGKILL);
+    int status = 0;
+    ::waitpid(running[victim], &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "a reader saw wrong bytes: " << WEXITSTATUS(status);
+    running.erase(running.begin() + static_cast<long>(victim));
+  }
+  for (pid_t pid : running) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
+  auto c = daemon_.connect();
+  ASSERT_TRUE(eventually([&] { return stats_of(daemon_).clients == 1; }));
+  auto left = inspect(daemon_.pid, 1000000);
+  ASSERT_TRUE(left.ok());
+  std::printf("%zu objects left, %llu spilled, %llu restored\n", left->objects.size(),
+              static_cast<unsigned long long>(left->stats.spilled_objects),
+              static_cast<unsigned long long>(left->stats.restored_objects));
+  EXPECT_GT(left->objects.size(), 20u);
+  for (auto& o : left->objects) {
+    uint64_t n;
+    std::memcpy(&n, o.id.b, sizeof n);
+    EXPECT_TRUE(holds(c.get(), n, n & 0xFFFFFF, {}));
+    c->drop(o.id, {});
+  }
+  EXPECT_TRUE(eventually([&] {
+    DaemonStats s = stats_of(daemon_);
+    // The daemon's own extent for small restored objects stays open.
+    return s.objects == 0 && s.pinned == 0 && s.spilled_bytes == 0 && s.used <= (512 << 10);
+  })) << stats_of(daemon_).objects
+      << " objects, " << stats_of(daemon_).used << " bytes in use";
 }
 
 // Four processes write and read each other's objects through a store that is far too small.
@@ -407,12 +499,15 @@ TEST_F(StoreProcess, FourProcessesShareATightStore) {
           uint64_t n = (w + round) % 4 * 1000 + i, size = (i * 7919) % 900000;
           Pin p;
           Status s(RAY_NOT_FOUND);
-          for (int tries = 0; s.code() == RAY_NOT_FOUND && tries < 20000; ++tries) {  // until its writer is there
+          for (int tries = 0; s.code() == RAY_NOT_FOUND && tries < 20000;
+               ++tries) {  // until its writer is there
             s = c->pin(make_id(n), {}, kWait, &p);
             if (!s.ok()) ::usleep(1000);
           }
           ok = s.ok() && p.size == size && matches(p.data, size, n);
-          if (!ok) std::fprintf(stderr, "object %llu: %s\n", static_cast<unsigned long long>(n), s.message().c_str());
+          if (!ok)
+            std::fprintf(stderr, "object %llu: %s\n", static_cast<unsigned long long>(n),
+                         s.message().c_str());
           c->unpin(&p);
         }
       ::_exit(ok ? 0 : 1);

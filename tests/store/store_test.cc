@@ -38,7 +38,8 @@ TEST(Store, SizesFromNothingToLarge) {
   t.start();
   auto a = t.connect();
   auto b = t.connect();
-  std::vector<uint64_t> sizes = {0, 1, 7, 63, 64, 65, 4096, 65000, 65536, 100000, 1 << 20, (1 << 20) + 1, 9 << 20};
+  std::vector<uint64_t> sizes = {
+      0, 1, 7, 63, 64, 65, 4096, 65000, 65536, 100000, 1 << 20, (1 << 20) + 1, 9 << 20};
   for (uint64_t i = 0; i < sizes.size(); ++i) {
     Location at;
     Building building;
@@ -220,7 +221,8 @@ TEST(Store, DropByTheDaemon) {
   auto c = t.connect();
   Location at[100];
   for (uint64_t n = 0; n < 100; ++n) ASSERT_TRUE(put(c.get(), n, 100, &at[n]).ok());
-  for (uint64_t n = 0; n < 100; ++n) t.daemon->drop(make_id(n), at[n]);  // not even read by the daemon yet
+  for (uint64_t n = 0; n < 100; ++n)
+    t.daemon->drop(make_id(n), at[n]);  // not even read by the daemon yet
   expect_objects(t.daemon.get(), 0);
   t.daemon->drop(make_id(12345), {});  // unknown: ignored
 }

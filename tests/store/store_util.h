@@ -104,13 +104,17 @@ inline Status put(Client* c, uint64_t n, uint64_t size, Location* at, int64_t ti
   return c->seal(&b, at);
 }
 // Pins, compares every byte, unpins.
-inline ::testing::AssertionResult holds(Client* c, uint64_t n, uint64_t size, const Location& hint) {
+inline ::testing::AssertionResult holds(Client* c, uint64_t n, uint64_t size,
+                                        const Location& hint) {
   Pin p;
   Status s = c->pin(make_id(n), hint, kWait, &p);
-  if (!s.ok()) return ::testing::AssertionFailure() << "pin of " << n << ": " << s.code() << " " << s.message();
+  if (!s.ok())
+    return ::testing::AssertionFailure()
+           << "pin of " << n << ": " << s.code() << " " << s.message();
   bool same = p.size == size && matches(p.data, size, n);
   c->unpin(&p);
-  return same ? ::testing::AssertionSuccess() : ::testing::AssertionFailure() << "object " << n << " has other bytes";
+  return same ? ::testing::AssertionSuccess()
+              : ::testing::AssertionFailure() << "object " << n << " has other bytes";
 }
 
 }  // namespace ray::store

@@ -1,0 +1,34 @@
+// See nng_close.h.
+#include "gcs/nng_close.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "libray/base/log.h"
+
+namespace ray::gcs {
+
+void close_socket(nng_socket socket) {
+  struct State {
+    std::mutex mutex;
+    std::condition_variable cv;
+    bool closed = false;
+  };
+  // Replies that are on their way shall be through before the connection ends.
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  auto state = std::make_shared<State>();
+  std::thread([socket, state] {
+    nng_close(socket);
+    std::lock_guard lock(state->mutex);
+    state->closed = true;
+    state->cv.notify_all();
+  }).detach();
+  std::unique_lock lock(state->mutex);
+  if (!state->cv.wait_for(lock, std::chrono::seconds(1), [&] { return state->closed; }))
+    log(kLogInfo, "gcs", "close-stuck", "a socket does not close; it is left to the end of the process");
+}
+
+}  // namespace ray::gcs
