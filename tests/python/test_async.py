@@ -126,3 +126,49 @@ def test_many_awaits_leave_nothing():
         return _async.queue_of(asyncio.get_running_loop()).queue.pending()
 
     assert asyncio.run(main()) == 0
+
+
+def test_shutdown_answers_those_who_wait(run_script):
+    done = run_script("""
+        import asyncio, libray, threading, time
+
+        libray.init(num_cpus=1)
+
+        @libray.remote
+        def slow():
+            time.sleep(100)
+
+        ref = slow.remote()
+        future = ref.future()
+        got = []
+
+        def block():
+            try:
+                libray.get(ref)
+            except Exception as e:
+                got.append(type(e).__mro__)
+
+        thread = threading.Thread(target=block)
+        thread.start()
+
+        async def main():
+            waiting = asyncio.ensure_future(wait())
+            await asyncio.sleep(0.05)
+            libray.shutdown()
+            try:
+                await waiting
+            except libray.exceptions.TaskCancelledError:
+                return "cancelled"
+
+        async def wait():
+            return await ref
+
+        print(asyncio.run(main()))
+        thread.join(30)
+        print(len(got), libray.exceptions.RayError in got[0])
+        try:
+            future.result(30)
+        except libray.exceptions.TaskCancelledError:
+            print("answered")
+    """)
+    assert done.stdout.split() == ["cancelled", "1", "True", "answered"]

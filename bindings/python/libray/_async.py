@@ -9,7 +9,7 @@ import weakref
 from typing import Any, Callable, Generator, List, Optional, Tuple
 
 from . import _core, _libray
-from .exceptions import RayTaskError
+from .exceptions import RayTaskError, TaskCancelledError
 
 _MISSING = object()
 _loops: "weakref.WeakKeyDictionary[Any, _LoopQueue]" = weakref.WeakKeyDictionary()
@@ -33,11 +33,23 @@ class _LoopQueue:
 
     def close(self) -> None:
         loop = self.loop()
-        if loop is not None and not loop.is_closed():
-            try:
-                loop.remove_reader(self.fd)
-            except Exception:
-                pass
+        left = self.queue.abandon()
+        if loop is None or loop.is_closed():
+            return
+        try:
+            loop.call_soon_threadsafe(self._close, loop, left)
+        except RuntimeError:  # closed in this moment
+            pass
+
+    def _close(self, loop: Any, left: List[Any]) -> None:
+        loop.remove_reader(self.fd)
+        for future in left:
+            if not future.done():
+                future.set_exception(_shut_down())
+
+
+def _shut_down() -> TaskCancelledError:
+    return TaskCancelledError("libray was shut down before the result was there")
 
 
 def _settable(error: BaseException) -> BaseException:
@@ -93,6 +105,8 @@ class _Notifier:
                 if target is not None:
                     target(value, error)
             if self.stopping:
+                for target in self.queue.abandon():
+                    target(None, _shut_down())
                 return
 
     def stop(self) -> None:

@@ -129,6 +129,18 @@ PyObject* queue_poll(PyObject* self, PyObject* timeout) {  // poll(seconds or No
   return list.release();
 }
 
+// abandon() -> the objects that still wait; nothing will be delivered to them any more.
+PyObject* queue_abandon(PyObject* self, PyObject*) {
+  std::unordered_map<uint64_t, PyObject*> targets;
+  targets.swap(*as_queue(self)->targets);
+  Owned list(PyList_New(0));
+  for (auto& entry : targets) {
+    if (list && PyList_Append(list.get(), entry.second) != 0) list = Owned();
+    Py_DECREF(entry.second);
+  }
+  return list.release();
+}
+
 PyObject* queue_wake(PyObject* self, PyObject*) {
   ray_queue_wake(as_queue(self)->queue);
   Py_RETURN_NONE;
@@ -144,10 +156,13 @@ PyObject* queue_current(PyObject* self, void*) {
                          as_queue(self)->generation == g_process.generation);
 }
 
-PyMethodDef queue_methods[] = {
-    {"add", queue_add, METH_VARARGS, nullptr},        {"poll", queue_poll, METH_O, nullptr},
-    {"wake", queue_wake, METH_NOARGS, nullptr},       {"fd", queue_fd, METH_NOARGS, nullptr},
-    {"pending", queue_pending, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+PyMethodDef queue_methods[] = {{"add", queue_add, METH_VARARGS, nullptr},
+                               {"poll", queue_poll, METH_O, nullptr},
+                               {"wake", queue_wake, METH_NOARGS, nullptr},
+                               {"abandon", queue_abandon, METH_NOARGS, nullptr},
+                               {"fd", queue_fd, METH_NOARGS, nullptr},
+                               {"pending", queue_pending, METH_NOARGS, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef queue_getset[] = {{"current", queue_current, nullptr, nullptr, nullptr},
                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
