@@ -178,6 +178,11 @@ static size_t rows_with(const char* what, const char* key, const char* text) {
   return n;
 }
 
+static bool function_is_known(void* unused) {
+  (void)unused;
+  return rows_with("functions", "name", "module.f") == 1;
+}
+
 static bool tasks_are_known(void* n) { return rows_with("tasks", "name", "add") >= *(size_t*)n; }
 
 static void queries(void) {
@@ -265,7 +270,7 @@ static void store_and_functions(void) {
   CHECK(twin != NULL);
   CHECK_CODE(RAY_INVALID_ARGUMENT,
              ray_function_define(rt, 77, ray_cstr("module.f"), bytes_of("code"), &same, &err));
-  CHECK_EQ(rows_with("functions", "name", "module.f"), 1);
+  CHECK_UNTIL(function_is_known, NULL); /* defining does not wait for the control store */
   ray_function_release(fn);
   ray_function_release(twin);
   ray_function_release(same);
