@@ -546,7 +546,7 @@ static void fractional_resources(void) {
   uint8_t space[64], more[64];
   ray_ref* refs[4];
   ray_arg args[2];
-  char name[8];
+  char name[16];
   int i;
   node.resources_msgpack = mp_map(more, sizeof more, "disk", 1.0, NULL);
   CHECK_OK(ray_init(&node, &rt, &err));
