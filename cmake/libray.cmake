@@ -28,6 +28,13 @@ function(ray_library name)
   target_link_libraries(${name} PUBLIC Threads::Threads ${arg_DEPS})
 endfunction()
 
+# Labels that the test runner knows (tools/devtool/runner.py): the lock-free parts also run under
+# ThreadSanitizer; what single-steps or measures does not run under sanitizers; what is slow is left
+# out of a quick run.
+set(LIBRAY_TSAN_TESTS base_test wire_test store_test store_parts_test)
+set(LIBRAY_NOSAN_TESTS store_crash_test store_pressure_test)
+set(LIBRAY_SLOW_TESTS store_crash_test store_pressure_test gcs_crash_test)
+
 # ray_test(name sources... [DEPS targets...]): a GoogleTest binary registered with ctest.
 function(ray_test name)
   cmake_parse_arguments(arg "" "" "DEPS" ${ARGN})
@@ -36,5 +43,12 @@ function(ray_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gtest GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  set(labels)
+  foreach(label TSAN NOSAN SLOW)
+    if(name IN_LIST LIBRAY_${label}_TESTS)
+      string(TOLOWER ${label} lower)
+      list(APPEND labels ${lower})
+    endif()
+  endforeach()
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "${labels}")
 endfunction()

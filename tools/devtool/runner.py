@@ -70,12 +70,6 @@ def check_part():
     return Part("check", [sys.executable, ROOT / "tools" / "check.py"], kind="check")
 
 
-def wheel_part():
-    """pip's view: a wheel that works in an environment of its own, far from this folder."""
-    return Part("wheel", [build.venv_python(), ROOT / "tools" / "test_wheel.py"], kind="python",
-                labels={"slow", "python"}, timeout=2400, serial=True)
-
-
 def python_parts():
     """One part per test file, so that one can be named; the package's and the repository's own."""
     found = sorted((build.PACKAGE / "tests").glob("test_*.py"))
@@ -86,7 +80,7 @@ def python_parts():
         labels = {"slow"} if "libray-test: slow" in text else set()
         parts.append(Part("py_" + path.stem[5:], [path], kind="pytest", timeout=600, labels=labels,
                           serial="libray-test: serial" in text))
-    return parts + [wheel_part()]
+    return parts
 
 
 # ---- running one -------------------------------------------------------------------------------
