@@ -1,8 +1,12 @@
-// See client.h. One req0 socket per shard; every request is an Exchange with an NNG context of its own.
+// See client.h. One req0 socket per shard; every request is an Exchange with an NNG context of its
+// own.
 //
 // NNG sends a request again when its connection breaks, so a restarted shard gets all that was not
-// answered; what the shard has done already it recognises by (client, seq) or by lsn. Locks: one per
-// shard, never held while a callback runs or a frame is sent.
+// answered; what the shard has done already it recognises by (client, seq) or by lsn. NNG 1.5.2
+// sometimes does not notice that a connection broke, and then never dials again (see nng_close.h);
+// so a watch per shard pings while anything waits, and a link that does not answer is given a new
+// socket, over which everything unanswered is sent again. Locks: one per shard, never held while a
+// callback runs or a frame is sent.
 #include "gcs/client.h"
 
 #include <lz4.h>
@@ -10,6 +14,7 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <mutex>
@@ -19,17 +24,19 @@
 #include "gcs/msg.h"
 #include "gcs/nng_close.h"
 #include "gcs/ops.h"
+#include "libray/base/clock.h"
 
 namespace ray::gcs {
 namespace {
 
-constexpr size_t kMaxCalls = 128;            // in flight per shard; more wait in order
-constexpr size_t kLineageWindow = 4;         // batches in flight per shard
-constexpr size_t kJoinBytes = 1u << 20;      // batches are joined up to this size
+constexpr size_t kMaxCalls = 128;        // in flight per shard; more wait in order
+constexpr size_t kLineageWindow = 4;     // batches in flight per shard
+constexpr size_t kJoinBytes = 1u << 20;  // batches are joined up to this size
 constexpr size_t kMaxAppend = 32u << 20;
-constexpr nng_duration kResendMs = 30000;    // on a connection that is alive but silent
-constexpr nng_duration kPollResendMs = 3600000;  // the same for polls; NNG sends nothing again without it
-constexpr nng_duration kRetryMs = 100;       // after a refusal
+constexpr nng_duration kResendMs = 30000;  // on a connection that is alive but silent
+constexpr nng_duration kPollResendMs =
+    3600000;                            // the same for polls; NNG sends nothing again without it
+constexpr nng_duration kRetryMs = 100;  // after a refusal
 constexpr nng_duration kReconnectMinMs = 10, kReconnectMaxMs = 500;
 
 struct Reply {
@@ -37,64 +44,85 @@ struct Reply {
   std::string_view text, answer;
 };
 class Exchange;
+struct ShardLink;
 using Replied = std::function<void(Exchange*, const Reply&)>;
 const Reply kClosed = {RAY_CANCELLED, "gcs client is closed", {}};
 using Slept = std::function<void(Exchange*, bool closed)>;
 
-// One request at a time over one context. NNG's threads.
+// One request at a time over one context of the link's present socket. NNG's threads.
 class Exchange {
  public:
+  Exchange(ShardLink* link, bool is_poll) : link_(link), is_poll_(is_poll) {}
   ~Exchange() {
     if (aio_) nng_aio_free(aio_);
+    if (pause_) nng_aio_free(pause_);
   }
-  bool open(nng_socket socket, bool is_poll) {
-    if (nng_ctx_open(&ctx_, socket) != 0) return false;
-    nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, is_poll ? kPollResendMs : kResendMs);
-    return nng_aio_alloc(&aio_, on_event, this) == 0;
-  }
+  bool open();  // under the link's lock
   void send(std::string_view head, std::string_view middle, std::string_view tail,
             nng_duration timeout, Replied replied) {
     replied_ = std::move(replied);
-    nng_msg* msg = nullptr;
-    if (nng_msg_alloc(&msg, 0) != 0 || nng_msg_append(msg, head.data(), head.size()) != 0 ||
-        nng_msg_append(msg, middle.data(), middle.size()) != 0 ||
-        nng_msg_append(msg, tail.data(), tail.size()) != 0) {
-      if (msg) nng_msg_free(msg);
+    deadline_ = timeout < 0 ? INT64_MAX : steady_ns() + int64_t{timeout} * 1'000'000;
+    if (nng_msg_alloc(&kept_, 0) != 0 || nng_msg_append(kept_, head.data(), head.size()) != 0 ||
+        nng_msg_append(kept_, middle.data(), middle.size()) != 0 ||
+        nng_msg_append(kept_, tail.data(), tail.size()) != 0)
       return finish({RAY_OUT_OF_MEMORY, "no memory for a gcs request", {}});
-    }
-    state_ = kSending;
-    nng_aio_set_timeout(aio_, timeout);
-    nng_aio_set_msg(aio_, msg);
-    nng_ctx_send(ctx_, aio_);
+    transmit();
   }
   // Calls `then` later, on an NNG thread.
   void sleep(nng_duration ms, Slept then) {
     slept_ = std::move(then);
-    state_ = kSleeping;
-    nng_aio_set_timeout(aio_, NNG_DURATION_INFINITE);
-    nng_sleep_aio(ms, aio_);
+    nng_sleep_aio(ms, pause_);
   }
-  // Ends what is under way, and everything that would follow; its callback has run when this returns.
+  // The link has another socket: what is under way is sent again over it. Any thread.
+  void move() { nng_aio_abort(aio_, NNG_ECANCELED); }
+  // Ends what is under way, and everything that would follow; its callback has run when this
+  // returns.
   void stop() {
+    stopped_ = true;
     nng_aio_stop(aio_);
+    nng_aio_stop(pause_);
     // What was begun after the stop NNG does not answer; its message is still ours.
-    if (slept_) wake(true);
-    else if (replied_ && state_ == kSending) nng_msg_free(nng_aio_get_msg(aio_));
+    if (slept_)
+      wake();
+    else if (replied_ && state_ == kSending)
+      nng_msg_free(nng_aio_get_msg(aio_));
     finish(kClosed);
   }
 
  private:
   static void on_event(void* self) { static_cast<Exchange*>(self)->advance(); }
+  static void on_pause(void* self) { static_cast<Exchange*>(self)->wake(); }
+  bool attach();
+  bool attach_locked();
+  // Sends a copy of the request; the request itself is kept for a change of the socket.
+  void transmit() {
+    nng_msg* copy = nullptr;
+    if (!attach()) return finish(kClosed);
+    if (nng_msg_dup(&copy, kept_) != 0)
+      return finish({RAY_OUT_OF_MEMORY, "no memory for a gcs request", {}});
+    state_ = kSending;
+    set_timeout();
+    nng_aio_set_msg(aio_, copy);
+    nng_ctx_send(ctx_, aio_);
+  }
+  void set_timeout() {
+    int64_t left = deadline_ == INT64_MAX ? 0 : (deadline_ - steady_ns()) / 1'000'000;
+    nng_aio_set_timeout(aio_, deadline_ == INT64_MAX
+                                  ? NNG_DURATION_INFINITE
+                                  : static_cast<nng_duration>(std::max<int64_t>(left, 0)));
+  }
   void advance() {
     int rv = nng_aio_result(aio_);
-    if (state_ == kSleeping) return wake(rv != 0);
     if (rv != 0) {
       if (state_ == kSending) nng_msg_free(nng_aio_get_msg(aio_));
-      if (rv != NNG_ETIMEDOUT) return finish(kClosed);
-      return finish({RAY_TIMED_OUT, "gcs shard did not answer in time", {}});
+      if (rv == NNG_ETIMEDOUT)
+        return finish({RAY_TIMED_OUT, "gcs shard did not answer in time", {}});
+      bool lost = rv == NNG_ECANCELED || rv == NNG_ECLOSED;  // the socket, by reconnect
+      return lost && !stopped_ ? transmit() : finish(kClosed);
     }
     if (state_ == kSending) {
       state_ = kReceiving;
+      set_timeout();
       return nng_ctx_recv(ctx_, aio_);
     }
     nng_msg* msg = nng_aio_get_msg(aio_);
@@ -102,23 +130,36 @@ class Exchange {
     std::string_view bytes(static_cast<const char*>(nng_msg_body(msg)), nng_msg_len(msg));
     if (!parse_reply(bytes, &r.code, &r.text, &r.answer))
       r = {RAY_INTERNAL, "a gcs shard's reply is malformed", {}};
+    heard();
     finish(r);
     nng_msg_free(msg);
   }
-  void wake(bool closed) {
+  void heard();
+  void wake() {
     auto then = std::move(slept_);
     slept_ = nullptr;
-    then(this, closed);
+    then(this, stopped_);
   }
   void finish(const Reply& r) {
+    if (kept_) nng_msg_free(kept_);
+    kept_ = nullptr;
     auto replied = std::move(replied_);
     replied_ = nullptr;
     if (replied) replied(this, r);
   }
 
+  ShardLink* link_;
+  bool is_poll_;
   nng_ctx ctx_ = NNG_CTX_INITIALIZER;
+  bool attached_ = false;
+  uint32_t generation_ = 0;  // of the socket that ctx_ belongs to
   nng_aio* aio_ = nullptr;
-  enum { kSending, kReceiving, kSleeping } state_ = kSending;
+  nng_aio* pause_ =
+      nullptr;  // of its own: in NNG 1.5.2 an aio that slept once calls a timeout a success
+  nng_msg* kept_ = nullptr;
+  int64_t deadline_ = INT64_MAX;
+  std::atomic<bool> stopped_{false};
+  enum { kSending, kReceiving } state_ = kSending;
   Replied replied_;
   Slept slept_;
 };
@@ -146,15 +187,20 @@ struct Subscription {
 
 struct ShardLink {
   uint32_t index = 0;
+  std::string url;
+  std::mutex mutex;
   nng_socket socket = NNG_SOCKET_INITIALIZER;
   bool open = false;
-  std::mutex mutex;
+  uint32_t generation = 0;           // counts the sockets
+  std::atomic<uint64_t> answers{0};  // heard on this link
+  std::mutex moving;                 // held while a new socket is put in place; before `mutex`
   std::vector<std::unique_ptr<Exchange>> exchanges;  // all that were ever made
   std::vector<Exchange*> idle;
   uint64_t next_seq = 1;
   std::set<uint64_t> unanswered;
   std::deque<Waiting> waiting;
   size_t calls = 0;
+  size_t polls = 0;
   // Lineage. next_lsn 0: not known yet; the shard is asked first.
   std::deque<std::shared_ptr<Batch>> batches;
   size_t appends = 0;
@@ -162,6 +208,42 @@ struct ShardLink {
   bool asked = false;
   bool closing = false;
 };
+
+Status dial(const std::string& url, nng_socket* out) {
+  int rv = nng_req0_open(out);
+  if (rv == 0) {
+    nng_socket_set_size(*out, NNG_OPT_RECVMAXSZ, kMaxFrame);
+    nng_socket_set_ms(*out, NNG_OPT_RECONNMINT, kReconnectMinMs);
+    nng_socket_set_ms(*out, NNG_OPT_RECONNMAXT, kReconnectMaxMs);
+    rv = nng_dial(*out, url.c_str(), nullptr, NNG_FLAG_NONBLOCK);
+    if (rv != 0) nng_close(*out);
+  }
+  if (rv == 0) return {};
+  return error(RAY_UNAVAILABLE, "cannot reach gcs shard at %s: %s", url.c_str(), nng_strerror(rv));
+}
+
+bool Exchange::open() {
+  return nng_aio_alloc(&aio_, on_event, this) == 0 && nng_aio_alloc(&pause_, on_pause, this) == 0 &&
+         attach_locked();
+}
+
+bool Exchange::attach() {
+  std::lock_guard lock(link_->mutex);
+  return attach_locked();
+}
+
+// A context on the present socket; false when there is none any more.
+bool Exchange::attach_locked() {
+  if (attached_ && generation_ == link_->generation) return true;
+  if (!link_->open) return false;
+  if (attached_) nng_ctx_close(ctx_);
+  attached_ = nng_ctx_open(&ctx_, link_->socket) == 0;
+  generation_ = link_->generation;
+  if (attached_) nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, is_poll_ ? kPollResendMs : kResendMs);
+  return attached_;
+}
+
+void Exchange::heard() { link_->answers.fetch_add(1, std::memory_order_relaxed); }
 
 class ClientImpl final : public Client {
  public:
@@ -174,8 +256,10 @@ class ClientImpl final : public Client {
   void call(uint32_t shard, uint32_t op, std::string args, Answered done) override;
   void subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
                  Changed changed) override;
+  void reconnect(uint32_t shard) override;
 
  private:
+  void watch(ShardLink* link, Exchange* x, uint64_t answers);
   Exchange* take(ShardLink* link, bool is_poll = false);
   void send_call(ShardLink* link, Exchange* x, Waiting w);
   void ask_lsn(ShardLink* link);
@@ -185,9 +269,8 @@ class ClientImpl final : public Client {
   void finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s, uint64_t committed);
   void poll(Exchange* x, std::shared_ptr<Subscription> s);
   static bool deliver(Subscription* s, std::string_view answer);
-  nng_duration timeout() const {
-    return options_.timeout_ns < 0 ? NNG_DURATION_INFINITE
-                                   : static_cast<nng_duration>(options_.timeout_ns / 1000000 + 1);
+  static nng_duration ms_of(int64_t ns) {
+    return ns < 0 ? NNG_DURATION_INFINITE : static_cast<nng_duration>(ns / 1000000 + 1);
   }
 
   ClientOptions options_;
@@ -198,7 +281,8 @@ class ClientImpl final : public Client {
 
 }  // namespace
 
-// ---- opening and closing ----------------------------------------------------------------------------------
+// ---- opening and closing
+// ----------------------------------------------------------------------------------
 
 Result<std::unique_ptr<Client>> Client::connect(const ClientOptions& options) {
   auto c = std::make_unique<ClientImpl>(options);
@@ -212,19 +296,19 @@ Status ClientImpl::open() {
   if (options_.urls.empty()) return error(RAY_INVALID_ARGUMENT, "no gcs shard was given");
   while (id_ == 0) (void)!::getrandom(&id_, sizeof id_, 0);
   for (const std::string& url : options_.urls) {
-    auto link = std::make_unique<ShardLink>();
-    link->index = static_cast<uint32_t>(links_.size());
-    int rv = nng_req0_open(&link->socket);
-    if (rv == 0) {
-      link->open = true;
-      nng_socket_set_size(link->socket, NNG_OPT_RECVMAXSZ, kMaxFrame);
-      nng_socket_set_ms(link->socket, NNG_OPT_RECONNMINT, kReconnectMinMs);
-      nng_socket_set_ms(link->socket, NNG_OPT_RECONNMAXT, kReconnectMaxMs);
-      rv = nng_dial(link->socket, url.c_str(), nullptr, NNG_FLAG_NONBLOCK);
+    links_.push_back(std::make_unique<ShardLink>());
+    ShardLink* link = links_.back().get();
+    link->index = static_cast<uint32_t>(links_.size() - 1);
+    link->url = url;
+    RAY_TRY(dial(url, &link->socket));
+    link->open = true;
+    Exchange* x = nullptr;
+    {
+      std::lock_guard lock(link->mutex);
+      x = take(link, true);
     }
-    links_.push_back(std::move(link));
-    if (rv != 0)
-      return error(RAY_UNAVAILABLE, "cannot reach gcs shard at %s: %s", url.c_str(), nng_strerror(rv));
+    if (!x) return error(RAY_OUT_OF_MEMORY, "no memory for a connection to %s", url.c_str());
+    watch(link, x, 0);
   }
   return {};
 }
@@ -237,12 +321,17 @@ ClientImpl::~ClientImpl() {
     {
       std::lock_guard lock(link->mutex);
       link->closing = true;
+    }
+    { std::lock_guard moving(link->moving); }  // a change of the socket under way is through
+    {
+      std::lock_guard lock(link->mutex);
       for (auto& x : link->exchanges) all.push_back(x.get());
       waiting.swap(link->waiting);
       batches.swap(link->batches);
     }
     for (Exchange* x : all) x->stop();
-    for (Exchange* x : all) x->stop();  // again: a callback of one may have begun something on another
+    for (Exchange* x : all)
+      x->stop();  // again: a callback of one may have begun something on another
     if (link->open) close_socket(link->socket);
     Status closed = error(RAY_CANCELLED, "gcs client is closed");
     for (Waiting& w : waiting) w.done(closed, {});
@@ -259,13 +348,57 @@ Exchange* ClientImpl::take(ShardLink* link, bool is_poll) {
     link->idle.pop_back();
     return x;
   }
-  auto x = std::make_unique<Exchange>();
-  if (!x->open(link->socket, is_poll)) return nullptr;
+  auto x = std::make_unique<Exchange>(link, is_poll);
+  if (!x->open()) return nullptr;
   link->exchanges.push_back(std::move(x));
   return link->exchanges.back().get();
 }
 
-// ---- calls --------------------------------------------------------------------------------------------------
+// ---- a connection that does not answer
+// ------------------------------------------------------------------------
+
+// Looks at the link from time to time, on an exchange of its own. `answers`: how many had come at
+// the last look.
+void ClientImpl::watch(ShardLink* link, Exchange* x, uint64_t answers) {
+  x->sleep(ms_of(options_.watch_ns), [this, link, answers](Exchange* self, bool closed) {
+    if (closed) return;
+    bool waits;
+    {
+      std::lock_guard lock(link->mutex);
+      waits = link->calls + link->appends + link->polls > 0;
+    }
+    uint64_t now = link->answers.load(std::memory_order_relaxed);
+    if (!waits || now != answers) return watch(link, self, now);
+    std::string args;
+    Writer(&args).array(0);
+    self->send(request_head(options_.token, 0, 0, 0, kPing), args, {}, ms_of(options_.ping_ns),
+               [this, link](Exchange* again, const Reply& r) {
+                 if (r.code == RAY_TIMED_OUT) reconnect(link->index);
+                 if (r.code != RAY_CANCELLED) watch(link, again, link->answers.load());
+               });
+  });
+}
+
+void ClientImpl::reconnect(uint32_t shard) {
+  if (shard >= links_.size()) return;
+  ShardLink* link = links_[shard].get();
+  std::lock_guard moving(link->moving);
+  nng_socket fresh = NNG_SOCKET_INITIALIZER, old;
+  std::vector<Exchange*> all;
+  {
+    std::lock_guard lock(link->mutex);
+    if (link->closing || !dial(link->url, &fresh).ok()) return;
+    old = link->socket;
+    link->socket = fresh;
+    ++link->generation;
+    for (auto& x : link->exchanges) all.push_back(x.get());
+  }
+  for (Exchange* x : all) x->move();
+  abandon_socket(old);
+}
+
+// ---- calls
+// --------------------------------------------------------------------------------------------------
 
 void ClientImpl::call(uint32_t shard, uint32_t op, std::string args, Answered done) {
   if (shard >= links_.size())
@@ -318,14 +451,16 @@ void ClientImpl::send_call(ShardLink* link, Exchange* x, Waiting w) {
     }
     done(std::move(s), std::move(answer));
   };
-  x->send(head, w.args, {}, timeout(), std::move(replied));
+  x->send(head, w.args, {}, ms_of(options_.timeout_ns), std::move(replied));
 }
 
-// ---- lineage -------------------------------------------------------------------------------------------------
+// ---- lineage
+// -------------------------------------------------------------------------------------------------
 
 void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) {
   if (shard >= links_.size() || records.size() > kMaxAppend || n == 0)
-    return done(error(RAY_INVALID_ARGUMENT, "no such gcs shard, or more than 32 MiB of lineage"), 0);
+    return done(error(RAY_INVALID_ARGUMENT, "no such gcs shard, or more than 32 MiB of lineage"),
+                0);
   ShardLink* link = links_[shard].get();
   bool closing;
   {
@@ -333,7 +468,8 @@ void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n,
     closing = link->closing;
     if (!closing) {
       backlog_ += records.size();
-      if (!link->batches.empty() && link->batches.back()->records.size() + records.size() <= kJoinBytes) {
+      if (!link->batches.empty() &&
+          link->batches.back()->records.size() + records.size() <= kJoinBytes) {
         Batch* b = link->batches.back().get();
         b->records.append(records);
         b->n += n;
@@ -362,8 +498,10 @@ void ClientImpl::ask_lsn(ShardLink* link) {
     {
       std::lock_guard lock(link->mutex);
       link->asked = false;
-      if (s.ok() && r.ok()) link->next_lsn = committed + 1;
-      else if (link->closing || s.code() == RAY_CANCELLED) return;
+      if (s.ok() && r.ok())
+        link->next_lsn = committed + 1;
+      else if (link->closing || s.code() == RAY_CANCELLED)
+        return;
     }
     pump(link);
   });
@@ -377,7 +515,8 @@ void ClientImpl::pump(ShardLink* link) {
     bool ask = false;
     {
       std::lock_guard lock(link->mutex);
-      if (link->batches.empty() || link->appends >= kLineageWindow || link->closing || link->asked) return;
+      if (link->batches.empty() || link->appends >= kLineageWindow || link->closing || link->asked)
+        return;
       if (link->next_lsn == 0) {
         ask = link->asked = true;
       } else {
@@ -405,8 +544,9 @@ void ClientImpl::send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch>
     a.codec = 1;
     a.raw_size = b->raw_size = b->records.size();
     b->blob.resize(static_cast<size_t>(LZ4_compressBound(static_cast<int>(b->records.size()))));
-    int n = LZ4_compress_default(b->records.data(), b->blob.data(), static_cast<int>(b->records.size()),
-                                 static_cast<int>(b->blob.size()));
+    int n =
+        LZ4_compress_default(b->records.data(), b->blob.data(), static_cast<int>(b->records.size()),
+                             static_cast<int>(b->blob.size()));
     if (n <= 0 || static_cast<size_t>(n) >= b->records.size()) {
       a.codec = 0;
       b->blob = std::move(b->records);
@@ -420,7 +560,8 @@ void ClientImpl::send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch>
           [this, link, b](Exchange* self, const Reply& r) { batch_replied(link, self, b, r); });
 }
 
-void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b, const Reply& r) {
+void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b,
+                               const Reply& r) {
   Reader answer(r.answer);
   answer.array_of(1);
   uint64_t committed = answer.u();
@@ -429,12 +570,14 @@ void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Bat
     return finish_batch(link, x, b.get(), Status(r.code, std::string(r.text)), committed);
   // The shard cannot write now. Lineage is not lost for that: again, in a while.
   x->sleep(kRetryMs, [this, link, b](Exchange* self, bool closed) {
-    if (closed) return finish_batch(link, self, b.get(), error(RAY_CANCELLED, "gcs client is closed"), 0);
+    if (closed)
+      return finish_batch(link, self, b.get(), error(RAY_CANCELLED, "gcs client is closed"), 0);
     send_batch(link, self, b);
   });
 }
 
-void ClientImpl::finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s, uint64_t committed) {
+void ClientImpl::finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s,
+                              uint64_t committed) {
   {
     std::lock_guard lock(link->mutex);
     --link->appends;
@@ -445,7 +588,8 @@ void ClientImpl::finish_batch(ShardLink* link, Exchange* x, Batch* b, const Stat
   pump(link);
 }
 
-// ---- subscriptions ---------------------------------------------------------------------------------------------
+// ---- subscriptions
+// ---------------------------------------------------------------------------------------------
 
 void ClientImpl::subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
                            Changed changed) {
@@ -458,6 +602,7 @@ void ClientImpl::subscribe(uint32_t shard, const std::string& table, const std::
   {
     std::lock_guard lock(links_[shard]->mutex);
     x = take(links_[shard].get(), true);
+    if (x) ++links_[shard]->polls;
   }
   if (x) poll(x, std::move(s));
 }
@@ -490,8 +635,10 @@ bool ClientImpl::deliver(Subscription* s, std::string_view answer) {
     std::string key(r.bytes()), value(r.bytes());
     if (!r.ok()) break;
     gone.erase(key);
-    if (value.empty()) s->keys.erase(key);
-    else s->keys.insert(key);
+    if (value.empty())
+      s->keys.erase(key);
+    else
+      s->keys.insert(key);
     s->changed(at, std::move(key), std::move(value));
   }
   if (!r.ok()) return false;

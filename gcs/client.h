@@ -21,6 +21,9 @@ struct ClientOptions {
   NodeId node;
   uint32_t node_epoch = 1;  // incarnation of this node's journal
   int64_t timeout_ns = -1;  // of call(): then RAY_TIMED_OUT, and nobody knows whether it happened
+  int64_t watch_ns = 5'000'000'000;  // between two looks at a shard on which something waits
+  int64_t ping_ns =
+      10'000'000'000;  // then it is dialled again; a shard busy with its disk may take long
 };
 
 class Client {
@@ -45,12 +48,17 @@ class Client {
   // failures have an answer too.
   using Answered = std::function<void(Status, std::string answer)>;
   virtual void call(uint32_t shard, uint32_t op, std::string args, Answered done) = 0;
-  // Pub-sub after commit: every later change of keys with this prefix in a table, at least once, per
-  // key in commit order; survives a restart of the shard. It begins with the values that are there. A
-  // subscriber that lags far behind gets the last value of each key; an empty value = the key is gone.
+  // Pub-sub after commit: every later change of keys with this prefix in a table, at least once,
+  // per key in commit order; survives a restart of the shard. It begins with the values that are
+  // there. A subscriber that lags far behind gets the last value of each key; an empty value = the
+  // key is gone.
   using Changed = std::function<void(uint64_t sn, std::string key, std::string value)>;
   virtual void subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
                          Changed changed) = 0;
+
+  // The shard was started again: everything unanswered goes over a new connection at once. Without
+  // this call the client finds out by itself, in up to 15 s. Does not wait.
+  virtual void reconnect(uint32_t shard) = 0;
 };
 
 }  // namespace ray::gcs

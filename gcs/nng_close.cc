@@ -28,7 +28,12 @@ void close_socket(nng_socket socket) {
   }).detach();
   std::unique_lock lock(state->mutex);
   if (!state->cv.wait_for(lock, std::chrono::seconds(1), [&] { return state->closed; }))
-    log(kLogInfo, "gcs", "close-stuck", "a socket does not close; it is left to the end of the process");
+    log(kLogInfo, "gcs", "close-stuck",
+        "a socket does not close; it is left to the end of the process");
+}
+
+void abandon_socket(nng_socket socket) {
+  std::thread([socket] { nng_close(socket); }).detach();
 }
 
 }  // namespace ray::gcs

@@ -37,6 +37,7 @@ Status Node::start_shard(Shard* s) {
   if (!process.ok()) return process.status();
   s->process = std::move(*process);
   s->started_at = steady_ns();
+  if (gcs_) gcs_->reconnect(s->index);
   return watch(s->process.pidfd.get(), kShardFd, s->index, EPOLLIN);
 }
 

@@ -1,6 +1,7 @@
-// A shard that is killed at chosen instructions, that cannot write, that gets garbage: nothing that was
-// acknowledged is lost, nothing happens twice, nothing else suffers.
+// A shard that is killed at chosen instructions, that cannot write, that gets garbage: nothing that
+// was acknowledged is lost, nothing happens twice, nothing else suffers.
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -25,8 +26,9 @@ namespace {
 
 using namespace test;
 
-// Increments a counter by compare-and-swap many times over, several in flight, and appends lineage, while
-// the shard dies and comes back. Every put is sent once by the program; resends are the client's.
+// Increments a counter by compare-and-swap many times over, several in flight, and appends lineage,
+// while the shard dies and comes back. Every put is sent once by the program; resends are the
+// client's.
 class Load {
  public:
   explicit Load(Client* c) : c_(c) {}
@@ -35,11 +37,18 @@ class Load {
     for (int k = 0; k < calls; ++k) {
       std::string args;
       // Each key is put twice: a lost deduplication shows as version 3.
-      Writer(&args).array(4).str("load").bin("k" + std::to_string(k / 2)).bin(std::to_string(k)).u(UINT64_MAX);
+      Writer(&args)
+          .array(4)
+          .str("load")
+          .bin("k" + std::to_string(k / 2))
+          .bin(std::to_string(k))
+          .u(UINT64_MAX);
       c_->call(0, kKvPut, args, [this, k](Status s, std::string answer) {
         std::lock_guard lock(mutex_);
-        if (s.ok()) acked_[k / 2] += 1;
-        else failed_.push_back(s.message());
+        if (s.ok())
+          acked_[k / 2] += 1;
+        else
+          failed_.push_back(s.message());
         (void)answer;
         if (--left_ == 0) cv_.notify_all();
       });
@@ -51,8 +60,10 @@ class Load {
         add_task(&b, child_task(origin_of(root), static_cast<uint32_t>(k) * 50 + n), root, 10);
       c_->append_lineage(0, b, 100, [this](Status s, uint64_t committed) {
         std::lock_guard lock(mutex_);
-        if (s.ok()) committed_ = std::max(committed_, committed);
-        else failed_.push_back(s.message());
+        if (s.ok())
+          committed_ = std::max(committed_, committed);
+        else
+          failed_.push_back(s.message());
         if (--left_ == 0) cv_.notify_all();
       });
     }
@@ -94,16 +105,18 @@ TEST_P(CrashAt, NothingAcknowledgedIsLostAndNothingHappensTwice) {
   Got tasks = query(c.get(), 0, "tasks");
   ASSERT_EQ(tasks.code, RAY_OK) << tasks.text;
   EXPECT_EQ(Reader(tasks.answer).array(), 3000u);
-  EXPECT_EQ(sql(shard.database(), "SELECT count(*) FROM tasks WHERE state<>'FINISHED' OR args<>'7'")[0], "0");
+  EXPECT_EQ(
+      sql(shard.database(), "SELECT count(*) FROM tasks WHERE state<>'FINISHED' OR args<>'7'")[0],
+      "0");
   EXPECT_EQ(stat(c.get(), 0, "damaged"), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Points, CrashAt,
-                         ::testing::Values("gcs.journal.before_commit=kill@2", "gcs.journal.mid_commit=kill@3",
-                                           "gcs.journal.mid_commit=kill@9", "gcs.journal.after_commit=kill@1",
-                                           "gcs.journal.after_commit=kill@6", "gcs.reply=kill@5",
-                                           "gcs.reply=kill@150", "gcs.materialise.mid=kill@1",
-                                           "gcs.materialise.after=kill@1"));
+INSTANTIATE_TEST_SUITE_P(
+    Points, CrashAt,
+    ::testing::Values("gcs.journal.before_commit=kill@2", "gcs.journal.mid_commit=kill@3",
+                      "gcs.journal.mid_commit=kill@9", "gcs.journal.after_commit=kill@1",
+                      "gcs.journal.after_commit=kill@6", "gcs.reply=kill@5", "gcs.reply=kill@150",
+                      "gcs.materialise.mid=kill@1", "gcs.materialise.after=kill@1"));
 
 // Killed inside the third transaction of the materialiser, between its rows and its watermark.
 TEST(Crash, TheMaterialiserGoesOnWhereItWas) {
@@ -127,7 +140,9 @@ TEST(Crash, TheMaterialiserGoesOnWhereItWas) {
       // This question makes it materialise, and die; the answer comes from its successor.
       std::promise<Got> p;
       Writer(&args).array(2).str("tasks").nil();
-      c->call(0, kQuery, args, [&](Status s, std::string a) { p.set_value({s.code(), s.message(), a}); });
+      c->call(0, kQuery, args, [&](Status s, std::string a) {
+        p.set_value({s.code(), s.message(), a});
+      });
       EXPECT_EQ(shard.wait_dead(), SIGKILL);
       ASSERT_TRUE(shard.start());
       EXPECT_EQ(Reader(p.get_future().get().answer).array(), 300u);
@@ -135,10 +150,50 @@ TEST(Crash, TheMaterialiserGoesOnWhereItWas) {
       EXPECT_EQ(Reader(query(c.get(), 0, "tasks").answer).array(), (k + 1) * 100);
     }
   }
-  EXPECT_EQ(sql(shard.database(), "SELECT count(*),count(DISTINCT task) FROM tasks WHERE result='7'")[0], "500|500");
+  EXPECT_EQ(
+      sql(shard.database(), "SELECT count(*),count(DISTINCT task) FROM tasks WHERE result='7'")[0],
+      "500|500");
   EXPECT_EQ(sql(shard.database(), "SELECT count(*) FROM task_args")[0], "495");
   EXPECT_EQ(sql(shard.database(), "SELECT count(*) FROM objects")[0], "1000");
   EXPECT_EQ(sql(shard.database(), "SELECT lsn FROM node_journals")[0], "1000");
+}
+
+// A connection that NNG takes for alive and that nobody answers: a listener that accepts and says
+// nothing. Its place is then taken by a real shard, which only a new connection can reach.
+TEST(Crash, AConnectionThatFellSilentIsMadeAgain) {
+  TempDir dir;
+  ShardProcess shard(dir.path());
+  int silent = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::string path = shard.url().substr(6);
+  ASSERT_LT(path.size(), sizeof address.sun_path);
+  path.copy(address.sun_path, path.size());
+  ASSERT_EQ(::bind(silent, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(silent, 16), 0);
+  ClientOptions o;
+  o.urls = {shard.url()};
+  o.token = kToken;
+  o.node = node_of(1);
+  o.watch_ns = 50'000'000;
+  o.ping_ns = 200'000'000;
+  auto c = Client::connect(o);
+  ASSERT_TRUE(c.ok());
+  Load load(c->get());
+  load.start(40, 6);
+  int first = ::accept4(silent, nullptr, nullptr, SOCK_CLOEXEC);
+  ASSERT_GE(first, 0);
+  pollfd again{silent, POLLIN, 0};
+  ASSERT_EQ(::poll(&again, 1, 8000), 1)
+      << "not dialled again";  // NNG by itself gives up after 10 s
+  ASSERT_TRUE(shard.start());
+  load.wait();
+  EXPECT_TRUE(load.failed_.empty()) << load.failed_[0];
+  EXPECT_EQ(load.committed_, 600u);
+  for (int k = 0; k < 20; ++k)
+    EXPECT_EQ(first_u(kv_get(c->get(), 0, "load", "k" + std::to_string(k))), 2u);
+  ::close(first);
+  ::close(silent);
 }
 
 TEST(Crash, KilledAgainAndAgainUnderLoad) {
@@ -210,7 +265,8 @@ TEST(Crash, AFullDiskRefusesWritesServesReadsAndRecovers) {
 // A real file system of 8 MB. Needs the right to mount.
 TEST(Crash, ARealFullDisk) {
   TempDir dir;
-  if (::mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=8m") != 0) GTEST_SKIP() << "cannot mount a tmpfs";
+  if (::mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=8m") != 0)
+    GTEST_SKIP() << "cannot mount a tmpfs";
   {
     ShardProcess shard(dir.path());
     ASSERT_TRUE(shard.start());
@@ -219,7 +275,9 @@ TEST(Crash, ARealFullDisk) {
     for (char& ch : value) ch = static_cast<char>(std::rand());
     int stored = 0;
     Got g{};
-    while (stored < 200 && (g = kv_put(c.get(), 0, "ns", "k" + std::to_string(stored), value)).code == RAY_OK) ++stored;
+    while (stored < 200 &&
+           (g = kv_put(c.get(), 0, "ns", "k" + std::to_string(stored), value)).code == RAY_OK)
+      ++stored;
     EXPECT_EQ(g.code, RAY_UNAVAILABLE) << g.text;
     EXPECT_GT(stored, 5);
     for (int k = 0; k < stored; ++k)
@@ -252,8 +310,10 @@ TEST(Crash, WriteErrorsInTheMiddleOfACommit) {
   int stored = 0, refused = 0;
   for (int k = 0; k < 60; ++k) {
     Got g = kv_put(c.get(), 0, "ns", "k" + std::to_string(k), value);
-    if (g.code == RAY_OK) ++stored;
-    else if (g.code == RAY_UNAVAILABLE) ++refused;
+    if (g.code == RAY_OK)
+      ++stored;
+    else if (g.code == RAY_UNAVAILABLE)
+      ++refused;
   }
   EXPECT_EQ(stored + refused, 60);
   EXPECT_GT(stored, 0);
@@ -261,15 +321,20 @@ TEST(Crash, WriteErrorsInTheMiddleOfACommit) {
   rlimit back = none;
   (void)::prlimit(shard.pid(), RLIMIT_FSIZE, &back, nullptr);
   std::vector<bool> there(60);
-  for (int k = 0; k < 60; ++k) there[static_cast<size_t>(k)] = kv_get(c.get(), 0, "ns", "k" + std::to_string(k)).code == RAY_OK;
+  for (int k = 0; k < 60; ++k)
+    there[static_cast<size_t>(k)] =
+        kv_get(c.get(), 0, "ns", "k" + std::to_string(k)).code == RAY_OK;
   EXPECT_EQ(std::count(there.begin(), there.end(), true), stored);
   shard.kill9();
   ASSERT_TRUE(shard.start());
   for (int k = 0; k < 60; ++k)
-    EXPECT_EQ(kv_get(c.get(), 0, "ns", "k" + std::to_string(k)).code == RAY_OK, there[static_cast<size_t>(k)]) << k;
+    EXPECT_EQ(kv_get(c.get(), 0, "ns", "k" + std::to_string(k)).code == RAY_OK,
+              there[static_cast<size_t>(k)])
+        << k;
 }
 
-// ---- hostile bytes -----------------------------------------------------------------------------------------------
+// ---- hostile bytes
+// -----------------------------------------------------------------------------------------------
 
 int raw_connect(const std::string& path) {
   int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -281,9 +346,7 @@ int raw_connect(const std::string& path) {
   return -1;
 }
 
-void send_all(int fd, const std::string& s) {
-  (void)!::send(fd, s.data(), s.size(), MSG_NOSIGNAL);
-}
+void send_all(int fd, const std::string& s) { (void)!::send(fd, s.data(), s.size(), MSG_NOSIGNAL); }
 // NNG's own framing over ipc: 0x01, length (8 bytes, big endian), then a request id and the body.
 std::string framed(const std::string& body, uint64_t claimed) {
   std::string s("\x01", 1);
@@ -309,17 +372,23 @@ TEST(Hostile, GarbageNeverHurtsTheShard) {
   Writer(&args).array(4).str("ns").bin("k").bin("hostile").u(UINT64_MAX);
   std::string valid = request_head(kToken, 1, 1, 1, kKvPut) + args;
   std::string wrong = request_head("no token at all, but long enough", 1, 1, 1, kKvPut) + args;
-  std::vector<std::string> streams = {noise(100), hello, hello + noise(5000), hello + framed(id, UINT64_MAX),
-                                      hello + framed(id, uint64_t{1} << 40), hello + framed(id, 4),
+  std::vector<std::string> streams = {noise(100),
+                                      hello,
+                                      hello + noise(5000),
+                                      hello + framed(id, UINT64_MAX),
+                                      hello + framed(id, uint64_t{1} << 40),
+                                      hello + framed(id, 4),
                                       hello + framed(id + wrong, 4 + wrong.size()),
-                                      hello + framed(noise(2), 2), hello + framed("", 0)};
+                                      hello + framed(noise(2), 2),
+                                      hello + framed("", 0)};
   for (size_t cut = 0; cut < valid.size(); cut += 3)
     streams.push_back(hello + framed(id + valid.substr(0, cut), 4 + cut));
   for (int k = 0; k < 300; ++k) {
     std::string bad = wrong;
     for (int n = 0; n < 3; ++n) bad[random() % bad.size()] = static_cast<char>(random());
     streams.push_back(hello + framed(id + bad, 4 + bad.size()));
-    std::string deep = id + std::string(1000 + random() % 5000, static_cast<char>(random() % 2 ? 0x91 : 0x81));
+    std::string deep =
+        id + std::string(1000 + random() % 5000, static_cast<char>(random() % 2 ? 0x91 : 0x81));
     streams.push_back(hello + framed(deep, deep.size()));
   }
   std::vector<int> open;
@@ -327,8 +396,10 @@ TEST(Hostile, GarbageNeverHurtsTheShard) {
     int fd = raw_connect(path);
     ASSERT_GE(fd, 0);
     send_all(fd, s);
-    if (random() % 2) ::close(fd);
-    else open.push_back(fd);
+    if (random() % 2)
+      ::close(fd);
+    else
+      open.push_back(fd);
   }
   Got g = kv_get(c.get(), 0, "ns", "k");
   EXPECT_EQ(g.code, RAY_OK);
@@ -351,8 +422,7 @@ TEST(Hostile, MalformedOperationsFromAnAdmittedClient) {
       Writer w(&args);
       size_t n = random() % 8;
       w.array(n);
-      for (size_t m = 0; m < n; ++m)
-        switch (random() % 5) {
+      for (size_t m = 0; m < n; ++m) switch (random() % 5) {
           case 0: w.u(random()); break;
           case 1: w.str("x"); break;
           case 2: w.id(node_of(static_cast<uint8_t>(random()))); break;

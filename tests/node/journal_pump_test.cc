@@ -18,6 +18,7 @@ namespace {
 class FakeStore : public gcs::Client {
  public:
   uint32_t shards() const override { return 2; }
+  void reconnect(uint32_t) override {}
   void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) override {
     std::unique_lock lock(mutex);
     ++calls;
