@@ -53,7 +53,10 @@ def parser():
     one.add_argument("--quick", action="store_true", help="one short round per row")
     one.add_argument("--only", choices=["c", "python"], help="one language")
     commands.add_parser("check", help="lint: style, layering, banned calls, exported symbols")
-    commands.add_parser("fmt", help="format the C and C++ sources with clang-format")
+    one = commands.add_parser("fmt", help="format changed C and C++ sources with clang-format")
+    one.add_argument("--all", action="store_true", help="all sources, not only changed ones")
+    one.add_argument("--since", default="HEAD", metavar="COMMIT",
+                     help="changed since this commit (HEAD: what is not committed)")
     one = commands.add_parser("fuzz", help="run the fuzz targets")
     one.add_argument("targets", nargs="*")
     one.add_argument("--seconds", type=int, default=60, help="per target")
@@ -98,11 +101,17 @@ def do_check(_):
     return code
 
 
-def do_fmt(_):
+def do_fmt(args):
     machine.require("fmt")
-    files = [p for p in build.sources("libray", "store", "gcs", "tests", "samples", "bench",
+    files = [p for p in build.sources("libray", "store", "gcs", "tests", "samples", "bench", "fuzz",
                                       "bindings") if p.suffix in (".cc", ".h", ".c") and p.exists()]
-    run(["clang-format", "-i", "--style=file", *files], f"format {len(files)} files")
+    if not args.all:
+        listed = output(["git", "-C", ROOT, "diff", "--name-only", "--relative", args.since]) or ""
+        fresh = output(["git", "-C", ROOT, "ls-files", "-o", "--exclude-standard"]) or ""
+        changed = {ROOT / line for line in (listed + fresh).splitlines()}
+        files = [p for p in files if p in changed]
+    if files:
+        run(["clang-format", "-i", "--style=file", *files], f"format {len(files)} files")
 
 
 def do_fuzz(args):

@@ -302,6 +302,7 @@ def sanitizer_parts(names):
     targets = [p.name for p in chosen if build.has_target("tsan", p.name)]
     if targets:
         build.build("tsan", targets)
+        chosen = [p for p in ctest_parts("tsan") if "tsan" in p.labels]  # built: with their paths
     parts += chosen
     return [p for p in parts if not names or matches(p, names)]
 
