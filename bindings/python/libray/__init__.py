@@ -8,6 +8,7 @@ from typing import Any, List
 from . import _libray, exceptions
 from . import _core, _serialization
 from ._libray import ObjectRef, get, put, wait
+from ._as_ray import install_as_ray
 from ._actor import ActorClass, ActorHandle, exit_actor, get_actor, method
 from ._context import available_resources, cluster_resources, get_runtime_context, nodes
 from ._core import init, is_initialized, shutdown
@@ -34,6 +35,7 @@ __all__ = [
     "get_actor",
     "get_runtime_context",
     "init",
+    "install_as_ray",
     "is_initialized",
     "kill",
     "load_library",

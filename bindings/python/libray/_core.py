@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, Dict, Iterator, List, Optional
 
-from . import _libray
+from . import _as_ray, _libray
 
 _PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
@@ -110,28 +110,36 @@ def init(
             assert _context is not None
             return _context
         raise RuntimeError(
-            "Maybe you called libray.init twice by accident? This error can be suppressed by passing in "
-            "'ignore_reinit_error=True' or by calling 'libray.shutdown()' prior to 'libray.init()'."
+            _as_ray.named(
+                "Maybe you called libray.init twice by accident? This error can be suppressed by passing "
+                "in 'ignore_reinit_error=True' or by calling 'libray.shutdown()' prior to "
+                "'libray.init()'."
+            )
         )
-    unknown = set(ignored) - _ACCEPTED
+    unknown = sorted(set(ignored) - _ACCEPTED)
     if unknown:
-        raise TypeError(f"init() got an unexpected keyword argument '{sorted(unknown)[0]}'")
+        raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
+    if num_cpus is not None and num_cpus < 0:
+        raise ValueError(f"num_cpus must not be negative, got {num_cpus}")
+    job, logging_config = _job_of(ignored), ignored.get("logging_config")
+    if namespace is None and job is not None:
+        namespace = job.ray_namespace
+    _check_namespace(namespace)
     if ignored.get("runtime_env"):
         raise NotImplementedError(
             "runtime_env is not supported yet: set the environment before libray.init()"
         )
-    if num_cpus is not None and num_cpus < 0:
-        raise ValueError(f"num_cpus must not be negative, got {num_cpus}")
-    if address in ("auto", "local"):
-        if address == "auto" and not os.environ.get("LIBRAY_ADDRESS"):
-            raise ConnectionError(
-                "Could not find any running libray instance. Please specify the one to connect to by "
-                "setting LIBRAY_ADDRESS or the `address` argument."
-            )
-        address = None
+    address = _resolve(address)
+    if address:
+        _check_joining(num_cpus, num_gpus, resources, ignored.get("labels"), object_store_memory)
+    if logging_config is not None:
+        from . import _logging
+
+        os.environ[_logging.ENVIRONMENT] = _logging.to_environment(logging_config)
+        logging_config.apply()
     return _start(
         {
-            "address": address or "",
+            "address": address,
             "namespace": namespace or "",
             "session_dir": _temp_dir or "",
             "job_name": job_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python",
@@ -145,26 +153,111 @@ def init(
     )
 
 
-# Keywords of Ray that mean nothing here.
+# Keywords of Ray that mean nothing here, or are looked at above.
 _ACCEPTED = {
-    "include_dashboard",
+    "allow_multiple",
+    "cgroup_path",
+    "configure_logging",
     "dashboard_host",
     "dashboard_port",
-    "configure_logging",
-    "logging_level",
-    "logging_format",
-    "logging_config",
-    "log_to_driver",
-    "runtime_env",
-    "labels",
-    "job_config",
-    "local_mode",
-    "_system_config",
-    "_node_ip_address",
-    "_metrics_export_port",
-    "_redis_password",
     "enable_resource_isolation",
+    "include_dashboard",
+    "job_config",
+    "labels",
+    "local_mode",
+    "log_to_driver",
+    "logging_config",
+    "logging_format",
+    "logging_level",
+    "proxy_server_url",
+    "runtime_env",
+    "storage",
+    "system_reserved_cpu",
+    "system_reserved_memory",
+    "_cgroup_path",
+    "_driver_object_store_memory",
+    "_enable_object_reconstruction",
+    "_memory",
+    "_metrics_export_port",
+    "_node_ip_address",
+    "_node_name",
+    "_plasma_directory",
+    "_redis_password",
+    "_redis_username",
+    "_skip_env_hook",
+    "_system_config",
+    "_tracing_startup_hook",
 }
+
+
+def _job_of(given: Dict[str, Any]) -> Any:
+    if given.get("job_config") is None:
+        return None
+    from ._job_config import as_job_config
+
+    job = as_job_config(given["job_config"])
+    if job.runtime_env and not given.get("runtime_env"):
+        given["runtime_env"] = job.runtime_env
+    return job
+
+
+def _check_joining(cpus: Any, gpus: Any, resources: Any, labels: Any, store: Any) -> None:
+    for name, value in (
+        ("num_cpus and num_gpus", cpus if gpus is None else gpus),
+        ("resources", resources),
+        ("labels", labels),
+        ("object_store_memory", store),
+    ):
+        if value is not None:
+            raise ValueError(f"When connecting to an existing cluster, {name} must not be provided.")
+
+
+def _check_namespace(namespace: Any) -> None:
+    if namespace is None:
+        return
+    if not isinstance(namespace, str):
+        raise TypeError("namespace must be None or a string.")
+    if not namespace:
+        raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
+
+
+def _resolve(address: Optional[str]) -> str:
+    """The session directory to join; empty to start a cluster. LIBRAY_ADDRESS and RAY_ADDRESS stand for an address that
+    is not given; "auto" is the newest running session of this user."""
+    if address is None:
+        address = os.environ.get("LIBRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    if not address or address == "local":
+        return ""
+    if address.startswith("ray://"):
+        raise ConnectionError(
+            f"libray has no thin client for {address}: give the path of a session directory"
+        )
+    if address != "auto":
+        return address
+    found = os.environ.get("LIBRAY_ADDRESS") or running_session()
+    if not found:
+        raise ConnectionError(
+            "Could not find any running libray instance (of Ray or libray). Please specify the one to "
+            "connect to by setting LIBRAY_ADDRESS or the `address` argument."
+        )
+    return found
+
+
+def running_session() -> str:
+    """The newest session of this user whose node is alive; empty when there is none."""
+    import fcntl
+    import glob
+
+    base = os.environ.get("LIBRAY_TMPDIR") or f"/tmp/libray-{os.getuid()}"
+    for folder in sorted(glob.glob(os.path.join(base, "session-*")), reverse=True):
+        try:
+            with open(os.path.join(folder, "lock"), "r+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # its daemon holds it
+            return folder
+        except OSError:
+            continue
+    return ""
 
 
 def _start(options: Dict[str, Any]) -> Context:

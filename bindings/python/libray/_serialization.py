@@ -14,7 +14,45 @@ import cloudpickle
 from . import _libray
 
 _loads = pickle.loads
-_Pickler = cloudpickle.Pickler
+_custom: Dict[type, Tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle with the serializers that this process registered. Without any, it is used as it is."""
+
+    def reducer_override(self, value: Any) -> Any:
+        known = _custom.get(type(value))
+        if known is not None:
+            serializer, deserializer = known
+            return _restore, (deserializer, serializer(value))
+        return super().reducer_override(value)
+
+
+def _restore(deserializer: Callable[[Any], Any], state: Any) -> Any:
+    return deserializer(state)
+
+
+def register_serializer(
+    cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]
+) -> None:
+    """Instances of exactly `cls` are pickled, in this process, as what `serializer` makes of them; whoever gets them
+    calls `deserializer` with that."""
+    global _pickler
+    if not isinstance(cls, type):
+        raise TypeError(f"register_serializer needs a class, not {type(cls)}")
+    _custom[cls] = (serializer, deserializer)
+    _pickler = _Pickler
+
+
+def deregister_serializer(cls: type) -> None:
+    """Instances of `cls` are pickled as usual again."""
+    global _pickler
+    _custom.pop(cls, None)
+    if not _custom:
+        _pickler = cloudpickle.Pickler
+
+
+_pickler: Any = cloudpickle.Pickler
 
 
 def dumps(value: Any) -> Tuple[bytes, List[memoryview]]:
@@ -29,7 +67,7 @@ def dumps(value: Any) -> Tuple[bytes, List[memoryview]]:
         return False
 
     file = io.BytesIO()
-    _Pickler(file, protocol=5, buffer_callback=keep).dump(value)
+    _pickler(file, protocol=5, buffer_callback=keep).dump(value)
     return file.getvalue(), buffers
 
 

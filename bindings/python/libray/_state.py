@@ -1,0 +1,36 @@
+"""Rows of the control store for `ray.util.state`, `ray.timeline` and `list_named_actors`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from . import _core, _libray
+
+MAX_ROWS = 10_000
+
+
+def text(value: Any) -> str:
+    """An id as hexadecimal digits, whether it came as bytes or as text."""
+    return value.hex() if isinstance(value, bytes) else str(value or "")
+
+
+def rows(what: str, **filters: Any) -> List[Dict[str, Any]]:
+    """Rows of a table; the newest state that the shards know."""
+    _core.ensure()
+    filters.setdefault("limit", MAX_ROWS)
+    return [dict(r) for r in _libray.query(what, bytes(_libray.encode(filters, False)[1]))]
+
+
+def namespace() -> str:
+    """The namespace of the running job."""
+    own = _libray.context()["job"]
+    return next((str(row["ns"]) for row in rows("jobs") if text(row["job"]) == own), "")
+
+
+def named_actors(all_namespaces: bool) -> List[Any]:
+    """Names of living actors; of this namespace, or as dicts of all."""
+    living = [r for r in rows("actors") if r.get("name") and r.get("state") != "DEAD"]
+    if all_namespaces:
+        return [{"name": r["name"], "namespace": r["ns"]} for r in living]
+    own = namespace()
+    return [r["name"] for r in living if r["ns"] == own]

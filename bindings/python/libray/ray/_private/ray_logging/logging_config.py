@@ -1,0 +1,5 @@
+"""`ray.LoggingConfig`."""
+
+from libray._logging import LoggingConfig
+
+__all__ = ["LoggingConfig"]

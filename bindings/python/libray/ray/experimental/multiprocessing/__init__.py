@@ -1,0 +1,3 @@
+"""`ray.experimental.multiprocessing`: the older name of `ray.util.multiprocessing`."""
+
+from ray.util.multiprocessing import Pool  # noqa: F401

@@ -1,0 +1,5 @@
+"""`ray.internal`."""
+
+from ray.internal.internal_api import free
+
+__all__ = ["free"]

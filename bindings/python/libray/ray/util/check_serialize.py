@@ -1,0 +1,94 @@
+"""`ray.util.inspect_serializability`: finds what in a value cannot be pickled."""
+
+import inspect
+import sys
+from typing import Any, Optional, Set, TextIO, Tuple
+
+from libray import _serialization
+
+
+class FailureTuple:
+    """Something that cannot be pickled: the object, its name, and what holds it."""
+
+    def __init__(self, obj: Any, name: str, parent: Any) -> None:
+        self.obj, self.name, self.parent = obj, name, parent
+
+    def __repr__(self) -> str:
+        return f"FailTuple({self.name} [obj={self.obj}, parent={self.parent}])"
+
+
+def _fails(value: Any) -> Optional[Exception]:
+    try:
+        _serialization.dumps(value)
+    except Exception as error:
+        return error
+    return None
+
+
+def inspect_serializability(
+    base_obj: Any, name: Optional[str] = None, depth: int = 3, print_file: Optional[TextIO] = None
+) -> Tuple[bool, Set[FailureTuple]]:
+    """Whether the object can be sent, and the innermost things found, `depth` levels down, that cannot."""
+    search = _Search(print_file or sys.stdout)
+    title = f"Checking Serializability of {base_obj}"
+    search.say("=" * len(title), title, "=" * len(title))
+    ok = search.look(base_obj, name or getattr(base_obj, "__name__", str(base_obj)), None, depth, 0)
+    if not ok:
+        if not search.found:
+            search.say(
+                "WARNING: Did not find non-serializable object in "
+                f"{base_obj}. This may be an oversight of the inspection: try a greater depth."
+            )
+        for failure in search.found:
+            search.say(
+                f"Variable: \n\t{failure}\nwas found to be non-serializable. Consider removing its "
+                "instantiation or moving it into the scope of the function."
+            )
+    return ok, search.found
+
+
+class _Search:
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self.found: Set[FailureTuple] = set()
+        self.seen: Set[int] = set()
+
+    def say(self, *lines: str, indent: int = 0) -> None:
+        for line in lines:
+            print(" " * 4 * indent + line, file=self.file)
+
+    def look(self, value: Any, name: str, parent: Any, depth: int, indent: int) -> bool:
+        error = _fails(value)
+        if error is None:
+            return True
+        self.say(f"!!! FAIL serialization: {error}", indent=indent)
+        if id(value) in self.seen:
+            return False
+        self.seen.add(id(value))
+        before = len(self.found)
+        if depth > 0:
+            for inner_name, inner in self.parts(value, indent):
+                self.look(inner, inner_name, value, depth - 1, indent + 1)
+        if len(self.found) == before:  # nothing below it is to blame
+            self.found.add(FailureTuple(value, name, parent))
+        return False
+
+    def parts(self, value: Any, indent: int) -> Any:
+        if inspect.isfunction(value):
+            try:
+                captured = inspect.getclosurevars(value)
+            except (TypeError, ValueError):
+                return
+            for kind, names in (("global", captured.globals), ("captured", captured.nonlocals)):
+                if names:
+                    self.say(f"Detected {len(names)} {kind} variables. Checking serializability...", indent=indent)
+                yield from names.items()
+        elif isinstance(value, dict):
+            yield from ((str(key), item) for key, item in value.items())
+        elif isinstance(value, (list, tuple, set)):
+            yield from ((f"[{k}]", item) for k, item in enumerate(value))
+        else:
+            members = dict(getattr(value, "__dict__", {}))
+            if inspect.isclass(value):
+                members = {k: v for k, v in members.items() if not k.startswith("__") or k == "__init__"}
+            yield from members.items()

@@ -1,0 +1,1 @@
+"""`ray.widgets`: libray draws nothing in notebooks."""
