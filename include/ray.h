@@ -234,6 +234,11 @@ RAY_API ray_code ray_buffer_ref(const ray_buffer *buffer, uint32_t index, ray_re
  * and then at most until spilling made room (RAY_STORE_FULL after 10 s without progress). */
 RAY_API ray_code ray_put(ray_runtime *runtime, const ray_value *value, ray_ref **out, ray_error **err);
 
+/* A reference to an object that failed: get answers `code` with this message and payload (may be NULL). For bindings
+ * that hand out references to parts of a result of which one could not be made. */
+RAY_API ray_code ray_put_error(ray_runtime *runtime, ray_code code, ray_str message, const ray_value *payload,
+                               ray_ref **out, ray_error **err);
+
 /* An object under construction, straight in shared memory: no copy. If the process dies before the seal, the object
  * never existed. One thread at a time. */
 typedef struct ray_writer ray_writer;
@@ -271,7 +276,8 @@ RAY_API ray_code ray_actor_from_ref(ray_ref *ref, ray_actor **out, ray_error **e
  * code and error, as in ray_get. */
 RAY_API ray_code ray_try_get(ray_ref *ref, ray_buffer *out, ray_error **err);
 /* Blocks until all n values are there (duplicates allowed) and fills out[0..n) in order. If any failed, or the time is
- * over, nothing is filled and the first failure in order is returned. A worker that blocks here lends its CPU. */
+ * over, nothing is filled; the first failure in order is returned, as soon as there is one, whatever else is still
+ * pending. A worker that blocks here lends its CPU. */
 RAY_API ray_code ray_get(ray_runtime *runtime, ray_ref *const *refs, size_t n, int64_t timeout_ns, ray_buffer *out,
                          ray_error **err);
 /* Blocks until `want` of n are complete (value or error) or the time is over; RAY_OK in both cases. ready[i] = 1 for at
@@ -361,6 +367,14 @@ RAY_API ray_code ray_submit_stream(ray_runtime *runtime, ray_function *function,
 /* The next item as a reference that is ready; RAY_STREAM_END after the last. A generator that fails gives its error as
  * one last item (a reference whose get fails), then RAY_STREAM_END. */
 RAY_API ray_code ray_stream_next(ray_stream *stream, int64_t timeout_ns, ray_ref **out, ray_error **err);
+/* Waits until `want` of the references and streams together are ready or the time is over; RAY_OK in both cases. A
+ * stream is ready when its next item, or its end, is there; nothing is taken from it. ready_refs[i] and
+ * ready_streams[i] = 1 for all that are ready. Duplicates: RAY_INVALID_ARGUMENT. */
+RAY_API ray_code ray_wait_any(ray_runtime *runtime, ray_ref *const *refs, size_t n_refs, ray_stream *const *streams,
+                              size_t n_streams, size_t want, int64_t timeout_ns, uint8_t *ready_refs,
+                              uint8_t *ready_streams, ray_error **err);
+/* A reference that is ready when the generator's task is over: nil, or its error. The same object at each call. */
+RAY_API ray_code ray_stream_completed(ray_stream *stream, ray_ref **out, ray_error **err);
 /* One notification for the next item or the end; the item is taken from the stream. One at a time per stream. */
 RAY_API ray_code ray_stream_on_next(ray_stream *stream, const ray_notify *notify, ray_error **err);
 /* Id of the generator's task. */
@@ -492,11 +506,19 @@ RAY_API ray_code ray_task_take_arg(ray_task *task, size_t index, ray_buffer *out
 RAY_API ray_code ray_task_definition(ray_task *task, ray_buffer *out, ray_error **err);
 /* [task thread] Result `index`. May be called once per index; results not given are nil. */
 RAY_API ray_code ray_task_return(ray_task *task, uint32_t index, const ray_value *value, ray_error **err);
+/* [task thread] Result `index` is an error of its own: its get fails, while the other results have their values. */
+RAY_API ray_code ray_task_return_error(ray_task *task, uint32_t index, ray_code code, ray_str message,
+                                       const ray_value *payload, ray_error **err);
 /* [task thread] Result straight in shared memory; ray_writer_seal(writer, NULL, err) commits it. */
 RAY_API ray_code ray_task_return_open(ray_task *task, uint32_t index, const ray_value *shape, ray_writer **out,
                                       ray_layout *layout, ray_error **err);
 /* [task thread] The next item of a generator. Waits while the window is full. RAY_CANCELLED = nobody wants more. */
 RAY_API ray_code ray_task_yield(ray_task *task, const ray_value *value, int64_t timeout_ns, ray_error **err);
+/* [task thread] Waits until the window has room for one more item: call it before making the next one, so that no more
+ * than `window` unconsumed items exist. RAY_CANCELLED = nobody wants more. */
+RAY_API ray_code ray_task_await_room(ray_task *task, int64_t timeout_ns, ray_error **err);
+/* [task thread] A failure that ray_task_finish reports now is final: RAY_TASK_RETRY_ON_ERROR does not try it again. */
+RAY_API ray_code ray_task_no_retry(ray_task *task);
 /* Any thread, one relaxed load: call it in loops. */
 RAY_API bool ray_task_is_cancelled(const ray_task *task);
 /* [task thread] State of a native actor. */
@@ -505,7 +527,8 @@ RAY_API ray_code ray_task_set_self(ray_task *task, void *self, ray_error **err);
 /* [task thread] Sets the error that ray_task_finish will report; payload may be NULL. */
 RAY_API ray_code ray_task_fail(ray_task *task, ray_str message, const ray_value *payload);
 /* [task thread] Ends and consumes the task: RAY_OK, or RAY_TASK_FAILED / RAY_CANCELLED; for an actor RAY_ACTOR_DIED ends
- * the actor after this call, which returns normally. */
+ * the actor after this call, which returns normally. RAY_WORKER_CRASHED says that this process is of no more use: the
+ * task is tried again elsewhere as after a crash, and the caller ends the process. */
 RAY_API ray_code ray_task_finish(ray_task *task, ray_code code);
 
 /* ---- 13. Dynamic C calls ------------------------------------------------------------------------------------------------ */

@@ -83,6 +83,8 @@ inline ObjectId object_of(const TaskId& task, uint32_t object_index) {
 inline ObjectId return_object(const TaskId& task, uint32_t index) {
   return object_of(task, index + 1);
 }
+// Return index of the object that stands for the end of a generator task.
+inline constexpr uint32_t kStreamEndIndex = 0x7FFFFFFEu;
 inline ObjectId put_object(const TaskId& task, uint32_t put_index) {
   return object_of(task, kPutIndexBit | put_index);
 }

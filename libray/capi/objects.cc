@@ -41,6 +41,21 @@ ray_code ray_put(ray_runtime* runtime, const ray_value* value, ray_ref** out, ra
   });
 }
 
+ray_code ray_put_error(ray_runtime* runtime, ray_code code, ray_str message,
+                       const ray_value* payload, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out) return null_argument("out");
+    if (code <= RAY_OK) return error(RAY_INVALID_ARGUMENT, "%d is not the code of an error", code);
+    if (payload && payload->size && !payload->data) return null_argument("payload");
+    Object* o;
+    RAY_TRY(rt->put_error(code, text(message), payload, &o));
+    *out = o->handle();
+    return Status();
+  });
+}
+
 static WriterState* take_writer(ray_writer* writer) {
   return static_cast<WriterState*>(HandleTable::instance().release(writer, kHandleWriter));
 }
@@ -264,6 +279,29 @@ ray_code ray_wait(ray_runtime* runtime, ray_ref* const* refs, size_t n, size_t w
     ObjectList objects(n);
     RAY_TRY(objects_of(rt, refs, n, objects.data()));
     return rt->wait(objects.data(), n, want, timeout_ns, ready, n_ready);
+  });
+}
+
+ray_code ray_wait_any(ray_runtime* runtime, ray_ref* const* refs, size_t n_refs,
+                      ray_stream* const* streams, size_t n_streams, size_t want,
+                      int64_t timeout_ns, uint8_t* ready_refs, uint8_t* ready_streams,
+                      ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    RAY_TRY(check_timeout(timeout_ns));
+    if ((n_refs && !ready_refs) || (n_streams && !ready_streams)) return null_argument("ready");
+    if (n_streams && !streams) return null_argument("streams");
+    ObjectList objects(n_refs);
+    RAY_TRY(objects_of(rt, refs, n_refs, objects.data()));
+    std::vector<Stream*> list(n_streams);
+    for (size_t i = 0; i < n_streams; ++i) {
+      list[i] = from_handle<Stream>(streams[i], kHandleStream);
+      if (!list[i] || list[i]->runtime != rt)
+        return error(RAY_INVALID_ARGUMENT, "streams[%zu] is null, released or of another runtime", i);
+    }
+    return rt->wait_any(objects.data(), n_refs, list.data(), n_streams, want, timeout_ns,
+                        ready_refs, ready_streams);
   });
 }
 

@@ -150,6 +150,18 @@ ray_code ray_stream_next(ray_stream* stream, int64_t timeout_ns, ray_ref** out, 
   });
 }
 
+ray_code ray_stream_completed(ray_stream* stream, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    auto* s = from_handle<Stream>(stream, kHandleStream);
+    if (!s) return bad_handle("stream");
+    if (!out) return null_argument("out");
+    Object* o;
+    RAY_TRY(s->runtime->stream_completed(s, &o));
+    *out = o->handle();
+    return Status();
+  });
+}
+
 ray_id ray_stream_id(const ray_stream* stream) {
   ray_id id = {};
   if (auto* s = from_handle<Stream>(stream, kHandleStream)) std::memcpy(id.b, s->id.b, kIdSize);

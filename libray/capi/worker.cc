@@ -159,6 +159,35 @@ ray_code ray_task_return(ray_task* task, uint32_t index, const ray_value* value,
   });
 }
 
+ray_code ray_task_return_error(ray_task* task, uint32_t index, ray_code code, ray_str message,
+                               const ray_value* payload, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    if (code <= RAY_OK) return error(RAY_INVALID_ARGUMENT, "%d is not the code of an error", code);
+    if (payload && payload->size && !payload->data) return null_argument("payload");
+    return e->side->set_error_result(e, index, code, text(message), payload);
+  });
+}
+
+ray_code ray_task_await_room(ray_task* task, int64_t timeout_ns, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    RAY_TRY(check_timeout(timeout_ns));
+    return e->side->await_room(e, timeout_ns);
+  });
+}
+
+ray_code ray_task_no_retry(ray_task* task) {
+  return guard(nullptr, [&]() -> Status {
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    e->no_retry = true;
+    return Status();
+  });
+}
+
 ray_code ray_task_yield(ray_task* task, const ray_value* value, int64_t timeout_ns, ray_error** err) {
   return guard(err, [&]() -> Status {
     Execution* e;

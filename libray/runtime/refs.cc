@@ -172,6 +172,22 @@ Status Runtime::put(const ray_value& v, Object** out) {
   return Status();
 }
 
+Status Runtime::put_error(ray_code code, const std::string& message, const ray_value* payload,
+                          Object** out) {
+  Object* o = new_object(next_put_id());
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  std::string bytes;
+  if (payload && payload->size) bytes.assign(static_cast<const char*>(payload->data), payload->size);
+  ErrorBox* e = make_error(code, message, payload ? payload->format : 0, std::move(bytes));
+  {
+    std::lock_guard lock(mutex_);
+    complete_error(o, e);
+  }
+  e->release();
+  *out = o;
+  return Status();
+}
+
 // ---- writers --------------------------------------------------------------------------------------------
 
 Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& shape) {

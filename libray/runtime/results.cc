@@ -109,7 +109,9 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
     uint32_t format = 0;
     if (next_result(at, end, &h, &bytes))
       wire::unpack_error(bytes, h.size, &code, &message, &format, &payload);
-    if (code == RAY_TASK_FAILED && t->retry_on_error && t->retries_left != 0) {
+    bool again = code == RAY_WORKER_CRASHED && !t->cancelled;  // the worker ends itself
+    again |= code == RAY_TASK_FAILED && t->retry_on_error && !(d.n_results & wire::kDoneNoRetry);
+    if (again && t->retries_left != 0) {
       if (t->retries_left > 0) --t->retries_left;
       ++t->attempt;
       return requeue(t);
@@ -175,6 +177,7 @@ void Runtime::requeue(PendingTask* t) {
 
 void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes) {
   if (o->done()) return;
+  if (h.format == wire::kFmtError) return complete_error_from(o, bytes, h.size);
   o->format = h.format;
   o->size = h.size;
   o->packed = h.where == wire::kPacked;
@@ -212,8 +215,20 @@ void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* 
   completed(o);
 }
 
+// A result that is an error of its own.
+void Runtime::complete_error_from(Object* o, const uint8_t* image, uint64_t size) {
+  ray_code code = RAY_TASK_FAILED;
+  std::string message = "task failed", payload;
+  uint32_t format = 0;
+  wire::unpack_error(image, size, &code, &message, &format, &payload);
+  ErrorBox* e = make_error(code, std::move(message), format, std::move(payload));
+  complete_error(o, e);
+  e->release();
+}
+
 void Runtime::complete_error(Object* o, ErrorBox* e) {
   if (o->done()) return;
+  ++n_errors_;
   o->error = e->retain();
   o->state.store(ObjState::kError, std::memory_order_release);
   completed(o);

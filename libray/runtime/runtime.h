@@ -55,6 +55,8 @@ class Runtime {
 
   // ---- objects (refs.cc)
   Status put(const ray_value& value, Object** out);
+  Status put_error(ray_code code, const std::string& message, const ray_value* payload,
+                   Object** out);
   Status import(const ObjectId& id, const wire::Location& hint, Object** out);
   void release(Object* o) {
     if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) free_object(o);
@@ -79,6 +81,9 @@ class Runtime {
              ErrorBox** failure);
   Status wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns, uint8_t* ready,
               size_t* n_ready);
+  Status wait_any(Object* const* objects, size_t n_objects, Stream* const* streams,
+                  size_t n_streams, size_t want, int64_t timeout_ns, uint8_t* ready_objects,
+                  uint8_t* ready_streams);
   // One look: true when it is there. Asks the daemon about a borrowed object the first time.
   bool poll(Object* o);
   Status on_ready(Object* o, const ray_notify& notify, uint64_t* token);
@@ -99,6 +104,7 @@ class Runtime {
   // ---- streams (streams.cc)
   Status stream_next(Stream* s, int64_t timeout_ns, Object** out);
   Status stream_on_next(Stream* s, const ray_notify& notify);
+  Status stream_completed(Stream* s, Object** out);
   Status stream_cancel(Stream* s, uint32_t flags);
   void stream_release(Stream* s);
 
@@ -254,6 +260,7 @@ class Runtime {
   PendingTask* task_of(ClientLink* link, uint64_t tag);
   void unlink(PendingTask* t);
   void complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes);
+  void complete_error_from(Object* o, const uint8_t* image, uint64_t size);
   void complete_error(Object* o, ErrorBox* e);
   void completed(Object* o);
   void fail_task(PendingTask* t, ErrorBox* e);
@@ -284,6 +291,7 @@ class Runtime {
   // streams.cc
   void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);
   void stream_end(PendingTask* t, ErrorBox* e);
+  void complete_stream(Stream* s);
   void stream_deliver(Stream* s);
   bool assign_stream_slot(PendingTask* t, ClientLink* link);
   void free_stream_slot(PendingTask* t, ClientLink* link);
@@ -355,6 +363,7 @@ class Runtime {
   uint64_t n_pending_ = 0;       // tasks that are not done
   uint64_t needs_pulse_ = 0;     // reasons for pulse to sleep on the doorbell
   uint64_t progress_count_ = 0;
+  uint64_t n_errors_ = 0;        // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
   std::atomic<bool> urgent_work_{false};
 

@@ -48,6 +48,8 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
   t->stream = nullptr;
   s->task = nullptr;
   s->ended = true;
+  if (e) s->failure = e->retain();
+  if (s->completion) complete_stream(s);
   if (e && !s->released) {
     Object* o = new_object(return_object(s->id, s->received++));
     if (o) {
@@ -57,6 +59,27 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
   }
   stream_deliver(s);
   if (s->released) free_stream(s);
+}
+
+// The object that stands for the task's end: made when somebody asks for it. mutex_ held.
+void Runtime::complete_stream(Stream* s) {
+  if (s->failure) return complete_error(s->completion, s->failure);
+  complete_from(s->completion, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr);
+}
+
+Status Runtime::stream_completed(Stream* s, Object** out) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!s->completion) {
+      s->completion = new_object(return_object(s->id, kStreamEndIndex));
+      if (!s->completion) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+      s->completion->producer = s->task;
+      if (s->ended) complete_stream(s);
+    }
+    *out = retain(s->completion);
+  }
+  after_unlock();
+  return Status();
 }
 
 void Runtime::stream_ack(Stream* s) {
@@ -141,6 +164,11 @@ void Runtime::stream_release(Stream* s) {
 
 void Runtime::free_stream(Stream* s) {
   streams_.erase(s);
+  if (s->failure) s->failure->release();
+  if (s->completion) {
+    deferred_release_.push_back(s->completion);
+    have_deferred_ = true;
+  }
   delete s;
 }
 

@@ -215,6 +215,8 @@ struct Stream {
   PendingTask* task = nullptr;  // while it runs
   TaskId id;
   std::deque<Object*> items;
+  Object* completion = nullptr;  // ready at the end; made on demand
+  ErrorBox* failure = nullptr;   // how it ended
   uint32_t received = 0, consumed = 0;
   uint32_t window = 64;
   int32_t slot = -1;

@@ -23,7 +23,16 @@ bool Runtime::poll(Object* o) {
 Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
                     ErrorBox** failure) {
   size_t first = 0;
-  bool asked = false;
+  bool asked = false, failed = false;
+  uint64_t errors = 0;
+  // One failure is enough: what else hangs is not waited for. mutex_ held.
+  auto any_failed = [&] {
+    if (errors == n_errors_) return false;
+    errors = n_errors_;
+    for (size_t i = first; i < n && !failed; ++i)
+      failed = objects[i]->state.load(std::memory_order_relaxed) == ObjState::kError;
+    return failed;
+  };
   auto all_there = [&] {
     if (!asked) {
       asked = true;
@@ -32,7 +41,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
           resolve(objects[i]);
     }
     while (first < n && objects[first]->done()) ++first;
-    return first == n;
+    return first == n || any_failed();
   };
   while (first < n && objects[first]->done()) ++first;
   if (first < n && !wait_until(all_there, timeout_ns)) {
@@ -48,10 +57,11 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
       s = Status((*failure)->code);
       break;
     }
+    if (failed) continue;  // its error is all that is wanted
     s = fill_buffer(objects[i], &out[i]);
     if (!s.ok()) break;
   }
-  if (s.ok()) return s;
+  if (s.ok() || failed) return s;
   while (i-- > 0) ray_buffer_release(&out[i]);
   return s;
 }
@@ -80,6 +90,31 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
     count += ready[i];
   }
   *n_ready = count;
+  return Status();
+}
+
+Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const* streams,
+                         size_t n_streams, size_t want, int64_t timeout_ns, uint8_t* ready_objects,
+                         uint8_t* ready_streams) {
+  if (want > n_objects + n_streams)
+    return error(RAY_INVALID_ARGUMENT, "cannot wait for %zu of %zu", want, n_objects + n_streams);
+  std::unordered_set<const void*> seen(objects, objects + n_objects);
+  seen.insert(streams, streams + n_streams);
+  if (seen.size() != n_objects + n_streams)
+    return error(RAY_INVALID_ARGUMENT, "something is listed twice");
+  bool asked = false;
+  auto enough = [&] {
+    size_t count = 0;
+    for (size_t i = 0; i < n_objects; ++i) {
+      if (!asked) resolve(objects[i]);
+      count += ready_objects[i] = objects[i]->done();
+    }
+    for (size_t i = 0; i < n_streams; ++i)
+      count += ready_streams[i] = !streams[i]->items.empty() || streams[i]->ended;
+    asked = true;
+    return count >= want;
+  };
+  wait_until(enough, timeout_ns);
   return Status();
 }
 

@@ -438,6 +438,18 @@ Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) 
   return Status();
 }
 
+Status WorkerSide::set_error_result(Execution* e, uint32_t index, ray_code code,
+                                    const std::string& message, const ray_value* payload) {
+  if (index >= e->results.size())
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+  Execution::Out& out = e->results[index];
+  if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", index);
+  out.bytes = error_image(code, message, payload);
+  out.header = {wire::kFmtError, wire::kPacked, 0, out.bytes.size()};
+  out.given = true;
+  return Status();
+}
+
 Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& shape, WriterState* w) {
   if (index >= e->results.size())
     return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
@@ -464,13 +476,18 @@ Status WorkerSide::seal_result(WriterState* w) {
   return Status();
 }
 
-void WorkerSide::fail(Execution* e, const std::string& message, const ray_value* payload) {
+std::string WorkerSide::error_image(ray_code code, const std::string& message,
+                                    const ray_value* payload) {
   uint32_t format = payload ? payload->format : 0;
   std::string_view bytes;
   if (payload && payload->size) bytes = {static_cast<const char*>(payload->data), payload->size};
   constexpr size_t kMax = wire::kLinkRingBytes / 4;
   if (bytes.size() > kMax) bytes = {}, format = 0;  // the message must do
-  e->error_image = wire::pack_error(RAY_TASK_FAILED, message.substr(0, 64 * 1024), format, bytes);
+  return wire::pack_error(code, message.substr(0, 64 * 1024), format, bytes);
+}
+
+void WorkerSide::fail(Execution* e, const std::string& message, const ray_value* payload) {
+  e->error_image = error_image(RAY_TASK_FAILED, message, payload);
 }
 
 // Room for one result record. Waits while the client has not read what is there; nullptr when the
@@ -524,7 +541,9 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
   std::unique_lock<SpinLock> lock;
   auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkDone, static_cast<uint32_t>(size)));
   if (at) {
-    wire::DoneHeader d{e->header.tag, code, ok ? static_cast<uint32_t>(e->results.size()) : 1,
+    uint32_t n_results = ok ? static_cast<uint32_t>(e->results.size())
+                            : 1 | (e->no_retry ? wire::kDoneNoRetry : 0);
+    wire::DoneHeader d{e->header.tag, code, n_results,
                        static_cast<uint64_t>(steady_ns() - e->start_steady)};
     std::memcpy(at, &d, sizeof d);
     at += sizeof d;
@@ -576,7 +595,7 @@ Status WorkerSide::fit_results(Execution* e) {
   return Status();
 }
 
-Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
+Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
   if (!e->header.stream_window || !e->link)
     return error(RAY_WRONG_STATE, "this task is not a generator: it was not submitted as a stream");
   ServeLink* link = e->link.get();
@@ -589,6 +608,12 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   if (!room() && !runtime_->wait_until(room, timeout_ns))
     return error(RAY_TIMED_OUT, "the window of %u items is full", e->header.stream_window);
   if (e->cancelled || link->dead) return error(RAY_CANCELLED, "nobody wants more items");
+  return Status();
+}
+
+Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
+  RAY_TRY(await_room(e, timeout_ns));
+  ServeLink* link = e->link.get();
   Execution::Out out;
   ObjectId id = return_object(e->header.task, e->yielded);
   RAY_TRY(encode_result(v, id, link->client, &out));
@@ -726,6 +751,7 @@ void WorkerSide::recycle(Execution* e) {
   e->yielded = 0;
   e->cancelled = false;
   e->definition_known = false;
+  e->no_retry = false;
   {
     std::lock_guard lock(run_mutex_);
     std::erase(running_, e);

@@ -93,6 +93,7 @@ struct Execution {
   std::atomic<bool> cancelled{false};
   FunctionDefinition definition;
   bool definition_known = false;
+  bool no_retry = false;
 };
 
 class WorkerSide {
@@ -115,9 +116,12 @@ class WorkerSide {
   Status next(int64_t timeout_ns, Execution** out);
   int event_fd();
   Status set_result(Execution* e, uint32_t index, const ray_value& v);
+  Status set_error_result(Execution* e, uint32_t index, ray_code code, const std::string& message,
+                          const ray_value* payload);
   Status open_result(Execution* e, uint32_t index, const ray_value& shape, WriterState* w);
   Status seal_result(WriterState* w);
   Status yield(Execution* e, const ray_value& v, int64_t timeout_ns);
+  Status await_room(Execution* e, int64_t timeout_ns);
   void fail(Execution* e, const std::string& message, const ray_value* payload);
   Status finish(Execution* e, ray_code code);
   Status take_arg(Execution* e, size_t index, ray_buffer* out);
@@ -153,6 +157,7 @@ class WorkerSide {
   void scan_cancels(const std::shared_ptr<ServeLink>& link);
   bool was_cancelled(ServeLink* link, uint64_t tag);
   void cancel_running(uint64_t tag, ServeLink* link, bool recursive);
+  static std::string error_image(ray_code code, const std::string& message, const ray_value* payload);
   void write_done(Execution* e, ray_code code);
   void write_lineage(Execution* e, ray_code code, int64_t end_wall);
   void finish_creation(Execution* e, ray_code code);

@@ -298,6 +298,7 @@ struct StoreRef {
   ObjectId id;
   Location location;
 };
+inline constexpr uint32_t kDoneNoRetry = 0x80000000u;  // bit of n_results: an error that is final
 struct DoneHeader {  // + n_results x (ArgHeader + bytes padded to 8); an error: one packed error
   uint64_t tag;
   int32_t code;

@@ -66,6 +66,27 @@ static ray_code try_to_overrun(ray_task* task, void* user) {
   return RAY_TASK_FAILED;
 }
 
+/* Makes an item only when there is room for it; leaves the number in the file args[1]. */
+static ray_code patient(ray_task* task, void* user) {
+  int64_t n = kit_arg_i64(task, 0), i;
+  char path[512];
+  ray_code code;
+  (void)user;
+  kit_arg_text(task, 1, path, sizeof path);
+  for (i = 0; i < n; i++) {
+    ray_value value = ray_plain(&i, sizeof i, RAY_FMT_RAW);
+    FILE* file;
+    code = ray_task_await_room(task, -1, &err);
+    if (code != RAY_OK) return code;
+    file = fopen(path, "a");
+    CHECK(file != NULL);
+    fputc('.', file);
+    fclose(file);
+    CHECK_OK(ray_task_yield(task, &value, 0, &err));
+  }
+  return RAY_OK;
+}
+
 static ray_code tape_create(ray_task* task, void* user) {
   (void)task, (void)user;
   return RAY_OK;
@@ -76,6 +97,7 @@ static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("fail_after"), fail_after, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("large_items"), large_items, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("try_to_overrun"), try_to_overrun, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("patient"), patient, NULL, &err));
   CHECK_OK(ray_register_actor(ray_cstr("Tape"), tape_create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Tape"), ray_cstr("play"), count_up, NULL, &err));
 }
@@ -325,7 +347,84 @@ static void several_streams(void) {
   ray_stream_release(streams[2]);
 }
 
-static const kit_test tests[] = {KIT_TEST(in_order_to_the_end),
+/* With ray_task_await_room no more items are made than the window holds. */
+static void room(void) {
+  ray_stream* stream;
+  ray_ref* item;
+  long two = 2;
+  int i;
+  kit_init();
+  stream = stream_of("patient", 5, 2);
+  CHECK_UNTIL(made_as_many, &two);
+  for (i = 0; i < 20; i++) {
+    CHECK_EQ(made(), 2);
+    kit_pause();
+  }
+  expect_numbers(stream, 0, 5);
+  CHECK_EQ(made(), 5);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+}
+
+/* References and streams waited for together; nothing is taken from a stream. */
+static void wait_for_any(void) {
+  ray_stream *streams[2], *twice[2];
+  uint8_t ready_ref[1], ready_streams[2];
+  ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  ray_ref *ref, *item;
+  kit_init();
+  CHECK_OK(ray_put(rt, &value, &ref, &err));
+  streams[0] = stream_of("count_up", 1, 0);
+  streams[1] = stream_of("count_up", 0, 0); /* its end counts too */
+  CHECK_OK(ray_wait_any(rt, &ref, 1, streams, 2, 3, -1, ready_ref, ready_streams, &err));
+  CHECK(ready_ref[0] && ready_streams[0] && ready_streams[1]);
+  expect_numbers(streams[0], 0, 1);
+  CHECK_OK(ray_wait_any(rt, NULL, 0, streams, 1, 1, -1, NULL, ready_streams, &err));
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(streams[0], 0, &item, &err));
+  twice[0] = twice[1] = streams[0];
+  CHECK_CODE(RAY_INVALID_ARGUMENT,
+             ray_wait_any(rt, NULL, 0, twice, 2, 1, 0, NULL, ready_streams, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT,
+             ray_wait_any(rt, NULL, 0, streams, 1, 2, 0, NULL, ready_streams, &err));
+  ray_stream_release(streams[0]);
+  ray_stream_release(streams[1]);
+  ray_ref_release(ref);
+}
+
+/* The end of a generator as a reference: nil, or what the generator failed with. */
+static void completed(void) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_stream *good, *bad;
+  ray_ref *end, *again, *item;
+  ray_id a, b;
+  kit_init();
+  good = stream_of("count_up", 3, 0);
+  CHECK_OK(ray_stream_completed(good, &end, &err));
+  CHECK_OK(ray_get(rt, &end, 1, -1, &buffer, &err));
+  ray_buffer_release(&buffer);
+  CHECK_OK(ray_stream_completed(good, &again, &err));
+  a = ray_ref_id(end);
+  b = ray_ref_id(again);
+  CHECK(memcmp(&a, &b, sizeof a) == 0);
+  ray_ref_release(again);
+  ray_ref_release(end);
+  expect_numbers(good, 0, 3); /* the items are still there */
+  ray_stream_release(good);
+  bad = stream_of("fail_after", 1, 0);
+  expect_numbers(bad, 0, 1);
+  CHECK_OK(ray_stream_next(bad, -1, &item, &err));
+  ray_ref_release(item);
+  CHECK_OK(ray_stream_completed(bad, &end, &err)); /* asked for after the end */
+  ray_stream_release(bad);
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(end));
+  CHECK_MESSAGE("ran dry");
+  ray_ref_release(end);
+}
+
+static const kit_test tests[] = {KIT_TEST(room),
+                                 KIT_TEST(wait_for_any),
+                                 KIT_TEST(completed),
+                                 KIT_TEST(in_order_to_the_end),
                                  KIT_TEST(empty_stream),
                                  KIT_TEST(back_pressure),
                                  KIT_TEST(full_window_without_waiting),

@@ -179,6 +179,29 @@ static ray_code two_levels(ray_task* task, void* user) { /* a child that waits f
   return code == RAY_OK ? kit_return_i64(task, 0, 1) : code;
 }
 
+static ray_code partly(ray_task* task, void* user) { /* a value, and an error of its own */
+  ray_value payload = ray_plain("why", 3, RAY_FMT_RAW);
+  (void)user;
+  CHECK_OK(ray_task_return_error(task, 1, RAY_TASK_FAILED, ray_cstr("half"), &payload, &err));
+  CHECK_CODE(RAY_WRONG_STATE,
+             ray_task_return_error(task, 1, RAY_TASK_FAILED, ray_cstr("again"), NULL, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT,
+             ray_task_return_error(task, 0, RAY_OK, ray_cstr("no error"), NULL, &err));
+  return kit_return_i64(task, 0, 7);
+}
+
+static ray_code fail_for_good(ray_task* task, void* user) { /* leaves a byte for each attempt */
+  char path[512];
+  FILE* file = fopen(kit_arg_text(task, 0, path, sizeof path), "a");
+  (void)user;
+  CHECK(file != NULL);
+  fputc('x', file);
+  fclose(file);
+  CHECK_EQ(ray_task_no_retry(task), RAY_OK);
+  ray_task_fail(task, ray_cstr("for good"), NULL);
+  return RAY_TASK_FAILED;
+}
+
 static void register_all(void) {
   static const struct {
     const char* name;
@@ -189,7 +212,8 @@ static void register_all(void) {
              {"stubborn", stubborn},   {"announce", announce},
              {"die_until", die_until}, {"fail_until", fail_until},
              {"family", family},       {"who", who},
-             {"name_of", name_of},     {"two_levels", two_levels}};
+             {"name_of", name_of},     {"two_levels", two_levels},
+             {"partly", partly},       {"fail_for_good", fail_for_good}};
   size_t i;
   for (i = 0; i < sizeof all / sizeof all[0]; i++)
     CHECK_OK(ray_register_function(ray_cstr(all[i].name), all[i].fn, NULL, &err));
@@ -442,6 +466,73 @@ static void retried_after_an_error(void) {
   CHECK_EQ(kit_take_i64(kit_submit("fail_until", args, 2, &options)), 3);
 }
 
+static void final_error_is_not_retried(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_arg arg;
+  ray_ref* ref;
+  struct stat st;
+  kit_init();
+  options.flags = RAY_TASK_RETRY_ON_ERROR;
+  arg = kit_text(kit_path("attempts"));
+  ref = kit_submit("fail_for_good", &arg, 1, &options);
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(ref));
+  CHECK_MESSAGE("for good");
+  ray_ref_release(ref);
+  CHECK_EQ(stat(kit_path("attempts"), &st), 0);
+  CHECK_EQ(st.st_size, 1);
+}
+
+static void one_of_two_results_failed(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_function* fn;
+  ray_ref* refs[2];
+  kit_init();
+  options.num_returns = 2;
+  CHECK_OK(ray_function_get(rt, ray_cstr("partly"), &fn, &err));
+  CHECK_OK(ray_submit(rt, fn, NULL, 0, &options, refs, &err));
+  ray_function_release(fn);
+  CHECK_EQ(kit_take_i64(refs[0]), 7);
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(refs[1]));
+  CHECK_MESSAGE("half");
+  CHECK_EQ(ray_error_payload(err, NULL).size, 3);
+  ray_ref_release(refs[1]);
+}
+
+/* A failed object of the caller's own, also as an argument. */
+static void put_of_an_error(void) {
+  ray_value payload = ray_plain("why", 3, RAY_FMT_RAW);
+  ray_ref *ref, *task;
+  ray_arg arg;
+  kit_init();
+  CHECK_OK(ray_put_error(rt, RAY_TASK_FAILED, ray_cstr("made up"), &payload, &ref, &err));
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(ref));
+  CHECK_MESSAGE("made up");
+  CHECK_EQ(ray_error_payload(err, NULL).size, 3);
+  arg = kit_ref(ref);
+  task = kit_submit("echo", &arg, 1, NULL);
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(task));
+  CHECK_MESSAGE("made up");
+  ray_ref_release(task);
+  ray_ref_release(ref);
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_put_error(rt, RAY_OK, ray_cstr(""), NULL, &ref, &err));
+}
+
+/* One failure is enough: what hangs is not waited for. */
+static void get_fails_at_the_first_error(void) {
+  ray_buffer out[2];
+  ray_ref* refs[2];
+  ray_arg arg;
+  kit_init();
+  arg = kit_text(kit_path("go"));
+  refs[0] = kit_submit("await_file", &arg, 1, NULL);
+  refs[1] = kit_submit_i64("divide", 1, 0);
+  CHECK_CODE(RAY_TASK_FAILED, ray_get(rt, refs, 2, 60000000000, out, &err));
+  CHECK_MESSAGE("division by zero");
+  kit_touch(kit_path("go"));
+  ray_ref_release(refs[0]);
+  ray_ref_release(refs[1]);
+}
+
 /* A task that runs again makes the same ids for its children and puts. */
 static void ids_are_deterministic(void) {
   ray_id ids[4];
@@ -692,6 +783,10 @@ static const kit_test tests[] = {KIT_TEST(one_task),
                                  KIT_TEST(nested_on_one_cpu),
                                  KIT_TEST(retried_after_a_crash),
                                  KIT_TEST(retried_after_an_error),
+                                 KIT_TEST(final_error_is_not_retried),
+                                 KIT_TEST(one_of_two_results_failed),
+                                 KIT_TEST(put_of_an_error),
+                                 KIT_TEST(get_fails_at_the_first_error),
                                  KIT_TEST(ids_are_deterministic),
                                  KIT_TEST(cancel_queued),
                                  KIT_TEST(cancel_running),

@@ -56,9 +56,14 @@ def test_put_and_get():
 def test_wrong_types():
     with pytest.raises(TypeError, match="not allowed"):
         libray.put(libray.put(1))
-    for bad in (1, "x", None, (libray.put(1),), [1], [libray.put(1), None]):
-        with pytest.raises(ValueError, match="ObjectRef"):
+    for bad in (1, "x", None, (libray.put(1),)):
+        with pytest.raises(ValueError, match="Invalid type of object refs"):
             libray.get(bad)
+    for bad in ([1], [libray.put(1), None]):
+        with pytest.raises(TypeError, match="which is not an ray.ObjectRef"):
+            libray.get(bad)
+    with pytest.raises(TypeError, match="ActorHandle"):
+        libray.put(1, _owner=3)
     with pytest.raises(TypeError):
         libray.get(libray.put(1), 5)
     with pytest.raises(TypeError):
@@ -86,8 +91,12 @@ def test_get_of_a_list_raises_the_first_error(gate):
     good, bad, worse = identity.remote(1), fail.remote("bad"), fail.remote("worse")
     with pytest.raises(ValueError, match="bad"):
         libray.get([good, bad, worse])
+    libray.wait([bad, worse], num_returns=2)
     with pytest.raises(ValueError, match="worse"):
         libray.get([good, worse, bad])
+    with pytest.raises(ValueError, match="bad"):  # one failure is enough, whatever still runs
+        libray.get([hold.remote(str(gate)), bad], timeout=60)
+    gate.open()
 
 
 def test_wait_keeps_order_and_counts(gate):
@@ -114,7 +123,7 @@ def test_wait_rules():
         libray.wait([ref, ref])
     with pytest.raises(ValueError, match="greater"):
         libray.wait([ref], num_returns=2)
-    with pytest.raises(ValueError, match="at least 1|num_returns"):
+    with pytest.raises(ValueError, match="Invalid number of objects"):
         libray.wait([ref], num_returns=0)
     with pytest.raises(TypeError):
         libray.wait(ref)
@@ -122,6 +131,12 @@ def test_wait_rules():
         libray.wait([1])
     with pytest.raises(TypeError):
         libray.wait((ref,))
+    with pytest.raises(TypeError, match="single"):
+        libray.wait(ref)
+    with pytest.raises(ValueError, match="nonnegative"):
+        libray.wait([ref], timeout=-1)
+    with pytest.raises(ValueError, match="unique"):
+        libray.wait([ref, ref], num_returns=3)
 
 
 def test_wait_of_random_subsets():

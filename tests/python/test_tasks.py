@@ -298,7 +298,7 @@ def test_runtime_context(cluster):
 def test_task_ids_differ_and_refs_compare_by_id():
     a, b = add.remote(1), add.remote(1)
     assert a != b and hash(a) != hash(b) and len({a, b}) == 2
-    assert len(a.binary()) == 24 and a.hex() == a.binary().hex() and not a.is_nil()
+    assert len(a.binary()) == 28 and a.hex() == a.binary().hex() and not a.is_nil()
     assert libray.ObjectRef[int] is not None
     import copy
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from . import _libray, exceptions
-from . import _core, _serialization
+from . import _context, _core, _serialization
 from ._libray import ObjectRef, get, put, wait
 from ._as_ray import install_as_ray
 from ._actor import ActorClass, ActorHandle, exit_actor, get_actor, method
@@ -21,6 +21,7 @@ __all__ = [
     "ActorClass",
     "ActorHandle",
     "NativeFunction",
+    "DynamicObjectRefGenerator",
     "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
@@ -139,11 +140,6 @@ def _hook_up() -> None:
 
         _async.ref_on_completed(ref, callback)
 
-    def wait_mixed(waitables: List[Any], num_returns: int, timeout: Any) -> Any:
-        from . import _async
-
-        return _async.wait_mixed(waitables, num_returns, timeout)
-
     def find_method(instance: Any, name: str) -> Any:
         from . import _worker
 
@@ -159,13 +155,17 @@ def _hook_up() -> None:
             "await_ref": await_ref,
             "ref_future": ref_future,
             "ref_on_completed": ref_on_completed,
+            "ref_info": _context.ref_info,
+            "check_export": _serialization.check_export,
+            "make_dynamic": DynamicObjectRefGenerator,
+            "should_retry": exceptions.should_retry,
             "load_function": _serialization.load_function,
             "actor_call": find_method,
         }
     )
-    _libray._set_classes(ObjectRefGenerator, _actor._method_options, wait_mixed)
+    _libray._set_classes(ObjectRefGenerator, _actor._method_options)
 
 
-from ._stream import ObjectRefGenerator  # noqa: E402
+from ._stream import DynamicObjectRefGenerator, ObjectRefGenerator  # noqa: E402
 
 _hook_up()

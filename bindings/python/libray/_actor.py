@@ -57,11 +57,12 @@ class ActorInfo:
     def spec(self, name: str, options: Dict[str, Any]) -> Any:
         parameters, _, generator = self.parameters[name]
         least, most, bind = from_parameters(parameters)
+        num_returns = _options.returns_of(options, generator)
         return _libray.CallSpec(
             name,
             options.get("name") or "",
             b"",
-            num_returns=_options.returns_of(options, generator),
+            num_returns=num_returns,
             max_retries=_options.retries_of(options.get("max_task_retries")),
             window=_options.window_of(options),
             flags=_options.flags_of(options),
@@ -69,6 +70,7 @@ class ActorInfo:
             max_pos=most,
             bind=bind,
             extra=options,
+            note=_options.note_of(options, num_returns),
         )
 
     @classmethod

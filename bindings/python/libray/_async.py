@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from typing import Any, Callable, Generator, List, Optional, Tuple
+from typing import Any, Callable, Generator, List, Optional
 
 from . import _core, _libray
 from .exceptions import RayTaskError, TaskCancelledError
@@ -183,29 +183,3 @@ async def next_of(stream: Any) -> Any:
         return stream._next(0)
     except StopIteration:
         raise StopAsyncIteration from None
-
-
-def wait_mixed(
-    waitables: List[Any], num_returns: int, timeout: Optional[float]
-) -> Tuple[List[Any], List[Any]]:
-    """wait with generators among the references: a generator is ready when its next item or its end
-    is there."""
-    import time
-
-    if len(set(map(id, waitables))) != len(waitables):
-        raise ValueError("Wait requires a list of unique object refs.")
-    deadline = None if timeout is None else time.monotonic() + timeout
-    pause = 0.0002
-    while True:
-        refs = [w for w in waitables if isinstance(w, _libray.ObjectRef)]
-        done = set(_libray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else set()
-        flags = [w in done if isinstance(w, _libray.ObjectRef) else w._peek(0) for w in waitables]
-        if sum(flags) >= num_returns or (deadline is not None and time.monotonic() >= deadline):
-            break
-        time.sleep(pause)
-        pause = min(pause * 2, 0.005)
-    ready: List[Any] = []
-    rest: List[Any] = []
-    for item, flag in zip(waitables, flags):
-        (ready if flag and len(ready) < num_returns else rest).append(item)
-    return ready, rest

@@ -2,39 +2,131 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, List, Optional
 
-from . import _core, _libray
+from . import _core, _ids, _libray
+
+
+def _worker_only(what: str) -> bool:
+    """Tells a driver that asks for something that only a task has."""
+    if _libray.is_worker():
+        return True
+    import logging
+
+    logging.getLogger("ray.runtime_context").warning(
+        "This method is only available when the process is a worker. Current mode: driver (%s)",
+        what,
+    )
+    return False
 
 
 class RuntimeContext:
-    """Ids of the running job, node, worker, task and actor, as hexadecimal digits."""
+    """Where the running code stands: ids as hexadecimal digits, names, resources."""
+
+    @staticmethod
+    def _need(what: str) -> None:
+        if not _libray.is_initialized():
+            raise RuntimeError(
+                f"{what} is not available because libray has not been initialized."
+            )
 
     def get_job_id(self) -> str:
+        """Id of the job: of the driver that all of this began with."""
+        self._need("Job ID")
         return str(_libray.context()["job"])
 
     def get_node_id(self) -> str:
+        """Id of the node that this process is on."""
+        self._need("Node ID")
         return str(_libray.context()["node"])
 
     def get_worker_id(self) -> str:
-        return str(_libray.context()["worker"])
+        """Id of this process."""
+        self._need("Worker ID")
+        context = _libray.context()
+        return _ids.worker_id(context["node"], context["worker"])
 
     def get_task_id(self) -> Optional[str]:
-        return _libray.context()["task"] if _libray.is_worker() else None
+        """Id of the running task; None in a driver."""
+        return _libray.context()["task"] if _worker_only("get_task_id") else None
+
+    def get_task_name(self) -> Optional[str]:
+        """Name of the running task: that of its options, else of its function or method."""
+        task = _libray._current_task() if _worker_only("get_task_name") else None
+        return None if task is None else task[0]
+
+    def get_task_function_name(self) -> Optional[str]:
+        """Module and name of the running function, or of the class and the method."""
+        task = _libray._current_task() if _worker_only("get_task_function_name") else None
+        if task is None:
+            return None
+        return f"{task[1]}.{task[2]}" if task[2] else task[1]
 
     def get_actor_id(self) -> Optional[str]:
-        return _libray.context()["actor"]
+        """Id of the actor that this process is; None elsewhere."""
+        return _libray.context()["actor"] if _worker_only("get_actor_id") else None
+
+    def get_session_name(self) -> str:
+        """Name of this cluster's session directory."""
+        self._need("Session name")
+        return os.path.basename(_core.session_dir())
+
+    def get_temp_dir(self) -> str:
+        """Directory that holds the session's directory."""
+        self._need("Temp directory")
+        return os.path.dirname(_core.session_dir())
+
+    def get_node_labels(self) -> Dict[str, str]:
+        """Labels of the node: none on a single one."""
+        return {}
+
+    @property
+    def job_id(self) -> _ids.JobID:
+        return _ids.JobID.from_hex(self.get_job_id())
+
+    @property
+    def node_id(self) -> _ids.NodeID:
+        return _ids.NodeID.from_hex(self.get_node_id())
+
+    @property
+    def task_id(self) -> Optional[_ids.TaskID]:
+        task = self.get_task_id()
+        return _ids.TaskID.from_hex(task) if task else None
+
+    @property
+    def actor_id(self) -> Optional[_ids.ActorID]:
+        actor = self.get_actor_id()
+        return _ids.ActorID.from_hex(actor) if actor else None
 
     @property
     def gcs_address(self) -> str:
-        return _core._context["session_dir"] if _core._context is not None else ""
+        return _core.session_dir() if _core._context is not None else ""
 
     def is_canceled(self) -> bool:
         """Whether the task that this thread runs was cancelled: look at it in long loops."""
+        if not _libray.is_worker():
+            raise RuntimeError("is_canceled is only available inside a task: this is a driver")
         return bool(_libray._main_task_cancelled())
 
     def get(self) -> Dict[str, Any]:
-        return dict(_libray.context())
+        """The ids as one dict: job, node and namespace, in a task also task and actor."""
+        out: Dict[str, Any] = {"job_id": self.job_id, "node_id": self.node_id}
+        out["namespace"] = getattr(self, "namespace", None)
+        if _libray.is_worker():
+            for name in ("task_id", "actor_id"):
+                if getattr(self, name) is not None:
+                    out[name] = getattr(self, name)
+        return out
+
+
+def ref_info(ref: Any, what: str) -> Any:
+    """Called by ObjectRef.task_id(), job_id() and owner_address()."""
+    if what == "task":
+        return _ids.TaskID(ref.binary()[: _ids.SIZE])
+    if what == "job":
+        return _ids.JobID.from_hex(_libray.context()["job"])
+    return b""
 
 
 def get_runtime_context() -> RuntimeContext:

@@ -54,6 +54,11 @@ class Context:
         return f"libray.Context(session_dir={self.address_info['session_dir']!r})"
 
 
+def session_dir() -> str:
+    """Directory of the session that this process is in."""
+    return str(_context.address_info["session_dir"]) if _context is not None else ""
+
+
 def is_initialized() -> bool:
     """Whether this process is connected to a node (inside a task: always)."""
     return bool(_libray.is_initialized())

@@ -78,18 +78,20 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
             functools.update_wrapper(self, function)
         self._function_name = definition.name
         least, most, bind = signature_of(function)
+        num_returns = _options.returns_of(options, is_generator(function))
         self._set(
             _libray.CallSpec(
                 "",
                 options.get("name") or "",
                 _options.pack_resources(options, 1.0),
-                num_returns=_options.returns_of(options, is_generator(function)),
+                num_returns=num_returns,
                 max_retries=_options.retries_of(options.get("max_retries")),
                 window=_options.window_of(options),
                 flags=_options.flags_of(options),
                 min_pos=least,
                 max_pos=most,
                 bind=bind,
+                note=_options.note_of(options, num_returns),
             ),
             None,
         )
@@ -175,7 +177,11 @@ def make_remote_function(function: Any, options: Dict[str, Any]) -> RemoteFuncti
             "'async def' should not be used for remote tasks. You can wrap the async function with "
             "`asyncio.run` or use an actor with async methods."
         )
-    return RemoteFunction(Definition.of(function, False), options)
+    definition = Definition.of(function, False)
+    # A process that used a GPU seldom gives its memory back: by default it serves one task.
+    default = 1 if options.get("num_gpus") else 0
+    definition.max_calls = int(options["max_calls"] if "max_calls" in options else default) or 0
+    return RemoteFunction(definition, options)
 
 
 class NativeFunction(_libray.RemoteBase):  # type: ignore[misc]

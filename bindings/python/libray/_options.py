@@ -8,18 +8,17 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from . import _libray
 
 _Check = Callable[[str, Any], None]
+_NONE = type(None)
 
 
 def _typed(*types: type, none: bool = True) -> _Check:
-    names = " or ".join(t.__name__ for t in types)
+    allowed = types + (_NONE,) if none else types
+    shown = allowed if len(allowed) > 1 else allowed[0]
 
     def check(key: str, value: Any) -> None:
-        if value is None and none:
-            return
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        if not isinstance(value, allowed):
             raise TypeError(
-                f"The type of keyword '{key}' must be {names}{' or None' if none else ''}, but received "
-                f"type {type(value)}"
+                f"The type of keyword '{key}' must be {shown}, but received type {type(value)}"
             )
 
     return check
@@ -28,69 +27,82 @@ def _typed(*types: type, none: bool = True) -> _Check:
 def _quantity(key: str, value: Any) -> None:
     if value < 0:
         raise ValueError(f"The quantity of resource {key} cannot be negative")
-    if isinstance(value, float) and value != 0 and abs(round(value * 10000) - value * 10000) > 1e-6:
+    if isinstance(value, float) and value != 0 and int(value * 10000) == 0:
         raise ValueError(
             f"The precision of the fractional quantity of resource {key} cannot go beyond 0.0001"
         )
 
 
 def _resource(key: str, value: Any) -> None:
-    _typed(int, float)(key, value)
+    _typed(float, int)(key, value)
     if value is not None:
         _quantity(key, value)
 
 
 def _resources(key: str, value: Any) -> None:
     _typed(dict)(key, value)
-    for name, amount in (value or {}).items():
+    if not value:
+        return
+    if "CPU" in value or "GPU" in value:
+        raise ValueError(
+            "Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU' in 'resources' "
+            "keyword"
+        )
+    for name, amount in value.items():
         if not isinstance(name, str):
             raise TypeError(f"names in '{key}' must be str, but received type {type(name)}")
-        if name in ("CPU", "GPU"):
-            raise ValueError(
-                f"Use the 'num_cpus' and 'num_gpus' keyword instead of '{name}' in '{key}' keyword"
-            )
-        _typed(int, float, none=False)(f"{key}[{name!r}]", amount)
+        _typed(float, int, none=False)(f"{key}[{name!r}]", amount)
         _quantity(name, amount)
 
 
-def _at_least(low: int, what: str) -> _Check:
+def _count(infinite: bool) -> _Check:
     def check(key: str, value: Any) -> None:
         _typed(int)(key, value)
-        if value is not None and value < low:
-            raise ValueError(f"The keyword '{key}' only accepts {what}")
+        if value is None or value >= (-1 if infinite else 0):
+            return
+        if infinite:
+            raise ValueError(
+                f"The keyword '{key}' only accepts None, 0, -1 or a positive integer, where -1 "
+                "represents infinity."
+            )
+        raise ValueError(f"The keyword '{key}' only accepts None, 0 or a positive integer.")
 
     return check
 
 
 def _num_returns(key: str, value: Any) -> None:
+    _typed(int, str)(key, value)
     if value is None or value in ("streaming", "dynamic"):
         return
-    if isinstance(value, str):
+    if isinstance(value, str) or value < 0:
         raise ValueError(
-            f'The keyword \'{key}\' only accepts None, a non-negative integer, "streaming" or "dynamic"'
+            "Default None. When None is passed, the number of returns is 1 for functions and "
+            f"'streaming' for generators. The keyword '{key}' only accepts None, a non-negative "
+            "integer, 'streaming' (for generators), or 'dynamic'. Prefer 'streaming' over 'dynamic'."
         )
-    _at_least(0, 'None, a non-negative integer, "streaming" (for generators) or "dynamic"')(
-        key, value
-    )
 
 
 def _backpressure(key: str, value: Any) -> None:
     _typed(int)(key, value)
     if value is not None and (value == 0 or value < -1):
         raise ValueError(
-            f"The keyword '{key}' only accepts -1 (no limit) or a positive integer; {value} is invalid"
+            f"{key}={value} is not allowed. Use a value > 0 (with 1 the generator makes one object "
+            "for each `next`), or -1 for no limit."
         )
 
 
 def _retry_exceptions(key: str, value: Any) -> None:
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            if not (isinstance(item, type) and issubclass(item, BaseException)):
-                raise TypeError(
-                    f"'{key}' must be a bool or a list of exception classes, not {item!r}"
-                )
+    _typed(bool, list, tuple, none=False)(key, value)
+    if isinstance(value, bool):
         return
-    _typed(bool)(key, value)
+    if not all(isinstance(c, type) and issubclass(c, Exception) for c in value):
+        raise ValueError("retry_exceptions must be either a boolean or a list of exceptions")
+
+
+def _task_store_memory(key: str, value: Any) -> None:
+    _typed(int)(key, value)
+    if value is not None:
+        raise ValueError(f"Setting '{key}' is not implemented for tasks")
 
 
 def _name(key: str, value: Any) -> None:
@@ -137,12 +149,12 @@ _COMMON: Dict[str, _Check] = {
     "num_cpus": _resource,
     "num_gpus": _resource,
     "memory": _resource,
-    "object_store_memory": _resource,
+    "object_store_memory": _count(False),
     "resources": _resources,
     "accelerator_type": _typed(str),
     "scheduling_strategy": _strategy,
     "runtime_env": _runtime_env,
-    "enable_task_events": _typed(bool),
+    "enable_task_events": _typed(bool, none=False),
     "_labels": _typed(dict),
     "label_selector": _unsupported(""),
     "placement_group": _unsupported(""),
@@ -151,8 +163,9 @@ TASK: Dict[str, _Check] = {
     **_COMMON,
     "name": _typed(str),
     "num_returns": _num_returns,
-    "max_calls": _at_least(0, "0 or a positive integer"),
-    "max_retries": _at_least(-1, "-1, 0 or a positive integer"),
+    "object_store_memory": _task_store_memory,
+    "max_calls": _count(False),
+    "max_retries": _count(True),
     "retry_exceptions": _retry_exceptions,
     "_generator_backpressure_num_objects": _backpressure,
 }
@@ -161,11 +174,11 @@ ACTOR: Dict[str, _Check] = {
     "name": _name,
     "namespace": _name,
     "lifetime": _lifetime,
-    "get_if_exists": _typed(bool),
-    "max_concurrency": _at_least(1, "a positive integer"),
-    "max_restarts": _at_least(-1, "-1, 0 or a positive integer"),
-    "max_task_retries": _at_least(-1, "-1, 0 or a positive integer"),
-    "max_pending_calls": _at_least(-1, "-1 (no limit) or a positive integer"),
+    "get_if_exists": _typed(bool, none=False),
+    "max_concurrency": _count(False),
+    "max_restarts": _count(True),
+    "max_task_retries": _count(True),
+    "max_pending_calls": _count(True),
     "allow_out_of_order_execution": _typed(bool),
     "concurrency_groups": _unsupported(": use max_concurrency, or several actors"),
 }
@@ -187,7 +200,7 @@ def validate(
         check = table.get(key)
         if check is None:
             raise ValueError(
-                f"Invalid option keyword {key} for {kind}. Valid ones are {sorted(table)}."
+                f"Invalid option keyword {key} for {kind}. Valid ones are {list(table)}."
             )
         check(key, value)
     if in_options and "max_calls" in options:
@@ -217,26 +230,51 @@ def pack_resources(options: Dict[str, Any], cpus: Optional[float]) -> bytes:
     return bytes(_libray.encode(out, False)[1])
 
 
+STREAM, DYNAMIC = -1, -2
+
+
 def returns_of(options: Dict[str, Any], is_generator: bool) -> int:
-    """Number of returns; -1 = a stream."""
+    """Number of returns; STREAM = an ObjectRefGenerator; DYNAMIC = one reference to a generator of
+    the references of all items."""
     n = options.get("num_returns")
     if n is None:
-        return -1 if is_generator else 1
+        return STREAM if is_generator else 1
     if n in ("streaming", "dynamic"):
         if not is_generator:
-            raise ValueError(f"num_returns={n!r} needs a generator function")
-        return -1
+            raise ValueError(
+                f"num_returns='{n}' can only be used with generator functions (functions that use "
+                "'yield'). The decorated function is not a generator function."
+            )
+        return STREAM if n == "streaming" else DYNAMIC
     return int(n)
 
 
 def window_of(options: Dict[str, Any]) -> int:
     n = options.get("_generator_backpressure_num_objects")
-    return 0 if n is None else (1 << 31) if n == -1 else int(n)
+    return 1 << 31 if n is None or n == -1 else int(n)
 
 
 def flags_of(options: Dict[str, Any]) -> int:
     """RAY_TASK_RETRY_ON_ERROR when the user's exceptions are retried."""
     return 1 if options.get("retry_exceptions") else 0
+
+
+_DYNAMIC, _RETRY_CLASSES = 1, 2  # flags of a note: Note in src/worker.cc
+
+
+def note_of(options: Dict[str, Any], num_returns: int = 1) -> bytes:
+    """What travels with every call besides its arguments: flags, then the pickled classes of
+    exceptions that are retried. Empty for most functions: then nothing travels."""
+    flags, body = 0, b""
+    if num_returns == DYNAMIC:
+        flags |= _DYNAMIC
+    classes = options.get("retry_exceptions")
+    if classes and not isinstance(classes, bool):
+        import cloudpickle
+
+        flags |= _RETRY_CLASSES
+        body = cloudpickle.dumps(tuple(classes), protocol=5)
+    return bytes([flags]) + body if flags else b""
 
 
 def retries_of(value: Optional[int]) -> int:

@@ -4,6 +4,7 @@ fit."""
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import threading
 import uuid
@@ -75,6 +76,22 @@ def loads(body: Any, buffers: List[Any]) -> Any:
     return _loads(body, buffers=buffers)
 
 
+_FORBID = "RAY_allow_out_of_band_object_ref_serialization"
+
+
+def check_export() -> None:
+    """Refuses to pickle a reference outside of a value when the environment says so: such a pickle
+    keeps its object until the job ends."""
+    if os.environ.get(_FORBID, "1").lower() in ("0", "false"):
+        from .exceptions import OufOfBandObjectRefSerializationException
+
+        raise OufOfBandObjectRefSerializationException(
+            f"It is not allowed to serialize ray.ObjectRef outside of a task's arguments, its result "
+            f"or a put while {_FORBID}=0: nobody can know when the pickle is used, so the object "
+            "would live until the job ends. Pass the reference inside a value instead."
+        )
+
+
 MAX_DEFINITION = 95 << 20
 _registry: Dict[str, "Definition"] = {}
 _lock = threading.RLock()
@@ -85,7 +102,17 @@ class Definition:
     Processes that got it with a task publish the same bytes again, so that a definition has one key
     everywhere."""
 
-    __slots__ = ("uid", "name", "target", "blob", "handle", "generation", "busy", "is_class")
+    __slots__ = (
+        "uid",
+        "name",
+        "target",
+        "blob",
+        "handle",
+        "generation",
+        "busy",
+        "is_class",
+        "max_calls",
+    )
 
     def __init__(self, uid: str, name: str, target: Any, is_class: bool) -> None:
         self.uid = uid
@@ -96,6 +123,7 @@ class Definition:
         self.generation = -1
         self.busy = False
         self.is_class = is_class
+        self.max_calls = 0  # a worker ends after so many calls; 0: never
 
     @classmethod
     def of(cls, target: Any, is_class: bool) -> "Definition":
@@ -120,7 +148,8 @@ class Definition:
                 self.busy = True
                 try:
                     self.blob = cloudpickle.dumps(
-                        (self.uid, self.name, self.is_class, self.target), protocol=5
+                        (self.uid, self.name, self.is_class, self.target, self.max_calls),
+                        protocol=5,
                     )
                 finally:
                     self.busy = False
@@ -165,16 +194,16 @@ def _from_blob(uid: str, name: str, is_class: bool, blob: bytes) -> Definition:
 make_actor: Callable[[Any], Any] = lambda cls: cls  # the worker replaces it
 
 
-def load_function(blob: bytes) -> Any:
-    """In a worker: what a published definition means."""
-    uid, name, is_class, target = _loads(blob)
+def load_function(blob: bytes) -> Tuple[Any, int]:
+    """In a worker: what a published definition means, and its max_calls."""
+    uid, name, is_class, target, max_calls = _loads(blob)
     definition = _from_blob(uid, name, is_class, blob)
     if definition.target is None:
         definition.target = target
     if is_class:
-        return make_actor(target)
+        return make_actor(target), 0
     for scope in (getattr(target, "__globals__", {}),):
         for key, value in list(scope.items()):  # the function's own name: the real thing, for speed
             if type(value).__name__ == "_LateFunction" and value._state[0] is definition:
                 scope[key] = value._real()
-    return target
+    return target, max_calls

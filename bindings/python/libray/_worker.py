@@ -289,7 +289,9 @@ def run() -> int:
     )
     _libray._worker_setup(ActorExit)
     what: Optional[str] = None
-    while what != "end":
+    while what not in ("end", "retire"):
         what = _libray._worker_run(True) if what is None else _run_actor()
+    if what == "retire":  # what this process submitted ends first
+        _libray.shutdown(60.0)
     _end()
     return 0

@@ -6,21 +6,28 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import sys
 import traceback
 from typing import Any, Dict, Optional, Tuple
 
-from . import _libray
+from . import _ids, _libray
 
 __all__ = [
     "RayError",
     "RayTaskError",
     "TaskCancelledError",
     "TaskUnschedulableError",
+    "TaskPlacementGroupRemoved",
     "RayActorError",
     "ActorDiedError",
     "ActorUnavailableError",
     "ActorUnschedulableError",
+    "ActorPlacementGroupRemoved",
+    "ActorAlreadyExistsError",
+    "ActorHandleNotFoundError",
     "AsyncioActorExit",
+    "AuthenticationError",
     "PendingCallsLimitExceeded",
     "LocalRayletDiedError",
     "WorkerCrashedError",
@@ -32,15 +39,25 @@ __all__ = [
     "ObjectFetchTimedOutError",
     "OwnerDiedError",
     "ObjectFreedError",
+    "ObjectRefStreamEndOfStreamError",
+    "OufOfBandObjectRefSerializationException",
+    "PlasmaObjectNotAvailable",
     "ReferenceCountingAssertionError",
     "ObjectReconstructionFailedError",
     "ObjectReconstructionFailedMaxAttemptsExceededError",
     "ObjectReconstructionFailedLineageEvictedError",
     "GetTimeoutError",
     "RaySystemError",
+    "RayChannelError",
+    "RayChannelTimeoutError",
+    "RayCgraphCapacityExceeded",
+    "RayDirectTransportError",
+    "RpcError",
     "RuntimeEnvSetupError",
+    "StreamingGeneratorReplayInconsistentError",
     "CrossLanguageError",
     "UnserializableException",
+    "UserCodeException",
     "ActorClassInheritanceException",
     "ConflictError",
 ]
@@ -48,6 +65,30 @@ __all__ = [
 
 class RayError(Exception):
     """Base of everything that libray raises about remote work."""
+
+    def to_bytes(self) -> bytes:
+        import cloudpickle
+
+        return bytes(cloudpickle.dumps(self))
+
+    @staticmethod
+    def from_bytes(data: bytes) -> BaseException:
+        try:
+            error = pickle.loads(data)
+        except Exception as e:
+            return UnserializableException(repr(e))
+        return error  # type: ignore[no-any-return]
+
+
+class _MessageError(RayError):
+    """One text, kept as `message`."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class RayTaskError(RayError):
@@ -62,13 +103,21 @@ class RayTaskError(RayError):
         function_name: str = "",
         traceback_str: str = "",
         cause: Optional[BaseException] = None,
+        proctitle: Optional[str] = None,
         pid: Optional[int] = None,
+        ip: Optional[str] = None,
+        actor_repr: Optional[str] = None,
+        actor_id: Optional[str] = None,
     ) -> None:
-        super().__init__(function_name, traceback_str, cause)
+        super().__init__(function_name, traceback_str, cause, proctitle, pid, ip)
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause = cause
+        self.proctitle = proctitle or f"ray::{function_name}"
         self.pid = pid
+        self.ip = ip or "127.0.0.1"
+        self.actor_repr = actor_repr
+        self._actor_id = actor_id
 
     def __str__(self) -> str:
         return self.traceback_str or f"{self.function_name}: {self.cause!r}"
@@ -76,24 +125,57 @@ class RayTaskError(RayError):
     def as_instanceof_cause(self) -> "RayTaskError":
         """This error as an instance of both RayTaskError and the class of its cause."""
         cause = self.cause
-        if cause is None or isinstance(cause, RayError):
+        if cause is None or issubclass(RayTaskError, type(cause)):
             return self
         cls = _dual_class(type(cause))
         if cls is None:
             return self
         try:
-            return cls(self)
-        except Exception:
+            return cls(self)  # type: ignore[no-any-return]
+        except Exception as e:
+            _warn_not_dual(type(cause), e)
             return self
 
+    def make_dual_exception_instance(self) -> "RayTaskError":
+        return self.as_instanceof_cause()
+
     def __reduce__(self) -> Tuple[Any, ...]:
-        return (
-            _rebuild_task_error,
-            (self.function_name, self.traceback_str, self.cause, self.pid, False),
-        )
+        return (_rebuild_task_error, (*_parts(self), False))
 
 
+def _parts(error: RayTaskError) -> Tuple[Any, ...]:
+    return (
+        error.function_name,
+        error.traceback_str,
+        error.cause,
+        error.proctitle,
+        error.pid,
+        error.ip,
+        error.actor_repr,
+        error._actor_id,
+    )
+
+
+_FIELDS = ("function_name", "traceback_str", "cause", "proctitle", "pid", "ip", "actor_repr")
 _dual_classes: Dict[type, Optional[type]] = {}
+
+
+def _warn_not_dual(cause_class: type, why: object) -> None:
+    import logging
+
+    logging.getLogger("ray.exceptions").warning(
+        f"User exception type {cause_class} in RayTaskError can't be subclassed! This exception is "
+        "raised as RayTaskError only. You can use `ray_task_error.cause` to access the user "
+        f"exception. Failure in subclassing: {why}"
+    )
+
+
+def _builtin_init(builtin: Any, self: Any, cause: Any) -> None:
+    for args in (cause.args, (getattr(cause, "message", ""), getattr(cause, "exceptions", ()))):
+        try:
+            return builtin.__init__(self, *args)  # type: ignore[no-any-return]
+        except TypeError:
+            pass
 
 
 def _dual_class(cause_class: type) -> Optional[type]:
@@ -105,104 +187,223 @@ def _dual_class(cause_class: type) -> Optional[type]:
     builtin: Any = next(c for c in cause_class.__mro__ if c.__module__ == "builtins")
 
     def new(cls: type, error: RayTaskError) -> Any:
-        args = error.cause.args if error.cause is not None else ()
-        try:
-            return builtin.__new__(cls, *args)
-        except TypeError:
-            return builtin.__new__(cls)
+        cause: Any = error.cause
+        for args in (cause.args, (getattr(cause, "message", ""), getattr(cause, "exceptions", ()))):
+            try:
+                return builtin.__new__(cls, *args)
+            except TypeError:
+                pass
+        return builtin.__new__(cls)
 
     def init(self: Any, error: RayTaskError) -> None:
-        args = error.cause.args if error.cause is not None else ()
-        try:
-            builtin.__init__(self, *args)
-        except TypeError:
-            pass
-        self.function_name = error.function_name
-        self.traceback_str = error.traceback_str
-        self.cause = error.cause
-        self.pid = error.pid
-        self.args = args
+        _builtin_init(builtin, self, error.cause)
+        for name in (*_FIELDS, "_actor_id"):
+            self.__dict__[name] = getattr(error, name)
+        BaseException.args.__set__(self, (error.cause,))  # type: ignore[attr-defined]
 
     def getattr_(self: Any, name: str) -> Any:  # attributes of the user's exception show through
-        if name.startswith("__") or name == "cause":
+        if name.startswith("__") or name in ("cause", *_FIELDS):
             raise AttributeError(name)
         return getattr(self.cause, name)
 
     def reduce(self: Any) -> Tuple[Any, ...]:
-        return (
-            _rebuild_task_error,
-            (self.function_name, self.traceback_str, self.cause, self.pid, True),
-        )
+        return (_rebuild_task_error, (*(self.__dict__[f] for f in _FIELDS), self._actor_id, True))
 
+    name = f"RayTaskError({cause_class.__name__})"
     body = {
+        "__new__": new,
         "__init__": init,
-        "__str__": RayTaskError.__str__,
+        "__str__": lambda self: RayTaskError.__str__(self),
         "__getattr__": getattr_,
         "__reduce__": reduce,
-        "__module__": __name__,
+        "__module__": RayTaskError.__module__,
+        "__qualname__": name,
+        # Also where the user's class makes args a read-only property.
+        "args": property(lambda self: (self.__dict__["cause"],), lambda self, value: None),
     }
-    name = f"RayTaskError({cause_class.__name__})"
-    body["__qualname__"] = name
-    body["__new__"] = new
+    made: Optional[type]
     try:
-        made: Optional[type] = type(name, (RayTaskError, cause_class), body)
-    except TypeError:  # a class that is final, or whose layout does not mix
+        made = type(name, (RayTaskError, cause_class), body)
+    except Exception as e:  # a class that is final, or whose layout does not mix
         made = None
-    if made is None:
-        import logging
-
-        logging.getLogger("libray.exceptions").warning(
-            "exceptions of class %s cannot be subclassed: get raises a plain RayTaskError with .cause",
-            cause_class,
-        )
+        _warn_not_dual(cause_class, e)
     _dual_classes[cause_class] = made
     return made
 
 
-def _rebuild_task_error(
-    function_name: str, text: str, cause: Any, pid: Any, dual: bool
-) -> RayTaskError:
-    error = RayTaskError(function_name, text, cause, pid)
-    return error.as_instanceof_cause() if dual else error
+def _rebuild_task_error(*parts: Any) -> RayTaskError:
+    error = RayTaskError(*parts[:-1])
+    return error.as_instanceof_cause() if parts[-1] else error
+
+
+_ID = re.compile(r"\b[0-9a-f]{48}\b")
+
+
+def _first_id(text: str) -> Optional[str]:
+    found = _ID.search(text or "")
+    return found.group() if found else None
 
 
 class TaskCancelledError(RayError):
     """The task was cancelled before it gave a result."""
 
+    def __init__(self, task_id: Any = None, error_message: Optional[str] = None) -> None:
+        super().__init__(task_id, error_message)
+        self.task_id = task_id
+        self.error_message = error_message
+
+    def __str__(self) -> str:
+        if self.error_message:
+            return self.error_message
+        return f"Task: {self.task_id} was cancelled. " if self.task_id else ""
+
 
 class TaskUnschedulableError(RayError):
-    """The task asks for more than any node can ever have."""
+    """The task asks for more than any node can ever have, or for a node that is gone."""
+
+    def __init__(self, error_message: str = "") -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
+
+    def __str__(self) -> str:
+        return f"The task is not schedulable: {self.error_message}"
+
+
+class TaskPlacementGroupRemoved(RayError):
+    """The placement group of the task was removed."""
+
+    def __str__(self) -> str:
+        return (
+            "The placement group corresponding to this task has been removed. " + super().__str__()
+        ).rstrip()
 
 
 class RayActorError(RayError):
     """A call to an actor failed because of the actor, not of the method."""
 
+    BASE_ERROR_MSG = "The actor experienced an error before finishing this task."
+
     def __init__(
         self,
-        message: str = "The actor died unexpectedly before finishing this task.",
+        actor_id: Optional[str] = None,
+        error_msg: Optional[str] = None,
+        actor_init_failed: bool = False,
+        preempted: bool = False,
         cause: Optional[BaseException] = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(actor_id, error_msg)
+        self.actor_id = actor_id
+        self.error_msg = self.BASE_ERROR_MSG if error_msg is None else error_msg
+        self._actor_init_failed = actor_init_failed
+        self._preempted = preempted
         self.cause = cause
 
+    def __str__(self) -> str:
+        return self.error_msg
+
+    @property
+    def preempted(self) -> bool:
+        return self._preempted
+
+    @property
+    def actor_init_failed(self) -> bool:
+        """Whether the constructor failed."""
+        return self._actor_init_failed
+
     def __reduce__(self) -> Tuple[Any, ...]:
-        return (type(self), (self.args[0], self.cause))
+        return (_rebuild_plain, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild_plain(cls: Any, args: Any, state: Dict[str, Any]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error  # type: ignore[no-any-return]
 
 
 class ActorDiedError(RayActorError):
-    """The actor is dead for good."""
+    """The actor is dead for good. `cause` is the exception of its constructor, if that is why."""
+
+    BASE_ERROR_MSG = "The actor died unexpectedly before finishing this task."
+
+    def __init__(
+        self,
+        cause: Any = None,
+        error_msg: Optional[str] = None,
+        actor_id: Optional[str] = None,
+    ) -> None:
+        failed = isinstance(cause, BaseException)
+        if error_msg is None and failed:
+            error_msg = f"The actor died because of an error raised in its creation task, {cause}"
+        elif error_msg is None and cause is not None:
+            error_msg = str(cause)
+        super().__init__(
+            actor_id or getattr(cause, "_actor_id", None),
+            error_msg,
+            failed,
+            cause=cause if failed else None,
+        )
+
+    @staticmethod
+    def from_task_error(task_error: RayTaskError) -> "ActorDiedError":
+        return ActorDiedError(task_error)
 
 
 class ActorUnavailableError(RayActorError):
     """The call was lost while the actor restarts; it may be tried again."""
 
+    def __init__(self, error_message: str = "", actor_id: Any = None) -> None:
+        if isinstance(actor_id, bytes):
+            actor_id = actor_id.hex()
+        super().__init__(
+            actor_id,
+            f"The actor {actor_id or ''} is unavailable: {error_message}. The task may or may not "
+            "have been executed on the actor.",
+        )
+
 
 class ActorUnschedulableError(RayError):
-    """The actor asks for more than any node can ever have."""
+    """The actor asks for more than any node can ever have, or for a node that is gone."""
+
+    def __init__(self, error_message: str = "") -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
+
+    def __str__(self) -> str:
+        return f"The actor is not schedulable: {self.error_message}"
+
+
+class ActorPlacementGroupRemoved(RayError):
+    """The placement group of the actor was removed."""
+
+    def __str__(self) -> str:
+        return (
+            "The placement group corresponding to this Actor has been removed. " + super().__str__()
+        ).rstrip()
+
+
+class ActorAlreadyExistsError(ValueError, RayError):
+    """The name of the actor is taken."""
+
+    def __init__(self, error_message: str = "") -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
+
+
+class ActorHandleNotFoundError(ValueError, RayError):
+    """The handle is of another cluster or session."""
+
+    def __init__(self, error_message: str = "") -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
 
 
 class AsyncioActorExit(RayError):
     """An asyncio actor ends by its own will."""
+
+
+class AuthenticationError(_MessageError):
+    """The credentials of a connection are missing or wrong."""
 
 
 class PendingCallsLimitExceeded(RayError):
@@ -212,12 +413,20 @@ class PendingCallsLimitExceeded(RayError):
 class LocalRayletDiedError(RayError):
     """The node daemon is gone."""
 
+    def __str__(self) -> str:
+        return super().__str__() or "The task's local node daemon died."
+
 
 class WorkerCrashedError(RayError):
     """The worker process died and no retry was left."""
 
+    def __str__(self) -> str:
+        head = "The worker died unexpectedly while executing this task."
+        text = super().__str__()
+        return text if text.startswith(head) else f"{head} {text}".rstrip()
 
-class NodeDiedError(RayError):
+
+class NodeDiedError(_MessageError):
     """The node daemon is gone; only shutdown is possible now."""
 
 
@@ -229,40 +438,101 @@ class OutOfDiskError(RayError):
     """The disk is full."""
 
 
-class OutOfMemoryError(RayError):
-    """The machine ran out of memory."""
+class OutOfMemoryError(_MessageError):
+    """The machine ran out of memory, and this task or actor was ended to save the rest."""
 
 
 class ObjectLostError(RayError):
     """Every copy of the object is gone and it cannot be made again."""
 
+    _WHAT = "All copies of {} have been lost."
+
+    def __init__(
+        self,
+        object_ref_hex: str = "",
+        owner_address: Any = None,
+        call_site: str = "",
+        *,
+        message: str = "",
+    ) -> None:
+        super().__init__(object_ref_hex, owner_address, call_site)
+        self.object_ref_hex = object_ref_hex
+        self.owner_address = owner_address
+        self.call_site = call_site
+        self.message = message
+
+    def __str__(self) -> str:
+        text = f"Failed to retrieve object {self.object_ref_hex}. "
+        return text + (self.message or self._WHAT.format(self.object_ref_hex))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return (_rebuild_plain, (type(self), self.args, self.__dict__.copy()))
+
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    pass
+    """The object could not be fetched in time."""
+
+    _WHAT = "Fetch for object {} timed out because no locations were found for it."
 
 
 class OwnerDiedError(ObjectLostError):
     """Kept for programs that name it: in libray an object outlives its owner."""
 
+    _WHAT = "The owner of {} has exited."
+
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
-    pass
+    """An object was deleted while there was a reference to it."""
+
+    _WHAT = "{} was deleted while it was referred to."
 
 
 class ObjectFreedError(ObjectLostError):
-    pass
+    """The program freed the object by hand."""
+
+    _WHAT = "{} was manually freed using the internal `free` call."
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
-    pass
+    """The object is lost and could not be made again."""
+
+    def __init__(
+        self,
+        object_ref_hex: str = "",
+        reason: Any = None,
+        reason_message: Optional[str] = None,
+        owner_address: Any = None,
+        call_site: str = "",
+    ) -> None:
+        super().__init__(object_ref_hex, owner_address, call_site, message=reason_message or "")
+        self.reason = reason
+        self.reason_message = reason_message
+
+    _WHAT = "The object {} cannot be reconstructed."
 
 
-class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectLostError):
-    pass
+class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectReconstructionFailedError):
+    """It was lost more often than max_retries allows."""
+
+    _WHAT = "{} cannot be reconstructed: the maximum number of task retries has been exceeded."
 
 
-class ObjectReconstructionFailedLineageEvictedError(ObjectLostError):
-    pass
+class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedError):
+    """The record of how it was made is gone."""
+
+    _WHAT = "{} cannot be reconstructed because its lineage has been evicted."
+
+
+class ObjectRefStreamEndOfStreamError(RayError):
+    """A generator has no more references."""
+
+
+class OufOfBandObjectRefSerializationException(RayError):
+    """An ObjectRef was pickled outside of libray although the environment forbids that."""
+
+
+class PlasmaObjectNotAvailable(RayError):
+    """The object was not there in time."""
 
 
 class GetTimeoutError(RayError, TimeoutError):
@@ -272,9 +542,54 @@ class GetTimeoutError(RayError, TimeoutError):
 class RaySystemError(RayError):
     """libray itself could not do what was asked."""
 
+    def __init__(self, client_exc: Any = "", traceback_str: Optional[str] = None) -> None:
+        super().__init__(client_exc, traceback_str)
+        self.client_exc = client_exc
+        self.traceback_str = traceback_str
+
+    def __str__(self) -> str:
+        text = f"System error: {self.client_exc}"
+        return f"{text}\ntraceback: {self.traceback_str}" if self.traceback_str else text
+
+
+class StreamingGeneratorReplayInconsistentError(RaySystemError):
+    """A generator that ran again gave another number of items."""
+
+
+class RayChannelError(RaySystemError):
+    """A channel of a compiled graph failed."""
+
+
+class RayChannelTimeoutError(RayChannelError, TimeoutError):
+    """A channel of a compiled graph was not ready in time."""
+
+
+class RayCgraphCapacityExceeded(RaySystemError):
+    """A compiled graph holds as many results as it may."""
+
+
+class RayDirectTransportError(RaySystemError):
+    """A transfer between devices failed."""
+
+
+class RpcError(_MessageError):
+    """A message between processes failed."""
+
+    def __init__(self, message: str = "", rpc_code: Any = None) -> None:
+        super().__init__(message)
+        self.rpc_code = rpc_code
+
 
 class RuntimeEnvSetupError(RayError):
-    pass
+    """The environment that a task or actor asks for could not be made."""
+
+    def __init__(self, error_message: Optional[str] = None) -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
+
+    def __str__(self) -> str:
+        head = "Failed to set up runtime environment."
+        return f"{head}\n{self.error_message}" if self.error_message else head
 
 
 class CrossLanguageError(RayError):
@@ -282,7 +597,21 @@ class CrossLanguageError(RayError):
 
 
 class UnserializableException(RayError):
-    """The remote exception could not be pickled; the text tells what it was."""
+    """The remote exception was pickled but cannot be read here; the text tells what it was."""
+
+    def __init__(self, original_stack_trace: str = "") -> None:
+        super().__init__(original_stack_trace)
+        self._original_stack_trace = original_stack_trace
+
+    def __str__(self) -> str:
+        return (
+            "Failed to deserialize exception: its class must be picklable, also from its args "
+            f"alone.\nOriginal exception:\n{self._original_stack_trace}"
+        )
+
+
+class UserCodeException(RayError):
+    """Wraps an exception of user code; retry_exceptions looks at its __cause__."""
 
 
 class ActorClassInheritanceException(TypeError):
@@ -293,12 +622,16 @@ class ConflictError(RayError):
     """A compare-and-swap lost against another writer; read again and retry."""
 
 
+RAY_EXCEPTION_TYPES = [
+    value for value in list(globals().values()) if isinstance(value, type) and issubclass(value, RayError)
+]
+
 _BY_CODE = {
     _libray.RAY_CANCELLED: TaskCancelledError,
     _libray.RAY_INVALID_ARGUMENT: ValueError,
     _libray.RAY_TIMED_OUT: GetTimeoutError,
     _libray.RAY_NOT_FOUND: ValueError,
-    _libray.RAY_ALREADY_EXISTS: ValueError,
+    _libray.RAY_ALREADY_EXISTS: ActorAlreadyExistsError,
     _libray.RAY_OUT_OF_MEMORY: OutOfMemoryError,
     _libray.RAY_UNSUPPORTED: NotImplementedError,
     _libray.RAY_CONFLICT: ConflictError,
@@ -324,13 +657,28 @@ def make_error(code: int, message: str, payload: bytes, payload_format: int) -> 
     """The exception for a failed call of the C API."""
     if code == _libray.RAY_TASK_FAILED:
         return _task_error(message, payload, payload_format)
-    cls = _BY_CODE.get(code, RaySystemError)
+    cls: Any = _BY_CODE.get(code, RaySystemError)
     text = message or _DEFAULT_TEXT.get(code, "")
-    if cls is ActorDiedError and payload:
-        error = _task_error(message, payload, payload_format)
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        return ActorDiedError(f"{message}\n{error}", cause)
-    return cls(text)
+    if cls is ActorDiedError:
+        if payload:
+            error = _task_error(message, payload, payload_format)
+            cause = getattr(error, "cause", None) or error
+            return ActorDiedError(
+                cause,
+                f"The actor died because of an error raised in its creation task, {error}",
+                _first_id(message),
+            )
+        return ActorDiedError(None, text or None, _first_id(text))
+    if cls is TaskCancelledError:
+        task = _first_id(text)
+        return TaskCancelledError(_ids.TaskID.from_hex(task) if task else None, text)
+    if cls is ActorUnavailableError:
+        return ActorUnavailableError(text, _first_id(text))
+    if cls is ObjectLostError:
+        return ObjectLostError(_first_id(text) or "", message=text)
+    if cls is GetTimeoutError and not text.startswith("Get timed out"):
+        text = f"Get timed out: some object(s) not ready. {text}"
+    return cls(text)  # type: ignore[no-any-return]
 
 
 def _task_error(message: str, payload: bytes, payload_format: int) -> BaseException:
@@ -339,19 +687,15 @@ def _task_error(message: str, payload: bytes, payload_format: int) -> BaseExcept
             CrossLanguageError(message) if payload_format == 1 else RayTaskError("", message, None)
         )
     try:
-        kind, function, pid, text, cause_bytes = pickle.loads(payload)
+        function, pid, text, cause_bytes = pickle.loads(payload)
     except Exception as e:
         return RaySystemError(f"{message} (its exception cannot be read: {e!r})")
-    if kind == "exit":
-        return WorkerCrashedError(text)
     cause: BaseException
     try:
         cause = pickle.loads(cause_bytes)
     except Exception as e:
-        cause = UnserializableException(
-            f"The original cause of the RayTaskError isn't serializable here: {e!r}\n{text}"
-        )
-    return RayTaskError(function, text, cause, pid).as_instanceof_cause()
+        cause = UnserializableException(f"{text}\n(reading it here failed: {e!r})")
+    return RayTaskError(function, text, cause, pid=pid).as_instanceof_cause()
 
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -359,9 +703,12 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 def _user_traceback(exc: BaseException) -> str:
     """The traceback without the lines of this package."""
-    report = traceback.TracebackException.from_exception(exc)
-    _drop_own_frames(report)
-    lines = list(report.format())
+    try:
+        report = traceback.TracebackException.from_exception(exc)
+        _drop_own_frames(report)
+        lines = list(report.format())
+    except Exception as e:  # an exception whose __str__ fails, say
+        return f"{_frames_only(exc)}{type(exc).__name__} (its text cannot be made: {e!r})"
     if lines and lines[0].startswith("Traceback"):
         lines = lines[1:]
     return "".join(lines).rstrip()
@@ -374,38 +721,61 @@ def _drop_own_frames(report: Any) -> None:
             _drop_own_frames(chained)
 
 
-def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes]:
-    """(one line, payload) of a remote exception: what `_task_error` reads."""
+def _dump_cause(cause: BaseException, text: str) -> bytes:
+    """The exception as bytes that can be read again, or a RayError that describes it."""
     import cloudpickle
 
+    name = f"{type(cause).__module__}.{type(cause).__qualname__}"
+    try:
+        blob = bytes(cloudpickle.dumps(cause, protocol=5))
+    except Exception as e:
+        return pickle.dumps(
+            RayError(
+                f"Exception {name} isn't serializable: {e}.\nOriginal exception details:\n{text}"
+            )
+        )
+    try:
+        pickle.loads(blob)
+    except Exception as e:
+        return pickle.dumps(
+            UnserializableException(f"{text}\n({name} isn't serializable: reading it fails: {e!r})")
+        )
+    return blob
+
+
+def _is_fatal(exc: BaseException) -> bool:
+    """Whether the exception is one that ends a process: SystemExit, KeyboardInterrupt and what else
+    is no Exception, but not the end of a coroutine."""
+    if isinstance(exc, (Exception, GeneratorExit)):
+        return False
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is None or not isinstance(exc, asyncio.CancelledError)
+
+
+def should_retry(exc: BaseException, note: bytes) -> bool:
+    """Whether the exception is one of the classes that the caller wants to be retried."""
+    classes = pickle.loads(note[1:])
+    if isinstance(exc, UserCodeException) and exc.__cause__ is not None:
+        exc = exc.__cause__
+    return isinstance(exc, classes)
+
+
+def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
+    """(one line, payload, False) of a remote exception: what `_task_error` reads; or (text, b"", True)
+    of one that ends the process."""
     pid = os.getpid()
-    head = f"libray::{function}() (pid={pid})"
+    if _is_fatal(exc):
+        text = f"{function}() (pid={pid}) raised {type(exc).__name__}:\n{_user_traceback(exc)}"
+        return text, b"", True
+    head = f"ray::{function}() (pid={pid}, ip=127.0.0.1)"
     short = f"{function}: {type(exc).__name__}: {_first_line(exc)}"
-    kind = "exit" if isinstance(exc, SystemExit) else "error"
     cause: BaseException = exc
     if isinstance(exc, RayTaskError):  # an error of a nested task passes through with its own cause
         cause = exc.cause if exc.cause is not None else exc
-        inner = exc.traceback_str
-        exc.traceback_str = ""
-        own = _frames_only(exc)
-        exc.traceback_str = inner
-        text = f"{head}\n{own}{inner}"
+        text = f"{head}\n{_frames_only(exc)}ray.exceptions.{type(exc).__name__}: {exc.traceback_str}"
     else:
         text = f"{head}\n{_user_traceback(exc)}"
-    if kind == "exit":
-        text = f"the task called exit: {text}"
-    try:
-        blob = cloudpickle.dumps(cause, protocol=5)
-        pickle.loads(blob)
-    except Exception as e:
-        blob = pickle.dumps(
-            UnserializableException(
-                f"The original cause of the RayTaskError ({type(cause)}) isn't serializable: {e}. "
-                f"Overwriting the cause "
-                f"to a {UnserializableException.__name__}."
-            )
-        )
-    return short, pickle.dumps((kind, function, pid, text, blob), protocol=5)
+    return short, pickle.dumps((function, pid, text, _dump_cause(cause, text)), protocol=5), False
 
 
 def _first_line(exc: BaseException) -> str:

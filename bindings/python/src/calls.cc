@@ -22,8 +22,6 @@ constexpr size_t kLargeCall = 64 << 10;  // encoded bytes from which a call may 
 
 PyTypeObject* g_stream_class = nullptr;  // ObjectRefGenerator
 PyObject* g_method_options = nullptr;    // (handle, spec, kwargs) -> ActorMethod
-PyObject* g_wait_mixed =
-    nullptr;  // (list, num_returns, timeout) -> wait with generators among the refs
 
 // ---- CallSpec
 // ----------------------------------------------------------------------------------------------------
@@ -38,6 +36,7 @@ void spec_dealloc(PyObject* self) {
   Py_CLEAR(s->resources);
   Py_CLEAR(s->bind);
   Py_CLEAR(s->extra);
+  Py_CLEAR(s->note);
   Py_TYPE(self)->tp_free(self);
 }
 int spec_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -54,13 +53,13 @@ int spec_clear(PyObject* self) {
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* names[] = {"method", "name",  "resources", "num_returns", "max_retries",
                                 "window", "flags", "min_pos",   "max_pos",     "bind",
-                                "native", "extra", nullptr};
-  PyObject *method, *name, *resources, *bind = Py_None, *extra = Py_None;
+                                "native", "extra", "note",      nullptr};
+  PyObject *method, *name, *resources, *bind = Py_None, *extra = Py_None, *note = nullptr;
   int num_returns = 1, max_retries = RAY_RETRIES_DEFAULT, min_pos = 0, max_pos = -1, native = 0;
   unsigned window = 0, flags = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpO", const_cast<char**>(names),
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpOS", const_cast<char**>(names),
                                    &method, &name, &resources, &num_returns, &max_retries, &window,
-                                   &flags, &min_pos, &max_pos, &bind, &native, &extra)) {
+                                   &flags, &min_pos, &max_pos, &bind, &native, &extra, &note)) {
     return nullptr;
   }
   auto* s = reinterpret_cast<SpecObject*>(type->tp_alloc(type, 0));
@@ -71,7 +70,8 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   s->resources = new_ref(resources);
   s->bind = new_ref(bind);
   s->extra = new_ref(extra);
-  s->stream = num_returns < 0;
+  if (note != nullptr && PyBytes_GET_SIZE(note) != 0) s->note = new_ref(note);
+  s->stream = num_returns == -1;  // -2: "dynamic", one reference
   s->native = native != 0;
   s->min_pos = min_pos;
   s->max_pos = max_pos;
@@ -89,6 +89,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 PyMemberDef spec_members[] = {
     {"extra", T_OBJECT_EX, offsetof(SpecObject, extra), READONLY, nullptr},
     {"method", T_OBJECT_EX, offsetof(SpecObject, method), READONLY, nullptr},
+    {"note", T_OBJECT, offsetof(SpecObject, note), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
 
 // ---- arguments
@@ -144,12 +145,13 @@ bool Arguments::add_all(const SpecObject* s, PyObject* const* args, Py_ssize_t n
     PyErr_SetString(PyExc_TypeError, "functions of another language take no keyword arguments");
     return false;
   }
-  return encode(args, n, kwnames, !s->native);
+  return encode(args, n, kwnames, !s->native, s->note);
 }
 
-bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact) {
+bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact,
+                       PyObject* note) {
   const Py_ssize_t n_kw = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
-  count_ = static_cast<size_t>(n + n_kw + (n_kw != 0));
+  count_ = static_cast<size_t>(n + n_kw + (n_kw != 0) + (note != nullptr));
   if (count_ > kFew) {
     many_args_ = std::make_unique<ray_arg[]>(count_);
     many_encoded_ = std::make_unique<Encoded[]>(count_);
@@ -159,6 +161,7 @@ bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, b
   for (Py_ssize_t i = 0; i < n + n_kw; ++i) {
     if (ref_check(args[i])) {
       args_[i].ref = ref_get(args[i]);
+      if (__builtin_expect(args_[i].ref == nullptr, 0)) return raise_no_object(args[i]) != nullptr;
     } else {
       args_[i].ref = nullptr;
       if (!encoder_.add(args[i], exact, &encoded_[i])) return false;
@@ -167,6 +170,10 @@ bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, b
   if (n_kw != 0) {
     args_[n + n_kw].ref = nullptr;
     if (!encoder_.add_kwnames(kwnames, &encoded_[n + n_kw])) return false;
+  }
+  if (note != nullptr) {
+    args_[count_ - 1].ref = nullptr;
+    if (!encoder_.add_note(note, &encoded_[count_ - 1])) return false;
   }
   for (size_t i = 0; i < count_; ++i) {
     args_[i].value =
@@ -420,6 +427,7 @@ ray_runtime* running() {
 
 PyObject* get_one(PyObject* object, PyObject* timeout) {
   ray_ref* ref = ref_get(object);
+  if (__builtin_expect(ref == nullptr, 0)) return raise_no_object(object);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
   ray_code code = ray_try_get(ref, &buffer, &err);
@@ -446,6 +454,7 @@ PyObject* get_one(PyObject* object, PyObject* timeout) {
 PyObject* try_get(PyObject*, PyObject* args) {
   PyObject *ref, *otherwise;
   if (!PyArg_ParseTuple(args, "O!O", &RefType, &ref, &otherwise)) return nullptr;
+  if (ref_get(ref) == nullptr) return raise_no_object(ref);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
   const ray_code code = ray_try_get(ref_get(ref), &buffer, &err);
@@ -455,11 +464,6 @@ PyObject* try_get(PyObject*, PyObject* args) {
   return new_ref(otherwise);
 }
 
-PyObject* bad_ref(PyObject* o, const char* what) {
-  PyErr_Format(PyExc_ValueError, "%s takes an ObjectRef or a list of them, not %.100s", what,
-               Py_TYPE(o)->tp_name);
-  return nullptr;
-}
 
 PyObject* get_list(PyObject* list, PyObject* timeout) {
   const Py_ssize_t n = PyList_GET_SIZE(list);
@@ -467,8 +471,13 @@ PyObject* get_list(PyObject* list, PyObject* timeout) {
   std::vector<ray_ref*> refs(n);
   for (Py_ssize_t i = 0; i < n; ++i) {
     PyObject* o = PyList_GET_ITEM(list, i);
-    if (!ref_check(o)) return bad_ref(o, "get");
+    if (!ref_check(o)) {
+      PyErr_Format(PyExc_TypeError,
+                   "Attempting to call `get` on the value %S, which is not an ray.ObjectRef.", o);
+      return nullptr;
+    }
     refs[i] = ref_get(o);
+    if (refs[i] == nullptr) return raise_no_object(o);
   }
   int64_t ns;
   ray_runtime* rt = running();
@@ -524,15 +533,34 @@ PyObject* py_get(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnam
   }
   if (ref_check(args[0])) return get_one(args[0], timeout);
   if (PyList_Check(args[0])) return get_list(args[0], timeout);
-  return bad_ref(args[0], "get");
+  if (PyObject_TypeCheck(args[0], &StreamType)) return new_ref(args[0]);  // as in Ray
+  PyErr_Format(PyExc_ValueError,
+               "Invalid type of object refs, %S, is given. 'object_refs' must either be an "
+               "ObjectRef or a list of ObjectRefs.",
+               Py_TYPE(args[0]));
+  return nullptr;
 }
 
-PyObject* py_put(PyObject*, PyObject* object) {
+// put(value, *, _owner=None, _tensor_transport=None). The object outlives whoever made it, so the
+// owner is only checked.
+PyObject* py_put(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  Py_ssize_t found = 0;
+  PyObject* object = n == 1 ? args[0] : keyword(kwnames, args + n, "value", &found);
+  PyObject* owner = keyword(kwnames, args + n, "_owner", &found);
+  keyword(kwnames, args + n, "_tensor_transport", &found);
+  if (n > 1 || object == nullptr || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
+    PyErr_SetString(PyExc_TypeError, "put(value, *, _owner=None, _tensor_transport=None)");
+    return nullptr;
+  }
+  if (owner != nullptr && owner != Py_None && !actor_check(owner)) {
+    PyErr_Format(PyExc_TypeError, "Expect an `ray.actor.ActorHandle`, but got: %S", Py_TYPE(owner));
+    return nullptr;
+  }
   if (ref_check(object)) {
     PyErr_SetString(
         PyExc_TypeError,
-        "Calling 'put' on an ObjectRef is not allowed: it is in the store already; put it "
-        "in a list if the reference itself is to be stored");
+        "Calling 'put' on an ray.ObjectRef is not allowed. The object is in the store already; put "
+        "the reference into a list if the reference itself is to be stored.");
     return nullptr;
   }
   ray_runtime* rt = ensure_runtime();
@@ -571,10 +599,81 @@ PyObject* split(PyObject* list, const std::vector<uint8_t>& ready, size_t n_read
   return PyTuple_Pack(2, yes.get(), no.get());
 }
 
+bool has_duplicates(PyObject* list) {
+  Owned set(PySet_New(list));
+  if (!set) PyErr_Clear();
+  return set && PySet_GET_SIZE(set.get()) != PyList_GET_SIZE(list);
+}
+PyObject* raise_duplicates(ray_error* err) {
+  ray_error_release(err);
+  PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique ray_waitables.");
+  return nullptr;
+}
+
+// wait with generators among the references. A generator is ready when its next item, or its end,
+// is there; nothing is taken from it.
+PyObject* wait_mixed(PyObject* list, size_t want, PyObject* timeout) {
+  const Py_ssize_t n = PyList_GET_SIZE(list);
+  std::vector<ray_ref*> refs;
+  std::vector<ray_stream*> streams;
+  std::vector<uint8_t> ready(n);
+  if (has_duplicates(list)) return raise_duplicates(nullptr);
+  size_t early = 0;  // generators whose item was taken already, or that are over
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = PyList_GET_ITEM(list, i);
+    if (ref_check(o)) {
+      if (ref_get(o) == nullptr) return raise_no_object(o);
+      refs.push_back(ref_get(o));
+    } else {
+      auto* s = reinterpret_cast<StreamObject*>(o);
+      ready[i] = s->pending != nullptr || s->ended;
+      early += ready[i];
+      if (ready[i] == 0) streams.push_back(s->stream);
+    }
+  }
+  int64_t ns;
+  ray_runtime* rt = running();
+  if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
+  std::vector<uint8_t> ready_refs(refs.size() + 1), ready_streams(streams.size() + 1);
+  const size_t need = want > early ? want - early : 0;
+  size_t count = 0;
+  ray_error* err = nullptr;
+  auto look = [&](int64_t slice) {
+    const ray_code c =
+        ray_wait_any(rt, refs.data(), refs.size(), streams.data(), streams.size(), need, slice,
+                     ready_refs.data(), ready_streams.data(), &err);
+    count = 0;
+    for (uint8_t r : ready_refs) count += r;
+    for (uint8_t r : ready_streams) count += r;
+    return c == RAY_OK && count < need ? static_cast<ray_code>(RAY_TIMED_OUT) : c;
+  };
+  ray_code code = look(0);
+  if (code == RAY_TIMED_OUT && ns != 0) {
+    bool interrupted = false;
+    code = wait_in_slices(ns, &interrupted, look);
+    if (interrupted) return nullptr;
+  }
+  if (code != RAY_OK && code != RAY_TIMED_OUT) return raise_code(code, err);
+  size_t r = 0, s = 0, given = 0;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    if (ref_check(PyList_GET_ITEM(list, i))) {
+      ready[i] = ready_refs[r++];
+    } else if (ready[i] == 0) {
+      ready[i] = ready_streams[s++];
+    }
+    if (given == want) ready[i] = 0;
+    given += ready[i];
+  }
+  return split(list, ready, given);
+}
+
 PyObject* wait_refs(PyObject* list, size_t want, PyObject* timeout) {
   const Py_ssize_t n = PyList_GET_SIZE(list);
   std::vector<ray_ref*> refs(n);
-  for (Py_ssize_t i = 0; i < n; ++i) refs[i] = ref_get(PyList_GET_ITEM(list, i));
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    refs[i] = ref_get(PyList_GET_ITEM(list, i));
+    if (refs[i] == nullptr) return raise_no_object(PyList_GET_ITEM(list, i));
+  }
   int64_t ns;
   ray_runtime* rt = running();
   if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
@@ -591,15 +690,7 @@ PyObject* wait_refs(PyObject* list, size_t want, PyObject* timeout) {
     if (interrupted) return nullptr;
     if (code == RAY_TIMED_OUT) code = RAY_OK;
   }
-  if (code == RAY_INVALID_ARGUMENT) {
-    Owned set(PySet_New(list));
-    if (!set) return nullptr;
-    if (PySet_GET_SIZE(set.get()) != n) {
-      ray_error_release(err);
-      PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique object refs.");
-      return nullptr;
-    }
-  }
+  if (code == RAY_INVALID_ARGUMENT && has_duplicates(list)) return raise_duplicates(err);
   return code == RAY_OK ? split(list, ready, n_ready) : raise_code(code, err);
 }
 
@@ -607,7 +698,7 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   Py_ssize_t found = 0;
   PyObject* want_arg = keyword(kwnames, args + n, "num_returns", &found);
   PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
-  keyword(kwnames, args + n, "fetch_local", &found);
+  PyObject* fetch = keyword(kwnames, args + n, "fetch_local", &found);
   if (n != 1 || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
     PyErr_SetString(PyExc_TypeError,
                     "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)");
@@ -615,10 +706,26 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   }
   if (timeout == nullptr) timeout = Py_None;
   if (!PyList_Check(args[0])) {
+    const bool single = ref_check(args[0]) || PyObject_TypeCheck(args[0], &StreamType);
     PyErr_Format(PyExc_TypeError,
-                 "wait() expected a list of ObjectRef or ObjectRefGenerator, got %.100s",
-                 Py_TYPE(args[0])->tp_name);
+                 single ? "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a "
+                          "single ray.ObjectRef or ray.ObjectRefGenerator %S"
+                        : "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got %S",
+                 single ? args[0] : reinterpret_cast<PyObject*>(Py_TYPE(args[0])));
     return nullptr;
+  }
+  if (fetch != nullptr && !PyBool_Check(fetch) && !PyLong_Check(fetch)) {
+    PyErr_Format(PyExc_TypeError, "fetch_local must be a bool, not %S", Py_TYPE(fetch));
+    return nullptr;
+  }
+  if (timeout != Py_None) {
+    const double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) return nullptr;
+    if (seconds < 0) {
+      PyErr_Format(PyExc_ValueError, "The 'timeout' argument must be nonnegative. Received %S",
+                   timeout);
+      return nullptr;
+    }
   }
   const Py_ssize_t want = want_arg == nullptr ? 1 : PyLong_AsSsize_t(want_arg);
   if (want == -1 && PyErr_Occurred()) return nullptr;
@@ -631,39 +738,36 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
     if (ref_check(o)) continue;
     if (!PyObject_TypeCheck(o, &StreamType)) {
       PyErr_Format(PyExc_TypeError,
-                   "wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing "
-                   "%.100s",
-                   Py_TYPE(o)->tp_name);
+                   "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list "
+                   "containing %S",
+                   Py_TYPE(o));
       return nullptr;
     }
     mixed = true;
   }
   if (size == 0) return Py_BuildValue("([][])");
   if (want <= 0) {
-    PyErr_Format(PyExc_ValueError, "num_returns must be at least 1, not %zd.", want);
+    if (has_duplicates(list.get())) return raise_duplicates(nullptr);
+    PyErr_Format(PyExc_ValueError, "Invalid number of objects to return %zd.", want);
     return nullptr;
   }
   if (want > size) {
+    if (has_duplicates(list.get())) return raise_duplicates(nullptr);
     PyErr_SetString(PyExc_ValueError,
                     "num_returns cannot be greater than the number of ray_waitables provided to "
-                    "wait().");
+                    "ray.wait.");
     return nullptr;
   }
-  if (mixed) {
-    Owned w(PyLong_FromSsize_t(want));
-    if (!w) return nullptr;
-    return PyObject_CallFunctionObjArgs(g_wait_mixed, list.get(), w.get(), timeout, nullptr);
-  }
+  if (mixed) return wait_mixed(list.get(), static_cast<size_t>(want), timeout);
   return wait_refs(list.get(), static_cast<size_t>(want), timeout);
 }
 
 PyObject* set_classes(PyObject*,
-                      PyObject* args) {  // (ObjectRefGenerator, method_options, wait_mixed)
-  PyObject *stream, *options, *mixed;
-  if (!PyArg_ParseTuple(args, "O!OO", &PyType_Type, &stream, &options, &mixed)) return nullptr;
+                      PyObject* args) {  // (ObjectRefGenerator, method_options)
+  PyObject *stream, *options;
+  if (!PyArg_ParseTuple(args, "O!O", &PyType_Type, &stream, &options)) return nullptr;
   g_stream_class = reinterpret_cast<PyTypeObject*>(new_ref(stream));
   g_method_options = new_ref(options);
-  g_wait_mixed = new_ref(mixed);
   Py_RETURN_NONE;
 }
 
@@ -675,7 +779,8 @@ PyCFunction fast(F f) {
 PyMethodDef module_methods[] = {
     {"get", fast(py_get), METH_FASTCALL | METH_KEYWORDS,
      "get(refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
-    {"put", py_put, METH_O, "put(value)\n--\n\nStores a value; returns its reference."},
+    {"put", fast(py_put), METH_FASTCALL | METH_KEYWORDS,
+     "put(value, *, _owner=None)\n--\n\nStores a value; returns its reference."},
     {"wait", fast(py_wait), METH_FASTCALL | METH_KEYWORDS,
      "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits refs into those "
      "that are ready and the rest."},

@@ -13,6 +13,7 @@ struct SpecObject {
       *resources;   // the strings that `options` and `method_view` point into
   PyObject* bind;   // (args, kwargs) -> None, raises TypeError; None: the signature is not known
   PyObject* extra;  // for the Python half
+  PyObject* note;   // bytes that travel with each call (Encoder::add_note), or null
   ray_task_options options;
   ray_str method_view;
   int min_pos, max_pos;  // positional arguments that need no look at the signature
@@ -32,7 +33,8 @@ class Arguments {
   // Checks the signature and encodes; false with an exception set. kwnames: as in vectorcall, may
   // be null.
   bool add_all(const SpecObject* spec, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
-  bool encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact);
+  bool encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact,
+              PyObject* note = nullptr);
   const ray_arg* data() const { return args_; }
   size_t size() const { return count_; }
   size_t total() const { return encoder_.total(); }

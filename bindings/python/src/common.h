@@ -65,7 +65,11 @@ struct Hooks {
   PyObject* await_ref = nullptr;         // ref -> iterator
   PyObject* ref_future = nullptr;        // ref -> concurrent.futures.Future
   PyObject* ref_on_completed = nullptr;  // (ref, callback) -> None
-  PyObject* load_function = nullptr;     // definition bytes -> callable or class
+  PyObject* ref_info = nullptr;          // (ref, "task" | "job" | "owner") -> id or bytes
+  PyObject* check_export = nullptr;      // () -> None, or an error: refs may not be pickled by hand
+  PyObject* make_dynamic = nullptr;      // list of refs -> what num_returns="dynamic" returns
+  PyObject* should_retry = nullptr;      // (exception, pickled classes) -> bool
+  PyObject* load_function = nullptr;     // definition bytes -> (callable, max_calls)
   PyObject* run_async = nullptr;         // (task, coroutine) -> None
   PyObject* actor_created = nullptr;     // (instance) -> None: chooses how the worker goes on
   PyObject* actor_call =

@@ -118,6 +118,10 @@ py::object take_value(ray_buffer* b) {
 }
 ray_ref* as_ref(const py::object& o) {
   if (!ref_check(o.ptr())) throw py::type_error("an ObjectRef is needed");
+  if (ref_get(o.ptr()) == nullptr) {
+    raise_no_object(o.ptr());
+    throw py::error_already_set();
+  }
   return ref_get(o.ptr());
 }
 ActorObject* as_actor(const py::object& o) {
@@ -461,6 +465,10 @@ void set_hooks(const py::dict& d) {
   set("await_ref", &g_hooks.await_ref);
   set("ref_future", &g_hooks.ref_future);
   set("ref_on_completed", &g_hooks.ref_on_completed);
+  set("ref_info", &g_hooks.ref_info);
+  set("check_export", &g_hooks.check_export);
+  set("should_retry", &g_hooks.should_retry);
+  set("make_dynamic", &g_hooks.make_dynamic);
   set("load_function", &g_hooks.load_function);
   set("actor_call", &g_hooks.actor_call);
 }

@@ -52,6 +52,7 @@ void queue_dealloc(PyObject* self) {
 PyObject* queue_add(PyObject* self, PyObject* args) {  // add(ref or stream, target)
   PyObject *object, *target;
   if (!PyArg_ParseTuple(args, "OO", &object, &target)) return nullptr;
+  if (ref_check(object) && ref_get(object) == nullptr) return raise_no_object(object);
   QueueObject* q = as_queue(self);
   ray_notify notify = RAY_NOTIFY_INIT;
   notify.queue = q->queue;

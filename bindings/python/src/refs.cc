@@ -4,7 +4,12 @@
 // until the job ends.
 #include "refs.h"
 
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
 #include <cstddef>
+#include <unordered_map>
 
 #include "value.h"
 
@@ -26,9 +31,17 @@ int g_n_free = 0;
 
 RefObject* as_ref(PyObject* o) { return reinterpret_cast<RefObject*>(o); }
 
+// The 28 bytes that programs see: the task's 24 and the index of the object, little endian.
+constexpr size_t kBinarySize = RAY_ID_SIZE + 4;
+using Binary = std::array<uint8_t, kBinarySize>;
+
+// Ids that a program made itself: they name no object that this process could get, so `ref` is null.
+std::unordered_map<PyObject*, Binary> g_bare;
+
 void ref_dealloc(PyObject* self) {
   RefObject* r = as_ref(self);
   if (r->weakrefs != nullptr) PyObject_ClearWeakRefs(self);
+  if (__builtin_expect(r->ref == nullptr, 0)) g_bare.erase(self);
   ray_ref_release(r->ref);
   if (g_n_free < kFreeMax) {
     g_free_refs[g_n_free++] = r;
@@ -37,8 +50,24 @@ void ref_dealloc(PyObject* self) {
   PyObject_Free(self);
 }
 
-Py_hash_t ref_hash(PyObject* self) {
+Binary binary_of(PyObject* self) {
+  if (as_ref(self)->ref == nullptr) return g_bare[self];
   const ray_id id = ray_ref_id(as_ref(self)->ref);
+  Binary out{};
+  memcpy(out.data(), id.b, RAY_ID_SIZE - 4);
+  for (size_t i = 0; i < 4; ++i) out[RAY_ID_SIZE + i] = id.b[RAY_ID_SIZE - 1 - i];
+  return out;
+}
+
+Py_hash_t ref_hash(PyObject* self) {
+  ray_id id;
+  if (__builtin_expect(as_ref(self)->ref == nullptr, 0)) {  // the same as of the object so named
+    const Binary b = binary_of(self);
+    memcpy(id.b, b.data(), RAY_ID_SIZE - 4);
+    for (size_t i = 0; i < 4; ++i) id.b[RAY_ID_SIZE - 1 - i] = b[RAY_ID_SIZE + i];
+  } else {
+    id = ray_ref_id(as_ref(self)->ref);
+  }
   uint64_t a = 0x9e3779b97f4a7c15u;
   for (size_t i = 0; i < RAY_ID_SIZE; i += 8) {
     uint64_t w;
@@ -52,26 +81,110 @@ Py_hash_t ref_hash(PyObject* self) {
 
 PyObject* ref_compare(PyObject* a, PyObject* b, int op) {
   if (!ref_check(a) || !ref_check(b)) Py_RETURN_NOTIMPLEMENTED;
-  const ray_id x = ray_ref_id(as_ref(a)->ref), y = ray_ref_id(as_ref(b)->ref);
-  const int c = memcmp(x.b, y.b, RAY_ID_SIZE);
+  int c;
+  if (__builtin_expect(as_ref(a)->ref == nullptr || as_ref(b)->ref == nullptr, 0)) {
+    c = memcmp(binary_of(a).data(), binary_of(b).data(), kBinarySize);
+  } else {
+    const ray_id x = ray_ref_id(as_ref(a)->ref), y = ray_ref_id(as_ref(b)->ref);
+    c = memcmp(x.b, y.b, RAY_ID_SIZE);
+  }
   Py_RETURN_RICHCOMPARE(c, 0, op);
 }
 
+std::string hex_of(const Binary& b) {
+  static const char digits[] = "0123456789abcdef";
+  std::string out;
+  for (const uint8_t byte : b) {
+    out += digits[byte >> 4];
+    out += digits[byte & 15];
+  }
+  return out;
+}
+
 PyObject* ref_repr(PyObject* self) {
-  return PyUnicode_FromFormat("ObjectRef(%s)", id_hex(ray_ref_id(as_ref(self)->ref)).c_str());
+  return PyUnicode_FromFormat("ObjectRef(%s)", hex_of(binary_of(self)).c_str());
 }
 
 PyObject* ref_hex(PyObject* self, PyObject*) {
-  return PyUnicode_FromString(id_hex(ray_ref_id(as_ref(self)->ref)).c_str());
+  return PyUnicode_FromString(hex_of(binary_of(self)).c_str());
 }
 
 PyObject* ref_binary(PyObject* self, PyObject*) {
-  const ray_id id = ray_ref_id(as_ref(self)->ref);
-  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(id.b), RAY_ID_SIZE);
+  const Binary b = binary_of(self);
+  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(b.data()), kBinarySize);
 }
 
 PyObject* ref_is_nil(PyObject* self, PyObject*) {
-  return PyBool_FromLong(id_is_zero(ray_ref_id(as_ref(self)->ref)));
+  const Binary b = binary_of(self);
+  return PyBool_FromLong(std::count(b.begin(), b.end(), 0xff) == kBinarySize ||
+                         std::count(b.begin(), b.end(), 0) == kBinarySize);
+}
+
+// ---- references that a program makes from bytes
+
+PyObject* bare_ref(const uint8_t* bytes) {
+  PyObject* self = ref_new(nullptr);
+  if (self != nullptr) memcpy(g_bare[self].data(), bytes, kBinarySize);
+  return self;
+}
+
+PyObject* ref_from_binary(PyObject*, PyObject* id) {
+  if (!PyBytes_Check(id)) {
+    PyErr_Format(PyExc_TypeError, "Unsupported type: %S, expected bytes", Py_TYPE(id));
+    return nullptr;
+  }
+  if (PyBytes_GET_SIZE(id) != static_cast<Py_ssize_t>(kBinarySize)) {
+    PyErr_Format(PyExc_ValueError, "ID string needs to have length %zu, got %zd", kBinarySize,
+                 PyBytes_GET_SIZE(id));
+    return nullptr;
+  }
+  return bare_ref(reinterpret_cast<const uint8_t*>(PyBytes_AS_STRING(id)));
+}
+
+PyObject* ref_make(PyTypeObject*, PyObject* args, PyObject* kwargs) {
+  static const char* names[] = {"id", "owner_addr", "call_site_data", "skip_adding_local_ref",
+                                nullptr};
+  PyObject *id, *owner = nullptr, *site = nullptr, *skip = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:ObjectRef", const_cast<char**>(names), &id,
+                                   &owner, &site, &skip)) {
+    return nullptr;
+  }
+  return ref_from_binary(nullptr, id);
+}
+
+PyObject* ref_from_hex(PyObject*, PyObject* digits) {
+  Owned bytes(PyObject_CallMethod(reinterpret_cast<PyObject*>(&PyBytes_Type), "fromhex", "O",
+                                  digits));
+  return bytes ? ref_from_binary(nullptr, bytes.get()) : nullptr;
+}
+
+PyObject* ref_nil(PyObject*, PyObject*) {
+  Binary b;
+  b.fill(0xff);
+  return bare_ref(b.data());
+}
+
+PyObject* ref_from_random(PyObject*, PyObject*) {
+  Binary b;
+  if (getrandom(b.data(), b.size(), 0) != static_cast<ssize_t>(b.size()))
+    return PyErr_SetFromErrno(PyExc_OSError);
+  return bare_ref(b.data());
+}
+
+PyObject* ref_size(PyObject*, PyObject*) { return PyLong_FromSize_t(kBinarySize); }
+
+PyObject* ref_task_id(PyObject* self, PyObject*) {
+  return PyObject_CallFunction(g_hooks.ref_info, "Os", self, "task");
+}
+PyObject* ref_job_id(PyObject* self, PyObject*) {
+  return PyObject_CallFunction(g_hooks.ref_info, "Os", self, "job");
+}
+PyObject* ref_owner_address(PyObject* self, PyObject*) {
+  return PyObject_CallFunction(g_hooks.ref_info, "Os", self, "owner");
+}
+PyObject* ref_call_site(PyObject*, PyObject*) { return PyUnicode_FromString(""); }
+PyObject* ref_shard_hash(PyObject* self, PyObject*) {
+  return PyLong_FromSsize_t(ref_hash(self) & PY_SSIZE_T_MAX);
 }
 
 PyObject* ref_await(PyObject* self) {
@@ -92,6 +205,10 @@ PyObject* reduce_handle(ray_ref* ref) {
   if (Encoder* encoder = current_encoder()) {
     return Py_BuildValue("O(I)", g_module_ref_at, static_cast<unsigned>(encoder->take_ref(ref)));
   }
+  if (g_hooks.check_export != nullptr) {  // whether this is allowed at all
+    Owned ok(PyObject_CallFunctionObjArgs(g_hooks.check_export, nullptr));
+    if (!ok) return nullptr;
+  }
   size_t size = 0;
   ray_error* err = nullptr;
   ray_code code = ray_ref_export(ref, nullptr, &size, &err);
@@ -103,13 +220,28 @@ PyObject* reduce_handle(ray_ref* ref) {
   return Py_BuildValue("O(O)", g_module_ref_import, bytes.get());
 }
 
-PyObject* ref_reduce(PyObject* self, PyObject*) { return reduce_handle(as_ref(self)->ref); }
+PyObject* ref_reduce(PyObject* self, PyObject*) {
+  if (as_ref(self)->ref != nullptr) return reduce_handle(as_ref(self)->ref);
+  Owned bytes(ref_binary(self, nullptr));
+  return bytes ? Py_BuildValue("O(O)", &RefType, bytes.get()) : nullptr;
+}
 
 PyObject* ref_copy(PyObject* self, PyObject*) { return new_ref(self); }
 
 PyMethodDef ref_methods[] = {
-    {"hex", ref_hex, METH_NOARGS, "The id as 48 hexadecimal digits."},
-    {"binary", ref_binary, METH_NOARGS, "The id as 24 bytes."},
+    {"hex", ref_hex, METH_NOARGS, "The id as 56 hexadecimal digits: its task's id and an index."},
+    {"binary", ref_binary, METH_NOARGS, "The id as 28 bytes."},
+    {"__bytes__", ref_binary, METH_NOARGS, "The id as 28 bytes."},
+    {"from_binary", ref_from_binary, METH_O | METH_CLASS, "A reference of that id, of no object."},
+    {"from_hex", ref_from_hex, METH_O | METH_CLASS, "A reference of that id, of no object."},
+    {"from_random", ref_from_random, METH_NOARGS | METH_CLASS, "A reference of a random id."},
+    {"nil", ref_nil, METH_NOARGS | METH_CLASS, "The reference that names nothing."},
+    {"size", ref_size, METH_NOARGS | METH_CLASS, "Number of bytes of an id."},
+    {"task_id", ref_task_id, METH_NOARGS, "Id of the task that makes, or put, the object."},
+    {"job_id", ref_job_id, METH_NOARGS, "Id of the job."},
+    {"owner_address", ref_owner_address, METH_NOARGS, "Where the object was made, as bytes."},
+    {"call_site", ref_call_site, METH_NOARGS, "Not recorded: an empty string."},
+    {"redis_shard_hash", ref_shard_hash, METH_NOARGS, nullptr},
     {"is_nil", ref_is_nil, METH_NOARGS, "Whether this names no object."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
     {"as_future", ref_future, METH_NOARGS, "The same as future()."},
@@ -243,15 +375,45 @@ PyObject* stream_next(PyObject* self) {
   stream_take(as_stream(self), -1, &out);
   return out;  // null without an exception is StopIteration
 }
-// _peek(timeout) -> True when an item is ready or the stream is over; used by wait.
+// _peek(timeout) -> True when an item is ready or the stream is over. Takes nothing from it.
 PyObject* stream_peek(PyObject* self, PyObject* timeout) {
   int64_t ns;
   if (!parse_timeout(timeout, &ns)) return nullptr;
+  StreamObject* s = as_stream(self);
+  if (s->pending != nullptr || s->ended) Py_RETURN_TRUE;
+  ray_runtime* rt = ensure_runtime();
+  if (rt == nullptr) return nullptr;
+  uint8_t ready = 0;
+  ray_error* err = nullptr;
+  bool interrupted = false;
+  auto look = [&](int64_t slice) {
+    const ray_code c = ray_wait_any(rt, nullptr, 0, &s->stream, 1, 1, slice, nullptr, &ready, &err);
+    return c == RAY_OK && ready == 0 ? static_cast<ray_code>(RAY_TIMED_OUT) : c;
+  };
+  ray_code code = look(0);
+  if (code == RAY_TIMED_OUT && ns != 0) code = wait_in_slices(ns, &interrupted, look);
+  if (interrupted) return nullptr;
+  if (code != RAY_OK && code != RAY_TIMED_OUT) return raise_code(code, err);
+  return PyBool_FromLong(ready);
+}
+// _is_over() -> whether nothing more will come; never waits.
+PyObject* stream_is_over(PyObject* self, PyObject*) {
+  StreamObject* s = as_stream(self);
   PyObject* out = nullptr;
-  const int r = stream_take(as_stream(self), ns, &out);
+  if (s->pending != nullptr) Py_RETURN_FALSE;
+  Owned zero(PyLong_FromLong(0));
+  Owned ready(zero ? stream_peek(self, zero.get()) : nullptr);
+  if (!ready || ready.get() == Py_False) return ready.release();
+  const int r = stream_take(s, 0, &out);
   if (r == -1) return nullptr;
-  if (r == RAY_OK) as_stream(self)->pending = out;
-  return PyBool_FromLong(r != RAY_TIMED_OUT);
+  if (r == RAY_OK) s->pending = out;
+  return PyBool_FromLong(r == RAY_STREAM_END);
+}
+PyObject* stream_completed(PyObject* self, PyObject*) {
+  ray_ref* ref = nullptr;
+  ray_error* err = nullptr;
+  const ray_code code = ray_stream_completed(as_stream(self)->stream, &ref, &err);
+  return code == RAY_OK ? ref_new(ref) : raise_code(code, err);
 }
 // _next(timeout): the item, or TimeoutError through make_error.
 PyObject* stream_next_timeout(PyObject* self, PyObject* timeout) {
@@ -276,7 +438,8 @@ PyObject* stream_id(PyObject* self, PyObject*) {
 }
 PyObject* stream_reduce(PyObject*, PyObject*) {
   PyErr_SetString(PyExc_TypeError,
-                  "an ObjectRefGenerator cannot be pickled: pass the refs that it gives");
+                  "cannot pickle an ObjectRefGenerator object, which belongs to the process that "
+                  "called the generator: pass the references that it gives");
   return nullptr;
 }
 // _deliver(ref or None): what asyncio took from the stream (None = it is over).
@@ -290,10 +453,14 @@ PyObject* stream_deliver(PyObject* self, PyObject* item) {
 }
 PyMethodDef stream_methods[] = {
     {"_peek", stream_peek, METH_O, nullptr},
+    {"_is_over", stream_is_over, METH_NOARGS, nullptr},
+    {"completed", stream_completed, METH_NOARGS,
+     "A reference that is ready when the generator's task is over; its get raises what the "
+     "generator raised."},
     {"_next", stream_next_timeout, METH_O, nullptr},
     {"_cancel", stream_cancel, METH_O, nullptr},
     {"_deliver", stream_deliver, METH_O, nullptr},
-    {"task_id", stream_id, METH_NOARGS, "Id of the generator's task as hexadecimal digits."},
+    {"_task_hex", stream_id, METH_NOARGS, nullptr},
     {"__reduce__", stream_reduce, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 PyMemberDef stream_members[] = {
@@ -367,6 +534,14 @@ PyObject* ref_new(ray_ref* ref) {
   return reinterpret_cast<PyObject*>(r);
 }
 
+PyObject* raise_no_object(PyObject* ref) {
+  PyErr_Format(PyExc_ValueError,
+               "%R was made from bytes and names no object that this process can get: pass the "
+               "reference itself, inside a value",
+               ref);
+  return nullptr;
+}
+
 PyObject* function_new(ray_function* function) {
   auto* f = PyObject_New(FunctionObject, &FunctionType);
   if (f == nullptr) {
@@ -380,6 +555,7 @@ PyObject* function_new(ray_function* function) {
 
 bool init_ref_types(PyObject* module) {
   basic(RefType, "libray.ObjectRef", sizeof(RefObject), ref_dealloc, 0);
+  RefType.tp_new = ref_make;
   RefType.tp_doc = "A reference to an object that exists or will exist: a future.";
   RefType.tp_hash = ref_hash;
   RefType.tp_richcompare = ref_compare;

@@ -11,7 +11,10 @@ struct RefObject {
 };
 extern PyTypeObject RefType;
 inline bool ref_check(PyObject* o) { return Py_TYPE(o) == &RefType; }
+// Null: a reference that a program made from bytes.
 inline ray_ref* ref_get(PyObject* o) { return reinterpret_cast<RefObject*>(o)->ref; }
+// A ValueError: the reference was made from bytes and its handle is null. Returns null.
+PyObject* raise_no_object(PyObject* ref);
 // Takes over the count of `ref`, also when it fails.
 PyObject* ref_new(ray_ref* ref);
 

@@ -620,6 +620,7 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   if (type == &PyList_Type) return pack_list(o, depth);
   if (type == &PyDict_Type) return pack_dict(o, depth);
   if (type == &RefType) {
+    if (ref_get(o) == nullptr) return no_match(o);
     if ((p = buffer_.grow(6)) == nullptr) return no_memory();
     p[0] = 0xd6;
     p[1] = kExtRef;
@@ -716,6 +717,22 @@ bool Encoder::add_kwnames(PyObject* names, Encoded* out) {
   return true;
 }
 
+bool Encoder::add_note(PyObject* bytes, Encoded* out) {
+  *out = Encoded{};
+  out->ref_begin = out->ref_end = static_cast<uint32_t>(refs_.size());
+  out->oob_begin = out->oob_end = static_cast<uint32_t>(oob_.size());
+  out->offset = buffer_.size();
+  const auto n = static_cast<uint32_t>(PyBytes_GET_SIZE(bytes));
+  uint8_t* p = buffer_.grow(n + 6);
+  if (p == nullptr) return no_memory() == Pack::kDone;
+  p[0] = 0xc9;
+  for (int i = 0; i < 4; ++i) p[1 + i] = static_cast<uint8_t>(n >> (24 - 8 * i));
+  p[5] = kExtNote;
+  memcpy(p + 6, PyBytes_AS_STRING(bytes), n);
+  out->size = buffer_.size() - out->offset;
+  return true;
+}
+
 ray_value Encoder::view(const Encoded& e) {
   ray_value v = RAY_VALUE_INIT;
   v.data = e.direct != nullptr ? e.direct : buffer_.data() + e.offset;
@@ -760,6 +777,14 @@ PyObject* decode_owned(ray_buffer* b) {
   Owned keep(reinterpret_cast<PyObject*>(holder));
   if (pickled) return unpickle(&holder->buffer, keep.get());
   return Decoder(&holder->buffer, keep.get()).run();
+}
+
+const char* decode_note(const ray_buffer* b, size_t* size) {
+  const auto* p = static_cast<const uint8_t*>(b->data);
+  if (b->format != RAY_FMT_MSGPACK || b->size < 6 || p[0] != 0xc9 || p[5] != kExtNote)
+    return nullptr;
+  *size = b->size - 6;
+  return reinterpret_cast<const char*>(p + 6);
 }
 
 int decode_kwnames(const ray_buffer* b, PyObject** out) {

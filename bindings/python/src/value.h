@@ -12,7 +12,7 @@
 namespace libray_py {
 
 // Private MessagePack extension types of this binding (1, 2, 3 and -1 are those of ray.h).
-enum : int8_t { kExtRef = 1, kExtActor = 2, kExtTensor = 3, kExtTuple = 16, kExtKwNames = 17 };
+enum : int8_t { kExtRef = 1, kExtActor = 2, kExtTensor = 3, kExtTuple = 16, kExtKwNames = 17, kExtNote = 18 };
 
 // Growable bytes that start on the stack.
 class Bytes {
@@ -60,6 +60,9 @@ class Encoder {
   // everything is MessagePack or an error. False with an exception set.
   bool add(PyObject* object, bool exact, Encoded* out);
   bool add_kwnames(PyObject* names, Encoded* out);
+  // What the caller tells the worker about a call besides its arguments (bytes, see worker.cc): the
+  // last argument, of calls that need it only.
+  bool add_note(PyObject* bytes, Encoded* out);
   ray_value view(const Encoded& e);
   size_t total() const { return buffer_.size() + direct_bytes_; }
   // Called back through `__reduce__` while a value is pickled: takes a count of ref, gives its
@@ -101,6 +104,9 @@ PyObject* decode_borrowed(const ray_buffer* buffer);
 // Whether a buffer is the list of keyword names that ends an argument list; *out is then the tuple
 // of names (new reference). Returns -1 with an exception set.
 int decode_kwnames(const ray_buffer* buffer, PyObject** out);
+
+// The bytes of a note (add_note), or null when the buffer is none.
+const char* decode_note(const ray_buffer* buffer, size_t* size);
 
 // Encoder of the value that this thread pickles now, and buffer of the value that it unpickles now;
 // null: neither.

@@ -26,11 +26,17 @@ PyTypeObject TaskType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 namespace {
 
-std::unordered_map<uint64_t, PyObject*> g_functions;   // function_key -> callable or class
+struct Loaded {
+  PyObject* callable = nullptr;
+  uint32_t max_calls = 0, calls = 0;  // this process ends after so many (0: never)
+};
+std::unordered_map<uint64_t, Loaded> g_functions;      // function_key -> callable or class
+bool g_retire = false;                                 // this process takes no more tasks
 std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instance: bound methods
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
 PyObject* g_actor_exit = nullptr;             // exception class: the actor ends by its own will
 std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
+thread_local ray_task* t_task = nullptr;      // what this thread runs
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
 int g_cancel_fd = -1;  // eventfd of asyncio actors
@@ -41,6 +47,7 @@ struct TaskObject {              // a task outside of the loop: asyncio actors
   PyObject_HEAD ray_task* task;  // null once finished
   uint32_t num_returns;
   bool is_stream;
+  PyObject* note;  // bytes, or null
 };
 TaskObject* as_task(PyObject* o) { return reinterpret_cast<TaskObject*>(o); }
 
@@ -60,6 +67,17 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
 // ---- arguments and results
 // ---------------------------------------------------------------------------------------
 
+// What the caller says about the call besides its arguments: one byte of flags, then the pickled
+// exception classes that are retried. Written by _options.note_of.
+struct Note {
+  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2;
+  Owned bytes;
+  bool has(unsigned char flag) const {
+    return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
+           (static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[0]) & flag) != 0;
+  }
+};
+
 struct CallArgs {
   std::vector<PyObject*> items;  // positional, then keyword values
   Py_ssize_t n_positional = 0;
@@ -69,9 +87,16 @@ struct CallArgs {
   }
 };
 
-bool decode_arguments(ray_task* task, CallArgs* out) {
+bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
   const ray_buffer* buffers = nullptr;
-  size_t n = ray_task_args(task, &buffers);
+  size_t n = ray_task_args(task, &buffers), size;
+  if (n != 0) {
+    if (const char* text = decode_note(&buffers[n - 1], &size)) {
+      note->bytes = Owned(PyBytes_FromStringAndSize(text, static_cast<Py_ssize_t>(size)));
+      if (!note->bytes) return false;
+      --n;
+    }
+  }
   if (n != 0) {
     PyObject* names = nullptr;
     const int r = decode_kwnames(&buffers[n - 1], &names);
@@ -129,7 +154,60 @@ bool return_value(ray_task* task, uint32_t index, PyObject* object) {
   return false;
 }
 
-bool return_all(ray_task* task, uint32_t n, PyObject* result) {
+PyObject* dump_current_error(PyObject* name);
+
+// Result `index` is the exception that is set now.
+bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
+  ray_str message;
+  if (!str_view(PyTuple_GET_ITEM(dump, 0), &message)) return false;
+  PyObject* body = PyTuple_GET_ITEM(dump, 1);
+  const ray_value payload =
+      ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+  ray_error* err = nullptr;
+  const ray_code code =
+      ray_task_return_error(task, index, RAY_TASK_FAILED, message, &payload, &err);
+  if (code == RAY_OK) return true;
+  raise_code(code, err);
+  return false;
+}
+
+// The items of a generator as the results of a task with a fixed number of them. What came before an
+// exception keeps its value; more items than results are dropped.
+bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name) {
+  for (uint32_t i = 0; i < n; ++i) {
+    Owned item(PyIter_Next(generator));
+    if (item && return_value(task, i, item.get())) continue;
+    if (!item && !PyErr_Occurred()) {
+      PyErr_Format(PyExc_ValueError,
+                   "Task %S returned %u objects, but num_returns=%u: its generator ended early.",
+                   name, i, n);
+    }
+    if (i == 0) return false;  // the task as a whole failed
+    Owned dump(dump_current_error(name));
+    for (; dump && i < n; ++i) {
+      if (!return_error(task, i, dump.get())) return false;
+    }
+    return static_cast<bool>(dump);
+  }
+  return true;
+}
+
+// "f", "Class.method" or the name that the caller gave: what errors and the runtime context show.
+PyObject* label_of(const ray_task_info& info) {
+  const std::string name(info.name.data, info.name.size);
+  const std::string function(info.function.data, info.function.size);
+  if (name != function) return PyUnicode_DecodeUTF8(name.data(), name.size(), "replace");
+  std::string label = function.substr(function.rfind('.') + 1);
+  if (info.kind == RAY_KIND_ACTOR_CALL) label += "." + std::string(info.method.data, info.method.size);
+  if (info.kind == RAY_KIND_ACTOR_CREATE) label += ".__init__";
+  return PyUnicode_DecodeUTF8(label.data(), label.size(), "replace");
+}
+
+bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info) {
+  if (__builtin_expect(PyGen_CheckExact(result) && info.kind != RAY_KIND_ACTOR_CREATE, 0)) {
+    Owned name(label_of(info));
+    return name && return_items(task, n, result, name.get());
+  }
   if (n == 1) return return_value(task, 0, result);
   if (n == 0) return true;
   Owned fast(
@@ -174,14 +252,27 @@ int yield_item(ray_task* task, PyObject* object, bool wait) {
   return -1;
 }
 
+// Waits until one more item may be made. RAY_OK, RAY_CANCELLED, or -1 with an exception set.
+int await_room(ray_task* task) {
+  ray_code code = ray_task_await_room(task, 0, nullptr);
+  if (code != RAY_TIMED_OUT) return code;
+  bool interrupted = false;
+  code = wait_in_slices(-1, &interrupted,
+                        [&](int64_t ns) { return ray_task_await_room(task, ns, nullptr); });
+  return interrupted ? -1 : static_cast<int>(code);
+}
+
 // Runs a generator to its end. Returns the code to finish with, or -1 with an exception set.
 int run_stream(ray_task* task, PyObject* result) {
   Owned iterator(PyObject_GetIter(result));
   if (!iterator) return -1;
   for (;;) {
-    Owned item(PyIter_Next(iterator.get()));
-    if (!item) return PyErr_Occurred() ? -1 : static_cast<int>(RAY_OK);
-    const int r = yield_item(task, item.get(), true);
+    int r = await_room(task);
+    if (r == RAY_OK) {
+      Owned item(PyIter_Next(iterator.get()));
+      if (!item) return PyErr_Occurred() ? -1 : static_cast<int>(RAY_OK);
+      r = yield_item(task, item.get(), true);
+    }
     if (r == RAY_OK) continue;
     if (r == RAY_CANCELLED && PyGen_Check(iterator.get())) {
       Owned closed(PyObject_CallMethod(iterator.get(), "close", nullptr));
@@ -191,13 +282,80 @@ int run_stream(ray_task* task, PyObject* result) {
   }
 }
 
-// The exception that is set now becomes the task's error. Consumes the task.
-void finish_with_exception(ray_task* task, const ray_task_info& info) {
+// num_returns="dynamic": every item becomes an object; the result is the list of their references.
+// An exception is the last of them.
+int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info) {
+  Owned iterator(PyObject_GetIter(result)), refs(PyList_New(0));
+  if (!iterator || !refs) return -1;
+  for (bool more = true; more;) {
+    ray_ref* ref = nullptr;
+    ray_error* err = nullptr;
+    ray_code code;
+    Owned item(PyIter_Next(iterator.get()));
+    if (item) {
+      Encoder encoder;
+      Encoded encoded;
+      if (!encoder.add(item.get(), true, &encoded)) return -1;
+      const ray_value value = encoder.view(encoded);
+      Py_BEGIN_ALLOW_THREADS code = ray_put(g_process.runtime, &value, &ref, &err);
+      Py_END_ALLOW_THREADS
+    } else {
+      if (!PyErr_Occurred()) break;
+      if (ray_task_is_cancelled(task)) return -1;
+      more = false;
+      Owned name(label_of(info));
+      Owned dump(name ? dump_current_error(name.get()) : nullptr);
+      ray_str message;
+      if (!dump || !str_view(PyTuple_GET_ITEM(dump.get(), 0), &message)) return -1;
+      PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
+      const ray_value payload =
+          ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+      code = ray_put_error(g_process.runtime, RAY_TASK_FAILED, message, &payload, &ref, &err);
+    }
+    if (code != RAY_OK) return raise_code(code, err), -1;
+    Owned object(ref_new(ref));
+    if (!object || PyList_Append(refs.get(), object.get()) != 0) return -1;
+  }
+  Owned made(PyObject_CallFunctionObjArgs(g_hooks.make_dynamic, refs.get(), nullptr));
+  return made && return_value(task, 0, made.get()) ? static_cast<int>(RAY_OK) : -1;
+}
+
+// The exception that is set now, normalised, with its traceback; null when none is.
+Owned take_exception() {
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
   PyErr_NormalizeException(&type, &value, &trace);
   Owned t(type), v(value), tb(trace);
-  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  if (trace != nullptr && value != nullptr) PyException_SetTraceback(value, trace);
+  return v;
+}
+
+// (message, payload, whether it ends the process) of the exception that is set now.
+PyObject* dump_current_error(PyObject* name) {
+  Owned value(take_exception());
+  return PyObject_CallFunctionObjArgs(g_hooks.dump_error, value.get(), name, nullptr);
+}
+
+// An exception that is no Exception ends the process, as outside of a task. Whether the task is
+// tried again is its caller's affair.
+void finish_fatally(ray_task* task, const ray_task_info& info, ray_str message) {
+  if (info.kind != RAY_KIND_TASK) {
+    const std::string text(message.data, message.size);
+    fprintf(stderr, "%s\n", text.c_str());
+    fflush(stderr);
+    fflush(stdout);
+    _exit(1);
+  }
+  ray_task_fail(task, message, nullptr);
+  ray_task_finish(task, RAY_WORKER_CRASHED);
+  g_retire = true;
+}
+
+// The exception that is set now becomes the task's error. Consumes the task.
+void finish_with_exception(ray_task* task, const ray_task_info& info, const Note& note) {
+  Owned v(take_exception());
+  PyObject* value = v.get();
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(value));
   if (g_actor_exit != nullptr && PyErr_GivenExceptionMatches(type, g_actor_exit)) {
     ray_task_finish(task, RAY_ACTOR_DIED);
     return;
@@ -206,12 +364,12 @@ void finish_with_exception(ray_task* task, const ray_task_info& info) {
     ray_task_finish(task, RAY_CANCELLED);
     return;
   }
-  Owned name(
-      PyUnicode_DecodeUTF8(info.name.data, static_cast<Py_ssize_t>(info.name.size), "replace"));
+  Owned name(label_of(info));
   Owned dump(name ? PyObject_CallFunctionObjArgs(g_hooks.dump_error, value, name.get(), nullptr)
                   : nullptr);
   ray_str message;
   if (dump && PyTuple_Check(dump.get()) && str_view(PyTuple_GET_ITEM(dump.get(), 0), &message)) {
+    if (PyTuple_GET_ITEM(dump.get(), 2) == Py_True) return finish_fatally(task, info, message);
     PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
     const ray_value payload =
         ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
@@ -221,27 +379,41 @@ void finish_with_exception(ray_task* task, const ray_task_info& info) {
     ray_task_fail(task, ray_cstr("the task failed with an exception that cannot be described"),
                   nullptr);
   }
+  if (note.has(Note::kRetryClasses)) {
+    Owned again(PyObject_CallFunctionObjArgs(g_hooks.should_retry, value, note.bytes.get(),
+                                             nullptr));
+    if (!again) PyErr_Clear();
+    if (again.get() != Py_True) ray_task_no_retry(task);
+  }
   ray_task_finish(task, RAY_TASK_FAILED);
 }
 
 // ---- what to call
 // --------------------------------------------------------------------------------------------------
 
-PyObject* function_of(ray_task* task, const ray_task_info& info) {  // borrowed
+Loaded* function_of(ray_task* task, const ray_task_info& info) {
   const auto it = g_functions.find(info.function_key);
-  if (it != g_functions.end()) return it->second;
+  if (it != g_functions.end()) return &it->second;
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
   ray_code code;
   Py_BEGIN_ALLOW_THREADS code = ray_task_definition(task, &buffer, &err);
-  Py_END_ALLOW_THREADS if (code != RAY_OK) return raise_code(code, err);
+  Py_END_ALLOW_THREADS if (code != RAY_OK) {
+    raise_code(code, err);
+    return nullptr;
+  }
   Owned bytes(PyBytes_FromStringAndSize(static_cast<const char*>(buffer.data),
                                         static_cast<Py_ssize_t>(buffer.size)));
   ray_buffer_release(&buffer);
   if (!bytes) return nullptr;
-  PyObject* function = PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr);
-  if (function != nullptr) g_functions[info.function_key] = function;
-  return function;
+  Owned pair(PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr));
+  PyObject* callable;
+  unsigned max_calls;
+  if (!pair || !PyArg_ParseTuple(pair.get(), "OI", &callable, &max_calls)) return nullptr;
+  Loaded& loaded = g_functions[info.function_key];  // its address stays
+  loaded.callable = new_ref(callable);
+  loaded.max_calls = max_calls;
+  return &loaded;
 }
 
 PyObject* method_of(const ray_task_info& info) {  // borrowed
@@ -258,9 +430,11 @@ PyObject* method_of(const ray_task_info& info) {  // borrowed
 }
 
 // Decodes, calls, encodes. The code to finish with, or -1 with an exception set.
-int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool* made_actor) {
+int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool* made_actor,
+            Note* note) {
   CallArgs args;
-  if (!decode_arguments(task, &args)) return -1;
+  if (!decode_arguments(task, &args, note)) return -1;
+  if (__builtin_expect(ray_task_is_cancelled(task), 0)) return RAY_CANCELLED;
   Owned result(call(callable, args));
   if (!result) return -1;
   if (info.kind == RAY_KIND_ACTOR_CREATE) {
@@ -269,7 +443,8 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
     return RAY_OK;
   }
   if (info.is_stream) return run_stream(task, result.get());
-  return return_all(task, info.num_returns, result.get()) ? static_cast<int>(RAY_OK) : -1;
+  if (__builtin_expect(note->has(Note::kDynamic), 0)) return run_dynamic(task, result.get(), info);
+  return return_all(task, info.num_returns, result.get(), info) ? static_cast<int>(RAY_OK) : -1;
 }
 
 // Runs one task of this thread to its end. Returns false when the loop must hand over to Python (an
@@ -286,22 +461,33 @@ bool run_task(ray_task* task, bool main_thread) {
     g_interrupt_given = false;
     g_main_task.store(task);
   }
+  t_task = task;
   bool made_actor = false;
   int code = -1;
-  PyObject* callable = info.kind == RAY_KIND_ACTOR_CALL ? method_of(info) : function_of(task, info);
-  if (callable != nullptr) code = execute(task, info, callable, &made_actor);
+  Loaded* loaded = nullptr;
+  Note note;
+  PyObject* callable = nullptr;
+  if (info.kind == RAY_KIND_ACTOR_CALL) {
+    callable = method_of(info);
+  } else if ((loaded = function_of(task, info)) != nullptr) {
+    callable = loaded->callable;
+  }
+  if (callable != nullptr) code = execute(task, info, callable, &made_actor, &note);
   if (main_thread) g_main_task.store(nullptr);
+  t_task = nullptr;
   // Arguments and result are dropped by now: when the caller sees the result, this process holds
   // nothing of it.
   if (code >= 0) {
     ray_task_finish(task, code);
   } else {
-    finish_with_exception(task, info);
+    finish_with_exception(task, info, note);
   }
+  if (loaded != nullptr && loaded->max_calls != 0 && ++loaded->calls >= loaded->max_calls)
+    g_retire = true;
   return !made_actor;
 }
 
-// _worker_run() -> "actor" (an actor was made here) or "end". With main=False: a further thread of
+// _worker_run() -> "actor" (an actor was made here), "retire" (this process is used up) or "end". With main=False: a further thread of
 // an actor.
 PyObject* worker_run(PyObject*, PyObject* main) {
   ray_runtime* rt = g_process.runtime;
@@ -327,14 +513,32 @@ PyObject* worker_run(PyObject*, PyObject* main) {
       return raise_code(code, err);
     } else if (!run_task(task, main_thread)) {
       return PyUnicode_FromString("actor");
+    } else if (g_retire) {
+      return PyUnicode_FromString("retire");
     }
     if (main_thread && PyErr_CheckSignals() != 0) PyErr_Clear();  // an interrupt that came too late
   }
 }
 
-PyObject* main_task_cancelled(PyObject*, PyObject*) {
-  ray_task* task = g_main_task.load();
+// Whether the task of this thread, or of the main thread (for threads of the user's own), is
+// cancelled.
+PyObject* task_cancelled_now(PyObject*, PyObject*) {
+  ray_task* task = t_task != nullptr ? t_task : g_main_task.load();
   return PyBool_FromLong(task != nullptr && ray_task_is_cancelled(task));
+}
+
+// _current_task() -> (label, function, method, attempt) of the task that this thread or else the
+// main thread runs, or None.
+PyObject* current_task(PyObject*, PyObject*) {
+  ray_task* task = t_task != nullptr ? t_task : g_main_task.load();
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  if (task == nullptr || ray_task_get_info(task, &info) != RAY_OK) Py_RETURN_NONE;
+  Owned label(label_of(info));
+  if (!label) return nullptr;
+  return Py_BuildValue("Os#s#I", label.get(), info.function.data,
+                       static_cast<Py_ssize_t>(info.function.size), info.method.data,
+                       static_cast<Py_ssize_t>(info.method.size), info.attempt);
 }
 
 // Whether the handler of SIGINT is to raise: the main thread's task is cancelled and was not told
@@ -382,6 +586,7 @@ PyObject* worker_take(PyObject*, PyObject*) {
   t->task = task;
   t->num_returns = info.num_returns;
   t->is_stream = info.is_stream;
+  t->note = nullptr;
   return reinterpret_cast<PyObject*>(t);
 }
 
@@ -427,13 +632,20 @@ PyObject* task_call(PyObject* self,
   if (ray_task_get_info(t->task, &info) != RAY_OK) return raise_code(RAY_WRONG_STATE, nullptr);
   PyObject* callable = method_of(info);
   CallArgs args;
-  if (callable == nullptr || !decode_arguments(t->task, &args)) return nullptr;
+  Note note;
+  if (callable == nullptr || !decode_arguments(t->task, &args, &note)) return nullptr;
+  Py_XDECREF(std::exchange(t->note, note.bytes.release()));
   return call(callable, args);
 }
 
 PyObject* task_finish(PyObject* self, PyObject* result) {
   TaskObject* t = as_task(self);
-  if (!alive(t) || !return_all(t->task, t->num_returns, result)) return nullptr;
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  if (!alive(t) || ray_task_get_info(t->task, &info) != RAY_OK ||
+      !return_all(t->task, t->num_returns, result, info)) {
+    return nullptr;
+  }
   ray_task_finish(std::exchange(t->task, nullptr), RAY_OK);
   Py_RETURN_NONE;
 }
@@ -452,7 +664,9 @@ PyObject* task_fail(PyObject* self, PyObject* exception) {
   info.struct_size = sizeof(info);
   ray_task_get_info(t->task, &info);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
-  finish_with_exception(std::exchange(t->task, nullptr), info);
+  Note note;
+  if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
+  finish_with_exception(std::exchange(t->task, nullptr), info, note);
   Py_RETURN_NONE;
 }
 
@@ -483,6 +697,7 @@ void task_dealloc(PyObject* self) {  // a task that was dropped must still end
     ray_task_fail(as_task(self)->task, ray_cstr("the task was dropped by its event loop"), nullptr);
     ray_task_finish(as_task(self)->task, RAY_TASK_FAILED);
   }
+  Py_XDECREF(as_task(self)->note);
   PyObject_Free(self);
 }
 
@@ -507,7 +722,8 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_O, nullptr},
                                 {"_worker_cancelled", worker_cancelled, METH_NOARGS, nullptr},
                                 {"_worker_setup", worker_setup, METH_O, nullptr},
                                 {"_take_interrupt", take_interrupt, METH_NOARGS, nullptr},
-                                {"_main_task_cancelled", main_task_cancelled, METH_NOARGS, nullptr},
+                                {"_main_task_cancelled", task_cancelled_now, METH_NOARGS, nullptr},
+                                {"_current_task", current_task, METH_NOARGS, nullptr},
                                 {"_actor_instance", actor_instance, METH_NOARGS, nullptr},
                                 {nullptr, nullptr, 0, nullptr}};
 
