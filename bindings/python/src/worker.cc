@@ -487,8 +487,8 @@ bool run_task(ray_task* task, bool main_thread) {
   return !made_actor;
 }
 
-// _worker_run() -> "actor" (an actor was made here), "retire" (this process is used up) or "end". With main=False: a further thread of
-// an actor.
+// _worker_run() -> "actor" (an actor was made here), "retire" (this process is used up) or "end".
+// With main=False: a further thread of an actor.
 PyObject* worker_run(PyObject*, PyObject* main) {
   ray_runtime* rt = g_process.runtime;
   if (rt == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
