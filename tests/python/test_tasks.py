@@ -312,7 +312,7 @@ def test_init_rules(cluster):
 
 
 def test_init_options_are_checked(fresh):
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(RuntimeError, match="Unknown keyword"):
         libray.init(nonsense=2)
     with pytest.raises(ValueError, match="num_cpus"):
         libray.init(resources={"CPU": 1})

@@ -1,6 +1,7 @@
 """Identifiers as Ray's programs see them: immutable bytes with a class. An object's id is its task's
-24 bytes and a 4-byte index, little endian, as in Ray; jobs, actors, nodes and tasks have the 24 bytes
-of libray. Used by ObjectRef.task_id(), the runtime context and the errors, not on any hot path."""
+24 bytes and a 4-byte index, little endian, as in Ray; every other id of libray has 24 bytes, and the
+classes take those as well as Ray's sizes. Used by ObjectRef.task_id(), the runtime context, the
+errors and `ray._raylet`, not on any hot path."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ SIZE = 24  # of the core's ids
 class BaseID:
     """Bytes of a fixed length with hexadecimal digits, comparison and hash."""
 
-    SIZE = 28
+    SIZE = 28  # Ray's
     __slots__ = ("_bytes",)
 
     def __init__(self, id: bytes) -> None:
         if not isinstance(id, bytes):
             raise TypeError(f"Unsupported type: {type(id)}, expected bytes")
-        if len(id) != self.SIZE:
+        if len(id) not in (self.SIZE, SIZE):
             raise ValueError(f"ID string needs to have length {self.SIZE}, got {len(id)}")
         object.__setattr__(self, "_bytes", id)
 
@@ -49,13 +50,16 @@ class BaseID:
         return cls.SIZE
 
     def is_nil(self) -> bool:
-        return self._bytes == b"\xff" * self.SIZE or not any(self._bytes)
+        return self._bytes == b"\xff" * len(self._bytes) or not any(self._bytes)
 
     def binary(self) -> bytes:
         return bytes(self._bytes)
 
     def hex(self) -> str:
         return str(self._bytes.hex())
+
+    def redis_shard_hash(self) -> int:
+        return hash(self._bytes) & 0xFFFFFFFF
 
     def __bytes__(self) -> bytes:
         return self.binary()
@@ -83,25 +87,24 @@ class UniqueID(BaseID):
 
 
 class JobID(BaseID):
-    SIZE = SIZE
+    SIZE = 4
     __slots__ = ()
 
     @classmethod
     def from_int(cls, value: int) -> "JobID":
-        return cls(value.to_bytes(4, "little") + bytes(cls.SIZE - 4))
+        return cls(value.to_bytes(4, "big"))
 
     def int(self) -> int:
-        return int.from_bytes(self._bytes[:4], "little")
-
-
-class NodeID(BaseID):
-    SIZE = SIZE
-    __slots__ = ()
+        return int.from_bytes(self._bytes[:4], "big")
 
 
 class ActorID(BaseID):
-    SIZE = SIZE
+    SIZE = 16
     __slots__ = ()
+
+    @property
+    def job_id(self) -> JobID:
+        return _job()
 
 
 class TaskID(BaseID):
@@ -111,6 +114,27 @@ class TaskID(BaseID):
     @classmethod
     def for_fake_task(cls, job_id: Any = None) -> "TaskID":
         return cls.from_random()
+
+    @classmethod
+    def for_driver_task(cls, job_id: Any = None) -> "TaskID":
+        return cls.from_random()
+
+    def job_id(self) -> JobID:
+        return _job()
+
+
+def _job() -> JobID:
+    from . import _libray
+
+    return JobID.from_hex(_libray.context()["job"])
+
+
+class NodeID(UniqueID):
+    __slots__ = ()
+
+
+class ClusterID(UniqueID):
+    __slots__ = ()
 
 
 class WorkerID(UniqueID):
