@@ -281,6 +281,7 @@ bool Core::start_spill(uint32_t extent) {
   std::shared_ptr<Segment> seg = segments_[e.segment];
   jobs_->run([this, seg, extent, run, objects, pieces]() mutable -> JobPool::Done {
     Status status = spill_.write(&pieces);
+    RAY_FAULT("store.spill.written");
     for (auto& p : pieces) {
       uint64_t from = static_cast<uint64_t>(p.data - seg->arena()) / kPage * kPage;
       seg->forget_mappings(from, round_up(p.size + kPage, kPage));
@@ -347,6 +348,7 @@ uint64_t Core::evict(uint32_t extent) {
     o.extent = kNone;
     largest_spilled_ = spilled_objects_++ == 0 ? o.size : std::max(largest_spilled_, o.size);
     spilled_bytes_ += o.size;
+    RAY_FAULT("store.spill.evicted");  // the pages are about to go, the directory says memory
     directory_.update({o.id, kDirSpilled, {0, 0, 0, o.size}, n});
   }
   progress(0);
@@ -439,6 +441,7 @@ void Core::finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uin
     h->size = o.size;
     h->id = o.id;
     h->state.store(state_word(e.generation, kSealed), std::memory_order_seq_cst);
+    RAY_FAULT("store.restore.sealed");
     --spilled_objects_;
     spilled_bytes_ -= o.size;
     ++restored_objects_;

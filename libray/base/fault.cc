@@ -1,6 +1,7 @@
 // See fault.h.
 #include "libray/base/fault.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ struct Fault {
   long passed = 0;
 };
 std::mutex g_mutex;
+std::string* g_once = nullptr;  // directory of LIBRAY_FAULT_ONCE
 std::map<std::string, Fault>& faults() {
   static auto* m = new std::map<std::string, Fault>;
   return *m;
@@ -50,6 +52,17 @@ bool parse(const std::string& text, Fault* f) {
   return true;
 }
 
+// Whether this process is the first of all that share the directory to act at the point. The file that
+// says so holds the pid, for whoever wants to know which process was hit.
+bool claim(const std::string& once, const char* point) {
+  int fd = ::open((once + "/" + point).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  std::string pid = std::to_string(::getpid());
+  (void)!::write(fd, pid.data(), pid.size());
+  ::close(fd);
+  return true;
+}
+
 }  // namespace
 
 bool set_fault(const std::string& point, const std::string& action) {
@@ -68,6 +81,10 @@ bool set_fault(const std::string& point, const std::string& action) {
 void load_faults_from_environment() {
   const char* env = std::getenv("LIBRAY_FAULTS");
   if (!env) return;
+  if (const char* once = std::getenv("LIBRAY_FAULT_ONCE")) {
+    std::lock_guard lock(g_mutex);
+    if (!g_once) g_once = new std::string(once);
+  }
   std::string all = env;
   for (size_t at = 0; at < all.size();) {
     size_t end = all.find(';', at);
@@ -87,6 +104,7 @@ bool fault_hit(const char* point) {
     ++it->second.passed;
     if (it->second.nth != 0 && it->second.passed != it->second.nth) return false;
     f = it->second;
+    if (g_once && !claim(*g_once, point)) return false;
   }
   switch (f.kind) {
     case Fault::kKill: ::kill(::getpid(), SIGKILL); break;

@@ -2,6 +2,7 @@
 // The daemon runs the life cycle (actor/manager.h); calls go over a link straight to the worker.
 #include <algorithm>
 
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
@@ -243,6 +244,7 @@ void Runtime::pump_actor(Actor* a) {
   }
   if (!any) return;
   a->link->tasks.publish();
+  RAY_FAULT("client.called");
   ray::ring(bell(a->link->peer));
 }
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
@@ -301,7 +302,9 @@ void Runtime::publish(Object* o) {
     u.n_contained = 0;
     ids.clear();
   }
+  RAY_FAULT("object.sealed");  // in the store, and the node has not been told
   send_object(wire::kUpObjReady, u, ids);
+  RAY_FAULT("object.published");
 }
 
 // Long lists of contained references travel in pieces: each record but the last says "pending", and

@@ -171,6 +171,7 @@ Status Runtime::connect(const ray_runtime_options& options) {
     if (own_node_) ::kill(daemon_pid_, SIGTERM);
     return s;
   }
+  RAY_FAULT("client.admitted");
   auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_);
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
@@ -325,7 +326,7 @@ void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* 
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
     await_room(&page_->daemon_armed);
   }
-  std::memcpy(at, a, a_size);
+  if (a_size) std::memcpy(at, a, a_size);
   if (b_size) std::memcpy(static_cast<uint8_t*>(at) + a_size, b, b_size);
   up_ring_.publish();
   wake_daemon(&page_->daemon_armed);

@@ -6,6 +6,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
@@ -654,6 +655,7 @@ void Runtime::pump(Shape* s) {
 void Runtime::flush_rings(ClientLink** links, size_t* n) {
   for (size_t i = 0; i < *n; ++i) {
     links[i]->tasks.publish();
+    RAY_FAULT("client.pushed");  // and the worker is not woken
     ray::ring(bell(links[i]->peer));
   }
   *n = 0;

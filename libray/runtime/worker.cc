@@ -728,6 +728,7 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
 void WorkerSide::finish_creation(Execution* e, ray_code code) {
   const std::string& image = e->error_image;
   bool ok = code == RAY_OK;
+  RAY_FAULT("worker.actor.constructed");
   wire::UpActor u{actor_, incarnation_, code, 0, ok ? 0 : static_cast<uint32_t>(image.size())};
   runtime_->up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
   if (ok) actor_ready_ = true;

@@ -165,5 +165,32 @@ TEST(Fault, DelaysKillsAndReadsTheEnvironment) {
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
 }
 
+// LIBRAY_FAULT_ONCE: of all the processes that share the directory one acts, once per point.
+TEST(Fault, OnceAmongProcesses) {
+  char dir[] = "/tmp/libray-fault-once-XXXXXX";
+  ASSERT_NE(::mkdtemp(dir), nullptr);
+  int killed = 0;
+  for (int i = 0; i < 3; ++i) {
+    int child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::setenv("LIBRAY_FAULTS", "test.once=kill@0", 1);
+      ::setenv("LIBRAY_FAULT_ONCE", dir, 1);
+      load_faults_from_environment();
+      RAY_FAULT("test.once");
+      RAY_FAULT("test.once");
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    killed += WIFSIGNALED(status);
+    if (i > 0) EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  EXPECT_EQ(killed, 1);
+  std::string path = std::string(dir) + "/test.once";
+  EXPECT_EQ(::unlink(path.c_str()), 0);  // it holds the pid of the one
+  EXPECT_EQ(::rmdir(dir), 0);
+}
+
 }  // namespace
 }  // namespace ray
