@@ -284,7 +284,8 @@ void Node::handle(uint64_t tag, uint32_t events) {
     case kListen: return accept_all();
     case kDoorbell:
       (void)!::read(doorbell_.get(), &count, sizeof count);
-      return pump_->poke_if_wanted();
+      if (pump_) pump_->poke_if_wanted();
+      return;
     case kMailbox: return mailbox_->run();
     case kSignal: return on_signal();
     case kParent:

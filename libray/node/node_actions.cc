@@ -3,6 +3,7 @@
 
 #include "gcs/ops.h"
 #include "libray/base/clock.h"
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
 #include "libray/node/mp.h"
@@ -38,6 +39,7 @@ void Node::apply(sched::Actions& actions) {
           (void)scheduler_.return_lease(a.client, a.worker, a.lease, steady_ns());
           break;
         }
+        RAY_FAULT("node.grant");
         wire::DnLease grant{a.shape, a.worker, a.lease, link};
         send(process(a.client), wire::kDnLeaseGrant, &grant, sizeof grant);
         break;
@@ -86,6 +88,7 @@ void Node::apply(object::Actions& actions) {
   for (object::Action& a : actions) {
     switch (a.kind) {
       case object::Action::kFree:
+        RAY_FAULT("node.object.free");
         if (store_) store_->drop(a.id, a.location);
         break;
       case object::Action::kTell: {
@@ -272,6 +275,7 @@ void Node::apply(actor::Actions& actions) {
         break;
       case actor::Action::kInit: {
         if (!a) break;
+        RAY_FAULT("node.actor.init");
         wire::DnActorInit init{x.id, x.incarnation, a->spec.max_concurrency,
                                static_cast<uint32_t>(a->spec.record.size()), 0};
         send(process(x.process), wire::kDnActorInit, &init, sizeof init, a->spec.record.data(),
@@ -310,7 +314,7 @@ void Node::apply(actor::Actions& actions) {
 
 void Node::claim_name(const ActorId& id) {
   const actor::Actor* a = actors_.find(id);
-  if (!a) return;
+  if (!a || !gcs_) return;
   auto releasing = releasing_names_.find({a->spec.ns, a->spec.name});
   if (releasing != releasing_names_.end()) {  // its last owner's farewell is still on the way
     releasing->second.push_back(id);
@@ -336,6 +340,7 @@ void Node::claim_name(const ActorId& id) {
 }
 
 void Node::release_name(const ActorId& id, const std::string& ns, const std::string& name) {
+  if (!gcs_) return;  // the node is closing, and names end with it
   releasing_names_[{ns, name}];
   mp::Writer w;
   w.array(3).str(ns).str(name).id(id);

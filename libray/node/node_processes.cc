@@ -10,6 +10,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/doorbell.h"
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
 #include "libray/node/mp.h"
@@ -148,6 +149,7 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   processes_[i] = std::move(p);
   live_.insert(i);
   Process* admitted = processes_[i].get();
+  RAY_FAULT("node.admit");
   // A reused index: nobody who rang its last owner is to be heard by the new one.
   page_->bells[i].armed.store(0, std::memory_order_relaxed);
   page_->bells[i].pad[0].store(0, std::memory_order_relaxed);
@@ -288,6 +290,7 @@ bool Node::drain_up(Process* p, uint32_t limit) {
 }
 
 Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload) {
+  if (!gcs_) return Status();  // the node is closing: there is nobody left to serve
   bool lazy = type == wire::kUpObjShare || type == wire::kUpObjHold || type == wire::kUpObjRelease;
   ++(lazy ? lazy_records_ : urgent_records_);
   switch (type) {
@@ -457,13 +460,14 @@ void Node::cut_off(Process* p, const std::string& why) {
 void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   Process* p = process(index);
   if (!p) return;
+  RAY_FAULT("node.bury");
   drain_up(p, UINT32_MAX);
   p->closing = true;
   int64_t now = steady_ns();
   scheduling_needed_ = true;
   live_.erase(index);
   dirty_.erase(index);
-  pump_->detach(index);
+  if (pump_) pump_->detach(index);
   // Its children's results have nowhere to go, and its retry will start them again.
   for (uint32_t worker : scheduler_.client_gone(index, now)) kill_worker(worker, wire::kDeathForced);
   scheduler_.worker_gone(index, now);
@@ -478,6 +482,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
     other->as_worker.erase(index);
     send(other, wire::kDnPeerDied, &died, sizeof died);
   }
+  RAY_FAULT("node.bury.told");  // peers are told, its references not dropped
   object::Actions objects;
   directory_.process_died(index, &objects);
   apply(objects);

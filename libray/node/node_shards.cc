@@ -93,6 +93,7 @@ void Node::register_node(const char* state) {
 }
 
 void Node::register_job(const Job& job, const char* state) {
+  if (!gcs_) return;  // the node is closing
   mp::Writer w;
   Process* driver = process(job.driver);
   w.array(2).id(job.id).map(6);

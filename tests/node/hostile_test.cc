@@ -67,6 +67,7 @@ class Hostile {
       default: return put_bytes(wire::kUpError, rude_ ? bytes(random_() % 40) : "\x81\xa4kind\x01");
     }
   }
+  std::vector<ActorId> detached;  // that it asked for: they may stay when it is gone
   // The words of the rings themselves.
   void break_ring() {
     auto& words = random_() % 2 ? c_->header->up : c_->header->lineage;
@@ -161,15 +162,14 @@ class Hostile {
     a.req_id = small();
     a.language = rude_ ? static_cast<int32_t>(small()) : 0;
     a.max_restarts = static_cast<int32_t>(small()) - 1;
-    // Never detached: such an actor may stay when its driver is gone, and the test counts what stays.
-    a.lifetime = static_cast<int32_t>(small() % 3 * 2);
+    a.lifetime = static_cast<int32_t>(small() % 3);
+    if (a.lifetime == RAY_LIFETIME_DETACHED) detached.push_back(a.id);
     a.max_concurrency = small();
     a.flags = small();
     std::string parts[6];
     for (auto& p : parts) p = bytes(random_() % 12);
     if (random_() % 2) parts[0] = "name", parts[1] = "ns";
-    if (!rude_ || random_() % 4)
-      parts[4] = std::string("\x81\xa3") + "CPU\x01";
+    if (!rude_ || random_() % 4) parts[4] = std::string("\x81\xa3") + "CPU\x01";
     a.name_size = static_cast<uint32_t>(parts[0].size());
     a.ns_size = static_cast<uint32_t>(parts[1].size());
     a.class_size = static_cast<uint32_t>(parts[2].size());
@@ -240,7 +240,11 @@ class HostileNode : public testing::Test {
     auto text = node::read_file(session.dir + "/logs/rayd.log");
     return text.ok() ? text->substr(text->size() > 3000 ? text->size() - 3000 : 0) : "";
   }
-  bool running() { return ::waitpid(pid, nullptr, WNOHANG) == 0; }
+  bool running() {  // its status stays for TearDown
+    siginfo_t ended{};
+    return ::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           ended.si_pid == 0;
+  }
   std::unique_ptr<RawClient> driver(const std::string& program) {
     auto c = std::make_unique<RawClient>();
     if (c->hello(session.dir, session.token, RAY_MODE_DRIVER, RAY_LANG_NATIVE, 0,
@@ -266,6 +270,15 @@ class HostileNode : public testing::Test {
     good->up(wire::kUpLeaseReturn, wire::UpLeaseReturn{lease.worker, lease.lease});
     good->up_bytes(wire::kUpGoodbye, "");
   }
+  // Detached actors outlive their drivers on purpose, and keep the processors that they hold:
+  // whoever knows them may end them.
+  void end_detached(std::vector<ActorId>* ids) {
+    auto reaper = driver(worker_program());
+    ASSERT_NE(reaper, nullptr) << log();
+    for (const ActorId& id : *ids) reaper->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 0, 0});
+    reaper->up_bytes(wire::kUpGoodbye, "");
+    ids->clear();
+  }
   size_t open_descriptors() {
     size_t n = 0;
     std::error_code ec;
@@ -286,6 +299,8 @@ TEST_F(HostileNode, LivesAndServesTheHonest) {
   size_t descriptors = open_descriptors();
   constexpr int kRounds = 60;
   int survived = 0;
+  std::vector<ActorId> detached;
+  size_t n_detached = 0;
   for (int round = 0; round < kRounds && !HasFatalFailure(); ++round) {
     auto bad = driver(random() % 4 ? worker_program() : "/bin/false");
     ASSERT_NE(bad, nullptr) << "round " << round << "\n" << log();
@@ -295,10 +310,13 @@ TEST_F(HostileNode, LivesAndServesTheHonest) {
     if (random() % 4 == 0) hostile.break_ring();
     survived += bad->alive();
     bad->receive(0);
+    detached.insert(detached.end(), hostile.detached.begin(), hostile.detached.end());
     if (random() % 2) bad->up_bytes(wire::kUpGoodbye, "");
     bad.reset();
     ASSERT_TRUE(running()) << "round " << round << "\n" << log();
     if (round % 10 == 9) {
+      n_detached += detached.size();
+      ASSERT_NO_FATAL_FAILURE(end_detached(&detached));
       ASSERT_NO_FATAL_FAILURE(serve_honest_driver()) << "round " << round;
     }
   }
@@ -306,9 +324,26 @@ TEST_F(HostileNode, LivesAndServesTheHonest) {
   ASSERT_TRUE(running()) << log();
   serve_honest_driver();
   // What the hostile left is buried: descriptors come back to about what they were.
+  EXPECT_GT(n_detached, kRounds / 6u);
   int64_t end = steady_ns() + 30 * 1000000000ll;
   while (open_descriptors() > descriptors + 16 && steady_ns() < end) ::usleep(10000);
   EXPECT_LE(open_descriptors(), descriptors + 16) << log();
+}
+
+// Told to end while several of them write: it ends in order (TearDown checks its status).
+TEST_F(HostileNode, EndsInOrderUnderFire) {
+  std::mt19937_64 random(3);
+  std::vector<std::unique_ptr<RawClient>> all;
+  std::vector<std::unique_ptr<Hostile>> hostile;
+  for (int i = 0; i < 6; ++i) {
+    all.push_back(driver(worker_program()));
+    ASSERT_NE(all.back(), nullptr) << log();
+    hostile.push_back(std::make_unique<Hostile>(all.back().get(), &random, false));
+  }
+  for (int i = 0; i < 3000; ++i) hostile[i % 6]->record();
+  ::kill(pid, SIGTERM);
+  for (int i = 0; i < 200000 && running(); ++i)
+    if (all[i % 6]->alive()) hostile[i % 6]->record();
 }
 
 TEST_F(HostileNode, RandomHellosAreRefused) {
