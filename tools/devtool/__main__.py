@@ -60,6 +60,14 @@ def parser():
     one = commands.add_parser("fuzz", help="run the fuzz targets")
     one.add_argument("targets", nargs="*")
     one.add_argument("--seconds", type=int, default=60, help="per target")
+    one = commands.add_parser(
+        "soak", help="kill parts of running clusters, many times (tests/kill/matrix.py)")
+    one.add_argument("--runs", type=int, default=1000)
+    one.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all runs")
+    one.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next one")
+    one.add_argument("--program", choices=["c", "python"], help="only this one")
+    one.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    one.add_argument("--verbose", action="store_true", help="a line for every run")
     one = commands.add_parser("clean", help="remove build products; the Python environment stays")
     one.add_argument("--all", action="store_true", help="remove the whole build folder")
     return top
@@ -122,6 +130,20 @@ def do_fuzz(args):
         run([script, target, args.seconds], f"fuzz {target}", env=build.environment())
 
 
+def do_soak(args):
+    build.build("release")
+    build.install_package()
+    command = [build.venv_python(), "-u", ROOT / "tests" / "kill" / "matrix.py"]
+    for name in ("runs", "minutes", "seed", "jobs"):
+        command += [f"--{name}", getattr(args, name)]
+    command += ["--program", args.program] if args.program else []
+    command += ["--verbose"] if args.verbose else []
+    process = start(command, env=build.environment())
+    code = process.wait()
+    forget(process)
+    return code
+
+
 def main():
     args = parser().parse_args()
     if args.command is None:
@@ -129,12 +151,12 @@ def main():
         return 2
     began = time.monotonic()
     actions = {"setup": do_setup, "build": do_build, "run": do_run, "check": do_check,
-               "test": runner.do_test, "bench": bench.do_bench, "fmt": do_fmt, "fuzz": do_fuzz,
+               "test": runner.do_test, "bench": bench.do_bench, "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak,
                "clean": lambda a: build.clean(a.all)}
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         code = actions[args.command](args) or 0
-        if args.command not in ("test", "check"):
+        if args.command not in ("test", "check", "soak"):
             say(f"done in {seconds(began)}")
         return code
     except Failure as failure:
