@@ -69,6 +69,7 @@ class Node {
   int run();  // until the end; the exit code
 
  private:
+  friend struct NodeFuzz;  // fuzz/node_up.cc: the cores behind the rings, without processes
   struct Job {
     uint32_t index = 0;
     JobId id;
