@@ -7,6 +7,7 @@ import time
 import bench
 import build
 import machine
+import programs
 import runner
 from shell import ROOT, Failure, forget, output, run, say, seconds, start, stop_all
 
@@ -16,6 +17,7 @@ EPILOG = """examples:
   ./dev test --quick           what takes a minute
   ./dev test --list            the parts that can be named
   ./dev test capi_tasks        one part
+  ./dev programs --peer ray    programs for Ray, on libray and on Ray
   ./dev bench --json out.json  the figures, beside their targets
 
 Outputs go to build/: logs in build/logs, the Python environment in build/venv.
@@ -52,6 +54,10 @@ def parser():
     one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     one.add_argument("--quick", action="store_true", help="one short round per row")
     one.add_argument("--only", choices=["c", "python"], help="one language")
+    one = commands.add_parser("programs", help="run the programs of samples/ray, compare outputs")
+    one.add_argument("names", nargs="*", metavar="NAME", help="programs; default: all")
+    one.add_argument("--peer", choices=["ray"], help="run each on the real Ray too, and compare")
+    one.add_argument("--write", action="store_true", help="make the outputs the expected ones")
     commands.add_parser("check", help="lint: style, layering, banned calls, exported symbols")
     one = commands.add_parser("fmt", help="format changed C and C++ sources with clang-format")
     one.add_argument("--all", action="store_true", help="all sources, not only changed ones")
@@ -151,7 +157,8 @@ def main():
         return 2
     began = time.monotonic()
     actions = {"setup": do_setup, "build": do_build, "run": do_run, "check": do_check,
-               "test": runner.do_test, "bench": bench.do_bench, "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak,
+               "test": runner.do_test, "programs": programs.do_programs, "bench": bench.do_bench,
+               "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak,
                "clean": lambda a: build.clean(a.all)}
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:

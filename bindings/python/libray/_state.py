@@ -21,6 +21,18 @@ def rows(what: str, **filters: Any) -> List[Dict[str, Any]]:
     return [dict(r) for r in _libray.query(what, bytes(_libray.encode(filters, False)[1]))]
 
 
+def task_rows() -> List[Dict[str, Any]]:
+    """Tasks; the name of an actor's call is that of its class and method."""
+    found = rows("tasks")
+    classes = {text(r["actor"]): r["class"] for r in rows("actors")}
+    for row in found:
+        method = "__init__" if row["kind"] == "ACTOR_CREATE" else row["method"]
+        if method:
+            owner = classes.get(text(row["actor"])) or row["name"]
+            row["name"] = f"{owner}.{method}"
+    return found
+
+
 def namespace() -> str:
     """The namespace of the running job."""
     own = _libray.context()["job"]

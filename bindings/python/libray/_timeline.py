@@ -10,7 +10,7 @@ from . import _state
 def trace_events() -> List[Dict[str, Any]]:
     """One complete event ("ph": "X") per finished execution: processes are nodes, threads are workers."""
     events: List[Dict[str, Any]] = []
-    for row in _state.rows("tasks"):
+    for row in _state.task_rows():
         start, end = row["start_ns"], row["end_ns"]
         if not start or not end:
             continue
@@ -18,7 +18,7 @@ def trace_events() -> List[Dict[str, Any]]:
             {
                 "cat": f"task::{row['name']}",
                 "ph": "X",
-                "name": row["method"] or row["name"],
+                "name": row["name"],
                 "pid": f"Node {row['node']}",
                 "tid": f"worker:{row['pid']}",
                 "ts": start / 1000,

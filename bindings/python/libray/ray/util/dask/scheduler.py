@@ -31,6 +31,8 @@ def ray_dask_get(dsk: Any, keys: Any, **options: Any) -> Any:
     """The values of `keys` in the graph `dsk`."""
     from dask.core import get_dependencies, toposort
 
+    if hasattr(dsk, "__dask_graph__"):  # an expression of dask since 2025
+        dsk = dsk.__dask_graph__()
     graph = dict(dsk)
     try:
         from dask._task_spec import convert_legacy_graph

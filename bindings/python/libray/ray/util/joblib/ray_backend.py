@@ -17,7 +17,9 @@ class RayBackend(MultiprocessingBackend):
         ray_remote_args: Optional[Dict[str, Any]] = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(nesting_level, inner_max_num_threads, **kwargs)
+        super().__init__(
+            nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **kwargs
+        )
         self.ray_remote_args = ray_remote_args
 
     def configure(

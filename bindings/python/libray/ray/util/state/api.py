@@ -14,7 +14,6 @@ _KINDS = {
     "TASK": "NORMAL_TASK",
     "ACTOR_CREATE": "ACTOR_CREATION_TASK",
     "ACTOR_CALL": "ACTOR_TASK",
-    "CALL": "ACTOR_TASK",
 }
 _TASK_STATES = {
     "SUBMITTED": "PENDING_NODE_ASSIGNMENT",
@@ -27,10 +26,9 @@ def _ms(ns: Any) -> Optional[int]:
     return None if not ns else int(ns) // 1_000_000
 
 
-def _short(name: Any) -> str:
-    """A function's name without its module."""
-    parts = str(name or "").split(".")
-    return parts[-1] if len(parts) > 1 else parts[0]
+def _short(name: Any, parts: int = 1) -> str:
+    """A name without its module: the last `parts` of it."""
+    return ".".join(str(name or "").split(".")[-parts:])
 
 
 def _actor(row: Dict[str, Any]) -> Dict[str, Any]:
@@ -52,11 +50,7 @@ def _actor(row: Dict[str, Any]) -> Dict[str, Any]:
 
 def _task(row: Dict[str, Any]) -> Dict[str, Any]:
     kind = _KINDS.get(row["kind"], row["kind"])
-    name, method = _short(row["name"]), row["method"]
-    if kind == "ACTOR_CREATION_TASK":
-        method = "__init__"
-    if method:
-        name = f"{name}.{method}" if name and name != method else method
+    name = _short(row["name"], 1 if kind == "NORMAL_TASK" else 2)
     return {
         "task_id": _state.text(row["task"]),
         "attempt_number": row["attempt"],
@@ -150,7 +144,7 @@ def _groups() -> List[Dict[str, Any]]:
 
 _TABLES: Dict[str, Any] = {
     "actors": (lambda: _state.rows("actors"), _actor, common.ActorState, "actor_id"),
-    "tasks": (lambda: _state.rows("tasks"), _task, common.TaskState, "task_id"),
+    "tasks": (_state.task_rows, _task, common.TaskState, "task_id"),
     "objects": (lambda: _state.rows("objects"), _object, common.ObjectState, "object_id"),
     "nodes": (libray.nodes, _node, common.NodeState, "node_id"),
     "workers": (lambda: _state.rows("workers"), _worker, common.WorkerState, "worker_id"),

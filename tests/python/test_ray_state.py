@@ -1,0 +1,162 @@
+"""`ray.util.state`, `ray.timeline`, `ray._private.worker`, `ray.cluster_utils`, the test helpers."""
+
+from ray_fixtures import run
+
+START = """
+import time
+from ray._private.test_utils import wait_for_condition
+ray.init(num_cpus=2, namespace="space")
+@ray.remote
+def good(x): return x
+@ray.remote
+def bad(): raise ValueError("no")
+@ray.remote
+class A:
+    def m(self): return 1
+"""
+
+
+def test_lists():
+    run(
+        START
+        + """
+from ray.util import state
+a = A.options(name="alice").remote()
+b = A.remote()
+ray.get([good.remote(k) for k in range(5)] + [a.m.remote(), b.m.remote()])
+failed = bad.remote()
+ray.wait([failed])
+ray.kill(b)
+def settled():
+    tasks = state.list_tasks(filters=[("state", "=", "FINISHED")])
+    return len([t for t in tasks if t.name == "good"]) == 5 and state.list_actors(filters=[("state", "=", "DEAD")])
+wait_for_condition(settled, timeout=20)
+alice, = state.list_actors(filters=[("name", "=", "alice")])
+assert alice.state == alice["state"] == "ALIVE" and alice.class_name == "A" and alice.ray_namespace == "space"
+assert alice.actor_id == a._actor_id and alice.pid > 0 and not alice.is_detached
+assert state.get_actor(alice.actor_id) == alice and state.get_actor("ff" * 24) is None
+assert len(state.list_actors(filters=[("class_name", "!=", "A")])) == 0
+wait_for_condition(lambda: state.list_tasks(filters=[("name", "=", "bad")])[0].state == "FAILED", timeout=20)
+task, = state.list_tasks(filters=[("name", "=", "bad")], detail=True)
+assert task.type == "NORMAL_TASK" and "ValueError: no" in task.error_message and state.get_task(task.task_id) == task
+assert {t.name for t in state.list_tasks(filters=[("type", "=", "ACTOR_TASK")])} == {"A.m"}
+assert {t.name for t in state.list_tasks(filters=[("type", "=", "ACTOR_CREATION_TASK")])} == {"A.__init__"}
+assert len(state.list_tasks(limit=3)) == 3
+assert [n.state for n in state.list_nodes()] == ["ALIVE"]
+assert {w.worker_type for w in state.list_workers()} == {"DRIVER", "WORKER"}
+assert [j.status for j in state.list_jobs()] == ["RUNNING"]
+assert len(state.list_objects()) >= 5
+tasks = state.summarize_tasks()["cluster"]
+assert tasks["summary"]["good"]["state_counts"] == {"FINISHED": 5} and tasks["total_actor_scheduled"] == 2
+assert state.summarize_actors()["cluster"]["summary"]["A"]["state_counts"] == {"ALIVE": 1, "DEAD": 1}
+assert state.summarize_objects()["cluster"]["total_objects"] >= 5
+assert state.list_logs()
+for wrong in (dict(limit=10**6), dict(filters=[("state", "<", 1)]), dict(filters=[("nonsense", "=", 1)])):
+    try:
+        state.list_tasks(**wrong)
+    except ValueError:
+        continue
+    raise AssertionError(wrong)
+"""
+    )
+
+
+def test_timeline(tmp_path):
+    run(
+        START
+        + f"""
+import json
+ray.get([good.remote(k) for k in range(3)])
+wait_for_condition(lambda: len(ray.timeline()) >= 3, timeout=20)
+ray.timeline(filename={str(tmp_path / "trace.json")!r})
+events = json.load(open({str(tmp_path / "trace.json")!r}))
+event = events[0]
+assert event["ph"] == "X" and event["dur"] > 0 and event["name"].endswith("good")
+assert abs(event["ts"] / 1e6 - time.time()) < 120
+"""
+    )
+
+
+def test_global_worker():
+    run(
+        START
+        + """
+from ray._private.worker import global_worker
+assert global_worker.connected and global_worker.mode == ray.SCRIPT_MODE
+assert global_worker.current_job_id.hex() == ray.get_runtime_context().get_job_id()
+assert ray._private.worker.global_worker.node.get_session_dir_path().startswith("/")
+@ray.remote
+def where():
+    import ray
+    w = ray._private.worker.global_worker
+    return w.mode, w.current_task_id.hex() == ray.get_runtime_context().get_task_id()
+assert ray.get(where.remote()) == (ray.WORKER_MODE, True)
+ray.shutdown()
+assert not global_worker.connected and global_worker.mode is None
+"""
+    )
+
+
+def test_cluster_of_one_node():
+    run(
+        """
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 3, "resources": {"box": 2}})
+assert ray.cluster_resources()["CPU"] == 3 and ray.cluster_resources()["box"] == 2
+cluster.wait_for_nodes()
+assert ray.init(address=cluster.address, ignore_reinit_error=True)["address"] == cluster.address
+try:
+    cluster.add_node(num_cpus=1)
+except NotImplementedError as e:
+    assert "one node" in str(e)
+cluster.remove_node(cluster.head_node)
+assert not ray.is_initialized() and cluster.list_all_nodes() == []
+cluster.add_node(num_cpus=1)
+assert ray.cluster_resources()["CPU"] == 1
+cluster.shutdown()
+"""
+    )
+
+
+def test_helpers_of_tests():
+    run(
+        """
+import asyncio, subprocess
+from ray._common.test_utils import SignalActor, Semaphore, async_wait_for_condition, wait_for_condition
+from ray._common.test_utils import run_string_as_driver
+from ray._private.test_utils import run_string_as_driver_nonblocking, wait_for_pid_to_exit
+ray.init(num_cpus=2)
+signal = SignalActor.remote()
+@ray.remote
+def waits(signal): return ray.get(signal.wait.remote())
+ref = waits.remote(signal)
+wait_for_condition(lambda: ray.get(signal.cur_num_waiters.remote()) == 1)
+assert ray.wait([ref], timeout=0)[0] == []
+ray.get(signal.send.remote())
+ray.get(ref)
+semaphore = Semaphore.remote(value=1)
+ray.get(semaphore.acquire.remote())
+assert ray.get(semaphore.locked.remote())
+second = semaphore.acquire.remote()
+assert ray.wait([second], timeout=0.05)[0] == []
+ray.get(semaphore.release.remote())
+ray.get(second)
+async def later():
+    tries = []
+    await async_wait_for_condition(lambda: tries.append(1) or len(tries) > 2, retry_interval_ms=1)
+asyncio.run(later())
+try:
+    wait_for_condition(lambda: 1 / 0, timeout=0.2)
+except RuntimeError as e:
+    assert "wasn't met" in str(e) and "ZeroDivisionError" in str(e)
+assert "hello" in run_string_as_driver("import ray; print('hello', ray.__version__)")
+try:
+    run_string_as_driver("raise SystemExit(3)")
+except subprocess.CalledProcessError as e:
+    assert e.returncode == 3
+process = run_string_as_driver_nonblocking("print(5)")
+assert process.stdout.read() == b"5\\n"
+process.wait()
+wait_for_pid_to_exit(process.pid)
+"""
+    )

@@ -1,0 +1,444 @@
+"""`ray.util` and `ray.experimental`: pools, queues, helpers, metrics, serializers, progress bars, key-value."""
+
+import pytest
+from ray_fixtures import run
+
+
+def test_actor_pool():
+    run(
+        """
+        from ray.util import ActorPool
+        ray.init(num_cpus=2)
+
+        @ray.remote
+        class A:
+            def __init__(self): self.k = 0
+            def double(self, x): return 2 * x
+            def slow(self, x):
+                import time
+                time.sleep(x)
+                return x
+            @ray.method(num_returns=2)
+            def two(self, x): return x, -x
+
+        pool = ActorPool([A.remote(), A.remote()])
+        assert not pool.has_next() and pool.has_free()
+        assert list(pool.map(lambda a, v: a.double.remote(v), range(7))) == [2 * k for k in range(7)]
+        assert sorted(pool.map_unordered(lambda a, v: a.double.remote(v), range(7))) == [2 * k for k in range(7)]
+        for x in (0.3, 0.0, 0.0):
+            pool.submit(lambda a, v: a.slow.remote(v), x)
+        assert len(pool._pending_submits) == 1 and pool._next_task_index == 16 and not pool.has_free()
+        assert pool.pop_idle() is None
+        try:
+            pool.get_next(timeout=0.01)
+        except TimeoutError as e:
+            assert "Timed out" in str(e)
+        else:
+            raise AssertionError
+        assert pool.get_next_unordered() == 0.0
+        assert sorted([pool.get_next_unordered(), pool.get_next_unordered()]) == [0.0, 0.3]
+        for call in (pool.get_next, pool.get_next_unordered):
+            try:
+                call()
+            except StopIteration as e:
+                assert "No more results" in str(e)
+        pool.submit(lambda a, v: a.two.remote(v), 3)
+        assert pool.get_next() == [3, -3]
+        pool.submit(lambda a, v: a.slow.remote(v), 0.4)
+        assert pool.get_next(timeout=0.01, ignore_if_timedout=True) is None
+        actor = pool.pop_idle()
+        assert actor is not None and len(pool._idle_actors) == 1
+        pool.push(actor)
+        try:
+            pool.push(actor)
+        except ValueError as e:
+            assert "already belongs" in str(e)
+        else:
+            raise AssertionError
+
+        class Counting(ActorPool):
+            returned = 0
+            def _return_actor(self, actor):
+                self.returned += 1
+                super()._return_actor(actor)
+        counting = Counting([A.remote()])
+        assert list(counting.map(lambda a, v: a.double.remote(v), range(3))) == [0, 2, 4] and counting.returned == 3
+        """
+    )
+
+
+def test_queue():
+    run(
+        """
+        import asyncio, time, pickle
+        from ray.util.queue import Empty, Full, Queue
+        ray.init(num_cpus=2)
+        q = Queue(maxsize=2, actor_options={"num_cpus": 0, "name": "the queue"})
+        assert ray.get_actor("the queue") == q.actor
+        q.put(1); q.put(None)
+        assert q.qsize() == len(q) == q.size() == 2 and q.full() and not q.empty()
+        for call in (lambda: q.put_nowait(3), lambda: q.put(3, timeout=0.05), lambda: q.put(3, block=False),
+                     lambda: q.put_nowait_batch([1])):
+            try:
+                call()
+            except Full:
+                continue
+            raise AssertionError
+        assert q.get() == 1 and q.get(block=False) is None
+        for call in (q.get_nowait, lambda: q.get(timeout=0.05), lambda: q.get_nowait_batch(1)):
+            try:
+                call()
+            except Empty:
+                continue
+            raise AssertionError
+        for wrong in (lambda: q.put(1, timeout=-1), lambda: q.get(timeout=-1), lambda: q.get_nowait_batch(-1)):
+            try:
+                wrong()
+            except ValueError:
+                continue
+            raise AssertionError
+        import queue
+        assert issubclass(Empty, queue.Empty) and issubclass(Full, queue.Full)
+
+        @ray.remote
+        def late(q):
+            time.sleep(0.3)
+            q.put("late")
+        late.remote(q)
+        assert q.get(timeout=30) == "late"
+
+        async def both():
+            await q.put_async(5)
+            getter = asyncio.ensure_future(q.get_async())
+            assert await getter == 5
+            try:
+                await q.get_async(timeout=0.05)
+            except Empty:
+                return True
+        assert asyncio.run(both())
+        actor = q.actor
+        q.shutdown()
+        assert q.actor is None
+        try:
+            ray.get(actor.qsize.remote())
+        except ray.exceptions.RayActorError:
+            print("gone")
+        """
+    )
+
+
+def test_pool_is_a_drop_in():
+    run(
+        """
+        import itertools, os, time, multiprocessing
+        from ray.util.multiprocessing import Pool, TimeoutError
+        assert TimeoutError is multiprocessing.TimeoutError
+
+        def square(x): return x * x
+        def add(a, b=0): return a + b
+        def fail(x):
+            if x == 3: raise KeyError(x)
+            return x
+        def nap(x): time.sleep(x); return x
+
+        with Pool(processes=2) as pool:
+            assert ray.cluster_resources()["CPU"] == 2
+            assert pool.apply(add, (1,), {"b": 2}) == 3
+            for chunksize in (None, 1, 4, 100):
+                assert pool.map(square, range(10), chunksize) == [k * k for k in range(10)]
+            assert pool.map(square, []) == []
+            assert pool.starmap(add, [(1, 2), (3, 4)]) == [3, 7]
+            seen = []
+            result = pool.map_async(square, range(4), callback=seen.append)
+            assert result.get(timeout=30) == [0, 1, 4, 9] and result.ready() and result.successful()
+            assert seen == [[0, 1, 4, 9]]
+            errors = []
+            result = pool.map_async(fail, range(6), chunksize=2, error_callback=errors.append)
+            try:
+                result.get(timeout=30)
+            except KeyError as e:
+                assert e.args == (3,) and not result.successful() and errors[0] is e
+            else:
+                raise AssertionError
+            slow = pool.apply_async(nap, (2,))
+            try:
+                slow.successful()
+            except ValueError:
+                pass
+            try:
+                slow.get(timeout=0.01)
+            except TimeoutError:
+                print("late")
+            slow.wait(timeout=0.01)
+            assert list(pool.imap(square, range(20), chunksize=3)) == [k * k for k in range(20)]
+            assert sorted(pool.imap_unordered(square, range(20))) == [k * k for k in range(20)]
+            endless = pool.imap(square, itertools.count())
+            assert [next(endless) for _ in range(5)] == [0, 1, 4, 9, 16]
+            items = pool.imap(fail, range(5))
+            got = []
+            while True:
+                try:
+                    got.append(next(items))
+                except KeyError:
+                    got.append("error")
+                except StopIteration:
+                    break
+            assert got == [0, 1, 2, "error", 4]
+            waiting = pool.imap(nap, [0.8])
+            try:
+                waiting.next(timeout=0.01)
+            except TimeoutError:
+                assert waiting.next(timeout=30) == 0.8
+        for call in (lambda: pool.apply(square, (1,)), lambda: pool.map(square, [1])):
+            try:
+                call()
+            except ValueError as e:
+                assert "not running" in str(e)
+            else:
+                raise AssertionError
+        try:
+            Pool(processes=50)
+        except ValueError as e:
+            assert "only 2 CPUs" in str(e)
+        """
+    )
+
+
+def test_pool_initializer_and_replaced_actors():
+    run(
+        """
+        import os
+        from ray.util.multiprocessing import Pool
+        ray.init(num_cpus=2)
+        def setup(name): os.environ["SETUP"] = name
+        with Pool(2, initializer=setup, initargs=("done",)) as pool:
+            assert pool.map(lambda _: os.environ["SETUP"], range(4)) == ["done"] * 4
+        pool = Pool(2, maxtasksperchild=1)
+        pids = [r.get(timeout=60) for r in [pool.apply_async(os.getpid) for _ in range(6)]]
+        assert len(set(pids)) == 6, pids
+        @ray.remote
+        def remote_square(x): return x * x
+        assert pool.map(remote_square, [2, 3]) == [4, 9]
+        pool.close()
+        pool.join()
+        try:
+            pool.apply_async(os.getpid)
+        except ValueError:
+            print("closed")
+        """
+    )
+
+
+def test_as_completed_and_map_unordered():
+    run(
+        """
+        import time
+        from ray.util import as_completed, map_unordered
+        ray.init(num_cpus=3)
+        @ray.remote
+        def nap(x):
+            time.sleep(x)
+            return x
+        refs = [nap.remote(x) for x in (1.0, 0.0, 0.3)]
+        order = list(as_completed(refs))
+        assert sorted(order) == [0.0, 0.3, 1.0] and order[-1] == 1.0
+        assert set(as_completed(refs, yield_obj_refs=True)) == set(refs)
+        assert list(as_completed([])) == []
+        assert sorted(map_unordered(nap, [0.01 * k for k in range(5)])) == [0.01 * k for k in range(5)]
+        started = []
+        def source():
+            for k in range(40):
+                started.append(k)
+                yield 0
+        results = map_unordered(nap, source(), backpressure_size=4, chunk_size=2)
+        next(results)
+        assert len(started) <= 8, len(started)
+        assert len(list(results)) == 39
+        for wrong in (lambda: list(as_completed(refs, chunk_size=0)),
+                      lambda: list(map_unordered(nap, [0], backpressure_size=1, chunk_size=2))):
+            try:
+                wrong()
+            except ValueError:
+                continue
+            raise AssertionError
+        """
+    )
+
+
+def test_metrics_are_recorded_across_processes():
+    out = run(
+        """
+        import time
+        from ray.util.metrics import Counter, Gauge, Histogram, collect, prometheus_text
+        ray.init(num_cpus=2)
+        counter = Counter("requests", "how many", tag_keys=("route",)).set_default_tags({"route": "/"})
+        @ray.remote
+        class A:
+            def __init__(self, counter):
+                self.counter = counter
+                self.size = Histogram("size", "bytes", boundaries=[10, 100], tag_keys=())
+                self.load = Gauge("load", "now")
+            def work(self, n):
+                self.counter.inc(n)
+                self.size.observe(n)
+                self.load.set(n)
+        actors = [A.remote(counter) for _ in range(2)]
+        ray.get([a.work.remote(n) for a in actors for n in (5, 50, 500)])
+        counter.inc(1)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found = {m["name"]: m for m in collect()}
+            if found.get("requests", {}).get("value") == 1111 and sum(found.get("size", {}).get("buckets", [])) == 6:
+                break
+            time.sleep(0.05)
+        assert found["requests"]["value"] == 1111 and found["requests"]["tags"] == {"route": "/"}
+        assert found["size"]["buckets"] == [2, 2, 2] and found["size"]["value"] == 1110
+        assert found["load"]["value"] == 500
+        print(prometheus_text())
+        for wrong, error in ((lambda: Counter(""), ValueError), (lambda: Counter(3), TypeError),
+                (lambda: counter.inc(0), ValueError), (lambda: counter.inc(1, {"x": "y"}), ValueError),
+                (lambda: Counter("a", tag_keys="b"), TypeError), (lambda: Histogram("h", boundaries=[-1]), ValueError),
+                (lambda: Counter("c", tag_keys=("a",)).inc(), ValueError)):
+            try:
+                wrong()
+            except error:
+                continue
+            raise AssertionError(error)
+        """
+    )
+    assert 'ray_requests_total{route="/"} 1111.0' in out
+    assert 'ray_size_bucket{le="100.0"} 4' in out and "ray_size_count 6" in out
+    assert "# TYPE ray_size histogram" in out
+
+
+def test_serializers():
+    run(
+        """
+        import threading
+        from ray.util import register_serializer, deregister_serializer
+        ray.init(num_cpus=1)
+        class Locked:
+            def __init__(self, x):
+                self.x, self.lock = x, threading.Lock()
+        try:
+            ray.put(Locked(1))
+        except TypeError as e:
+            print(e)
+        register_serializer(Locked, serializer=lambda a: a.x, deserializer=lambda x: Locked(x + 1))
+        assert ray.get(ray.put(Locked(1))).x == 2
+        @ray.remote
+        def f(a): return a.x
+        assert ray.get(f.remote(Locked(3))) == 4
+        assert ray.get(f.remote([Locked(3)][0])) == 4 and ray.get(ray.put({"a": [Locked(1)]}))["a"][0].x == 2
+        deregister_serializer(Locked)
+        try:
+            ray.put(Locked(1))
+        except TypeError:
+            print("refused")
+        """
+    )
+
+
+def test_inspect_serializability():
+    run(
+        """
+        import io, threading
+        from ray.util import inspect_serializability
+        lock = threading.Lock()
+        text = io.StringIO()
+        def outer():
+            inner = lock
+            def f(): return inner, lock
+            return f
+        ok, found = inspect_serializability(outer(), name="f", print_file=text)
+        assert not ok and {x.name for x in found} <= {"inner", "lock"} and found
+        assert all(x.obj is lock for x in found) and "FAIL" in text.getvalue()
+        class C:
+            def __init__(self): self.good, self.bad = 1, lock
+        ok, found = inspect_serializability(C(), print_file=text)
+        assert not ok and [x.name for x in found] == ["bad"]
+        assert inspect_serializability(3, print_file=text) == (True, set())
+        """
+    )
+
+
+def test_internal_kv():
+    run(
+        """
+        from ray.experimental import internal_kv as kv
+        ray.init(num_cpus=1)
+        assert kv._internal_kv_initialized()
+        assert kv._internal_kv_put("a1", b"x") is False and kv._internal_kv_put(b"a1", "y", overwrite=False) is True
+        assert kv._internal_kv_get("a1") == b"x" and kv._internal_kv_put("a1", "y") is True
+        assert kv._internal_kv_get("a1") == b"y" and kv._internal_kv_get("a1", namespace="n") is None
+        kv._internal_kv_put("a2", "z"); kv._internal_kv_put("b", "z", namespace=b"n")
+        assert sorted(kv._internal_kv_list("a")) == [b"a1", b"a2"] and kv._internal_kv_exists("b", namespace="n")
+        assert kv._internal_kv_del("a", del_by_prefix=True) == 2 and kv._internal_kv_del("a1") == 0
+        assert kv._internal_kv_list("a") == []
+        """
+    )
+
+
+def test_tqdm_ray():
+    run(
+        """
+        import time
+        from ray.experimental import tqdm_ray
+        ray.init(num_cpus=2)
+        @ray.remote
+        def work(n):
+            bar = tqdm_ray.tqdm(total=n, desc="work")
+            for _ in range(n):
+                bar.update(1)
+            bar.close()
+            return list(tqdm_ray.tqdm(range(3), desc="loop"))
+        tqdm_ray.instance().hide_bars()
+        tqdm_ray.instance().start()
+        assert ray.get(work.remote(10)) == [0, 1, 2]
+        deadline = time.monotonic() + 20
+        def closed():
+            return {b["desc"]: (b["x"], b["total"]) for b in tqdm_ray.instance().bars.values() if b["closed"]}
+        while time.monotonic() < deadline and len(closed()) < 2:
+            time.sleep(0.05)
+        assert closed() == {"work": (10, 10), "loop": (3, 3)}, closed()
+        """
+    )
+
+
+def test_free_and_log_once():
+    run(
+        """
+        from ray.util import log_once
+        ray.init(num_cpus=1)
+        ref = ray.put(1)
+        ray.internal.free([ref]); ray.internal.free(ref)
+        try:
+            ray.internal.free("x")
+        except TypeError:
+            print("checked")
+        assert log_once("a") and not log_once("a") and log_once("b")
+        """
+    )
+
+
+def test_joblib_backend():
+    pytest.importorskip("joblib")
+    run(
+        """
+        import os, joblib
+        from ray.util.joblib import register_ray
+        ray.init(num_cpus=2)
+        register_ray()
+        def f(x): return x * x, os.getpid()
+        with joblib.parallel_backend("ray"):
+            results = joblib.Parallel(n_jobs=2)(joblib.delayed(f)(k) for k in range(50))
+        assert [x for x, _ in results] == [k * k for k in range(50)]
+        assert os.getpid() not in {pid for _, pid in results}
+        def bad(x): raise ZeroDivisionError(x)
+        with joblib.parallel_backend("ray", n_jobs=-1):
+            try:
+                joblib.Parallel()(joblib.delayed(bad)(k) for k in range(3))
+            except ZeroDivisionError:
+                print("raised")
+        """
+    )
