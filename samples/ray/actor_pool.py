@@ -10,7 +10,8 @@ WIDTH, HEIGHT, DEPTH = 48, 16, 40
 class Painter:
     def row(self, y):
         c_y = 1.2 * (2 * y / (HEIGHT - 1) - 1)
-        return y, "".join(self.point(complex(3.2 * x / (WIDTH - 1) - 2.2, c_y)) for x in range(WIDTH))
+        points = (complex(3.2 * x / (WIDTH - 1) - 2.2, c_y) for x in range(WIDTH))
+        return y, "".join(map(self.point, points)).rstrip()
 
     def point(self, c):
         z = 0j

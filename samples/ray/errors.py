@@ -70,8 +70,7 @@ def main():
     error = caught(lambda: ray.get(broken.use.remote()), RayActorError)
     print("actor:", "no such device" in str(error))
     for wrong in (lambda: order.remote(), lambda: order("x"), lambda: Broken(), lambda: ray.get([1])):
-        print(type(caught(wrong, TypeError, ValueError)).__name__, end=" ")
-    print()
+        print(type(caught(wrong, TypeError, ValueError)).__name__)
     results = ray.get([depends.remote(k) for k in range(3)])
     print("and it goes on:", results)
 

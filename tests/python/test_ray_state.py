@@ -29,7 +29,8 @@ ray.wait([failed])
 ray.kill(b)
 def settled():
     tasks = state.list_tasks(filters=[("state", "=", "FINISHED")])
-    return len([t for t in tasks if t.name == "good"]) == 5 and state.list_actors(filters=[("state", "=", "DEAD")])
+    actors = sorted(a.state for a in state.list_actors())
+    return len([t for t in tasks if t.name == "good"]) == 5 and actors == ["ALIVE", "DEAD"]
 wait_for_condition(settled, timeout=20)
 alice, = state.list_actors(filters=[("name", "=", "alice")])
 assert alice.state == alice["state"] == "ALIVE" and alice.class_name == "A" and alice.ray_namespace == "space"

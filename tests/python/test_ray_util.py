@@ -130,7 +130,7 @@ def test_queue():
 def test_pool_is_a_drop_in():
     run(
         """
-        import itertools, os, time, multiprocessing
+        import os, time, multiprocessing
         from ray.util.multiprocessing import Pool, TimeoutError
         assert TimeoutError is multiprocessing.TimeoutError
 
@@ -170,6 +170,32 @@ def test_pool_is_a_drop_in():
             except TimeoutError:
                 print("late")
             slow.wait(timeout=0.01)
+        for call in (lambda: pool.apply(square, (1,)), lambda: pool.map(square, [1])):
+            try:
+                call()
+            except ValueError as e:
+                assert "not running" in str(e)
+            else:
+                raise AssertionError
+        try:
+            Pool(processes=50)
+        except ValueError as e:
+            assert "only 2 CPUs" in str(e)
+        """
+    )
+
+
+def test_pool_imap():
+    run(
+        """
+        import itertools, time
+        from ray.util.multiprocessing import Pool, TimeoutError
+        def square(x): return x * x
+        def fail(x):
+            if x == 3: raise KeyError(x)
+            return x
+        def nap(x): time.sleep(x); return x
+        with Pool(2) as pool:
             assert list(pool.imap(square, range(20), chunksize=3)) == [k * k for k in range(20)]
             assert sorted(pool.imap_unordered(square, range(20))) == [k * k for k in range(20)]
             endless = pool.imap(square, itertools.count())
@@ -189,17 +215,6 @@ def test_pool_is_a_drop_in():
                 waiting.next(timeout=0.01)
             except TimeoutError:
                 assert waiting.next(timeout=30) == 0.8
-        for call in (lambda: pool.apply(square, (1,)), lambda: pool.map(square, [1])):
-            try:
-                call()
-            except ValueError as e:
-                assert "not running" in str(e)
-            else:
-                raise AssertionError
-        try:
-            Pool(processes=50)
-        except ValueError as e:
-            assert "only 2 CPUs" in str(e)
         """
     )
 
