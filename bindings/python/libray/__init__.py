@@ -115,6 +115,11 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
 
 def kill(actor: Any, *, no_restart: bool = True) -> None:
     """Kills an actor's process at once."""
+    if _core.is_local_mode() and not isinstance(actor, _libray.ActorBase):
+        from . import _local
+
+        if isinstance(actor, _local.LocalActorHandle):
+            return _local.kill(actor)
     if not isinstance(actor, _libray.ActorBase):
         raise ValueError(
             f"libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: {type(actor)}."

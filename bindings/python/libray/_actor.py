@@ -7,7 +7,7 @@ import inspect
 import pickle
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import _libray, _options
+from . import _core, _libray, _options
 from ._function import from_parameters, is_generator
 from ._serialization import Definition
 from .exceptions import ActorClassInheritanceException
@@ -191,6 +191,10 @@ def get_actor(name: str, namespace: Optional[str] = None) -> Any:
     if not name.strip():
         raise ValueError("Please supply a non-empty value to get_actor")
     try:
+        if _core.is_local_mode():
+            from . import _local
+
+            return _local.get_actor(name, namespace)
         return _libray.actor_find(name, namespace or "", _describe)
     except ValueError:
         raise ValueError(
@@ -344,6 +348,10 @@ def exit_actor() -> None:
     """Ends the actor that runs this, after the running call."""
     from . import _worker
 
+    if _core.is_local_mode():
+        from . import _local
+
+        _local.exit_actor()
     if not _libray.is_worker() or _libray.context()["actor"] is None:
         raise TypeError("exit_actor called on a non-actor worker.")
     _worker.request_exit()

@@ -64,6 +64,12 @@ def is_initialized() -> bool:
     return bool(_libray.is_initialized())
 
 
+def is_local_mode() -> bool:
+    """Whether init(local_mode=True) made this process run everything itself."""
+    local: Any = sys.modules.get("libray._local")
+    return local is not None and bool(local.is_enabled())
+
+
 def worker_argv() -> List[str]:
     """Command of the warm process from which workers are forked. A path, not -m: that would let a
     module beside the script stand in for one of the standard library."""
@@ -142,7 +148,7 @@ def init(
 
         os.environ[_logging.ENVIRONMENT] = _logging.to_environment(logging_config)
         logging_config.apply()
-    return _start(
+    context = _start(
         {
             "address": address,
             "namespace": namespace or "",
@@ -156,6 +162,11 @@ def init(
             "worker_argv": worker_argv(),
         }
     )
+    if ignored.get("local_mode"):
+        from . import _local
+
+        _local.enable(namespace or "")
+    return context
 
 
 # Keywords of Ray that mean nothing here, or are looked at above.
@@ -303,6 +314,8 @@ def shutdown(drain_seconds: float = 0.0) -> None:
         return
     for hook in list(_on_shutdown):
         hook()
+    if is_local_mode():
+        sys.modules["libray._local"].disable()
     _context = None
     _libray.shutdown(float(drain_seconds))
 
