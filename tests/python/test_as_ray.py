@@ -167,7 +167,7 @@ def test_what_is_not_there_says_so():
         + """
 import importlib.util
 assert importlib.util.find_spec("ray.tune") is None
-for name in ("data", "train", "tune", "serve", "rllib"):
+for name in ("data", "train", "tune", "serve", "rllib", "dag", "workflow", "job_submission"):
     for statement in (f"import ray.{name}", f"from ray import {name}", f"import ray; ray.{name}", f"import ray.{name}.x"):
         try:
             exec(statement)

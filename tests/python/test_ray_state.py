@@ -47,8 +47,14 @@ assert [n.state for n in state.list_nodes()] == ["ALIVE"]
 assert {w.worker_type for w in state.list_workers()} == {"DRIVER", "WORKER"}
 assert [j.status for j in state.list_jobs()] == ["RUNNING"]
 assert len(state.list_objects()) >= 5
+ref = good.remote("seen")
+ray.get(ref)
+wait_for_condition(lambda: state.get_objects(ref.hex()), timeout=20)
+from ray.experimental import get_object_locations
+assert get_object_locations([ref])[ref]["node_ids"] == [ray.get_runtime_context().get_node_id()]
+assert state.get_task(ref).name == "good"
 tasks = state.summarize_tasks()["cluster"]
-assert tasks["summary"]["good"]["state_counts"] == {"FINISHED": 5} and tasks["total_actor_scheduled"] == 2
+assert tasks["summary"]["good"]["state_counts"] == {"FINISHED": 6} and tasks["total_actor_scheduled"] == 2
 assert state.summarize_actors()["cluster"]["summary"]["A"]["state_counts"] == {"ALIVE": 1, "DEAD": 1}
 assert state.summarize_objects()["cluster"]["total_objects"] >= 5
 assert state.list_logs()
@@ -92,8 +98,11 @@ def where():
     w = ray._private.worker.global_worker
     return w.mode, w.current_task_id.hex() == ray.get_runtime_context().get_task_id()
 assert ray.get(where.remote()) == (ray.WORKER_MODE, True)
+assert ray.get_gpu_ids() == []
 ray.shutdown()
 assert not global_worker.connected and global_worker.mode is None
+ray.init(num_cpus=1, num_gpus=2)
+assert ray.get_gpu_ids() == [0, 1]
 """
     )
 

@@ -65,6 +65,7 @@ _ABSENT = {
     "ray.rllib": "run the environments in actors (samples/python shows an agent)",
     "ray.llm": "there is nothing of the kind",
     "ray.air": "it has no part in libray's core",
+    "ray.dag": "pass references from task to task: that is the graph",
     "ray.workflow": "lineage is journaled by itself: see docs/tools.md",
     "ray.autoscaler": "a cluster has one node",
     "ray.dashboard": "use the command `libray` (docs/tools.md)",

@@ -14,6 +14,13 @@ def text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value or "")
 
 
+def object_text(core_id: Any) -> str:
+    """The id of an object as its reference tells it (56 digits: the task's id, the index little endian)."""
+    digits = text(core_id)
+    index = int(digits[40:], 16)
+    return digits[:40] + "0" * 8 + index.to_bytes(4, "little").hex()
+
+
 def rows(what: str, **filters: Any) -> List[Dict[str, Any]]:
     """Rows of a table; the newest state that the shards know."""
     _core.ensure()

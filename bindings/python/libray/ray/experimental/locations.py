@@ -13,11 +13,11 @@ def get_object_locations(obj_refs: List[Any], timeout_ms: int = -1) -> Dict[Any,
     ready = set(libray.wait(list(obj_refs), num_returns=len(obj_refs), timeout=0)[0]) if obj_refs else ()
     from libray import _state
 
-    sizes = {_state.text(row["object"]): row["size"] for row in _state.rows("objects")}
+    sizes = {_state.object_text(row["object"]): row["size"] for row in _state.rows("objects")}
     return {
         ref: {
             "node_ids": [node] if ref in ready else [],
-            "object_size": sizes.get(ref.hex()[:48]) if ref in ready else None,
+            "object_size": sizes.get(ref.hex()) if ref in ready else None,
             "did_spill": False,
         }
         for ref in obj_refs

@@ -73,7 +73,7 @@ def _task(row: Dict[str, Any]) -> Dict[str, Any]:
 
 def _object(row: Dict[str, Any]) -> Dict[str, Any]:
     return {
-        "object_id": _state.text(row["object"]),
+        "object_id": _state.object_text(row["object"]),
         "object_size": row["size"] if row["size"] is not None else -1,
         "task_status": "FINISHED" if row["state"] == "READY" else row["state"],
         "state": row["state"],
