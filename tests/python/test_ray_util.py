@@ -56,6 +56,10 @@ def test_actor_pool():
         else:
             raise AssertionError
 
+        late = ActorPool([A.remote(), A.remote()])
+        late.submit(lambda a, v: a.slow.remote(v), 0.5)
+        assert list(late.map(lambda a, v: a.double.remote(v), [1, 2])) == [2, 4]  # what it held is dropped
+
         class Counting(ActorPool):
             returned = 0
             def _return_actor(self, actor):
@@ -188,7 +192,7 @@ def test_pool_is_a_drop_in():
 def test_pool_imap():
     run(
         """
-        import itertools, time
+        import itertools, time, warnings
         from ray.util.multiprocessing import Pool, TimeoutError
         def square(x): return x * x
         def fail(x):
@@ -200,16 +204,20 @@ def test_pool_imap():
             assert sorted(pool.imap_unordered(square, range(20))) == [k * k for k in range(20)]
             endless = pool.imap(square, itertools.count())
             assert [next(endless) for _ in range(5)] == [0, 1, 4, 9, 16]
-            items = pool.imap(fail, range(5))
-            got = []
-            while True:
-                try:
-                    got.append(next(items))
-                except KeyError:
-                    got.append("error")
-                except StopIteration:
-                    break
-            assert got == [0, 1, 2, "error", 4]
+            got = list(pool.imap(fail, range(5)))
+            assert isinstance(got[3].underlying, KeyError) and got[:3] + got[4:] == [0, 1, 2, 4]
+            with warnings.catch_warnings(record=True) as noted:
+                warnings.simplefilter("always")
+                assert list(pool.imap(square, 3)) == [9] and "non-iterable" in str(noted[-1].message)
+            stuck = pool.map_async(nap, [3600] * 6)
+        pool.join()
+        try:
+            stuck.get(timeout=30)
+        except ray.exceptions.RayError:
+            print("terminated")
+        else:
+            raise AssertionError
+        with Pool(2) as pool:
             waiting = pool.imap(nap, [0.8])
             try:
                 waiting.next(timeout=0.01)

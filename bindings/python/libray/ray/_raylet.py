@@ -70,6 +70,10 @@ Language.PYTHON, Language.JAVA, Language.CPP = Language("PYTHON"), Language("JAV
 class Config:
     """Ray's internal settings. libray has none of them; numbers that programs read are constants."""
 
+    @staticmethod
+    def initialize(settings):
+        """There is nothing to set."""
+
     def __getattr__(self, name):
         constants = {"max_direct_call_object_size": 100 * 1024, "ray_cookie": 0}
         if name in constants:

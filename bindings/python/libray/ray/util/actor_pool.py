@@ -46,11 +46,9 @@ class ActorPool:
         return results()
 
     def _drop_rest(self) -> None:
+        """Forgets what was submitted; an actor that still works on it gets the next call behind that."""
         while self.has_next():
-            try:
-                self.get_next_unordered(timeout=0)
-            except TimeoutError:
-                break
+            self._take(next(iter(self._future_to_actor)), get=False)
 
     def submit(self, fn: Callable[[Any, Any], Any], value: Any) -> None:
         """Calls `fn(actor, value)`, which must return a reference, once an actor is free."""

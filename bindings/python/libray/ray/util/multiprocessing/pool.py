@@ -9,18 +9,21 @@ import itertools
 import os
 import queue
 import threading
+import warnings
 from multiprocessing import TimeoutError
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import ray
+from ray.util.annotations import RayDeprecationWarning
 
 _IN_FLIGHT = 2
 
 
-class PoolTaskError:
+class PoolTaskError(Exception):
     """The exception of one item of a chunk."""
 
     def __init__(self, underlying: BaseException) -> None:
+        super().__init__(underlying)
         self.underlying = underlying
 
 
@@ -118,7 +121,8 @@ class AsyncResult:
 
 
 class IMapIterator:
-    """Iterator of `imap` and `imap_unordered`. The input is read as results are taken: it may be endless."""
+    """Iterator of `imap` and `imap_unordered`. The input is read as results are taken: it may be endless. As in Ray,
+    an item that failed comes as a PoolTaskError (with `underlying`) and is not raised."""
 
     def __init__(
         self, pool: "Pool", function: Callable[..., Any], iterable: Iterable[Any], chunksize: int, ordered: bool
@@ -126,7 +130,7 @@ class IMapIterator:
         if chunksize < 1:
             raise ValueError("chunksize must be at least 1")
         self._pool, self._function, self._ordered = pool, function, ordered
-        self._source = iter(iterable)
+        self._source = iter(_as_iterable(iterable))
         self._chunksize = chunksize
         self._condition = threading.Condition()
         self._arrived: Dict[int, Any] = {}  # chunks by index
@@ -172,10 +176,7 @@ class IMapIterator:
                 self._items.extend(self._arrived.pop(index))
                 self._taken += 1
             self._fill()
-        item = self._items.popleft()
-        if isinstance(item, PoolTaskError):
-            raise item.underlying
-        return item
+        return self._items.popleft()
 
     def _is_next_there(self) -> bool:
         return self._taken in self._arrived if self._ordered else bool(self._order)
@@ -405,7 +406,7 @@ class Pool:
         for slot in slots:
             ray.kill(slot.actor)
         for _, _, deliver, index in lost:
-            self._events.put((_Slot(None), deliver, index, ValueError("the pool was terminated")))
+            self._events.put((_Slot(None), deliver, index, ray.exceptions.ActorDiedError("the pool was terminated")))
 
     def join(self) -> None:
         """Waits for the end of all work, after `close` or `terminate`."""
@@ -429,6 +430,17 @@ class Pool:
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+
+def _as_iterable(given: Any) -> Iterable[Any]:
+    if isinstance(given, Iterable):
+        return given
+    warnings.warn(
+        "Passing a non-iterable argument to imap or imap_unordered is deprecated.",
+        RayDeprecationWarning,
+        stacklevel=4,
+    )
+    return [given]
 
 
 def _plain(function: Any) -> Any:
