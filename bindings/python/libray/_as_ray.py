@@ -58,7 +58,6 @@ _finder = _Finder()
 
 
 _ABSENT = {
-    "ray.data": "batches are plain tasks: map over blocks with @ray.remote and ray.wait",
     "ray.train": "run the training loop in actors (samples/python shows one)",
     "ray.tune": "run the trials as tasks, with ray.wait and ray.cancel (samples/ray shows a search)",
     "ray.serve": "serve from an asyncio actor (samples/ray shows a batching server)",

@@ -6,6 +6,8 @@ end of this file; the others when they are asked for.
 Nothing here is on the path of a call: `ray.get` is `libray.get`.
 """
 
+import logging as _logging
+
 import libray as _libray
 from libray import (
     ObjectRef,
@@ -44,6 +46,7 @@ from ray._raylet import (
     WorkerID,
 )
 
+logger = _logging.getLogger("ray")
 ObjectID = ObjectRef
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE, SPILL_WORKER_MODE, RESTORE_WORKER_MODE = 0, 1, 2, 3, 4
 _config = _Config()
@@ -106,7 +109,7 @@ __all__ = [
     "wait",
 ]
 
-_LATE = ("autoscaler", "cluster_utils", "dag", "job_submission", "widgets")
+_LATE = ("cluster_utils", "data", "widgets")
 
 
 def __getattr__(name: str):
