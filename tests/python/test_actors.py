@@ -101,7 +101,7 @@ def test_handles_travel():
     assert libray.get(use.remote(c, {"deep": [c]})) == (7, True)
     again = libray.get(libray.put([c]))[0]
     assert again == c and hash(again) == hash(c) and libray.get(again.get.remote()) == 7
-    assert "add" in dir(c) and "Counter" in repr(c) and len(c._actor_id) == 48
+    assert "add" in dir(c) and "Counter" in repr(c) and len(c._actor_id.hex()) == 48
 
     @libray.remote
     def make():

@@ -34,7 +34,7 @@ def settled():
 wait_for_condition(settled, timeout=20)
 alice, = state.list_actors(filters=[("name", "=", "alice")])
 assert alice.state == alice["state"] == "ALIVE" and alice.class_name == "A" and alice.ray_namespace == "space"
-assert alice.actor_id == a._actor_id and alice.pid > 0 and not alice.is_detached
+assert alice.actor_id == a._actor_id.hex() and alice.pid > 0 and not alice.is_detached
 assert state.get_actor(alice.actor_id) == alice and state.get_actor("ff" * 24) is None
 assert len(state.list_actors(filters=[("class_name", "!=", "A")])) == 0
 wait_for_condition(lambda: state.list_tasks(filters=[("name", "=", "bad")])[0].state == "FAILED", timeout=20)

@@ -318,6 +318,12 @@ def test_metrics_are_recorded_across_processes():
         assert found["size"]["buckets"] == [2, 2, 2] and found["size"]["value"] == 1110
         assert found["load"]["value"] == 500
         print(prometheus_text())
+        import warnings
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("always")
+            Counter("not-a-name").inc()
+        assert "Invalid metric name" in str(noted[0].message)
+        assert all(m["name"] != "not-a-name" for m in collect())
         for wrong, error in ((lambda: Counter(""), ValueError), (lambda: Counter(3), TypeError),
                 (lambda: counter.inc(0), ValueError), (lambda: counter.inc(1, {"x": "y"}), ValueError),
                 (lambda: Counter("a", tag_keys="b"), TypeError), (lambda: Histogram("h", boundaries=[-1]), ValueError),

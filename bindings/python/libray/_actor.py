@@ -7,7 +7,7 @@ import inspect
 import pickle
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import _core, _libray, _options
+from . import _core, _ids, _libray, _options
 from ._function import from_parameters, is_generator
 from ._serialization import Definition
 from .exceptions import ActorClassInheritanceException
@@ -146,12 +146,12 @@ class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
     __slots__ = ()
 
     @property
-    def _actor_id(self) -> str:
-        return self._actor_id_hex
+    def _actor_id(self) -> _ids.ActorID:
+        return _ids.ActorID.from_hex(self._actor_id_hex)
 
     @property
-    def _ray_actor_id(self) -> str:
-        return self._actor_id_hex
+    def _ray_actor_id(self) -> _ids.ActorID:
+        return self._actor_id
 
     def __repr__(self) -> str:
         return f"Actor({self._info.class_name}, {self._actor_id_hex})"

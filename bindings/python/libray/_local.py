@@ -13,7 +13,7 @@ import threading
 import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from . import _libray, _options, exceptions
+from . import _ids, _libray, _options, exceptions
 from ._actor import ActorClass, ActorInfo
 from ._function import RemoteFunction, is_generator
 
@@ -224,8 +224,8 @@ class LocalActorHandle:
         self._actor_id_hex = actor_id
 
     @property
-    def _actor_id(self) -> str:
-        return self._actor_id_hex
+    def _actor_id(self) -> _ids.ActorID:
+        return _ids.ActorID.from_hex(self._actor_id_hex)
 
     _ray_actor_id = _actor_id
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import re
 import threading
+import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import _core, _libray
@@ -36,9 +37,15 @@ class Metric:
             raise TypeError(f"name must be a str, got {type(name)}.")
         if len(name) == 0:
             raise ValueError("Empty name is not allowed. Please provide a metric name.")
-        if not _NAME.match(name):
-            raise ValueError(f"Invalid metric name {name!r}: letters, digits, '_' and ':' only.")
-        if isinstance(tag_keys, str) or not isinstance(tag_keys or (), (tuple, list)):
+        self._discarded = not _NAME.match(name)
+        if self._discarded:
+            warnings.warn(
+                f"Invalid metric name: {name}. The metric is not recorded: names have letters, digits, "
+                "'_' and ':' only, and do not begin with a digit.",
+                UserWarning,
+                stacklevel=3,
+            )
+        if not isinstance(tag_keys or (), tuple):
             raise TypeError(f"tag_keys should be a tuple type, got: {type(tag_keys)}")
         for key in tag_keys or ():
             if not isinstance(key, str):
@@ -114,6 +121,8 @@ class Counter(Metric):
         if value <= 0:
             raise ValueError(f"value must be >0, got {value}")
         final = self._tags(tags)
+        if self._discarded:
+            return
         with _lock:
             self._entry(final)["value"] += float(value)
         _record()
@@ -130,6 +139,8 @@ class Gauge(Metric):
         if not isinstance(value, (int, float)):
             raise TypeError(f"value must be int or float, got {type(value)}.")
         final = self._tags(tags)
+        if self._discarded:
+            return
         with _lock:
             self._entry(final)["value"] = float(value)
         _record()
@@ -165,6 +176,8 @@ class Histogram(Metric):
         import bisect
 
         final = self._tags(tags)
+        if self._discarded:
+            return
         with _lock:
             entry = self._entry(final)
             if "buckets" not in entry:
