@@ -67,7 +67,7 @@ bool parse_append(std::string_view args, AppendArgs* out) {
   out->raw_size = r.u();
   out->blob = r.bytes();
   out->n = static_cast<uint32_t>(n);
-  return r.done() && n <= (1u << 30) && out->lsn_from >= 1 && out->codec <= 1 &&
+  return r.done() && n <= (1u << 30) && out->lsn_from >= 1 && out->codec <= 2 &&
          out->lsn_from < (uint64_t{1} << 62) && out->raw_size <= (64u << 20);
 }
 

@@ -23,7 +23,7 @@
 
 namespace ray::gcs {
 
-enum class Codec : uint32_t { kNone = 0, kLz4 = 1 };
+enum class Codec : uint32_t { kNone = 0, kLz4 = 1, kDelta = 2 };  // kDelta: lineage/delta.h
 
 struct Entry {
   enum Kind : int { kControl = 1, kLineage = 2 };

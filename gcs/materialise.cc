@@ -16,6 +16,7 @@
 #include "gcs/text.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/lineage/delta.h"
 #include "libray/lineage/reader.h"
 
 namespace ray::gcs {
@@ -217,7 +218,7 @@ bool MaterialiseBatch::add_lineage(const Entry& e) {
     int n = LZ4_decompress_safe(e.blob.data(), raw.data(), static_cast<int>(e.blob.size()),
                                 static_cast<int>(raw.size()));
     if (n < 0 || static_cast<uint64_t>(n) != e.raw_size) return false;
-  } else {
+  } else if (e.codec != Codec::kDelta || !lineage::delta_decode(e.blob, e.raw_size, &raw)) {
     return false;
   }
   raw_.push_back(std::move(raw));

@@ -1,0 +1,143 @@
+// See delta.h.
+#include "libray/lineage/delta.h"
+
+#include <cstring>
+
+#include "libray/base/ring.h"
+#include "libray/lineage/reader.h"
+
+namespace ray::lineage {
+namespace {
+
+constexpr uint8_t kWhole = 0, kForget = 0xFF;
+constexpr uint32_t kMaxDeltaType = 5, kMaxDeltaWords = 48;
+constexpr size_t kGrow = 32 << 10;
+
+uint8_t* put_varint(uint8_t* at, uint64_t difference) {
+  uint64_t v = (difference << 1) ^ (0 - (difference >> 63));
+  for (; v >= 0x80; v >>= 7) *at++ = static_cast<uint8_t>(v | 0x80);
+  *at++ = static_cast<uint8_t>(v);
+  return at;
+}
+
+bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t* difference) {
+  uint64_t v = 0;
+  for (int shift = 0; shift < 64; shift += 7) {
+    if (at == end) return false;
+    uint8_t b = *at++;
+    v |= uint64_t{b & 0x7Fu} << shift;
+    if (b < 0x80) {
+      *difference = (v >> 1) ^ (0 - (v & 1));
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+void DeltaEncoder::add_whole(uint16_t type, const uint8_t* payload, uint32_t size) {
+  RecordHeader h{static_cast<uint32_t>(sizeof(RecordHeader) + size), type, 0};
+  out_.push_back(static_cast<char>(kWhole));
+  out_.append(reinterpret_cast<const char*>(&h), sizeof h);
+  out_.append(reinterpret_cast<const char*>(payload), size);
+  out_.append(pad8(size) - size, '\0');
+}
+
+void DeltaEncoder::add(uint16_t type, const uint8_t* payload, uint32_t size) {
+  if (out_.empty()) out_.push_back(static_cast<char>(kForget));
+  raw_ += sizeof(RecordHeader) + pad8(size);
+  ++n_;
+  const uint32_t words = static_cast<uint32_t>(pad8(size) / 8);
+  if (type == 0 || type >= kTypes || words > kMaxWords) return add_whole(type, payload, size);
+  Last& last = last_[type];
+  if (last.size != size) {
+    last.size = size;
+    last.words[words ? words - 1 : 0] = 0;
+    std::memcpy(last.words, payload, size);
+    return add_whole(type, reinterpret_cast<const uint8_t*>(last.words), size);
+  }
+  uint8_t buffer[1 + kMaxWords / 8 + kMaxWords * 10];
+  const uint32_t mask_bytes = (words + 7) / 8;
+  uint8_t* at = buffer + 1 + mask_bytes;
+  uint64_t mask = 0;
+  buffer[0] = static_cast<uint8_t>(type);
+  for (uint32_t i = 0; i < words; ++i) {
+    uint64_t w = 0;
+    if (i + 1 < words || size % 8 == 0) std::memcpy(&w, payload + 8 * i, 8);
+    else std::memcpy(&w, payload + 8 * i, size % 8);
+    uint64_t difference = w - last.words[i];
+    if (difference == 0) continue;
+    last.words[i] = w;
+    mask |= uint64_t{1} << i;
+    at = put_varint(at, difference);
+  }
+  std::memcpy(buffer + 1, &mask, mask_bytes);
+  if (out_.capacity() - out_.size() < sizeof buffer) out_.reserve(out_.capacity() * 2 + kGrow);
+  out_.append(reinterpret_cast<const char*>(buffer), static_cast<size_t>(at - buffer));
+}
+
+bool DeltaEncoder::add_batch(std::string_view batch) {
+  uint16_t type;
+  std::string_view payload;
+  BatchReader check(batch);
+  while (check.next(&type, &payload)) {
+  }
+  if (check.corrupt()) return false;
+  BatchReader reader(batch);
+  while (reader.next(&type, &payload))
+    add(type, reinterpret_cast<const uint8_t*>(payload.data()), static_cast<uint32_t>(payload.size()));
+  return true;
+}
+
+bool delta_decode(std::string_view stream, uint64_t raw_size, std::string* batch) {
+  struct {
+    uint64_t at = 0;
+    uint32_t size = 0;
+  } last[kMaxDeltaType];
+  batch->clear();
+  batch->reserve(raw_size);
+  const auto* at = reinterpret_cast<const uint8_t*>(stream.data());
+  const auto* end = at + stream.size();
+  while (at != end) {
+    uint8_t control = *at++;
+    if (control == kForget) {
+      for (auto& l : last) l.size = 0;
+      continue;
+    }
+    RecordHeader h;
+    if (control == kWhole) {
+      if (static_cast<size_t>(end - at) < sizeof h) return false;
+      std::memcpy(&h, at, sizeof h);
+      uint64_t padded = pad8(h.size);
+      if (h.size < sizeof h || padded > static_cast<uint64_t>(end - at)) return false;
+      if (batch->size() + padded > raw_size) return false;
+      uint64_t words = padded / 8 - 1;
+      if (h.type < kMaxDeltaType && words <= kMaxDeltaWords) last[h.type] = {batch->size(), h.size};
+      batch->append(reinterpret_cast<const char*>(at), padded);
+      at += padded;
+      continue;
+    }
+    if (control >= kMaxDeltaType || last[control].size == 0) return false;
+    auto& l = last[control];
+    uint64_t padded = pad8(l.size), words = padded / 8 - 1, start = batch->size(), mask = 0;
+    size_t mask_bytes = (words + 7) / 8;
+    if (start + padded > raw_size || static_cast<size_t>(end - at) < mask_bytes) return false;
+    std::memcpy(&mask, at, mask_bytes);
+    at += mask_bytes;
+    if (words < 64 && mask >> words) return false;
+    batch->append(batch->data() + l.at, padded);  // reserved: it does not move
+    for (; mask; mask &= mask - 1) {
+      char* to = batch->data() + start + sizeof h + 8 * static_cast<size_t>(__builtin_ctzll(mask));
+      uint64_t w, difference;
+      if (!take_varint(at, end, &difference)) return false;
+      std::memcpy(&w, to, 8);
+      w += difference;
+      std::memcpy(to, &w, 8);
+    }
+    l.at = start;
+  }
+  return batch->size() == raw_size;
+}
+
+}  // namespace ray::lineage
