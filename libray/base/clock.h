@@ -16,6 +16,12 @@ inline int64_t wall_ns() {
   clock_gettime(CLOCK_REALTIME, &ts);
   return ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
+// For time stamps on the hot path: as steady_ns(), a third of the cost. May differ from it by some
+// microseconds, and from one thread to another; never for deadlines or sleeping.
+int64_t stamp_ns();
+// The wall clock at a stamp.
+int64_t wall_of(int64_t stamp);
+
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

@@ -1,8 +1,13 @@
 // How long a waiter looks before it sleeps, learnt from how its last waits ended. Where the peer
 // runs on another processor it answers while the waiter looks, and sleeping would cost two
 // switches; where it shares the waiter's processor, or its work takes long, looking only keeps it
-// from running. One per kind of wait and process; any thread, relaxed: a lost update costs a
-// microsecond.
+// from running.
+//
+// There are two budgets, the whole one and a short one, and nothing between: two peers that wait for
+// each other with half a budget wake each other all the time, and each finds the other asleep. After
+// two waits in a row that the whole budget did not see end, the short one is used; from time to time a
+// few waits in a row have the whole one again, for the peer needs the first to come awake itself.
+// One object per kind of wait and process; any thread, relaxed: a lost update costs a microsecond.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -12,27 +17,27 @@ namespace ray {
 
 class SpinBudget {
  public:
-  explicit constexpr SpinBudget(int64_t most_ns) : most_(most_ns), now_(most_ns) {}
-  // The budget of the wait that begins now. Every 64th is the whole one: so a change for the better
-  // is noticed.
+  explicit constexpr SpinBudget(int64_t most_ns) : most_(most_ns) {}
+  // The budget of the wait that begins now.
   int64_t ns() {
-    if ((waits_.fetch_add(1, std::memory_order_relaxed) & 63) == 63) return most_;
-    return now_.load(std::memory_order_relaxed);
+    if (failures_.load(std::memory_order_relaxed) < kFailures) return most_;
+    uint32_t n = waits_.load(std::memory_order_relaxed) + 1;
+    waits_.store(n, std::memory_order_relaxed);
+    return n % kPeriod < kTries ? most_ : std::min(kLeastNs, most_);
   }
-  void answered() {
-    int64_t n = now_.load(std::memory_order_relaxed);
-    if (n < most_) now_.store(std::min(most_, n * 2), std::memory_order_relaxed);
-  }
+  void answered() { failures_.store(0, std::memory_order_relaxed); }
   void slept() {
-    int64_t n = now_.load(std::memory_order_relaxed);
-    if (n > kLeastNs) now_.store(std::max(kLeastNs, n / 2), std::memory_order_relaxed);
+    uint32_t n = failures_.load(std::memory_order_relaxed);
+    if (n >= kFailures) return;
+    failures_.store(n + 1, std::memory_order_relaxed);
+    waits_.store(kTries, std::memory_order_relaxed);
   }
 
  private:
   static constexpr int64_t kLeastNs = 4000;  // a quick answer of a running peer fits
+  static constexpr uint32_t kFailures = 2, kPeriod = 64, kTries = 3;
   const int64_t most_;
-  std::atomic<int64_t> now_;
-  std::atomic<uint32_t> waits_{0};
+  std::atomic<uint32_t> failures_{0}, waits_{0};
 };
 
 }  // namespace ray

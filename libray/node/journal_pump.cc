@@ -275,7 +275,8 @@ void JournalPump::sleep(std::unique_lock<std::mutex>* lock, bool drained) {
     std::atomic_thread_fence(std::memory_order_seq_cst);
   }
   if (full || rings_empty()) {
-    bool quiet = s.wake.wait_for(*lock, kCoolDown, woken) == false;
+    // Writers look at the word without a fence, so a record may have slipped in unseen: look once more.
+    bool quiet = s.wake.wait_for(*lock, kCoolDown, woken) == false && (full || rings_empty());
     bool idle = flushes_.empty();
     for (const Shard& shard : s.shards) idle &= shard.batches.empty();
     if (quiet && idle) {

@@ -37,4 +37,12 @@ void* HandleTable::release(const void* handle, HandleKind kind) {
   return object;
 }
 
+void* HandleTable::renew(const void* handle) {
+  uint64_t index = handle_index(handle);
+  Entry* e = slab_.at(index);
+  uint32_t gen = (handle_gen(handle) + 1) & kHandleGenMask;
+  e->gen.store(gen, std::memory_order_release);
+  return make_handle(handle_kind(handle), gen, index);
+}
+
 }  // namespace ray

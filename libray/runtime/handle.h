@@ -100,6 +100,8 @@ class HandleTable {
   bool retain(const void* handle, HandleKind kind);
   // Drops one count; returns the object when that was the last, else nullptr.
   void* release(const void* handle, HandleKind kind);
+  // A fresh handle to the object of an unreleased one, which becomes stale. Nobody else uses either.
+  void* renew(const void* handle);
 
  private:
   struct Entry {

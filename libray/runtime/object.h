@@ -73,6 +73,7 @@ struct Object {
   ObjectId id;
   uint32_t format = 0;
   uint64_t size = 0;
+  uint64_t wait_mark = 0;  // of the last ray_wait that listed it: finds what is listed twice
   union {
     uint8_t small[kSmallMax];
     uint8_t* heap;

@@ -153,6 +153,8 @@ Status Runtime::connect(const ray_runtime_options& options) {
   std::string address = view(options.address);
   if (address.empty() && std::getenv("LIBRAY_ADDRESS")) address = std::getenv("LIBRAY_ADDRESS");
   language_ = options.language;
+  const char* lineage = std::getenv("LIBRAY_LINEAGE");
+  journaled_ = !lineage || std::strcmp(lineage, "0") != 0;
   if (worker_session && spawn) {
     mode_ = RAY_MODE_WORKER;
     address = worker_session;

@@ -326,6 +326,7 @@ class Runtime {
   wire::ChannelHeader* channel_ = nullptr;
   SpinLock up_mutex_, lineage_mutex_;
   RingProducer up_ring_, lineage_ring_;
+  bool journaled_ = true;  // LIBRAY_LINEAGE=0 turns it off, to measure what it costs
   std::shared_ptr<store::Client> store_;  // buffers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
@@ -345,7 +346,7 @@ class Runtime {
   std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
   std::unordered_set<Stream*> streams_;
   std::unordered_map<uint64_t, Notification> notifications_;
-  uint64_t next_token_ = 1;
+  uint64_t next_token_ = 1, wait_mark_ = 0;
   std::deque<std::function<void()>> callbacks_;
   std::vector<Object*> to_publish_;
   std::vector<Object*> deferred_release_;  // released after the lock was dropped

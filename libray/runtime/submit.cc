@@ -300,7 +300,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
     if (t->actor) r.actor = t->actor->id;
     r.function = t->function->key;
     r.handle_seq = t->seq;
-    r.submit_ns = wall_ns();
+    r.submit_ns = wall_of(stamp_ns());
     r.kind = t->kind;
     r.n_args = whole ? static_cast<uint32_t>(p.args.size()) : 0;
     r.n_returns = t->n_returns;

@@ -69,10 +69,15 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
 Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns,
                      uint8_t* ready, size_t* n_ready) {
   if (want > n) return error(RAY_INVALID_ARGUMENT, "cannot wait for %zu of %zu objects", want, n);
-  std::unordered_set<const Object*> seen;
-  for (size_t i = 0; i < n; ++i)
-    if (!seen.insert(objects[i]).second)
-      return error(RAY_INVALID_ARGUMENT, "object %s is listed twice", objects[i]->id.hex().c_str());
+  {
+    std::lock_guard lock(mutex_);
+    uint64_t mark = ++wait_mark_;
+    for (size_t i = 0; i < n; ++i) {
+      if (objects[i]->wait_mark == mark)
+        return error(RAY_INVALID_ARGUMENT, "object %s is listed twice", objects[i]->id.hex().c_str());
+      objects[i]->wait_mark = mark;
+    }
+  }
   bool asked = false;
   auto enough = [&] {
     size_t count = 0;

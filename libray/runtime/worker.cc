@@ -15,7 +15,10 @@
 namespace ray {
 
 WorkerSide::~WorkerSide() {
-  for (Execution* e : pool_) delete e;
+  for (Execution* e : pool_) {
+    HandleTable::instance().release(e->handle, kHandleTask);
+    delete e;
+  }
 }
 
 // ---- links -----------------------------------------------------------------------------------------
@@ -259,13 +262,13 @@ Execution* WorkerSide::start(Execution* e) {
   e->context.origin = origin_of(h.task);
   e->context.next_submit = 1;
   e->context.next_put = 1;
-  e->start_wall = wall_ns();
-  e->start_steady = steady_ns();
+  e->start_stamp = stamp_ns();
+  e->start_wall = wall_of(e->start_stamp);
   {
     std::lock_guard lock(run_mutex_);
     running_.push_back(e);
   }
-  e->handle = HandleTable::instance().insert(kHandleTask, e);
+  if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
   runtime_->set_context(&e->context);
   e->results.resize(h.n_returns);
   if (h.kind == RAY_KIND_ACTOR_CREATE) class_key_ = h.function;
@@ -544,7 +547,7 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
     uint32_t n_results = ok ? static_cast<uint32_t>(e->results.size())
                             : 1 | (e->no_retry ? wire::kDoneNoRetry : 0);
     wire::DoneHeader d{e->header.tag, code, n_results,
-                       static_cast<uint64_t>(steady_ns() - e->start_steady)};
+                       static_cast<uint64_t>(e->end_stamp - e->start_stamp)};
     std::memcpy(at, &d, sizeof d);
     at += sizeof d;
     auto add = [&](wire::ArgHeader h, const std::string& bytes) {
@@ -633,7 +636,7 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
 
 // ---- finish -----------------------------------------------------------------------------------------------
 
-void WorkerSide::write_lineage(Execution* e, ray_code code, int64_t end_wall) {
+void WorkerSide::write_lineage(Execution* e, ray_code code) {
   std::string text;
   if (code != RAY_OK) {
     ray_code c;
@@ -655,11 +658,11 @@ void WorkerSide::write_lineage(Execution* e, ray_code code, int64_t end_wall) {
     x.actor = e->header.actor;
     x.actor_pos = e->actor_pos;
     x.start_ns = e->start_wall;
-    x.end_ns = end_wall;
+    x.end_ns = wall_of(e->end_stamp);
     x.incarnation = is_actor_ ? incarnation_ : 0;
     x.execution = e->header.attempt;
     x.process = runtime_->process();
-    x.pid = static_cast<uint32_t>(getpid());
+    x.pid = pid_;
     x.code = code;
     x.n_results = static_cast<uint32_t>(n);
     x.error_size = static_cast<uint32_t>(text.size());
@@ -712,7 +715,8 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
   // A failure of the node is not a failure of the task: its clients learn it from the node's end.
   if (code != RAY_OK && e->link && runtime_->daemon_gone()) e->link->dead = true;
   RAY_FAULT("worker.before_result");
-  write_lineage(e, code, wall_ns());
+  e->end_stamp = std::max(stamp_ns(), e->start_stamp);  // it may end on another thread
+  write_lineage(e, code);
   if (e->link) write_done(e, code);
   RAY_FAULT("worker.after_result");
   if (!e->link) finish_creation(e, code);
@@ -736,7 +740,7 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
 }
 
 void WorkerSide::recycle(Execution* e) {
-  HandleTable::instance().release(e->handle, kHandleTask);
+  e->handle = HandleTable::instance().renew(e->handle);  // that of the task is stale now
   for (auto& a : e->args)
     if (a.release) a.release(&a);
   if (e->args_pinned) runtime_->unpin(&e->args_pin);

@@ -9,6 +9,8 @@
 // freed only after its result was published, so that a client can run it again if we die; `started`
 // moves before user code runs.
 #pragma once
+#include <unistd.h>
+
 #include <atomic>
 #include <deque>
 #include <memory>
@@ -89,7 +91,7 @@ struct Execution {
   std::string error_image;
   uint32_t yielded = 0;
   uint64_t actor_pos = 0;
-  int64_t start_wall = 0, start_steady = 0;
+  int64_t start_wall = 0, start_stamp = 0, end_stamp = 0;
   std::atomic<bool> cancelled{false};
   FunctionDefinition definition;
   bool definition_known = false;
@@ -159,7 +161,7 @@ class WorkerSide {
   void cancel_running(uint64_t tag, ServeLink* link, bool recursive);
   static std::string error_image(ray_code code, const std::string& message, const ray_value* payload);
   void write_done(Execution* e, ray_code code);
-  void write_lineage(Execution* e, ray_code code, int64_t end_wall);
+  void write_lineage(Execution* e, ray_code code);
   void finish_creation(Execution* e, ray_code code);
   Status encode_result(const ray_value& v, const ObjectId& id, uint32_t holder, Execution::Out* out);
   void recycle(Execution* e);
@@ -169,6 +171,7 @@ class WorkerSide {
   bool leaving() const;
 
   Runtime* runtime_;
+  const uint32_t pid_ = static_cast<uint32_t>(::getpid());
   SpinLock links_mutex_;
   std::vector<std::shared_ptr<ServeLink>> links_;
   std::atomic<uint64_t> links_version_{0};
