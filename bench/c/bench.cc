@@ -1,5 +1,5 @@
 // bench_c: the C rows of ./dev bench. Prints nothing but progress; writes its rows as JSON.
-//   bench_c [--json FILE] [--filter TEXT] [--quick]
+//   bench_c [--json FILE] [--filter TEXT] [--quick] [--growth]
 // Its own worker: libray starts the same program again for the tasks.
 #include "bench.h"
 
@@ -89,18 +89,25 @@ int run(int argc, char** argv) {
     std::string a = argv[i];
     if (a == "--quick")
       settings.quick = true;
+    else if (a == "--growth")
+      settings.growth = true;
     else if (a == "--json" && i + 1 < argc)
       json = argv[++i];
     else if (a == "--filter" && i + 1 < argc)
       settings.filter = argv[++i];
     else
-      return fprintf(stderr, "usage: bench_c [--json FILE] [--filter TEXT] [--quick]\n"), 2;
+      return fprintf(stderr, "usage: bench_c [--json FILE] [--filter TEXT] [--quick] [--growth]\n"), 2;
   }
   Bench b(settings);
-  bench_start(b);
-  bench_tasks(b);
-  bench_actors(b);
-  bench_objects(b);
+  if (settings.growth) {
+    bench_growth(b);
+  } else {
+    bench_start(b);
+    bench_tasks(b);
+    bench_actors(b);
+    bench_objects(b);
+    bench_costs(b);
+  }
   if (!json.empty()) write_json(json, b.rows());
   return 0;
 }

@@ -17,7 +17,7 @@ struct Row {
 
 struct Settings {
   std::string filter;
-  bool quick = false;
+  bool quick = false, growth = false;
   int rounds() const { return quick ? 2 : 5; }
   int64_t round_ns() const { return quick ? 200'000'000 : 1'000'000'000; }
 };
@@ -64,5 +64,7 @@ void bench_tasks(Bench& b);
 void bench_actors(Bench& b);
 void bench_objects(Bench& b);
 void bench_start(Bench& b);
+void bench_costs(Bench& b);
+void bench_growth(Bench& b);  // only with --growth
 
 }  // namespace bench

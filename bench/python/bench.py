@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Measures the Python package: the rows of the usual microbenchmark of task systems, with one
-definition each (what one call of the function does, how many operations that counts as).
+"""Measures task systems from Python: the rows of rows.py on libray or, with `--module ray`, on the real
+Ray, and what other libraries can express (peers.py) with `--module multiprocessing` and so on.
 
 Each row: warm up, then four rounds; the value is the median of the rounds, the deviation their
-standard deviation. `--json FILE` writes rows of (name, language, value, unit, deviation).
+standard deviation. `--json FILE` writes rows of (name, language, value, unit, deviation). `--serve`
+measures one row per line of the standard input and answers each with one line of JSON, so that
+./dev bench can run two systems in turns.
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -16,241 +19,137 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-
-import libray
-
-ROWS = []
-
-
-def row(name, unit="1/s", per_call=1):
-    """A function that prepares and returns what is to be timed."""
-
-    def add(prepare):
-        ROWS.append((name, unit, per_call, prepare))
-        return prepare
-
-    return add
-
-
-@libray.remote
-def small_value():
-    return b"ok"
-
-
-@libray.remote
-def with_argument(x):
-    return x
-
-
-@libray.remote
-def make_refs(n):
-    return [libray.put(1) for _ in range(n)]
-
-
-@libray.remote
-def put_many(n):
-    for _ in range(n):
-        libray.put(0)
-
-
-@libray.remote
-class Actor:
-    def small_value(self):
-        return b"ok"
-
-    def small_value_arg(self, x):
-        return b"ok"
-
-    def small_value_batch(self, n):
-        libray.get([small_value.remote() for _ in range(n)])
-
-
-@libray.remote
-class AsyncActor:
-    async def small_value(self):
-        return b"ok"
-
-
-@row("tasks_one_at_a_time")
-def _():
-    return lambda: libray.get(small_value.remote())
-
-
-@row("tasks_batch_1000", per_call=1000)
-def _():
-    return lambda: libray.get([small_value.remote() for _ in range(1000)])
-
-
-@row("tasks_batch_1000_with_argument", per_call=1000)
-def _():
-    return lambda: libray.get([with_argument.remote(i) for i in range(1000)])
-
-
-@row("tasks_submit_only", per_call=1000)
-def _():
-    def submit():
-        submit.kept = [small_value.remote() for _ in range(1000)]
-
-    def finish():
-        libray.get(submit.kept)
-
-    submit.after = finish
-    return submit
-
-
-@row("tasks_multi_client", per_call=20000)
-def _():
-    clients = [Actor.remote() for _ in range(2)]
-    return lambda: libray.get([c.small_value_batch.remote(10000) for c in clients])
-
-
-@row("actor_calls_one_at_a_time")
-def _():
-    a = Actor.remote()
-    return lambda: libray.get(a.small_value.remote())
-
-
-@row("actor_calls_batch_1000", per_call=1000)
-def _():
-    a = Actor.remote()
-    return lambda: libray.get([a.small_value.remote() for _ in range(1000)])
-
-
-@row("actor_calls_threaded_batch_1000", per_call=1000)
-def _():
-    a = Actor.options(max_concurrency=16).remote()
-    return lambda: libray.get([a.small_value.remote() for _ in range(1000)])
-
-
-@row("actor_calls_with_ref_argument_batch_1000", per_call=1000)
-def _():
-    a = Actor.remote()
-    x = libray.put(0)
-    return lambda: libray.get([a.small_value_arg.remote(x) for _ in range(1000)])
-
-
-@row("async_actor_calls_one_at_a_time")
-def _():
-    a = AsyncActor.remote()
-    return lambda: libray.get(a.small_value.remote())
-
-
-@row("async_actor_calls_batch_1000", per_call=1000)
-def _():
-    a = AsyncActor.remote()
-    return lambda: libray.get([a.small_value.remote() for _ in range(1000)])
-
-
-@row("get_small")
-def _():
-    ref = libray.put(0)
-    return lambda: libray.get(ref)
-
-
-@row("put_small")
-def _():
-    return lambda: libray.put(0)
-
-
-@row("put_small_multi_client", per_call=1000)
-def _():
-    return lambda: libray.get([put_many.remote(100) for _ in range(10)])
-
-
-@row("put_100MB", unit="GB/s", per_call=0.1)
-def _():
-    array = np.zeros(100_000_000 // 8)
-    return lambda: libray.put(array)
-
-
-@row("get_object_with_10k_refs")
-def _():
-    ref = make_refs.remote(10_000)
-    libray.wait([ref])
-    return lambda: libray.get(ref)
-
-
-@row("wait_1k_refs")
-def _():
-    def wait():
-        left = [small_value.remote() for _ in range(1000)]
-        while left:
-            _, left = libray.wait(left)
-
-    return wait
-
-
-@row("stream_items_1000", per_call=1000)
-def _():
-    @libray.remote
-    def items():
-        for i in range(1000):
-            yield i
-
-    def consume():
-        for ref in items.remote():
-            libray.get(ref)
-
-    return consume
-
-
-@row("await_gather_1000", per_call=1000)
-def _():
-    import asyncio
-
-    async def gather():
-        await asyncio.gather(*[small_value.remote() for _ in range(1000)])
-
-    loop = asyncio.new_event_loop()
-    return lambda: loop.run_until_complete(gather())
-
-
-def measure(function, per_call, seconds):
-    """(median, deviation) of operations per second over four rounds."""
-    after = getattr(function, "after", lambda: None)
-    began = time.perf_counter()
-    calls = 0
-    while calls == 0 or time.perf_counter() - began < seconds / 2:
-        function()
-        after()
-        calls += 1
-    step = calls // 10 + 1
-    rounds = []
-    for _ in range(4):
-        count, spent, began = 0, 0.0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            for _ in range(step):
-                t = time.perf_counter()
-                function()
-                spent += time.perf_counter() - t
-                after()
-            count += step
-        rounds.append(per_call * count / spent)
-    return statistics.median(rounds), statistics.pstdev(rounds)
-
-
 FIRST = """
 import time
 began = time.perf_counter()
-import libray
-libray.init()
-@libray.remote
+import {module} as api
+api.init({arguments})
+@api.remote
 def f(): return 1
-libray.get(f.remote())
+api.get(f.remote())
 print(time.perf_counter() - began)
 """
+RAY_ARGUMENTS = "log_to_driver=False, include_dashboard=False, logging_level='ERROR'"
 
 
-def first_result(runs):
-    """Seconds from `import libray` to the first result, each in a new process."""
+def measure(row, seconds):
+    """(median, deviation) over four rounds of operations per second, or of seconds for one call."""
+    function = row.prepare()
+    began = time.perf_counter()
+    calls = 0
+    while calls == 0 or (time.perf_counter() - began < seconds / 2 and not row.once):
+        function()
+        calls += 1
+    if row.once:
+        return _times(function, 3)
+    step = calls // 10 + 1
+    rounds = []
+    for _ in range(4):
+        count, began = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - began < seconds:
+            for _ in range(step):
+                function()
+            count += step
+        rounds.append(row.per_call * count / (time.perf_counter() - began))
+    if row.unit == "s":
+        rounds = [1 / r for r in rounds]
+    return statistics.median(rounds), statistics.pstdev(rounds)
+
+
+def _times(function, n):
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times), statistics.pstdev(times)
+
+
+def first_result(module, runs):
+    """Seconds from the import to the first result, each in a new process."""
+    code = FIRST.format(module=module, arguments=RAY_ARGUMENTS if module == "ray" else "")
     times = []
     for _ in range(runs):
-        done = subprocess.run(
-            [sys.executable, "-c", FIRST], capture_output=True, text=True, check=True
-        )
-        times.append(float(done.stdout))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        times.append(float(done.stdout.split()[-1]))
     return statistics.median(times), statistics.pstdev(times)
+
+
+class Session:
+    """A module under measurement and its rows."""
+
+    def __init__(self, module, quick):
+        self.module, self.quick = module, quick
+        self.end = lambda: None
+        if module in ("libray", "ray"):
+            self.api = importlib.import_module(module)
+            self.rows = None
+        else:
+            import peers
+
+            found, self.end = peers.PEERS[module]()
+            self.rows = {r.name: r for r in found}
+
+    def start(self):
+        if self.rows is not None:
+            return
+        if self.module == "ray":
+            self.api.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        else:
+            self.api.init()
+        import extra
+        import rows
+
+        found = rows.rows(self.api)
+        if self.module == "libray":
+            found += extra.rows(self.api)
+        self.rows = {r.name: r for r in found}
+        self.end = self.api.shutdown
+
+    def names(self):
+        if self.module in ("libray", "ray"):
+            return ["init_to_first_result"] + list(self._listed())
+        return list(self.rows)
+
+    def _listed(self):
+        self.start()
+        return self.rows
+
+    def run(self, name):
+        """One row as a dict, or several of one measurement; None when the module cannot express it."""
+        if name == "init_to_first_result" and self.module in ("libray", "ray"):
+            value, deviation = first_result(self.module, 3 if self.quick else 7)
+            return [self._row(name, value, "s", deviation)]
+        self.start()
+        row = self.rows.get(name)
+        if row is None:
+            return None
+        if row.per_call == 0:  # measures by itself: [(name, value, unit, deviation)]
+            return [self._row(*r) for r in row.prepare()(self.quick)]
+        value, deviation = measure(row, 0.1 if self.quick else 1.5)
+        return [self._row(name, value, row.unit, deviation, row.number)]
+
+    def _row(self, name, value, unit, deviation, number=""):
+        row = {"name": name, "language": "python", "value": value, "unit": unit, "deviation": deviation}
+        if self.module != "libray":
+            row["system"] = self.module
+        if number:
+            row["number"] = number
+        return row
+
+
+def serve(session):
+    """One name a line in, one line of JSON out; `names` lists them."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the rows print does not get into the answers
+    for line in sys.stdin:
+        name = line.strip()
+        try:
+            answer = session.names() if name == "names" else session.run(name)
+        except Exception as e:  # pylint: disable=broad-except
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        out.write(json.dumps(answer) + "\n")
+        out.flush()
 
 
 def main():
@@ -258,37 +157,27 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     parser.add_argument("--filter", default="", help="only rows whose name holds this")
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
+    parser.add_argument("--module", default="libray", help="libray, ray, or one of peers.py")
+    parser.add_argument("--serve", action="store_true", help="measure what the standard input names")
     args = parser.parse_args()
+    session = Session(args.module, args.quick)
+    if args.serve:
+        serve(session)
+        session.end()
+        return
     out = []
-
-    def add(name, value, unit, deviation):
-        out.append(
-            {
-                "name": name,
-                "language": "python",
-                "value": value,
-                "unit": unit,
-                "deviation": deviation,
-            }
-        )
-        print(f"{name:<44} {value:>14,.3f} {unit:<5} +- {deviation:,.3f}", flush=True)
-
-    if args.filter in "init_to_first_result":
-        add("init_to_first_result", *_with_unit(first_result(3 if args.quick else 7), "s"))
-    libray.init()
-    for name, unit, per_call, prepare in ROWS:
-        if args.filter in name:
-            value, deviation = measure(prepare(), per_call, 0.2 if args.quick else 2.0)
-            add(name, value, unit, deviation)
-    libray.shutdown()
+    for name in session.names():
+        if args.filter not in name or (args.quick and name in ("queued_1M", "largest_get_1GiB")):
+            continue
+        for row in session.run(name) or []:
+            out.append(row)
+            print(f"{row['name']:<44} {row['value']:>16,.4f} {row['unit']:<5} +- "
+                  f"{row['deviation']:,.4f}", flush=True)
+    session.end()
     if args.json:
         with open(args.json, "w") as file:
             json.dump(out, file, indent=1)
             file.write("\n")
-
-
-def _with_unit(measured, unit):
-    return measured[0], unit, measured[1]
 
 
 if __name__ == "__main__":
