@@ -11,6 +11,7 @@ What runs where:
 """
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -20,7 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: threads would o
 
 import numpy as np
 
-import libray
+# The same program on the real Ray: ./dev run --peer ray sets it to "ray".
+libray = importlib.import_module(os.environ.get("LIBRAY_SAMPLE_MODULE", "libray"))
 from policy import Strategy, act, perturbation, policy_size, rollout
 
 EPISODES_TO_JUDGE = 100  # as the environment's own definition of "solved" asks

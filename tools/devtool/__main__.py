@@ -46,6 +46,7 @@ def parser():
     one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
     one.add_argument("targets", nargs="*", help="CMake targets; default: all")
     one = commands.add_parser("run", help="run the main job: train a policy, then serve it")
+    one.add_argument("--peer", choices=["ray"], help="run it on the real Ray instead, from PyPI")
     one.add_argument("arguments", nargs=argparse.REMAINDER,
                      help="passed on to samples/python/evolve.py")
     add_test(commands)
@@ -54,6 +55,11 @@ def parser():
     one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     one.add_argument("--quick", action="store_true", help="one short round per row")
     one.add_argument("--only", choices=["c", "python"], help="one language")
+    one.add_argument("--peer", action="append", choices=sorted(bench.PEERS),
+                     help="also on this system, in turns; may be repeated")
+    one.add_argument("--growth", action="store_true", help="also how costs grow, from C; minutes")
+    one.add_argument("--report", action="store_true", help="write table and charts into docs/")
+    one.add_argument("--report-from", metavar="FILE", help="the same from an earlier --json FILE")
     one = commands.add_parser("programs", help="run the programs of samples/ray, compare outputs")
     one.add_argument("names", nargs="*", metavar="NAME", help="programs; default: all")
     one.add_argument("--peer", choices=["ray"], help="run each on the real Ray too, and compare")
@@ -99,8 +105,12 @@ def do_run(args):
     build.install_package()
     build.install_requirements(ROOT / "samples" / "python" / "requirements.txt")
     script = ROOT / "samples" / "python" / "evolve.py"
-    env = build.environment()
-    process = start([build.venv_python(), "-u", script, *args.arguments], env=env)
+    env, python = build.environment(), build.venv_python()
+    if args.peer:
+        python = bench.peer_python(args.peer)
+        build.install_requirements(ROOT / "samples" / "python" / "requirements.txt", python, "peer-ray")
+        env = dict(env, LIBRAY_SAMPLE_MODULE=args.peer)
+    process = start([python, "-u", script, *args.arguments], env=env)
     code = process.wait()
     forget(process)
     if code:

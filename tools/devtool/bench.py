@@ -1,46 +1,176 @@
 """./dev bench: runs the measurements of every language and prints one table beside the targets.
 
-Each bench program writes rows {name, language, value, unit, deviation} as JSON. A target is what the
-project promises for a two-core machine; it is shown, never asserted.
+Each bench program writes rows {name, language, value, unit, deviation}. A target is what the project
+promises for a two-core machine; it is shown, never asserted. With --peer NAME the very same Python
+definitions run on another system too, in turns with libray within one run, and a ratio is printed;
+peers are installed from PyPI into environments of their own below build/peers. --report also writes
+docs/bench.json, a table into docs/performance.md and a chart (bench_report.py).
 """
 import json
 import os
 import platform
+import subprocess
+import time
 
+import bench_report
 import build
-from shell import BUILD, ROOT, Failure, forget, output, say, start, status
+from shell import BUILD, ROOT, Failure, digest, forget, is_stamped, output, run, say, set_stamp, start, status
 
 # (language, name) -> (target, True = more is better)
 TARGETS = {
-    ("c", "tasks_batch_1000"): (500e3, True),
-    ("c", "task_latency_p50"): (10.0, False),
-    ("c", "put_get_small"): (1e6, True),
-    ("c", "init_to_first_result"): (0.2, False),
+    ("c", "tasks_batch_1000"): (1.8e6, True),
+    ("c", "task_latency_p50"): (2.0, False),
+    ("c", "task_latency_sleeping_p50"): (80.0, False),
+    ("c", "actor_calls_batch_1000"): (2e6, True),
+    ("c", "actor_latency_p50"): (2.0, False),
+    ("c", "put_get_small"): (4e6, True),
+    ("c", "get_small"): (10e6, True),
+    ("c", "init_to_first_result"): (0.05, False),
     ("c", "idle_rayd_rss"): (25.0, False),
-    ("c", "idle_rayd_cpu"): (0.0, False),
-    ("python", "tasks_batch_1000"): (100e3, True),
-    ("python", "tasks_one_at_a_time"): (20e3, True),
-    ("python", "init_to_first_result"): (0.6, False),
+    ("c", "queued_1M"): (1.0, False),
+    ("python", "tasks_batch_1000"): (1e6, True),
+    ("python", "tasks_one_at_a_time"): (250e3, True),
+    ("python", "actor_calls_batch_1000"): (1e6, True),
+    ("python", "actor_calls_one_at_a_time"): (250e3, True),
+    ("python", "async_actor_calls_batch_1000"): (200e3, True),
+    ("python", "async_actor_calls_one_at_a_time"): (60e3, True),
+    ("python", "put_small"): (1.5e6, True),
+    ("python", "get_small"): (3e6, True),
+    ("python", "get_object_with_10k_refs"): (500, True),
+    ("python", "wait_1k_refs"): (100, True),
+    ("python", "queued_1M"): (2.5, False),
+    ("python", "object_args_10k"): (0.05, False),
+    ("python", "returns_3k"): (0.02, False),
+    ("python", "get_10k_objects"): (0.02, False),
+    ("python", "init_to_first_result"): (0.25, False),
+    ("python", "idle_worker_private"): (12.0, False),
 }
+PEERS = {"ray": ["ray"], "multiprocessing": [], "dask": ["distributed"], "xoscar": ["xoscar"]}
+SLOW = {"queued_1M", "queued_100k", "largest_get_1GiB"}  # not with --quick
 
 
-def program(args, language, command):
+def program(args, label, command, env=None):
     """Runs one bench program; returns its rows."""
-    out = BUILD / f"bench-{language}.json"
+    out = BUILD / f"bench-{label}.json"
     out.unlink(missing_ok=True)
-    command = command + ["--json", str(out)]
-    if args.filter:
-        command += ["--filter", args.filter]
-    if args.quick:
-        command += ["--quick"]
-    status(f"measuring {language} ...")
-    process = start(command, env=build.environment())
+    status(f"measuring {label} ...")
+    process = start([*command, "--json", str(out)] + (["--quick"] if args.quick else []),
+                    env=env or build.environment())
     code = process.wait()
     forget(process)
     if code != 0 or not out.exists():
-        raise Failure(f"the {language} measurements ended with status {code}")
+        raise Failure(f"the {label} measurements ended with status {code}")
     return json.loads(out.read_text())
 
+
+def c_rows(args):
+    binaries = build.folder("release") / "bin"
+    program_c = [str(binaries / "bench_c")] + (["--filter", args.filter] if args.filter else [])
+    rows = program(args, "c", program_c)
+    if args.filter in "limit_" or args.filter.startswith("limit"):
+        rows += program(args, "limits", [str(binaries / "bench_limits")])
+    if args.filter in "tasks_batch_1000_unjournaled":
+        env = dict(build.environment(), LIBRAY_LINEAGE="0", LIBRAY_BENCH_NO_LINEAGE="1")
+        off = program(args, "c-unjournaled", [str(binaries / "bench_c"), "--filter", "tasks_batch_1000"], env)
+        rows += [dict(r, name=r["name"] + "_unjournaled") for r in off]
+    if args.growth:
+        rows += program(args, "growth", [str(binaries / "bench_c"), "--growth"])
+    return rows
+
+
+# ---- Python, several systems in turns -------------------------------------------------------------
+
+class Served:
+    """One bench.py --serve on a system."""
+
+    def __init__(self, args, module, python):
+        self.module = module
+        command = [str(python), str(ROOT / "bench" / "python" / "bench.py"), "--serve", "--module", module]
+        env = dict(build.environment(), PYTHONPATH=str(ROOT / "bench" / "python"))
+        self.process = start(command + (["--quick"] if args.quick else []), env=env, text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise Failure(f"the measurements of {self.module} ended at {line}")
+        return json.loads(answer)
+
+    def end(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            pass
+        forget(self.process)
+
+
+def peer_python(peer):
+    """The interpreter of the peer's own environment, made when it is not there."""
+    if not PEERS[peer]:
+        return build.venv_python()
+    place = BUILD / "peers" / peer
+    python = place / "bin" / "python"
+    key = digest(*PEERS[peer])
+    if not python.exists() or not is_stamped(f"peer-{peer}", key):
+        run([build.venv_python(), "-m", "venv", place], f"environment for {peer}", env=build.environment())
+        run([python, "-m", "pip", "install", "--progress-bar", "off", "numpy", *PEERS[peer]],
+            f"{peer} from PyPI", env=build.environment())
+        set_stamp(f"peer-{peer}", key)
+    return python
+
+
+def python_rows(args):
+    """Rows of libray and of the peers, row by row in turns."""
+    peers = args.peer or []
+    served = [Served(args, "libray", build.venv_python())]
+    rows = []
+    try:
+        served += [Served(args, peer, peer_python(peer)) for peer in peers]
+        names = [n for n in served[0].ask("names")
+                 if args.filter in n and not (args.quick and n in SLOW)]
+        for name in names:
+            for system in served:
+                if name == "queued_1M" and system.module != "libray":
+                    continue  # minutes on any of them; queued_100k tells as much
+                status(f"measuring {name} on {system.module} ...")
+                found = system.ask(name)
+                if isinstance(found, dict):
+                    say(f"{name} on {system.module}: {found['error']}")
+                else:
+                    rows += found or []
+    finally:
+        for system in served:
+            system.end()
+    return rows
+
+
+def evolve_rows(args):
+    """The main job, to its end, on libray and on the peer: seconds from start to solved."""
+    rows = []
+    for system in ["libray"] + (["ray"] if "ray" in (args.peer or []) else []):
+        python = build.venv_python() if system == "libray" else peer_python("ray")
+        if system == "ray":
+            build.install_requirements(ROOT / "samples" / "python" / "requirements.txt", python, "peer-ray")
+        status(f"the main job on {system} ...")
+        began = time.monotonic()
+        process = start([python, "-u", ROOT / "samples" / "python" / "evolve.py"],
+                        env=dict(build.environment(), LIBRAY_SAMPLE_MODULE=system),
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        code = process.wait()
+        forget(process)
+        if code:
+            say(f"the main job on {system} ended with status {code}")
+            continue
+        row = {"name": "main_job", "language": "python", "value": time.monotonic() - began, "unit": "s",
+               "deviation": 0.0}
+        rows.append(row if system == "libray" else dict(row, system=system))
+    return rows
+
+
+# ---- showing -------------------------------------------------------------------------------------------
 
 def shown(value, unit):
     if unit.endswith("/s") and value >= 1000:
@@ -48,18 +178,38 @@ def shown(value, unit):
     return f"{value:.3g} {unit}" if abs(value) < 1000 else f"{value:.0f} {unit}"
 
 
-def print_table(rows):
-    say(f"{'name':<34} {'lang':<7} {'value':>18} {'± ':>8} {'target':>16}")
-    for row in rows:
+def better(row, other):
+    """How many times better than the other system's row."""
+    if not row["value"] or not other["value"]:
+        return 0.0
+    more = row["value"] / other["value"]
+    return more if row["unit"].endswith("/s") or row["unit"] == "1/s" else 1 / more
+
+
+def table(rows):
+    """Lines of (name, language, value, deviation, target, ratios by peer)."""
+    own = [r for r in rows if "system" not in r]
+    lines = []
+    for row in own:
         target = TARGETS.get((row["language"], row["name"]))
         note = ""
         if target:
             met = row["value"] >= target[0] if target[1] else row["value"] <= target[0]
             note = ("≥ " if target[1] else "≤ ") + shown(target[0], row["unit"])
             note += "" if met else "  missed"
+        ratios = {r["system"]: (r, better(row, r)) for r in rows
+                  if r.get("system") and r["name"] == row["name"] and r["language"] == row["language"]}
         deviation = f"{100 * row['deviation'] / row['value']:.0f} %" if row["value"] else "-"
-        say(f"{row['name']:<34} {row['language']:<7} {shown(row['value'], row['unit']):>18}"
-            f" {deviation:>8} {note:>16}")
+        lines.append((row["name"], row["language"], shown(row["value"], row["unit"]), deviation, note, ratios))
+    return lines
+
+
+def print_table(rows):
+    say(f"{'name':<36} {'lang':<7} {'value':>16} {'± ':>6} {'target':>22}  against peers")
+    for name, language, value, deviation, note, ratios in table(rows):
+        peers = ", ".join(f"{peer} {shown(r['value'], r['unit'])} ({ratio:.1f} x)"
+                          for peer, (r, ratio) in ratios.items())
+        say(f"{name:<36} {language:<7} {value:>16} {deviation:>6} {note:>22}  {peers}")
 
 
 def describe_machine():
@@ -67,23 +217,31 @@ def describe_machine():
                   if line.startswith("model name")), platform.machine())
     commit = (output(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]) or "").strip()
     return {"cpu": model, "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(),
-            "commit": commit}
+            "commit": commit, "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
 
 
 def do_bench(args):
+    if args.report_from:
+        bench_report.write(json.loads(open(args.report_from).read()))
+        return
     build.build("release")
+    machine = describe_machine()  # with the load before the measurements, not theirs
     rows = []
     if args.only != "python":
-        rows += program(args, "c", [str(build.folder("release") / "bin" / "bench_c")])
-    script = ROOT / "bench" / "python" / "bench.py"
-    if args.only != "c" and script.exists():
+        rows += c_rows(args)
+    if args.only != "c":
         build.install_package()
-        rows += program(args, "python", [str(build.venv_python()), str(script)])
+        rows += python_rows(args)
+        if args.filter == "main_job" or (args.report and not args.quick and not args.filter):
+            rows += evolve_rows(args)
     if not rows:
         raise Failure(f"no row's name holds '{args.filter}'")
     print_table(rows)
+    result = {"machine": machine, "rows": rows}
     if args.json:
         with open(args.json, "w") as out:
-            json.dump({"machine": describe_machine(), "rows": rows}, out, indent=1)
+            json.dump(result, out, indent=1)
             out.write("\n")
         say(f"written to {args.json}")
+    if args.report:
+        bench_report.write(result)

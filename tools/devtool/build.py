@@ -79,12 +79,13 @@ def make_venv():
     set_stamp("venv", key)
 
 
-def install_requirements(path):
-    """A requirements file into the environment, once per content."""
-    name = "python/" + str(path.relative_to(ROOT)).replace("/", "-")
+def install_requirements(path, interpreter=None, environment_name="python"):
+    """A requirements file into the environment (or another one), once per content."""
+    name = environment_name + "/" + str(path.relative_to(ROOT)).replace("/", "-")
     key = digest(path)
     if path.exists() and not is_stamped(name, key):
-        pip(f"python packages of {path.relative_to(ROOT)}", "-r", path)
+        run([interpreter or venv_python(), "-m", "pip", "install", "--progress-bar", "off", "-r", path],
+            f"python packages of {path.relative_to(ROOT)}", env=environment())
         set_stamp(name, key)
 
 

@@ -51,8 +51,8 @@ def seconds(since):
 def start(command, **kwargs):
     """Popen in a process group of its own, known to stop_all."""
     kwargs.setdefault("cwd", ROOT)
-    process = subprocess.Popen([str(c) for c in command], start_new_session=True,
-                               stdin=subprocess.DEVNULL, **kwargs)
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    process = subprocess.Popen([str(c) for c in command], start_new_session=True, **kwargs)
     with _lock:
         _groups[process.pid] = process
     return process

@@ -1,0 +1,96 @@
+"""./dev bench --report: the table in docs/performance.md (between two marks), docs/bench.json,
+docs/bench.png (bars, logarithmic, libray beside its peers) and docs/growth-*.png from one result of
+bench.py. `--report-from FILE` does it again from a file that --json wrote."""
+import json
+import subprocess
+
+import bench
+import build
+from shell import ROOT, Failure, say
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+# Run by the environment's interpreter, which has matplotlib; argument: the result as JSON.
+CHART = r"""
+import json, sys
+import matplotlib
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+result = json.load(open(sys.argv[1]))
+docs = sys.argv[2]
+rows = result["rows"]
+machine = result["machine"]
+caption = f"{machine['cpu']}, {machine['cpus']} processors, {machine.get('date', '')}"
+python = [r for r in rows if r["language"] == "python" and r["unit"] == "1/s"]
+own = [r for r in python if "system" not in r]
+systems = sorted({r["system"] for r in python if "system" in r})
+names = [r["name"] for r in own if not systems or any(
+    p["name"] == r["name"] for p in python if "system" in p)]
+if names:
+    width = 0.8 / (1 + len(systems))
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.34 * len(names)))
+    for i, system in enumerate(["libray"] + systems):
+        value = {r["name"]: r["value"] for r in python if r.get("system", "libray") == system}
+        at = [k + i * width for k in range(len(names))]
+        axes.barh(at, [value.get(n, 0) for n in names], width, label=system)
+    axes.set_yticks([k + 0.4 - width / 2 for k in range(len(names))], names)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("operations per second, from Python")
+    axes.set_title(caption, fontsize=9)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(docs + "/bench.png", dpi=110)
+for what, label in (("tasks", "tasks in all"), ("refs", "live references"), ("rings", "workers")):
+    points = sorted((int(r["name"].rsplit("_", 1)[1]), r["value"]) for r in rows
+                    if r["name"].startswith(f"growth_{what}_"))
+    if not points:
+        continue
+    figure, axes = plt.subplots(figsize=(5, 3))
+    axes.plot([x for x, _ in points], [y for _, y in points], "o-")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(label)
+    axes.set_ylabel("ns per task, from C")
+    axes.set_title(caption, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(docs + f"/growth-{what}.png", dpi=110)
+"""
+
+
+def markdown(result):
+    rows, machine = result["rows"], result["machine"]
+    peers = sorted({r["system"] for r in rows if "system" in r})
+    out = [f"{machine['cpu']}, {machine['cpus']} processors, Linux {machine['kernel']}, commit "
+           f"{machine['commit']}, {machine.get('date', '')}; load before the run "
+           f"{machine.get('load', 0):.1f}.", "",
+           "| row | language | value | ± | target | " + "".join(f"{p} | ratio | " for p in peers),
+           "|---|---|---|---|---|" + "---|---|" * len(peers)]
+    for name, language, value, deviation, note, ratios in bench.table(rows):
+        if name.startswith("growth_"):
+            continue
+        cells = [name, language, value, deviation, note]
+        for peer in peers:
+            row, ratio = ratios.get(peer, (None, 0))
+            cells += [bench.shown(row["value"], row["unit"]), f"{ratio:.3g}×"] if row else ["", ""]
+        out.append("| " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def write(result):
+    docs = ROOT / "docs"
+    path = docs / "performance.md"
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        raise Failure(f"{path} has no marks for the table")
+    head, rest = text.split(BEGIN, 1)
+    path.write_text(head + BEGIN + "\n" + markdown(result) + "\n" + END + rest.split(END, 1)[1])
+    target = docs / "bench.json"
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    build.install_requirements(ROOT / "samples" / "python" / "requirements.txt")
+    done = subprocess.run([build.venv_python(), "-c", CHART, target, docs], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        raise Failure(f"the chart could not be drawn: {done.stderr[-500:]}")
+    say("docs/performance.md, docs/bench.json and docs/*.png are written")
