@@ -148,17 +148,20 @@ void Manager::constructed(uint32_t worker, const ActorId& id, uint32_t incarnati
 // ---- the end ---------------------------------------------------------------------------------------
 
 void Manager::exiting(uint32_t worker, const ActorId& id, Actions* out) {
-  (void)out;
   auto it = actors_.find(id);
   if (it == actors_.end() || it->second.worker != worker) return;
   it->second.ending = true;  // told to others when the process is gone: its last results count
+  give_up_name(&it->second, out);
 }
 
 void Manager::kill(const ActorId& id, bool may_restart, Actions* out) {
   auto it = actors_.find(id);
   if (it == actors_.end() || it->second.state == wire::kActorDead) return;
   Actor& a = it->second;
-  if (!may_restart) a.kill_for_good = true;
+  if (!may_restart) {
+    a.kill_for_good = true;
+    give_up_name(&a, out);
+  }
   if (a.worker != kNoProcess) {
     out->push_back(make(Action::kKill, id, a.worker));  // what follows comes with its death
     return;
@@ -223,17 +226,21 @@ void Manager::job_ended(uint32_t job, Actions* out) {
   }
 }
 
+// From the moment that it cannot be found any more another may have its name.
+void Manager::give_up_name(Actor* a, Actions* out) {
+  if (!a->named) return;
+  by_name_.erase({a->spec.ns, a->spec.name});
+  a->named = false;
+  out->push_back(make(Action::kReleaseName, a->spec.id));
+}
+
 void Manager::die(Actor* a, int32_t code, const std::string& cause, Actions* out) {
   ActorId id = a->spec.id;
   if (a->waiting) out->push_back(make(Action::kCancelWorker, id));
   a->waiting = false;
   a->code = code;
   a->cause = cause;
-  if (a->named) {
-    by_name_.erase({a->spec.ns, a->spec.name});
-    a->named = false;
-    out->push_back(make(Action::kReleaseName, id));
-  }
+  give_up_name(a, out);
   out->push_back(make(Action::kDrop, id));
   change(a, wire::kActorDead, out);
   a->spec.record.clear();

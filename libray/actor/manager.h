@@ -107,6 +107,7 @@ class Manager {
  private:
   void start(Actor* a, Actions* out);
   void change(Actor* a, uint32_t state, Actions* out);
+  void give_up_name(Actor* a, Actions* out);
   void die(Actor* a, int32_t code, const std::string& cause, Actions* out);
   bool may_restart(const Actor& a) const;
   void forget_old_dead();

@@ -250,6 +250,29 @@ TEST_F(ManagerTest, TheLastHandleGoneBeforeItHasAWorker) {
   EXPECT_EQ(count(Action::kCancelWorker), 1u);
 }
 
+// Who is killed for good or ends itself gives its name up at once, not when its process is gone: find
+// does not answer it any more, so another may be called so.
+TEST_F(ManagerTest, ANameIsFreeFromTheEndOn) {
+  for (bool by_itself : {false, true}) {
+    out.clear();
+    Spec s;
+    s.name = "counter";
+    s.max_restarts = -1;
+    uint32_t worker = by_itself ? kWorker + 1 : kWorker;
+    ActorId id = living(s, worker);
+    ASSERT_NE(m.find("counter", ""), nullptr);
+    m.kill(id, true, &out);  // it will be back, under its name
+    EXPECT_EQ(count(Action::kReleaseName), 0u);
+    if (by_itself) m.exiting(worker, id, &out);
+    else m.kill(id, false, &out);
+    EXPECT_EQ(m.find("counter", ""), nullptr);
+    EXPECT_EQ(count(Action::kReleaseName), 1u);
+    m.process_died(worker, "killed", &out);
+    EXPECT_EQ(state(id), wire::kActorDead);
+    EXPECT_EQ(count(Action::kReleaseName), 1u);
+  }
+}
+
 TEST_F(ManagerTest, AnUnreferencedActorIsNotRestarted) {
   Spec s;
   s.max_restarts = -1;

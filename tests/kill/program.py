@@ -4,9 +4,11 @@ matrix.py, which runs it and kills parts of its cluster meanwhile.
 Environment: KILL_DIR, KILL_SEED, KILL_VICTIMS, as told in program.c. Status 0 = every value was right and
 every error one that the deaths explain.
 """
+import asyncio
 import os
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,19 @@ class CounterBase:
 
     def echo(self, x):
         return x
+
+
+class AsyncBase:
+    async def echo(self, x):
+        await asyncio.sleep(0.001)
+        return x
+
+
+@libray.remote(max_retries=-1)
+def sleep_long():
+    for _ in range(3000):
+        time.sleep(0.01)
+    return "woke up"
 
 
 # ---- verdicts ----
@@ -214,6 +229,55 @@ class Driver:
         for i, ref in enumerate(refs):
             self.expect("immortal actor", ref, base + i)
 
+    def asyncio_actor(self, base):
+        actor = self.start("actor", libray.remote(AsyncBase).options(
+            max_restarts=-1, max_task_retries=-1).remote)
+        refs = self.calls(actor.echo, [(base + i,) for i in range(60)]) if actor else []
+        for i, ref in enumerate(refs):
+            self.expect("asyncio actor", ref, base + i)
+
+    def cancelled(self, _):
+        """A cancelled task does not give its value, and does not run to its end."""
+        ref = self.start("cancel", sleep_long.remote)
+        if ref is None:
+            return
+        began = time.monotonic()
+        try:
+            libray.cancel(ref)
+            libray.get(ref)
+        except ex.TaskCancelledError:
+            pass
+        except ex.RayError as error:
+            self.allowed("cancel", error, ex.WorkerCrashedError)
+        else:
+            raise Wrong("a cancelled task gave its value")
+        if time.monotonic() - began > 25:
+            raise Wrong("a cancelled task ran to its end")
+
+    def named_actor(self, base):
+        """Found by its name while it lives; the name is free when it was killed."""
+        name = f"named-{base}"
+        for turn in range(2):
+            actor = self.actor(name=name, max_restarts=-1, max_task_retries=-1)
+            found = actor and self.start("get_actor", libray.get_actor, name)
+            if not found:
+                return
+            for i, ref in enumerate(self.calls(found.echo, [(base + i,) for i in range(10)])):
+                self.expect("named actor", ref, base + i)
+            self.start("kill", libray.kill, found)
+            end = time.monotonic() + 20
+            while time.monotonic() < end and not self.node_died:
+                try:
+                    libray.get_actor(name)
+                except ValueError:
+                    break
+                except ex.RayError as error:
+                    self.allowed("get_actor", error, ())
+                    return
+            else:
+                if not self.node_died:
+                    raise Wrong(f"a killed actor keeps its name in turn {turn}")
+
     def wait_for_some(self, base):
         pending = [r for r in (self.start("wait", add.remote, base, i) for i in range(50)) if r]
         seen = set()
@@ -231,7 +295,7 @@ class Driver:
             raise Wrong(f"wait: {len(seen)} of 50 values")
 
     STEPS = [sums, without_retries, large_objects, recursion, generator, nested_references, mortal_actor,
-             restarting_actor, immortal_actor, wait_for_some]
+             restarting_actor, immortal_actor, asyncio_actor, cancelled, named_actor, wait_for_some]
 
     def run(self, pick):
         rounds = 0
