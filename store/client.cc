@@ -343,7 +343,7 @@ Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease
     std::unique_lock refill_lock(refill_mu_, std::defer_lock);
     if (timeout_ns < 0)
       refill_lock.lock();
-    else if (!refill_lock.try_lock_until(std::chrono::system_clock::now() +
+    else if (!refill_lock.try_lock_until(WaitClock::now() +
                                          std::chrono::nanoseconds(timeout_ns) +
                                          std::chrono::seconds(1)))
       return error(RAY_STORE_FULL, "other threads of this process wait for store memory, too");

@@ -47,6 +47,8 @@ class Client {
   virtual void unpin(Pin* pin) = 0;
   // Nobody refers to it any more: free it as soon as nobody pins it. Never blocks.
   virtual void drop(const ObjectId& id, const Location& hint) = 0;
+  // The store's daemon is gone: nothing comes any more.
+  virtual bool disconnected() const = 0;
 };
 
 }  // namespace ray::store

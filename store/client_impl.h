@@ -4,6 +4,7 @@
 // nested: refill_mu_ > wait_mu_ > mu_. hold_mu_ stands alone.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -54,8 +55,16 @@ struct Request {  // an answer that somebody waits for
   Fd fd;
 };
 
+// For waits with an end. ThreadSanitizer does not know waits on the steady clock.
+#ifdef __SANITIZE_THREAD__
+using WaitClock = std::chrono::system_clock;
+#else
+using WaitClock = std::chrono::steady_clock;  // the other one may be set back
+#endif
+
 class ClientImpl final : public Client {
  public:
+  bool disconnected() const override { return disconnected_.load(std::memory_order_relaxed); }
   ~ClientImpl() override;
   static Result<std::unique_ptr<Client>> open(const std::string& path, const std::string& token);
   Status create(const ObjectId& id, uint64_t size, int64_t timeout_ns, Building* out) override;

@@ -108,7 +108,7 @@ Status ClientImpl::await(Request* r, int64_t timeout_ns) {
                   : error(RAY_UNAVAILABLE, "the object store's daemon is gone");
     }
     if (leader_) {
-      wait_cv_.wait_until(lock, std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+      wait_cv_.wait_until(lock, WaitClock::now() + std::chrono::milliseconds(200));
       continue;
     }
     leader_ = true;

@@ -134,7 +134,9 @@ Status Runtime::usable() const {
 bool Runtime::daemon_gone() const {
   if (node_dead()) return true;
   pollfd p{socket_.get(), POLLRDHUP, 0};
-  return ::poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR));
+  // The store is a part of the daemon, but a dying process closes one socket after the other.
+  int patience_ms = store_ && store_->disconnected() ? 1000 : 0;
+  return ::poll(&p, 1, patience_ms) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR));
 }
 
 Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
