@@ -346,7 +346,9 @@ typedef struct ray_task_options {
   size_t struct_size;
   ray_str name;                /* for people: errors, tools; empty = the function's */
   ray_bytes resources_msgpack; /* map of name -> number; empty = {"CPU": 1}; fractions down to 0.0001. More than any
-                                  node has: the task waits for a node that can run it, and a warning says why */
+                                  node has: the task waits for a node that can run it, and a warning says why.
+                                  The entry "runtime_env" is a map for the worker: {"env_vars": {str: str},
+                                  "working_dir": str, ...bindings' own}; equal ones share workers */
   int32_t max_retries;         /* executions after a worker crash */
   uint32_t num_returns;        /* as given; 0 = none (fire and forget) */
   uint32_t stream_window;      /* streams: unconsumed items before the producer waits; 0 = 64 */
@@ -397,7 +399,7 @@ enum { RAY_LIFETIME_COUNTED = 0 /* ends with its last handle */, RAY_LIFETIME_DE
 typedef struct ray_actor_options {
   size_t struct_size;
   ray_str name, ns;            /* empty name = anonymous; empty ns = the runtime's */
-  ray_bytes resources_msgpack; /* held for life; empty = nothing while it runs */
+  ray_bytes resources_msgpack; /* held for life; empty = nothing while it runs. "runtime_env": as for tasks */
   int32_t max_restarts;        /* RAY_RETRIES_INFINITE allowed */
   int32_t max_task_retries;    /* of calls lost to a restart; RAY_RETRIES_DEFAULT = 0 */
   uint32_t max_concurrency;    /* calls that ray_worker_next hands out before one is finished; 0 = 1 */

@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "libray/wire/msgpack.h"
+
 namespace ray::node::mp {
 
 void Writer::big(uint64_t v, int n) {
@@ -202,13 +204,17 @@ std::string_view Reader::raw() {
 
 std::string empty_array() { return std::string(1, '\x90'); }
 
-Status read_resources(std::string_view bytes, std::map<std::string, double>* out) {
+Status read_resources(std::string_view bytes, std::map<std::string, double>* out, std::string* env) {
   out->clear();
   if (bytes.empty()) return Status();
   Reader r(bytes);
   uint32_t n = r.map();
   for (uint32_t i = 0; i < n && r.ok(); ++i) {
     std::string name = r.str();
+    if (env && name == wire::kRuntimeEnv) {
+      *env = r.raw();
+      continue;
+    }
     double amount = r.number();
     if (r.ok()) (*out)[name] = amount;
   }

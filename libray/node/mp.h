@@ -63,8 +63,9 @@ class Reader {
 };
 
 std::string empty_array();
-// {name: number}; empty bytes = nothing.
-Status read_resources(std::string_view bytes, std::map<std::string, double>* out);
+// {name: number}; empty bytes = nothing. `env`: the packed map of the entry "runtime_env", if any.
+Status read_resources(std::string_view bytes, std::map<std::string, double>* out,
+                      std::string* env = nullptr);
 std::string json_escape(const std::string& s);
 
 }  // namespace ray::node::mp

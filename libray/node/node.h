@@ -99,6 +99,7 @@ class Node {
   struct Link {
     uint32_t id = 0;
   };
+  static constexpr size_t kMaxEnvs = 4096;  // runtime environments that a node remembers
   struct Request {
     uint32_t op = 0;
     std::string body;
@@ -170,6 +171,7 @@ class Node {
   Status up_object(Process* p, uint16_t type, const std::string& payload);
   Status up_count(Process* p, uint16_t type, const std::string& payload);
   Status up_shape(Process* p, const std::string& payload);
+  Status read_needs(std::string_view bytes, std::map<std::string, double>* amounts, sched::Pool* pool);
   Status up_kill_worker(Process* p, const std::string& payload);
   void on_socket(uint32_t index, uint32_t events);
   void expect_exit(Process* p, int64_t grace_ns);
@@ -258,6 +260,8 @@ class Node {
   std::set<uint32_t> live_;          // indexes of processes_
   std::deque<uint32_t> free_indexes_;
   std::map<uint64_t, Spawn> spawns_;
+  std::vector<std::string> envs_;  // runtime environments as packed maps; number = index + 1
+  std::map<std::string, uint32_t> env_numbers_;
   uint64_t next_spawn_ = 1;
   std::map<uint32_t, Job> jobs_;
   uint32_t next_job_ = 1;

@@ -148,7 +148,8 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
                          "than %zu: put large ones first", spec.record.size(), kMaxRecord)
                  : Status();
   std::map<std::string, double> amounts;
-  if (s.ok()) s = mp::read_resources(spec.resources, &amounts);
+  sched::Pool pool{c.language, p->job};
+  if (s.ok()) s = read_needs(spec.resources, &amounts, &pool);
   sched::Resources resources;
   for (const auto& [name, amount] : amounts)
     if (s.ok()) s = resources.add(name, amount);
@@ -262,10 +263,11 @@ void Node::apply(actor::Actions& actions) {
       case actor::Action::kWantWorker: {
         if (!a) break;
         std::map<std::string, double> amounts;
-        (void)mp::read_resources(a->spec.resources, &amounts);  // checked at creation
+        sched::Pool pool{a->spec.language, a->spec.job};
+        (void)read_needs(a->spec.resources, &amounts, &pool);  // checked at creation
         sched::Resources resources;
         for (const auto& [name, amount] : amounts) (void)resources.add(name, amount);
-        scheduler_.want_actor(x.id, resources, {a->spec.language, a->spec.job});
+        scheduler_.want_actor(x.id, resources, pool);
         scheduling_needed_ = true;
         break;
       }

@@ -15,6 +15,7 @@
 #include "libray/lineage/record.h"
 #include "libray/node/mp.h"
 #include "libray/node/node.h"
+#include "libray/wire/msgpack.h"
 
 namespace ray::node {
 namespace {
@@ -379,10 +380,30 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   wire::UpShape s;
   if (!read_record(payload, &s)) return malformed("shape");
   std::map<std::string, double> amounts;
-  RAY_TRY(mp::read_resources(std::string_view(payload).substr(sizeof s), &amounts));
+  sched::Pool pool{s.language, p->job};
+  RAY_TRY(read_needs(std::string_view(payload).substr(sizeof s), &amounts, &pool));
   sched::Resources resources;
   for (const auto& [name, amount] : amounts) RAY_TRY(resources.add(name, amount));
-  return scheduler_.define_shape(p->index, s.shape, resources, {s.language, p->job});
+  return scheduler_.define_shape(p->index, s.shape, resources, pool);
+}
+
+// What a task or actor asks of its worker: amounts, and a pool by its runtime environment.
+Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* amounts,
+                        sched::Pool* pool) {
+  std::string env;
+  RAY_TRY(mp::read_resources(bytes, amounts, &env));
+  if (env.empty()) return Status();
+  if (env.size() > wire::kRuntimeEnvMax) return malformed("runtime environment");
+  auto known = env_numbers_.find(env);
+  if (known == env_numbers_.end()) {
+    if (envs_.size() >= kMaxEnvs)
+      return error(RAY_OUT_OF_MEMORY, "this node has seen %zu runtime environments and takes no more",
+                   envs_.size());
+    envs_.push_back(env);
+    known = env_numbers_.emplace(env, static_cast<uint32_t>(envs_.size())).first;
+  }
+  pool->env = known->second;
+  return Status();
 }
 
 Status Node::up_kill_worker(Process* p, const std::string& payload) {

@@ -9,13 +9,36 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
+#include "libray/node/mp.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
 namespace {
 constexpr int64_t kZygoteGraceNs = 1'000'000'000;  // for its word on how a child died
 constexpr int64_t kStartGraceNs = 120'000'000'000;  // from the start of a worker to its hello
+
+// Of a worker that is started by itself; a zygote's child does the same in its own language. What else the
+// environment says is for bindings.
+void apply_runtime_env(std::string_view packed, SpawnOptions* o) {
+  mp::Reader r(packed);
+  uint32_t n = r.map();
+  for (uint32_t i = 0; i < n && r.ok(); ++i) {
+    std::string key = r.str();
+    if (key == "env_vars") {
+      uint32_t m = r.map();
+      for (uint32_t k = 0; k < m && r.ok(); ++k) {
+        std::string name = r.str();
+        std::string value = r.str();
+        if (r.ok()) o->env[name] = value;
+      }
+    } else if (key == "working_dir") {
+      o->cwd = r.str();
+    } else {
+      r.skip();
+    }
+  }
 }
+}  // namespace
 
 // ---- starting --------------------------------------------------------------------------------------
 
@@ -69,13 +92,15 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
     auto z = zygote(job, s->pool.language);
     if (!z.ok()) return z.status();
     s->by_zygote = true;
-    return (*z)->fork(s->number, out_fd, err_fd);
+    std::string_view env = s->pool.env ? std::string_view(envs_.at(s->pool.env - 1)) : "";
+    return (*z)->fork(s->number, env, out_fd, err_fd);
   }
   SpawnOptions o;
   RAY_TRY(worker_command(*job, s->pool.language, &o.argv));
   o.env = worker_env(*job);
   o.env[wire::kEnvWorker] = std::to_string(s->number);
   o.cwd = job->cwd;
+  if (s->pool.env) apply_runtime_env(envs_.at(s->pool.env - 1), &o);
   o.out_fd = out_fd;
   o.err_fd = err_fd;
   auto process = spawn(o);

@@ -26,8 +26,9 @@ Result<Zygote> Zygote::start(SpawnOptions spawn_options) {
   return z;
 }
 
-Status Zygote::fork(uint64_t spawn, int out_fd, int err_fd) {
+Status Zygote::fork(uint64_t spawn, std::string_view env, int out_fd, int err_fd) {
   std::string line = "fork " + std::to_string(spawn) + "\n";
+  line += env;
   int fds[2] = {out_fd, err_fd};
   return send_with_fds(socket_.get(), line.data(), line.size(), fds, 2);
 }

@@ -6,7 +6,8 @@
 // LIBRAY_SESSION = path of the session directory, the job's environment and working directory, log files
 // as descriptors 1 and 2, a process group of its own, SIGKILL when rayd dies.
 //
-//   rayd -> zygote  "fork SPAWN\n"            with two descriptors: the worker's stdout and stderr
+//   rayd -> zygote  "fork SPAWN\n"            with two descriptors: the worker's stdout and stderr; behind
+//                                             the line the worker's runtime environment, a packed map, if any
 //   zygote -> rayd  "ready\n"                 optional, once: imports are done (forks may be sent before)
 //   zygote -> rayd  "pid SPAWN PID\n"         after the fork; "pid SPAWN -1\n" when it failed
 //   zygote -> rayd  "exit PID WAIT_STATUS\n"  after waitpid gave WAIT_STATUS (as an int, decimal)
@@ -36,7 +37,7 @@ class Zygote {
  public:
   // `spawn.env` and so on are completed with the socket.
   static Result<Zygote> start(SpawnOptions spawn);
-  Status fork(uint64_t spawn, int out_fd, int err_fd);
+  Status fork(uint64_t spawn, std::string_view env, int out_fd, int err_fd);
   struct Message {
     enum Kind { kNone, kReady, kPid, kExit, kClosed, kGarbage } kind = kNone;
     uint64_t spawn = 0;

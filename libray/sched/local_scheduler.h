@@ -46,6 +46,7 @@ class Resources {
 struct Pool {
   int32_t language = 0;
   uint32_t job = 0;
+  uint32_t env = 0;  // number of the runtime environment; 0 = the job's own
   friend auto operator<=>(const Pool&, const Pool&) = default;
 };
 

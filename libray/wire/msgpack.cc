@@ -376,6 +376,15 @@ Result<Resources> parse_resources(std::string_view bytes) {
       return error(RAY_INVALID_ARGUMENT, "resources: name %u must be 1 to %zu bytes of UTF-8 text",
                    i, kMaxName);
     std::string key(name);
+    if (key == kRuntimeEnv) {
+      std::string_view env;
+      if (r.peek() != Type::kMap || !r.raw(&env))
+        return error(RAY_INVALID_ARGUMENT, "resources: 'runtime_env' must be a map");
+      if (env.size() > kRuntimeEnvMax)
+        return error(RAY_INVALID_ARGUMENT, "runtime_env has %zu bytes; at most %zu are allowed",
+                     env.size(), kRuntimeEnvMax);
+      continue;
+    }
     if (!r.float64(&amount))
       return error(RAY_INVALID_ARGUMENT, "resources: '%s' must be a number, got %s", key.c_str(),
                    type_name(r.peek()));

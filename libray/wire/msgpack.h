@@ -124,7 +124,10 @@ std::string to_json(std::string_view bytes);
 std::string json_quote(std::string_view text);
 bool is_utf8(std::string_view text);
 
-// Resources: names with amounts >= 0, kept to 1/10000.
+// Resources: names with amounts >= 0, kept to 1/10000. The entry "runtime_env" is none: it is a map that
+// describes the environment of the worker, and travels with what else is asked of a worker.
+inline constexpr std::string_view kRuntimeEnv = "runtime_env";
+inline constexpr size_t kRuntimeEnvMax = 16 << 10;
 using Resources = std::map<std::string, double>;
 inline constexpr double kResourceUnit = 0.0001;
 // Empty bytes and nil = no resources. RAY_INVALID_ARGUMENT names the entry that is wrong.

@@ -379,6 +379,14 @@ TEST(ResourceMap, NamesWhatIsWrong) {
   EXPECT_NE(message([](Writer& w) { w.map(0).nil(); }).find("after the map"), std::string::npos);
   EXPECT_NE(message([](Writer& w) { w.map(2).str("a").int64(1).str("a").int64(2); }).find("twice"),
             std::string::npos);
+  // A runtime environment travels among the resources and is none.
+  auto with_env = parse_resources(pack([](Writer& w) {
+    w.map(2).str("runtime_env").map(1).str("env_vars").map(1).str("A").str("1");
+    w.str("CPU").float64(2);
+  }));
+  ASSERT_TRUE(with_env.ok());
+  EXPECT_EQ(*with_env, (Resources{{"CPU", 2.0}}));
+  EXPECT_FALSE(parse_resources(pack([](Writer& w) { w.map(1).str("runtime_env").float64(1); })).ok());
   EXPECT_FALSE(parse_resources(bytes({0x81, 0xa1})).ok());
 }
 

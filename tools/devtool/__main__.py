@@ -44,7 +44,7 @@ def parser():
     commands.add_parser("setup", help="install what is missing, make the Python environment")
     one = commands.add_parser("build", help="build the library, the daemon and the Python package")
     one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
-    one.add_argument("targets", nargs="*", help="CMake targets; default: all")
+    one.add_argument("targets", nargs="*", help="CMake targets, or all; default: what users get")
     one = commands.add_parser("run", help="run the main job: train a policy, then serve it")
     one.add_argument("--peer", choices=["ray"], help="run it on the real Ray instead, from PyPI")
     one.add_argument("arguments", nargs=argparse.REMAINDER,
@@ -95,7 +95,7 @@ def do_setup(_):
 
 
 def do_build(args):
-    build.build(args.preset, args.targets)
+    build.build(args.preset, args.targets or (build.PRODUCT if args.preset == "release" else ()))
     if args.preset == "release" and not args.targets:
         build.install_package()
 

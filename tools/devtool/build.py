@@ -9,6 +9,8 @@ from shell import BUILD, CPUS, ROOT, Failure, digest, is_stamped, output, run, s
 
 VENV = BUILD / "venv"
 PACKAGE = ROOT / "bindings" / "python"
+# What users get. Tests, samples and benchmarks are built by the commands that run them.
+PRODUCT = ["ray", "rayd", "libray", "libray-worker", "bindings/python/all"]
 FOLDERS = {"release": "release", "debug": "debug", "asan+ubsan": "asan", "tsan": "tsan"}
 
 
@@ -127,7 +129,7 @@ def install_dependencies():
 
 def install_package():
     """Builds the package within the release build, and lets the environment find it there."""
-    build("release")
+    build("release", PRODUCT)
     path = (output([venv_python(), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
             or "").strip()
     link = Path(path) / "libray-build.pth"

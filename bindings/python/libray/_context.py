@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, Dict, List, Optional
 
-from . import _core, _ids, _libray
+from . import _core, _ids, _libray, _runtime_env
 
 
 def _worker_only(what: str) -> bool:
@@ -66,6 +67,17 @@ class RuntimeContext:
     def get_actor_id(self) -> Optional[str]:
         """Id of the actor that this process is; None elsewhere."""
         return _libray.context()["actor"] if _worker_only("get_actor_id") else None
+
+    @property
+    def runtime_env(self) -> Any:
+        """The environment of this process: the job's, with that of the task or actor on top."""
+        known = sys.modules.get("ray.runtime_env")  # there once `import ray` means libray
+        current = _runtime_env.current()
+        return known.RuntimeEnv(_validate=False, **current) if known is not None else current
+
+    def get_runtime_env_string(self) -> str:
+        """The same as JSON."""
+        return _runtime_env.describe()
 
     def get_session_name(self) -> str:
         """Name of this cluster's session directory."""

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, Dict, Iterator, List, Optional
 
-from . import _as_ray, _libray
+from . import _as_ray, _libray, _runtime_env
 
 _PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
@@ -136,10 +136,7 @@ def init(
     if namespace is None and job is not None:
         namespace = job.ray_namespace
     _check_namespace(namespace)
-    if ignored.get("runtime_env"):
-        raise NotImplementedError(
-            "runtime_env is not supported yet: set the environment before libray.init()"
-        )
+    environment = _runtime_env.for_job(ignored.get("runtime_env"))
     address = _resolve(address)
     if address:
         _check_joining(num_cpus, num_gpus, resources, ignored.get("labels"), object_store_memory)
@@ -160,7 +157,8 @@ def init(
             "gcs_shards": int(gcs_shards),
             "resources": _further_resources(resources, num_gpus),
             "worker_argv": worker_argv(),
-        }
+        },
+        environment,
     )
     if ignored.get("local_mode"):
         from . import _local
@@ -276,11 +274,16 @@ def running_session() -> str:
     return ""
 
 
-def _start(options: Dict[str, Any]) -> Context:
+def _start(options: Dict[str, Any], environment: Dict[str, str]) -> Context:
+    """`environment`: variables that the workers have and this process has not."""
     global _context
-    saved = {key: os.environ.get(key) for key in (_PATH, _PRELOAD)}
-    os.environ[_PATH] = _driver_path()
-    os.environ[_PRELOAD] = "numpy" if "numpy" in sys.modules else ""
+    given = {
+        **environment,
+        _PATH: _driver_path(),
+        _PRELOAD: "numpy" if "numpy" in sys.modules else "",
+    }
+    saved = {key: os.environ.get(key) for key in given}
+    os.environ.update(given)
     try:
         started = _libray.init(options)
     finally:

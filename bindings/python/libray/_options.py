@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import _libray
+from . import _libray, _runtime_env
 
 _Check = Callable[[str, Any], None]
 _NONE = type(None)
@@ -123,10 +123,10 @@ def _lifetime(key: str, value: Any) -> None:
         )
 
 
-def _runtime_env(key: str, value: Any) -> None:
-    if value:
-        raise NotImplementedError(
-            "runtime_env is not supported yet: set the environment before libray.init()"
+def _runtime_env_option(key: str, value: Any) -> None:
+    if value is not None and not isinstance(value, (dict, str)):
+        raise TypeError(
+            f"The type of keyword '{key}' must be a dict, a str or None, but received type {type(value)}"
         )
 
 
@@ -153,7 +153,7 @@ _COMMON: Dict[str, _Check] = {
     "resources": _resources,
     "accelerator_type": _typed(str),
     "scheduling_strategy": _strategy,
-    "runtime_env": _runtime_env,
+    "runtime_env": _runtime_env_option,
     "enable_task_events": _typed(bool, none=False),
     "_labels": _typed(dict),
     "label_selector": _unsupported(""),
@@ -210,9 +210,9 @@ def validate(
 
 
 def pack_resources(options: Dict[str, Any], cpus: Optional[float]) -> bytes:
-    """Resources as MessagePack. cpus: default of num_cpus (None: an actor, which holds nothing
-    unless asked)."""
-    out: Dict[str, float] = {}
+    """What is asked of a worker, as MessagePack: resources and a runtime environment. cpus: default of
+    num_cpus (None: an actor, which holds nothing unless asked)."""
+    out: Dict[str, Any] = {}
     amount = options.get("num_cpus")
     amount = cpus if amount is None else amount
     if amount:
@@ -225,6 +225,9 @@ def pack_resources(options: Dict[str, Any], cpus: Optional[float]) -> bytes:
             out[name] = float(value)
     if options.get("accelerator_type"):
         out[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+    environment = _runtime_env.for_call(options.get("runtime_env"), out.get("CPU", 0.0))
+    if environment:
+        out["runtime_env"] = environment
     if out == {"CPU": 1.0} and cpus is not None:
         return b""  # the default of the C API
     return bytes(_libray.encode(out, False)[1])

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import _as_ray, _core, _libray, _serialization
+from . import _as_ray, _core, _libray, _runtime_env, _serialization
 
 _actor_options: Tuple[int, bool] = (1, False)  # (max_concurrency, is asyncio)
 _loop: Any = None  # event loop of an asyncio actor
@@ -261,6 +261,7 @@ def _prepare() -> None:
     if path:
         entries = path.split(os.pathsep)
         sys.path[:] = entries + [p for p in sys.path if p not in entries]
+    _runtime_env.extend_path()
     _serialization.make_actor = _make_actor
     if os.environ.get(_as_ray.ENVIRONMENT):  # before anything is unpickled
         _as_ray.install_finder()

@@ -2,7 +2,8 @@
 node daemon starts it by its path and speaks one line per message over the socket whose number is
 in LIBRAY_ZYGOTE_FD:
 
-    fork SPAWN          with two descriptors, the worker's stdout and stderr
+    fork SPAWN          with two descriptors, the worker's stdout and stderr; what follows the line is
+                        the worker's runtime environment as a packed map, if it has one
     ready | pid SPAWN PID | exit PID WAIT_STATUS     the answers
 
 It has one thread and never joins the node, so that a fork is always safe.
@@ -20,6 +21,8 @@ if __name__ == "__main__":
 
 # Numeric libraries start a thread per CPU at import; a worker has its share of CPUs, and threads do
 # not survive forks.
+if "OMP_NUM_THREADS" not in os.environ:
+    os.environ["LIBRAY_OMP_NUM_THREADS"] = "1"  # not the user's word: tasks with more CPUs get more
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
@@ -30,14 +33,14 @@ def _receive(sock):
     import socket
 
     fds = array.array("i")
-    data, ancillary, _, _ = sock.recvmsg(256, socket.CMSG_SPACE(4 * fds.itemsize))
+    data, ancillary, _, _ = sock.recvmsg(32768, socket.CMSG_SPACE(4 * fds.itemsize))
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     return data, list(fds)
 
 
-def _child(spawn, fds, parent, sock, children):
+def _child(spawn, env, fds, parent, sock, children):
     import libray._libray as extension
 
     os.setpgid(0, 0)
@@ -58,8 +61,10 @@ def _child(spawn, fds, parent, sock, children):
         import gc
 
         gc.enable()
-        from libray import _worker
+        from libray import _runtime_env, _worker
 
+        if env:
+            _runtime_env.enter(extension.decode(env, 1))
         code = _worker.run()
     except BaseException:
         import traceback
@@ -75,9 +80,10 @@ def _child(spawn, fds, parent, sock, children):
         os._exit(code)
 
 
-def _fork(line, fds, sock, children, poll):
+def _fork(message, fds, sock, children, poll):
     import select
 
+    line, _, env = message.partition(b"\n")
     spawn = int(line.split()[1])
     parent = os.getpid()
     try:
@@ -87,7 +93,7 @@ def _fork(line, fds, sock, children, poll):
         sock.send(b"pid %d -1\n" % spawn)
         return
     if pid == 0:
-        _child(spawn, fds, parent, sock, children)
+        _child(spawn, env, fds, parent, sock, children)
     sock.send(b"pid %d %d\n" % (spawn, pid))
     pidfd = os.pidfd_open(pid)
     children[pidfd] = pid
@@ -113,12 +119,14 @@ def main():
     import socket
 
     import libray._worker  # noqa: F401  everything that a worker needs
+    from libray import _runtime_env
     import cloudpickle  # noqa: F401
 
     sock = socket.socket(fileno=int(os.environ["LIBRAY_ZYGOTE_FD"]))
     sock.set_inheritable(False)
     sock.setblocking(True)
     os.set_inheritable(sock.fileno(), False)
+    _runtime_env.enter_job()
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     children = {}

@@ -1,0 +1,321 @@
+"""Runtime environments: what `runtime_env=` of init, tasks and actors asks for, and how a worker takes it on.
+
+A driver or task checks and merges environments when a function's options are packed, on the calling thread; the
+packed map travels with the resources (`ray_task_options.resources_msgpack`), so that tasks of one environment share
+workers. The worker's side, `enter`, runs once in a process that the zygote just forked. The environment of a whole job is
+set around its zygote instead (`for_job`).
+
+`working_dir` and `py_modules` are copied first, once per content and process that asks: what changes in the original
+later is not seen, and what tasks write stays in the copy. A driver's copies lie beside the sessions until it ends, a
+worker's in the session; those of a driver that was killed are removed by the next one that makes some.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from typing import Any, Dict, Iterator, List, Tuple
+
+ENVIRONMENT = "LIBRAY_RUNTIME_ENV"  # of this process, as JSON
+_FIELDS = {"env_vars", "working_dir", "py_modules", "excludes", "config", "eager_install"}
+_INSTEAD = {
+    "pip": "install the packages into the driver's Python environment: workers use the same",
+    "uv": "install the packages into the driver's Python environment: workers use the same",
+    "conda": "start the driver in the conda environment: workers use the same",
+    "container": "start the driver inside the container",
+    "image_uri": "start the driver inside the container",
+    "py_executable": "start the driver with that interpreter: workers use the same",
+    "nsight": "profile the driver, or set env_vars",
+    "worker_process_setup_hook": "call the function at the beginning of the task or constructor",
+}
+_MAX_BYTES = 512 << 20
+_folder: Tuple[str, Any] = ("", None)  # this process's copies, and the lock that tells that it lives
+
+
+def check(env: Any) -> Dict[str, Any]:
+    """The environment as a plain dict of what libray can do; errors name the field and what to use instead."""
+    if env is None:
+        return {}
+    if isinstance(env, str):
+        env = json.loads(env)
+    if not isinstance(env, dict):
+        raise TypeError(f"runtime_env must be dict or RuntimeEnv, but got: {type(env)}")
+    for field, value in env.items():
+        if value is None or field in _FIELDS:
+            continue
+        if field in _INSTEAD:
+            raise NotImplementedError(
+                f"runtime_env['{field}'] is not supported by libray: {_INSTEAD[field]}"
+            )
+        raise ValueError(f"runtime_env has no field '{field}'; libray knows {sorted(_FIELDS)}")
+    out: Dict[str, Any] = {}
+    if env.get("env_vars"):
+        out["env_vars"] = _check_variables(env["env_vars"])
+    excludes = tuple(env.get("excludes") or ())
+    if env.get("working_dir"):
+        out["working_dir"] = package(env["working_dir"], excludes)
+    if env.get("py_modules"):
+        out["py_modules"] = [package(m, excludes, True) for m in _modules(env["py_modules"])]
+    return out
+
+
+def _check_variables(variables: Any) -> Dict[str, str]:
+    if not isinstance(variables, dict):
+        raise TypeError(
+            f"runtime_env['env_vars'] must be of type Dict[str, str], got {type(variables)}"
+        )
+    for key, value in variables.items():
+        for item, what in ((key, "key"), (value, "value")):
+            if not isinstance(item, str):
+                raise TypeError(
+                    f"runtime_env['env_vars'] must be of type Dict[str, str], but the {what} {item!r} is of "
+                    f"type {type(item)}"
+                )
+    return dict(variables)
+
+
+def _modules(given: Any) -> List[str]:
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(
+            f"runtime_env['py_modules'] must be a list of paths or modules, got {type(given)}"
+        )
+    paths: List[str] = []
+    for item in given:
+        if hasattr(item, "__path__"):
+            paths.append(next(iter(item.__path__)))
+        elif hasattr(item, "__file__"):
+            paths.append(item.__file__)
+        else:
+            paths.append(os.fspath(item))
+    return paths
+
+
+def merge(outer: Dict[str, Any], inner: Dict[str, Any]) -> Dict[str, Any]:
+    """`inner` on top of `outer`: variables one by one, other fields as a whole."""
+    if not outer or not inner:
+        return inner or outer
+    out = {**outer, **inner}
+    if "env_vars" in outer and "env_vars" in inner:
+        out["env_vars"] = {**outer["env_vars"], **inner["env_vars"]}
+    return out
+
+
+def current() -> Dict[str, Any]:
+    """The environment of this process: the job's, with that of the task or actor on top."""
+    text = os.environ.get(ENVIRONMENT)
+    return dict(json.loads(text)) if text else {}
+
+
+THREADS = "OMP_NUM_THREADS"
+THREADS_BY_LIBRAY = "LIBRAY_OMP_NUM_THREADS"  # set when the number of threads is not the user's
+_own: Dict[str, Any] = {}  # of this worker beyond the job's: what it submits inherits it
+
+
+def for_call(env: Any, cpus: float) -> Dict[str, Any]:
+    """What a task or actor with the option `runtime_env=env` asks of its worker beyond the job's environment. A
+    call with several CPUs also asks for numeric libraries with as many threads, which they decide when they are
+    loaded: hence for a worker of its own kind."""
+    out = merge(_own, check(env)) if env else _own
+    if cpus >= 2 and not _user_set_threads():
+        out = {**out, "threads": int(cpus)}
+    return out
+
+
+def _user_set_threads() -> bool:
+    return THREADS in os.environ and THREADS_BY_LIBRAY not in os.environ
+
+
+# ---- copies --------------------------------------------------------------------------------------------
+
+
+def package(path: Any, excludes: Tuple[str, ...] = (), is_module: bool = False) -> str:
+    """A private copy of a directory (or of what a .zip file holds). A module's
+    copy is the folder above it, to be put on sys.path."""
+    source = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    if "://" in str(path):
+        raise ValueError(f"runtime_env cannot fetch {path}: give a local directory or .zip file")
+    is_zip = source.endswith((".zip", ".whl")) and os.path.isfile(source)
+    if not is_zip and not os.path.isdir(source) and not (is_module and os.path.isfile(source)):
+        raise ValueError(f"the directory of the runtime_env does not exist: {source}")
+    if f"{os.sep}packages{os.sep}" in source and os.path.basename(source).startswith("copy-"):
+        return source  # a copy already: inherited from the caller
+    files = list(_files(source, excludes)) if not is_zip else [(source, "")]
+    target = os.path.join(_own_folder(), "copy-" + _digest(files, is_module, source))
+    if not os.path.isdir(target):
+        made = tempfile.mkdtemp(prefix="new-", dir=_own_folder())
+        inside = os.path.join(made, os.path.basename(source)) if is_module and not is_zip else made
+        _copy(source, files, inside, is_zip)
+        try:
+            os.rename(made, target)
+        except OSError:  # another thread was faster
+            shutil.rmtree(made, ignore_errors=True)
+    return target
+
+
+def _own_folder() -> str:
+    """Where this process's copies go. Any thread."""
+    global _folder
+    if _folder[1] is not None and os.path.isdir(_folder[0]):
+        return _folder[0]
+    session = os.environ.get("LIBRAY_SESSION")  # of a worker
+    base = os.path.join(
+        session or os.environ.get("LIBRAY_TMPDIR") or f"/tmp/libray-{os.getuid()}", "packages"
+    )
+    os.makedirs(base, mode=0o700, exist_ok=True)
+    _prune(base)
+    made = tempfile.mkdtemp(prefix="of-", dir=base)
+    lock = open(os.path.join(made, "lock"), "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    _folder = (made, lock)
+    if not session:
+        atexit.register(_remove, made, os.getpid())
+    return made
+
+
+def _remove(path: str, pid: int) -> None:
+    if os.getpid() == pid:  # not in a fork of it
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _prune(base: str) -> None:
+    """Removes the copies of processes that are gone."""
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        try:
+            with open(os.path.join(path, "lock")) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue
+
+
+def _files(source: str, excludes: Tuple[str, ...]) -> Iterator[Tuple[str, str]]:
+    """(path, path below the source) of every file that is not excluded."""
+    if os.path.isfile(source):
+        yield source, ""
+        return
+    for folder, folders, names in os.walk(source):
+        below = os.path.relpath(folder, source)
+        folders[:] = sorted(
+            f
+            for f in folders
+            if f not in ("__pycache__", ".git")
+            and not _excluded(os.path.normpath(os.path.join(below, f)), excludes)
+        )
+        for name in sorted(names):
+            relative = os.path.normpath(os.path.join(below, name))
+            if not _excluded(relative, excludes):
+                yield os.path.join(folder, name), relative
+
+
+def _excluded(relative: str, excludes: Tuple[str, ...]) -> bool:
+    """As in .gitignore: a pattern without a slash matches at any depth."""
+    for pattern in excludes:
+        wanted = pattern.strip("/")
+        target = relative if "/" in wanted else os.path.basename(relative)
+        if fnmatch.fnmatch(target, wanted):
+            return True
+    return False
+
+
+def _digest(files: List[Tuple[str, str]], is_module: bool, source: str) -> str:
+    state = hashlib.sha256(f"{is_module}:{source}".encode())
+    total = 0
+    for path, relative in files:
+        try:
+            with open(path, "rb") as f:
+                state.update(relative.encode(errors="surrogateescape") + b"\0")
+                for block in iter(lambda: f.read(1 << 20), b""):
+                    total += len(block)
+                    if total > _MAX_BYTES:
+                        raise ValueError(
+                            f"the directory of the runtime_env holds more than {_MAX_BYTES >> 20} MiB: leave "
+                            "files out with runtime_env['excludes'], or give tasks its path"
+                        )
+                    state.update(block)
+                state.update(b"\0")
+        except OSError:  # a socket, a dangling link
+            continue
+    return state.hexdigest()[:32]
+
+
+def _copy(source: str, files: List[Tuple[str, str]], target: str, is_zip: bool) -> None:
+    if is_zip:
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(target)
+        inside = os.listdir(target)
+        if len(inside) == 1 and os.path.isdir(os.path.join(target, inside[0])):
+            top = os.path.join(target, inside[0])  # an archive of one folder stands for the folder
+            for name in os.listdir(top):
+                os.rename(os.path.join(top, name), os.path.join(target, name))
+            os.rmdir(top)
+        return
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    for path, relative in files:
+        to = os.path.join(target, relative) if relative else target
+        os.makedirs(os.path.dirname(to), exist_ok=True)
+        try:
+            shutil.copy2(path, to)
+        except OSError:
+            continue
+
+
+# ---- taking it on ----------------------------------------------------------------------------------------
+
+
+def _expand(value: str) -> str:
+    """`${NAME}` stands for what the variable is where the worker starts."""
+    return re.sub(r"\$\{(\w+)\}", lambda m: os.environ.get(m.group(1), ""), value)
+
+
+def for_job(env: Any) -> Dict[str, str]:
+    """Environment variables that give a zygote, and so every worker of the job, this environment."""
+    checked = check(env)
+    if not checked:
+        return {}
+    variables = {k: _expand(v) for k, v in checked.get("env_vars", {}).items()}
+    return {**variables, ENVIRONMENT: json.dumps(checked)}
+
+
+def enter_job() -> None:
+    """In a zygote: the job's working directory."""
+    if current().get("working_dir"):
+        os.chdir(current()["working_dir"])
+
+
+def enter(env: Dict[str, Any]) -> None:
+    """In a worker that was just forked: the environment of its tasks on top of the job's."""
+    global _own
+    threads = env.pop("threads", 0)
+    if threads and not _user_set_threads():
+        os.environ[THREADS] = str(threads)
+    if not env:
+        return
+    _own = env
+    for name, value in env.get("env_vars", {}).items():
+        os.environ[name] = _expand(value)
+    if env.get("working_dir"):
+        os.chdir(env["working_dir"])
+    os.environ[ENVIRONMENT] = json.dumps(merge(current(), env))
+
+
+def extend_path() -> None:
+    """In a worker, once sys.path is that of the driver: the copies come first."""
+    env = current()
+    first = [env["working_dir"]] if env.get("working_dir") else []
+    sys.path[:0] = first + list(env.get("py_modules", []))
+
+
+def describe() -> str:
+    """For people: this process's environment as JSON."""
+    return json.dumps(current(), sort_keys=True)
