@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -98,6 +99,7 @@ int main(int argc, char** argv) {
   ray::load_faults_from_environment();
   bound_heap();
   if (n->parsed()) return run_node(std::move(node), resources, log);
+  ::umask(077);  // SQLite gives its files what the umask leaves
   auto token = ray::node::read_file(shard.dir + "/token");
   if (!token.ok()) {
     std::fprintf(stderr, "rayd gcs: %s\n", token.status().message().c_str());
