@@ -11,6 +11,16 @@ FOLDER = ROOT / "samples" / "ray"
 EXPECTED = FOLDER / "expected"
 PEER = BUILD / "peers" / "ray"
 TIMEOUT = 120
+# On the real Ray: without the lines of its daemons and workers, which go among what the program prints.
+QUIET = """
+import runpy, sys
+import ray
+init = ray.init
+ray._private.worker.listen_error_messages = lambda *args, **options: None
+ray.init = lambda *args, **options: init(*args, **{"log_to_driver": False, **options})
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def peer_python():
@@ -53,15 +63,13 @@ def do_programs(args):
         raise Failure(f"no such program: {', '.join(sorted(missing))}")
     sides = {"libray": [build.venv_python(), "-m", "libray.as_ray"]}
     if args.peer:
-        sides["ray"] = [peer_python()]
+        sides["ray"] = [peer_python(), "-c", QUIET]
     different = []
     for program in chosen:
         path = EXPECTED / f"{program.stem}.txt"
         line = f"{program.stem:<24}"
         for side, command in sides.items():
-            # Ray prints its daemons' notes, and workers' output, among what the program prints.
-            env = {**build.environment(), **({"RAY_LOG_TO_DRIVER": "0"} if side == "ray" else {})}
-            text, seconds = run(command, program, env)
+            text, seconds = run(command, program, build.environment())
             if args.write and side == "libray":
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(text)
