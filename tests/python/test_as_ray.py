@@ -196,6 +196,7 @@ context = ray.init(None, num_cpus=1, include_dashboard=False, dashboard_host="12
     job_config=ray.job_config.JobConfig(ray_namespace="space", metadata={"a": "b"}), configure_logging=True,
     logging_level=20, log_to_driver=True, _system_config={"x": 1}, _node_ip_address="127.0.0.1")
 assert context["address"] == context.address_info["address"] and "session_dir" in context
+assert dict(context)["node_id"] == ray.get_runtime_context().get_node_id() and context.get("nothing", 5) == 5
 try:
     ray.init()
 except RuntimeError as e:

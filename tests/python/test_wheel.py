@@ -61,6 +61,12 @@ def test_wheel_in_a_fresh_environment(tmp_path):
     run(sys.executable, "-m", "venv", str(tmp_path / "env"))
     python = str(tmp_path / "env" / "bin" / "python")
     run(python, "-m", "pip", "install", "-q", str(wheel), env=env)
+    as_ray = "import ray, importlib.metadata as m, ray.util.queue; print(ray.__file__, m.version('ray'))"
+    shown = run(python, "-m", "libray.as_ray", "-c", as_ray, cwd=tmp_path, env=env)
+    assert str(tmp_path) in shown and shown.split()[1].count(".") == 2
+    path = run(python, "-m", "libray.as_ray", "--path", cwd=tmp_path, env=env).strip()
+    shown = run(python, "-c", as_ray, cwd=tmp_path, env={**env, "PYTHONPATH": path})
+    assert str(tmp_path) in shown
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
     assert "ran in" in run(python, str(program), cwd=tmp_path, env=env)

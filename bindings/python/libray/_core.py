@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from . import _as_ray, _libray, _runtime_env
 
@@ -15,28 +15,28 @@ _context: Optional["Context"] = None
 _on_shutdown: List[Any] = []  # called before the runtime stops
 
 
-class Context:
+class Context(Mapping):  # type: ignore[type-arg]
     """What init returns: also a dict and a context manager that shuts down at its end."""
 
     def __init__(self, address: str) -> None:
         self.address_info: Dict[str, Any] = {
             "address": address,
             "session_dir": address,
-            "node_id": None,
+            "node_id": _libray.context()["node"],
             "gcs_address": address,
+            "node_ip_address": "127.0.0.1",
+            "raylet_socket_name": os.path.join(address, "node.sock"),
+            "webui_url": "",
         }
         self.dashboard_url = ""
+        self.python_version = sys.version.split()[0]
+        self.ray_version = _as_ray.RAY_VERSION
 
     def __getitem__(self, key: str) -> Any:
-        if key == "node_id" and self.address_info["node_id"] is None:
-            self.address_info["node_id"] = _libray.context()["node"]
         return self.address_info[key]
 
-    def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self.address_info else default
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.address_info
+    def __len__(self) -> int:
+        return len(self.address_info)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.address_info)
