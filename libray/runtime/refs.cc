@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "libray/base/copy.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
@@ -75,9 +76,8 @@ Status Runtime::pack_refs(const ray_value& v, std::vector<wire::PackedRef>* out)
 }
 
 static void copy_parts(const ray_value& v, uint8_t* data, const std::vector<uint8_t*>& oob) {
-  if (v.size) std::memcpy(data, v.data, v.size);
-  for (size_t i = 0; i < v.n_oob; ++i)
-    if (v.oob[i].size) std::memcpy(oob[i], v.oob[i].data, v.oob[i].size);
+  copy_large(data, v.data, v.size);
+  for (size_t i = 0; i < v.n_oob; ++i) copy_large(oob[i], v.oob[i].data, v.oob[i].size);
 }
 
 Status Runtime::pack_inline(const ray_value& v, std::string* image) {
