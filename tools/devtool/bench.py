@@ -173,6 +173,7 @@ def evolve_rows(args):
 # ---- showing -------------------------------------------------------------------------------------------
 
 def shown(value, unit):
+    unit = "/s" if unit == "1/s" else unit
     if unit.endswith("/s") and value >= 1000:
         return f"{value / 1e6:.2f} M{unit}" if value >= 1e6 else f"{value / 1e3:.1f} K{unit}"
     return f"{value:.3g} {unit}" if abs(value) < 1000 else f"{value:.0f} {unit}"
