@@ -24,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import build
-from shell import (BUILD, CPUS, LOGS, ROOT, Failure, end_group, forget, output, say, seconds, start,
-                   status, stop_all)
+from shell import (BUILD, CPUS, LOGS, ROOT, Failure, end_group, forget, output, run, say, seconds,
+                   start, status, stop_all)
 
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 GRACE = 20  # seconds for the processes of an ended part to notice
@@ -307,6 +307,26 @@ def sanitizer_parts(names):
     return [p for p in parts if not names or matches(p, names)]
 
 
+FUZZ_SECONDS = 12  # per target in a test run; ./dev fuzz searches longer
+
+
+def fuzz_targets():
+    return sorted(path.stem for path in (ROOT / "fuzz").glob("*.cc"))
+
+
+def fuzz_parts(args):
+    """One part per fuzz target: libFuzzer searches for a few seconds. Builds them if any is chosen."""
+    script = ROOT / "tools" / "fuzz.sh"
+    parts = [Part(f"fuzz_{name}", [script, name, FUZZ_SECONDS], labels={"slow", "fuzz"}, kind="fuzz")
+             for name in fuzz_targets()]
+    parts = [p for p in parts if not args.names or matches(p, args.names)]
+    if not parts or args.quick:
+        return []
+    build.require("build", "fuzz")
+    run([script, "build"], "build the fuzz targets", env=build.environment())
+    return parts
+
+
 def release_parts(args):
     machine_parts = [check_part()]
     build.build("release")
@@ -320,7 +340,7 @@ def release_parts(args):
             build.install_requirements(sample)
     if args.quick:
         wanted = [p for p in wanted if "slow" not in p.labels]
-    return wanted
+    return wanted + fuzz_parts(args)
 
 
 def print_list():
@@ -329,6 +349,8 @@ def print_list():
     say("parts (name one or more; a label names all parts that carry it):")
     for part in [check_part(), *ctest_parts("release"), *python_parts()]:
         say(f"  {part.name:<32} {' '.join(sorted(part.labels))}")
+    for name in fuzz_targets():
+        say(f"  fuzz_{name:<27} fuzz slow")
     say("  python                           all pytest parts")
     return 0
 
