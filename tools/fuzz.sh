@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fuzzes one target with libFuzzer, asan and ubsan: tools/fuzz.sh NAME SECONDS
-#   NAME     a file fuzz/NAME.cc, or "list"; "build" = only build all of them
+#   NAME     a file fuzz/NAME.cc, or "list"; "build" = only build all of them. "planted" has a bug to be found
 # Seeds are fuzz/corpus/NAME; what is found is kept in build/fuzz/corpus/NAME, crashes beside it.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ $# -lt 1 ] || [ "$1" = list ]; then
-  for f in fuzz/*.cc; do basename "$f" .cc; done
+  for f in fuzz/*.cc; do basename "$f" .cc; done | grep -v '^planted$'
   exit 0
 fi
 name=$1 seconds=${2:-60} build=${LIBRAY_FUZZ_BUILD:-build/fuzz}
@@ -38,7 +38,7 @@ status=0
 "$build/fuzz/fuzz_$name" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=2048 -timeout=10 \
   -print_final_stats=1 -artifact_prefix="$build/crash-$name-" "$found" "fuzz/corpus/$name" >"$log" 2>&1 || status=$?
 if [ $status != 0 ]; then
-  tail -60 "$log" >&2
+  tail -120 "$log" >&2
   echo "fuzz: $name found a failure; its input is beside $build/crash-$name-" >&2
   exit 1
 fi
