@@ -261,3 +261,23 @@ def test_no_limit_unless_one_is_given(tmp_path):
     libray.get(stream.completed(), timeout=60)
     assert (tmp_path / "end").exists()
     assert libray.get(list(stream)) == list(range(500))
+
+
+def test_a_cancelled_wait_loses_no_item(tmp_path):
+    @libray.remote
+    def gated(path):
+        while not os.path.exists(path):
+            time.sleep(0.005)
+        yield from range(5)
+
+    async def main():
+        stream = gated.remote(str(tmp_path / "go"))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.05)
+        assert (await stream._next_async(timeout_s=0.05)).is_nil()
+        (tmp_path / "go").touch()
+        several = await asyncio.gather(*[stream.__anext__() for _ in range(3)])
+        rest = [ref async for ref in stream]
+        return sorted(await asyncio.gather(*several, *rest))
+
+    assert asyncio.run(main()) == [0, 1, 2, 3, 4]
