@@ -138,6 +138,7 @@ Status Node::start() {
   auto session = open_session(options_.session_dir);
   if (!session.ok()) return session.status();
   session_ = std::move(*session);
+  logs_.configure(session_.dir + "/logs");
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   doorbell_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   sigset_t set;
@@ -259,6 +260,7 @@ int Node::next_timeout(bool* armed) {
   for (const Shard& s : shards_) earlier(s.restart_at);
   for (const auto& [number, s] : spawns_) earlier(s.give_up_at);
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
+  earlier(logs_.next_deadline());
   int timeout = -1;
   if (at) timeout = at <= now ? 0 : static_cast<int>(std::min<int64_t>((at - now) / 1000000 + 1, 60000));
   if (timeout == 0) return 0;
@@ -321,6 +323,7 @@ void Node::run_scheduler() {
 }
 
 void Node::timers(int64_t now) {
+  logs_.trim(now);
   for (Shard& s : shards_) {
     if (!s.restart_at || s.restart_at > now || phase_ != Phase::kRunning) continue;
     s.restart_at = 0;

@@ -25,6 +25,7 @@
 #include "libray/node/journal_pump.h"
 #include "libray/node/outbox.h"
 #include "libray/node/session.h"
+#include "libray/node/worker_logs.h"
 #include "libray/node/zygote.h"
 #include "libray/object/directory.h"
 #include "libray/sched/local_scheduler.h"
@@ -263,6 +264,7 @@ class Node {
   std::vector<std::string> envs_;  // runtime environments as packed maps; number = index + 1
   std::map<std::string, uint32_t> env_numbers_;
   uint64_t next_spawn_ = 1;
+  WorkerLogs logs_;
   std::map<uint32_t, Job> jobs_;
   uint32_t next_job_ = 1;
   std::map<uint32_t, std::pair<uint32_t, int32_t>> zygotes_;  // epoll index -> job, language

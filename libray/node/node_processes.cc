@@ -189,6 +189,7 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
   if (job == jobs_.end() || job_over(s.pool.job)) return error(RAY_UNAVAILABLE, "its job has ended");
   if (s.pid <= 0 && s.by_zygote) {  // its zygote's message is still on the way
     s.pid = pid;
+    logs_.started(s.number, pid);
     s.pidfd = Fd(pidfd_open(pid));
     if (s.pidfd.valid()) (void)watch(s.pidfd.get(), kSpawnFd, static_cast<uint32_t>(s.number), EPOLLIN);
   }

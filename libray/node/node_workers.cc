@@ -76,11 +76,11 @@ void Node::start_worker(sched::Pool pool) {
   s.number = number;
   s.pool = pool;
   s.give_up_at = steady_ns() + kStartGraceNs;
-  std::string base = session_.dir + "/logs/worker-" + std::to_string(number);
-  auto out = open_log(base + ".out"), err = open_log(base + ".err");
-  Status status = !out.ok() ? out.status() : !err.ok() ? err.status() : Status();
-  if (status.ok()) status = spawn_worker(&job->second, &s, out->get(), err->get());
+  Fd out, err;
+  Status status = logs_.open(number, job->second.id, &out, &err);
+  if (status.ok()) status = spawn_worker(&job->second, &s, out.get(), err.get());
   if (status.ok()) return;
+  logs_.ended(number);
   log(kLogError, "node", "worker-start", "cannot start a worker: %s", status.message().c_str());
   report(lineage::kError, 0, {{"kind", "worker-start"}, {"message", status.message()}});
   spawns_.erase(number);
@@ -106,6 +106,7 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
   auto process = spawn(o);
   if (!process.ok()) return process.status();
   s->pid = process->pid;
+  logs_.started(s->number, s->pid);
   s->pidfd = std::move(process->pidfd);
   return watch(s->pidfd.get(), kSpawnFd, static_cast<uint32_t>(s->number), EPOLLIN);
 }
@@ -150,6 +151,7 @@ void Node::on_zygote(uint32_t index) {
         auto s = spawns_.find(m.spawn);
         if (s == spawns_.end() || !s->second.by_zygote || s->second.pid > 0) break;
         s->second.pid = m.pid;
+        logs_.started(m.spawn, m.pid);
         if (m.pid > 0) s->second.pidfd = Fd(pidfd_open(m.pid));
         if (m.pid <= 0 || !s->second.pidfd.valid())
           bury(&s->second);  // the fork failed, or the child is gone already
@@ -234,6 +236,7 @@ void Node::bury(Spawn* s) {
   int pid = s->pid;
   bool counted = s->counted;
   spawns_.erase(number);
+  std::string err_log = logs_.ended(number);
   std::string how = death_text(status, cause);
   if (p) {
     process_gone(index, status, cause);
@@ -246,9 +249,9 @@ void Node::bury(Spawn* s) {
          {{"kind", "worker-stop"}, {"pid", std::to_string(pid)}, {"message", how}});
   if (expected) return;
   if (cause != wire::kDeathForced) {
-    log(kLogWarning, "node", "worker-died", "worker %llu (pid %d) died: %s; see logs/worker-%llu.err",
-        static_cast<unsigned long long>(number), pid, how.c_str(),
-        static_cast<unsigned long long>(number));
+    log(kLogWarning, "node", "worker-died", "worker %llu (pid %d) died: %s%s%s",
+        static_cast<unsigned long long>(number), pid, how.c_str(), err_log.empty() ? "" : "; see ",
+        err_log.c_str());
     report(lineage::kError, p ? index : 0,
            {{"kind", p ? "worker-died" : "worker-start"},
             {"pid", std::to_string(pid)},

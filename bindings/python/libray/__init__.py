@@ -20,6 +20,7 @@ ObjectID = ObjectRef
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "LoggingConfig",
     "NativeFunction",
     "DynamicObjectRefGenerator",
     "ObjectID",
@@ -49,6 +50,14 @@ __all__ = [
     "shutdown",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LoggingConfig":  # not at import: it needs the logging module
+        from ._logging import LoggingConfig
+
+        return LoggingConfig
+    raise AttributeError(f"module 'libray' has no attribute '{name}'")
 
 
 def remote(*args: Any, **options: Any) -> Any:

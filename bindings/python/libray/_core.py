@@ -13,6 +13,7 @@ _PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
 _context: Optional["Context"] = None
 _on_shutdown: List[Any] = []  # called before the runtime stops
+_log_monitor: Any = None  # shows what the workers print (driver)
 
 
 class Context(Mapping):  # type: ignore[type-arg]
@@ -140,11 +141,6 @@ def init(
     address = _resolve(address)
     if address:
         _check_joining(num_cpus, num_gpus, resources, ignored.get("labels"), object_store_memory)
-    if logging_config is not None:
-        from . import _logging
-
-        os.environ[_logging.ENVIRONMENT] = _logging.to_environment(logging_config)
-        logging_config.apply()
     context = _start(
         {
             "address": address,
@@ -158,7 +154,8 @@ def init(
             "resources": _further_resources(resources, num_gpus),
             "worker_argv": worker_argv(),
         },
-        environment,
+        {**environment, **_set_up_logging(logging_config, ignored)},
+        ignored.get("log_to_driver", True) is not False,
     )
     if ignored.get("local_mode"):
         from . import _local
@@ -274,16 +271,32 @@ def running_session() -> str:
     return ""
 
 
-def _start(options: Dict[str, Any], environment: Dict[str, str]) -> Context:
-    """`environment`: variables that the workers have and this process has not."""
-    global _context
-    given = {
+def _set_up_logging(config: Any, given: Dict[str, Any]) -> Dict[str, str]:
+    """In this process; returns what the workers' environment gets."""
+    wanted = given.get("logging_level"), given.get("logging_format")
+    if config is not None:
+        from . import _logging
+
+        text = _logging.to_environment(config)
+        config.apply()
+        return {_logging.ENVIRONMENT: text}
+    if given.get("configure_logging", True) and ("logging" in sys.modules or any(wanted)):
+        from . import _logging
+
+        _logging.set_up_own_loggers(*wanted)
+    return {}
+
+
+def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: bool) -> Context:
+    """`environment`: further variables for the workers."""
+    global _context, _log_monitor
+    environment = {
         **environment,
         _PATH: _driver_path(),
         _PRELOAD: "numpy" if "numpy" in sys.modules else "",
     }
-    saved = {key: os.environ.get(key) for key in given}
-    os.environ.update(given)
+    saved = {key: os.environ.get(key) for key in environment}
+    os.environ.update(environment)
     try:
         started = _libray.init(options)
     finally:
@@ -293,6 +306,13 @@ def _start(options: Dict[str, Any], environment: Dict[str, str]) -> Context:
             else:
                 os.environ[key] = value
     _context = Context(started["session_dir"])
+    if log_to_driver:
+        from ._log_monitor import LogMonitor
+
+        try:
+            _log_monitor = LogMonitor(started["session_dir"], _libray.context()["job"])
+        except OSError as e:  # no descriptors or no inotify instances left
+            print(f"libray: the workers' output is not shown here: {e}", file=sys.stderr)
     return _context
 
 
@@ -312,7 +332,7 @@ def ensure() -> None:
 def shutdown(drain_seconds: float = 0.0) -> None:
     """Ends the job and, if this process started it, the cluster. Waits up to `drain_seconds` for
     submitted tasks."""
-    global _context
+    global _context, _log_monitor
     if _libray.is_worker():
         return
     for hook in list(_on_shutdown):
@@ -320,7 +340,12 @@ def shutdown(drain_seconds: float = 0.0) -> None:
     if is_local_mode():
         sys.modules["libray._local"].disable()
     _context = None
-    _libray.shutdown(float(drain_seconds))
+    monitor, _log_monitor = _log_monitor, None
+    try:
+        _libray.shutdown(float(drain_seconds))
+    finally:
+        if monitor is not None:
+            monitor.stop()
 
 
 def _at_exit() -> None:
@@ -331,5 +356,15 @@ def _at_exit() -> None:
             pass
 
 
+def _forget() -> None:
+    """In a forked child: the runtime is the parent's."""
+    global _context, _log_monitor
+    _libray.forget()
+    _context = None
+    monitor, _log_monitor = _log_monitor, None
+    if monitor is not None:
+        monitor.abandon()
+
+
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_libray.forget)
+os.register_at_fork(after_in_child=_forget)

@@ -94,6 +94,20 @@ def to_environment(config: Optional[Any]) -> str:
     return config.to_json()
 
 
+def set_up_own_loggers(level: Any, form: Optional[str]) -> None:
+    """The package's own logger, under both its names; the program's loggers stay as they are."""
+    for name in ("libray", "ray"):
+        logger = logging.getLogger(name)
+        logger.setLevel(level.upper() if isinstance(level, str) else level or logging.INFO)
+        if not any(getattr(h, "_libray", False) for h in logger.handlers):
+            handler = logging.StreamHandler()
+            handler._libray = True  # type: ignore[attr-defined]
+            logger.addHandler(handler)
+            logger.propagate = False
+        for own in [h for h in logger.handlers if getattr(h, "_libray", False)]:
+            own.setFormatter(logging.Formatter(form or _TEXT))
+
+
 def apply_in_worker() -> None:
     """What the driver's `init(logging_config=...)` asked for."""
     text = os.environ.get(ENVIRONMENT)

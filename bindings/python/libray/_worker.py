@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import _as_ray, _core, _libray, _runtime_env, _serialization
+from . import _as_ray, _core, _libray, _runtime_env, _serialization, _worker_output
 
 _actor_options: Tuple[int, bool] = (1, False)  # (max_concurrency, is asyncio)
 _loop: Any = None  # event loop of an asyncio actor
@@ -44,7 +44,10 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
 
             _loop = asyncio.new_event_loop()
             asyncio.set_event_loop(_loop)
-        return cls(*args, **kwargs)
+        _worker_output.set_actor(cls.__name__)
+        instance = cls(*args, **kwargs)
+        _worker_output.set_actor(_worker_output.actor_name(instance))
+        return instance
 
     return construct
 
@@ -252,11 +255,7 @@ def _end() -> None:
 
 def _prepare() -> None:
     signal.signal(signal.SIGINT, _on_sigint)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        except Exception:
-            pass
+    _worker_output.install()
     path = os.environ.get(_core._PATH)
     if path:
         entries = path.split(os.pathsep)

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -207,6 +208,19 @@ py::dict context() {
   out["pid"] = c.pid;
   out["worker"] = c.worker;
   return out;
+}
+
+// Descriptor that tells which files of a folder are written, made, renamed or removed: inotify(7)'s
+// records. Not blocking.
+int watch_folder(const std::string& path) {
+  const int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+  if (fd >= 0 && inotify_add_watch(fd, path.c_str(), IN_MODIFY | IN_MOVED_TO | IN_DELETE) >= 0)
+    return fd;
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  errno = error;
+  PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+  throw py::error_already_set();
 }
 
 // ---- functions and actors
@@ -531,6 +545,7 @@ PYBIND11_MODULE(_libray, m) {
   m.def("cancel", &cancel);
   m.def("query", &query);
   m.def("die_with_parent", &die_with_parent);
+  m.def("_watch_folder", &watch_folder);
   m.def("kv_get", &kv_get);
   m.def("kv_put", &kv_put);
   m.def("kv_delete", &kv_delete);

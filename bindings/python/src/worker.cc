@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstring>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -42,6 +43,8 @@ pthread_t g_main_thread;
 int g_cancel_fd = -1;  // eventfd of asyncio actors
 std::mutex g_cancel_mutex;
 std::vector<ray_task*> g_cancelled;  // tasks of asyncio actors to cancel
+PyObject* g_flush = nullptr;         // flushes the output streams
+bool g_output_waits = false;         // something was printed that is not in the file yet
 
 struct TaskObject {              // a task outside of the loop: asyncio actors
   PyObject_HEAD ray_task* task;  // null once finished
@@ -447,6 +450,18 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
   return return_all(task, info.num_returns, result.get(), info) ? static_cast<int>(RAY_OK) : -1;
 }
 
+// What a task printed without ending the line goes to the file before its result can be seen, and
+// under its own name.
+void flush_output() {
+  g_output_waits = false;
+  if (g_flush == nullptr) return;
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  Owned done(PyObject_CallObject(g_flush, nullptr));
+  if (!done) PyErr_Clear();
+  PyErr_Restore(type, value, trace);
+}
+
 // Runs one task of this thread to its end. Returns false when the loop must hand over to Python (an
 // actor was made).
 bool run_task(ray_task* task, bool main_thread) {
@@ -473,6 +488,7 @@ bool run_task(ray_task* task, bool main_thread) {
     callable = loaded->callable;
   }
   if (callable != nullptr) code = execute(task, info, callable, &made_actor, &note);
+  if (__builtin_expect(g_output_waits, 0)) flush_output();
   if (main_thread) g_main_task.store(nullptr);
   t_task = nullptr;
   // Arguments and result are dropped by now: when the caller sees the result, this process holds
@@ -563,6 +579,36 @@ PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
   Py_RETURN_NONE;
 }
 
+// _task_label() -> what the main thread's task is called, for people; None when it runs none.
+PyObject* task_label(PyObject*, PyObject*) {
+  ray_task* task = g_main_task.load();
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  if (task == nullptr || ray_task_get_info(task, &info) != RAY_OK) Py_RETURN_NONE;
+  const char* data = info.name.data;
+  size_t size = info.name.size;
+  if (size == info.function.size && memcmp(data, info.function.data, size) == 0) {
+    // A function's own name without its module and scopes.
+    for (size_t i = size; i > 0; --i) {
+      if (data[i - 1] != '.') continue;
+      data += i;
+      size -= i;
+      break;
+    }
+  }
+  return PyUnicode_DecodeUTF8(data, static_cast<Py_ssize_t>(size), "replace");
+}
+
+PyObject* output_pending(PyObject*, PyObject*) {
+  g_output_waits = true;
+  Py_RETURN_NONE;
+}
+
+PyObject* set_flush(PyObject*, PyObject* callable) {
+  Py_XDECREF(std::exchange(g_flush, new_ref(callable)));
+  Py_RETURN_NONE;
+}
+
 // ---- tasks in the hands of an event loop
 // -----------------------------------------------------------------------------
 
@@ -646,6 +692,7 @@ PyObject* task_finish(PyObject* self, PyObject* result) {
       !return_all(t->task, t->num_returns, result, info)) {
     return nullptr;
   }
+  if (__builtin_expect(g_output_waits, 0)) flush_output();
   ray_task_finish(std::exchange(t->task, nullptr), RAY_OK);
   Py_RETURN_NONE;
 }
@@ -721,6 +768,9 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_O, nullptr},
                                 {"_worker_cancel_fd", cancel_fd, METH_NOARGS, nullptr},
                                 {"_worker_cancelled", worker_cancelled, METH_NOARGS, nullptr},
                                 {"_worker_setup", worker_setup, METH_O, nullptr},
+                                {"_task_label", task_label, METH_NOARGS, nullptr},
+                                {"_output_pending", output_pending, METH_NOARGS, nullptr},
+                                {"_set_flush", set_flush, METH_O, nullptr},
                                 {"_take_interrupt", take_interrupt, METH_NOARGS, nullptr},
                                 {"_main_task_cancelled", task_cancelled_now, METH_NOARGS, nullptr},
                                 {"_current_task", current_task, METH_NOARGS, nullptr},

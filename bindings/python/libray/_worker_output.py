@@ -1,0 +1,105 @@
+"""A worker's standard output and error. Both go to files of the session (rayd opened them); the
+driver reads the files and prints the lines with a prefix that names who printed them.
+
+The name travels in the file itself, as a *label*: an operating system command that terminals do not
+know and therefore do not show. A label is written when the name differs from that of the output
+before, so a task that prints nothing pays nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any, Optional
+
+from . import _libray
+
+LABEL_START = b"\x1b]libray;"
+LABEL_END = b"\x07"
+_MAX_NAME = 200
+
+_actor_label: Optional[str] = None  # what this worker's actor is called
+_CONTROL = {code: " " for code in (*range(32), 127)}
+
+
+def encode_label(name: str) -> bytes:
+    shown = name[:_MAX_NAME].translate(_CONTROL)
+    return LABEL_START + shown.encode("utf-8", "replace") + LABEL_END
+
+
+class _LabelledFile(io.FileIO):
+    """The descriptor, with a label before the first output under each name."""
+
+    _label: Optional[str] = None
+
+    def write(self, data: Any) -> int:
+        label = _actor_label or _libray._task_label() or self._label
+        if label != self._label:
+            self._label = label
+            super().write(encode_label(label or ""))
+        return super().write(data)
+
+
+class _Stream(io.TextIOWrapper):
+    """Flushed at the end of each line and of each task: a task's last words are in the file before its
+    result can be seen."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if not text.endswith("\n"):
+            _libray._output_pending()
+        return written
+
+
+def _open(fd: int, name: str) -> _Stream:
+    raw = _LabelledFile(fd, "wb", closefd=False)
+    raw.name = name  # type: ignore[misc]
+    return _Stream(
+        io.BufferedWriter(raw, 16384),
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # closed or replaced by the user's code
+            pass
+
+
+def set_actor(name: str) -> None:
+    """From now on everything that this process prints is the actor's: also what its C code and its
+    children print, so the label is written at once."""
+    global _actor_label
+    if name == _actor_label:
+        return
+    _actor_label = name
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()  # type: ignore[union-attr]
+            raw = stream.buffer.raw  # type: ignore[union-attr]
+            raw._label = name
+            io.FileIO.write(raw, encode_label(name))
+        except Exception:
+            pass
+
+
+def actor_name(instance: Any) -> str:
+    """The class, or what its own __repr__ says."""
+    cls = type(instance)
+    if cls.__repr__ is object.__repr__:
+        return str(cls.__name__)
+    try:
+        return str(repr(instance))
+    except Exception:
+        return str(cls.__name__)
+
+
+def install() -> None:
+    """In a new worker, before anything prints."""
+    sys.stdout = sys.__stdout__ = _open(1, "<stdout>")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _open(2, "<stderr>")  # type: ignore[misc]
+    _libray._set_flush(flush)

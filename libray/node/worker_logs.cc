@@ -1,0 +1,95 @@
+// See worker_logs.h.
+#include "libray/node/worker_logs.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "libray/base/clock.h"
+#include "libray/node/spawn.h"
+
+namespace ray::node {
+namespace {
+constexpr int64_t kTrimEveryNs = 10'000'000'000;
+constexpr uint64_t kBlock = 4096;
+constexpr uint64_t kDefaultMaxBytes = 128ull << 20;
+constexpr size_t kMaxEnded = 500;  // workers whose files are kept after their end
+constexpr const char* kSuffixes[] = {".out", ".err"};
+}  // namespace
+
+void WorkerLogs::configure(const std::string& folder) {
+  folder_ = folder;
+  const char* bytes = std::getenv("LIBRAY_LOG_MAX_BYTES");
+  max_bytes_ = bytes ? std::strtoull(bytes, nullptr, 10) : 0;
+  if (!max_bytes_) max_bytes_ = kDefaultMaxBytes;
+}
+
+Status WorkerLogs::open(uint64_t spawn, const JobId& job, Fd* out, Fd* err) {
+  std::string base = "worker-" + std::to_string(spawn) + "-" + job.hex().substr(0, 8);
+  Fd* fds[] = {out, err};
+  for (int i = 0; i < 2; ++i) {
+    auto fd = open_log(folder_ + "/" + base + kSuffixes[i]);
+    if (!fd.ok()) return fd.status();
+    *fds[i] = std::move(*fd);
+  }
+  if (live_.empty()) trim_at_ = steady_ns() + kTrimEveryNs;
+  live_[spawn] = base;
+  return Status();
+}
+
+void WorkerLogs::started(uint64_t spawn, int pid) {
+  auto it = live_.find(spawn);
+  if (it == live_.end() || pid <= 0) return;
+  std::string base = it->second + "-" + std::to_string(pid);
+  for (const char* suffix : kSuffixes)
+    (void)::rename((folder_ + "/" + it->second + suffix).c_str(),
+                   (folder_ + "/" + base + suffix).c_str());
+  it->second = base;
+}
+
+std::string WorkerLogs::ended(uint64_t spawn) {
+  auto it = live_.find(spawn);
+  if (it == live_.end()) return "";
+  bool left = false;
+  std::string err;
+  for (const char* suffix : kSuffixes) {
+    std::string path = folder_ + "/" + it->second + suffix;
+    struct stat st;
+    if (::stat(path.c_str(), &st) != 0) continue;
+    if (st.st_size == 0) {
+      ::unlink(path.c_str());
+      continue;
+    }
+    left = true;
+    if (suffix == kSuffixes[1]) err = "logs/" + it->second + suffix;
+  }
+  if (left) ended_.push_back(it->second);
+  live_.erase(it);
+  for (; ended_.size() > kMaxEnded; ended_.pop_front())
+    for (const char* suffix : kSuffixes)
+      ::unlink((folder_ + "/" + ended_.front() + suffix).c_str());
+  return err;
+}
+
+void WorkerLogs::trim(int64_t now) {
+  if (live_.empty() || now < trim_at_) return;
+  trim_at_ = now + kTrimEveryNs;
+  for (const auto& [spawn, base] : live_)
+    for (const char* suffix : kSuffixes)
+      (void)punch_beginning(folder_ + "/" + base + suffix, max_bytes_);
+}
+
+// Half of the limit stays, so that a busy worker's file is not punched at every look.
+bool punch_beginning(const std::string& path, uint64_t max_bytes) {
+  struct stat st;
+  if (::stat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return false;
+  if (static_cast<uint64_t>(st.st_blocks) * 512 <= max_bytes) return false;
+  uint64_t end = (static_cast<uint64_t>(st.st_size) - max_bytes / 2) / kBlock * kBlock;
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+  return fd.valid() && ::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                                   static_cast<off_t>(end)) == 0;
+}
+
+}  // namespace ray::node
