@@ -299,6 +299,9 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
     os.environ.update(environment)
     try:
         started = _libray.init(options)
+    except BaseException:  # also Ctrl-C, which came while the node started
+        _libray.shutdown(0.0)
+        raise
     finally:
         for key, value in saved.items():
             if value is None:
@@ -306,6 +309,7 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
             else:
                 os.environ[key] = value
     _context = Context(started["session_dir"])
+    _handle_sigterm()
     if log_to_driver:
         from ._log_monitor import LogMonitor
 
@@ -314,6 +318,43 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
         except OSError as e:  # no descriptors or no inotify instances left
             print(f"libray: the workers' output is not shown here: {e}", file=sys.stderr)
     return _context
+
+
+_mask: Any = None  # of signals, while this thread forks
+
+
+def _on_sigterm(signum: int, frame: Any) -> None:
+    sys.exit(128 + signum)
+
+
+def _before_fork() -> None:
+    """CPython drops signals that reach a child before its start is over: hold back those that our
+    handler would have taken."""
+    global _mask
+    signal = sys.modules.get("signal")
+    if signal is not None and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        _mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_fork() -> None:
+    global _mask
+    mask, _mask = _mask, None
+    if mask is not None:
+        import signal
+
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _handle_sigterm() -> None:
+    """The program ends in order when it is told to: `finally` blocks, atexit, the workers' last lines.
+    A handler of the program's own stays."""
+    import signal
+
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _on_sigterm)
+    except ValueError:  # not the main thread
+        pass
 
 
 def adopt_worker(options: Dict[str, Any]) -> None:
@@ -351,6 +392,10 @@ def shutdown(drain_seconds: float = 0.0) -> None:
 def _at_exit() -> None:
     if _libray.is_initialized() and not _libray.is_worker():
         try:
+            import signal
+
+            # One more Ctrl-C ends the program at once; the node sees that and ends by itself.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             shutdown()
         except BaseException:  # the interpreter is going: what is left ends with the process
             pass
@@ -364,7 +409,14 @@ def _forget() -> None:
     monitor, _log_monitor = _log_monitor, None
     if monitor is not None:
         monitor.abandon()
+    signal = sys.modules.get("signal")
+    try:
+        if signal is not None and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except ValueError:
+        pass
+    _after_fork()
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget)

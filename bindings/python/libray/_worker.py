@@ -3,6 +3,7 @@ extension; here are its surroundings: signals, the ways in which an actor may ru
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -84,6 +85,20 @@ def _run_threads(concurrency: int) -> str:
     for thread in threads:
         thread.start()
     return str(_libray._worker_run(True))
+
+
+def _warn_of_blocking() -> None:
+    """Called when `get` or `wait` blocks in an asyncio actor."""
+    import asyncio
+    import logging
+
+    if asyncio._get_running_loop() is None:
+        return  # a thread of its own: it stops nobody
+    _libray._set_before_block(None)
+    logging.getLogger(__name__).warning(
+        "Using blocking get or wait inside an asyncio actor: this stops its event loop, and all its "
+        "calls with it. Await the reference instead, many of them with asyncio.gather."
+    )
 
 
 class _AsyncActor:
@@ -227,6 +242,7 @@ class _AsyncActor:
     def main(self) -> str:
         self.loop.add_reader(_libray._worker_cancel_fd(), self.cancel)
         self.watch(True)
+        _libray._set_before_block(_warn_of_blocking)
         self.loop.run_until_complete(self.stopped)
         return "end"
 
@@ -256,6 +272,7 @@ def _end() -> None:
 def _prepare() -> None:
     signal.signal(signal.SIGINT, _on_sigint)
     _worker_output.install()
+    faulthandler.enable(2)  # a crash in C code leaves the Python stack on the driver's terminal
     path = os.environ.get(_core._PATH)
     if path:
         entries = path.split(os.pathsep)

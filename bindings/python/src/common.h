@@ -52,6 +52,7 @@ struct Process {
       0;  // grows with each init: handles of an earlier runtime are recognised by it
   bool worker = false;
   int pid = 0;  // of the process that called init: a forked child has no runtime
+  PyObject* before_block = nullptr;  // () -> None: called when a call is about to wait, if set
 };
 extern Process g_process;
 
@@ -98,12 +99,15 @@ bool str_view(PyObject* o, ray_str* out);
 // Seconds (None = for ever) to nanoseconds; false with an exception set.
 bool parse_timeout(PyObject* o, int64_t* out_ns);
 
+void call_before_block();
+
 // Runs `body(slice_ns)` without the GIL, again and again until it answers anything but
 // RAY_TIMED_OUT or the whole time is over. Between the slices signals are looked at, so that Ctrl-C
 // ends a wait; *interrupted tells that.
 template <typename Body>
 ray_code wait_in_slices(int64_t timeout_ns, bool* interrupted, Body body) {
   constexpr int64_t kSlice = 50'000'000;
+  if (__builtin_expect(g_process.before_block != nullptr, 0)) call_before_block();
   *interrupted = false;
   int64_t left = timeout_ns;
   for (;;) {

@@ -61,6 +61,12 @@ ray_runtime* ensure_runtime_slow() {
   return g_process.runtime;
 }
 
+void call_before_block() {
+  PyObject* done = PyObject_CallObject(g_process.before_block, nullptr);
+  if (done == nullptr) PyErr_Clear();
+  Py_XDECREF(done);
+}
+
 bool str_view(PyObject* o, ray_str* out) {
   Py_ssize_t size;
   const char* data = PyUnicode_AsUTF8AndSize(o, &size);
@@ -546,6 +552,10 @@ PYBIND11_MODULE(_libray, m) {
   m.def("query", &query);
   m.def("die_with_parent", &die_with_parent);
   m.def("_watch_folder", &watch_folder);
+  m.def("_set_before_block", [](const py::object& callable) {
+    PyObject* now = callable.is_none() ? nullptr : new_ref(callable.ptr());
+    Py_XDECREF(std::exchange(g_process.before_block, now));
+  });
   m.def("kv_get", &kv_get);
   m.def("kv_put", &kv_put);
   m.def("kv_delete", &kv_delete);
