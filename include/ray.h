@@ -86,7 +86,8 @@ enum {
   RAY_ACTOR_RESTARTING = 105, /* the call was lost to a restart; retryable */
   RAY_STREAM_END = 106,       /* not an error: the generator is exhausted */
   RAY_STORE_FULL = 107,       /* memory and disk of the object store are full */
-  RAY_NODE_DIED = 108         /* the node daemon is gone; this runtime can only be shut down */
+  RAY_NODE_DIED = 108,        /* the node daemon is gone; this runtime can only be shut down */
+  RAY_GROUP_REMOVED = 109     /* the placement group that it was to run in was removed */
 };
 
 typedef struct ray_error ray_error; /* immutable, counted, readable from any thread */
@@ -340,6 +341,17 @@ typedef struct ray_arg {
   ray_value value;
 } ray_arg;
 
+/* Where on the node or in which group something may run. */
+typedef struct ray_placement {
+  size_t struct_size;
+  ray_id group;   /* of ray_group_create; all zero = in no group */
+  int32_t bundle; /* its index in the group; -1 = any bundle with room */
+  uint32_t flags; /* RAY_PLACEMENT_* */
+  ray_id node;    /* all zero = any. A node that is not there: RAY_UNSCHEDULABLE, unless SOFT */
+} ray_placement;
+#define RAY_PLACEMENT_INIT { sizeof(ray_placement), {{0}}, -1, 0, {{0}} }
+enum { RAY_PLACEMENT_SOFT = 1 /* another node will do */ };
+
 #define RAY_RETRIES_DEFAULT (-2) /* 3 for tasks, 0 for actor methods */
 #define RAY_RETRIES_INFINITE (-1)
 typedef struct ray_task_options {
@@ -353,8 +365,9 @@ typedef struct ray_task_options {
   uint32_t num_returns;        /* as given; 0 = none (fire and forget) */
   uint32_t stream_window;      /* streams: unconsumed items before the producer waits; 0 = 64 */
   uint32_t flags;              /* RAY_TASK_* */
+  const ray_placement *placement; /* NULL = anywhere */
 } ray_task_options;
-#define RAY_TASK_OPTIONS_INIT { sizeof(ray_task_options), {0, 0}, {0, 0}, RAY_RETRIES_DEFAULT, 1, 0, 0 }
+#define RAY_TASK_OPTIONS_INIT { sizeof(ray_task_options), {0, 0}, {0, 0}, RAY_RETRIES_DEFAULT, 1, 0, 0, 0 }
 enum { RAY_TASK_RETRY_ON_ERROR = 1 /* max_retries counts failures of the user's function too */ };
 
 /* Submits a task and returns at once; never waits for a scheduler, the control store or the disk. out_refs receives
@@ -407,9 +420,10 @@ typedef struct ray_actor_options {
   uint32_t max_pending_calls; /* per handle and process; 0 = no limit; over it: RAY_UNAVAILABLE */
   uint32_t flags;             /* RAY_ACTOR_* */
   ray_bytes metadata;         /* the binding's own (method table...): comes back from ray_actor_metadata */
+  const ray_placement *placement; /* NULL = anywhere */
 } ray_actor_options;
 #define RAY_ACTOR_OPTIONS_INIT \
-  { sizeof(ray_actor_options), {0, 0}, {0, 0}, {0, 0}, 0, RAY_RETRIES_DEFAULT, 0, 0, 0, 0, {0, 0} }
+  { sizeof(ray_actor_options), {0, 0}, {0, 0}, {0, 0}, 0, RAY_RETRIES_DEFAULT, 0, 0, 0, 0, {0, 0}, 0 }
 enum { RAY_ACTOR_GET_IF_EXISTS = 1 /* with a name: the existing actor instead of RAY_ALREADY_EXISTS */ };
 
 /* Creates an actor and returns at once, except with a name: then it waits for the name to be taken. Failure of the
@@ -434,10 +448,33 @@ RAY_API ray_actor *ray_actor_retain(ray_actor *actor);
 /* The last handle in the last process ends a counted actor after its pending calls. */
 RAY_API void ray_actor_release(ray_actor *actor);
 
-/* ---- 11. Cluster state and key-value --------------------------------------------------------------------------------- */
+/* ---- 11. Placement groups, cluster state, key-value ------------------------------------------------------------------- */
+
+/* A placement group reserves bundles of resources, all of them at once; tasks and actors whose options name the group
+ * draw from one of its bundles and from nothing else. How the bundles are to lie on the nodes: */
+enum {
+  RAY_GROUP_PACK = 0,         /* on few */
+  RAY_GROUP_SPREAD = 1,       /* on many */
+  RAY_GROUP_STRICT_PACK = 2,  /* on one */
+  RAY_GROUP_STRICT_SPREAD = 3 /* each on another: on a single node more than one bundle waits for ever */
+};
+typedef struct ray_group_options {
+  size_t struct_size;
+  ray_bytes bundles_msgpack; /* array of maps of name -> amount; none may be empty */
+  ray_str name, ns;          /* for people and queries; unique among the living of its namespace; empty ns = the job's */
+  int32_t strategy;          /* RAY_GROUP_* */
+  int32_t lifetime;          /* RAY_LIFETIME_COUNTED = ends with its job; RAY_LIFETIME_DETACHED = when removed */
+} ray_group_options;
+#define RAY_GROUP_OPTIONS_INIT { sizeof(ray_group_options), {0, 0}, {0, 0}, {0, 0}, 0, 0 }
+/* Asks for a group and returns when the node knows it; its resources may come later. RAY_ALREADY_EXISTS: the name. */
+RAY_API ray_code ray_group_create(ray_runtime *runtime, const ray_group_options *options, ray_id *out, ray_error **err);
+/* Waits until its resources are reserved. RAY_TIMED_OUT; RAY_NOT_FOUND = there is no such group, or it was removed. */
+RAY_API ray_code ray_group_wait(ray_runtime *runtime, const ray_id *group, int64_t timeout_ns, ray_error **err);
+/* Kills what runs in the group; what waits to run in it fails with RAY_GROUP_REMOVED. RAY_NOT_FOUND. */
+RAY_API ray_code ray_group_remove(ray_runtime *runtime, const ray_id *group, ray_error **err);
 
 /* what: "nodes", "resources", "available", "actors", "tasks", "objects", "workers", "jobs", "functions", "errors",
- * "store". The answer is one MessagePack value: an array of maps, or a map of name -> number for resources.
+ * "store", "groups". The answer is one MessagePack value: an array of maps, or a map of name -> number for resources.
  * filter: MessagePack map of column -> value, and "limit"; empty = all (at most 10 000 rows). */
 RAY_API ray_code ray_cluster_query(ray_runtime *runtime, ray_str what, ray_bytes filter_msgpack, ray_buffer *out,
                                    ray_error **err);

@@ -169,6 +169,15 @@ void Manager::kill(const ActorId& id, bool may_restart, Actions* out) {
   if (!may_restart) die(&a, RAY_ACTOR_DIED, "the actor was killed before it started", out);
 }
 
+void Manager::fail(const ActorId& id, int32_t code, const std::string& text, Actions* out) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || it->second.state == wire::kActorDead) return;
+  Actor& a = it->second;
+  a.kill_for_good = true;
+  if (a.worker != kNoProcess) out->push_back(make(Action::kKill, id, a.worker));
+  die(&a, code, text, out);
+}
+
 void Manager::unreferenced(const ActorId& id, Actions* out) {
   auto it = actors_.find(id);
   if (it == actors_.end() || it->second.state == wire::kActorDead) return;

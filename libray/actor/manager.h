@@ -90,6 +90,8 @@ class Manager {
                    const std::string& error, Actions* out);
   void exiting(uint32_t worker, const ActorId& id, Actions* out);
   void kill(const ActorId& id, bool may_restart, Actions* out);
+  // It cannot be placed any more: dies with this code and text, its worker (if any) is killed.
+  void fail(const ActorId& id, int32_t code, const std::string& text, Actions* out);
   void connect(const ActorId& id, uint32_t process, Actions* out);
   void unreferenced(const ActorId& id, Actions* out);
   // A process is gone: its subscriptions end; if it was an actor's worker, the actor restarts or dies.

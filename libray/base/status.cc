@@ -26,7 +26,8 @@ const char* code_name(ray_code code) {
   static const char* const task[] = {
       "RAY_TASK_FAILED",   "RAY_WORKER_CRASHED", "RAY_OBJECT_LOST",
       "RAY_UNSCHEDULABLE", "RAY_ACTOR_DIED",     "RAY_ACTOR_RESTARTING",
-      "RAY_STREAM_END",    "RAY_STORE_FULL",     "RAY_NODE_DIED"};
+      "RAY_STREAM_END",    "RAY_STORE_FULL",     "RAY_NODE_DIED",
+      "RAY_GROUP_REMOVED"};
   if (code >= 0 && static_cast<size_t>(code) < std::size(general)) return general[code];
   if (code >= RAY_TASK_FAILED && static_cast<size_t>(code - RAY_TASK_FAILED) < std::size(task))
     return task[code - RAY_TASK_FAILED];

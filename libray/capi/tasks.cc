@@ -105,6 +105,41 @@ Status with_returns(uint32_t n, ray_ref** out_refs, Submit submit) {
 
 }  // namespace
 
+namespace {
+
+bool is_zero(const ray_id& id) {
+  static const ray_id zero = {};
+  return std::memcmp(id.b, zero.b, sizeof zero.b) == 0;
+}
+
+Status pack_placement(const ray_placement* in, std::string* out) {
+  ray_placement p = RAY_PLACEMENT_INIT;
+  RAY_TRY(read_options(in, "ray_placement", &p));
+  if (p.flags & ~uint32_t{RAY_PLACEMENT_SOFT})
+    return error(RAY_INVALID_ARGUMENT, "unknown flags %u of ray_placement", p.flags);
+  if (p.bundle < -1 || (p.bundle >= 0 && is_zero(p.group)))
+    return error(RAY_INVALID_ARGUMENT, "bundle %d of ray_placement: -1, or an index with a group", p.bundle);
+  wire::Writer w(out);
+  w.map(4).str("group").bin(p.group.b, sizeof p.group.b).str("bundle").int64(p.bundle);
+  w.str("node").bin(p.node.b, sizeof p.node.b).str("soft").boolean(p.flags & RAY_PLACEMENT_SOFT);
+  return Status();
+}
+
+// Adds options->placement to the resources, which are what the scheduler sees; `backs` keeps the bytes.
+template <class Options>
+Status place(Options* o, bool task, std::string* backs) {
+  if (__builtin_expect(!o->placement, 1)) return Status();
+  std::string placement, resources = bytes(o->resources_msgpack);
+  if (auto r = wire::parse_resources(resources); !r.ok()) return r.status();
+  if (resources.empty() && task) wire::Writer(&resources).map(1).str("CPU").float64(1);
+  RAY_TRY(pack_placement(o->placement, &placement));
+  *backs = wire::with_entry(resources, wire::kPlacement, placement);
+  o->resources_msgpack = {backs->data(), backs->size()};
+  return Status();
+}
+
+}  // namespace
+
 ray_code ray_submit(ray_runtime* runtime, ray_function* function, const ray_arg* args, size_t n_args,
                     const ray_task_options* options, ray_ref** out_refs, ray_error** err) {
   return guard(err, [&]() -> Status {
@@ -114,6 +149,8 @@ ray_code ray_submit(ray_runtime* runtime, ray_function* function, const ray_arg*
     if (n_args && !args) return null_argument("args");
     ray_task_options o = RAY_TASK_OPTIONS_INIT;
     if (options) RAY_TRY(task_options(options, &o));
+    std::string resources;
+    RAY_TRY(place(&o, true, &resources));
     return with_returns(o.num_returns, out_refs, [&](Object** objects) {
       return rt->submit(f, args, n_args, o, objects, nullptr);
     });
@@ -130,6 +167,8 @@ ray_code ray_submit_stream(ray_runtime* runtime, ray_function* function, const r
     if ((n_args && !args) || !out) return null_argument(out ? "args" : "out");
     ray_task_options o = RAY_TASK_OPTIONS_INIT;
     RAY_TRY(task_options(options, &o));
+    std::string resources;
+    RAY_TRY(place(&o, true, &resources));
     Stream* s = nullptr;
     RAY_TRY(rt->submit(f, args, n_args, o, nullptr, &s));
     *out = make_handle_of<ray_stream>(kHandleStream, s);
@@ -218,6 +257,8 @@ ray_code ray_actor_create(ray_runtime* runtime, ray_function* klass, const ray_a
     ray_actor_options o = RAY_ACTOR_OPTIONS_INIT;
     RAY_TRY(read_options(options, "ray_actor_options", &o));
     if (o.max_restarts < -1) return error(RAY_INVALID_ARGUMENT, "max_restarts %d is negative", o.max_restarts);
+    std::string resources;
+    RAY_TRY(place(&o, false, &resources));
     Actor* a = nullptr;
     RAY_TRY(rt->actor_create(f, args, n_args, o, &a));
     *out = make_handle_of<ray_actor>(kHandleActor, a);
@@ -362,6 +403,52 @@ Status kv_call(ray_runtime* runtime, uint32_t op, const std::string& args, std::
 }
 
 }  // namespace
+
+ray_code ray_group_create(ray_runtime* runtime, const ray_group_options* options, ray_id* out,
+                          ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!options || !out) return null_argument(out ? "options" : "out");
+    ray_group_options o = RAY_GROUP_OPTIONS_INIT;
+    RAY_TRY(read_options(options, "ray_group_options", &o));
+    if (o.strategy < RAY_GROUP_PACK || o.strategy > RAY_GROUP_STRICT_SPREAD)
+      return error(RAY_INVALID_ARGUMENT, "strategy %d is none of RAY_GROUP_*", o.strategy);
+    std::string bundles = bytes(o.bundles_msgpack), args, answer;
+    wire::Reader check(bundles);
+    if (!wire::is_one_value(bundles) || check.peek() != wire::Type::kArray)
+      return error(RAY_INVALID_ARGUMENT, "bundles_msgpack is not an array of maps of name to amount");
+    wire::Writer w(&args);
+    w.array(5).raw(bundles).int64(o.strategy).int64(o.lifetime).str(text(o.name)).str(text(o.ns));
+    RAY_TRY(kv_call(runtime, wire::kOpGroupCreate, args, &answer));
+    wire::Reader r(answer);
+    uint32_t n;
+    std::string_view id;
+    if (!r.array(&n) || n != 1 || !r.bin(&id) || id.size() != kIdSize)
+      return error(RAY_INTERNAL, "the node daemon answered nonsense");
+    std::memcpy(out->b, id.data(), kIdSize);
+    return Status();
+  });
+}
+
+ray_code ray_group_wait(ray_runtime* runtime, const ray_id* group, int64_t timeout_ns, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!group) return null_argument("group");
+    RAY_TRY(check_timeout(timeout_ns));
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    std::string args;
+    wire::Writer(&args).array(2).bin(group->b, sizeof group->b).uint64(timeout_ns != 0);
+    return rt->request(wire::kOpGroupWait, args, nullptr, timeout_ns ? timeout_ns : -1);
+  });
+}
+
+ray_code ray_group_remove(ray_runtime* runtime, const ray_id* group, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!group) return null_argument("group");
+    std::string args, answer;
+    wire::Writer(&args).array(1).bin(group->b, sizeof group->b);
+    return kv_call(runtime, wire::kOpGroupRemove, args, &answer);
+  });
+}
 
 ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter, ray_buffer* out,
                            ray_error** err) {

@@ -215,10 +215,39 @@ Status read_resources(std::string_view bytes, std::map<std::string, double>* out
       *env = r.raw();
       continue;
     }
+    if (name == wire::kPlacement) {
+      r.skip();
+      continue;
+    }
     double amount = r.number();
     if (r.ok()) (*out)[name] = amount;
   }
   if (!r.done()) return error(RAY_INVALID_ARGUMENT, "resources are not a map of name to number");
+  return Status();
+}
+
+Status read_placement(std::string_view resources, Placement* out) {
+  *out = Placement{};
+  if (resources.empty()) return Status();
+  Reader r(resources);
+  uint32_t n = r.map();
+  for (uint32_t i = 0; i < n && r.ok(); ++i) {
+    if (r.str() != wire::kPlacement) {
+      r.skip();
+      continue;
+    }
+    uint32_t m = r.map();
+    for (uint32_t k = 0; k < m && r.ok(); ++k) {
+      std::string key = r.str();
+      if (key == "group") r.id(&out->group);
+      else if (key == "bundle") out->bundle = static_cast<int32_t>(r.sint());
+      else if (key == "node") r.id(&out->node);
+      else if (key == "soft") out->soft = r.raw() == "\xc3";
+      else if (key == "never") out->never = r.str();
+      else r.skip();
+    }
+  }
+  if (!r.ok()) return error(RAY_INVALID_ARGUMENT, "the placement is malformed");
   return Status();
 }
 

@@ -133,6 +133,15 @@ class Node {
     uint64_t id = 0;
     Fd socket;
   };
+  struct Group {
+    Id id;
+    std::string name, ns, bundles;  // bundles as they came: MessagePack
+    int32_t strategy = 0, lifetime = 0;
+    uint32_t job = 0;
+    const char* state = "PENDING";
+    uint64_t number = 0;
+    std::vector<std::pair<uint32_t, uint64_t>> waiters;  // process, request
+  };
   static constexpr uint32_t kNone = 0xFFFFFFFFu;
 
   enum Source : uint32_t {  // epoll tags: source << 32 | index
@@ -205,6 +214,7 @@ class Node {
   void apply(sched::Actions& actions);
   void apply(object::Actions& actions);
   void apply(actor::Actions& actions);
+  void want_worker(const actor::Actor& a);
   void connect_late(const ActorId& id, uint32_t index);
   void tell_actor(const ActorId& id, uint32_t process);
   Status up_actor_create(Process* p, const std::string& payload);
@@ -225,6 +235,17 @@ class Node {
   std::string query_local(const std::string& what);
   void actor_find(uint32_t process, uint64_t req_id, const std::string& body);
   void actor_info(uint32_t process, uint64_t req_id, const std::string& body);
+
+  // node_groups.cc: placement groups, and what is said of where a task or actor may run
+  void group_create(uint32_t process, uint64_t req_id, const std::string& body);
+  void group_wait(uint32_t process, uint64_t req_id, const std::string& body);
+  void group_remove(uint32_t process, uint64_t req_id, const std::string& body);
+  void group_ready(const Id& id);
+  void remove_group(Group* g, const std::string& why);
+  void remove_groups_of(uint32_t job);
+  std::string groups_msgpack(uint32_t process);
+  Status find_place(std::string_view resources, sched::Placement* out);
+  void unplaceable(Process* p, uint32_t shape, const Status& why);
 
   // node_shards.cc
   Status start_shards();
@@ -255,6 +276,9 @@ class Node {
   // (ns, name) -> actors that want it as soon as the control store has taken it back.
   std::map<std::pair<std::string, std::string>, std::vector<ActorId>> releasing_names_;
 
+  std::map<Id, Group> groups_;
+  std::deque<Id> removed_groups_;  // oldest first, bounded
+  uint64_t next_group_ = 1;
   std::map<uint64_t, Pending> pending_;
   uint64_t next_pending_ = 1;
   std::vector<std::unique_ptr<Process>> processes_;

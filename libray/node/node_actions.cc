@@ -74,6 +74,12 @@ void Node::apply(sched::Actions& actions) {
       case sched::Action::kStartWorkers:
         for (uint32_t i = 0; i < a.count; ++i) start_worker(a.pool);
         break;
+      case sched::Action::kGroupReady: group_ready(a.id); break;
+      case sched::Action::kGroupInfeasible:
+        report(lineage::kError, 0, {{"kind", "infeasible"}, {"group", a.id.hex()}, {"message", a.text}});
+        log(kLogWarning, "node", "infeasible", "placement group %s %s; it waits", a.id.hex().c_str(),
+            a.text.c_str());
+        break;
       case sched::Action::kStopWorker:
         send(process(a.worker), wire::kDnExit, nullptr, 0);
         expect_exit(process(a.worker), kStopGraceNs);
@@ -244,6 +250,24 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
   send(p, wire::kDnActorState, &s, sizeof s, cause.data(), cause.size());
 }
 
+void Node::want_worker(const actor::Actor& a) {
+  std::map<std::string, double> amounts;
+  sched::Pool pool{a.spec.language, a.spec.job};
+  (void)read_needs(a.spec.resources, &amounts, &pool);  // checked at creation
+  sched::Resources resources;
+  for (const auto& [name, amount] : amounts) (void)resources.add(name, amount);
+  sched::Placement placement;
+  Status place = find_place(a.spec.resources, &placement);
+  if (place.ok()) {
+    scheduler_.want_actor(a.spec.id, resources, pool, placement);
+    scheduling_needed_ = true;
+    return;
+  }
+  actor::Actions more;
+  actors_.fail(ActorId(a.spec.id), place.code(), place.message(), &more);
+  apply(more);
+}
+
 void Node::apply(actor::Actions& actions) {
   for (actor::Action& x : actions) {
     const actor::Actor* a = actors_.find(x.id);
@@ -260,17 +284,9 @@ void Node::apply(actor::Actions& actions) {
       case actor::Action::kReleaseName:
         if (a) release_name(x.id, a->spec.ns, a->spec.name);
         break;
-      case actor::Action::kWantWorker: {
-        if (!a) break;
-        std::map<std::string, double> amounts;
-        sched::Pool pool{a->spec.language, a->spec.job};
-        (void)read_needs(a->spec.resources, &amounts, &pool);  // checked at creation
-        sched::Resources resources;
-        for (const auto& [name, amount] : amounts) (void)resources.add(name, amount);
-        scheduler_.want_actor(x.id, resources, pool);
-        scheduling_needed_ = true;
+      case actor::Action::kWantWorker:
+        if (a) want_worker(*a);
         break;
-      }
       case actor::Action::kCancelWorker:
         scheduler_.cancel_actor(x.id);
         scheduling_needed_ = true;

@@ -385,7 +385,12 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   RAY_TRY(read_needs(std::string_view(payload).substr(sizeof s), &amounts, &pool));
   sched::Resources resources;
   for (const auto& [name, amount] : amounts) RAY_TRY(resources.add(name, amount));
-  return scheduler_.define_shape(p->index, s.shape, resources, pool);
+  sched::Placement placement;
+  Status place = find_place(std::string_view(payload).substr(sizeof s), &placement);
+  if (!place.ok()) placement = {};
+  RAY_TRY(scheduler_.define_shape(p->index, s.shape, resources, pool, placement));
+  if (!place.ok()) unplaceable(p, s.shape, place);
+  return Status();
 }
 
 // What a task or actor asks of its worker: amounts, and a pool by its runtime environment.
@@ -530,6 +535,7 @@ void Node::end_job(uint32_t index) {
   job.ended = true;
   register_job(job, "FINISHED");
   scheduler_.job_ended(index);
+  remove_groups_of(index);
   actor::Actions actions;
   actors_.job_ended(index, &actions);
   apply(actions);

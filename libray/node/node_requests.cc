@@ -105,6 +105,9 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
     case wire::kOpQuery: return query(index, req_id, body);
     case wire::kOpActorFind: return actor_find(index, req_id, body);
     case wire::kOpActorInfo: return actor_info(index, req_id, body);
+    case wire::kOpGroupCreate: return group_create(index, req_id, body);
+    case wire::kOpGroupWait: return group_wait(index, req_id, body);
+    case wire::kOpGroupRemove: return group_remove(index, req_id, body);
     case wire::kOpShutdown: {
       Process* p = process(index);
       if (!p || !p->driver || p->pid != options_.parent_pid)
@@ -237,7 +240,7 @@ void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
   std::string filter = n > 1 ? std::string(r.raw()) : std::string("\x80", 1);
   if (!r.ok()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed query");
   if (filter == std::string("\xc0", 1) || filter == std::string("\xc4\0", 2)) filter = "\x80";
-  std::string rows = query_local(what);
+  std::string rows = what == "groups" ? groups_msgpack(index) : query_local(what);
   if (!rows.empty()) {
     mp::Writer w;
     w.array(1).raw(rows);

@@ -281,7 +281,8 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
     if (!wire::unpack_error(tail, s.size, &code, &message, &format, &payload))
       message = "actor " + a->class_name + " (" + a->id.hex() + ") died: " +
                 std::string(reinterpret_cast<const char*>(tail), s.size);
-    return actor_dead(a, make_error(RAY_ACTOR_DIED, message, format, payload));
+    bool unplaceable = s.code == RAY_GROUP_REMOVED || s.code == RAY_UNSCHEDULABLE;
+    return actor_dead(a, make_error(unplaceable ? s.code : RAY_ACTOR_DIED, message, format, payload));
   }
   if (restarted) retry_lost_calls(a);
   if (s.state != wire::kActorAlive) return;

@@ -73,6 +73,12 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       if (read(p, n, &lease)) on_infeasible(lease, {reinterpret_cast<const char*>(p) + sizeof lease,
                                                     n - sizeof lease});
       break;
+    case wire::kDnUnplaceable: {
+      wire::DnUnplaceable u;
+      if (read(p, n, &u))
+        on_unplaceable(u, {reinterpret_cast<const char*>(p) + sizeof u, n - sizeof u});
+      break;
+    }
     case wire::kDnPeerDied:
       if (read(p, n, &died)) on_peer_died(died);
       break;
@@ -121,6 +127,16 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
   log(kLogWarning, "runtime", "infeasible", "%s waits: %.*s", name.c_str(),
       static_cast<int>(text.size()), text.data());
+}
+
+// What waits for this shape fails, and so does all that is submitted or retried from now on.
+void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text) {
+  if (u.shape >= shape_list_.size() || shape_list_[u.shape]->gone_code != RAY_OK) return;
+  Shape* s = shape_list_[u.shape];
+  s->gone_code = u.code;
+  s->gone = text;
+  for (auto& l : s->leases) l->reclaim = true;  // their workers are being killed: nothing more for them
+  pump(s);
 }
 
 void Runtime::on_peer_died(const wire::DnPeerDied& d) {

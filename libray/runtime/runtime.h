@@ -247,6 +247,7 @@ class Runtime {
   void encoded(PendingTask* t);
   void shrink_parked();
   void patch_stream_slot(PendingTask* t, uint8_t* record);
+  void fail_backlog(Shape* s);
   void flush_rings(ClientLink** links, size_t* n);
   void drop_lease(Lease* l);
   void detach(PendingTask* t);
@@ -308,6 +309,7 @@ class Runtime {
   void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
   void on_obj_state(const wire::DnObjState& s);
   void on_infeasible(const wire::DnLease& l, std::string_view text);
+  void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
   void on_peer_died(const wire::DnPeerDied& d);
   void deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e);
 

@@ -630,6 +630,7 @@ void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8
 
 // Moves the backlog into rings as far as there is room. mutex_ held.
 void Runtime::pump(Shape* s) {
+  if (__builtin_expect(s->gone_code != RAY_OK, 0)) return fail_backlog(s);
   ClientLink* ring_me[16];
   size_t n_ring = 0;
   while (PendingTask* t = s->backlog.head) {
@@ -650,6 +651,15 @@ void Runtime::pump(Shape* s) {
   }
   flush_rings(ring_me, &n_ring);
   update_want(s);
+}
+
+void Runtime::fail_backlog(Shape* s) {
+  while (PendingTask* t = s->backlog.head) {
+    s->backlog.remove(t);
+    ErrorBox* e = make_error(s->gone_code, "task " + task_name(t) + " (" + t->id.hex() + ") " + s->gone);
+    fail_task(t, e);
+    e->release();
+  }
 }
 
 void Runtime::flush_rings(ClientLink** links, size_t* n) {

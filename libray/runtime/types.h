@@ -177,6 +177,8 @@ struct Shape {
   uint64_t pending = 0;  // backlog + in flight
   int64_t est_ns = 0;    // of all pending
   uint32_t want_sent = 0;
+  ray_code gone_code = RAY_OK;  // why nothing of this shape can be placed any more
+  std::string gone;
   bool warned = false;
 };
 

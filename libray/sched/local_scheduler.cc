@@ -51,7 +51,7 @@ std::string Resources::to_string() const {
 
 Amount LocalScheduler::Need::cpu() const {
   for (const auto& [r, a] : items)
-    if (r == kCpu) return a;
+    if (r == cpu_index) return a;
   return 0;
 }
 
@@ -63,8 +63,13 @@ LocalScheduler::LocalScheduler(const SchedulerOptions& options) : options_(optio
 
 uint32_t LocalScheduler::intern(const std::string& name) {
   for (uint32_t i = 0; i < names_.size(); ++i)
-    if (names_[i] == name) return i;
+    if (!is_slot_[i] && names_[i] == name) return i;
+  return add_index(name, false);
+}
+
+uint32_t LocalScheduler::add_index(const std::string& name, bool slot) {
   names_.push_back(name);
+  is_slot_.push_back(slot);
   total_.push_back(0);
   free_.push_back(0);
   return static_cast<uint32_t>(names_.size() - 1);
@@ -76,10 +81,29 @@ LocalScheduler::Need LocalScheduler::need_of(const Resources& resources) {
   return n;
 }
 
+Status LocalScheduler::fill(Request* r, const Resources& resources, Pool pool,
+                            const Placement& placement) {
+  if (!placement.group.is_nil()) {
+    auto g = groups_.find(placement.group);
+    if (g == groups_.end() || g->second.removed)
+      return error(RAY_NOT_FOUND, "placement group %s does not exist", placement.group.hex().c_str());
+    if (placement.bundle >= static_cast<int32_t>(g->second.bundles.size()) || placement.bundle < -1)
+      return error(RAY_INVALID_ARGUMENT, "placement group %s has %zu bundles, none of index %d",
+                   placement.group.hex().c_str(), g->second.bundles.size(), placement.bundle);
+    r->group = &g->second;
+    r->bundle = placement.bundle;
+  }
+  r->need = need_of(resources);
+  r->pool = pool;
+  r->text = resources.to_string();
+  r->never = placement.never;
+  return Status();
+}
+
 // ---- clients ---------------------------------------------------------------------------------------
 
 Status LocalScheduler::define_shape(uint32_t client, uint32_t shape, const Resources& resources,
-                                    Pool pool) {
+                                    Pool pool, const Placement& placement) {
   Client& c = clients_[client];
   if (c.demands.size() >= 4096)
     return error(RAY_INVALID_ARGUMENT, "process %u uses more than 4096 resource shapes", client);
@@ -88,10 +112,10 @@ Status LocalScheduler::define_shape(uint32_t client, uint32_t shape, const Resou
   d = Demand{};
   d.client = client;
   d.shape = shape;
-  d.need = need_of(resources);
-  d.pool = pool;
-  d.text = resources.to_string();
-  return Status();
+  Status s = fill(&d, resources, pool, placement);
+  if (s.ok()) return s;
+  d.gone = true;
+  return s;
 }
 
 Status LocalScheduler::want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example) {
@@ -166,6 +190,7 @@ void LocalScheduler::end_lease(uint32_t id, bool worker_lives, int64_t now) {
 
 void LocalScheduler::hold(Worker* w, const Need& need) {
   w->held = need;
+  if (need.group) ++need.group->users;
   take(&free_, need, -1);
   // A blocked flag that outlived its lease must not lend what was never taken.
   w->blocked = false;
@@ -174,10 +199,12 @@ void LocalScheduler::hold(Worker* w, const Need& need) {
 
 void LocalScheduler::drop_held(Worker* w) {
   take(&free_, w->held, +1);
-  free_[kCpu] -= w->lent;
+  free_[w->held.cpu_index] -= w->lent;
   w->lent = 0;
   w->blocked = false;
+  Group* group = w->held.group;
   w->held = Need{};
+  if (group && --group->users == 0 && group->removed) give_back(group);
 }
 
 void LocalScheduler::make_idle(Worker* w, int64_t now) {
@@ -242,9 +269,9 @@ void LocalScheduler::worker_blocked(uint32_t worker, bool blocked) {
   w.blocked = blocked;
   if (blocked) {
     w.lent = w.held.cpu();
-    free_[kCpu] += w.lent;
+    free_[w.held.cpu_index] += w.lent;
   } else {
-    free_[kCpu] -= w.lent;
+    free_[w.held.cpu_index] -= w.lent;
     w.lent = 0;
   }
   dirty_ = true;
@@ -262,22 +289,19 @@ void LocalScheduler::job_ended(uint32_t job) {
 
 // ---- actors ----------------------------------------------------------------------------------------
 
-void LocalScheduler::want_actor(const ActorId& actor, const Resources& resources, Pool pool) {
-  ActorDemand& d = actors_[actor];
-  d = ActorDemand{};
+void LocalScheduler::want_actor(const ActorId& actor, const Resources& resources, Pool pool,
+                                const Placement& placement) {
+  ActorDemand d;
   d.actor = actor;
-  d.need = need_of(resources);
-  d.pool = pool;
-  d.text = resources.to_string();
+  if (!fill(&d, resources, pool, placement).ok()) return;
   d.seq = next_seq_++;
+  actors_[actor] = d;
   dirty_ = true;
 }
 
 void LocalScheduler::cancel_actor(const ActorId& actor) {
   dirty_ |= actors_.erase(actor) > 0;
 }
-
-// ---- decisions -------------------------------------------------------------------------------------
 
 struct LocalScheduler::Round {
   int64_t now;
@@ -290,6 +314,139 @@ struct LocalScheduler::Round {
   uint32_t room = 0;                     // workers that may still be started
 };
 
+// ---- groups ----------------------------------------------------------------------------------------
+
+Status LocalScheduler::create_group(const Id& id, const std::vector<Resources>& bundles, bool apart) {
+  if (groups_.count(id)) return error(RAY_ALREADY_EXISTS, "placement group %s exists", id.hex().c_str());
+  Group& g = groups_[id];
+  g.id = id;
+  std::map<uint32_t, Amount> sum;
+  for (const Resources& bundle : bundles) {
+    g.bundles.push_back(need_of(bundle));
+    g.text += (g.text.empty() ? "" : "}, {") + bundle.to_string();
+    std::map<uint32_t, uint32_t> slots;
+    for (const auto& [r, a] : g.bundles.back().items) {
+      sum[r] += a;
+      if (unused_slots_.empty()) unused_slots_.push_back(add_index("", true));
+      slots[r] = unused_slots_.back();
+      names_[slots[r]] = names_[r];
+      unused_slots_.pop_back();
+    }
+    g.slots.push_back(std::move(slots));
+  }
+  g.need.items.assign(sum.begin(), sum.end());
+  g.seq = next_seq_++;
+  if (apart && bundles.size() > 1)
+    g.never = strprintf("wants its %zu bundles on different nodes (STRICT_SPREAD), but this is the only node",
+                        bundles.size());
+  dirty_ = true;
+  return Status();
+}
+
+bool LocalScheduler::has_group(const Id& id) const {
+  auto g = groups_.find(id);
+  return g != groups_.end() && !g->second.removed;
+}
+
+LocalScheduler::Removed LocalScheduler::remove_group(const Id& id) {
+  Removed out;
+  auto it = groups_.find(id);
+  if (it == groups_.end() || it->second.removed) return out;
+  Group* g = &it->second;
+  auto leave = [g](Request* r) {
+    if (r->group != g) return false;
+    r->group = nullptr;
+    r->placed = Need{};
+    r->gone = true;
+    return true;
+  };
+  for (auto& [index, c] : clients_)
+    for (auto& [shape, d] : c.demands)
+      if (leave(&d)) out.shapes.emplace_back(index, shape);
+  for (auto a = actors_.begin(); a != actors_.end();) {
+    if (!leave(&a->second)) {
+      ++a;
+      continue;
+    }
+    out.actors.push_back(a->first);
+    a = actors_.erase(a);
+  }
+  for (const auto& [index, w] : workers_)
+    if (w.held.group == g) out.workers.push_back(index);
+  g->removed = true;
+  if (g->users == 0) give_back(g);
+  dirty_ = true;
+  return out;
+}
+
+void LocalScheduler::reserve(Round* r, Group* g) {
+  take(&free_, g->need, -1);
+  take(&r->free, g->need, -1);
+  for (size_t i = 0; i < g->bundles.size(); ++i)
+    for (const auto& [res, a] : g->bundles[i].items) {
+      uint32_t slot = g->slots[i].at(res);
+      total_[slot] = free_[slot] = r->free[slot] = a;
+    }
+  g->ready = true;
+  Action action{Action::kGroupReady};
+  action.id = g->id;
+  r->out->push_back(action);
+}
+
+// The end of a removed group that nothing runs in any more.
+void LocalScheduler::give_back(Group* g) {
+  if (g->ready) take(&free_, g->need, +1);
+  for (const auto& slots : g->slots)
+    for (const auto& [res, slot] : slots) {
+      total_[slot] = free_[slot] = 0;
+      unused_slots_.push_back(slot);
+    }
+  groups_.erase(Id(g->id));
+  dirty_ = true;
+}
+
+LocalScheduler::Need LocalScheduler::in_bundle(const Group& g, const Need& need, size_t bundle) const {
+  Need out;
+  out.group = const_cast<Group*>(&g);
+  for (const auto& [r, a] : need.items) {
+    auto slot = g.slots[bundle].find(r);
+    if (slot == g.slots[bundle].end()) return Need{};
+    out.items.emplace_back(slot->second, a);
+    if (r == kCpu) out.cpu_index = slot->second;
+  }
+  return out;
+}
+
+// Sets r->placed to the bundle that has room, else to one that could have. False: none has room.
+bool LocalScheduler::choose_bundle(Request* r, const std::vector<Amount>& free) const {
+  const Group& g = *r->group;
+  size_t first = r->bundle < 0 ? 0 : static_cast<size_t>(r->bundle);
+  size_t last = r->bundle < 0 ? g.bundles.size() : first + 1;
+  r->placed = Need{};
+  for (size_t i = first; i < last; ++i) {
+    Need n = in_bundle(g, r->need, i);
+    if (!n.group || !fits(n, total_)) continue;
+    bool room = fits(n, free);
+    if (room || !r->placed.group) r->placed = std::move(n);
+    if (room) return true;
+  }
+  return false;
+}
+
+std::string LocalScheduler::infeasible_in_group(const Request& r) const {
+  if (!r.group->ready) return "";
+  for (size_t i = 0; i < r.group->bundles.size(); ++i) {
+    if (r.bundle >= 0 && static_cast<size_t>(r.bundle) != i) continue;
+    Need n = in_bundle(*r.group, r.need, i);
+    if (n.group && fits(n, total_)) return "";
+  }
+  return strprintf("needs {%s}, which %s of placement group %s ({%s}) has", r.text.c_str(),
+                   r.bundle < 0 ? "no bundle" : strprintf("not even bundle %d", r.bundle).c_str(),
+                   r.group->id.hex().c_str(), r.group->text.c_str());
+}
+
+// ---- decisions -------------------------------------------------------------------------------------
+
 bool LocalScheduler::fits(const Need& need, const std::vector<Amount>& free) const {
   for (const auto& [r, a] : need.items)
     if (free[r] < a) return false;
@@ -300,14 +457,16 @@ void LocalScheduler::take(std::vector<Amount>* free, const Need& need, Amount si
   for (const auto& [r, a] : need.items) (*free)[r] += sign * a;
 }
 
-std::string LocalScheduler::infeasible_reason(const Need& need, const std::string& text) const {
-  for (const auto& [r, a] : need.items) {
-    if (a <= total_[r]) continue;
-    if (total_[r] == 0)
-      return strprintf("needs {%s}, but the node has no resource '%s'", text.c_str(),
-                       names_[r].c_str());
-    return strprintf("needs {%s}, but the node has only %s of '%s'", text.c_str(),
-                     amount_text(total_[r]).c_str(), names_[r].c_str());
+std::string LocalScheduler::infeasible_reason(const Request& r) const {
+  if (!r.never.empty()) return r.never;
+  if (r.group) return infeasible_in_group(r);
+  for (const auto& [res, a] : r.need.items) {
+    if (a <= total_[res]) continue;
+    if (total_[res] == 0)
+      return strprintf("needs {%s}, but the node has no resource '%s'", r.text.c_str(),
+                       names_[res].c_str());
+    return strprintf("needs {%s}, but the node has only %s of '%s'", r.text.c_str(),
+                     amount_text(total_[res]).c_str(), names_[res].c_str());
   }
   return "";
 }
@@ -330,35 +489,30 @@ bool LocalScheduler::zero_room(const Demand& d) const {
 
 std::vector<LocalScheduler::Waiting> LocalScheduler::waiting_in_order(Actions* out) {
   std::vector<Waiting> all;
-  for (auto& [id, a] : actors_) {
-    std::string reason = infeasible_reason(a.need, a.text);
+  auto add = [&](const Waiting& w, Action::Kind kind, const Id& id) {
+    Request& r = *w.request;
+    std::string reason = infeasible_reason(r);
     if (reason.empty()) {
-      all.push_back({0, a.seq, nullptr, &a});
-    } else if (!a.reported) {
-      a.reported = true;
-      Action action{Action::kActorInfeasible};
-      action.id = id;
-      action.text = reason;
-      out->push_back(action);
+      if (!r.group || r.group->ready) all.push_back(w);
+      return;
     }
-  }
-  for (auto& [index, c] : clients_) {
-    for (auto& [shape, d] : c.demands) {
-      if (d.want <= d.have) continue;
-      std::string reason = infeasible_reason(d.need, d.text);
-      if (reason.empty()) {
-        all.push_back({c.leases, d.seq, &d, nullptr});
-      } else if (!d.reported) {
-        d.reported = true;
-        Action action{Action::kInfeasible};
-        action.client = index;
-        action.shape = shape;
-        action.id = d.example;
-        action.text = reason;
-        out->push_back(action);
-      }
+    if (r.reported) return;
+    r.reported = true;
+    Action action{kind};
+    action.id = id;
+    action.text = reason;
+    if (w.demand) {
+      action.client = w.demand->client;
+      action.shape = w.demand->shape;
     }
-  }
+    out->push_back(action);
+  };
+  for (auto& [id, a] : actors_)
+    add({0, a.seq, &a, nullptr, &a, nullptr}, Action::kActorInfeasible, id);
+  for (auto& [index, c] : clients_)
+    for (auto& [shape, d] : c.demands)
+      if (d.want > d.have && !d.gone)
+        add({c.leases, d.seq, &d, &d, nullptr, nullptr}, Action::kInfeasible, d.example);
   return all;
 }
 
@@ -379,57 +533,75 @@ uint32_t LocalScheduler::pick_idle(PoolState* pool, uint32_t client) {
 
 // Grants, plans a worker, or notes that it cannot be.
 void LocalScheduler::place(Round* r, const Waiting& w) {
-  const Need& need = w.demand ? w.demand->need : w.actor->need;
-  Pool pool = w.demand ? w.demand->pool : w.actor->pool;
+  Request& request = *w.request;
+  if (request.group) choose_bundle(&request, r->free);
+  const Need& need = w.need();
   bool barred = false;
   for (const auto& item : need.items) barred |= r->barred[item.first];
   if (barred || !fits(need, r->free)) {
-    uint32_t skips = w.demand ? w.demand->skips : w.actor->skips;
-    if (skips >= options_.max_skips)
+    if (request.skips >= options_.max_skips)
       for (const auto& [res, a] : need.items)
         if (r->free[res] < a) r->barred[res] = true;
     r->unfit.push_back(w);
     return;
   }
-  PoolState& p = pools_[pool];
+  if (w.group) return reserve(r, w.group);
+  PoolState& p = pools_[request.pool];
   take(&r->free, need, -1);
   if (p.idle.empty()) {
-    ++r->planned[pool];
+    ++r->planned[request.pool];
     if (w.demand) ++r->planned_of[{w.demand->client, w.demand->shape}];
     return;
   }
-  for (const Waiting& u : r->unfit) {
-    uint32_t* skips = u.demand ? &u.demand->skips : &u.actor->skips;
-    ++*skips;
-  }
+  for (const Waiting& u : r->unfit) ++u.request->skips;
+  grant(r, w, pick_idle(&p, w.demand ? w.demand->client : UINT32_MAX));
+}
+
+void LocalScheduler::grant(Round* r, const Waiting& w, uint32_t index) {
+  Worker& worker = workers_[index];
+  hold(&worker, w.need());
   Action action{Action::kGrant};
+  action.worker = index;
   if (w.demand) {
     Demand& d = *w.demand;
-    Worker& worker = workers_[pick_idle(&p, d.client)];
-    Client& c = clients_[d.client];
-    hold(&worker, need);
     worker.state = kLeased;
     worker.last_client = d.client;
     worker.lease = next_lease_++;
-    leases_[worker.lease] = {worker.lease, d.client, d.shape, worker.index, r->now, false};
+    leases_[worker.lease] = {worker.lease, d.client, d.shape, index, r->now, false};
     ++d.have;
-    ++c.leases;
+    ++clients_[d.client].leases;
     d.seq = next_seq_++;
     d.skips = 0;
     action.client = d.client;
     action.shape = d.shape;
-    action.worker = worker.index;
     action.lease = worker.lease;
   } else {
-    Worker& worker = workers_[pick_idle(&p, UINT32_MAX)];
-    hold(&worker, need);
     worker.state = kActor;
     action.kind = Action::kAssignActor;
     action.id = w.actor->actor;
-    action.worker = worker.index;
-    actors_.erase(w.actor->actor);
+    actors_.erase(ActorId(w.actor->actor));
   }
   r->out->push_back(action);
+}
+
+// Groups come first: what is placed in one of them may be waiting below.
+void LocalScheduler::place_groups(Round* r) {
+  std::vector<Group*> pending;
+  for (auto& [id, g] : groups_)
+    if (!g.ready && !g.removed) pending.push_back(&g);
+  std::sort(pending.begin(), pending.end(), [](Group* a, Group* b) { return a->seq < b->seq; });
+  for (Group* g : pending) {
+    std::string reason = infeasible_reason(*g);
+    if (reason.empty()) {
+      place(r, {0, g->seq, g, nullptr, nullptr, g});
+    } else if (!g->reported) {
+      g->reported = true;
+      Action action{Action::kGroupInfeasible};
+      action.id = g->id;
+      action.text = reason;
+      r->out->push_back(action);
+    }
+  }
 }
 
 void LocalScheduler::schedule(int64_t now, Actions* out) {
@@ -442,6 +614,7 @@ void LocalScheduler::schedule(int64_t now, Actions* out) {
   auto later = [](const Waiting& a, const Waiting& b) {
     return a.leases != b.leases ? a.leases < b.leases : a.seq < b.seq;
   };
+  if (!groups_.empty()) place_groups(&r);
   std::multiset<Waiting, decltype(later)> queue(later);
   for (const Waiting& w : waiting_in_order(out)) queue.insert(w);
   uint32_t planned_limit = r.room + processes;
@@ -462,7 +635,7 @@ void LocalScheduler::schedule(int64_t now, Actions* out) {
     size_t unfit = r.unfit.size();
     place(&r, w);
     if (r.unfit.size() != unfit || ++steps > planned_limit + 64) continue;
-    queue.insert({w.leases + 1, d.seq, &d, nullptr});
+    queue.insert({w.leases + 1, d.seq, &d, &d, nullptr, nullptr});
   }
   start_workers(&r);
   if (!r.unfit.empty()) reclaim_for(&r);
@@ -513,10 +686,10 @@ void LocalScheduler::reclaim_for(Round* r) {
     if (!lease.reclaiming) continue;
     const Worker& w = workers_[lease.worker];
     take(&free, w.held, +1);
-    free[kCpu] -= w.lent;
+    free[w.held.cpu_index] -= w.lent;
   }
   for (const Waiting& w : r->unfit) {
-    const Need& need = w.demand ? w.demand->need : w.actor->need;
+    const Need& need = w.need();
     if (!fits(need, free) && !pick_victims(r, w, &free)) continue;
     take(&free, need, -1);
   }
@@ -524,9 +697,9 @@ void LocalScheduler::reclaim_for(Round* r) {
 
 // Reclaims leases until the demand fits; nothing when fairness does not allow enough of them.
 bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount>* free) {
-  const Need& need = w.demand ? w.demand->need : w.actor->need;
+  const Need& need = w.need();
   uint32_t mine = w.leases;
-  bool starving = mine == 0 || (w.demand ? w.demand->skips : w.actor->skips) >= options_.max_skips;
+  bool starving = mine == 0 || w.request->skips >= options_.max_skips;
   struct Victim {
     bool surplus;
     uint32_t client_leases;
@@ -544,7 +717,7 @@ bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount
     for (const auto& [res, a] : need.items) {
       if ((*free)[res] >= a) continue;
       for (const auto& [held, amount] : worker.held.items)
-        helps |= held == res && (res != kCpu || amount > worker.lent);
+        helps |= held == res && (res != worker.held.cpu_index || amount > worker.lent);
     }
     if (helps) victims.push_back({d.want < d.have, c.leases - c.reclaiming, lease.granted_at, &lease});
   }
@@ -572,7 +745,7 @@ bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount
     chosen.push_back(v.lease);
     const Worker& worker = workers_[v.lease->worker];
     take(&after, worker.held, +1);
-    after[kCpu] -= worker.lent;
+    after[worker.held.cpu_index] -= worker.lent;
   }
   if (!fits(need, after)) {
     if (wait_until && (!retry_at_ || wait_until < retry_at_)) retry_at_ = wait_until;
@@ -621,14 +794,14 @@ int64_t LocalScheduler::next_deadline(int64_t now) const {
 std::map<std::string, double> LocalScheduler::total() const {
   std::map<std::string, double> out;
   for (size_t i = 0; i < names_.size(); ++i)
-    if (total_[i] > 0) out[names_[i]] = static_cast<double>(total_[i]) / kUnit;
+    if (total_[i] > 0 && !is_slot_[i]) out[names_[i]] = static_cast<double>(total_[i]) / kUnit;
   return out;
 }
 
 std::map<std::string, double> LocalScheduler::available() const {
   std::map<std::string, double> out;
   for (size_t i = 0; i < names_.size(); ++i)
-    if (total_[i] > 0)
+    if (total_[i] > 0 && !is_slot_[i])
       out[names_[i]] = static_cast<double>(std::max<Amount>(0, free_[i])) / kUnit;
   return out;
 }
@@ -643,7 +816,7 @@ LocalScheduler::Counts LocalScheduler::counts() const {
   }
   for (const auto& [pool, p] : pools_) n.starting += p.starting;
   for (const auto& [index, c] : clients_)
-    for (const auto& [shape, d] : c.demands) n.waiting += d.want > d.have;
+    for (const auto& [shape, d] : c.demands) n.waiting += d.want > d.have && !d.gone;
   n.waiting += static_cast<uint32_t>(actors_.size());
   return n;
 }
@@ -660,18 +833,28 @@ const char* LocalScheduler::worker_state(uint32_t worker) const {
 }
 
 std::string LocalScheduler::check() const {
-  std::vector<Amount> sum(names_.size(), 0);
-  Amount lent = 0;
+  std::vector<Amount> sum(names_.size(), 0), lent(names_.size(), 0);
+  std::vector<bool> lendable(names_.size(), false);
+  std::map<const Group*, uint32_t> users;
   for (const auto& [index, w] : workers_) {
     for (const auto& [r, a] : w.held.items) sum[r] += a;
-    lent += w.lent;
+    lent[w.held.cpu_index] += w.lent;
+    if (w.held.group) ++users[w.held.group];
     if (w.lent > w.held.cpu()) return "a worker lends more than it holds";
     if ((w.state == kLeased) != (w.lease != 0) && !w.stopping) return "a lease without its worker";
   }
+  lendable[kCpu] = true;
+  for (const auto& [id, g] : groups_) {
+    if (g.users != users[&g]) return "a group's count of users is wrong";
+    if (g.removed && g.users == 0) return "a removed group holds resources for nobody";
+    for (const auto& slots : g.slots)
+      if (auto cpu = slots.find(kCpu); cpu != slots.end()) lendable[cpu->second] = true;
+    if (!g.ready) continue;
+    for (const auto& [r, a] : g.need.items) sum[r] += a;
+  }
   for (size_t i = 0; i < names_.size(); ++i) {
-    Amount expected = total_[i] - sum[i] + (i == kCpu ? lent : 0);
-    if (expected != free_[i]) return "free amount of '" + names_[i] + "' is wrong";
-    if (i != kCpu && free_[i] < 0) return "'" + names_[i] + "' is oversubscribed";
+    if (total_[i] - sum[i] + lent[i] != free_[i]) return "free amount of '" + names_[i] + "' is wrong";
+    if (!lendable[i] && free_[i] < 0) return "'" + names_[i] + "' is oversubscribed";
   }
   std::map<uint32_t, uint32_t> held;
   for (const auto& [id, lease] : leases_) {

@@ -4,7 +4,10 @@
 // Terms. A *pool* is the workers of one (language, job). A *demand* is what one client wants of one
 // shape (resources + pool): level-triggered, "so many leases in all". A *lease* gives one worker to one
 // client and holds the shape's resources until it is returned. An actor holds a worker and its
-// resources for life.
+// resources for life. A *group* (placement group) takes the resources of its bundles out of the node's,
+// all at once; what is placed in it draws from one of its bundles and from nothing else. A bundle is
+// kept as further entries behind the node's own in the tables of totals and free amounts, so that one
+// set of rules serves both.
 //
 // Rules. (1) The sum of what leases and actors hold never exceeds the node's totals, except by the CPU
 // of blocked workers: it is lent to others and taken back at once on return (oversubscribed until leases
@@ -12,6 +15,7 @@
 // recursion needs a worker per level, not per task. (3) A demand that was passed over too often bars
 // the resources that it waits for, so large shapes do not starve. (4) When nothing is free, leases are
 // reclaimed from those who hold more than the one who waits, or, when he holds none, in turns.
+// (5) A group that is removed gives its resources back when the last of its workers is gone.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -50,6 +54,13 @@ struct Pool {
   friend auto operator<=>(const Pool&, const Pool&) = default;
 };
 
+// Where a demand may be placed.
+struct Placement {
+  Id group;             // zero: in no group
+  int32_t bundle = -1;  // -1: in any bundle that has room
+  std::string never;    // why nothing on this node will do; it waits, and is reported once
+};
+
 struct Action {
   enum Kind {
     kGrant,            // client, shape, worker, lease
@@ -59,9 +70,11 @@ struct Action {
     kAssignActor,      // actor, worker
     kStartWorkers,     // pool, count
     kStopWorker,       // worker: idle for long, end it in order
+    kGroupReady,       // group: its bundles are reserved
+    kGroupInfeasible,  // group, text
   } kind;
   uint32_t client = 0, shape = 0, worker = 0, lease = 0, count = 0;
-  Id id;  // task (kInfeasible) or actor
+  Id id;  // task (kInfeasible), actor or group
   Pool pool;
   std::string text;
 };
@@ -80,7 +93,8 @@ class LocalScheduler {
   explicit LocalScheduler(const SchedulerOptions& options);
 
   // ---- clients
-  Status define_shape(uint32_t client, uint32_t shape, const Resources& resources, Pool pool);
+  Status define_shape(uint32_t client, uint32_t shape, const Resources& resources, Pool pool,
+                      const Placement& placement = {});
   Status want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example);
   Status return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now);
   // Drops its demands and leases; returns the workers that it held: they may still run its tasks.
@@ -97,8 +111,22 @@ class LocalScheduler {
   void job_ended(uint32_t job);  // forgets its pools, demands and waiting actors
 
   // ---- actors
-  void want_actor(const ActorId& actor, const Resources& resources, Pool pool);
+  void want_actor(const ActorId& actor, const Resources& resources, Pool pool,
+                  const Placement& placement = {});
   void cancel_actor(const ActorId& actor);  // waits no more
+
+  // ---- groups
+  // Waits for its resources; kGroupReady follows. apart: its bundles must be on different nodes.
+  Status create_group(const Id& group, const std::vector<Resources>& bundles, bool apart);
+  // What a group that is removed leaves behind: none of it will be placed any more. The caller kills
+  // the workers.
+  struct Removed {
+    std::vector<std::pair<uint32_t, uint32_t>> shapes;  // client, shape
+    std::vector<ActorId> actors;                        // that waited for a worker
+    std::vector<uint32_t> workers;
+  };
+  Removed remove_group(const Id& group);
+  bool has_group(const Id& group) const;  // that is not removed
 
   // Makes every decision that is possible now.
   void schedule(int64_t now, Actions* out);
@@ -117,29 +145,41 @@ class LocalScheduler {
   std::string check() const;  // "" or the invariant that is broken
 
  private:
+  struct Group;
   struct Need {
     std::vector<std::pair<uint32_t, Amount>> items;  // resource index -> amount
+    uint32_t cpu_index = 0;                          // where its CPUs come from
+    Group* group = nullptr;
     Amount cpu() const;
   };
-  struct Demand {
-    uint32_t client = 0, shape = 0;
-    Need need;
+  // What waits to be placed.
+  struct Request {
+    Need need;           // of the node's own resources
+    Need placed;         // in a group: the same, of the bundle that was looked at last
+    Group* group = nullptr;
+    int32_t bundle = -1;
     Pool pool;
     std::string text;    // the resources, for people
-    uint32_t want = 0, have = 0;
-    uint64_t seq = 0;    // position in the queue; renewed at every grant
+    std::string never;   // see Placement
+    uint64_t seq = 0;    // position in the queue
     uint32_t skips = 0;
     bool reported = false;
+    bool gone = false;   // its group was removed
+  };
+  struct Demand : Request {
+    uint32_t client = 0, shape = 0;
+    uint32_t want = 0, have = 0;  // seq is renewed at every grant
     TaskId example;
   };
-  struct ActorDemand {
+  struct ActorDemand : Request {
     ActorId actor;
-    Need need;
-    Pool pool;
-    std::string text;
-    uint64_t seq = 0;
-    uint32_t skips = 0;
-    bool reported = false;
+  };
+  struct Group : Request {  // `need` is the sum of its bundles
+    Id id;
+    std::vector<Need> bundles;                       // what each takes from the node
+    std::vector<std::map<uint32_t, uint32_t>> slots;  // per bundle: node's index -> the bundle's own
+    bool ready = false, removed = false;
+    uint32_t users = 0;                              // workers that hold something of it
   };
   struct Client {
     std::map<uint32_t, Demand> demands;
@@ -172,13 +212,23 @@ class LocalScheduler {
   struct Waiting {
     uint32_t leases;
     uint64_t seq;
-    Demand* demand;
-    ActorDemand* actor;
+    Request* request;
+    Demand* demand = nullptr;       // one of these three
+    ActorDemand* actor = nullptr;
+    Group* group = nullptr;
+    const Need& need() const { return request->group ? request->placed : request->need; }
   };
 
   uint32_t intern(const std::string& name);
   Need need_of(const Resources& resources);
-  std::string infeasible_reason(const Need& need, const std::string& text) const;
+  uint32_t add_index(const std::string& name, bool slot);
+  Status fill(Request* r, const Resources& resources, Pool pool, const Placement& placement);
+  std::string infeasible_reason(const Request& r) const;
+  std::string infeasible_in_group(const Request& r) const;
+  Need in_bundle(const Group& group, const Need& need, size_t bundle) const;
+  bool choose_bundle(Request* r, const std::vector<Amount>& free) const;
+  void reserve(Round* r, Group* group);
+  void give_back(Group* group);
   bool fits(const Need& need, const std::vector<Amount>& free) const;
   void take(std::vector<Amount>* free, const Need& need, Amount sign) const;
   void hold(Worker* w, const Need& need);
@@ -190,15 +240,21 @@ class LocalScheduler {
   uint32_t pick_idle(PoolState* pool, uint32_t client);
   void remove_idle(Worker* w);
   std::vector<Waiting> waiting_in_order(Actions* out);
+  void grant(Round* r, const Waiting& w, uint32_t worker);
   void place(Round* r, const Waiting& w);
+  void place_groups(Round* r);
   void start_workers(Round* r);
   void reclaim_for(Round* r);
   bool pick_victims(Round* r, const Waiting& w, std::vector<Amount>* free);
   void trim(int64_t now, Actions* out);
 
   SchedulerOptions options_;
+  // The node's own resources, and those of bundles, by index.
   std::vector<std::string> names_;
+  std::vector<bool> is_slot_;  // of a bundle
   std::vector<Amount> total_, free_;
+  std::vector<uint32_t> unused_slots_;
+  std::map<Id, Group> groups_;
   std::map<uint32_t, Client> clients_;
   std::map<ActorId, ActorDemand> actors_;
   std::unordered_map<uint32_t, Lease> leases_;

@@ -354,6 +354,20 @@ bool is_one_value(std::string_view bytes) {
 
 // ---- Resources ----------------------------------------------------------------------------------
 
+std::string with_entry(std::string_view map, std::string_view key, std::string_view value) {
+  Reader r(map);
+  uint32_t n = 0;
+  std::string out, entries;
+  if (!map.empty() && !r.nil() && !r.map(&n)) return std::string(map);
+  for (uint32_t i = 0; i < n; ++i) {
+    std::string_view name, amount;
+    if (!r.str(&name) || name == key || !r.raw(&amount)) return std::string(map);
+    Writer(&entries).str(name).raw(amount);
+  }
+  Writer(&out).map(n + 1).str(key).raw(value);
+  return out + entries;
+}
+
 Result<Resources> parse_resources(std::string_view bytes) {
   constexpr size_t kMaxName = 255;
   constexpr double kMaxAmount = 1e12;
@@ -383,6 +397,12 @@ Result<Resources> parse_resources(std::string_view bytes) {
       if (env.size() > kRuntimeEnvMax)
         return error(RAY_INVALID_ARGUMENT, "runtime_env has %zu bytes; at most %zu are allowed",
                      env.size(), kRuntimeEnvMax);
+      continue;
+    }
+    if (key == kPlacement) {
+      std::string_view placement;
+      if (r.peek() != Type::kMap || !r.raw(&placement))
+        return error(RAY_INVALID_ARGUMENT, "resources: 'placement' must be a map");
       continue;
     }
     if (!r.float64(&amount))

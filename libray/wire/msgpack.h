@@ -128,6 +128,10 @@ bool is_utf8(std::string_view text);
 // describes the environment of the worker, and travels with what else is asked of a worker.
 inline constexpr std::string_view kRuntimeEnv = "runtime_env";
 inline constexpr size_t kRuntimeEnvMax = 16 << 10;
+// The entry "placement" is none either: a map that says where on the node it may run, see ray_placement.
+inline constexpr std::string_view kPlacement = "placement";
+// The map with one more entry, whose value is packed already; as it is when it has that key. Empty = no entries.
+std::string with_entry(std::string_view map, std::string_view key, std::string_view value);
 using Resources = std::map<std::string, double>;
 inline constexpr double kResourceUnit = 0.0001;
 // Empty bytes and nil = no resources. RAY_INVALID_ARGUMENT names the entry that is wrong.

@@ -129,6 +129,9 @@ enum Op : uint32_t {  // of requests; arguments and answers are MessagePack arra
   kOpActorFind = 8,      // [name, ns] -> [actor id]; the asker is made a holder of it
   kOpActorInfo = 9,      // [actor id] -> [name, ns, metadata, state, class]
   kOpShutdown = 10,      // [] -> []: the driver that started the node ends it
+  kOpGroupCreate = 11,   // [[{resource: amount}...], strategy, lifetime, name, ns] -> [group id]
+  kOpGroupWait = 12,     // [group id, wait] -> [] once it is reserved; wait false: RAY_TIMED_OUT at once
+  kOpGroupRemove = 13,   // [group id] -> []
 };
 enum FunctionKind : uint32_t { kFnNative = 0, kFnOpaque = 1, kFnLibrary = 2, kFnSymbol = 3 };
 
@@ -137,7 +140,7 @@ struct UpRequest {
   uint32_t op;
   uint32_t reserved;
 };
-struct UpShape {
+struct UpShape {  // + MessagePack map of resources, as in ray_task_options
   uint32_t shape;  // index that this process chose for (resources, language)
   int32_t language;
 };
@@ -201,6 +204,7 @@ enum DnType : uint16_t {
   kDnExit = 10,         // finish what runs, then leave
   kDnShutdown = 11,     // the node ends
   kDnActorWanted = 12,  // DnActorState to the actor's worker: id only: last handle is gone, end gracefully
+  kDnUnplaceable = 13,  // DnUnplaceable + text: what waits for this shape, and all that follows, fails
 };
 struct DnReply {
   uint64_t req_id;
@@ -215,6 +219,10 @@ struct DnLink {
 };
 struct DnLease {
   uint32_t shape, worker, lease, link;
+};
+struct DnUnplaceable {
+  uint32_t shape;
+  int32_t code;  // RAY_GROUP_REMOVED, RAY_UNSCHEDULABLE
 };
 struct DnPeerDied {
   uint32_t process;

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from . import _libray, exceptions
-from . import _context, _core, _serialization
+from . import _context, _core, _placement, _serialization
 from ._libray import ObjectRef, get, put, wait
 from ._as_ray import install_as_ray
 from ._actor import ActorClass, ActorHandle, exit_actor, get_actor, method
@@ -174,6 +174,8 @@ def _hook_up() -> None:
             "make_dynamic": DynamicObjectRefGenerator,
             "should_retry": exceptions.should_retry,
             "load_function": _serialization.load_function,
+            "captured": _placement.captured,
+            "enter_note": _placement.enter_note,
             "actor_call": find_method,
         }
     )

@@ -7,7 +7,7 @@ import inspect
 import pickle
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import _core, _ids, _libray, _options
+from . import _core, _ids, _libray, _options, _placement
 from ._function import from_parameters, is_generator
 from ._serialization import Definition
 from .exceptions import ActorClassInheritanceException
@@ -263,6 +263,8 @@ class ActorClass:
 
         _core.ensure()
         info, o = self._info, self._options
+        if _placement.current_captures():
+            o = _placement.captured_options(o)
         self._check_constructor(args, kwargs)
         if o.get("get_if_exists"):
             try:
@@ -284,9 +286,10 @@ class ActorClass:
             "detached": o.get("lifetime") == "detached",
             "get_if_exists": bool(o.get("get_if_exists")),
         }
-        hidden = (
-            {"__libray__": (concurrency, info.is_async)} if concurrency > 1 or info.is_async else {}
-        )
+        group = _placement.note_of(o)
+        hidden: Dict[str, Any] = {}
+        if concurrency > 1 or info.is_async or group:
+            hidden["__libray__"] = (concurrency, info.is_async, group)
         try:
             return _libray.actor_create(
                 self._definition.function(),

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, Dict, List, Optional
 
-from . import _core, _ids, _libray, _runtime_env
+from . import _core, _ids, _libray, _placement, _runtime_env
 
 
 def _worker_only(what: str) -> bool:
@@ -90,8 +90,8 @@ class RuntimeContext:
         return os.path.dirname(_core.session_dir())
 
     def get_node_labels(self) -> Dict[str, str]:
-        """Labels of the node: none on a single one."""
-        return {}
+        """Labels of the node: what init() was given, and its id."""
+        return _placement.node_labels()
 
     @property
     def job_id(self) -> _ids.JobID:
@@ -110,6 +110,16 @@ class RuntimeContext:
     def actor_id(self) -> Optional[_ids.ActorID]:
         actor = self.get_actor_id()
         return _ids.ActorID.from_hex(actor) if actor else None
+
+    def get_placement_group_id(self) -> Optional[str]:
+        """Id of the placement group that the running task or actor is in; None elsewhere."""
+        group = _placement.get_current_placement_group()
+        return None if group is None else str(group.id.hex())
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether what the running task submits is placed in its group by itself."""
+        return _placement.current_captures()
 
     @property
     def gcs_address(self) -> str:
@@ -171,5 +181,6 @@ def nodes() -> List[Dict[str, Any]]:
         row["Alive"] = bool(row.get("alive", row.get("state", "ALIVE") in ("ALIVE", "alive", 1)))
         row["Resources"] = {k: float(v) for k, v in dict(row.get("resources") or {}).items()}
         row.setdefault("NodeManagerAddress", "127.0.0.1")
+        row["Labels"] = row["labels"] = _placement.node_labels()
         out[row["NodeID"]] = row
     return list(out.values())

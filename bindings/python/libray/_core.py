@@ -161,6 +161,10 @@ def init(
         from . import _local
 
         _local.enable(namespace or "")
+    if ignored.get("labels") and not address:
+        from . import _placement
+
+        _placement.keep_labels(ignored["labels"])
     return context
 
 

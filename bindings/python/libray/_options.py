@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import _libray, _runtime_env
+from . import _libray, _placement, _runtime_env
 
 _Check = Callable[[str, Any], None]
 _NONE = type(None)
@@ -130,13 +130,6 @@ def _runtime_env_option(key: str, value: Any) -> None:
         )
 
 
-def _strategy(key: str, value: Any) -> None:
-    if value not in (None, "DEFAULT", "SPREAD"):
-        raise NotImplementedError(
-            f'{key}={value!r} is not supported yet: use "DEFAULT" or "SPREAD"'
-        )
-
-
 def _unsupported(hint: str) -> _Check:
     def check(key: str, value: Any) -> None:
         if value is not None:
@@ -152,12 +145,15 @@ _COMMON: Dict[str, _Check] = {
     "object_store_memory": _count(False),
     "resources": _resources,
     "accelerator_type": _typed(str),
-    "scheduling_strategy": _strategy,
+    "scheduling_strategy": _placement.check_strategy,
     "runtime_env": _runtime_env_option,
     "enable_task_events": _typed(bool, none=False),
     "_labels": _typed(dict),
-    "label_selector": _unsupported(""),
-    "placement_group": _unsupported(""),
+    "label_selector": _placement.check_selector,
+    "fallback_strategy": _placement.check_fallback,
+    "placement_group": _placement.check_group,
+    "placement_group_bundle_index": _typed(int),
+    "placement_group_capture_child_tasks": _typed(bool),
 }
 TASK: Dict[str, _Check] = {
     **_COMMON,
@@ -205,6 +201,8 @@ def validate(
         check(key, value)
     if in_options and "max_calls" in options:
         raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
+    if "placement_group" in options or "placement_group_bundle_index" in options:
+        _placement.check_together(options)
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
 
@@ -225,6 +223,9 @@ def pack_resources(options: Dict[str, Any], cpus: Optional[float]) -> bytes:
             out[name] = float(value)
     if options.get("accelerator_type"):
         out[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+    placement = _placement.entry(options, out, cpus is None)
+    if placement is not None:
+        out["placement"] = placement  # type: ignore[assignment]
     environment = _runtime_env.for_call(options.get("runtime_env"), out.get("CPU", 0.0))
     if environment:
         out["runtime_env"] = environment
@@ -262,13 +263,15 @@ def flags_of(options: Dict[str, Any]) -> int:
     return 1 if options.get("retry_exceptions") else 0
 
 
-_DYNAMIC, _RETRY_CLASSES = 1, 2  # flags of a note: Note in src/worker.cc
+_DYNAMIC, _RETRY_CLASSES, _IN_GROUP = 1, 2, 4  # flags of a note: Note in src/worker.cc
 
 
 def note_of(options: Dict[str, Any], num_returns: int = 1) -> bytes:
-    """What travels with every call besides its arguments: flags, then the pickled classes of
-    exceptions that are retried. Empty for most functions: then nothing travels."""
-    flags, body = 0, b""
+    """What travels with every call besides its arguments: flags, then its placement group, then the
+    pickled classes of exceptions that are retried. Empty for most functions: then nothing travels."""
+    flags, body = 0, _placement.note_of(options)
+    if body:
+        flags |= _IN_GROUP
     if num_returns == DYNAMIC:
         flags |= _DYNAMIC
     classes = options.get("retry_exceptions")
@@ -276,8 +279,13 @@ def note_of(options: Dict[str, Any], num_returns: int = 1) -> bytes:
         import cloudpickle
 
         flags |= _RETRY_CLASSES
-        body = cloudpickle.dumps(tuple(classes), protocol=5)
+        body += cloudpickle.dumps(tuple(classes), protocol=5)
     return bytes([flags]) + body if flags else b""
+
+
+def retry_classes(note: bytes) -> bytes:
+    """The pickled classes in a note that has them."""
+    return note[1 + (_placement.NOTE_SIZE if note[0] & _IN_GROUP else 0) :]
 
 
 def retries_of(value: Optional[int]) -> int:

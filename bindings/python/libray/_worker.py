@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import _as_ray, _core, _libray, _runtime_env, _serialization, _worker_output
+from . import _as_ray, _core, _libray, _placement, _runtime_env, _serialization, _worker_output
 
 _actor_options: Tuple[int, bool] = (1, False)  # (max_concurrency, is asyncio)
 _loop: Any = None  # event loop of an asyncio actor
@@ -37,7 +37,10 @@ def _on_sigint(signum: int, frame: Any) -> None:
 def _make_actor(cls: Any) -> Callable[..., Any]:
     def construct(*args: Any, **kwargs: Any) -> Any:
         global _actor_options, _loop
-        _actor_options = kwargs.pop("__libray__", (1, False))
+        concurrency, is_async, group = kwargs.pop("__libray__", (1, False, b""))
+        _actor_options = (concurrency, is_async)
+        if group:  # for life
+            _placement.enter_group(group[1:], group[0] != 0)
         if _actor_options[
             1
         ]:  # what the constructor makes (locks, queues) belongs to the actor's loop

@@ -638,11 +638,16 @@ _BY_CODE = {
     _libray.RAY_WORKER_CRASHED: WorkerCrashedError,
     _libray.RAY_OBJECT_LOST: ObjectLostError,
     _libray.RAY_UNSCHEDULABLE: TaskUnschedulableError,
+    _libray.RAY_GROUP_REMOVED: TaskPlacementGroupRemoved,
     _libray.RAY_ACTOR_DIED: ActorDiedError,
     _libray.RAY_ACTOR_RESTARTING: ActorUnavailableError,
     _libray.RAY_STORE_FULL: ObjectStoreFullError,
     _libray.RAY_NODE_DIED: NodeDiedError,
     -_libray.RAY_UNAVAILABLE: PendingCallsLimitExceeded,
+}
+_OF_ACTORS: Dict[Any, Any] = {
+    TaskUnschedulableError: ActorUnschedulableError,
+    TaskPlacementGroupRemoved: ActorPlacementGroupRemoved,
 }
 _DEFAULT_TEXT = {
     _libray.RAY_TIMED_OUT: "Get timed out: some object(s) not ready.",
@@ -659,6 +664,8 @@ def make_error(code: int, message: str, payload: bytes, payload_format: int) -> 
         return _task_error(message, payload, payload_format)
     cls: Any = _BY_CODE.get(code, RaySystemError)
     text = message or _DEFAULT_TEXT.get(code, "")
+    if text.startswith("actor "):  # one that was never placed
+        cls = _OF_ACTORS.get(cls, cls)
     if cls is ActorDiedError:
         if payload:
             error = _task_error(message, payload, payload_format)
@@ -754,7 +761,9 @@ def _is_fatal(exc: BaseException) -> bool:
 
 def should_retry(exc: BaseException, note: bytes) -> bool:
     """Whether the exception is one of the classes that the caller wants to be retried."""
-    classes = pickle.loads(note[1:])
+    from . import _options
+
+    classes = pickle.loads(_options.retry_classes(note))
     if isinstance(exc, UserCodeException) and exc.__cause__ is not None:
         exc = exc.__cause__
     return isinstance(exc, classes)

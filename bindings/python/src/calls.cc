@@ -267,14 +267,21 @@ bool ensure_function(PyObject* self) {
   return true;
 }
 
+bool is_ready(const RemoteObject* r) {
+  return r->function != nullptr && g_process.runtime != nullptr &&
+         reinterpret_cast<FunctionObject*>(r->function)->generation == g_process.generation;
+}
+
 PyObject* remote_call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   RemoteObject* r = as_remote(self);
-  if (__builtin_expect(
-          r->function == nullptr || g_process.runtime == nullptr ||
-              reinterpret_cast<FunctionObject*>(r->function)->generation != g_process.generation,
-          0) &&
-      !ensure_function(self)) {
-    return nullptr;
+  Owned in_group;
+  if (__builtin_expect(g_process.captures || !is_ready(r), 0)) {
+    if (g_process.captures) {
+      in_group = Owned(PyObject_CallOneArg(g_hooks.captured, self));
+      if (!in_group) return nullptr;
+      r = as_remote(self = in_group.get());
+    }
+    if (!is_ready(r) && !ensure_function(self)) return nullptr;
   }
   const auto* s = as_spec(r->spec);
   Arguments a;

@@ -51,6 +51,7 @@ struct Process {
   uint64_t generation =
       0;  // grows with each init: handles of an earlier runtime are recognised by it
   bool worker = false;
+  bool captures = false;  // the running task's children belong in its placement group
   int pid = 0;  // of the process that called init: a forked child has no runtime
   PyObject* before_block = nullptr;  // () -> None: called when a call is about to wait, if set
 };
@@ -71,6 +72,8 @@ struct Hooks {
   PyObject* make_dynamic = nullptr;      // list of refs -> what num_returns="dynamic" returns
   PyObject* should_retry = nullptr;      // (exception, pickled classes) -> bool
   PyObject* load_function = nullptr;     // definition bytes -> (callable, max_calls)
+  PyObject* captured = nullptr;          // remote function -> the same in the running task's group
+  PyObject* enter_note = nullptr;        // (note or None) -> None: a task in a group begins, ends
   PyObject* run_async = nullptr;         // (task, coroutine) -> None
   PyObject* actor_created = nullptr;     // (instance) -> None: chooses how the worker goes on
   PyObject* actor_call =

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "calls.h"
+#include "groups.h"
 #include "refs.h"
 #include "value.h"
 
@@ -489,6 +490,8 @@ void set_hooks(const py::dict& d) {
   set("check_export", &g_hooks.check_export);
   set("should_retry", &g_hooks.should_retry);
   set("make_dynamic", &g_hooks.make_dynamic);
+  set("captured", &g_hooks.captured);
+  set("enter_note", &g_hooks.enter_note);
   set("load_function", &g_hooks.load_function);
   set("actor_call", &g_hooks.actor_call);
 }
@@ -506,7 +509,7 @@ void define_codes(py::module_& m) {
       RAY_WRONG_STATE, RAY_UNSUPPORTED,      RAY_INTERNAL,         RAY_CONFLICT,
       RAY_TASK_FAILED, RAY_WORKER_CRASHED,   RAY_OBJECT_LOST,      RAY_UNSCHEDULABLE,
       RAY_ACTOR_DIED,  RAY_ACTOR_RESTARTING, RAY_STREAM_END,       RAY_STORE_FULL,
-      RAY_NODE_DIED};
+      RAY_NODE_DIED,   RAY_GROUP_REMOVED};
   for (const ray_code c : codes) m.attr(ray_code_name(c)) = c;
 }
 
@@ -550,6 +553,7 @@ PYBIND11_MODULE(_libray, m) {
   m.def("actor_kill", &actor_kill);
   m.def("cancel", &cancel);
   m.def("query", &query);
+  define_groups(m);
   m.def("die_with_parent", &die_with_parent);
   m.def("_watch_folder", &watch_folder);
   m.def("_set_before_block", [](const py::object& callable) {

@@ -70,10 +70,10 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
 // ---- arguments and results
 // ---------------------------------------------------------------------------------------
 
-// What the caller says about the call besides its arguments: one byte of flags, then the pickled
-// exception classes that are retried. Written by _options.note_of.
+// What the caller says about the call besides its arguments: one byte of flags, then its placement
+// group, then the pickled exception classes that are retried. Written by _options.note_of.
 struct Note {
-  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2;
+  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4;
   Owned bytes;
   bool has(unsigned char flag) const {
     return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
@@ -432,12 +432,27 @@ PyObject* method_of(const ray_task_info& info) {  // borrowed
   return method;
 }
 
+// Tells the Python half in which placement group the task runs.
+bool enter_group(const Note& note) {
+  return static_cast<bool>(Owned(PyObject_CallOneArg(g_hooks.enter_note, note.bytes.get())));
+}
+
+// Called with or without an exception set, which stays.
+void leave_group() {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  Owned done(PyObject_CallOneArg(g_hooks.enter_note, Py_None));
+  if (!done) PyErr_Clear();
+  PyErr_Restore(type, value, traceback);
+}
+
 // Decodes, calls, encodes. The code to finish with, or -1 with an exception set.
 int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool* made_actor,
             Note* note) {
   CallArgs args;
   if (!decode_arguments(task, &args, note)) return -1;
   if (__builtin_expect(ray_task_is_cancelled(task), 0)) return RAY_CANCELLED;
+  if (__builtin_expect(note->has(Note::kInGroup), 0) && !enter_group(*note)) return -1;
   Owned result(call(callable, args));
   if (!result) return -1;
   if (info.kind == RAY_KIND_ACTOR_CREATE) {
@@ -489,6 +504,7 @@ bool run_task(ray_task* task, bool main_thread) {
   }
   if (callable != nullptr) code = execute(task, info, callable, &made_actor, &note);
   if (__builtin_expect(g_output_waits, 0)) flush_output();
+  if (__builtin_expect(note.has(Note::kInGroup), 0)) leave_group();
   if (main_thread) g_main_task.store(nullptr);
   t_task = nullptr;
   // Arguments and result are dropped by now: when the caller sees the result, this process holds

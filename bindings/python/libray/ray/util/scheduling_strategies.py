@@ -1,15 +1,32 @@
 """`ray.util.scheduling_strategies`."""
 
-try:
-    from libray import _placement
-except ImportError:
-    from ray.util import _no_placement as _placement
+from typing import Union
 
-for _name in (
-    "PlacementGroupSchedulingStrategy NodeAffinitySchedulingStrategy NodeLabelSchedulingStrategy In NotIn Exists "
-    "DoesNotExist"
-).split():
-    if hasattr(_placement, _name):
-        globals()[_name] = getattr(_placement, _name)
+from libray._placement import (
+    DoesNotExist,
+    Exists,
+    In,
+    NodeAffinitySchedulingStrategy,
+    NodeLabelSchedulingStrategy,
+    NotIn,
+    PlacementGroupSchedulingStrategy,
+)
 
-SchedulingStrategyT = object
+SchedulingStrategyT = Union[
+    None,
+    str,
+    PlacementGroupSchedulingStrategy,
+    NodeAffinitySchedulingStrategy,
+    NodeLabelSchedulingStrategy,
+]
+
+__all__ = [
+    "DoesNotExist",
+    "Exists",
+    "In",
+    "NodeAffinitySchedulingStrategy",
+    "NodeLabelSchedulingStrategy",
+    "NotIn",
+    "PlacementGroupSchedulingStrategy",
+    "SchedulingStrategyT",
+]

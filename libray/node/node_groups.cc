@@ -1,0 +1,212 @@
+// See node.h. Placement groups: created, waited for, removed on the request of processes or with their job; the
+// scheduler reserves what they hold. Also: whether a task or actor may run on this node at all.
+#include <algorithm>
+#include <cstring>
+
+#include "libray/base/log.h"
+#include "libray/lineage/record.h"
+#include "libray/node/mp.h"
+#include "libray/node/node.h"
+
+namespace ray::node {
+namespace {
+
+constexpr size_t kGroupIdBytes = 18;   // the rest is zero: as long as bindings are used to
+constexpr size_t kMaxBundles = 4096;
+constexpr size_t kMaxRemoved = 1000;   // removed groups that queries still tell of
+constexpr size_t kMaxWaiters = 65536;  // of one group
+
+const char* strategy_name(int32_t strategy) {
+  static const char* names[] = {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"};
+  return names[strategy];
+}
+
+// Every bundle must ask for something, or nothing could be placed in it.
+Status read_bundles(std::string_view packed, std::vector<sched::Resources>* out) {
+  mp::Reader r(packed);
+  uint32_t n = r.array();
+  if (!r.ok() || n == 0)
+    return error(RAY_INVALID_ARGUMENT, "a placement group needs at least one bundle of resources");
+  if (n > kMaxBundles)
+    return error(RAY_INVALID_ARGUMENT, "a placement group of %u bundles: at most %zu", n, kMaxBundles);
+  for (uint32_t i = 0; i < n && r.ok(); ++i) {
+    std::map<std::string, double> amounts;
+    sched::Resources bundle;
+    RAY_TRY(mp::read_resources(r.raw(), &amounts));
+    for (const auto& [name, amount] : amounts) RAY_TRY(bundle.add(name, amount));
+    if (bundle.empty())
+      return error(RAY_INVALID_ARGUMENT, "bundle %u of the placement group has no resources", i);
+    out->push_back(std::move(bundle));
+  }
+  if (!r.done()) return error(RAY_INVALID_ARGUMENT, "bundles are not an array of maps of name to number");
+  return Status();
+}
+
+}  // namespace
+
+// ---- requests --------------------------------------------------------------------------------------
+
+void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body) {
+  Process* p = process(index);
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  Group g;
+  g.bundles = r.raw();
+  g.strategy = static_cast<int32_t>(r.sint());
+  g.lifetime = static_cast<int32_t>(r.sint());
+  g.name = r.str();
+  g.ns = r.str();
+  if (!p || n != 5 || !r.done() || g.strategy < 0 || g.strategy > RAY_GROUP_STRICT_SPREAD)
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
+  if (g.ns.empty()) g.ns = jobs_[p->job].ns;
+  for (const auto& [id, other] : groups_)
+    if (!g.name.empty() && other.name == g.name && other.ns == g.ns && scheduler_.has_group(id))
+      return reply(index, req_id, RAY_ALREADY_EXISTS,
+                   "a placement group named '" + g.name + "' exists in namespace '" + g.ns + "'");
+  std::vector<sched::Resources> bundles;
+  g.id = random_id();
+  std::memset(g.id.b + kGroupIdBytes, 0, kIdSize - kGroupIdBytes);
+  g.job = p->job;
+  g.number = next_group_++;
+  Status s = read_bundles(g.bundles, &bundles);
+  if (s.ok()) s = scheduler_.create_group(g.id, bundles, g.strategy == RAY_GROUP_STRICT_SPREAD);
+  if (!s.ok()) return reply(index, req_id, s.code(), s.message());
+  report(lineage::kEvent, index, {{"kind", "group"}, {"group", g.id.hex()}, {"state", g.state}});
+  scheduling_needed_ = true;
+  mp::Writer w;
+  w.array(1).id(g.id);
+  groups_[g.id] = std::move(g);
+  reply(index, req_id, RAY_OK, w.bytes());
+}
+
+void Node::group_wait(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  Id id;
+  bool ok = r.id(&id);
+  bool wait = r.uint() != 0;
+  if (n != 2 || !ok || !r.done())
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
+  auto g = groups_.find(id);
+  if (g == groups_.end() || !scheduler_.has_group(id))
+    return reply(index, req_id, RAY_NOT_FOUND, "placement group " + id.hex() + " does not exist");
+  if (std::strcmp(g->second.state, "CREATED") == 0)
+    return reply(index, req_id, RAY_OK, mp::empty_array());
+  auto& waiters = g->second.waiters;
+  if (!wait || waiters.size() >= kMaxWaiters)
+    return reply(index, req_id, RAY_TIMED_OUT, "placement group " + id.hex() + " waits for its resources");
+  waiters.emplace_back(index, req_id);
+}
+
+void Node::group_remove(uint32_t index, uint64_t req_id, const std::string& body) {
+  mp::Reader r(body);
+  uint32_t n = r.array();
+  Id id;
+  if (n != 1 || !r.id(&id) || !r.done())
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
+  auto g = groups_.find(id);
+  if (g == groups_.end() || !scheduler_.has_group(id))
+    return reply(index, req_id, RAY_NOT_FOUND, "placement group " + id.hex() + " does not exist");
+  remove_group(&g->second, "was removed");
+  reply(index, req_id, RAY_OK, mp::empty_array());
+}
+
+// ---- life ------------------------------------------------------------------------------------------
+
+void Node::group_ready(const Id& id) {
+  auto it = groups_.find(id);
+  if (it == groups_.end()) return;
+  Group& g = it->second;
+  g.state = "CREATED";
+  report(lineage::kEvent, 0, {{"kind", "group"}, {"group", id.hex()}, {"state", g.state}});
+  for (auto [process, req_id] : g.waiters) reply(process, req_id, RAY_OK, mp::empty_array());
+  g.waiters.clear();
+  scheduling_needed_ = true;  // for what waits to be placed in it
+}
+
+void Node::remove_group(Group* g, const std::string& why) {
+  std::string text = "was to run in placement group " + g->id.hex() + ", which " + why;
+  sched::LocalScheduler::Removed left = scheduler_.remove_group(g->id);
+  // Clients hear of it before their workers die: what they retry then fails at once.
+  for (auto [client, shape] : left.shapes)
+    unplaceable(process(client), shape, Status(RAY_GROUP_REMOVED, text));
+  actor::Actions actions;
+  for (const ActorId& id : left.actors) actors_.fail(id, RAY_GROUP_REMOVED, "it " + text, &actions);
+  for (uint32_t worker : left.workers) {
+    const actor::Actor* a = actors_.of_worker(worker);
+    if (a) actors_.fail(a->spec.id, RAY_ACTOR_DIED, "its placement group " + why, &actions);
+    kill_worker(worker, wire::kDeathForced);
+  }
+  apply(actions);
+  for (auto [process, req_id] : g->waiters)
+    reply(process, req_id, RAY_NOT_FOUND, "placement group " + g->id.hex() + " " + why);
+  g->waiters.clear();
+  g->state = "REMOVED";
+  report(lineage::kEvent, 0, {{"kind", "group"}, {"group", g->id.hex()}, {"state", g->state}});
+  scheduling_needed_ = true;
+  removed_groups_.push_back(g->id);
+  if (removed_groups_.size() <= kMaxRemoved) return;
+  groups_.erase(removed_groups_.front());
+  removed_groups_.pop_front();
+}
+
+void Node::remove_groups_of(uint32_t job) {
+  std::vector<Id> ids;
+  for (const auto& [id, g] : groups_)
+    if (g.job == job && g.lifetime != RAY_LIFETIME_DETACHED && scheduler_.has_group(id)) ids.push_back(id);
+  for (const Id& id : ids)
+    if (auto g = groups_.find(id); g != groups_.end()) remove_group(&g->second, "ended with its job");
+}
+
+// Oldest first. "mine": in the namespace of the process that asks.
+std::string Node::groups_msgpack(uint32_t index) {
+  Process* p = process(index);
+  std::vector<const Group*> all;
+  for (const auto& [id, g] : groups_) all.push_back(&g);
+  std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->number < b->number; });
+  mp::Writer w;
+  w.array(static_cast<uint32_t>(all.size()));
+  for (const Group* g : all) {
+    w.map(9);
+    w.str("id").str(g->id.hex());
+    w.str("name").str(g->name);
+    w.str("namespace").str(g->ns);
+    w.str("mine").boolean(p && jobs_[p->job].ns == g->ns);
+    w.str("state").str(g->state);
+    w.str("strategy").str(strategy_name(g->strategy));
+    w.str("detached").boolean(g->lifetime == RAY_LIFETIME_DETACHED);
+    w.str("job").str(jobs_[g->job].id.hex());
+    w.str("bundles").raw(g->bundles);
+  }
+  return w.bytes();
+}
+
+// ---- placement -------------------------------------------------------------------------------------
+
+// RAY_UNSCHEDULABLE, RAY_GROUP_REMOVED: it can never run here. `out->never` is for now only.
+Status Node::find_place(std::string_view resources, sched::Placement* out) {
+  mp::Placement p;
+  RAY_TRY(mp::read_placement(resources, &p));
+  out->group = p.group;
+  out->bundle = p.bundle;
+  out->never = p.never;
+  if (!p.node.is_nil() && p.node != id_ && !p.soft)
+    return error(RAY_UNSCHEDULABLE, "must run on node %s, which is not alive", p.node.hex().c_str());
+  if (p.group.is_nil()) return Status();
+  auto g = groups_.find(p.group);
+  if (g == groups_.end() || !scheduler_.has_group(p.group))
+    return error(RAY_GROUP_REMOVED, "was to run in placement group %s, which was removed",
+                 p.group.hex().c_str());
+  uint32_t bundles = mp::Reader(g->second.bundles).array();
+  if (p.bundle < -1 || p.bundle >= static_cast<int32_t>(bundles))
+    return error(RAY_UNSCHEDULABLE, "was to run in bundle %d of placement group %s, which has %u", p.bundle,
+                 p.group.hex().c_str(), bundles);
+  return Status();
+}
+
+void Node::unplaceable(Process* p, uint32_t shape, const Status& why) {
+  wire::DnUnplaceable u{shape, why.code()};
+  send(p, wire::kDnUnplaceable, &u, sizeof u, why.message().data(), why.message().size());
+}
+
+}  // namespace ray::node
