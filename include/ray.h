@@ -403,7 +403,8 @@ RAY_API void ray_stream_release(ray_stream *stream);
 enum { RAY_CANCEL_FORCE = 1, RAY_CANCEL_RECURSIVE = 2 /* its children too */ };
 /* Cancels the task that makes this object: queued = never runs; running = ray_task_is_cancelled turns true and the
  * binding interrupts it; FORCE kills the worker. get answers RAY_CANCELLED (FORCE: RAY_WORKER_CRASHED). A finished task
- * keeps its result. Actor calls: no FORCE (RAY_UNSUPPORTED). Cancelled tasks are not retried. */
+ * keeps its result. Actor calls: no FORCE (RAY_UNSUPPORTED). Cancelled tasks are not retried. Of a reference that came
+ * from another process, the request goes to the process that submitted the task. */
 RAY_API ray_code ray_cancel(ray_ref *ref, uint32_t flags, ray_error **err);
 
 /* ---- 10. Actors ----------------------------------------------------------------------------------------------------- */

@@ -15,7 +15,8 @@ namespace {
 
 constexpr int64_t kStopGraceNs = 10'000'000'000;       // for an idle worker that is told to end
 constexpr int64_t kActorExitGraceNs = 60'000'000'000;  // for what an actor does at its end
-constexpr size_t kMaxRecord = wire::kDatagramMax - 4096;  // a creation record travels in one datagram
+constexpr size_t kMaxRecord =
+    wire::kDatagramMax - 4096;  // a creation record travels in one datagram
 
 const char* state_name(uint32_t state) {
   switch (state) {
@@ -28,7 +29,8 @@ const char* state_name(uint32_t state) {
 
 }  // namespace
 
-// ---- scheduler -------------------------------------------------------------------------------------
+// ---- scheduler
+// -------------------------------------------------------------------------------------
 
 void Node::apply(sched::Actions& actions) {
   for (sched::Action& a : actions) {
@@ -52,7 +54,8 @@ void Node::apply(sched::Actions& actions) {
       case sched::Action::kInfeasible: {
         wire::DnLease lease{a.shape, 0, 0, 0};
         std::string text = "task " + a.id.hex() + " " + a.text;
-        send(process(a.client), wire::kDnInfeasible, &lease, sizeof lease, text.data(), text.size());
+        send(process(a.client), wire::kDnInfeasible, &lease, sizeof lease, text.data(),
+             text.size());
         report(lineage::kError, a.client,
                {{"kind", "infeasible"}, {"task", a.id.hex()}, {"message", a.text}});
         log(kLogWarning, "node", "infeasible", "%s; it waits", text.c_str());
@@ -88,7 +91,8 @@ void Node::apply(sched::Actions& actions) {
   }
 }
 
-// ---- directory -------------------------------------------------------------------------------------
+// ---- directory
+// -------------------------------------------------------------------------------------
 
 void Node::apply(object::Actions& actions) {
   for (object::Action& a : actions) {
@@ -102,6 +106,11 @@ void Node::apply(object::Actions& actions) {
         send(process(a.process), wire::kDnObjState, &s, sizeof s);
         break;
       }
+      case object::Action::kCancel: {
+        wire::ObjCancel c{a.id, a.flags, 0};
+        send(process(a.process), wire::kDnObjCancel, &c, sizeof c);
+        break;
+      }
       case object::Action::kActorUnreferenced: {
         actor::Actions more;
         actors_.unreferenced(a.id, &more);
@@ -112,11 +121,13 @@ void Node::apply(object::Actions& actions) {
   }
 }
 
-// ---- actors ----------------------------------------------------------------------------------------
+// ---- actors
+// ----------------------------------------------------------------------------------------
 
 Status Node::up_actor_create(Process* p, const std::string& payload) {
   wire::UpActorCreate c;
-  if (payload.size() < sizeof c) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  if (payload.size() < sizeof c)
+    return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
   std::memcpy(&c, payload.data(), sizeof c);
   uint64_t sizes = uint64_t{c.name_size} + c.ns_size + c.class_size + c.metadata_size +
                    c.resources_size + c.record_size + uint64_t{c.n_dependencies} * kIdSize;
@@ -150,8 +161,10 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
   for (ObjectId& d : spec.dependencies) std::memcpy(d.b, next(kIdSize).data(), kIdSize);
   if (spec.ns.empty()) spec.ns = jobs_[p->job].ns;
   Status s = spec.record.size() > kMaxRecord
-                 ? error(RAY_INVALID_ARGUMENT, "arguments of an actor's constructor take %zu bytes, more "
-                         "than %zu: put large ones first", spec.record.size(), kMaxRecord)
+                 ? error(RAY_INVALID_ARGUMENT,
+                         "arguments of an actor's constructor take %zu bytes, more "
+                         "than %zu: put large ones first",
+                         spec.record.size(), kMaxRecord)
                  : Status();
   std::map<std::string, double> amounts;
   sched::Pool pool{c.language, p->job};
@@ -176,10 +189,12 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
 
 Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
   wire::UpActor u;
-  if (payload.size() < sizeof u) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  if (payload.size() < sizeof u)
+    return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
   std::memcpy(&u, payload.data(), sizeof u);
   std::string bytes = payload.substr(sizeof u);
-  if (u.size > bytes.size()) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+  if (u.size > bytes.size())
+    return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
   bytes.resize(u.size);
   actor::Actions actions;
   switch (type) {
@@ -225,7 +240,8 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
   if (!a) {
     s.state = wire::kActorDead;
     s.code = RAY_ACTOR_DIED;
-    cause = wire::pack_error(RAY_ACTOR_DIED, "actor " + id.hex() + " is not known on this node", 0, "");
+    cause =
+        wire::pack_error(RAY_ACTOR_DIED, "actor " + id.hex() + " is not known on this node", 0, "");
   } else {
     s.state = a->state;
     s.incarnation = a->incarnation;
@@ -241,9 +257,10 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
       cause = a->cause;
       wire::PackedView view;
       if (!wire::unpack(cause.data(), cause.size(), &view))
-        cause = wire::pack_error(RAY_ACTOR_DIED,
-                                 "actor " + (a->spec.klass.empty() ? id.hex() : a->spec.klass) +
-                                     " is dead: " + cause, 0, "");
+        cause = wire::pack_error(
+            RAY_ACTOR_DIED,
+            "actor " + (a->spec.klass.empty() ? id.hex() : a->spec.klass) + " is dead: " + cause, 0,
+            "");
     }
   }
   s.size = static_cast<uint32_t>(cause.size());
@@ -273,7 +290,8 @@ void Node::apply(actor::Actions& actions) {
     const actor::Actor* a = actors_.find(x.id);
     switch (x.kind) {
       case actor::Action::kReply: {
-        bool other = x.code == RAY_OK && (!a || a->spec.creator != x.process || a->spec.req_id != x.req_id);
+        bool other =
+            x.code == RAY_OK && (!a || a->spec.creator != x.process || a->spec.req_id != x.req_id);
         if (other && actors_.find(x.id)) directory_.hold(x.id, x.process, 1);  // get_if_exists
         mp::Writer w;
         w.array(1).id(x.id);
@@ -328,7 +346,8 @@ void Node::apply(actor::Actions& actions) {
   }
 }
 
-// ---- what the control store is told ----------------------------------------------------------------
+// ---- what the control store is told
+// ----------------------------------------------------------------
 
 void Node::claim_name(const ActorId& id) {
   const actor::Actor* a = actors_.find(id);
@@ -341,20 +360,21 @@ void Node::claim_name(const ActorId& id) {
   mp::Writer w;
   w.array(3).str(a->spec.ns).str(a->spec.name).id(id);
   uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(a->spec.ns, a->spec.name));
-  gcs_->call(shard, gcs::kNameClaim, w.bytes(), [this, box = mailbox_, id](Status s, std::string answer) {
-    box->post([this, id, s, answer] {
-      ActorId winner = id;
-      int32_t code = s.code();
-      if (code == RAY_ALREADY_EXISTS) {
-        mp::Reader r(answer);
-        if (r.array() == 1 && r.id(&winner)) code = RAY_OK;
-      }
-      actor::Actions actions;
-      actors_.name_claimed(id, code, winner, s.message(), &actions);
-      if (code == RAY_OK && winner != id) drop_creator(id);
-      apply(actions);
-    });
-  });
+  gcs_->call(shard, gcs::kNameClaim, w.bytes(),
+             [this, box = mailbox_, id](Status s, std::string answer) {
+               box->post([this, id, s, answer] {
+                 ActorId winner = id;
+                 int32_t code = s.code();
+                 if (code == RAY_ALREADY_EXISTS) {
+                   mp::Reader r(answer);
+                   if (r.array() == 1 && r.id(&winner)) code = RAY_OK;
+                 }
+                 actor::Actions actions;
+                 actors_.name_claimed(id, code, winner, s.message(), &actions);
+                 if (code == RAY_OK && winner != id) drop_creator(id);
+                 apply(actions);
+               });
+             });
 }
 
 void Node::release_name(const ActorId& id, const std::string& ns, const std::string& name) {
@@ -363,14 +383,15 @@ void Node::release_name(const ActorId& id, const std::string& ns, const std::str
   mp::Writer w;
   w.array(3).str(ns).str(name).id(id);
   uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(ns, name));
-  gcs_->call(shard, gcs::kNameRelease, w.bytes(), [this, box = mailbox_, ns, name](Status s, std::string) {
-    if (!s.ok()) log(kLogWarning, "node", "name-release", "%s", s.message().c_str());
-    box->post([this, ns, name] {
-      std::vector<ActorId> waiting = std::move(releasing_names_[{ns, name}]);
-      releasing_names_.erase({ns, name});
-      for (const ActorId& next : waiting) claim_name(next);
-    });
-  });
+  gcs_->call(shard, gcs::kNameRelease, w.bytes(),
+             [this, box = mailbox_, ns, name](Status s, std::string) {
+               if (!s.ok()) log(kLogWarning, "node", "name-release", "%s", s.message().c_str());
+               box->post([this, ns, name] {
+                 std::vector<ActorId> waiting = std::move(releasing_names_[{ns, name}]);
+                 releasing_names_.erase({ns, name});
+                 for (const ActorId& next : waiting) claim_name(next);
+               });
+             });
 }
 
 // The creator lost the name: what it holds is the other actor now, if any.
@@ -415,8 +436,10 @@ void Node::journal_actor(const ActorId& id) {
   ray_code code;
   uint32_t format;
   std::string message, rest;
-  change.cause = wire::unpack_error(a->cause.data(), a->cause.size(), &code, &message, &format, &rest)
-                     ? message : a->cause;
+  change.cause =
+      wire::unpack_error(a->cause.data(), a->cause.size(), &code, &message, &format, &rest)
+          ? message
+          : a->cause;
   gcs::update_actor(gcs_.get(), change, ignore);
 }
 

@@ -20,8 +20,8 @@
 namespace ray::node {
 namespace {
 
-constexpr size_t kMaxPending = 256;           // connections that have not said hello
-constexpr size_t kMaxOutbox = 64u << 20;      // of one process before it is cut off
+constexpr size_t kMaxPending = 256;       // connections that have not said hello
+constexpr size_t kMaxOutbox = 64u << 20;  // of one process before it is cut off
 constexpr int64_t kExitGraceNs = 3'000'000'000;
 
 template <class T>
@@ -62,7 +62,8 @@ void Node::ring_process(uint32_t index) {
   ring(&page_->bells[index].pad[0]);  // the process's own thread sleeps on a word of its own
 }
 
-// ---- hello -----------------------------------------------------------------------------------------
+// ---- hello
+// -----------------------------------------------------------------------------------------
 
 void Node::accept_all() {
   while (listen_.valid()) {
@@ -119,12 +120,16 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   socklen_t size = sizeof peer;
   ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size);
   if (peer.uid != ::geteuid())
-    return refused(error(RAY_INVALID_ARGUMENT, "user %u is not the user of this session", peer.uid));
+    return refused(
+        error(RAY_INVALID_ARGUMENT, "user %u is not the user of this session", peer.uid));
   if (!same_token(session_.token, hello.token))
-    return refused(error(RAY_INVALID_ARGUMENT, "the token of process %d is not this session's", peer.pid));
+    return refused(
+        error(RAY_INVALID_ARGUMENT, "the token of process %d is not this session's", peer.pid));
   if (hello.version != wire::kProtocolVersion)
-    return refused(error(RAY_UNSUPPORTED, "process %d speaks protocol %u, this node speaks %u: install "
-                         "the same version of libray", peer.pid, hello.version, wire::kProtocolVersion));
+    return refused(error(RAY_UNSUPPORTED,
+                         "process %d speaks protocol %u, this node speaks %u: install "
+                         "the same version of libray",
+                         peer.pid, hello.version, wire::kProtocolVersion));
   if (phase_ != Phase::kRunning) return refused(error(RAY_UNAVAILABLE, "the node is ending"));
   if (hello.size != datagram.size() - sizeof hello)
     return refused(error(RAY_INVALID_ARGUMENT, "its hello is malformed"));
@@ -173,7 +178,8 @@ Status Node::admit(Fd socket, const std::string& datagram) {
 
 Result<uint32_t> Node::new_index() {
   if (free_indexes_.empty())
-    return error(RAY_UNAVAILABLE, "the node has %u processes, which is its limit", wire::kMaxProcesses);
+    return error(RAY_UNAVAILABLE, "the node has %u processes, which is its limit",
+                 wire::kMaxProcesses);
   uint32_t index = free_indexes_.front();
   free_indexes_.pop_front();
   return index;
@@ -182,16 +188,18 @@ Result<uint32_t> Node::new_index() {
 Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
   auto it = spawns_.find(hello.spawn);
   if (it == spawns_.end() || it->second.process != kNone || !it->second.counted)
-    return error(RAY_INVALID_ARGUMENT, "process %d says it is worker %llu, which nobody waits for", pid,
-                 static_cast<unsigned long long>(hello.spawn));
+    return error(RAY_INVALID_ARGUMENT, "process %d says it is worker %llu, which nobody waits for",
+                 pid, static_cast<unsigned long long>(hello.spawn));
   Spawn& s = it->second;
   auto job = jobs_.find(s.pool.job);
-  if (job == jobs_.end() || job_over(s.pool.job)) return error(RAY_UNAVAILABLE, "its job has ended");
+  if (job == jobs_.end() || job_over(s.pool.job))
+    return error(RAY_UNAVAILABLE, "its job has ended");
   if (s.pid <= 0 && s.by_zygote) {  // its zygote's message is still on the way
     s.pid = pid;
     logs_.started(s.number, pid);
     s.pidfd = Fd(pidfd_open(pid));
-    if (s.pidfd.valid()) (void)watch(s.pidfd.get(), kSpawnFd, static_cast<uint32_t>(s.number), EPOLLIN);
+    if (s.pidfd.valid())
+      (void)watch(s.pidfd.get(), kSpawnFd, static_cast<uint32_t>(s.number), EPOLLIN);
   }
   s.process = p->index;
   s.counted = false;
@@ -260,7 +268,8 @@ void Node::welcome(Process* p) {
   if (!s.ok()) cut_off(p, "it could not be welcomed: " + s.message());
 }
 
-// ---- up rings --------------------------------------------------------------------------------------
+// ---- up rings
+// --------------------------------------------------------------------------------------
 
 // Reads at most `limit` records. True when the ring was read to its tail.
 bool Node::drain_up(Process* p, uint32_t limit) {
@@ -306,6 +315,14 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
       std::memcpy(o.id.b, payload.data(), kIdSize);
       object::Actions actions;
       directory_.resolve(o.id, p->index, &actions);
+      apply(actions);
+      return Status();
+    }
+    case wire::kUpObjCancel: {
+      wire::ObjCancel c;
+      if (!read_record(payload, &c)) return malformed("cancel");
+      object::Actions actions;
+      directory_.cancel(c.id, c.flags, &actions);
       apply(actions);
       return Status();
     }
@@ -355,13 +372,15 @@ Status Node::up_object(Process* p, uint16_t type, const std::string& payload) {
       payload.size() < sizeof o + uint64_t{o.n_contained} * kIdSize)
     return malformed("object");
   std::vector<ObjectId> contained(o.n_contained);
-  if (o.n_contained) std::memcpy(contained.data(), payload.data() + sizeof o, o.n_contained * kIdSize);
+  if (o.n_contained)
+    std::memcpy(contained.data(), payload.data() + sizeof o, o.n_contained * kIdSize);
   object::Actions actions;
   if (type == wire::kUpObjShare)
-    directory_.share(p->index, o.id, o.state, o.code, o.location, contained.data(), contained.size(),
-                     &actions);
+    directory_.share(p->index, o.id, o.state, o.code, o.location, contained.data(),
+                     contained.size(), &actions);
   else
-    directory_.ready(o.id, o.state, o.code, o.location, contained.data(), contained.size(), &actions);
+    directory_.ready(o.id, o.state, o.code, o.location, contained.data(), contained.size(),
+                     &actions);
   apply(actions);
   return Status();
 }
@@ -420,7 +439,8 @@ Status Node::up_kill_worker(Process* p, const std::string& payload) {
   return Status();
 }
 
-// ---- links -----------------------------------------------------------------------------------------
+// ---- links
+// -----------------------------------------------------------------------------------------
 
 uint32_t Node::connect_link(uint32_t client, uint32_t worker) {
   Process *c = process(client), *w = process(worker);
@@ -446,7 +466,8 @@ uint32_t Node::connect_link(uint32_t client, uint32_t worker) {
   return id;
 }
 
-// ---- death -----------------------------------------------------------------------------------------
+// ---- death
+// -----------------------------------------------------------------------------------------
 
 void Node::on_socket(uint32_t index, uint32_t events) {
   Process* p = process(index);
@@ -474,8 +495,8 @@ void Node::expect_exit(Process* p, int64_t grace_ns) {
 void Node::cut_off(Process* p, const std::string& why) {
   if (p->closing) return;
   p->closing = true;
-  log(kLogError, "node", "cut-off", "%s %d (process %u) is cut off: %s", p->driver ? "driver" : "worker",
-      p->pid, p->index, why.c_str());
+  log(kLogError, "node", "cut-off", "%s %d (process %u) is cut off: %s",
+      p->driver ? "driver" : "worker", p->pid, p->index, why.c_str());
   report(lineage::kError, p->index, {{"kind", "protocol"}, {"message", why}});
   uint32_t index = p->index;
   if (p->driver)
@@ -496,7 +517,8 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   dirty_.erase(index);
   if (pump_) pump_->detach(index);
   // Its children's results have nowhere to go, and its retry will start them again.
-  for (uint32_t worker : scheduler_.client_gone(index, now)) kill_worker(worker, wire::kDeathForced);
+  for (uint32_t worker : scheduler_.client_gone(index, now))
+    kill_worker(worker, wire::kDeathForced);
   scheduler_.worker_gone(index, now);
   wire::DnPeerDied died{index, static_cast<uint32_t>(p->pid), wait_status, cause};
   std::set<uint32_t> peers = p->as_worker;
@@ -556,7 +578,8 @@ bool Node::job_over(uint32_t index) const {
   if (it == jobs_.end()) return true;
   if (!it->second.ended) return false;
   for (const auto& [id, a] : actors_.all())
-    if (a.spec.job == index && a.spec.lifetime == RAY_LIFETIME_DETACHED && a.state != wire::kActorDead)
+    if (a.spec.job == index && a.spec.lifetime == RAY_LIFETIME_DETACHED &&
+        a.state != wire::kActorDead)
       return false;
   return true;
 }
@@ -565,7 +588,8 @@ void Node::close_job(uint32_t index) {
   auto it = jobs_.find(index);
   if (it == jobs_.end() || !it->second.ended || !job_over(index)) return;
   it->second.env.clear();
-  for (auto& [language, z] : it->second.zygotes) kill_group(z->pid());  // and with it what it forked
+  for (auto& [language, z] : it->second.zygotes)
+    kill_group(z->pid());  // and with it what it forked
 }
 
 // An event or error for the journal: a map of strings.

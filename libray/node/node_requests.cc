@@ -11,9 +11,9 @@
 namespace ray::node {
 namespace {
 
-constexpr size_t kMaxRequest = 104u << 20;          // a definition of 100 MB fits
+constexpr size_t kMaxRequest = 104u << 20;  // a definition of 100 MB fits
 constexpr size_t kMaxFunctionCache = 256u << 20;
-constexpr int64_t kMaxFragments = 64;               // unfinished requests of one process
+constexpr int64_t kMaxFragments = 64;  // unfinished requests of one process
 
 }  // namespace
 
@@ -85,8 +85,9 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
     case wire::kOpKvDelete: {
       std::string ns = r.str(), key = r.str();
       if (!r.ok()) return bad("kv");
-      uint32_t to = op == wire::kOpKvGet ? gcs::kKvGet : op == wire::kOpKvPut ? gcs::kKvPut
-                                                                              : gcs::kKvDelete;
+      uint32_t to = op == wire::kOpKvGet   ? gcs::kKvGet
+                    : op == wire::kOpKvPut ? gcs::kKvPut
+                                           : gcs::kKvDelete;
       return forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_kv(ns, key)), to, body);
     }
     case wire::kOpKvList: {
@@ -111,7 +112,8 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
     case wire::kOpShutdown: {
       Process* p = process(index);
       if (!p || !p->driver || p->pid != options_.parent_pid)
-        return reply(index, req_id, RAY_WRONG_STATE, "only the driver that started the node may end it");
+        return reply(index, req_id, RAY_WRONG_STATE,
+                     "only the driver that started the node may end it");
       shutdown_replies_.emplace_back(index, req_id);
       return begin_shutdown("the driver asked for it");
     }
@@ -120,7 +122,8 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
   }
 }
 
-// ---- functions -------------------------------------------------------------------------------------
+// ---- functions
+// -------------------------------------------------------------------------------------
 
 // The definition is usable at once; the control store gets it behind the answer's back.
 void Node::function_define(uint32_t index, uint64_t req_id, const std::string& body) {
@@ -163,13 +166,15 @@ void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body
   mp::Reader r(body);
   uint32_t n = r.array();
   uint64_t key = r.uint();
-  if (n != 1 || !r.done()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
+  if (n != 1 || !r.done())
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
   auto known = functions_.find(key);
   if (known != functions_.end()) return reply(index, req_id, RAY_OK, known->second);
   forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionGet, body);
 }
 
-// ---- named actors ----------------------------------------------------------------------------------
+// ---- named actors
+// ----------------------------------------------------------------------------------
 
 void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) {
   mp::Reader r(body);
@@ -194,16 +199,21 @@ void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) 
   mp::Reader r(body);
   uint32_t n = r.array();
   ActorId id;
-  if (!r.id(&id) || n != 1)
-    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor id");
+  if (!r.id(&id) || n != 1) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor id");
   const actor::Actor* a = actors_.find(id);
   if (!a) return reply(index, req_id, RAY_NOT_FOUND, "no actor " + id.hex() + " on this node");
   mp::Writer w;
-  w.array(5).str(a->spec.name).str(a->spec.ns).bin(a->spec.metadata).uint(a->state).str(a->spec.klass);
+  w.array(5)
+      .str(a->spec.name)
+      .str(a->spec.ns)
+      .bin(a->spec.metadata)
+      .uint(a->state)
+      .str(a->spec.klass);
   reply(index, req_id, RAY_OK, w.bytes());
 }
 
-// ---- queries ---------------------------------------------------------------------------------------
+// ---- queries
+// ---------------------------------------------------------------------------------------
 
 std::string Node::query_local(const std::string& what) {
   mp::Writer w;
@@ -218,8 +228,11 @@ std::string Node::query_local(const std::string& what) {
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
       const actor::Actor* a = actors_.of_worker(index);
-      w.map(7);
+      w.map(8);
       w.str("worker").uint(index);
+      auto held = scheduler_.held(index);
+      w.str("resources").map(static_cast<uint32_t>(held.size()));
+      for (auto& [name, amount] : held) w.str(name).real(amount);
       w.str("pid").sint(p.pid);
       w.str("kind").str(p.driver ? "driver" : "worker");
       w.str("state").str(p.driver ? "running" : scheduler_.worker_state(index));

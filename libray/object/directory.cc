@@ -23,8 +23,8 @@ void Directory::tell_waiters(const ObjectId& id, Entry* e, Actions* out) {
   e->waiters.clear();
 }
 
-// Every entry that lost its last use becomes a candidate once; so does a placeholder with waiters, whose
-// owner may be gone: the pass decides.
+// Every entry that lost its last use becomes a candidate once; so does a placeholder with waiters,
+// whose owner may be gone: the pass decides.
 void Directory::consider(const ObjectId& id, Entry* e) {
   if (e->candidate || !(unused(*e) || !e->shared)) return;
   e->candidate = true;
@@ -55,7 +55,8 @@ void Directory::hold(const ObjectId& id, uint32_t process, int64_t count) {
 }
 
 void Directory::set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code,
-                          const Location& location, const ObjectId* contained, size_t n, Actions* out) {
+                          const Location& location, const ObjectId* contained, size_t n,
+                          Actions* out) {
   if (e->state != kObjPending && e->state != kObjLost) return;  // the first value wins
   std::vector<ObjectId> inner(contained, contained + n);
   e->contained.insert(e->contained.end(), inner.begin(), inner.end());
@@ -91,6 +92,7 @@ void Directory::share(uint32_t owner, const ObjectId& id, uint32_t state, int32_
     add_count(id, &e, owner, 1);
   }
   consider(id, &e);
+  tell_owner(id, &e, out);
   set_value(id, &e, state, code, location, contained, n_contained, out);
 }
 
@@ -111,6 +113,26 @@ void Directory::resolve(const ObjectId& id, uint32_t process, Actions* out) {
   if (std::find(e.waiters.begin(), e.waiters.end(), process) == e.waiters.end())
     e.waiters.push_back(process);
   note(process, id);
+  consider(id, &e);
+}
+
+void Directory::tell_owner(const ObjectId& id, Entry* e, Actions* out) {
+  if (!e->cancelled || !e->shared || e->owner == kNobody || e->state != kObjPending) return;
+  Action a{Action::kCancel};
+  a.id = id;
+  a.process = e->owner;
+  a.flags = e->cancel_flags;
+  e->cancelled = false;
+  out->push_back(a);
+}
+
+void Directory::cancel(const ObjectId& id, uint32_t flags, Actions* out) {
+  Entry& e = entry(id);
+  if (e.state == kObjPending) {
+    e.cancelled = true;
+    e.cancel_flags = static_cast<uint8_t>(flags);
+    tell_owner(id, &e, out);
+  }
   consider(id, &e);
 }
 
@@ -151,7 +173,8 @@ void Directory::end_pass(Actions* out) {
     if (it == entries_.end()) continue;
     Entry& e = it->second;
     e.candidate = false;
-    if (!e.shared && e.state == kObjPending && id.object_index() != kActorIndex && !e.waiters.empty()) {
+    if (!e.shared && e.state == kObjPending && id.object_index() != kActorIndex &&
+        !e.waiters.empty()) {
       // A whole pass brought no owner: the object was freed long ago, or never was.
       e.state = kObjLost;
       e.code = RAY_OBJECT_LOST;

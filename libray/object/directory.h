@@ -1,12 +1,14 @@
-// The node's directory of shared objects: who holds them, what they contain, where their value is, when
-// they may be freed. A pure state machine, driven by the node daemon's main thread and by tests.
+// The node's directory of shared objects: who holds them, what they contain, where their value is,
+// when they may be freed. A pure state machine, driven by the node daemon's main thread and by
+// tests.
 //
 // A holder is a process, by index, or the daemon itself (kDaemonHolder). Counts come from different
-// rings in no particular order, so a count may be negative for a while and a hold may come before the
-// object was shared: both make a placeholder. An object is alive while any process's count is not zero
-// or a living object contains it. When that ends it becomes a candidate; only a complete pass over all
-// up rings that began later, and found no newer hold, frees it (wire/protocol.h, "Rule for counts").
-// Actor ids are pseudo-objects without a value: at the end of their count the actor is unreferenced.
+// rings in no particular order, so a count may be negative for a while and a hold may come before
+// the object was shared: both make a placeholder. An object is alive while any process's count is
+// not zero or a living object contains it. When that ends it becomes a candidate; only a complete
+// pass over all up rings that began later, and found no newer hold, frees it (wire/protocol.h,
+// "Rule for counts"). Actor ids are pseudo-objects without a value: at the end of their count the
+// actor is unreferenced.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -30,28 +32,32 @@ struct Action {
     kFree,               // id, location (size 0: it has no value in the store)
     kTell,               // process, id, state, code, location
     kActorUnreferenced,  // id
+    kCancel,             // process (the owner), id, flags
   } kind;
   ObjectId id;
   Location location;
   uint32_t process = 0;
   uint32_t state = wire::kObjPending;
   int32_t code = 0;
+  uint32_t flags = 0;
 };
 using Actions = std::vector<Action>;
 
 class Directory {
  public:
-  // `owner` made the object and counts as one holder of it. A second share by the same owner adds no
-  // count. state != kObjPending: as ready() at the same time. state kObjPending with contained ids: a
-  // first part of a long list.
-  void share(uint32_t owner, const ObjectId& id, uint32_t state, int32_t code, const Location& location,
-             const ObjectId* contained, size_t n_contained, Actions* out);
+  // `owner` made the object and counts as one holder of it. A second share by the same owner adds
+  // no count. state != kObjPending: as ready() at the same time. state kObjPending with contained
+  // ids: a first part of a long list.
+  void share(uint32_t owner, const ObjectId& id, uint32_t state, int32_t code,
+             const Location& location, const ObjectId* contained, size_t n_contained, Actions* out);
   void ready(const ObjectId& id, uint32_t state, int32_t code, const Location& location,
              const ObjectId* contained, size_t n_contained, Actions* out);
   void hold(const ObjectId& id, uint32_t process, int64_t count);
   void release(const ObjectId& id, uint32_t process, int64_t count) { hold(id, process, -count); }
   // Tells `process` once: now, or when the object is ready, failed or lost.
   void resolve(const ObjectId& id, uint32_t process, Actions* out);
+  // Asks the owner of a pending object to cancel its task: now, or when the owner is known.
+  void cancel(const ObjectId& id, uint32_t flags, Actions* out);
   // Its counts end; what it owned and had not finished is lost.
   void process_died(uint32_t process, Actions* out);
 
@@ -76,6 +82,8 @@ class Directory {
     bool shared = false;        // false: a placeholder
     bool owner_counts = false;  // the owner's own hold was added
     bool candidate = false;     // in fresh_ or pass_
+    bool cancelled = false;     // somebody wants it cancelled, with these flags
+    uint8_t cancel_flags = 0;
     uint32_t containers = 0;
     std::map<uint32_t, int64_t> counts;  // no zeros
     std::vector<ObjectId> contained;
@@ -85,12 +93,13 @@ class Directory {
 
   Entry& entry(const ObjectId& id) { return entries_[id]; }
   void add_count(const ObjectId& id, Entry* e, uint32_t process, int64_t count);
-  void set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code, const Location& location,
-                 const ObjectId* contained, size_t n, Actions* out);
+  void set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code,
+                 const Location& location, const ObjectId* contained, size_t n, Actions* out);
   void consider(const ObjectId& id, Entry* e);
   void tell_waiters(const ObjectId& id, Entry* e, Actions* out);
   void note(uint32_t process, const ObjectId& id) { touched_[process].insert(id); }
   static bool unused(const Entry& e) { return e.counts.empty() && e.containers == 0; }
+  static void tell_owner(const ObjectId& id, Entry* e, Actions* out);
   static Action told(const ObjectId& id, const Entry& e, uint32_t process);
 
   std::unordered_map<ObjectId, Entry> entries_;

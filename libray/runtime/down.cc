@@ -28,8 +28,8 @@ void Runtime::on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds
   poke();
 }
 
-void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
-                      size_t* next_fd) {
+void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
+                      std::vector<Fd>* fds, size_t* next_fd) {
   switch (type) {
     case wire::kDnReply: {
       wire::DnReply r;
@@ -62,6 +62,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
   wire::DnPeerDied died;
   wire::DnObjState object;
   wire::DnActorState actor;
+  wire::ObjCancel cancelled;
   switch (type) {
     case wire::kDnLeaseGrant:
       if (read(p, n, &lease)) on_grant(lease);
@@ -70,8 +71,8 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       if (read(p, n, &lease)) on_reclaim(lease);
       break;
     case wire::kDnInfeasible:
-      if (read(p, n, &lease)) on_infeasible(lease, {reinterpret_cast<const char*>(p) + sizeof lease,
-                                                    n - sizeof lease});
+      if (read(p, n, &lease))
+        on_infeasible(lease, {reinterpret_cast<const char*>(p) + sizeof lease, n - sizeof lease});
       break;
     case wire::kDnUnplaceable: {
       wire::DnUnplaceable u;
@@ -85,11 +86,14 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnObjState:
       if (read(p, n, &object)) on_obj_state(object);
       break;
-    case wire::kDnActorState:
-      if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
+    case wire::kDnObjCancel:
+      if (read(p, n, &cancelled)) on_obj_cancel(cancelled);
       break;
-    default:
-      log(kLogDebug, "runtime", "unknown-record", "record of type %u from the daemon", type);
+    case wire::kDnActorState:
+      if (read(p, n, &actor) && actor.size <= n - sizeof actor)
+        actor_state(actor, p + sizeof actor);
+      break;
+    default: log(kLogDebug, "runtime", "unknown-record", "record of type %u from the daemon", type);
   }
 }
 
@@ -110,7 +114,8 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
   link->map = std::move(*map);
   uint8_t* base = link->map.data();
   link->header = reinterpret_cast<wire::LinkHeader*>(base);
-  link->tasks = RingProducer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
+  link->tasks =
+      RingProducer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
   link->results =
       RingConsumer(&link->header->results, base + wire::kLinkResultsOffset, wire::kLinkRingBytes);
   log(kLogDebug, "runtime", "link", "linked to worker %u, pid %u", l.peer, l.peer_pid);

@@ -78,7 +78,8 @@ void Runtime::unlink(PendingTask* t) {
 namespace {
 
 // One result of a record; false when it does not fit.
-bool next_result(const uint8_t*& at, const uint8_t* end, wire::ArgHeader* h, const uint8_t** bytes) {
+bool next_result(const uint8_t*& at, const uint8_t* end, wire::ArgHeader* h,
+                 const uint8_t** bytes) {
   if (static_cast<size_t>(end - at) < sizeof *h) return false;
   std::memcpy(h, at, sizeof *h);
   at += sizeof *h;
@@ -168,12 +169,15 @@ void Runtime::requeue(PendingTask* t) {
   save_spec(t);
   unlink(t);
   t->state = TaskState::kQueued;
-  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) t->actor->queue.push_back(t);
-  else t->shape->backlog.push_back(t);
+  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL)
+    t->actor->queue.push_back(t);
+  else
+    t->shape->backlog.push_back(t);
   if (t->shape) update_want(t->shape);
 }
 
-// ---- completion -----------------------------------------------------------------------------------------
+// ---- completion
+// -----------------------------------------------------------------------------------------
 
 void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes) {
   if (o->done()) return;
@@ -274,7 +278,17 @@ void Runtime::run_waiter(Waiter* w, Object* o) {
   delete w;
 }
 
-// Tasks whose argument failed fail with the same error.
+// The error of a task whose argument failed: that of the argument, with the task's name before it.
+// Long chains name the first few.
+static ErrorBox* dependency_error(const PendingTask* t, ErrorBox* cause) {
+  constexpr size_t kMost = 1024;
+  if (cause->message.size() > kMost) return cause->retain();
+  return make_error(cause->code,
+                    "an argument of task " + task_name(t) + " failed: " + cause->message,
+                    cause->payload_format, cause->payload);
+}
+
+// Tasks whose argument failed fail with its error.
 void Runtime::fail_dependents() {
   std::vector<FailedDependency> list;
   {
@@ -284,7 +298,9 @@ void Runtime::fail_dependents() {
       PendingTask* t = d.task;
       if (t->gen.load() != d.gen || t->state != TaskState::kWaiting || t->shrinking) continue;
       detach(t);
-      fail_task(t, d.cause->error);
+      ErrorBox* e = dependency_error(t, d.cause->error);
+      fail_task(t, e);
+      e->release();
     }
   }
   for (auto& d : list) release(d.cause);
@@ -323,7 +339,8 @@ void Runtime::finish_task(PendingTask* t) {
   }
 }
 
-// What may not happen under the lock: storing, reading the store, releasing. Whoever drained does it.
+// What may not happen under the lock: storing, reading the store, releasing. Whoever drained does
+// it.
 void Runtime::after_unlock() {
   while (have_deferred_.exchange(false)) {
     std::vector<Object*> publish_now, release_now;
@@ -349,7 +366,8 @@ void Runtime::after_unlock() {
   }
 }
 
-// ---- deaths -----------------------------------------------------------------------------------------------
+// ---- deaths
+// -----------------------------------------------------------------------------------------------
 
 static std::string describe_status(const wire::DnPeerDied& d) {
   if (d.cause == wire::kDeathMemory) return "was killed because the node ran out of memory";
@@ -369,8 +387,8 @@ std::string task_name(const PendingTask* t) {
 std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d) const {
   std::string name = task_name(t);
   return "worker pid " + std::to_string(d.pid) + " " + describe_status(d) + " while it ran task " +
-         name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) + "); its log is in " +
-         session_dir_ + "/logs; raise max_retries to run it again";
+         name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
+         "); its log is in " + session_dir_ + "/logs; raise max_retries to run it again";
 }
 
 void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
@@ -398,8 +416,10 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
     }
     ray_code code = RAY_WORKER_CRASHED;
     std::string message = crash_message(t, death);
-    if (t->forced) message = "task " + t->id.hex() + " was cancelled by force";
-    else if (t->cancelled) code = RAY_CANCELLED, message = "task " + t->id.hex() + " was cancelled";
+    if (t->forced)
+      message = "task " + t->id.hex() + " was cancelled by force";
+    else if (t->cancelled)
+      code = RAY_CANCELLED, message = "task " + t->id.hex() + " was cancelled";
     unlink(t);
     ErrorBox* e = make_error(code, message);
     fail_task(t, e);

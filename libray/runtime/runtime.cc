@@ -101,7 +101,8 @@ Status await_ready(int fd, int pid, const std::string& log) {
     int ms = static_cast<int>((deadline - steady_ns()) / 1000000);
     if (ms <= 0) {
       ::kill(pid, SIGKILL);
-      return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s", log.c_str());
+      return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s",
+                   log.c_str());
     }
     if (poll(&p, 1, ms) < 0 && errno != EINTR) break;
     char buffer[512];
@@ -117,7 +118,8 @@ Status await_ready(int fd, int pid, const std::string& log) {
   waitpid(pid, &status, WNOHANG);
   if (line.empty())
     return error(RAY_UNAVAILABLE, "the node daemon ended while starting; see %s", log.c_str());
-  return error(RAY_UNAVAILABLE, "the node daemon did not start: %s; see %s", line.c_str(), log.c_str());
+  return error(RAY_UNAVAILABLE, "the node daemon did not start: %s; see %s", line.c_str(),
+               log.c_str());
 }
 
 }  // namespace
@@ -199,17 +201,32 @@ Status Runtime::start_node(const ray_runtime_options& o) {
   auto rayd = node::find_rayd();
   if (!rayd.ok()) return rayd.status();
   int pipe_fds[2];
-  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0)
+    return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
   Fd read_end(pipe_fds[0]), write_end(pipe_fds[1]);
   std::string log = session_dir_ + "/logs/rayd.log";
   double cpus = o.num_cpus > 0 ? o.num_cpus : usable_cpus();
   uint64_t store_bytes = o.store_bytes ? o.store_bytes : default_store_bytes();
-  std::vector<std::string> args = {
-      *rayd, "node", "--session", session_dir_, "--parent-pid", std::to_string(getpid()),
-      "--ready-fd", "3", "--num-cpus", strprintf("%.4f", cpus),
-      "--resources-msgpack", to_hex(o.resources_msgpack.data, o.resources_msgpack.size),
-      "--store-bytes", std::to_string(store_bytes), "--spill-bytes", std::to_string(o.spill_bytes),
-      "--gcs-shards", std::to_string(o.gcs_shards ? o.gcs_shards : 2), "--log", log};
+  std::vector<std::string> args = {*rayd,
+                                   "node",
+                                   "--session",
+                                   session_dir_,
+                                   "--parent-pid",
+                                   std::to_string(getpid()),
+                                   "--ready-fd",
+                                   "3",
+                                   "--num-cpus",
+                                   strprintf("%.4f", cpus),
+                                   "--resources-msgpack",
+                                   to_hex(o.resources_msgpack.data, o.resources_msgpack.size),
+                                   "--store-bytes",
+                                   std::to_string(store_bytes),
+                                   "--spill-bytes",
+                                   std::to_string(o.spill_bytes),
+                                   "--gcs-shards",
+                                   std::to_string(o.gcs_shards ? o.gcs_shards : 2),
+                                   "--log",
+                                   log};
   RAY_TRY(spawn_daemon(args, log, write_end.get(), &daemon_pid_));
   write_end.reset();
   own_node_ = true;
@@ -263,8 +280,14 @@ Status Runtime::hello(const ray_runtime_options& options) {
     return errno_error(RAY_UNAVAILABLE, "cannot reach the node daemon at %s", path.c_str());
   bool worker = mode_ == RAY_MODE_WORKER;
   std::string extra = hello_options(options, worker);
-  wire::Hello h{wire::kMagic, wire::kProtocolVersion, {}, static_cast<uint32_t>(getpid()), language_,
-                mode_, static_cast<uint32_t>(extra.size()), 0};
+  wire::Hello h{wire::kMagic,
+                wire::kProtocolVersion,
+                {},
+                static_cast<uint32_t>(getpid()),
+                language_,
+                mode_,
+                static_cast<uint32_t>(extra.size()),
+                0};
   std::memcpy(h.token, token_.data(), std::min(sizeof h.token, token_.size()));
   if (worker) h.spawn = std::strtoull(std::getenv(wire::kEnvWorker), nullptr, 10);
   std::string message(reinterpret_cast<char*>(&h), sizeof h);
@@ -275,7 +298,8 @@ Status Runtime::hello(const ray_runtime_options& options) {
   auto got = recv_with_fds(socket_.get(), buffer.data(), buffer.size(), &fds);
   if (!got.ok()) return got.status();
   wire::Welcome w;
-  if (*got < sizeof w) return error(RAY_UNAVAILABLE, "the node daemon at %s refused us", path.c_str());
+  if (*got < sizeof w)
+    return error(RAY_UNAVAILABLE, "the node daemon at %s refused us", path.c_str());
   std::memcpy(&w, buffer.data(), sizeof w);
   std::string text(reinterpret_cast<char*>(buffer.data()) + sizeof w,
                    std::min<size_t>(w.size, *got - sizeof w));
@@ -305,7 +329,8 @@ Status Runtime::hello(const ray_runtime_options& options) {
   return Status();
 }
 
-// ---- up ring and requests ---------------------------------------------------------------------------
+// ---- up ring and requests
+// ---------------------------------------------------------------------------
 
 void Runtime::wake_daemon(std::atomic<uint32_t>* armed) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -361,8 +386,10 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
                            int64_t timeout_ns) {
   std::unique_lock lock(calls_mutex_);
   auto done = [&] { return call->done || node_dead() || stopped_; };
-  if (timeout_ns < 0) calls_cv_.wait(lock, done);
-  else calls_cv_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), done);
+  if (timeout_ns < 0)
+    calls_cv_.wait(lock, done);
+  else
+    calls_cv_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), done);
   calls_.erase(id);
   if (!call->done) {
     if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
@@ -384,7 +411,8 @@ Status Runtime::request(uint32_t op, const std::string& args, std::string* answe
   return await_call(id, call, answer, timeout_ns);
 }
 
-// ---- threads ----------------------------------------------------------------------------------------
+// ---- threads
+// ----------------------------------------------------------------------------------------
 
 void Runtime::receive_loop() {
   pthread_setname_np(pthread_self(), "ray-receiver");
@@ -484,7 +512,8 @@ bool Runtime::callbacks_empty() {
   return callbacks_.empty();
 }
 
-// ---- the end ----------------------------------------------------------------------------------------
+// ---- the end
+// ----------------------------------------------------------------------------------------
 
 void Runtime::node_lost(const std::string& why) {
   {
@@ -545,6 +574,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (fork_generation_ != g_fork_generation.load())
     return error(RAY_WRONG_STATE, "this runtime belongs to the parent process");
   if (stopping_.exchange(true)) return Status();
+  if (worker_) worker_->retire();
   if (!node_dead() && drain_timeout_ns != 0)
     wait_until([this] { return drained(); }, drain_timeout_ns);
   {

@@ -2,15 +2,16 @@
 // objects, submits tasks over links to leased workers, drains their results and waits.
 //
 // Threads. Callers' threads do the work: whoever waits drains the result rings itself, so a result
-// reaches the waiter without a hop. Two threads of our own: `receiver` blocks on the daemon's socket
-// (grants, deaths, states); `pulse` steps in where no caller waits (dependencies, notifications,
-// backlog, idle leases) and sleeps otherwise. The worker side (worker.h) adds none.
+// reaches the waiter without a hop. Two threads of our own: `receiver` blocks on the daemon's
+// socket (grants, deaths, states); `pulse` steps in where no caller waits (dependencies,
+// notifications, backlog, idle leases) and sleeps otherwise. The worker side (worker.h) adds none.
 //
-// Locks: mutex_ guards everything here that is not atomic. Never held while blocking: store calls and
-// callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_ (leaves).
+// Locks: mutex_ guards everything here that is not atomic. Never held while blocking: store calls
+// and callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_
+// (leaves).
 //
-// Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding, dispatch,
-// leases · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
+// Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding,
+// dispatch, leases · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
 // actors.cc, streams.cc · down.cc the daemon's messages · worker.cc serving tasks.
 #pragma once
 #include <atomic>
@@ -137,7 +138,8 @@ class Runtime {
   template <class Fill>
   void lineage(uint16_t type, uint32_t size, Fill fill);
   std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
-  // The word on which only `pulse` of a process sleeps: for work that must not wait for its callers.
+  // The word on which only `pulse` of a process sleeps: for work that must not wait for its
+  // callers.
   std::atomic<uint32_t>* urgent_bell(uint32_t process) { return &page_->bells[process].pad[0]; }
   void ring_all(uint32_t process) {
     ray::ring(bell(process));
@@ -167,7 +169,7 @@ class Runtime {
   static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
   static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
   static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
-  static constexpr int64_t kSpinNs = 30000;           // a waiter looks at most that long before it sleeps
+  static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps
   SpinBudget spin_{kSpinNs};
   Runtime() = default;
 
@@ -234,8 +236,8 @@ class Runtime {
   void lease_idle(Lease* l);
   void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
-  Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options,
-                    Object** returns, Stream** stream);
+  Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
+                    Stream** stream);
   void ask_give_back(ClientLink* link);
   void release_prepared(Prepared* p);
   wire::TaskHeader header_of(const PendingTask* t, size_t n_args) const;
@@ -308,6 +310,7 @@ class Runtime {
   void on_reclaim(const wire::DnLease& l);
   void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
   void on_obj_state(const wire::DnObjState& s);
+  void on_obj_cancel(const wire::ObjCancel& c);
   void on_infeasible(const wire::DnLease& l, std::string_view text);
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
   void on_peer_died(const wire::DnPeerDied& d);
@@ -354,7 +357,7 @@ class Runtime {
   std::vector<Object*> deferred_release_;  // released after the lock was dropped
   std::vector<std::pair<Object*, wire::Location>> to_read_errors_;
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
-  TaskList waiting_tasks_;       // tasks that wait for arguments
+  TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;
   struct FailedDependency {
     PendingTask* task;
@@ -363,10 +366,10 @@ class Runtime {
   };
   std::vector<FailedDependency> failed_dependencies_;
   std::atomic<uint32_t> sleepers_{0};  // threads in wait_until that may sleep
-  uint64_t n_pending_ = 0;       // tasks that are not done
-  uint64_t needs_pulse_ = 0;     // reasons for pulse to sleep on the doorbell
+  uint64_t n_pending_ = 0;             // tasks that are not done
+  uint64_t needs_pulse_ = 0;           // reasons for pulse to sleep on the doorbell
   uint64_t progress_count_ = 0;
-  uint64_t n_errors_ = 0;        // objects that failed: get looks again when it grew
+  uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
   std::atomic<bool> urgent_work_{false};
 

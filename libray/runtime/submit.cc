@@ -1,6 +1,6 @@
 // Submission: functions, argument encoding, dispatch to leased workers, leases, cancellation.
-// See runtime.h for locks. The hot path is start_task -> push_prepared: no allocation but the pooled
-// task and object entries, no syscall while the worker is awake.
+// See runtime.h for locks. The hot path is start_task -> push_prepared: no allocation but the
+// pooled task and object entries, no syscall while the worker is awake.
 #include <algorithm>
 
 #define XXH_INLINE_ALL
@@ -37,7 +37,8 @@ std::string resources_of(ray_bytes b) {
 
 PendingTask* pending_task_at(uint32_t index) { return task_slab().at(index); }
 
-// ---- functions ---------------------------------------------------------------------------------------
+// ---- functions
+// ---------------------------------------------------------------------------------------
 
 Status Runtime::function(int32_t language, uint32_t kind, const std::string& name,
                          const std::string& definition, Function** out) {
@@ -92,7 +93,8 @@ Shape* Runtime::shape(const std::string& resources, int32_t language) {
   return (shapes_[key] = std::move(s)).get();
 }
 
-// ---- tasks and arguments -------------------------------------------------------------------------------
+// ---- tasks and arguments
+// -------------------------------------------------------------------------------
 
 PendingTask* Runtime::new_task() {
   uint32_t index;
@@ -139,13 +141,14 @@ static bool can_read(int32_t language, uint32_t format) {
 
 static Status unreadable(size_t index, int32_t language, uint32_t format) {
   static const char* names[] = {"native", "Python", "Java", "Rust"};
-  return error(RAY_INVALID_ARGUMENT,
-               "argument %zu is in a private format (%u) that a %s function cannot read: use MessagePack",
-               index, format, names[language]);
+  return error(
+      RAY_INVALID_ARGUMENT,
+      "argument %zu is in a private format (%u) that a %s function cannot read: use MessagePack",
+      index, format, names[language]);
 }
 
-// Looks every argument up, retains references, packs and stores what does not travel as plain bytes.
-// No lock held: storing may wait for room.
+// Looks every argument up, retains references, packs and stores what does not travel as plain
+// bytes. No lock held: storing may wait for room.
 Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out) {
   out->args.resize(n);
   for (size_t i = 0; i < n; ++i) {
@@ -155,7 +158,8 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
       if (!o || o->runtime != this)
         return error(RAY_INVALID_ARGUMENT, "argument %zu is a stale reference", i);
       p.ref = retain(o);
-      if (o->state.load(std::memory_order_acquire) == ObjState::kReady && !can_read(language, o->format))
+      if (o->state.load(std::memory_order_acquire) == ObjState::kReady &&
+          !can_read(language, o->format))
         return unreadable(i, language, o->format);
       continue;
     }
@@ -289,8 +293,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
   const std::string& name = named ? t->name : t->function->name;
   const uint64_t head = sizeof(lineage::SubmitRecord) + pad8(name.size()) + pad8(t->method.size());
   uint64_t size = head;
-  for (const auto& a : p.args)
-    size += sizeof(lineage::ArgRecord) + pad8(a.ref ? kIdSize : a.size);
+  for (const auto& a : p.args) size += sizeof(lineage::ArgRecord) + pad8(a.ref ? kIdSize : a.size);
   bool whole = size <= wire::kInlineRecordMax * 2;  // else by reference to the stored arguments
   if (!whole) size = head;
   lineage(lineage::kSubmit, static_cast<uint32_t>(size), [&](uint8_t* at) {
@@ -319,7 +322,8 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
   });
 }
 
-// ---- submit ----------------------------------------------------------------------------------------------
+// ---- submit
+// ----------------------------------------------------------------------------------------------
 
 Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& o,
                        Object** returns, Stream** stream) {
@@ -354,8 +358,8 @@ Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ra
 }
 
 // Everything that is common to tasks and actor calls, once function, actor and shape are set.
-Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options& o, Object** returns,
-                           Stream** stream) {
+Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options& o,
+                           Object** returns, Stream** stream) {
   TaskContext* c = context();
   if (t->kind != RAY_KIND_ACTOR_CREATE)  // whose id is known already
     t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
@@ -376,8 +380,10 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
     r->producer = t;
     r->refs.store(2, std::memory_order_relaxed);  // the caller's and the task's
-    if (i == 0) t->return0 = r;
-    else t->more_returns.push_back(r);
+    if (i == 0)
+      t->return0 = r;
+    else
+      t->more_returns.push_back(r);
     returns[i] = r;
   }
   lineage_submit(t, p);
@@ -535,7 +541,8 @@ void Runtime::enqueue(PendingTask* t) {
   pump(t->shape);
 }
 
-// ---- dispatch ---------------------------------------------------------------------------------------------
+// ---- dispatch
+// ---------------------------------------------------------------------------------------------
 
 // Short tasks fill one worker's window before the next worker gets any: fewer workers compete for
 // cores. Long or unknown ones go one to a worker.
@@ -609,7 +616,8 @@ void Runtime::patch_stream_slot(PendingTask* t, uint8_t* record) {
 }
 
 // The ring holds the record until its result is there: it is what a retry would use.
-void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at, uint32_t size) {
+void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at,
+                     uint32_t size) {
   t->state = TaskState::kPushed;
   t->link = link;
   t->lease = lease;
@@ -710,8 +718,10 @@ void Runtime::on_reclaim(const wire::DnLease& g) {
     for (auto& p : s->leases)
       if (p->link->peer == g.worker && p->lease == g.lease) {
         p->reclaim = true;
-        if (p->link->inflight.empty()) return_lease(p.get());
-        else if (p->link->inflight.size > 1) ask_give_back(p->link);
+        if (p->link->inflight.empty())
+          return_lease(p.get());
+        else if (p->link->inflight.size > 1)
+          ask_give_back(p->link);
         return;
       }
 }
@@ -725,7 +735,8 @@ void Runtime::lease_idle(Lease* l) {
   if (!s->backlog.empty()) return;
   // Nothing left for it: take over what waits behind a long task elsewhere.
   for (auto& other : s->leases)
-    if (other->link->inflight.size >= 2 && other->est_ns > kWindowNs / 2) ask_give_back(other->link);
+    if (other->link->inflight.size >= 2 && other->est_ns > kWindowNs / 2)
+      ask_give_back(other->link);
 }
 
 void Runtime::return_lease(Lease* l) {
@@ -758,32 +769,45 @@ void Runtime::ask_give_back(ClientLink* link) {
   ring_all(link->peer);
 }
 
-// ---- cancellation --------------------------------------------------------------------------------------------
+// ---- cancellation
+// --------------------------------------------------------------------------------------------
 
 Status Runtime::cancel(Object* o, uint32_t flags) {
   Status s;
   {
     std::lock_guard lock(mutex_);
     if (o->done()) return Status();
-    if (!o->producer)
-      return error(RAY_UNSUPPORTED, "object %s: only the process that submitted a task can cancel it",
-                   o->id.hex().c_str());
-    s = cancel_task(o->producer, flags);
+    if (o->producer) {
+      s = cancel_task(o->producer, flags);
+    } else if (o->borrowed) {  // its owner does it
+      up(wire::kUpObjCancel, wire::ObjCancel{o->id, flags, 0});
+    }
   }
   after_unlock();
   return s;
 }
 
+// Somebody who borrowed an object of ours wants its task cancelled. mutex_ held.
+void Runtime::on_obj_cancel(const wire::ObjCancel& c) {
+  auto it = table_.find(c.id);
+  if (it == table_.end() || !it->second->producer) return;
+  PendingTask* t = it->second->producer;
+  uint32_t flags = t->actor ? c.flags & ~uint32_t{RAY_CANCEL_FORCE} : c.flags;
+  (void)cancel_task(t, flags);
+}
+
 Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
   bool force = flags & RAY_CANCEL_FORCE;
   if (force && t->actor)
-    return error(RAY_UNSUPPORTED, "a call of an actor cannot be cancelled by force: use ray_actor_kill");
+    return error(RAY_UNSUPPORTED,
+                 "a call of an actor cannot be cancelled by force: use ray_actor_kill");
   t->cancelled = true;
   t->retries_left = 0;
   t->retry_on_error = false;
   if (t->shrinking) return Status();  // whoever stores its arguments will see it
   if (t->state != TaskState::kPushed) {
-    ErrorBox* e = make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
+    ErrorBox* e =
+        make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
     detach(t);
     fail_task(t, e);
     e->release();
@@ -807,8 +831,10 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
 void Runtime::detach(PendingTask* t) {
   if (t->state == TaskState::kPushed) return unlink(t);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    if (t->state == TaskState::kLost) std::erase(t->actor->lost, t);
-    else t->actor->queue.remove(t);
+    if (t->state == TaskState::kLost)
+      std::erase(t->actor->lost, t);
+    else
+      t->actor->queue.remove(t);
   } else if (t->state == TaskState::kWaiting) {
     waiting_tasks_.remove(t);
   } else if (t->shape && t->state == TaskState::kQueued) {
@@ -828,6 +854,7 @@ void Runtime::cancel_children(const TaskId& parent) {
     collect(waiting_tasks_);
     for (Shape* s : shape_list_) collect(s->backlog);
     for (auto& [id, link] : links_) collect(link->inflight);
+    for (auto& [id, actor] : actors_) collect(actor->queue);
     for (PendingTask* t : children) (void)cancel_task(t, RAY_CANCEL_RECURSIVE);
   }
   after_unlock();

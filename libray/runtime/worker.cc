@@ -1,4 +1,5 @@
-// Serving tasks: claiming, arguments, results, finishing. See worker.h; execute.cc runs native code.
+// Serving tasks: claiming, arguments, results, finishing. See worker.h; execute.cc runs native
+// code.
 #include "libray/runtime/worker.h"
 
 #include <sys/eventfd.h>
@@ -21,7 +22,8 @@ WorkerSide::~WorkerSide() {
   }
 }
 
-// ---- links -----------------------------------------------------------------------------------------
+// ---- links
+// -----------------------------------------------------------------------------------------
 
 void WorkerSide::add_link(const wire::DnLink& l, Mapping map) {
   auto link = std::make_shared<ServeLink>();
@@ -30,7 +32,8 @@ void WorkerSide::add_link(const wire::DnLink& l, Mapping map) {
   link->map = std::move(map);
   uint8_t* base = link->map.data();
   link->header = reinterpret_cast<wire::LinkHeader*>(base);
-  link->tasks = RingConsumer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
+  link->tasks =
+      RingConsumer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
   link->results =
       RingProducer(&link->header->results, base + wire::kLinkResultsOffset, wire::kLinkRingBytes);
   {
@@ -102,7 +105,8 @@ void WorkerSide::let_go() {
 
 bool WorkerSide::leaving() const { return stop_ || exiting_; }
 
-// ---- claiming ----------------------------------------------------------------------------------------
+// ---- claiming
+// ----------------------------------------------------------------------------------------
 
 Execution* WorkerSide::new_execution() {
   std::lock_guard lock(run_mutex_);
@@ -122,7 +126,8 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
   auto next = link->tasks.next(&r);
   if (next == RingConsumer::Next::kEmpty) return false;
   if (next == RingConsumer::Next::kCorrupt || r.size < sizeof(wire::TaskHeader)) {
-    log(kLogError, "worker", "corrupt-ring", "client %u wrote garbage into its task ring", link->client);
+    log(kLogError, "worker", "corrupt-ring", "client %u wrote garbage into its task ring",
+        link->client);
     link->dead = true;
     return false;
   }
@@ -146,8 +151,8 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
 // Absorbs new cancellations of tasks that are not running; link->mutex held.
 bool WorkerSide::was_cancelled(ServeLink* link, uint64_t tag) {
   uint32_t count = link->header->cancel_count.load(std::memory_order_acquire);
-  uint32_t from = std::max(link->cancel_seen, count > wire::kLinkCancelSlots
-                                                  ? count - wire::kLinkCancelSlots : 0);
+  uint32_t from = std::max(link->cancel_seen,
+                           count > wire::kLinkCancelSlots ? count - wire::kLinkCancelSlots : 0);
   for (uint32_t i = from; i != count; ++i)
     link->cancelled.push_back(link->header->cancel_tags[i % wire::kLinkCancelSlots].load());
   link->cancel_seen = count;
@@ -293,7 +298,8 @@ Status WorkerSide::read_args(Execution* e) {
     return error(RAY_INTERNAL, "task record is damaged");
   if (h.flags & wire::kArgsInStore) {
     wire::StoreRef r;
-    if (static_cast<size_t>(end - at) < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
+    if (static_cast<size_t>(end - at) < sizeof r)
+      return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, at, sizeof r);
     RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &e->args_pin));
     e->args_pinned = true;
@@ -304,10 +310,12 @@ Status WorkerSide::read_args(Execution* e) {
     return error(RAY_INTERNAL, "task record is damaged");
   for (uint32_t i = 0; i < h.n_args; ++i) {
     wire::ArgHeader a;
-    if (static_cast<size_t>(end - at) < sizeof a) return error(RAY_INTERNAL, "task record is damaged");
+    if (static_cast<size_t>(end - at) < sizeof a)
+      return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&a, at, sizeof a);
     at += sizeof a;
-    if (a.size > static_cast<uint64_t>(end - at)) return error(RAY_INTERNAL, "task record is damaged");
+    if (a.size > static_cast<uint64_t>(end - at))
+      return error(RAY_INTERNAL, "task record is damaged");
     e->args.push_back(RAY_BUFFER_INIT);
     RAY_TRY(read_arg(a, at, &e->args.back()));
     at += std::min<uint64_t>(pad8(a.size), static_cast<uint64_t>(end - at));
@@ -401,9 +409,11 @@ const std::string& WorkerSide::function_name(Execution* e) {
   return e->definition.name;
 }
 
-// ---- results ---------------------------------------------------------------------------------------------
+// ---- results
+// ---------------------------------------------------------------------------------------------
 
-// Contained references get one hold in the name of `holder`, written before the result is published.
+// Contained references get one hold in the name of `holder`, written before the result is
+// published.
 Status WorkerSide::encode_result(const ray_value& v, const ObjectId& id, uint32_t holder,
                                  Execution::Out* out) {
   out->header = {v.format, wire::kPlain, 0, v.size};
@@ -432,7 +442,8 @@ Status WorkerSide::encode_result(const ray_value& v, const ObjectId& id, uint32_
 
 Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) {
   if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index,
+                 e->results.size());
   Execution::Out& out = e->results[index];
   if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", index);
   uint32_t holder = e->link ? e->link->client : runtime_->process();
@@ -444,7 +455,8 @@ Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) 
 Status WorkerSide::set_error_result(Execution* e, uint32_t index, ray_code code,
                                     const std::string& message, const ray_value* payload) {
   if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index,
+                 e->results.size());
   Execution::Out& out = e->results[index];
   if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", index);
   out.bytes = error_image(code, message, payload);
@@ -453,9 +465,11 @@ Status WorkerSide::set_error_result(Execution* e, uint32_t index, ray_code code,
   return Status();
 }
 
-Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& shape, WriterState* w) {
+Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& shape,
+                               WriterState* w) {
   if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index,
+                 e->results.size());
   if (e->results[index].given) return error(RAY_WRONG_STATE, "result %u was given already", index);
   w->execution = e;
   w->task_handle = e->handle;
@@ -542,10 +556,11 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
   else
     size += sizeof(wire::ArgHeader) + pad8(e->error_image.size());
   std::unique_lock<SpinLock> lock;
-  auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkDone, static_cast<uint32_t>(size)));
+  auto* at =
+      static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkDone, static_cast<uint32_t>(size)));
   if (at) {
-    uint32_t n_results = ok ? static_cast<uint32_t>(e->results.size())
-                            : 1 | (e->no_retry ? wire::kDoneNoRetry : 0);
+    uint32_t n_results =
+        ok ? static_cast<uint32_t>(e->results.size()) : 1 | (e->no_retry ? wire::kDoneNoRetry : 0);
     wire::DoneHeader d{e->header.tag, code, n_results,
                        static_cast<uint64_t>(e->end_stamp - e->start_stamp)};
     std::memcpy(at, &d, sizeof d);
@@ -557,7 +572,8 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
       at += sizeof h + pad8(bytes.size());
     };
     static const std::string none;
-    if (!ok) add({wire::kFmtError, wire::kPacked, 0, 0}, e->error_image);
+    if (!ok)
+      add({wire::kFmtError, wire::kPacked, 0, 0}, e->error_image);
     else
       for (auto& r : e->results)
         add(r.given ? r.header : wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0},
@@ -594,7 +610,8 @@ Status WorkerSide::fit_results(Execution* e) {
     total += pad8(r.bytes.size());
   }
   if (total > wire::kLinkRingBytes / 2 - 4096)
-    return error(RAY_INVALID_ARGUMENT, "a task cannot have that many results (%zu)", e->results.size());
+    return error(RAY_INVALID_ARGUMENT, "a task cannot have that many results (%zu)",
+                 e->results.size());
   return Status();
 }
 
@@ -602,7 +619,8 @@ Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
   if (!e->header.stream_window || !e->link)
     return error(RAY_WRONG_STATE, "this task is not a generator: it was not submitted as a stream");
   ServeLink* link = e->link.get();
-  std::atomic<uint32_t>& ack = link->header->stream_acks[e->header.stream_slot % wire::kLinkStreams];
+  std::atomic<uint32_t>& ack =
+      link->header->stream_acks[e->header.stream_slot % wire::kLinkStreams];
   auto room = [&] {
     return e->cancelled || link->dead ||
            e->yielded - ack.load(std::memory_order_acquire) < e->header.stream_window ||
@@ -622,7 +640,8 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   RAY_TRY(encode_result(v, id, link->client, &out));
   RAY_FAULT("worker.yield");
   std::unique_lock<SpinLock> lock;
-  uint32_t size = static_cast<uint32_t>(sizeof(wire::ItemHeader) + sizeof out.header + pad8(out.bytes.size()));
+  uint32_t size =
+      static_cast<uint32_t>(sizeof(wire::ItemHeader) + sizeof out.header + pad8(out.bytes.size()));
   auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkItem, size));
   if (!at) return error(RAY_CANCELLED, "nobody wants more items");
   wire::ItemHeader h{e->header.tag, e->yielded++, 0};
@@ -634,7 +653,8 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   return Status();
 }
 
-// ---- finish -----------------------------------------------------------------------------------------------
+// ---- finish
+// -----------------------------------------------------------------------------------------------
 
 void WorkerSide::write_lineage(Execution* e, ray_code code) {
   std::string text;
@@ -649,7 +669,8 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
   size_t n = code == RAY_OK ? std::min<size_t>(e->results.size(), 1024) : 0;
   for (size_t i = 0; i < n; ++i) {
     auto& r = e->results[i];
-    bool keep = r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
+    bool keep =
+        r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
     size += sizeof(lineage::ResultRecord) + (keep ? pad8(r.bytes.size()) : 0);
   }
   runtime_->lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
@@ -672,16 +693,17 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
     for (size_t i = 0; i < n; ++i) {
       auto& r = e->results[i];
       bool in_store = r.given && r.header.where == wire::kStore;
-      bool keep = r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
+      bool keep =
+          r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
       uint64_t full = r.bytes.size();
       if (in_store) {
         wire::StoreRef ref;
         std::memcpy(&ref, r.bytes.data(), sizeof ref);
         full = ref.location.size;
       }
-      lineage::ResultRecord rr{static_cast<uint32_t>(i), r.given ? r.header.format : uint32_t{RAY_FMT_MSGPACK},
-                               r.given ? full : 0, keep ? static_cast<uint32_t>(r.bytes.size()) : 0,
-                               in_store};
+      lineage::ResultRecord rr{
+          static_cast<uint32_t>(i), r.given ? r.header.format : uint32_t{RAY_FMT_MSGPACK},
+          r.given ? full : 0, keep ? static_cast<uint32_t>(r.bytes.size()) : 0, in_store};
       std::memcpy(at, &rr, sizeof rr);
       at += sizeof rr;
       if (!keep) continue;
@@ -705,7 +727,8 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
     ray_code inner = RAY_INTERNAL;
     uint32_t format = 0;
     std::string message = "the function returned " + std::string(ray_code_name(code)), payload;
-    wire::unpack_error(e->error_image.data(), e->error_image.size(), &inner, &message, &format, &payload);
+    wire::unpack_error(e->error_image.data(), e->error_image.size(), &inner, &message, &format,
+                       &payload);
     ray_code reported = e->cancelled && code == RAY_TASK_FAILED ? RAY_CANCELLED : code;
     if (reported < RAY_TASK_FAILED && reported != RAY_CANCELLED && reported != RAY_OUT_OF_MEMORY)
       reported = RAY_TASK_FAILED;
@@ -735,8 +758,10 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
   RAY_FAULT("worker.actor.constructed");
   wire::UpActor u{actor_, incarnation_, code, 0, ok ? 0 : static_cast<uint32_t>(image.size())};
   runtime_->up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
-  if (ok) actor_ready_ = true;
-  else exiting_ = true;
+  if (ok)
+    actor_ready_ = true;
+  else
+    exiting_ = true;
 }
 
 void WorkerSide::recycle(Execution* e) {
@@ -765,7 +790,8 @@ void WorkerSide::recycle(Execution* e) {
   outstanding_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// ---- giving back, cancelling -----------------------------------------------------------------------------
+// ---- giving back, cancelling
+// -----------------------------------------------------------------------------
 
 // Returns tasks that wait unstarted in a ring to their client. link->mutex held. Calls of an actor
 // stay: they have an order.
@@ -809,7 +835,7 @@ void WorkerSide::give_back_all() {
 
 // The task that this thread runs is going to wait: its CPU may run others meanwhile.
 bool WorkerSide::lend(Runtime* rt) {
-  if (max_concurrency_ > 1 || outstanding_ == 0 || !rt->in_task()) return false;
+  if (!retiring_ && (max_concurrency_ > 1 || outstanding_ == 0 || !rt->in_task())) return false;
   if (lent_.fetch_add(1) == 0) {
     give_back_all();
     rt->up(wire::kUpBlocked, wire::UpBlocked{1, 0});
@@ -849,8 +875,9 @@ void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
     if (link->header->cancel_count.load(std::memory_order_acquire) == link->cancel_seen) return;
     size_t before = link->cancelled.size();
     was_cancelled(link.get(), ~uint64_t{0});
-    tags.assign(link->cancelled.begin() + static_cast<long>(std::min(before, link->cancelled.size())),
-                link->cancelled.end());
+    tags.assign(
+        link->cancelled.begin() + static_cast<long>(std::min(before, link->cancelled.size())),
+        link->cancelled.end());
   }
   for (uint64_t t : tags) cancel_running(t & ~kTagRecursive, link.get(), t & kTagRecursive);
   runtime_->poke();  // a yield that waits for its window looks at `cancelled`

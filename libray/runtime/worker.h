@@ -1,8 +1,9 @@
-// WorkerSide: the part of a runtime that serves tasks, in processes that the node started as workers.
+// WorkerSide: the part of a runtime that serves tasks, in processes that the node started as
+// workers.
 //
 // Threads: `next` and everything on an Execution belong to the thread that took it; add_link,
-// client_died, become_actor, unwanted and stop come from the receiver; on_pulse from the pulse thread
-// (cancellations, giving back unstarted tasks while the task thread is inside user code).
+// client_died, become_actor, unwanted and stop come from the receiver; on_pulse from the pulse
+// thread (cancellations, giving back unstarted tasks while the task thread is inside user code).
 // Locks: a ServeLink's mutex covers its rings and claims; links_mutex_ the list; both are leaves.
 //
 // Invariants: a task record is claimed once, under the link's mutex; the ring space of a record is
@@ -137,14 +138,18 @@ class WorkerSide {
   const JobId& job() const;
   const std::string& function_name(Execution* e);
   void request_stop() { stop_ = true; }  // async-signal-safe
+  // This process takes no more tasks and waits for what it submitted: its CPU is free meanwhile,
+  // and what clients still send goes back to them.
+  void retire() { retiring_ = true; }
 
   // ---- blocking inside a task
-  bool lend(Runtime* rt);       // true: take_back must follow
+  bool lend(Runtime* rt);  // true: take_back must follow
   void take_back(Runtime* rt);
   void give_back_all();
 
  private:
-  static constexpr int64_t kIdleSpinNs = 50000;  // a worker looks at most that long before it sleeps
+  static constexpr int64_t kIdleSpinNs =
+      50000;  // a worker looks at most that long before it sleeps
   SpinBudget idle_spin_{kIdleSpinNs};
   bool claim(const std::shared_ptr<ServeLink>& link, Execution** out);
   bool claim_any(Execution** out);
@@ -153,17 +158,20 @@ class WorkerSide {
   Status read_args(Execution* e);
   Status read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_buffer* out);
   void give_back(ServeLink* link, bool blocked);
-  void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type, uint32_t size);
+  void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type,
+                    uint32_t size);
   void publish(ServeLink* link);
   void complete_claim(ServeLink* link, uint64_t end);
   void scan_cancels(const std::shared_ptr<ServeLink>& link);
   bool was_cancelled(ServeLink* link, uint64_t tag);
   void cancel_running(uint64_t tag, ServeLink* link, bool recursive);
-  static std::string error_image(ray_code code, const std::string& message, const ray_value* payload);
+  static std::string error_image(ray_code code, const std::string& message,
+                                 const ray_value* payload);
   void write_done(Execution* e, ray_code code);
   void write_lineage(Execution* e, ray_code code);
   void finish_creation(Execution* e, ray_code code);
-  Status encode_result(const ray_value& v, const ObjectId& id, uint32_t holder, Execution::Out* out);
+  Status encode_result(const ray_value& v, const ObjectId& id, uint32_t holder,
+                       Execution::Out* out);
   void recycle(Execution* e);
   Status fit_results(Execution* e);
   void execute(Execution* e);
@@ -185,7 +193,7 @@ class WorkerSide {
   ray_interrupt_fn interrupt_ = nullptr;
   void* interrupt_user_ = nullptr;
 
-  std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false};
+  std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false}, retiring_{false};
   std::atomic<uint32_t> outstanding_{0};
   std::atomic<uint32_t> max_concurrency_{1};
   std::atomic<bool> is_actor_{false};

@@ -23,13 +23,15 @@ std::string amount_text(Amount a) {
 
 Status Resources::add(const std::string& name, double amount) {
   if (name.empty() || name.size() > 64)
-    return error(RAY_INVALID_ARGUMENT, "resource name '%.64s' must have 1 to 64 bytes", name.c_str());
+    return error(RAY_INVALID_ARGUMENT, "resource name '%.64s' must have 1 to 64 bytes",
+                 name.c_str());
   if (!std::isfinite(amount) || amount < 0 || amount > 1e6)
     return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is not an amount from 0 to 1000000",
                  name.c_str(), amount);
   Amount a = std::llround(amount * kUnit);
   if (a == 0 && amount > 0)
-    return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is less than 0.0001", name.c_str(), amount);
+    return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is less than 0.0001", name.c_str(),
+                 amount);
   if (a == 0)
     items_.erase(name);
   else
@@ -121,8 +123,8 @@ Status LocalScheduler::define_shape(uint32_t client, uint32_t shape, const Resou
 Status LocalScheduler::want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example) {
   auto c = clients_.find(client);
   if (c == clients_.end() || !c->second.demands.count(shape))
-    return error(RAY_INVALID_ARGUMENT, "process %u wants leases of shape %u, which it never defined",
-                 client, shape);
+    return error(RAY_INVALID_ARGUMENT,
+                 "process %u wants leases of shape %u, which it never defined", client, shape);
   Demand& d = c->second.demands[shape];
   bool waited = d.want > d.have;
   d.want = want;
@@ -186,7 +188,8 @@ void LocalScheduler::end_lease(uint32_t id, bool worker_lives, int64_t now) {
   dirty_ = true;
 }
 
-// ---- workers ---------------------------------------------------------------------------------------
+// ---- workers
+// ---------------------------------------------------------------------------------------
 
 void LocalScheduler::hold(Worker* w, const Need& need) {
   w->held = need;
@@ -287,7 +290,8 @@ void LocalScheduler::job_ended(uint32_t job) {
   dirty_ = true;
 }
 
-// ---- actors ----------------------------------------------------------------------------------------
+// ---- actors
+// ----------------------------------------------------------------------------------------
 
 void LocalScheduler::want_actor(const ActorId& actor, const Resources& resources, Pool pool,
                                 const Placement& placement) {
@@ -299,19 +303,17 @@ void LocalScheduler::want_actor(const ActorId& actor, const Resources& resources
   dirty_ = true;
 }
 
-void LocalScheduler::cancel_actor(const ActorId& actor) {
-  dirty_ |= actors_.erase(actor) > 0;
-}
+void LocalScheduler::cancel_actor(const ActorId& actor) { dirty_ |= actors_.erase(actor) > 0; }
 
 struct LocalScheduler::Round {
   int64_t now;
   Actions* out;
-  std::vector<Amount> free;              // what is left after what was planned for workers to come
-  std::vector<bool> barred;              // resources that a starving demand waits for
-  std::map<Pool, uint32_t> planned;      // workers that are missing
-  std::vector<Waiting> unfit;            // in order of priority
+  std::vector<Amount> free;          // what is left after what was planned for workers to come
+  std::vector<bool> barred;          // resources that a starving demand waits for
+  std::map<Pool, uint32_t> planned;  // workers that are missing
+  std::vector<Waiting> unfit;        // in order of priority
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> planned_of;  // (client, shape)
-  uint32_t room = 0;                     // workers that may still be started
+  uint32_t room = 0;  // workers that may still be started
 };
 
 // ---- groups ----------------------------------------------------------------------------------------
@@ -719,7 +721,8 @@ bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount
       for (const auto& [held, amount] : worker.held.items)
         helps |= held == res && (res != worker.held.cpu_index || amount > worker.lent);
     }
-    if (helps) victims.push_back({d.want < d.have, c.leases - c.reclaiming, lease.granted_at, &lease});
+    if (helps)
+      victims.push_back({d.want < d.have, c.leases - c.reclaiming, lease.granted_at, &lease});
   }
   std::sort(victims.begin(), victims.end(), [](const Victim& a, const Victim& b) {
     if (a.surplus != b.surplus) return a.surplus;
@@ -789,7 +792,8 @@ int64_t LocalScheduler::next_deadline(int64_t now) const {
   return at && at <= now ? now : at;
 }
 
-// ---- for queries and tests -------------------------------------------------------------------------
+// ---- for queries and tests
+// -------------------------------------------------------------------------
 
 std::map<std::string, double> LocalScheduler::total() const {
   std::map<std::string, double> out;
@@ -832,6 +836,15 @@ const char* LocalScheduler::worker_state(uint32_t worker) const {
   return "";
 }
 
+std::map<std::string, double> LocalScheduler::held(uint32_t worker) const {
+  std::map<std::string, double> out;
+  auto it = workers_.find(worker);
+  if (it == workers_.end()) return out;
+  for (const auto& [resource, amount] : it->second.held.items)
+    out[names_[resource]] = static_cast<double>(amount) / kUnit;
+  return out;
+}
+
 std::string LocalScheduler::check() const {
   std::vector<Amount> sum(names_.size(), 0), lent(names_.size(), 0);
   std::vector<bool> lendable(names_.size(), false);
@@ -860,7 +873,8 @@ std::string LocalScheduler::check() const {
   for (const auto& [id, lease] : leases_) {
     ++held[lease.client];
     auto w = workers_.find(lease.worker);
-    if (w == workers_.end() || w->second.lease != id) return "a lease of a worker that is not its own";
+    if (w == workers_.end() || w->second.lease != id)
+      return "a lease of a worker that is not its own";
   }
   for (const auto& [index, c] : clients_) {
     if (c.leases != held[index]) return "a client's count of leases is wrong";

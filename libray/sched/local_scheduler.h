@@ -1,5 +1,5 @@
-// The node's scheduler: who may use which worker, with which resources. A pure state machine: events in,
-// actions out, no I/O, no clock. Driven by the node daemon's main thread and by tests.
+// The node's scheduler: who may use which worker, with which resources. A pure state machine:
+// events in, actions out, no I/O, no clock. Driven by the node daemon's main thread and by tests.
 //
 // Terms. A *pool* is the workers of one (language, job). A *demand* is what one client wants of one
 // shape (resources + pool): level-triggered, "so many leases in all". A *lease* gives one worker to one
@@ -35,8 +35,8 @@ inline constexpr Amount kUnit = 10000;
 // Name -> amount; names sorted, no zeros.
 class Resources {
  public:
-  // Refuses names that are empty or longer than 64 bytes, and amounts that are negative, not finite,
-  // above a million, or not zero but below 0.0001.
+  // Refuses names that are empty or longer than 64 bytes, and amounts that are negative, not
+  // finite, above a million, or not zero but below 0.0001.
   Status add(const std::string& name, double amount);
   Amount get(const std::string& name) const;
   const std::map<std::string, Amount>& items() const { return items_; }
@@ -82,10 +82,10 @@ using Actions = std::vector<Action>;
 
 struct SchedulerOptions {
   Resources total;
-  uint32_t max_workers = 1024;           // processes on the node, actors included
-  int64_t quantum_ns = 5'000'000;        // a lease is left alone that long when turns are taken
-  int64_t idle_ns = 2'000'000'000;       // idle workers above the warm number end after that
-  uint32_t max_skips = 16;               // times a demand may be passed over before it bars others
+  uint32_t max_workers = 1024;      // processes on the node, actors included
+  int64_t quantum_ns = 5'000'000;   // a lease is left alone that long when turns are taken
+  int64_t idle_ns = 2'000'000'000;  // idle workers above the warm number end after that
+  uint32_t max_skips = 16;          // times a demand may be passed over before it bars others
 };
 
 class LocalScheduler {
@@ -142,7 +142,8 @@ class LocalScheduler {
   Counts counts() const;
   // What the worker holds now: "" when unknown, "idle", "leased", "actor".
   const char* worker_state(uint32_t worker) const;
-  std::string check() const;  // "" or the invariant that is broken
+  std::map<std::string, double> held(uint32_t worker) const;  // resources that it holds now
+  std::string check() const;                                  // "" or the invariant that is broken
 
  private:
   struct Group;
@@ -205,7 +206,7 @@ class LocalScheduler {
   struct PoolState {
     std::vector<uint32_t> idle;  // most recently used last
     uint32_t starting = 0, prestart = 0;
-    uint32_t failures = 0;       // in a row
+    uint32_t failures = 0;  // in a row
     int64_t retry_at = 0;
   };
   struct Round;  // one schedule() call
@@ -262,7 +263,7 @@ class LocalScheduler {
   std::map<Pool, PoolState> pools_;
   uint64_t next_seq_ = 1;
   uint32_t next_lease_ = 1;
-  int64_t retry_at_ = 0;    // earliest moment at which a reclaim that was too early may be made
+  int64_t retry_at_ = 0;  // earliest moment at which a reclaim that was too early may be made
   bool dirty_ = true;
 };
 

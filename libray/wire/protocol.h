@@ -8,13 +8,13 @@
 //               descriptors that their kLink records announce, in order. EOF = the other is gone.
 //   up ring     process -> daemon, records below; the daemon is woken by its eventfd when armed.
 //   lineage     process -> daemon, records of lineage/record.h; drained every few milliseconds.
-// One link joins a client and a worker: a memfd with a task ring and a result ring. The daemon makes
-// it, hands it to both, and takes no part in its traffic.
+// One link joins a client and a worker: a memfd with a task ring and a result ring. The daemon
+// makes it, hands it to both, and takes no part in its traffic.
 //
 // Rule for counts (no acknowledgements needed): a record written to an up ring *before* a record is
-// published on a link is visible to the daemon before anything that the link's reader does next. The
-// daemon therefore frees an object only after one full pass over every up ring that started after
-// its count fell to zero.
+// published on a link is visible to the daemon before anything that the link's reader does next.
+// The daemon therefore frees an object only after one full pass over every up ring that started
+// after its count fell to zero.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -27,7 +27,8 @@ namespace ray::wire {
 inline constexpr uint32_t kProtocolVersion = 1;
 inline constexpr uint32_t kMagic = 0x59415231;  // "1RAY"
 
-// ---- names in the session directory ---------------------------------------------------------------
+// ---- names in the session directory
+// ---------------------------------------------------------------
 inline constexpr char kNodeSocket[] = "node.sock";
 inline constexpr char kStoreSocket[] = "store.sock";
 inline constexpr char kTokenFile[] = "token";  // 32 hex digits, mode 0600: every link presents it
@@ -35,49 +36,54 @@ inline constexpr char kTokenFile[] = "token";  // 32 hex digits, mode 0600: ever
 inline constexpr char kEnvWorker[] = "LIBRAY_WORKER";    // its spawn number, decimal
 inline constexpr char kEnvSession[] = "LIBRAY_SESSION";  // path of the session directory
 
-// ---- limits -----------------------------------------------------------------------------------------
-inline constexpr uint32_t kMaxProcesses = 4096;            // process indexes on one node
+// ---- limits
+// -----------------------------------------------------------------------------------------
+inline constexpr uint32_t kMaxProcesses = 4096;  // process indexes on one node
 inline constexpr uint64_t kUpRingBytes = 1 << 20;
 inline constexpr uint64_t kLineageRingBytes = 8 << 20;
-inline constexpr uint64_t kLinkRingBytes = 512 << 10;      // each direction
-inline constexpr uint32_t kInlineValueMax = 8 << 10;       // larger values go through the store
-inline constexpr uint32_t kInlineRecordMax = 64 << 10;     // all inline arguments of one task
-inline constexpr uint32_t kFragmentMax = 48 << 10;         // bytes of a request or reply per record
+inline constexpr uint64_t kLinkRingBytes = 512 << 10;   // each direction
+inline constexpr uint32_t kInlineValueMax = 8 << 10;    // larger values go through the store
+inline constexpr uint32_t kInlineRecordMax = 64 << 10;  // all inline arguments of one task
+inline constexpr uint32_t kFragmentMax = 48 << 10;      // bytes of a request or reply per record
 inline constexpr uint32_t kDatagramMax = 128 << 10;
 
-// ---- hello ------------------------------------------------------------------------------------------
+// ---- hello
+// ------------------------------------------------------------------------------------------
 struct Hello {  // first datagram, process -> daemon; followed by `size` bytes of MessagePack:
-  // {"worker_argv": [str], "cwd": str, "env": {str: str}, "job_name": str, "ns": str}; a worker sends {}
+  // {"worker_argv": [str], "cwd": str, "env": {str: str}, "job_name": str, "ns": str}; a worker
+  // sends {}
   uint32_t magic, version;
   char token[32];
   uint32_t pid;
   int32_t language;  // RAY_LANG_*
   int32_t mode;      // RAY_MODE_*
   uint32_t size;
-  uint64_t spawn;    // workers: the number from kEnvWorker
+  uint64_t spawn;  // workers: the number from kEnvWorker
 };
 struct Welcome {  // the answer, with descriptors: [0] node page, [1] channel, [2] daemon's eventfd
   uint32_t magic, version;
-  int32_t code;       // ray_code; when not RAY_OK the rest is absent and `size` bytes of text follow
-  uint32_t process;   // index of this process on the node
+  int32_t code;      // ray_code; when not RAY_OK the rest is absent and `size` bytes of text follow
+  uint32_t process;  // index of this process on the node
   Id node, job;
-  TaskId root;        // the task that this process's own submissions descend from (drivers)
+  TaskId root;  // the task that this process's own submissions descend from (drivers)
   int32_t daemon_pid;
-  uint32_t size;      // of text (namespace of the job when code is RAY_OK)
+  uint32_t size;  // of text (namespace of the job when code is RAY_OK)
 };
 
-// ---- node page and channel ---------------------------------------------------------------------------
-// One line per process. A sleeper stores armed = 1, fences, looks at its rings again and then waits
-// on the word; whoever published and sees armed == 1 stores 0 and wakes. Storing 0 is idempotent, so
-// many may do it: the one shared word with more than one writer. A waker that dies in between is
-// healed by the daemon, which rings everyone that shared a link with the dead process.
+// ---- node page and channel
+// --------------------------------------------------------------------------- One line per process.
+// A sleeper stores armed = 1, fences, looks at its rings again and then waits on the word; whoever
+// published and sees armed == 1 stores 0 and wakes. Storing 0 is idempotent, so many may do it: the
+// one shared word with more than one writer. A waker that dies in between is healed by the daemon,
+// which rings everyone that shared a link with the dead process.
 struct alignas(64) Doorbell {
   std::atomic<uint32_t> armed;
   std::atomic<uint32_t> pad[15];
 };
 struct NodePage {
   uint32_t magic, version;
-  // The daemon's own sleep state, read by all: 1 = an up record must be followed by an eventfd write.
+  // The daemon's own sleep state, read by all: 1 = an up record must be followed by an eventfd
+  // write.
   alignas(64) std::atomic<uint32_t> daemon_armed;
   // 1 = also a lineage record must be (the journal pump sleeps without a timer).
   alignas(64) std::atomic<uint32_t> lineage_armed;
@@ -93,27 +99,29 @@ inline constexpr uint64_t kUpOffset = 4096;
 inline constexpr uint64_t kLineageOffset = kUpOffset + kUpRingBytes;
 inline constexpr uint64_t kChannelBytes = kLineageOffset + kLineageRingBytes;
 
-// ---- up records: process -> daemon -------------------------------------------------------------------
+// ---- up records: process -> daemon
+// -------------------------------------------------------------------
 enum UpType : uint16_t {
-  kUpRequest = 1,      // UpRequest + MessagePack (or a fragment of it: flag kMore)
-  kUpShape = 2,        // UpShape + MessagePack map of resources
-  kUpLeaseWant = 3,    // UpLeaseWant
-  kUpLeaseReturn = 4,  // UpLeaseReturn
-  kUpBlocked = 5,      // UpBlocked
-  kUpObjShare = 6,     // UpObj + ObjectId contained[n]: I own it and count as one holder
-  kUpObjReady = 7,     // UpObj + ObjectId contained[n]: its value or error is in the store. State
-                       // kObjPending: only a first part of a long list of contained ids
-  kUpObjHold = 8,      // UpObjCount: `process` holds `count` more
-  kUpObjRelease = 9,   // UpObjCount: I hold `count` less (process = my index)
-  kUpObjResolve = 10,  // UpObj (id only): tell me once when it is ready, failed or lost
-  kUpActorCreate = 11, // UpActorCreate + bytes
-  kUpActorConnect = 12,// UpActor: I will call it: send its states and a link when it lives
-  kUpActorKill = 13,   // UpActor: flags 1 = may restart
+  kUpRequest = 1,        // UpRequest + MessagePack (or a fragment of it: flag kMore)
+  kUpShape = 2,          // UpShape + MessagePack map of resources
+  kUpLeaseWant = 3,      // UpLeaseWant
+  kUpLeaseReturn = 4,    // UpLeaseReturn
+  kUpBlocked = 5,        // UpBlocked
+  kUpObjShare = 6,       // UpObj + ObjectId contained[n]: I own it and count as one holder
+  kUpObjReady = 7,       // UpObj + ObjectId contained[n]: its value or error is in the store. State
+                         // kObjPending: only a first part of a long list of contained ids
+  kUpObjHold = 8,        // UpObjCount: `process` holds `count` more
+  kUpObjRelease = 9,     // UpObjCount: I hold `count` less (process = my index)
+  kUpObjResolve = 10,    // UpObj (id only): tell me once when it is ready, failed or lost
+  kUpActorCreate = 11,   // UpActorCreate + bytes
+  kUpActorConnect = 12,  // UpActor: I will call it: send its states and a link when it lives
+  kUpActorKill = 13,     // UpActor: flags 1 = may restart
   kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes
   kUpActorExit = 15,   // UpActor from its worker: ends by its own will after this
   kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker
   kUpGoodbye = 17,     // nothing follows; the process leaves in order
   kUpError = 18,       // MessagePack map for the error table and the log
+  kUpObjCancel = 24,   // ObjCancel: whoever makes this object is to cancel its task
 };
 inline constexpr uint16_t kMore = 1;  // flags: further fragments with the same req_id follow
 
@@ -163,10 +171,15 @@ struct Location {  // of a sealed object in the store (store/client.h)
 };
 struct UpObj {
   ObjectId id;
-  Location location;   // kUpObjReady, or kUpObjShare with state != kObjPending
-  uint32_t state;      // ObjState
-  int32_t code;        // kObjError: the ray_code
+  Location location;  // kUpObjReady, or kUpObjShare with state != kObjPending
+  uint32_t state;     // ObjState
+  int32_t code;       // kObjError: the ray_code
   uint32_t n_contained;
+  uint32_t reserved;
+};
+struct ObjCancel {
+  ObjectId id;
+  uint32_t flags;  // RAY_CANCEL_*
   uint32_t reserved;
 };
 enum ObjState : uint32_t { kObjPending = 0, kObjReady = 1, kObjError = 2, kObjLost = 3 };
@@ -174,13 +187,15 @@ struct UpObjCount {
   ObjectId id;
   uint32_t process, count;
 };
-struct UpActorCreate {  // + name, ns, class name, metadata, resources, creation record, dependency ids
+struct UpActorCreate {  // + name, ns, class name, metadata, resources, creation record, dependency
+                        // ids
   ActorId id;
-  uint64_t req_id;       // answered by DnReply: RAY_OK, RAY_ALREADY_EXISTS, or the id that exists
+  uint64_t req_id;  // answered by DnReply: RAY_OK, RAY_ALREADY_EXISTS, or the id that exists
   int32_t language, max_restarts, max_task_retries, lifetime;
   uint32_t max_concurrency, flags;
-  uint64_t function;     // key of the class
-  uint32_t name_size, ns_size, class_size, metadata_size, resources_size, record_size, n_dependencies;
+  uint64_t function;  // key of the class
+  uint32_t name_size, ns_size, class_size, metadata_size, resources_size, record_size,
+      n_dependencies;
   uint32_t reserved;
 };
 struct UpActor {
@@ -190,7 +205,8 @@ struct UpActor {
   uint32_t flags, size;
 };
 
-// ---- down records: daemon -> process (datagrams) --------------------------------------------------------
+// ---- down records: daemon -> process (datagrams)
+// --------------------------------------------------------
 enum DnType : uint16_t {
   kDnReply = 1,         // DnReply + bytes (flag kMore: fragment)
   kDnLink = 2,          // DnLink, with one descriptor
@@ -205,16 +221,17 @@ enum DnType : uint16_t {
   kDnShutdown = 11,     // the node ends
   kDnActorWanted = 12,  // DnActorState to the actor's worker: id only: last handle is gone, end gracefully
   kDnUnplaceable = 13,  // DnUnplaceable + text: what waits for this shape, and all that follows, fails
+  kDnObjCancel = 24,    // ObjCancel: cancel the task of yours that makes it
 };
 struct DnReply {
   uint64_t req_id;
-  int32_t code;    // RAY_OK: MessagePack array follows; else a text
+  int32_t code;  // RAY_OK: MessagePack array follows; else a text
   uint32_t reserved;
 };
 struct DnLink {
-  uint32_t link;      // unique on the node
-  uint32_t peer;      // process index
-  uint32_t as_worker; // 1: I am the worker side
+  uint32_t link;       // unique on the node
+  uint32_t peer;       // process index
+  uint32_t as_worker;  // 1: I am the worker side
   uint32_t peer_pid;
 };
 struct DnLease {
@@ -237,15 +254,20 @@ struct DnObjState {
   uint32_t state;
   int32_t code;
 };
-enum ActorState : uint32_t { kActorPending = 0, kActorAlive = 1, kActorRestarting = 2, kActorDead = 3 };
+enum ActorState : uint32_t {
+  kActorPending = 0,
+  kActorAlive = 1,
+  kActorRestarting = 2,
+  kActorDead = 3
+};
 struct DnActorState {
   ActorId id;
   uint32_t state, incarnation;
-  uint32_t worker, link;        // kActorAlive
+  uint32_t worker, link;  // kActorAlive
   int32_t max_task_retries;
   uint32_t max_concurrency;
-  int32_t code;                 // kActorDead: why
-  uint32_t size;                // of the packed error or text
+  int32_t code;   // kActorDead: why
+  uint32_t size;  // of the packed error or text
 };
 struct DnActorInit {
   ActorId id;
@@ -253,7 +275,8 @@ struct DnActorInit {
   uint32_t size, reserved;
 };
 
-// ---- links: client <-> worker ------------------------------------------------------------------------
+// ---- links: client <-> worker
+// ------------------------------------------------------------------------
 inline constexpr uint32_t kLinkCancelSlots = 64;
 inline constexpr uint32_t kLinkStreams = 64;
 struct LinkHeader {
@@ -261,12 +284,12 @@ struct LinkHeader {
   alignas(64) RingWords tasks;    // client -> worker
   alignas(64) RingWords results;  // worker -> client
   // Written by the client.
-  alignas(64) std::atomic<uint32_t> give_back;     // bumped: return what you have not started
-  std::atomic<uint32_t> cancel_count;              // number of cancellations so far
+  alignas(64) std::atomic<uint32_t> give_back;          // bumped: return what you have not started
+  std::atomic<uint32_t> cancel_count;                   // number of cancellations so far
   std::atomic<uint64_t> cancel_tags[kLinkCancelSlots];  // the last of them, circular
   alignas(64) std::atomic<uint32_t> stream_acks[kLinkStreams];  // items consumed, per stream slot
   // Written by the worker.
-  alignas(64) std::atomic<uint64_t> started;       // ring position after the last record it started
+  alignas(64) std::atomic<uint64_t> started;  // ring position after the last record it started
 };
 inline constexpr uint64_t kLinkTasksOffset = 4096;
 inline constexpr uint64_t kLinkResultsOffset = kLinkTasksOffset + kLinkRingBytes;
@@ -278,18 +301,19 @@ enum LinkResultType : uint16_t { kLinkDone = 1, kLinkItem = 2, kLinkReturned = 3
 
 struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded to 8)
   TaskId task, parent;
-  uint64_t tag;         // the client's; comes back in results
-  uint64_t function;    // key
-  ActorId actor;        // kinds 1 and 2
-  uint64_t seq;         // actor calls: position in this client's order
-  uint32_t kind;        // RAY_KIND_*
+  uint64_t tag;       // the client's; comes back in results
+  uint64_t function;  // key
+  ActorId actor;      // kinds 1 and 2
+  uint64_t seq;       // actor calls: position in this client's order
+  uint32_t kind;      // RAY_KIND_*
   uint32_t attempt;
   uint32_t n_args, n_returns;
   uint32_t stream_slot, stream_window;  // window > 0: a generator
   uint16_t name_size, method_size;
-  uint32_t flags;       // kArgsInStore
+  uint32_t flags;  // kArgsInStore
 };
-// The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they are.
+// The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they
+// are.
 inline constexpr uint32_t kArgsInStore = 1;
 enum ValueWhere : uint16_t {
   kPlain = 0,   // bytes in place, no buffers, no refs

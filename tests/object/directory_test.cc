@@ -1,4 +1,5 @@
-// The object directory: rules one by one, then a random run against a model that knows who really holds what.
+// The object directory: rules one by one, then a random run against a model that knows who really
+// holds what.
 #include "libray/object/directory.h"
 
 #include <gtest/gtest.h>
@@ -28,9 +29,8 @@ struct Fixture : ::testing::Test {
     EXPECT_EQ(d.check(), "");
   }
   size_t count(Action::Kind kind, const ObjectId& id) {
-    return static_cast<size_t>(std::count_if(out.begin(), out.end(), [&](const Action& a) {
-      return a.kind == kind && a.id == id;
-    }));
+    return static_cast<size_t>(std::count_if(
+        out.begin(), out.end(), [&](const Action& a) { return a.kind == kind && a.id == id; }));
   }
   void share(uint32_t owner, const ObjectId& id) {
     d.share(owner, id, wire::kObjPending, 0, {}, nullptr, 0, &out);
@@ -66,12 +66,40 @@ TEST_F(DirectoryTest, APassThatHadBegunBeforeDoesNotFree) {
   d.release(object(0), 1, 1);  // read in the middle of the pass
   d.end_pass(&out);
   EXPECT_EQ(count(Action::kFree, object(0)), 0u);
-  d.hold(object(0), 2, 1);     // a ring that the old pass had already read
+  d.hold(object(0), 2, 1);  // a ring that the old pass had already read
   settle();
   EXPECT_EQ(count(Action::kFree, object(0)), 0u);
   d.release(object(0), 2, 1);
   settle();
   EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+}
+
+TEST_F(DirectoryTest, CancelGoesToTheOwner) {
+  share(1, object(0));
+  d.hold(object(0), 2, 1);
+  d.cancel(object(0), 3, &out);
+  ASSERT_EQ(count(Action::kCancel, object(0)), 1u);
+  EXPECT_EQ(out.back().process, 1u);
+  EXPECT_EQ(out.back().flags, 3u);
+  ready(object(0));
+  d.cancel(object(0), 0, &out);  // it is finished
+  EXPECT_EQ(count(Action::kCancel, object(0)), 1u);
+  settle();
+}
+
+TEST_F(DirectoryTest, CancelWaitsForAnOwnerThatIsNotKnownYet) {
+  d.hold(object(0), 2, 1);
+  d.cancel(object(0), 1, &out);
+  EXPECT_EQ(count(Action::kCancel, object(0)), 0u);
+  share(1, object(0));
+  EXPECT_EQ(count(Action::kCancel, object(0)), 1u);
+  d.process_died(1, &out);
+  d.cancel(object(0), 1, &out);  // nobody makes it any more
+  EXPECT_EQ(count(Action::kCancel, object(0)), 1u);
+  d.cancel(object(1), 1, &out);  // of an object that never was: no trace stays
+  d.release(object(0), 2, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
 }
 
 TEST_F(DirectoryTest, AnAbandonedPassFreesNothing) {
@@ -266,10 +294,11 @@ TEST_F(DirectoryTest, TheDaemonHoldsDependenciesOfActors) {
   EXPECT_FALSE(d.contains(object(0)));
 }
 
-// ---- random runs -----------------------------------------------------------------------------------
+// ---- random runs
+// -----------------------------------------------------------------------------------
 
-// Processes with up rings and links between them, as wire/protocol.h describes; the daemon reads rings in
-// any order and any portions. The world knows who really holds what.
+// Processes with up rings and links between them, as wire/protocol.h describes; the daemon reads
+// rings in any order and any portions. The world knows who really holds what.
 class World {
  public:
   World(uint32_t seed, bool deaths) : random_(seed), deaths_(deaths) {

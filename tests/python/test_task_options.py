@@ -75,6 +75,29 @@ def test_worker_retires_after_max_calls():
     assert libray.get(libray.get(parent.remote())[0], timeout=60)
 
 
+def test_retiring_worker_frees_its_cpu_for_its_children(run_script):
+    done = run_script(
+        """
+        import libray, time
+        libray.init(num_cpus=1)
+
+        @libray.remote
+        def child():
+            time.sleep(0.1)
+            return 1
+
+        @libray.remote(max_calls=1, max_retries=0)
+        def parent():
+            return [child.remote()]
+
+        start = time.monotonic()
+        refs = libray.get([parent.remote() for _ in range(5)])
+        print(libray.get([r[0] for r in refs]), time.monotonic() - start < 30)
+        """
+    )
+    assert done.stdout.split("]")[0] + "]" == "[1, 1, 1, 1, 1]" and "True" in done.stdout
+
+
 class Wanted(Exception):
     pass
 
@@ -341,3 +364,126 @@ def test_exception_groups_keep_their_parts():
         libray.get(fail.remote())
     assert isinstance(info.value, exc.RayTaskError) and info.value.code == 7
     assert [type(e) for e in info.value.exceptions] == [ValueError, KeyError]
+
+
+def test_cancel_of_a_reference_that_another_process_made():
+    @libray.remote
+    def sleeper():
+        time.sleep(60)
+
+    @libray.remote
+    def parent():
+        return [sleeper.remote()]
+
+    for force in (False, True):
+        (child,) = libray.get(parent.remote())
+        with pytest.raises(exc.GetTimeoutError):
+            libray.get(child, timeout=0.2)
+        libray.cancel(child, force=force)
+        with pytest.raises((exc.TaskCancelledError, exc.WorkerCrashedError)):
+            libray.get(child, timeout=30)
+
+
+def test_assigned_resources():
+    @libray.remote
+    def held():
+        return libray.get_runtime_context().get_assigned_resources()
+
+    assert libray.get(held.remote()) == {"CPU": 1.0}
+    assert libray.get(held.options(num_cpus=0.5).remote()) == {"CPU": 0.5}
+    assert libray.get(held.options(num_cpus=0).remote()) == {}
+    with pytest.raises(AssertionError):
+        libray.get_runtime_context().get_assigned_resources()
+
+
+def test_errors_of_arguments_name_the_tasks_between():
+    @libray.remote
+    def first():
+        raise ValueError("root")
+
+    @libray.remote
+    def second(x):
+        return x
+
+    with pytest.raises(ValueError) as info:
+        libray.get(second.options(name="third").remote(second.remote(first.remote())))
+    text = str(info.value)
+    heads = [line.split("(pid")[0] for line in text.splitlines() if "(pid=" in line]
+    assert heads == [
+        "ray::third() ",
+        "ray.exceptions.RayTaskError: ray::second() ",
+        "ray.exceptions.RayTaskError: ray::first() ",
+    ]
+    assert text.count("At least one of the input arguments") == 2
+    assert text.endswith("ValueError: root")
+
+
+def test_what_cannot_be_pickled_is_named():
+    import threading
+
+    lock = threading.Lock()
+
+    @libray.remote
+    def use(x):
+        return x
+
+    @libray.remote
+    def captures():
+        return lock
+
+    with pytest.raises(TypeError) as info:
+        use.remote({"inner": lock})
+    text = str(info.value)
+    assert "Could not serialize the argument" in text and "use" in text and "cannot pickle" in text
+    assert "inner" in text  # what in it is to blame
+    with pytest.raises(TypeError) as info:
+        captures.remote()
+    text = str(info.value)
+    assert "Could not serialize the function" in text and "captures" in text and "lock" in text
+
+
+def test_recursion_on_one_cpu(run_script):
+    done = run_script(
+        """
+        import libray
+        libray.init(num_cpus=1)
+
+        @libray.remote
+        def leaf(x):
+            return x
+
+        @libray.remote
+        def middle(x):
+            return libray.get(leaf.remote(x))
+
+        @libray.remote
+        def top(x):
+            return libray.get(middle.remote(x))
+
+        print(sum(libray.get([top.remote(i) for i in range(1000)])))
+        """,
+        timeout=150,
+    )
+    assert done.stdout.split() == [str(sum(range(1000)))]
+
+
+def test_stack_overflow_in_native_code():
+    @libray.remote(max_retries=0)
+    def overflow():
+        import ctypes
+        import sys
+
+        # Python frames that are C frames too, until the stack is used up.
+        sys.setrecursionlimit(1 << 30)
+        compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+        def down(a, b):
+            data = (ctypes.c_int * 2)(2, 1)
+            ctypes.CDLL(None).qsort(data, 2, 4, compare(down))
+            return 0
+
+        down(None, None)
+
+    with pytest.raises(exc.WorkerCrashedError) as info:
+        libray.get(overflow.remote(), timeout=60)
+    assert "overflow" in str(info.value) and "signal 11" in str(info.value)

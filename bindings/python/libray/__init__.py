@@ -170,6 +170,7 @@ def _hook_up() -> None:
             "ref_future": ref_future,
             "ref_on_completed": ref_on_completed,
             "ref_info": _context.ref_info,
+            "explain_pickle": _serialization.explain_argument,
             "check_export": _serialization.check_export,
             "make_dynamic": DynamicObjectRefGenerator,
             "should_retry": exceptions.should_retry,

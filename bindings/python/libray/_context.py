@@ -79,6 +79,43 @@ class RuntimeContext:
         """The same as JSON."""
         return _runtime_env.describe()
 
+    @property
+    def namespace(self) -> str:
+        """Namespace of this job's named actors."""
+        from . import _state
+
+        return _state.namespace()
+
+    def _actor_row(self) -> Dict[str, Any]:
+        own = _libray.context()["actor"]
+        from . import _state
+
+        rows = _state.rows("actors") if own else []
+        return next((r for r in rows if _state.text(r.get("actor", r.get("id"))) == own), {})
+
+    def get_actor_name(self) -> Optional[str]:
+        """Name of the actor that this process is: empty when it has none, None when it is no actor."""
+        if not _worker_only("get_actor_name") or _libray.context()["actor"] is None:
+            return None
+        return str(self._actor_row().get("name") or "")
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether this actor was started again after its process died."""
+        assert self.get_actor_id() is not None, "This method should't be called inside Ray tasks."
+        row = self._actor_row()
+        return bool(row.get("restarts", row.get("incarnation", 0)))
+
+    def get_assigned_resources(self) -> Dict[str, float]:
+        """What this task or actor holds: {"CPU": 1.0} for a task that asks for nothing, {} for such
+        an actor. Asks the node."""
+        assert _libray.is_worker(), (
+            "This method is only available when the process is a worker. Current mode: driver"
+        )
+        rows = _query("workers", worker=_libray.context()["worker"])
+        held = rows[0].get("resources") or {} if rows else {}
+        return {name: float(amount) for name, amount in held.items()}
+
     def get_session_name(self) -> str:
         """Name of this cluster's session directory."""
         self._need("Session name")
@@ -134,7 +171,7 @@ class RuntimeContext:
     def get(self) -> Dict[str, Any]:
         """The ids as one dict: job, node and namespace, in a task also task and actor."""
         out: Dict[str, Any] = {"job_id": self.job_id, "node_id": self.node_id}
-        out["namespace"] = getattr(self, "namespace", None)
+        out["namespace"] = self.namespace
         if _libray.is_worker():
             for name in ("task_id", "actor_id"):
                 if getattr(self, name) is not None:

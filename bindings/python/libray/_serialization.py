@@ -76,6 +76,40 @@ def loads(body: Any, buffers: List[Any]) -> Any:
     return _loads(body, buffers=buffers)
 
 
+def _report(value: Any, name: str) -> str:
+    """What in the value cannot be pickled, for people."""
+    import importlib.util
+
+    path = os.path.join(os.path.dirname(__file__), "ray", "util", "check_serialize.py")
+    spec = importlib.util.spec_from_file_location("libray._check_serialize", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = io.StringIO()
+    try:
+        module.inspect_serializability(value, name, print_file=text)
+    except Exception:  # a value that cannot even be looked at
+        pass
+    return text.getvalue()
+
+
+def _not_picklable(what: str, value: Any, name: str, error: BaseException) -> BaseException:
+    """The error for something that cannot be pickled: what it is, and what in it is to blame."""
+    if not isinstance(error, (TypeError, pickle.PicklingError, AttributeError, ValueError)):
+        return error
+    made = TypeError(f"Could not serialize {what}: {error}\n{_report(value, name)}".rstrip())
+    made.__cause__ = error
+    return made
+
+
+def explain_argument(function: Any, argument: Any, error: BaseException) -> BaseException:
+    """The error for an argument that cannot be pickled: names it and the function."""
+    name = getattr(function, "_function_name", None) or getattr(function, "__name__", "?")
+    return _not_picklable(
+        f"the argument {argument!r} for a task or actor {name}", argument, "argument", error
+    )
+
+
 _FORBID = "RAY_allow_out_of_band_object_ref_serialization"
 
 
@@ -151,6 +185,11 @@ class Definition:
                         (self.uid, self.name, self.is_class, self.target, self.max_calls),
                         protocol=5,
                     )
+                except Exception as e:
+                    kind = "actor class" if self.is_class else "function"
+                    raise _not_picklable(
+                        f"the {kind} {self.name}", self.target, self.name, e
+                    ) from None
                 finally:
                     self.busy = False
                 if len(self.blob) > MAX_DEFINITION:

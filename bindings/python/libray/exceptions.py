@@ -702,7 +702,29 @@ def _task_error(message: str, payload: bytes, payload_format: int) -> BaseExcept
         cause = pickle.loads(cause_bytes)
     except Exception as e:
         cause = UnserializableException(f"{text}\n(reading it here failed: {e!r})")
+    text = _with_dependents(message, text)
     return RayTaskError(function, text, cause, pid=pid).as_instanceof_cause()
+
+
+_DEPENDENT = re.compile(r"an argument of task (\S+) failed: ")
+
+
+def _with_dependents(message: str, text: str) -> str:
+    """The traceback of a task that failed, below the tasks that failed with it because they needed
+    its result: the runtime puts their names before the message."""
+    names, at = [], 0
+    while True:
+        found = _DEPENDENT.match(message, at)
+        if found is None:
+            break
+        names.append(found.group(1).rpartition(".")[2])
+        at = found.end()
+    for name in reversed(names):
+        text = (
+            f"ray::{name}() (pid={os.getpid()}, ip=127.0.0.1)\n  At least one of the input arguments "
+            f"for this task could not be computed:\nray.exceptions.RayTaskError: {text}"
+        )
+    return text
 
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -776,7 +798,7 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
     if _is_fatal(exc):
         text = f"{function}() (pid={pid}) raised {type(exc).__name__}:\n{_user_traceback(exc)}"
         return text, b"", True
-    head = f"ray::{function}() (pid={pid}, ip=127.0.0.1)"
+    head = f"ray::{function}() (pid={pid}, ip=127.0.0.1{_actor_label()})"
     short = f"{function}: {type(exc).__name__}: {_first_line(exc)}"
     cause: BaseException = exc
     if isinstance(exc, RayTaskError):  # an error of a nested task passes through with its own cause
@@ -785,6 +807,17 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
     else:
         text = f"{head}\n{_user_traceback(exc)}"
     return short, pickle.dumps((function, pid, text, _dump_cause(cause, text)), protocol=5), False
+
+
+def _actor_label() -> str:
+    """In an actor: its id and its repr."""
+    instance = _libray._actor_instance() if _libray.is_worker() else None
+    if instance is None:
+        return ""
+    try:
+        return f", actor_id={_libray.context()['actor']}, repr={instance!r}"
+    except Exception:
+        return ""
 
 
 def _first_line(exc: BaseException) -> str:

@@ -164,7 +164,10 @@ bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, b
       if (__builtin_expect(args_[i].ref == nullptr, 0)) return raise_no_object(args[i]) != nullptr;
     } else {
       args_[i].ref = nullptr;
-      if (!encoder_.add(args[i], exact, &encoded_[i])) return false;
+      if (!encoder_.add(args[i], exact, &encoded_[i])) {
+        culprit_ = args[i];
+        return false;
+      }
     }
   }
   if (n_kw != 0) {
@@ -272,6 +275,20 @@ bool is_ready(const RemoteObject* r) {
          reinterpret_cast<FunctionObject*>(r->function)->generation == g_process.generation;
 }
 
+// An argument could not be pickled: the Python half says which, and why. Returns null with an
+// exception set.
+PyObject* explain(PyObject* self, PyObject* culprit) {
+  if (culprit == nullptr || g_hooks.explain_pickle == nullptr) return nullptr;
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  Owned t(type), v(value), tb(trace);
+  Owned error(PyObject_CallFunctionObjArgs(g_hooks.explain_pickle, self, culprit, value, nullptr));
+  if (error) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
+  return nullptr;
+}
+
 PyObject* remote_call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   RemoteObject* r = as_remote(self);
   Owned in_group;
@@ -285,7 +302,7 @@ PyObject* remote_call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObj
   }
   const auto* s = as_spec(r->spec);
   Arguments a;
-  if (!a.add_all(s, args, n, kwnames)) return nullptr;
+  if (!a.add_all(s, args, n, kwnames)) return explain(self, a.culprit());
   ray_runtime* rt = g_process.runtime;
   ray_function* f = reinterpret_cast<FunctionObject*>(r->function)->function;
   return finish_call(
@@ -471,7 +488,6 @@ PyObject* try_get(PyObject*, PyObject* args) {
   return new_ref(otherwise);
 }
 
-
 PyObject* get_list(PyObject* list, PyObject* timeout) {
   const Py_ssize_t n = PyList_GET_SIZE(list);
   if (n == 0) return PyList_New(0);
@@ -646,9 +662,8 @@ PyObject* wait_mixed(PyObject* list, size_t want, PyObject* timeout) {
   size_t count = 0;
   ray_error* err = nullptr;
   auto look = [&](int64_t slice) {
-    const ray_code c =
-        ray_wait_any(rt, refs.data(), refs.size(), streams.data(), streams.size(), need, slice,
-                     ready_refs.data(), ready_streams.data(), &err);
+    const ray_code c = ray_wait_any(rt, refs.data(), refs.size(), streams.data(), streams.size(),
+                                    need, slice, ready_refs.data(), ready_streams.data(), &err);
     count = 0;
     for (uint8_t r : ready_refs) count += r;
     for (uint8_t r : ready_streams) count += r;
@@ -715,9 +730,10 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   if (!PyList_Check(args[0])) {
     const bool single = ref_check(args[0]) || PyObject_TypeCheck(args[0], &StreamType);
     PyErr_Format(PyExc_TypeError,
-                 single ? "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a "
-                          "single ray.ObjectRef or ray.ObjectRefGenerator %S"
-                        : "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got %S",
+                 single
+                     ? "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a "
+                       "single ray.ObjectRef or ray.ObjectRefGenerator %S"
+                     : "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got %S",
                  single ? args[0] : reinterpret_cast<PyObject*>(Py_TYPE(args[0])));
     return nullptr;
   }

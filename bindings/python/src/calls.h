@@ -38,6 +38,8 @@ class Arguments {
   const ray_arg* data() const { return args_; }
   size_t size() const { return count_; }
   size_t total() const { return encoder_.total(); }
+  // After encode failed: the argument that could not be encoded, or null (borrowed).
+  PyObject* culprit() const { return culprit_; }
 
  private:
   static constexpr size_t kFew = 8;
@@ -48,6 +50,7 @@ class Arguments {
   ray_arg* args_ = few_args_;
   Encoded* encoded_ = few_encoded_;
   size_t count_ = 0;
+  PyObject* culprit_ = nullptr;
   Encoder encoder_;
 };
 

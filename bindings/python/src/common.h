@@ -68,6 +68,7 @@ struct Hooks {
   PyObject* ref_future = nullptr;        // ref -> concurrent.futures.Future
   PyObject* ref_on_completed = nullptr;  // (ref, callback) -> None
   PyObject* ref_info = nullptr;          // (ref, "task" | "job" | "owner") -> id or bytes
+  PyObject* explain_pickle = nullptr;    // (remote function, argument, exception) -> exception
   PyObject* check_export = nullptr;      // () -> None, or an error: refs may not be pickled by hand
   PyObject* make_dynamic = nullptr;      // list of refs -> what num_returns="dynamic" returns
   PyObject* should_retry = nullptr;      // (exception, pickled classes) -> bool

@@ -487,6 +487,7 @@ void set_hooks(const py::dict& d) {
   set("ref_future", &g_hooks.ref_future);
   set("ref_on_completed", &g_hooks.ref_on_completed);
   set("ref_info", &g_hooks.ref_info);
+  set("explain_pickle", &g_hooks.explain_pickle);
   set("check_export", &g_hooks.check_export);
   set("should_retry", &g_hooks.should_retry);
   set("make_dynamic", &g_hooks.make_dynamic);

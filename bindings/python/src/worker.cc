@@ -174,8 +174,8 @@ bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
   return false;
 }
 
-// The items of a generator as the results of a task with a fixed number of them. What came before an
-// exception keeps its value; more items than results are dropped.
+// The items of a generator as the results of a task with a fixed number of them. What came before
+// an exception keeps its value; more items than results are dropped.
 bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name) {
   for (uint32_t i = 0; i < n; ++i) {
     Owned item(PyIter_Next(generator));
@@ -201,7 +201,8 @@ PyObject* label_of(const ray_task_info& info) {
   const std::string function(info.function.data, info.function.size);
   if (name != function) return PyUnicode_DecodeUTF8(name.data(), name.size(), "replace");
   std::string label = function.substr(function.rfind('.') + 1);
-  if (info.kind == RAY_KIND_ACTOR_CALL) label += "." + std::string(info.method.data, info.method.size);
+  if (info.kind == RAY_KIND_ACTOR_CALL)
+    label += "." + std::string(info.method.data, info.method.size);
   if (info.kind == RAY_KIND_ACTOR_CREATE) label += ".__init__";
   return PyUnicode_DecodeUTF8(label.data(), label.size(), "replace");
 }
@@ -383,8 +384,8 @@ void finish_with_exception(ray_task* task, const ray_task_info& info, const Note
                   nullptr);
   }
   if (note.has(Note::kRetryClasses)) {
-    Owned again(PyObject_CallFunctionObjArgs(g_hooks.should_retry, value, note.bytes.get(),
-                                             nullptr));
+    Owned again(
+        PyObject_CallFunctionObjArgs(g_hooks.should_retry, value, note.bytes.get(), nullptr));
     if (!again) PyErr_Clear();
     if (again.get() != Py_True) ray_task_no_retry(task);
   }
