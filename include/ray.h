@@ -262,6 +262,8 @@ RAY_API ray_ref *ray_ref_retain(ray_ref *ref);
 RAY_API void ray_ref_release(ray_ref *ref);
 /* All zero for a bad handle. */
 RAY_API ray_id ray_ref_id(const ray_ref *ref);
+/* A reference to an object that this process refers to already, by its id; RAY_NOT_FOUND. Looks at every reference. */
+RAY_API ray_code ray_ref_find(ray_runtime *runtime, const ray_id *id, ray_ref **out, ray_error **err);
 /* Serialises a reference to send it by other means (a file, a socket). *inout_size: capacity in, size out; buf NULL asks
  * for the size. An exported reference keeps its object alive until the job ends, for nobody can know when the bytes
  * are used: prefer putting references inside values. */

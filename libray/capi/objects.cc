@@ -174,6 +174,21 @@ ray_code ray_ref_export(ray_ref* ref, void* buf, size_t* inout_size, ray_error**
   });
 }
 
+ray_code ray_ref_find(ray_runtime* runtime, const ray_id* id, ray_ref** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!id || !out) return null_argument("id or out");
+    ObjectId wanted;
+    std::memcpy(wanted.b, id->b, kIdSize);
+    Object* o = rt->find_object(wanted);
+    if (!o)
+      return error(RAY_NOT_FOUND, "this process has no reference to %s", wanted.hex().c_str());
+    *out = o->handle();
+    return Status();
+  });
+}
+
 ray_code ray_ref_import(ray_runtime* runtime, ray_bytes exported, ray_ref** out, ray_error** err) {
   return guard(err, [&]() -> Status {
     Runtime* rt;

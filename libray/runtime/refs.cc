@@ -46,6 +46,21 @@ Object* Runtime::new_object(const ObjectId& id) {
   return o;
 }
 
+// Looks at every entry: for ids that a program kept as bytes. Under the lock, because entries are
+// freed under it: one whose id matches can be taken as long as its count is not zero.
+Object* Runtime::find_object(const ObjectId& id) {
+  std::lock_guard lock(mutex_);
+  for (uint64_t i = 0;; ++i) {
+    Object* o = object_slab().at(i);
+    if (!o) return nullptr;
+    uint32_t n = o->refs.load(std::memory_order_acquire);
+    if (n == 0 || o->runtime != this || o->id != id) continue;
+    while (n != 0 && !o->refs.compare_exchange_weak(n, n + 1)) {
+    }
+    if (n != 0) return o;
+  }
+}
+
 Object* Runtime::make_put_object(const ObjectId& id) { return new_object(id); }
 
 ObjectId Runtime::next_put_id() {

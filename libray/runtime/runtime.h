@@ -75,6 +75,7 @@ class Runtime {
   Status pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out);
   Status pack_refs(const ray_value& v, std::vector<wire::PackedRef>* out);
   Object* make_put_object(const ObjectId& id);
+  Object* find_object(const ObjectId& id);  // one that this process refers to; retained, or nullptr
   ObjectId next_put_id();
 
   // ---- waiting (wait.cc)

@@ -517,6 +517,21 @@ static void put_of_an_error(void) {
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_put_error(rt, RAY_OK, ray_cstr(""), NULL, &ref, &err));
 }
 
+static void found_by_id(void) {
+  ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  ray_ref *ref, *same = NULL;
+  ray_id id;
+  kit_init();
+  CHECK_OK(ray_put(rt, &value, &ref, &err));
+  id = ray_ref_id(ref);
+  CHECK_OK(ray_ref_find(rt, &id, &same, &err));
+  ray_ref_release(ref);
+  CHECK_EQ(kit_get_code(same), RAY_OK); /* it counts */
+  ray_ref_release(same);
+  CHECK_CODE(RAY_NOT_FOUND, ray_ref_find(rt, &id, &same, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_ref_find(rt, NULL, &same, &err));
+}
+
 /* One failure is enough: what hangs is not waited for. */
 static void get_fails_at_the_first_error(void) {
   ray_buffer out[2];
@@ -786,6 +801,7 @@ static const kit_test tests[] = {KIT_TEST(one_task),
                                  KIT_TEST(final_error_is_not_retried),
                                  KIT_TEST(one_of_two_results_failed),
                                  KIT_TEST(put_of_an_error),
+                                 KIT_TEST(found_by_id),
                                  KIT_TEST(get_fails_at_the_first_error),
                                  KIT_TEST(ids_are_deterministic),
                                  KIT_TEST(cancel_queued),

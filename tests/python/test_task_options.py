@@ -210,6 +210,10 @@ def test_references_made_from_bytes():
     same = libray.ObjectRef(ref.binary())
     assert same == ref and hash(same) == hash(ref) and {ref: 1}[same] == 1
     assert libray.ObjectRef.from_hex(ref.hex()) == ref
+    kept = libray.put("kept")
+    again = libray.ObjectRef(kept.binary())
+    del kept
+    assert libray.get(again) == "kept"  # it counts as a reference
     for wrong in (b"short", ref.binary() + b"1234"):
         with pytest.raises(ValueError, match="needs to have length 28"):
             libray.ObjectRef(wrong)

@@ -122,7 +122,17 @@ PyObject* ref_is_nil(PyObject* self, PyObject*) {
 
 // ---- references that a program makes from bytes
 
+// A real reference when this process has one to that object, else one that only names it.
 PyObject* bare_ref(const uint8_t* bytes) {
+  ray_id id;
+  ray_ref* found = nullptr;
+  memcpy(id.b, bytes, RAY_ID_SIZE - 4);
+  for (size_t i = 0; i < 4; ++i) id.b[RAY_ID_SIZE - 1 - i] = bytes[RAY_ID_SIZE + i];
+  const bool ours = memcmp(bytes + RAY_ID_SIZE - 4, "\0\0\0", 4) == 0;  // as binary() writes it
+  if (ours && g_process.runtime != nullptr &&
+      ray_ref_find(g_process.runtime, &id, &found, nullptr) == RAY_OK) {
+    return ref_new(found);
+  }
   PyObject* self = ref_new(nullptr);
   if (self != nullptr) memcpy(g_bare[self].data(), bytes, kBinarySize);
   return self;
@@ -232,8 +242,8 @@ PyMethodDef ref_methods[] = {
     {"hex", ref_hex, METH_NOARGS, "The id as 56 hexadecimal digits: its task's id and an index."},
     {"binary", ref_binary, METH_NOARGS, "The id as 28 bytes."},
     {"__bytes__", ref_binary, METH_NOARGS, "The id as 28 bytes."},
-    {"from_binary", ref_from_binary, METH_O | METH_CLASS, "A reference of that id, of no object."},
-    {"from_hex", ref_from_hex, METH_O | METH_CLASS, "A reference of that id, of no object."},
+    {"from_binary", ref_from_binary, METH_O | METH_CLASS, "The reference of that id."},
+    {"from_hex", ref_from_hex, METH_O | METH_CLASS, "The reference of that id."},
     {"from_random", ref_from_random, METH_NOARGS | METH_CLASS, "A reference of a random id."},
     {"nil", ref_nil, METH_NOARGS | METH_CLASS, "The reference that names nothing."},
     {"size", ref_size, METH_NOARGS | METH_CLASS, "Number of bytes of an id."},
