@@ -174,6 +174,18 @@ def test_generators_with_a_fixed_number_of_returns():
         libray.get(items.options(num_returns=1).remote(0))
 
 
+def test_fixed_returns_of_a_retried_generator(tmp_path):
+    @libray.remote(num_returns=2, retry_exceptions=True)
+    def items(path):
+        yield 0
+        if not os.path.exists(path):
+            open(path, "w").close()
+            raise KeyError("once")
+        yield 1
+
+    assert libray.get(items.remote(str(tmp_path / "failed"))) == [0, 1]
+
+
 def test_dynamic_returns():
     @libray.remote(num_returns="dynamic")
     def items(n, broken=False):

@@ -70,7 +70,7 @@ class ActorInfo:
             max_pos=most,
             bind=bind,
             extra=options,
-            note=_options.note_of(options, num_returns),
+            note=_options.note_of(options, num_returns, generator),
         )
 
     @classmethod

@@ -91,7 +91,7 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
                 min_pos=least,
                 max_pos=most,
                 bind=bind,
-                note=_options.note_of(options, num_returns),
+                note=_options.note_of(options, num_returns, is_generator(function)),
             ),
             None,
         )

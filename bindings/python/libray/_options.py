@@ -263,10 +263,10 @@ def flags_of(options: Dict[str, Any]) -> int:
     return 1 if options.get("retry_exceptions") else 0
 
 
-_DYNAMIC, _RETRY_CLASSES, _IN_GROUP = 1, 2, 4  # flags of a note: Note in src/worker.cc
+_DYNAMIC, _RETRY_CLASSES, _IN_GROUP, _ALL_OR_NOTHING = 1, 2, 4, 8  # flags of a note: Note in src/worker.cc
 
 
-def note_of(options: Dict[str, Any], num_returns: int = 1) -> bytes:
+def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = False) -> bytes:
     """What travels with every call besides its arguments: flags, then its placement group, then the
     pickled classes of exceptions that are retried. Empty for most functions: then nothing travels."""
     flags, body = 0, _placement.note_of(options)
@@ -274,6 +274,8 @@ def note_of(options: Dict[str, Any], num_returns: int = 1) -> bytes:
         flags |= _IN_GROUP
     if num_returns == DYNAMIC:
         flags |= _DYNAMIC
+    if is_generator and num_returns > 0 and options.get("retry_exceptions"):
+        flags |= _ALL_OR_NOTHING  # else items before an exception keep their values
     classes = options.get("retry_exceptions")
     if classes and not isinstance(classes, bool):
         import cloudpickle

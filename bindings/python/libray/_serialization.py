@@ -104,7 +104,9 @@ def _not_picklable(what: str, value: Any, name: str, error: BaseException) -> Ba
 
 def explain_argument(function: Any, argument: Any, error: BaseException) -> BaseException:
     """The error for an argument that cannot be pickled: names it and the function."""
-    name = getattr(function, "_function_name", None) or getattr(function, "__name__", "?")
+    name = getattr(function, "_function_name", None) or getattr(function, "__name__", None)
+    if name is None:  # a method of an actor
+        name = getattr(getattr(function, "_spec", None), "method", "?")
     return _not_picklable(
         f"the argument {argument!r} for a task or actor {name}", argument, "argument", error
     )

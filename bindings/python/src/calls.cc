@@ -379,7 +379,7 @@ void method_dealloc(PyObject* self) {
 PyObject* method_remote(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   const auto* s = as_spec(as_method(self)->spec);
   Arguments a;
-  if (!a.add_all(s, args, n, kwnames)) return nullptr;
+  if (!a.add_all(s, args, n, kwnames)) return explain(self, a.culprit());
   ray_actor* actor = reinterpret_cast<ActorObject*>(as_method(self)->handle)->actor;
   return finish_call(
       s, a,

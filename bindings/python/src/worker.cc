@@ -73,7 +73,7 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
 // What the caller says about the call besides its arguments: one byte of flags, then its placement
 // group, then the pickled exception classes that are retried. Written by _options.note_of.
 struct Note {
-  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4;
+  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4, kAllOrNothing = 8;
   Owned bytes;
   bool has(unsigned char flag) const {
     return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
@@ -176,7 +176,7 @@ bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
 
 // The items of a generator as the results of a task with a fixed number of them. What came before
 // an exception keeps its value; more items than results are dropped.
-bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name) {
+bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name, bool whole) {
   for (uint32_t i = 0; i < n; ++i) {
     Owned item(PyIter_Next(generator));
     if (item && return_value(task, i, item.get())) continue;
@@ -185,7 +185,7 @@ bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* nam
                    "Task %S returned %u objects, but num_returns=%u: its generator ended early.",
                    name, i, n);
     }
-    if (i == 0) return false;  // the task as a whole failed
+    if (i == 0 || whole) return false;  // the task as a whole failed, and may be tried again
     Owned dump(dump_current_error(name));
     for (; dump && i < n; ++i) {
       if (!return_error(task, i, dump.get())) return false;
@@ -207,10 +207,11 @@ PyObject* label_of(const ray_task_info& info) {
   return PyUnicode_DecodeUTF8(label.data(), label.size(), "replace");
 }
 
-bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info) {
+bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
+                const Note& note) {
   if (__builtin_expect(PyGen_CheckExact(result) && info.kind != RAY_KIND_ACTOR_CREATE, 0)) {
     Owned name(label_of(info));
-    return name && return_items(task, n, result, name.get());
+    return name && return_items(task, n, result, name.get(), note.has(Note::kAllOrNothing));
   }
   if (n == 1) return return_value(task, 0, result);
   if (n == 0) return true;
@@ -463,7 +464,8 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
   }
   if (info.is_stream) return run_stream(task, result.get());
   if (__builtin_expect(note->has(Note::kDynamic), 0)) return run_dynamic(task, result.get(), info);
-  return return_all(task, info.num_returns, result.get(), info) ? static_cast<int>(RAY_OK) : -1;
+  return return_all(task, info.num_returns, result.get(), info, *note) ? static_cast<int>(RAY_OK)
+                                                                       : -1;
 }
 
 // What a task printed without ending the line goes to the file before its result can be seen, and
@@ -705,8 +707,10 @@ PyObject* task_finish(PyObject* self, PyObject* result) {
   TaskObject* t = as_task(self);
   ray_task_info info;
   info.struct_size = sizeof(info);
+  Note note;
+  if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
   if (!alive(t) || ray_task_get_info(t->task, &info) != RAY_OK ||
-      !return_all(t->task, t->num_returns, result, info)) {
+      !return_all(t->task, t->num_returns, result, info, note)) {
     return nullptr;
   }
   if (__builtin_expect(g_output_waits, 0)) flush_output();
