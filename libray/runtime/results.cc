@@ -348,6 +348,7 @@ void Runtime::after_unlock() {
     {
       std::lock_guard lock(mutex_);
       publish_now.swap(to_publish_);
+      if (!publish_now.empty()) ++publishing_;
       release_now.swap(deferred_release_);
       errors.swap(to_read_errors_);
     }
@@ -358,6 +359,7 @@ void Runtime::after_unlock() {
       publish(o);
       release(o);
     }
+    if (!publish_now.empty() && --publishing_ == 0 && stopping_) poke();
     for (auto& [o, at] : errors) {
       read_shared_error(o, at);
       release(o);

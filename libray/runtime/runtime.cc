@@ -568,7 +568,8 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
   e->release();
 }
 
-bool Runtime::drained() { return n_pending_ == 0; }
+// Nothing runs, and what others wait for has been told to the daemon. mutex_ held.
+bool Runtime::drained() { return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0; }
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (fork_generation_ != g_fork_generation.load())

@@ -355,6 +355,7 @@ class Runtime {
   uint64_t next_token_ = 1, wait_mark_ = 0;
   std::deque<std::function<void()>> callbacks_;
   std::vector<Object*> to_publish_;
+  std::atomic<uint32_t> publishing_{0};    // threads that publish what they took from to_publish_
   std::vector<Object*> deferred_release_;  // released after the lock was dropped
   std::vector<std::pair<Object*, wire::Location>> to_read_errors_;
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty

@@ -33,6 +33,11 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
       failed = objects[i]->state.load(std::memory_order_relaxed) == ObjState::kError;
     return failed;
   };
+  auto advance = [&] {
+    for (; first < n && objects[first]->done(); ++first)
+      failed |= objects[first]->state.load(std::memory_order_relaxed) == ObjState::kError;
+    return first == n || failed;
+  };
   auto all_there = [&] {
     if (!asked) {
       asked = true;
@@ -40,11 +45,9 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
         if (objects[i]->state.load(std::memory_order_relaxed) == ObjState::kUnresolved)
           resolve(objects[i]);
     }
-    while (first < n && objects[first]->done()) ++first;
-    return first == n || any_failed();
+    return advance() || any_failed();
   };
-  while (first < n && objects[first]->done()) ++first;
-  if (first < n && !wait_until(all_there, timeout_ns)) {
+  if (!advance() && !wait_until(all_there, timeout_ns)) {
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
     return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready", missing, n);
@@ -123,11 +126,17 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
   return Status();
 }
 
-// ---- notifications ---------------------------------------------------------------------------------------
+// ---- notifications
+// ---------------------------------------------------------------------------------------
 
 Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
-  Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr, notify.fn,
-                 notify.user, notify.tag, notify.flags, o, nullptr};
+  Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr,
+                 notify.fn,
+                 notify.user,
+                 notify.tag,
+                 notify.flags,
+                 o,
+                 nullptr};
   if (notify.queue && !n.queue) return error(RAY_INVALID_ARGUMENT, "stale completion queue");
   bool inline_now = false;
   {
@@ -211,7 +220,8 @@ size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns)
   if (q->items.empty() && timeout_ns != 0) {
     lock.unlock();
     pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
-    timespec ts{static_cast<time_t>(timeout_ns / 1000000000), static_cast<long>(timeout_ns % 1000000000)};
+    timespec ts{static_cast<time_t>(timeout_ns / 1000000000),
+                static_cast<long>(timeout_ns % 1000000000)};
     (void)::ppoll(fds, 2, timeout_ns < 0 ? nullptr : &ts, nullptr);
     lock.lock();
   }

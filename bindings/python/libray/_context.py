@@ -112,8 +112,8 @@ class RuntimeContext:
         assert _libray.is_worker(), (
             "This method is only available when the process is a worker. Current mode: driver"
         )
-        rows = _query("workers", worker=_libray.context()["worker"])
-        held = rows[0].get("resources") or {} if rows else {}
+        own = _libray.context()["worker"]
+        held = next((row["resources"] for row in _query("workers") if row["worker"] == own), {})
         return {name: float(amount) for name, amount in held.items()}
 
     def get_session_name(self) -> str:
