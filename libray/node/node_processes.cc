@@ -361,6 +361,10 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
       if (!p->driver) scheduler_.worker_blocked(p->index, b.blocked != 0);
       return Status();
     }
+    case wire::kUpRetire: {
+      if (!p->driver) scheduler_.worker_gone(p->index, steady_ns());
+      return Status();
+    }
     case wire::kUpKillWorker: return up_kill_worker(p, payload);
     default: return error(RAY_INVALID_ARGUMENT, "it wrote a record of unknown type %u", type);
   }

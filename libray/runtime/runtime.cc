@@ -575,7 +575,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (fork_generation_ != g_fork_generation.load())
     return error(RAY_WRONG_STATE, "this runtime belongs to the parent process");
   if (stopping_.exchange(true)) return Status();
-  if (worker_) worker_->retire();
+  if (worker_ && drain_timeout_ns != 0) worker_->retire();
   if (!node_dead() && drain_timeout_ns != 0)
     wait_until([this] { return drained(); }, drain_timeout_ns);
   {

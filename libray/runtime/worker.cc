@@ -833,6 +833,11 @@ void WorkerSide::give_back_all() {
   }
 }
 
+void WorkerSide::retire() {
+  retiring_ = true;
+  runtime_->up_bytes(wire::kUpRetire, nullptr, 0, nullptr, 0);
+}
+
 // The task that this thread runs is going to wait: its CPU may run others meanwhile.
 bool WorkerSide::lend(Runtime* rt) {
   if (!retiring_ && (max_concurrency_ > 1 || outstanding_ == 0 || !rt->in_task())) return false;

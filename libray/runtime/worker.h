@@ -138,9 +138,9 @@ class WorkerSide {
   const JobId& job() const;
   const std::string& function_name(Execution* e);
   void request_stop() { stop_ = true; }  // async-signal-safe
-  // This process takes no more tasks and waits for what it submitted: its CPU is free meanwhile,
-  // and what clients still send goes back to them.
-  void retire() { retiring_ = true; }
+  // This process takes no more tasks and waits for what it submitted: what it held is free from now
+  // on, and what clients still send goes back to them.
+  void retire();
 
   // ---- blocking inside a task
   bool lend(Runtime* rt);  // true: take_back must follow

@@ -121,6 +121,7 @@ enum UpType : uint16_t {
   kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker
   kUpGoodbye = 17,     // nothing follows; the process leaves in order
   kUpError = 18,       // MessagePack map for the error table and the log
+  kUpRetire = 25,      // from a worker: no more tasks for me; I stay until what I submitted is done
   kUpObjCancel = 24,   // ObjCancel: whoever makes this object is to cancel its task
 };
 inline constexpr uint16_t kMore = 1;  // flags: further fragments with the same req_id follow
