@@ -368,8 +368,10 @@ typedef struct ray_task_options {
   uint32_t stream_window;      /* streams: unconsumed items before the producer waits; 0 = 64 */
   uint32_t flags;              /* RAY_TASK_* */
   const ray_placement *placement; /* NULL = anywhere */
+  uint32_t group;              /* actor calls: concurrency group (ray_worker_set_groups); 0 = the default */
+  uint32_t reserved;
 } ray_task_options;
-#define RAY_TASK_OPTIONS_INIT { sizeof(ray_task_options), {0, 0}, {0, 0}, RAY_RETRIES_DEFAULT, 1, 0, 0, 0 }
+#define RAY_TASK_OPTIONS_INIT { sizeof(ray_task_options), {0, 0}, {0, 0}, RAY_RETRIES_DEFAULT, 1, 0, 0, 0, 0, 0 }
 enum { RAY_TASK_RETRY_ON_ERROR = 1 /* max_retries counts failures of the user's function too */ };
 
 /* Submits a task and returns at once; never waits for a scheduler, the control store or the disk. out_refs receives
@@ -427,14 +429,18 @@ typedef struct ray_actor_options {
 } ray_actor_options;
 #define RAY_ACTOR_OPTIONS_INIT \
   { sizeof(ray_actor_options), {0, 0}, {0, 0}, {0, 0}, 0, RAY_RETRIES_DEFAULT, 0, 0, 0, 0, {0, 0}, 0 }
-enum { RAY_ACTOR_GET_IF_EXISTS = 1 /* with a name: the existing actor instead of RAY_ALREADY_EXISTS */ };
+enum {
+  RAY_ACTOR_GET_IF_EXISTS = 1, /* with a name: the existing actor instead of RAY_ALREADY_EXISTS */
+  RAY_ACTOR_OUT_OF_ORDER = 2   /* a call whose arguments are there overtakes calls that wait for theirs */
+};
 
 /* Creates an actor and returns at once, except with a name: then it waits for the name to be taken. Failure of the
  * constructor shows in the first call (RAY_ACTOR_DIED with the cause as payload). OSDI'18 3.1. */
 RAY_API ray_code ray_actor_create(ray_runtime *runtime, ray_function *klass, const ray_arg *args, size_t n_args,
                                   const ray_actor_options *options, ray_actor **out, ray_error **err);
-/* A call. Calls through one process's handles of an actor run in the order they were made. options->resources are
- * ignored. RAY_UNAVAILABLE = max_pending_calls reached. */
+/* A call. Calls through one process's handles of an actor run in the order they were made, unless the actor was made
+ * with RAY_ACTOR_OUT_OF_ORDER. While the actor restarts, a call without retries fails at once: RAY_ACTOR_RESTARTING.
+ * options->resources are ignored. RAY_UNAVAILABLE = max_pending_calls reached. */
 RAY_API ray_code ray_actor_call(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
                                 const ray_task_options *options, ray_ref **out_refs, ray_error **err);
 RAY_API ray_code ray_actor_call_stream(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
@@ -517,6 +523,23 @@ RAY_API ray_code ray_worker_next(ray_runtime *runtime, int64_t timeout_ns, ray_t
 /* Readable when ray_worker_next(runtime, 0, ...) may return a task. Poll it, never read it. Asking for it makes this
  * worker signal the descriptor from then on. -1 for a bad handle. */
 RAY_API int ray_worker_fd(ray_runtime *runtime);
+/* Concurrency groups of the actor that this worker is, set once, in its constructor: calls of group i
+ * (ray_task_options.group) come out of ray_worker_next_in(i) alone, at most limits[i] of them unfinished at a time, so
+ * that a group that is busy stops no other. Group 0 is the default and takes calls of unknown groups. */
+RAY_API ray_code ray_worker_set_groups(ray_runtime *runtime, const uint32_t *limits, size_t n_groups, ray_error **err);
+RAY_API ray_code ray_worker_next_in(ray_runtime *runtime, uint32_t group, int64_t timeout_ns, ray_task **out,
+                                    ray_error **err);
+/* ray_worker_fd of one group. */
+RAY_API int ray_worker_group_fd(ray_runtime *runtime, uint32_t group);
+/* The actor that this worker is ends by its own will; `why` is for people. Calls that run go on; no further one starts
+ * (they fail with RAY_ACTOR_DIED); ray_worker_next returns RAY_CANCELLED. Called again when nothing runs any more, the
+ * time that the node allows for what is done at the end begins. RAY_WRONG_STATE outside of an actor. */
+RAY_API ray_code ray_worker_exit(ray_runtime *runtime, ray_str why, ray_error **err);
+/* A handle of the actor that this worker is. RAY_WRONG_STATE outside of an actor. */
+RAY_API ray_code ray_worker_actor(ray_runtime *runtime, ray_actor **out, ray_error **err);
+/* [any thread] The task whose context (ids, children) this thread's calls belong to from now on; NULL = none. For
+ * bindings that run several tasks in turn on one thread. */
+RAY_API ray_code ray_worker_enter(ray_runtime *runtime, ray_task *task, ray_error **err);
 /* Makes ray_worker_run and ray_worker_next return RAY_CANCELLED. Async-signal-safe. */
 RAY_API void ray_worker_stop(ray_runtime *runtime);
 /* Called on a runtime thread when a task that this process runs is cancelled, or its worker is asked to end
@@ -569,8 +592,9 @@ RAY_API ray_code ray_task_set_self(ray_task *task, void *self, ray_error **err);
 /* [task thread] Sets the error that ray_task_finish will report; payload may be NULL. */
 RAY_API ray_code ray_task_fail(ray_task *task, ray_str message, const ray_value *payload);
 /* [task thread] Ends and consumes the task: RAY_OK, or RAY_TASK_FAILED / RAY_CANCELLED; for an actor RAY_ACTOR_DIED ends
- * the actor after this call, which returns normally. RAY_WORKER_CRASHED says that this process is of no more use: the
- * task is tried again elsewhere as after a crash, and the caller ends the process. */
+ * the actor after this call, which returns normally, or fails with RAY_ACTOR_DIED if ray_task_fail was called.
+ * RAY_WORKER_CRASHED says that this process is of no more use: the task is tried again elsewhere as after a crash, and
+ * the caller ends the process. */
 RAY_API ray_code ray_task_finish(ray_task *task, ray_code code);
 
 /* ---- 13. Dynamic C calls ------------------------------------------------------------------------------------------------ */

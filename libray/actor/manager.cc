@@ -147,10 +147,11 @@ void Manager::constructed(uint32_t worker, const ActorId& id, uint32_t incarnati
 
 // ---- the end ---------------------------------------------------------------------------------------
 
-void Manager::exiting(uint32_t worker, const ActorId& id, Actions* out) {
+void Manager::exiting(uint32_t worker, const ActorId& id, const std::string& why, Actions* out) {
   auto it = actors_.find(id);
   if (it == actors_.end() || it->second.worker != worker) return;
   it->second.ending = true;  // told to others when the process is gone: its last results count
+  if (it->second.why.empty()) it->second.why = why;
   give_up_name(&it->second, out);
 }
 
@@ -166,7 +167,9 @@ void Manager::kill(const ActorId& id, bool may_restart, Actions* out) {
     out->push_back(make(Action::kKill, id, a.worker));  // what follows comes with its death
     return;
   }
-  if (!may_restart) die(&a, RAY_ACTOR_DIED, "the actor was killed before it started", out);
+  if (!may_restart)
+    die(&a, RAY_ACTOR_DIED, "it was killed by `ray.kill`; it never ran, for it was killed before it started",
+        out);
 }
 
 void Manager::fail(const ActorId& id, int32_t code, const std::string& text, Actions* out) {
@@ -212,10 +215,12 @@ void Manager::process_died(uint32_t process, const std::string& how, Actions* ou
     start(&a, out);
     return;
   }
-  std::string text = a.ending ? "the actor has ended" : a.kill_for_good ? "the actor was killed" : "";
-  if (text.empty() && a.unreferenced) text = "the last handle of the actor is gone";
+  std::string text;
+  if (a.kill_for_good) text = "it was killed by `ray.kill`";
+  else if (a.ending) text = a.why.empty() ? "it has ended by its own will" : a.why;
+  else if (a.unreferenced) text = "the last handle of the actor is gone";
   if (text.empty()) {
-    text = "the actor's worker died: " + how;
+    text = "its worker process has died: " + how;
     if (a.spec.max_restarts != 0)
       text += "; it had been restarted " + std::to_string(a.restarts) + " times (max_restarts)";
   }

@@ -30,7 +30,7 @@ struct Spec {
   uint32_t job = 0;
   uint64_t req_id = 0;   // 0: no answer is wanted
   int32_t language = 0, max_restarts = 0, max_task_retries = 0, lifetime = 0;
-  uint32_t max_concurrency = 1, flags = 0;
+  uint32_t max_concurrency = 1, flags = 0, max_pending_calls = 0;
   uint64_t function = 0;
   std::string name, ns, klass, metadata, resources, record;
   std::vector<ObjectId> dependencies;
@@ -69,6 +69,7 @@ struct Actor {
   bool named = false;
   bool waiting = false;          // for a worker
   bool ending = false;           // it said that it ends, or was told to
+  std::string why;               // ending: what it said
   bool kill_for_good = false;
   bool unreferenced = false;
   int32_t restarts = 0;
@@ -88,7 +89,7 @@ class Manager {
   void worker_assigned(const ActorId& id, uint32_t worker, Actions* out);
   void constructed(uint32_t worker, const ActorId& id, uint32_t incarnation, int32_t code,
                    const std::string& error, Actions* out);
-  void exiting(uint32_t worker, const ActorId& id, Actions* out);
+  void exiting(uint32_t worker, const ActorId& id, const std::string& why, Actions* out);
   void kill(const ActorId& id, bool may_restart, Actions* out);
   // It cannot be placed any more: dies with this code and text, its worker (if any) is killed.
   void fail(const ActorId& id, int32_t code, const std::string& text, Actions* out);

@@ -61,6 +61,72 @@ ray_code ray_worker_next(ray_runtime* runtime, int64_t timeout_ns, ray_task** ou
   });
 }
 
+ray_code ray_worker_set_groups(ray_runtime* runtime, const uint32_t* limits, size_t n_groups,
+                               ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    if (!limits) return null_argument("limits");
+    return w->set_groups(limits, n_groups);
+  });
+}
+
+ray_code ray_worker_next_in(ray_runtime* runtime, uint32_t group, int64_t timeout_ns, ray_task** out,
+                            ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    RAY_TRY(check_timeout(timeout_ns));
+    if (!out) return null_argument("out");
+    if (group != 0 && group >= w->n_groups())
+      return error(RAY_INVALID_ARGUMENT, "concurrency group %u of %zu does not exist", group, w->n_groups());
+    Execution* e;
+    RAY_TRY(w->next(timeout_ns, &e, group));
+    *out = static_cast<ray_task*>(e->handle);
+    return Status();
+  });
+}
+
+int ray_worker_group_fd(ray_runtime* runtime, uint32_t group) {
+  WorkerSide* w;
+  return side_of(runtime, &w).ok() ? w->event_fd(group) : -1;
+}
+
+ray_code ray_worker_exit(ray_runtime* runtime, ray_str why, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    return w->exit_actor(text(why));
+  });
+}
+
+ray_code ray_worker_actor(ray_runtime* runtime, ray_actor** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    if (!out) return null_argument("out");
+    Actor* a;
+    RAY_TRY(w->self_actor(&a));
+    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    return Status();
+  });
+}
+
+ray_code ray_worker_enter(ray_runtime* runtime, ray_task* task, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    if (!task) {
+      w->enter(nullptr);
+      return Status();
+    }
+    Execution* e;
+    RAY_TRY(execution_of(task, &e));
+    w->enter(e);
+    return Status();
+  });
+}
+
 int ray_worker_fd(ray_runtime* runtime) {
   WorkerSide* w;
   return side_of(runtime, &w).ok() ? w->event_fd() : -1;

@@ -14,7 +14,7 @@ namespace ray::node {
 namespace {
 
 constexpr int64_t kStopGraceNs = 10'000'000'000;       // for an idle worker that is told to end
-constexpr int64_t kActorExitGraceNs = 60'000'000'000;  // for what an actor does at its end
+constexpr int64_t kActorExitGraceNs = 30'000'000'000;  // for what an actor does at its end
 constexpr size_t kMaxRecord =
     wire::kDatagramMax - 4096;  // a creation record travels in one datagram
 
@@ -150,6 +150,7 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
   spec.lifetime = c.lifetime;
   spec.max_concurrency = c.max_concurrency ? c.max_concurrency : 1;
   spec.flags = c.flags;
+  spec.max_pending_calls = c.max_pending_calls;
   spec.function = c.function;
   spec.name = next(c.name_size);
   spec.ns = next(c.ns_size);
@@ -212,8 +213,8 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
       actors_.constructed(p->index, u.id, u.incarnation, u.code, bytes, &actions);
       break;
     case wire::kUpActorExit:
-      actors_.exiting(p->index, u.id, &actions);
-      if (actors_.of_worker(p->index)) expect_exit(p, kActorExitGraceNs);
+      actors_.exiting(p->index, u.id, bytes, &actions);
+      if ((u.flags & 1) && actors_.of_worker(p->index)) expect_exit(p, kActorExitGraceNs);
       break;
   }
   apply(actions);
@@ -247,6 +248,8 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
     s.incarnation = a->incarnation;
     s.max_task_retries = a->spec.max_task_retries;
     s.max_concurrency = a->spec.max_concurrency;
+    s.flags = a->spec.flags;
+    s.max_pending_calls = a->spec.max_pending_calls;
     if (a->state == wire::kActorAlive) {
       s.worker = a->worker;
       s.link = connect_link(index, a->worker);
@@ -257,10 +260,10 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
       cause = a->cause;
       wire::PackedView view;
       if (!wire::unpack(cause.data(), cause.size(), &view))
-        cause = wire::pack_error(
-            RAY_ACTOR_DIED,
-            "actor " + (a->spec.klass.empty() ? id.hex() : a->spec.klass) + " is dead: " + cause, 0,
-            "");
+        cause = wire::pack_error(RAY_ACTOR_DIED,
+                                 "actor " + (a->spec.klass.empty() ? id.hex() : a->spec.klass) +
+                                     " (" + id.hex() + ") died before finishing this task. The actor is dead because " +
+                                     cause + ".", 0, "");
     }
   }
   s.size = static_cast<uint32_t>(cause.size());

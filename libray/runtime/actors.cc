@@ -76,6 +76,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     a->call_function->language = klass->language;
     a->max_task_retries = o.max_task_retries == RAY_RETRIES_DEFAULT ? 0 : o.max_task_retries;
     a->max_pending = o.max_pending_calls;
+    a->out_of_order = o.flags & RAY_ACTOR_OUT_OF_ORDER;
     a->metadata = create->metadata;
     a->metadata_known = true;
     t->actor = a;
@@ -174,6 +175,7 @@ void Runtime::create_ready_actors() {
       u.resources_size = add(c.resources);
       u.record_size = add(t->spec);
       u.n_dependencies = static_cast<uint32_t>(deps.size());
+      u.max_pending_calls = c.options.max_pending_calls;
       tail.append(reinterpret_cast<const char*>(deps.data()), deps.size() * kIdSize);
       up(wire::kUpActorCreate, u, tail.data(), tail.size());
     }
@@ -216,13 +218,34 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
   t->function = a->call_function.get();
   t->retries_left = o.max_retries == RAY_RETRIES_DEFAULT ? a->max_task_retries : o.max_retries;
   s = start_task(t, std::move(p), o, returns, stream);
-  if (s.ok() && a->state == wire::kActorDead) {
+  if (s.ok() && __builtin_expect(a->state >= wire::kActorRestarting, 0)) {
     std::unique_lock lock(mutex_);
-    pump_actor(a);
+    if (a->state == wire::kActorRestarting) refuse_last_call(a, t);
+    else pump_actor(a);
     lock.unlock();
     after_unlock();
   }
   return s;
+}
+
+// A call that was made while the actor restarts, and has no retries, is not kept. mutex_ held.
+void Runtime::refuse_last_call(Actor* a, PendingTask* t) {
+  if (a->queue.tail != t || t->retries_left != 0 || t->shrinking) return;
+  a->queue.remove(t);
+  unpark(t);
+  fail_restarting(t, "The actor is restarting");
+}
+
+void Runtime::fail_restarting(PendingTask* t, const std::string& why) {
+  ErrorBox* e = t->cancelled
+                    ? make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() +
+                                                    ") was cancelled")
+                    : make_error(RAY_ACTOR_RESTARTING,
+                                 "The actor " + t->actor->id.hex() + " is unavailable: " + why +
+                                     ". The call " + task_name(t) + " (" + t->id.hex() +
+                                     ") may or may not have run: call again, or set max_task_retries.");
+  fail_task(t, e);
+  e->release();
 }
 
 // mutex_ held.
@@ -254,11 +277,14 @@ void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {
   std::vector<PendingTask*> lost;
   lost.swap(a->lost);
   for (PendingTask* t : lost) fail_task(t, e);
-  while (PendingTask* t = a->queue.head) {
-    if (t->shrinking) break;  // comes back here when it is stored
-    a->queue.remove(t);
-    fail_task(t, e);
-  }
+  for (TaskList* list : {&a->queue, &a->aside})
+    while (PendingTask* t = list->head) {
+      if (t->shrinking) break;  // comes back here when it is stored
+      list->remove(t);
+      t->aside = false;
+      unpark(t);
+      fail_task(t, e);
+    }
   e->release();
   --a->n_pending;
 }
@@ -271,6 +297,8 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
   Actor* a = it->second.get();
   if (a->state == wire::kActorDead || s.incarnation < a->incarnation) return;
   a->max_task_retries = s.max_task_retries;
+  a->max_pending = s.max_pending_calls;
+  if (s.flags & RAY_ACTOR_OUT_OF_ORDER) a->out_of_order = true;
   bool restarted = s.incarnation > a->incarnation || s.state == wire::kActorRestarting;
   a->incarnation = s.incarnation;
   a->state = s.state;
@@ -302,30 +330,25 @@ void Runtime::actor_dead(Actor* a, ErrorBox* e) {
   actor_maybe_done(a);
 }
 
-// Calls that were in flight when the actor died: those that never started, or may be retried, go back
-// to the head of the queue in their order.
+// Calls that were in flight when the actor died: those that may be retried go back to the head of the
+// queue in their order. Only those that had started use up a retry.
 void Runtime::retry_lost_calls(Actor* a) {
   std::vector<PendingTask*> lost;
   lost.swap(a->lost);
   ++a->n_pending;
   for (auto it = lost.rbegin(); it != lost.rend(); ++it) {
     PendingTask* t = *it;
-    bool again = !t->cancelled && (!t->started || t->retries_left != 0);
-    if (again) {
-      if (t->started) {
-        ++t->attempt;
-        if (t->retries_left > 0) --t->retries_left;
-      }
-      t->state = TaskState::kQueued;
-      a->queue.push_front(t);
+    bool again = !t->cancelled && t->retries_left != 0;
+    if (!again) {
+      fail_restarting(t, "its process died and is being replaced");
       continue;
     }
-    ErrorBox* e = make_error(
-        t->cancelled ? RAY_CANCELLED : RAY_ACTOR_RESTARTING,
-        "call " + a->class_name + "." + t->method + " (" + t->id.hex() +
-            ") was lost when its actor died; the actor restarts: call again, or set max_task_retries");
-    fail_task(t, e);
-    e->release();
+    if (t->started) {
+      ++t->attempt;
+      if (t->retries_left > 0) --t->retries_left;
+    }
+    t->state = TaskState::kQueued;
+    a->queue.push_front(t);
   }
   --a->n_pending;
 }

@@ -120,6 +120,7 @@ Status WorkerSide::run() {
     if (!s.ok()) return s;
     execute(e);
   }
+  if (is_actor_ && !stop_) (void)exit_actor("it has ended by its own will");  // its time limit starts
   void* user = nullptr;
   auto destroy = Registry::instance().destroyer(class_name_, &user);
   if (destroy && self_ && !stop_) destroy(self_, user);

@@ -285,6 +285,8 @@ class Runtime {
   void create_ready_actors();
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);
+  void refuse_last_call(Actor* a, PendingTask* t);
+  void fail_restarting(PendingTask* t, const std::string& why);
   void pump_actor(Actor* a);
   void actor_state(const wire::DnActorState& s, const uint8_t* tail);
   void actor_maybe_done(Actor* a);

@@ -243,6 +243,7 @@ wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
   h.n_args = static_cast<uint32_t>(n_args);
   h.n_returns = t->n_returns;
   h.stream_window = t->stream ? t->stream->window : 0;
+  h.flags = uint32_t{t->group} << wire::kGroupShift;
   h.name_size = static_cast<uint16_t>(t->name.size());
   h.method_size = static_cast<uint16_t>(t->method.size());
   return h;
@@ -365,6 +366,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
   t->parent = c->id;
   t->retry_on_error = o.flags & RAY_TASK_RETRY_ON_ERROR;
+  t->group = static_cast<uint16_t>(std::min<uint32_t>(o.group, UINT16_MAX));
   if (o.name.size) t->name = view_string(o.name).substr(0, 255);
   t->n_returns = stream ? 0 : o.num_returns;
   if (stream) {
@@ -455,7 +457,9 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     poke();
   }
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    t->actor->queue.push_back(t);  // later calls of this handle wait behind it
+    // Later calls of this handle wait behind it, unless order is of no matter.
+    t->aside = t->actor->out_of_order;
+    (t->aside ? t->actor->aside : t->actor->queue).push_back(t);
   } else {
     waiting_tasks_.push_back(t);
   }
@@ -490,6 +494,11 @@ void Runtime::encoded(PendingTask* t) {
   unpark(t);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
     t->state = TaskState::kQueued;
+    if (t->aside) {
+      t->actor->aside.remove(t);
+      t->aside = false;
+      t->actor->queue.push_back(t);
+    }
     pump_actor(t->actor);
     return;
   }
@@ -831,10 +840,9 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
 void Runtime::detach(PendingTask* t) {
   if (t->state == TaskState::kPushed) return unlink(t);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    if (t->state == TaskState::kLost)
-      std::erase(t->actor->lost, t);
-    else
-      t->actor->queue.remove(t);
+    if (t->state == TaskState::kLost) std::erase(t->actor->lost, t);
+    else (t->aside ? t->actor->aside : t->actor->queue).remove(t);
+    t->aside = false;
   } else if (t->state == TaskState::kWaiting) {
     waiting_tasks_.remove(t);
   } else if (t->shape && t->state == TaskState::kQueued) {

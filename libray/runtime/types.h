@@ -81,6 +81,8 @@ struct PendingTask {
   bool retry_on_error = false, cancelled = false, forced = false;
   bool started = false;    // actor calls that were lost: whether the method had begun
   bool shrinking = false;  // its arguments are being stored, without the lock
+  bool aside = false;      // actor calls: stands in actor->aside
+  uint16_t group = 0;      // actor calls: concurrency group
   int32_t retries_left = 0;
   uint32_t attempt = 0;
   uint32_t n_returns = 0;
@@ -191,11 +193,12 @@ struct Actor {
   uint32_t incarnation = 0;
   ClientLink* link = nullptr;
   TaskList queue;  // calls that wait for the actor, or for room
+  TaskList aside;  // out of order: calls that wait for arguments, and stop nobody
   std::vector<PendingTask*> lost;  // in flight when it died; the next state decides
   uint64_t next_seq = 0, n_pending = 0;
   int32_t max_task_retries = 0;
   uint32_t max_pending = 0;
-  bool connected = false, metadata_known = false;
+  bool connected = false, metadata_known = false, out_of_order = false;
   ErrorBox* death = nullptr;
   std::string class_name, metadata;
   std::unique_ptr<Function> call_function;  // stands for its methods in tasks

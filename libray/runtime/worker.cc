@@ -165,7 +165,8 @@ bool WorkerSide::was_cancelled(ServeLink* link, uint64_t tag) {
   return false;
 }
 
-bool WorkerSide::claim_any(Execution** out) {
+bool WorkerSide::claim_any(Execution** out, uint32_t group) {
+  if (has_groups_.load(std::memory_order_acquire)) return claim_grouped(out, group);
   if (outstanding_.load(std::memory_order_relaxed) >= max_concurrency_.load()) return false;
   if (have_creation_.load(std::memory_order_acquire)) {
     std::lock_guard lock(run_mutex_);
@@ -190,20 +191,20 @@ bool WorkerSide::claim_any(Execution** out) {
 }
 
 bool WorkerSide::has_work() {
-  if (have_creation_) return true;
+  if (have_creation_ || group_waits()) return true;
   std::lock_guard lock(links_mutex_);
   for (auto& l : links_)
     if (!l->tasks.empty()) return true;
   return false;
 }
 
-Status WorkerSide::next(int64_t timeout_ns, Execution** out) {
+Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
   int64_t start = 0, spin = 0;
   bool slept = false;
   for (;;) {
     Execution* e = nullptr;
     if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
-    if (claim_any(&e)) {
+    if (claim_any(&e, group)) {
       if (start && !slept) idle_spin_.answered();
       if (!e->cancelled) {
         *out = this->start(e);
@@ -216,13 +217,14 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out) {
       continue;
     }
     if (unwanted_ && outstanding_ == 0 && !has_work()) {
-      runtime_->up(wire::kUpActorExit, wire::UpActor{actor_, incarnation_, RAY_OK, 0, 0});
-      exiting_ = true;
+      RAY_TRY(exit_actor("the last handle of the actor is gone"));
       continue;
     }
     if (timeout_ns == 0) {
+      const Fd& event = has_groups_ ? groups_[group]->event : event_;
       uint64_t drain;
-      if (event_.valid()) (void)!::read(event_.get(), &drain, sizeof drain);
+      // What came between the look at the rings and this read would be announced to nobody.
+      if (event.valid() && ::read(event.get(), &drain, sizeof drain) > 0 && anything_for(group)) continue;
       return Status(RAY_TIMED_OUT);
     }
     int64_t now = steady_ns();
@@ -239,22 +241,23 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out) {
     slept = true;
     auto* word = runtime_->bell(runtime_->process());
     arm(word);
-    bool full = outstanding_.load() >= max_concurrency_.load();
-    if ((!full && has_work()) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
+    if (anything_for(group) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
     int64_t left = timeout_ns < 0 ? 1000000000 : timeout_ns - (now - start);
     sleep_armed(word, std::min<int64_t>(left, 1000000000));
   }
 }
 
-int WorkerSide::event_fd() {
+int WorkerSide::event_fd(uint32_t group) {
   std::lock_guard lock(run_mutex_);
-  if (!event_.valid()) {
-    event_ = Fd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (has_groups_ && group >= groups_.size()) return -1;
+  Fd& event = has_groups_ ? groups_[group]->event : event_;
+  if (!event.valid()) {
+    event = Fd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     std::lock_guard rt(runtime_->mutex());
     ++runtime_->needs_pulse_;  // from now on the pulse thread watches for tasks
     runtime_->poke();
   }
-  return event_.get();
+  return event.get();
 }
 
 // Makes an execution ready for user code; nullptr = it could not be and was finished.
@@ -716,8 +719,9 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
 
 Status WorkerSide::finish(Execution* e, ray_code code) {
   if (runtime_->context() == &e->context) runtime_->set_context(nullptr);
-  bool exit_actor = code == RAY_ACTOR_DIED && is_actor_;
-  if (exit_actor) code = RAY_OK;
+  bool ends = code == RAY_ACTOR_DIED && is_actor_;
+  if (ends) RAY_TRY(exit_actor("it has ended by its own will"));
+  if (ends && e->error_image.empty()) code = RAY_OK;
   if (code == RAY_OK)
     if (Status s = fit_results(e); !s.ok()) {
       fail(e, s.message(), nullptr);
@@ -742,11 +746,7 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
   write_lineage(e, code);
   if (e->link) write_done(e, code);
   RAY_FAULT("worker.after_result");
-  if (!e->link) finish_creation(e, code);
-  if (exit_actor) {
-    runtime_->up(wire::kUpActorExit, wire::UpActor{actor_, incarnation_, RAY_OK, 0, 0});
-    exiting_ = true;
-  }
+  if (!e->link && !ends) finish_creation(e, code);
   recycle(e);
   return Status();
 }
@@ -782,11 +782,15 @@ void WorkerSide::recycle(Execution* e) {
   e->cancelled = false;
   e->definition_known = false;
   e->no_retry = false;
+  CallGroup* group = nullptr;
+  if (has_groups_.load(std::memory_order_relaxed) && e->header.kind == RAY_KIND_ACTOR_CALL)
+    group = groups_[e->group].get();
   {
     std::lock_guard lock(run_mutex_);
     std::erase(running_, e);
     pool_.push_back(e);
   }
+  if (group) group->outstanding.fetch_sub(1, std::memory_order_relaxed);
   outstanding_.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -860,7 +864,7 @@ void WorkerSide::set_interrupt(ray_interrupt_fn fn, void* user) {
 
 void WorkerSide::cancel_running(uint64_t tag, ServeLink* link, bool recursive) {
   TaskId id;
-  {
+  if (!cancel_waiting(tag, link, &id)) {
     std::lock_guard lock(run_mutex_);
     auto it = std::find_if(running_.begin(), running_.end(), [&](Execution* e) {
       return e->link.get() == link && e->header.tag == tag;
@@ -905,9 +909,7 @@ void WorkerSide::on_pulse() {
     }
     work |= !l->tasks.empty();
   }
-  if (!event_.valid() || !(work || leaving() || unwanted_)) return;
-  uint64_t one = 1;
-  (void)!::write(event_.get(), &one, sizeof one);
+  ring_events(leaving() || unwanted_, work);
 }
 
 }  // namespace ray

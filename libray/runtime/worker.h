@@ -5,6 +5,7 @@
 // client_died, become_actor, unwanted and stop come from the receiver; on_pulse from the pulse
 // thread (cancellations, giving back unstarted tasks while the task thread is inside user code).
 // Locks: a ServeLink's mutex covers its rings and claims; links_mutex_ the list; both are leaves.
+// groups_mutex_ (call_groups.cc) comes before them.
 //
 // Invariants: a task record is claimed once, under the link's mutex; the ring space of a record is
 // freed only after its result was published, so that a client can run it again if we die; `started`
@@ -97,6 +98,15 @@ struct Execution {
   FunctionDefinition definition;
   bool definition_known = false;
   bool no_retry = false;
+  uint32_t group = 0;
+};
+
+// A concurrency group of an actor: its calls that were taken from the links and wait for their turn.
+struct CallGroup {
+  uint32_t limit = 1;
+  std::atomic<uint32_t> outstanding{0};
+  std::deque<Execution*> ready;  // under groups_mutex_
+  Fd event;
 };
 
 class WorkerSide {
@@ -116,8 +126,13 @@ class WorkerSide {
   void on_pulse();
 
   // ---- task threads
-  Status next(int64_t timeout_ns, Execution** out);
-  int event_fd();
+  Status next(int64_t timeout_ns, Execution** out, uint32_t group = 0);
+  int event_fd(uint32_t group = 0);
+  Status set_groups(const uint32_t* limits, size_t n);
+  size_t n_groups() const { return has_groups_ ? groups_.size() : 1; }
+  Status exit_actor(const std::string& why);
+  Status self_actor(Actor** out);
+  void enter(Execution* e);  // what this thread runs from now on; nullptr = nothing
   Status set_result(Execution* e, uint32_t index, const ray_value& v);
   Status set_error_result(Execution* e, uint32_t index, ray_code code, const std::string& message,
                           const ray_value* payload);
@@ -152,7 +167,14 @@ class WorkerSide {
       50000;  // a worker looks at most that long before it sleeps
   SpinBudget idle_spin_{kIdleSpinNs};
   bool claim(const std::shared_ptr<ServeLink>& link, Execution** out);
-  bool claim_any(Execution** out);
+  bool claim_any(Execution** out, uint32_t group);
+  bool claim_grouped(Execution** out, uint32_t group);
+  bool route(uint32_t mine);
+  bool full(uint32_t group);
+  bool group_waits();
+  bool anything_for(uint32_t group);
+  bool cancel_waiting(uint64_t tag, ServeLink* link, TaskId* id);
+  void ring_events(bool always, bool work);
   Execution* start(Execution* e);
   Execution* new_execution();
   Status read_args(Execution* e);
@@ -206,6 +228,11 @@ class WorkerSide {
   void* self_ = nullptr;
   std::atomic<uint32_t> lent_{0};
   Fd event_;
+
+  // Concurrency groups. The list is complete before has_groups_ says that there are any, and fixed then.
+  std::atomic<bool> has_groups_{false};
+  std::vector<std::unique_ptr<CallGroup>> groups_;
+  std::mutex groups_mutex_;  // the queues of the groups; taken before a link's mutex
 };
 
 }  // namespace ray

@@ -117,7 +117,8 @@ enum UpType : uint16_t {
   kUpActorConnect = 12,  // UpActor: I will call it: send its states and a link when it lives
   kUpActorKill = 13,     // UpActor: flags 1 = may restart
   kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes
-  kUpActorExit = 15,   // UpActor from its worker: ends by its own will after this
+  kUpActorExit = 15,   // UpActor + text from its worker: ends by its own will. Flags 1: nothing runs any
+                       // more, what is left has a time limit
   kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker
   kUpGoodbye = 17,     // nothing follows; the process leaves in order
   kUpError = 18,       // MessagePack map for the error table and the log
@@ -194,10 +195,9 @@ struct UpActorCreate {  // + name, ns, class name, metadata, resources, creation
   uint64_t req_id;  // answered by DnReply: RAY_OK, RAY_ALREADY_EXISTS, or the id that exists
   int32_t language, max_restarts, max_task_retries, lifetime;
   uint32_t max_concurrency, flags;
-  uint64_t function;  // key of the class
-  uint32_t name_size, ns_size, class_size, metadata_size, resources_size, record_size,
-      n_dependencies;
-  uint32_t reserved;
+  uint64_t function;     // key of the class
+  uint32_t name_size, ns_size, class_size, metadata_size, resources_size, record_size, n_dependencies;
+  uint32_t max_pending_calls;
 };
 struct UpActor {
   ActorId id;
@@ -267,8 +267,10 @@ struct DnActorState {
   uint32_t worker, link;  // kActorAlive
   int32_t max_task_retries;
   uint32_t max_concurrency;
-  int32_t code;   // kActorDead: why
-  uint32_t size;  // of the packed error or text
+  int32_t code;                 // kActorDead: why
+  uint32_t size;                // of the packed error or text
+  uint32_t flags;               // RAY_ACTOR_*, as at creation
+  uint32_t max_pending_calls;
 };
 struct DnActorInit {
   ActorId id;
@@ -311,11 +313,12 @@ struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded 
   uint32_t n_args, n_returns;
   uint32_t stream_slot, stream_window;  // window > 0: a generator
   uint16_t name_size, method_size;
-  uint32_t flags;  // kArgsInStore
+  uint32_t flags;       // kArgsInStore; group << kGroupShift
 };
 // The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they
 // are.
 inline constexpr uint32_t kArgsInStore = 1;
+inline constexpr uint32_t kGroupShift = 16;  // the upper half of flags: concurrency group
 enum ValueWhere : uint16_t {
   kPlain = 0,   // bytes in place, no buffers, no refs
   kPacked = 1,  // packed value in place (wire/packed.h)

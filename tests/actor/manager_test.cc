@@ -197,7 +197,7 @@ TEST_F(ManagerTest, KillForGoodAndKillThatMayRestart) {
   m.kill(id, false, &out);
   m.process_died(kWorker, "killed", &out);
   EXPECT_EQ(state(id), wire::kActorDead);
-  EXPECT_EQ(m.find(id)->cause, "the actor was killed");
+  EXPECT_EQ(m.find(id)->cause, "it was killed by `ray.kill`");
   m.kill(id, false, &out);  // again: nothing
   EXPECT_EQ(count(Action::kKill), 2u);
 }
@@ -215,11 +215,11 @@ TEST_F(ManagerTest, GracefulExitIsNotRestarted) {
   Spec s;
   s.max_restarts = -1;
   ActorId id = living(s);
-  m.exiting(kWorker, id, &out);
+  m.exiting(kWorker, id, "it wanted to", &out);
   EXPECT_EQ(state(id), wire::kActorAlive);  // its last results still count
   m.process_died(kWorker, "exited with status 0", &out);
   EXPECT_EQ(state(id), wire::kActorDead);
-  EXPECT_EQ(m.find(id)->cause, "the actor has ended");
+  EXPECT_EQ(m.find(id)->cause, "it wanted to");
 }
 
 TEST_F(ManagerTest, TheLastHandleEndsIt) {
@@ -227,7 +227,7 @@ TEST_F(ManagerTest, TheLastHandleEndsIt) {
   m.unreferenced(id, &out);
   EXPECT_EQ(count(Action::kWanted), 1u);
   EXPECT_EQ(count(Action::kKill), 0u);
-  m.exiting(kWorker, id, &out);
+  m.exiting(kWorker, id, "it wanted to", &out);
   m.process_died(kWorker, "exited", &out);
   EXPECT_EQ(state(id), wire::kActorDead);
 }
@@ -263,7 +263,7 @@ TEST_F(ManagerTest, ANameIsFreeFromTheEndOn) {
     ASSERT_NE(m.find("counter", ""), nullptr);
     m.kill(id, true, &out);  // it will be back, under its name
     EXPECT_EQ(count(Action::kReleaseName), 0u);
-    if (by_itself) m.exiting(worker, id, &out);
+    if (by_itself) m.exiting(worker, id, "", &out);
     else m.kill(id, false, &out);
     EXPECT_EQ(m.find("counter", ""), nullptr);
     EXPECT_EQ(count(Action::kReleaseName), 1u);

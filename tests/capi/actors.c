@@ -426,10 +426,12 @@ static void restarts(void) {
   CHECK(code == RAY_ACTOR_RESTARTING || code == RAY_ACTOR_DIED);
   CHECK(ray_code_is_retryable(code) == (code == RAY_ACTOR_RESTARTING));
   ray_ref_release(ref);
+  killed.actor = actor;
+  killed.than = before;
+  CHECK_UNTIL(has_another_pid, &killed); /* until then calls without retries fail */
   after = kit_take_i64(kit_call(actor, "pid", NULL, 0));
   CHECK(before != after);
   CHECK_EQ(kit_call_i64(actor, "append", 1), 1); /* its state is new */
-  killed.actor = actor;
   killed.than = after;
   CHECK_OK(ray_actor_kill(actor, true, &err));
   CHECK_UNTIL(has_another_pid, &killed); /* the second restart */

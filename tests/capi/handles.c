@@ -104,6 +104,7 @@ static void bad_runtime(void) {
   ray_layout layout;
   ray_buffer buffer = RAY_BUFFER_INIT;
   uint8_t ready[1];
+  uint32_t limit = 1;
   uint64_t version;
   size_t n;
   int i;
@@ -138,6 +139,12 @@ static void bad_runtime(void) {
     REFUSED(ray_worker_run(r, &err));
     REFUSED(ray_worker_next(r, 0, &task, &err));
     REFUSED(ray_worker_on_interrupt(r, NULL, NULL, &err));
+    REFUSED(ray_worker_set_groups(r, &limit, 1, &err));
+    REFUSED(ray_worker_next_in(r, 0, 0, &task, &err));
+    REFUSED(ray_worker_exit(r, name, &err));
+    REFUSED(ray_worker_actor(r, &actor, &err));
+    REFUSED(ray_worker_enter(r, NULL, &err));
+    CHECK_EQ(ray_worker_group_fd(r, 0), -1);
     REFUSED(ray_define_library(r, name, name, &function, &err));
     REFUSED(ray_define_symbol(r, name, name, name, ray_cstr("i32()"), &function, &err));
     ray_worker_stop(r);
@@ -397,6 +404,8 @@ static void wrong_states(void) {
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_next(rt, 0, &task, &err));
   CHECK_EQ(ray_worker_fd(rt), -1);
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_on_interrupt(rt, NULL, NULL, &err));
+  CHECK_CODE(RAY_WRONG_STATE, ray_worker_next_in(rt, 0, 0, &task, &err));
+  CHECK_CODE(RAY_WRONG_STATE, ray_worker_exit(rt, ray_cstr("a driver"), &err));
   CHECK_CODE(RAY_ALREADY_EXISTS, ray_register_function(ray_cstr("add_one"), add_one, NULL, &err));
   CHECK_MESSAGE("add_one");
   CHECK_CODE(RAY_ALREADY_EXISTS,

@@ -59,6 +59,9 @@ static ray_code run_misuse(ray_task* task) { /* what a task may not do */
   return RAY_OK;
 }
 
+static ray_runtime* here; /* this worker's */
+static int grouped;       /* it is an actor with concurrency groups */
+
 static ray_code run(ray_task* task) {
   ray_buffer definition = RAY_BUFFER_INIT;
   ray_task_info info;
@@ -77,6 +80,18 @@ static ray_code run(ray_task* task) {
   if (strcmp(word, "pid") == 0) return kit_return_i64(task, 0, (int64_t)getpid());
   if (strcmp(word, "interruptible") == 0) return run_interruptible(task);
   if (strcmp(word, "misuse") == 0) return run_misuse(task);
+  if (strcmp(word, "grouped") == 0) {
+    const uint32_t limits[2] = {1, 1}, none = 0;
+    ray_actor* self;
+    CHECK_CODE(RAY_INVALID_ARGUMENT, ray_worker_set_groups(here, &none, 1, &err));
+    CHECK_OK(ray_worker_set_groups(here, limits, 2, &err));
+    CHECK_CODE(RAY_WRONG_STATE, ray_worker_set_groups(here, limits, 2, &err)); /* once */
+    CHECK_OK(ray_worker_actor(here, &self, &err));
+    CHECK(memcmp(ray_actor_get_id(self).b, info.actor.b, RAY_ID_SIZE) == 0);
+    ray_actor_release(self);
+    grouped = 1;
+    return RAY_OK;
+  }
   if (strcmp(word, "class") == 0 && info.kind == RAY_KIND_ACTOR_CREATE) return RAY_OK;
   if (strcmp(word, "class") == 0) {
     char text[64];
@@ -87,6 +102,51 @@ static ray_code run(ray_task* task) {
   return RAY_TASK_FAILED;
 }
 
+/* An actor with two groups: it keeps one call of group 1 until a call of group 0 says "release". */
+static void serve_groups(void) {
+  struct pollfd p[2];
+  ray_task *held = NULL, *task = NULL;
+  ray_task_info info;
+  ray_code code;
+  int i;
+  for (i = 0; i < 2; i++) {
+    p[i].fd = ray_worker_group_fd(here, (uint32_t)i);
+    p[i].events = POLLIN;
+    CHECK(p[i].fd >= 0);
+  }
+  CHECK_EQ(ray_worker_group_fd(here, 2), -1);
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_worker_next_in(here, 2, 0, &task, &err));
+  for (;;) {
+    kit_clear();
+    code = ray_worker_next_in(here, 0, 0, &task, &err);
+    if (code == RAY_TIMED_OUT) {
+      CHECK(poll(p, 1, -1) == 1); /* group 1 is asked when group 0 says so */
+      continue;
+    }
+    if (code != RAY_OK) break;
+    memset(&info, 0, sizeof info);
+    info.struct_size = sizeof info;
+    CHECK_EQ(ray_task_get_info(task, &info), RAY_OK);
+    if (info.method.size == 5) { /* leave */
+      CHECK_OK(ray_worker_exit(here, ray_cstr("it had enough"), &err));
+      ray_task_fail(task, ray_cstr("left: it had enough"), NULL);
+      CHECK_EQ(ray_task_finish(task, RAY_ACTOR_DIED), RAY_OK);
+      continue;
+    }
+    kit_clear();
+    CHECK_OK(ray_worker_next_in(here, 1, 0, &held, &err)); /* sent before the "release" */
+    CHECK_OK(ray_worker_enter(here, NULL, &err));
+    CHECK_OK(ray_worker_enter(here, held, &err));
+    CHECK_CODE(RAY_TIMED_OUT, ray_worker_next_in(here, 1, 0, &task, &err)); /* one at a time */
+    CHECK_EQ(kit_return_text(held, "held"), RAY_OK);
+    CHECK_EQ(ray_task_finish(held, RAY_OK), RAY_OK);
+    CHECK_EQ(kit_return_text(task, "released"), RAY_OK);
+    CHECK_EQ(ray_task_finish(task, RAY_OK), RAY_OK);
+  }
+  CHECK_EQ(code, RAY_CANCELLED);
+  CHECK_OK(ray_worker_exit(here, ray_cstr("again"), &err)); /* nothing runs: the end may come */
+}
+
 static int worker(ray_runtime* runtime) {
   struct pollfd p;
   ray_task* task;
@@ -94,6 +154,7 @@ static int worker(ray_runtime* runtime) {
   p.fd = ray_worker_fd(runtime);
   p.events = POLLIN;
   CHECK(p.fd >= 0);
+  here = runtime;
   CHECK_OK(ray_worker_on_interrupt(runtime, on_interrupt, NULL, &err));
   for (;;) {
     kit_clear();
@@ -105,6 +166,11 @@ static int worker(ray_runtime* runtime) {
     if (code != RAY_OK) break;
     CHECK_EQ(ray_task_finish(task, run(task)), RAY_OK);
     CHECK_EQ(ray_task_finish(task, RAY_OK), RAY_INVALID_ARGUMENT); /* consumed */
+    if (grouped) {
+      serve_groups();
+      code = RAY_CANCELLED;
+      break;
+    }
   }
   CHECK_EQ(code, RAY_CANCELLED);
   kit_clear();
@@ -218,6 +284,41 @@ static void actor_of_an_opaque_class(void) {
   ray_function_release(klass);
 }
 
+/* A busy group stops no other; an actor that leaves says why. */
+static void groups_of_an_actor(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_function* klass;
+  ray_actor* actor;
+  ray_ref *kept[2], *ref;
+  char text[64];
+  int i;
+  start();
+  klass = word("grouped");
+  CHECK_OK(ray_actor_create(rt, klass, NULL, 0, NULL, &actor, &err));
+  options.group = 1;
+  for (i = 0; i < 2; i++)
+    CHECK_OK(ray_actor_call(actor, ray_cstr("keep me"), NULL, 0, &options, &kept[i], &err));
+  for (i = 0; i < 2; i++) {
+    ref = kit_call(actor, "release", NULL, 0);
+    kit_get_text(ref, text, sizeof text);
+    CHECK(strcmp(text, "released") == 0);
+    kit_get_text(kept[i], text, sizeof text);
+    CHECK(strcmp(text, "held") == 0);
+    ray_ref_release(ref);
+    ray_ref_release(kept[i]);
+  }
+  ref = kit_call(actor, "leave", NULL, 0);
+  CHECK_CODE(RAY_ACTOR_DIED, kit_get_code(ref));
+  CHECK_MESSAGE("it had enough");
+  ray_ref_release(ref);
+  ref = kit_call(actor, "release", NULL, 0);
+  CHECK_CODE(RAY_ACTOR_DIED, kit_get_code(ref));
+  CHECK_MESSAGE("it had enough");
+  ray_ref_release(ref);
+  ray_actor_release(actor);
+  ray_function_release(klass);
+}
+
 /* Readers of other languages understand RAW and MSGPACK alone; the rest fails at submit, naming the
  * argument. */
 static void private_formats_stay_private(void) {
@@ -241,6 +342,7 @@ static const kit_test tests[] = {KIT_TEST(pulled_tasks),
                                  KIT_TEST(misuse),
                                  KIT_TEST(unknown_word),
                                  KIT_TEST(actor_of_an_opaque_class),
+                                 KIT_TEST(groups_of_an_actor),
                                  KIT_TEST(private_formats_stay_private)};
 
 int main(int argc, char** argv) {

@@ -49,6 +49,7 @@ class ActorInfo:
         parts = pickle.loads(metadata)
         self.class_name: str = parts["class"]
         self.is_async: bool = parts["async"]
+        self.groups: Dict[str, int] = parts["groups"]  # concurrency groups and their limits
         self.parameters: Dict[str, Any] = parts["methods"]
         self.methods: Dict[str, Any] = {
             name: self.spec(name, options) for name, (_, options, _) in self.parameters.items()
@@ -71,7 +72,18 @@ class ActorInfo:
             bind=bind,
             extra=options,
             note=_options.note_of(options, num_returns, generator),
+            group=self.group_of(name, options.get("concurrency_group")),
         )
+
+    def group_of(self, method: str, group: Optional[str]) -> int:
+        if group is None:
+            return 0
+        if group not in self.groups:
+            raise ValueError(
+                f"{self.class_name}.{method}: there is no concurrency group {group!r}. The class has "
+                f"{sorted(self.groups) or 'none'}; name it in @libray.remote(concurrency_groups=...)."
+            )
+        return list(self.groups).index(group) + 1
 
     @classmethod
     def load(cls, metadata: bytes) -> "ActorInfo":
@@ -81,7 +93,7 @@ class ActorInfo:
         return info
 
     @classmethod
-    def of(cls, target: type) -> "ActorInfo":
+    def of(cls, target: type, groups: Any = None) -> "ActorInfo":
         methods: Dict[str, Any] = {}
         is_async = False
         for name in dir(target):
@@ -105,7 +117,13 @@ class ActorInfo:
             methods.setdefault(name, (parameters, {}, False))
         return cls.load(
             pickle.dumps(
-                {"class": target.__name__, "async": is_async, "methods": methods}, protocol=5
+                {
+                    "class": target.__name__,
+                    "async": is_async,
+                    "groups": _options.groups_of(groups, methods),
+                    "methods": methods,
+                },
+                protocol=5,
             )
         )
 
@@ -178,6 +196,11 @@ def handle_from_ref(ref: Any) -> Any:
     return _libray.actor_from_ref(ref, None, _describe, None)
 
 
+def current_actor() -> Any:
+    """A handle of the actor that this process is."""
+    return _libray.actor_self(_describe)
+
+
 def _method_options(handle: Any, spec: Any, options: Dict[str, Any]) -> Any:
     _options.validate("actor methods", _options.METHOD, options)
     info: ActorInfo = handle._info
@@ -231,7 +254,9 @@ class ActorClass:
     @property
     def _info(self) -> ActorInfo:
         if self._target_info is None:
-            self._target_info = ActorInfo.of(self._definition.load())
+            self._target_info = ActorInfo.of(
+                self._definition.load(), self._options.get("concurrency_groups")
+            )
         return self._target_info
 
     @property
@@ -272,6 +297,7 @@ class ActorClass:
             except ValueError:
                 pass
         concurrency = o.get("max_concurrency") or (_ASYNC_CONCURRENCY if info.is_async else 1)
+        out_of_order = _out_of_order(o, info.is_async, concurrency)
         pending = o.get("max_pending_calls")
         create = {
             "exact": True,
@@ -285,11 +311,13 @@ class ActorClass:
             "max_pending_calls": 0 if pending in (None, -1) else pending,
             "detached": o.get("lifetime") == "detached",
             "get_if_exists": bool(o.get("get_if_exists")),
+            "out_of_order": out_of_order,
         }
-        group = _placement.note_of(o)
+        placement = _placement.note_of(o)
         hidden: Dict[str, Any] = {}
-        if concurrency > 1 or info.is_async or group:
-            hidden["__libray__"] = (concurrency, info.is_async, group)
+        if concurrency > 1 or info.is_async or info.groups or o.get("name") or placement:
+            limits = list(info.groups.values())
+            hidden["__libray__"] = (concurrency, info.is_async, limits, o.get("name") or "", placement)
         try:
             return _libray.actor_create(
                 self._definition.function(),
@@ -347,6 +375,21 @@ def make_actor_class(target: type, options: Dict[str, Any]) -> ActorClass:
     return ActorClass(Definition.of(target, True), options)
 
 
+def _out_of_order(options: Dict[str, Any], is_async: bool, concurrency: int) -> bool:
+    """Whether calls with their arguments overtake others. Only actors that run one call at a time
+    have an order to keep."""
+    unordered = is_async or concurrency > 1
+    wanted = options.get("allow_out_of_order_execution")
+    if wanted is None:
+        return unordered
+    if unordered and not wanted:
+        raise ValueError(
+            f"Calls of an actor with {'asyncio methods' if is_async else 'max_concurrency > 1'} do not "
+            "run in order: set `allow_out_of_order_execution=True`, or leave it out."
+        )
+    return bool(wanted)
+
+
 def exit_actor() -> None:
     """Ends the actor that runs this, after the running call."""
     from . import _worker
@@ -356,7 +399,9 @@ def exit_actor() -> None:
 
         _local.exit_actor()
     if not _libray.is_worker() or _libray.context()["actor"] is None:
-        raise TypeError("exit_actor called on a non-actor worker.")
+        raise TypeError(
+            "exit_actor API is called on a non-actor worker: call it in a method of an actor."
+        )
     _worker.request_exit()
 
 

@@ -86,25 +86,31 @@ class RuntimeContext:
 
         return _state.namespace()
 
-    def _actor_row(self) -> Dict[str, Any]:
-        own = _libray.context()["actor"]
-        from . import _state
-
-        rows = _state.rows("actors") if own else []
-        return next((r for r in rows if _state.text(r.get("actor", r.get("id"))) == own), {})
-
     def get_actor_name(self) -> Optional[str]:
-        """Name of the actor that this process is: empty when it has none, None when it is no actor."""
-        if not _worker_only("get_actor_name") or _libray.context()["actor"] is None:
+        """Name of the actor that this process is, "" when it has none; None elsewhere."""
+        if not _worker_only("get_actor_name") or self.get_actor_id() is None:
             return None
-        return str(self._actor_row().get("name") or "")
+        from . import _worker
+
+        return _worker._mode.name
+
+    @property
+    def current_actor(self) -> Any:
+        """A handle of the actor that this process is."""
+        if not _libray.is_worker() or _libray.context()["actor"] is None:
+            raise RuntimeError("This method is only available in an actor.")
+        from . import _actor
+
+        return _actor.current_actor()
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Whether this actor was started again after its process died."""
-        assert self.get_actor_id() is not None, "This method should't be called inside Ray tasks."
-        row = self._actor_row()
-        return bool(row.get("restarts", row.get("incarnation", 0)))
+        """Whether the actor that this process is was restarted."""
+        if not _libray.is_worker() or _libray.context()["actor"] is None:
+            raise RuntimeError("This method is only available in an actor.")
+        from . import _worker
+
+        return _worker._mode.incarnation > 0
 
     def get_assigned_resources(self) -> Dict[str, float]:
         """What this task or actor holds: {"CPU": 1.0} for a task that asks for nothing, {} for such

@@ -3,7 +3,7 @@ of resources."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import _libray, _placement, _runtime_env
 
@@ -130,6 +130,37 @@ def _runtime_env_option(key: str, value: Any) -> None:
         )
 
 
+def _concurrency_groups(key: str, value: Any) -> None:
+    _typed(dict, list)(key, value)
+    for name, limit in _named_limits(value):
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"the names in '{key}' must be non-empty strings, got {name!r}")
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ValueError(f"'{key}'[{name!r}] must be a positive integer, got {limit!r}")
+
+
+def _named_limits(groups: Any) -> List[Tuple[Any, Any]]:
+    """(name, limit) of {"io": 2}, or of [{"name": "io", "max_concurrency": 2, "methods": [...]}]."""
+    if isinstance(groups, list):
+        return [(group.get("name"), group.get("max_concurrency", 1)) for group in groups]
+    return list((groups or {}).items())
+
+
+def groups_of(groups: Any, methods: Dict[str, Any]) -> Dict[str, int]:
+    """Concurrency groups of a class: name -> limit. Methods that a list form names are assigned."""
+    if isinstance(groups, list):
+        for group in groups:
+            for name in group.get("methods") or ():
+                name = getattr(name, "__name__", name)
+                if name not in methods:
+                    raise ValueError(
+                        f"concurrency group {group.get('name')!r} names the method {name!r}, which the "
+                        "class does not have"
+                    )
+                methods[name][1].setdefault("concurrency_group", group.get("name"))
+    return dict(_named_limits(groups))
+
+
 def _unsupported(hint: str) -> _Check:
     def check(key: str, value: Any) -> None:
         if value is not None:
@@ -176,7 +207,7 @@ ACTOR: Dict[str, _Check] = {
     "max_task_retries": _count(True),
     "max_pending_calls": _count(True),
     "allow_out_of_order_execution": _typed(bool),
-    "concurrency_groups": _unsupported(": use max_concurrency, or several actors"),
+    "concurrency_groups": _concurrency_groups,
 }
 METHOD: Dict[str, _Check] = {
     "name": _typed(str),
@@ -185,7 +216,7 @@ METHOD: Dict[str, _Check] = {
     "retry_exceptions": _retry_exceptions,
     "enable_task_events": _typed(bool),
     "_generator_backpressure_num_objects": _backpressure,
-    "concurrency_group": _unsupported(": use max_concurrency, or several actors"),
+    "concurrency_group": _typed(str),
 }
 
 
@@ -203,6 +234,8 @@ def validate(
         raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
     if "placement_group" in options or "placement_group_bundle_index" in options:
         _placement.check_together(options)
+    if in_options and "concurrency_groups" in options:
+        raise ValueError("Setting 'concurrency_groups' is not supported in '.options()'.")
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
 

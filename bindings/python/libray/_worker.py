@@ -4,29 +4,51 @@ extension; here are its surroundings: signals, the ways in which an actor may ru
 from __future__ import annotations
 
 import faulthandler
+import functools
 import os
 import signal
 import sys
 import threading
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 from . import _as_ray, _core, _libray, _placement, _runtime_env, _serialization, _worker_output
 
-_actor_options: Tuple[int, bool] = (1, False)  # (max_concurrency, is asyncio)
-_loop: Any = None  # event loop of an asyncio actor
+class ActorExit(SystemExit):
+    """Raised by exit_actor in actors with threads: no Exception, so that user code does not catch it
+    by accident. Catching it does not help: the actor ends."""
 
 
-class ActorExit(BaseException):
-    """Raised by exit_actor: not an Exception, so that user code does not catch it by accident."""
+class _Mode:
+    """How this actor runs its calls; set by its creator through the constructor's hidden argument."""
+
+    def __init__(
+        self,
+        concurrency: int = 1,
+        is_async: bool = False,
+        groups: Any = (),
+        name: str = "",
+        placement: bytes = b"",
+    ) -> None:
+        self.concurrency = concurrency
+        self.is_async = is_async
+        self.groups: List[int] = list(groups)  # limits of the concurrency groups 1, 2, ...
+        self.name = name
+        self.placement = placement  # note of its placement group, if it is in one
+        self.incarnation = 0  # how often it was restarted
 
 
-_exit_requested = False
+_mode = _Mode()
+_loop: Any = None  # event loop of an asyncio actor's default group
 
 
 def request_exit() -> None:
-    global _exit_requested
-    _exit_requested = True
-    raise ActorExit()
+    """exit_actor: the running call is the last one that starts."""
+    _libray._worker_exit()
+    if _mode.is_async:
+        from .exceptions import AsyncioActorExit
+
+        raise AsyncioActorExit()
+    raise ActorExit(0)
 
 
 def _on_sigint(signum: int, frame: Any) -> None:
@@ -36,14 +58,16 @@ def _on_sigint(signum: int, frame: Any) -> None:
 
 def _make_actor(cls: Any) -> Callable[..., Any]:
     def construct(*args: Any, **kwargs: Any) -> Any:
-        global _actor_options, _loop
-        concurrency, is_async, group = kwargs.pop("__libray__", (1, False, b""))
-        _actor_options = (concurrency, is_async)
-        if group:  # for life
-            _placement.enter_group(group[1:], group[0] != 0)
-        if _actor_options[
-            1
-        ]:  # what the constructor makes (locks, queues) belongs to the actor's loop
+        global _mode, _loop
+        _mode = _Mode(*kwargs.pop("__libray__", ()))
+        if _mode.placement:  # for life
+            _placement.enter_group(_mode.placement[1:], _mode.placement[0] != 0)
+        task = _libray._current_task()
+        _mode.incarnation = task[3] if task else 0
+        if _mode.groups:
+            _libray._worker_groups([_mode.concurrency, *_mode.groups])
+        if _mode.is_async:
+            # What the constructor makes (locks, queues) belongs to the actor's loop.
             import asyncio
 
             _loop = asyncio.new_event_loop()
@@ -78,16 +102,27 @@ def find_method(instance: Any, name: str) -> Any:
     return getattr(instance, name)
 
 
-def _run_threads(concurrency: int) -> str:
-    threads = [
-        threading.Thread(
-            target=_libray._worker_run, args=(False,), name=f"actor-{i + 1}", daemon=True
-        )
-        for i in range(concurrency - 1)
-    ]
-    for thread in threads:
-        thread.start()
-    return str(_libray._worker_run(True))
+def _start_thread(run: Callable[[], Any], name: str) -> threading.Thread:
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _run_threads(mode: _Mode) -> str:
+    """Each group has its own threads, the main thread is one of the default group's."""
+    threads = []
+    for group, limit in enumerate([mode.concurrency - 1, *mode.groups]):
+        for i in range(limit):
+
+            def run(group: int = group) -> None:
+                _libray._worker_run(False, group)
+
+            threads.append(_start_thread(run, f"actor-{group}-{i + 1}"))
+    end = str(_libray._worker_run(True))
+    if _libray._worker_exiting():  # calls that run go on to their end
+        for thread in threads:
+            thread.join()
+    return end
 
 
 def _warn_of_blocking() -> None:
@@ -105,19 +140,24 @@ def _warn_of_blocking() -> None:
 
 
 class _AsyncActor:
-    """An asyncio actor: one loop; tasks are taken when the worker's descriptor says so."""
+    """One group of an asyncio actor: a loop; calls are taken when the group's descriptor says so."""
 
     BATCH = 64
 
-    def __init__(self, loop: Any, concurrency: int) -> None:
+    def __init__(self, loop: Any, concurrency: int, group: int) -> None:
         import asyncio
+        import collections.abc
 
+        collections.abc.Coroutine.register(_libray.Steps)
         self.asyncio = asyncio
         self.loop = loop
         self.concurrency = concurrency
-        self.running: Dict[int, Any] = {}
-        self.fd = _libray._worker_fd()
+        self.group = group
+        self.running: Dict[int, Any] = {}  # key -> (asyncio task, call)
+        self.fd = _libray._worker_fd(group)
+        self.cancel_fd = _libray._worker_cancel_fd()
         self.watching = False
+        self.stopping = False
         self.stopped = loop.create_future()
 
     def watch(self, on: bool) -> None:
@@ -132,20 +172,29 @@ class _AsyncActor:
             if len(self.running) >= self.concurrency:
                 self.watch(False)
                 return
-            task = _libray._worker_take()
+            task = _libray._worker_take(self.group)
             if task is None:
                 return
             if task is False:
                 self.watch(False)
-                if not self.stopped.done():
-                    self.stopped.set_result(None)
+                self.stopping = True
+                self.maybe_stopped()
                 return
             self.start(task)
+
+    def maybe_stopped(self) -> None:
+        # The end of the node does not wait for what runs, the end by its own will does.
+        if self.stopped.done() or (self.running and _libray._worker_exiting()):
+            return
+        self.stopped.set_result(None)
+
+    def spawn(self, task: Any, key: int, coroutine: Any) -> None:
+        self.running[key] = (self.loop.create_task(task.steps(coroutine)), task)
 
     def start(self, task: Any) -> None:
         key = task.key
         if self.concurrency == 1:  # strictly one after the other: also the synchronous ones
-            self.running[key] = self.loop.create_task(self.run_late(task, key))
+            self.spawn(task, key, self.run_late(task, key))
             return
         try:
             result = task.call()
@@ -153,9 +202,9 @@ class _AsyncActor:
             task.fail(e)
             return
         if task.is_stream:
-            self.running[key] = self.loop.create_task(self.run_stream(task, key, result))
+            self.spawn(task, key, self.run_stream(task, key, result))
         elif self.asyncio.iscoroutine(result):
-            self.running[key] = self.loop.create_task(self.run(task, key, result))
+            self.spawn(task, key, self.run(task, key, result))
         else:
             self.finish(task, result)
 
@@ -167,7 +216,9 @@ class _AsyncActor:
 
     def ended(self, key: int) -> None:
         self.running.pop(key, None)
-        if not self.watching and not self.stopped.done():
+        if self.stopping:
+            self.maybe_stopped()
+        elif not self.watching and not self.stopped.done():
             self.watch(True)
 
     async def run_late(self, task: Any, key: int) -> None:
@@ -237,31 +288,57 @@ class _AsyncActor:
             self.ended(key)
 
     def cancel(self) -> None:
-        for key in _libray._worker_cancelled():
+        for key in _libray._worker_cancelled(self.cancel_fd):
             running = self.running.get(key)
-            if running is not None:
-                running.cancel()
+            if running is not None and running[1].is_cancelled:
+                running[0].cancel()
 
     def main(self) -> str:
-        self.loop.add_reader(_libray._worker_cancel_fd(), self.cancel)
+        self.loop.add_reader(self.cancel_fd, self.cancel)
         self.watch(True)
         _libray._set_before_block(_warn_of_blocking)
         self.loop.run_until_complete(self.stopped)
         return "end"
 
 
+def _run_loops(mode: _Mode) -> str:
+    """Each group has a loop of its own; the default group's is the constructor's, in the main
+    thread."""
+    import asyncio
+
+    def run(group: int, limit: int) -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        _AsyncActor(loop, limit, group).main()
+
+    threads = [
+        _start_thread(functools.partial(run, group, limit), f"actor-{group}")
+        for group, limit in enumerate(mode.groups, 1)
+    ]
+    end = _AsyncActor(_loop, mode.concurrency, 0).main()
+    if _libray._worker_exiting():
+        for thread in threads:
+            thread.join()
+    return end
+
+
 def _run_actor() -> str:
-    concurrency, is_async = _actor_options
-    if is_async:
-        return _AsyncActor(_loop, concurrency).main()
-    if concurrency > 1:
-        return _run_threads(concurrency)
+    if _mode.is_async:
+        return _run_loops(_mode)
+    if _mode.concurrency > 1 or _mode.groups:
+        return _run_threads(_mode)
     return str(_libray._worker_run(True))
 
 
 def _end() -> None:
     """A graceful end: the actor's own hook, atexit handlers, buffers."""
     instance = _libray._actor_instance()
+    if instance is None:
+        return
+    try:
+        _libray._worker_exit()  # nothing runs any more: from here on the node limits the time
+    except Exception:  # the node is gone
+        return
     hook = getattr(instance, "__ray_shutdown__", None)
     if hook is not None:
         try:

@@ -53,13 +53,15 @@ int spec_clear(PyObject* self) {
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* names[] = {"method", "name",  "resources", "num_returns", "max_retries",
                                 "window", "flags", "min_pos",   "max_pos",     "bind",
-                                "native", "extra", "note",      nullptr};
+                                "native", "extra", "note",      "group",
+                                nullptr};
   PyObject *method, *name, *resources, *bind = Py_None, *extra = Py_None, *note = nullptr;
   int num_returns = 1, max_retries = RAY_RETRIES_DEFAULT, min_pos = 0, max_pos = -1, native = 0;
-  unsigned window = 0, flags = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpOS", const_cast<char**>(names),
+  unsigned window = 0, flags = 0, group = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpOSI", const_cast<char**>(names),
                                    &method, &name, &resources, &num_returns, &max_retries, &window,
-                                   &flags, &min_pos, &max_pos, &bind, &native, &extra, &note)) {
+                                   &flags, &min_pos, &max_pos, &bind, &native, &extra, &note,
+                                   &group)) {
     return nullptr;
   }
   auto* s = reinterpret_cast<SpecObject*>(type->tp_alloc(type, 0));
@@ -80,6 +82,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   s->options.max_retries = max_retries;
   s->options.stream_window = window;
   s->options.flags = flags;
+  s->options.group = group;
   if (!str_view(s->name, &s->options.name) || !str_view(s->method, &s->method_view)) return nullptr;
   s->options.resources_msgpack.data = PyBytes_AS_STRING(resources);
   s->options.resources_msgpack.size = static_cast<size_t>(PyBytes_GET_SIZE(resources));
@@ -404,6 +407,31 @@ PyObject* method_options(PyObject* self, PyObject* args, PyObject* kwargs) {
                                       as_method(self)->spec, none.get(), nullptr);
 }
 
+// _remote(args=(), kwargs={}, **options): the older spelling of options(...).remote(...).
+PyObject* method_old_remote(PyObject* self, PyObject* args, PyObject* kwargs) {
+  Owned rest(kwargs == nullptr ? PyDict_New() : PyDict_Copy(kwargs));
+  if (!rest) return nullptr;
+  Owned given[2];  // args, kwargs
+  const char* names[2] = {"args", "kwargs"};
+  for (int i = 0; i < 2; ++i) {
+    PyObject* found = i < PyTuple_GET_SIZE(args) ? PyTuple_GET_ITEM(args, i)
+                                                 : PyDict_GetItemString(rest.get(), names[i]);
+    if (found != nullptr && found != Py_None) given[i] = Owned(new_ref(found));
+    if (PyDict_GetItemString(rest.get(), names[i]) != nullptr &&
+        PyDict_DelItemString(rest.get(), names[i]) != 0) {
+      return nullptr;
+    }
+  }
+  Owned positional(given[0] ? PySequence_Tuple(given[0].get()) : PyTuple_New(0));
+  Owned method(PyDict_GET_SIZE(rest.get()) == 0
+                   ? new_ref(self)
+                   : PyObject_CallFunctionObjArgs(g_method_options, as_method(self)->handle,
+                                                  as_method(self)->spec, rest.get(), nullptr));
+  Owned remote(method ? PyObject_GetAttrString(method.get(), "remote") : nullptr);
+  if (!positional || !remote) return nullptr;
+  return PyObject_Call(remote.get(), positional.get(), given[1].get());
+}
+
 PyObject* method_direct(PyObject* self, PyObject*, PyObject*) {
   PyErr_Format(PyExc_TypeError,
                "Actor methods cannot be called directly. Instead of running 'object.%U()', try "
@@ -425,6 +453,8 @@ PyMethodDef method_methods[] = {
      "Calls the method in the actor; returns at once with its ObjectRef."},
     {"options", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_options)),
      METH_VARARGS | METH_KEYWORDS, "This method with other options."},
+    {"_remote", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_old_remote)),
+     METH_VARARGS | METH_KEYWORDS, "The older spelling of options(...).remote(...)."},
     {nullptr, nullptr, 0, nullptr}};
 PyMemberDef method_members[] = {
     {"_handle", T_OBJECT_EX, offsetof(MethodObject, handle), READONLY, nullptr},

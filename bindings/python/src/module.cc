@@ -316,6 +316,7 @@ py::object actor_create(const py::object& function, const py::tuple& args, const
   options.max_pending_calls = o["max_pending_calls"].cast<uint32_t>();
   options.lifetime = o["detached"].cast<bool>() ? RAY_LIFETIME_DETACHED : RAY_LIFETIME_COUNTED;
   options.flags = o["get_if_exists"].cast<bool>() ? RAY_ACTOR_GET_IF_EXISTS : 0;
+  if (o["out_of_order"].cast<bool>()) options.flags |= RAY_ACTOR_OUT_OF_ORDER;
   ray_actor* actor = nullptr;
   ray_error* err = nullptr;
   ray_function* f = as_function(function)->function;
@@ -353,6 +354,15 @@ py::object actor_find(const std::string& name, const std::string& ns, const Desc
   ray_code code;
   Py_BEGIN_ALLOW_THREADS code = ray_actor_find(runtime, view(name), view(ns), &actor, &err);
   Py_END_ALLOW_THREADS check(code, err);
+  py::object out = describe_actor(actor, describe);
+  ray_actor_release(actor);
+  return out;
+}
+// The handle of the actor that this worker is.
+py::object actor_self(const Describe& describe) {
+  ray_actor* actor = nullptr;
+  ray_error* err = nullptr;
+  check(ray_worker_actor(rt(), &actor, &err), err);
   py::object out = describe_actor(actor, describe);
   ray_actor_release(actor);
   return out;
@@ -550,6 +560,7 @@ PYBIND11_MODULE(_libray, m) {
   m.def("define_library", &define_library);
   m.def("actor_create", &actor_create);
   m.def("actor_find", &actor_find);
+  m.def("actor_self", &actor_self);
   m.def("actor_from_ref", &actor_from_ref);
   m.def("actor_kill", &actor_kill);
   m.def("cancel", &cancel);

@@ -24,6 +24,7 @@
 namespace libray_py {
 
 PyTypeObject TaskType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject StepsType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 namespace {
 
@@ -37,33 +38,40 @@ std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instanc
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
 PyObject* g_actor_exit = nullptr;             // exception class: the actor ends by its own will
 std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
-thread_local ray_task* t_task = nullptr;      // what this thread runs
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
-int g_cancel_fd = -1;  // eventfd of asyncio actors
+std::atomic<bool> g_exiting{false};   // exit_actor was called
+// What this thread runs now: looked at by is_canceled and exit_actor.
+thread_local ray_task* t_task = nullptr;
+thread_local bool* t_exits = nullptr;  // set when the running call ends its actor
+
+// Event loops that are told of cancelled tasks: an eventfd and a list each.
+struct CancelBox {
+  int fd;
+  std::vector<ray_task*> tasks;
+};
 std::mutex g_cancel_mutex;
-std::vector<ray_task*> g_cancelled;  // tasks of asyncio actors to cancel
-PyObject* g_flush = nullptr;         // flushes the output streams
-bool g_output_waits = false;         // something was printed that is not in the file yet
+std::vector<CancelBox> g_cancel_boxes;
+PyObject* g_flush = nullptr;  // flushes the output streams
+bool g_output_waits = false;  // something was printed that is not in the file yet
 
 struct TaskObject {              // a task outside of the loop: asyncio actors
   PyObject_HEAD ray_task* task;  // null once finished
   uint32_t num_returns;
   bool is_stream;
   PyObject* note;  // bytes, or null
+  bool exits;  // the call has ended its actor: its caller sees that end
 };
 TaskObject* as_task(PyObject* o) { return reinterpret_cast<TaskObject*>(o); }
 
 void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the GIL
   if (task == nullptr) return;
   if (task == g_main_task.load()) pthread_kill(g_main_thread, SIGINT);
-  if (g_cancel_fd >= 0) {
-    {
-      std::lock_guard<std::mutex> lock(g_cancel_mutex);
-      g_cancelled.push_back(task);
-    }
+  std::lock_guard<std::mutex> lock(g_cancel_mutex);
+  for (CancelBox& box : g_cancel_boxes) {
+    box.tasks.push_back(task);
     const uint64_t one = 1;
-    (void)!write(g_cancel_fd, &one, sizeof(one));
+    (void)!write(box.fd, &one, sizeof(one));
   }
 }
 
@@ -325,6 +333,25 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info) {
   return made && return_value(task, 0, made.get()) ? static_cast<int>(RAY_OK) : -1;
 }
 
+constexpr char kExitText[] = "The actor is dead because it ended itself: exit_actor() is called.";
+
+// A call that ended its actor: its caller sees the end of the actor. Consumes the task.
+void finish_exiting(ray_task* task) {
+  ray_error* err = nullptr;
+  if (ray_worker_exit(g_process.runtime, ray_cstr(kExitText), &err) != RAY_OK) ray_error_release(err);
+  g_exiting = true;
+  ray_task_fail(task, ray_cstr(kExitText), nullptr);
+  ray_task_finish(task, RAY_ACTOR_DIED);
+}
+
+// sys.exit(0) ends an actor in order; every other status is a crash.
+bool is_orderly_exit(PyObject* value) {
+  if (!PyErr_GivenExceptionMatches(value, PyExc_SystemExit)) return false;
+  Owned code(PyObject_GetAttrString(value, "code"));
+  if (!code) PyErr_Clear();
+  return code && PyLong_CheckExact(code.get()) && PyLong_AsLong(code.get()) == 0;
+}
+
 // The exception that is set now, normalised, with its traceback; null when none is.
 Owned take_exception() {
   PyObject *type, *value, *trace;
@@ -362,9 +389,9 @@ void finish_with_exception(ray_task* task, const ray_task_info& info, const Note
   PyObject* value = v.get();
   auto* type = reinterpret_cast<PyObject*>(Py_TYPE(value));
   if (g_actor_exit != nullptr && PyErr_GivenExceptionMatches(type, g_actor_exit)) {
-    ray_task_finish(task, RAY_ACTOR_DIED);
-    return;
+    return finish_exiting(task);
   }
+  if (info.kind != RAY_KIND_TASK && is_orderly_exit(value)) return finish_exiting(task);
   if (ray_task_is_cancelled(task) && PyErr_GivenExceptionMatches(type, PyExc_KeyboardInterrupt)) {
     ray_task_finish(task, RAY_CANCELLED);
     return;
@@ -494,8 +521,9 @@ bool run_task(ray_task* task, bool main_thread) {
     g_interrupt_given = false;
     g_main_task.store(task);
   }
+  bool made_actor = false, exits = false;
   t_task = task;
-  bool made_actor = false;
+  t_exits = &exits;
   int code = -1;
   Loaded* loaded = nullptr;
   Note note;
@@ -510,8 +538,14 @@ bool run_task(ray_task* task, bool main_thread) {
   if (__builtin_expect(note.has(Note::kInGroup), 0)) leave_group();
   if (main_thread) g_main_task.store(nullptr);
   t_task = nullptr;
+  t_exits = nullptr;
   // Arguments and result are dropped by now: when the caller sees the result, this process holds
   // nothing of it.
+  if (__builtin_expect(exits, 0)) {
+    PyErr_Clear();
+    finish_exiting(task);
+    return true;
+  }
   if (code >= 0) {
     ray_task_finish(task, code);
   } else {
@@ -522,20 +556,22 @@ bool run_task(ray_task* task, bool main_thread) {
   return !made_actor;
 }
 
-// _worker_run() -> "actor" (an actor was made here), "retire" (this process is used up) or "end".
-// With main=False: a further thread of an actor.
-PyObject* worker_run(PyObject*, PyObject* main) {
+// _worker_run(main, group=0) -> "actor" (an actor was made here), "retire" (this process is used up)
+// or "end". With main=False: a further thread of an actor.
+PyObject* worker_run(PyObject*, PyObject* args) {
   ray_runtime* rt = g_process.runtime;
+  int main_thread = 0;
+  unsigned group = 0;
+  if (!PyArg_ParseTuple(args, "p|I", &main_thread, &group)) return nullptr;
   if (rt == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
-  const bool main_thread = PyObject_IsTrue(main) != 0;
   if (main_thread) g_main_thread = pthread_self();
   for (;;) {
     ray_task* task = nullptr;
     ray_error* err = nullptr;
-    ray_code code = ray_worker_next(rt, 0, &task, &err);
+    ray_code code = ray_worker_next_in(rt, group, 0, &task, &err);
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
-      Py_BEGIN_ALLOW_THREADS code = ray_worker_next(rt, -1, &task, &err);
+      Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(rt, group, -1, &task, &err);
       Py_END_ALLOW_THREADS
     }
     if (code == RAY_CANCELLED) {
@@ -560,6 +596,36 @@ PyObject* worker_run(PyObject*, PyObject* main) {
 PyObject* task_cancelled_now(PyObject*, PyObject*) {
   ray_task* task = t_task != nullptr ? t_task : g_main_task.load();
   return PyBool_FromLong(task != nullptr && ray_task_is_cancelled(task));
+}
+
+// _worker_exit(): the actor ends after what runs now. False: nothing of an actor runs here.
+PyObject* worker_exit(PyObject*, PyObject*) {
+  ray_error* err = nullptr;
+  const ray_code code = ray_worker_exit(g_process.runtime, ray_cstr(kExitText), &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  g_exiting = true;
+  if (t_exits != nullptr) *t_exits = true;
+  Py_RETURN_NONE;
+}
+
+// _worker_exiting() -> whether this actor ends by its own will.
+PyObject* worker_exiting(PyObject*, PyObject*) { return PyBool_FromLong(g_exiting.load()); }
+
+// _worker_groups([limit, ...]): the concurrency groups of this actor.
+PyObject* worker_groups(PyObject*, PyObject* list) {
+  Owned fast(PySequence_Fast(list, "a list of numbers is needed"));
+  if (!fast) return nullptr;
+  std::vector<uint32_t> limits;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast.get()); ++i) {
+    limits.push_back(
+        static_cast<uint32_t>(PyLong_AsUnsignedLong(PySequence_Fast_GET_ITEM(fast.get(), i))));
+    if (PyErr_Occurred()) return nullptr;
+  }
+  ray_error* err = nullptr;
+  const ray_code code =
+      ray_worker_set_groups(g_process.runtime, limits.data(), limits.size(), &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  Py_RETURN_NONE;
 }
 
 // _current_task() -> (label, function, method, attempt) of the task that this thread or else the
@@ -631,11 +697,14 @@ PyObject* set_flush(PyObject*, PyObject* callable) {
 // ---- tasks in the hands of an event loop
 // -----------------------------------------------------------------------------
 
-// _worker_take() -> Task, None (nothing there) or False (this worker is to end).
-PyObject* worker_take(PyObject*, PyObject*) {
+// _worker_take(group) -> Task, None (nothing there) or False (this worker is to end).
+PyObject* worker_take(PyObject*, PyObject* which) {
+  const unsigned long group = PyLong_AsUnsignedLong(which);
+  if (PyErr_Occurred()) return nullptr;
   ray_task* task = nullptr;
   ray_error* err = nullptr;
-  const ray_code code = ray_worker_next(g_process.runtime, 0, &task, &err);
+  const ray_code code =
+      ray_worker_next_in(g_process.runtime, static_cast<uint32_t>(group), 0, &task, &err);
   if (code == RAY_TIMED_OUT || code == RAY_CANCELLED) {
     ray_error_release(err);
     return code == RAY_TIMED_OUT ? new_ref(Py_None) : new_ref(Py_False);
@@ -652,27 +721,37 @@ PyObject* worker_take(PyObject*, PyObject*) {
   t->num_returns = info.num_returns;
   t->is_stream = info.is_stream;
   t->note = nullptr;
+  t->exits = false;
+  (void)ray_worker_enter(g_process.runtime, nullptr, nullptr);  // until a step of it runs
   return reinterpret_cast<PyObject*>(t);
 }
 
-PyObject* worker_fd(PyObject*, PyObject*) {
-  return PyLong_FromLong(ray_worker_fd(g_process.runtime));
+PyObject* worker_fd(PyObject*, PyObject* which) {
+  const unsigned long group = PyLong_AsUnsignedLong(which);
+  if (PyErr_Occurred()) return nullptr;
+  return PyLong_FromLong(ray_worker_group_fd(g_process.runtime, static_cast<uint32_t>(group)));
 }
 
+// _worker_cancel_fd() -> a new descriptor: readable when tasks were cancelled.
 PyObject* cancel_fd(PyObject*, PyObject*) {
-  if (g_cancel_fd < 0) g_cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (g_cancel_fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
-  return PyLong_FromLong(g_cancel_fd);
+  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
+  std::lock_guard<std::mutex> lock(g_cancel_mutex);
+  g_cancel_boxes.push_back({fd, {}});
+  return PyLong_FromLong(fd);
 }
 
-// _worker_cancelled() -> addresses of tasks to cancel (Task.key).
-PyObject* worker_cancelled(PyObject*, PyObject*) {
+// _worker_cancelled(fd) -> addresses of tasks to cancel (Task.key).
+PyObject* worker_cancelled(PyObject*, PyObject* which) {
+  const long fd = PyLong_AsLong(which);
+  if (PyErr_Occurred()) return nullptr;
   uint64_t count;
-  (void)!read(g_cancel_fd, &count, sizeof(count));
+  (void)!read(static_cast<int>(fd), &count, sizeof(count));
   std::vector<ray_task*> tasks;
   {
     std::lock_guard<std::mutex> lock(g_cancel_mutex);
-    tasks.swap(g_cancelled);
+    for (CancelBox& box : g_cancel_boxes)
+      if (box.fd == fd) tasks.swap(box.tasks);
   }
   Owned list(PyList_New(0));
   for (ray_task* t : tasks) {
@@ -681,6 +760,26 @@ PyObject* worker_cancelled(PyObject*, PyObject*) {
   }
   return list.release();
 }
+
+// While it exists, this thread runs a part of that task: ids, children and cancellation are its own.
+class Step {
+ public:
+  explicit Step(TaskObject* t) : task_(t_task), exits_(t_exits) {
+    enter(t->task, &t->exits);
+  }
+  ~Step() { enter(task_, exits_); }
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+ private:
+  static void enter(ray_task* task, bool* exits) {
+    t_task = task;
+    t_exits = exits;
+    (void)ray_worker_enter(g_process.runtime, task, nullptr);
+  }
+  ray_task* task_;
+  bool* exits_;
+};
 
 bool alive(TaskObject* t) {
   if (t->task != nullptr) return true;
@@ -695,6 +794,7 @@ PyObject* task_call(PyObject* self,
   ray_task_info info;
   info.struct_size = sizeof(info);
   if (ray_task_get_info(t->task, &info) != RAY_OK) return raise_code(RAY_WRONG_STATE, nullptr);
+  const Step step(t);
   PyObject* callable = method_of(info);
   CallArgs args;
   Note note;
@@ -705,11 +805,16 @@ PyObject* task_call(PyObject* self,
 
 PyObject* task_finish(PyObject* self, PyObject* result) {
   TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  if (t->exits) {
+    finish_exiting(std::exchange(t->task, nullptr));
+    Py_RETURN_NONE;
+  }
   ray_task_info info;
   info.struct_size = sizeof(info);
   Note note;
   if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
-  if (!alive(t) || ray_task_get_info(t->task, &info) != RAY_OK ||
+  if (ray_task_get_info(t->task, &info) != RAY_OK ||
       !return_all(t->task, t->num_returns, result, info, note)) {
     return nullptr;
   }
@@ -728,6 +833,10 @@ PyObject* task_end_stream(PyObject* self, PyObject*) {
 PyObject* task_fail(PyObject* self, PyObject* exception) {
   TaskObject* t = as_task(self);
   if (!alive(t)) return nullptr;
+  if (t->exits) {
+    finish_exiting(std::exchange(t->task, nullptr));
+    Py_RETURN_NONE;
+  }
   ray_task_info info;
   info.struct_size = sizeof(info);
   ray_task_get_info(t->task, &info);
@@ -769,7 +878,66 @@ void task_dealloc(PyObject* self) {  // a task that was dropped must still end
   PyObject_Free(self);
 }
 
+// ---- Steps: a coroutine whose every step runs as a part of its task
+
+struct StepsObject {
+  PyObject_HEAD PyObject* coroutine;
+  PyObject* task;
+};
+StepsObject* as_steps(PyObject* o) { return reinterpret_cast<StepsObject*>(o); }
+
+PyObject* task_steps(PyObject* self, PyObject* coroutine) {
+  auto* s = PyObject_GC_New(StepsObject, &StepsType);
+  if (s == nullptr) return nullptr;
+  s->coroutine = new_ref(coroutine);
+  s->task = new_ref(self);
+  PyObject_GC_Track(reinterpret_cast<PyObject*>(s));
+  return reinterpret_cast<PyObject*>(s);
+}
+void steps_dealloc(PyObject* self) {
+  PyObject_GC_UnTrack(self);
+  Py_CLEAR(as_steps(self)->coroutine);
+  Py_CLEAR(as_steps(self)->task);
+  PyObject_GC_Del(self);
+}
+int steps_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_steps(self)->coroutine);
+  Py_VISIT(as_steps(self)->task);
+  return 0;
+}
+int steps_clear(PyObject* self) {
+  Py_CLEAR(as_steps(self)->coroutine);
+  Py_CLEAR(as_steps(self)->task);
+  return 0;
+}
+PyObject* steps_send(PyObject* self, PyObject* value) {
+  const Step step(as_task(as_steps(self)->task));
+  return PyObject_CallMethod(as_steps(self)->coroutine, "send", "O", value);
+}
+PyObject* steps_throw(PyObject* self, PyObject* args) {
+  const Step step(as_task(as_steps(self)->task));
+  Owned method(PyObject_GetAttrString(as_steps(self)->coroutine, "throw"));
+  return method ? PyObject_Call(method.get(), args, nullptr) : nullptr;
+}
+PyObject* steps_close(PyObject* self, PyObject*) {
+  return PyObject_CallMethod(as_steps(self)->coroutine, "close", nullptr);
+}
+PyObject* steps_next(PyObject* self) { return steps_send(self, Py_None); }
+PyObject* steps_self(PyObject* self) { return new_ref(self); }
+PyObject* steps_get(PyObject* self, PyObject* name) {  // cr_frame, __name__, ...: the coroutine's
+  PyObject* own = PyObject_GenericGetAttr(self, name);
+  if (own != nullptr || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
+  PyErr_Clear();
+  return PyObject_GetAttr(as_steps(self)->coroutine, name);
+}
+PyMethodDef steps_methods[] = {{"send", steps_send, METH_O, nullptr},
+                               {"throw", steps_throw, METH_VARARGS, nullptr},
+                               {"close", steps_close, METH_NOARGS, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
+PyAsyncMethods steps_async = {};
+
 PyMethodDef task_methods[] = {{"call", task_call, METH_NOARGS, nullptr},
+                              {"steps", task_steps, METH_O, nullptr},
                               {"finish", task_finish, METH_O, nullptr},
                               {"end_stream", task_end_stream, METH_NOARGS, nullptr},
                               {"fail", task_fail, METH_O, nullptr},
@@ -783,11 +951,14 @@ PyMemberDef task_members[] = {
     {"is_stream", T_BOOL, offsetof(TaskObject, is_stream), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
 
-PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_O, nullptr},
-                                {"_worker_take", worker_take, METH_NOARGS, nullptr},
-                                {"_worker_fd", worker_fd, METH_NOARGS, nullptr},
+PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullptr},
+                                {"_worker_take", worker_take, METH_O, nullptr},
+                                {"_worker_fd", worker_fd, METH_O, nullptr},
                                 {"_worker_cancel_fd", cancel_fd, METH_NOARGS, nullptr},
-                                {"_worker_cancelled", worker_cancelled, METH_NOARGS, nullptr},
+                                {"_worker_cancelled", worker_cancelled, METH_O, nullptr},
+                                {"_worker_exit", worker_exit, METH_NOARGS, nullptr},
+                                {"_worker_exiting", worker_exiting, METH_NOARGS, nullptr},
+                                {"_worker_groups", worker_groups, METH_O, nullptr},
                                 {"_worker_setup", worker_setup, METH_O, nullptr},
                                 {"_task_label", task_label, METH_NOARGS, nullptr},
                                 {"_output_pending", output_pending, METH_NOARGS, nullptr},
@@ -808,6 +979,22 @@ bool init_worker_types(PyObject* module) {
   TaskType.tp_methods = task_methods;
   TaskType.tp_getset = task_getset;
   TaskType.tp_members = task_members;
+  StepsType.tp_name = "libray._libray.Steps";
+  StepsType.tp_basicsize = sizeof(StepsObject);
+  StepsType.tp_dealloc = steps_dealloc;
+  StepsType.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC;
+  StepsType.tp_traverse = steps_traverse;
+  StepsType.tp_clear = steps_clear;
+  StepsType.tp_getattro = steps_get;
+  StepsType.tp_methods = steps_methods;
+  StepsType.tp_iter = steps_self;
+  StepsType.tp_iternext = steps_next;
+  steps_async.am_await = steps_self;
+  StepsType.tp_as_async = &steps_async;
+  if (PyType_Ready(&StepsType) != 0 ||
+      PyModule_AddObject(module, "Steps", new_ref(reinterpret_cast<PyObject*>(&StepsType))) != 0) {
+    return false;
+  }
   return PyType_Ready(&TaskType) == 0 && PyModule_AddFunctions(module, module_methods) == 0;
 }
 

@@ -1,0 +1,149 @@
+// Concurrency groups of an actor, and the end by its own will: the part of WorkerSide (worker.h) that
+// only actors need. Threads: set_groups in the constructor's thread; route and claim_grouped in task
+// threads, route and ring_events also in the pulse thread.
+//
+// Without groups a task thread takes a call straight from a link's ring. With groups a ring holds calls
+// of all of them in the order of the client, so whoever looks first moves everything that is there to
+// the queues of the groups: a call behind one of a busy group must not wait for it. The records stay in
+// the rings (read in place) until their calls are done, which bounds the queues.
+#include <unistd.h>
+
+#include "libray/base/log.h"
+#include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
+#include "libray/runtime/worker.h"
+
+namespace ray {
+
+Status WorkerSide::set_groups(const uint32_t* limits, size_t n) {
+  if (!is_actor_) return error(RAY_WRONG_STATE, "this worker is not an actor");
+  if (has_groups_ || actor_ready_)
+    return error(RAY_WRONG_STATE, "concurrency groups are set once, in the constructor");
+  if (n == 0 || n > UINT16_MAX)
+    return error(RAY_INVALID_ARGUMENT, "%zu concurrency groups: 1 to 65535 are possible", n);
+  for (size_t i = 0; i < n; ++i) {
+    if (limits[i] == 0)
+      return error(RAY_INVALID_ARGUMENT, "concurrency group %zu has room for no call at all", i);
+    groups_.push_back(std::make_unique<CallGroup>());
+    groups_.back()->limit = limits[i];
+  }
+  has_groups_.store(true, std::memory_order_release);
+  return Status();
+}
+
+// Moves what clients sent to the queues of its groups. True when another group than `mine` got
+// something: its threads are to be woken. groups_mutex_ held.
+bool WorkerSide::route(uint32_t mine) {
+  std::vector<std::shared_ptr<ServeLink>> links;
+  {
+    std::lock_guard lock(links_mutex_);
+    for (auto& l : links_)
+      if (!l->dead && !l->tasks.empty()) links.push_back(l);
+  }
+  bool others = false;
+  for (auto& link : links) {
+    Execution* e;
+    while (claim(link, &e)) {
+      e->group = e->header.flags >> wire::kGroupShift;
+      if (e->group >= groups_.size()) e->group = 0;
+      groups_[e->group]->ready.push_back(e);
+      others |= e->group != mine;
+    }
+  }
+  return others;
+}
+
+bool WorkerSide::claim_grouped(Execution** out, uint32_t group) {
+  if (!actor_ready_ || group >= groups_.size()) return false;
+  CallGroup& g = *groups_[group];
+  bool others, got = false;
+  {
+    std::lock_guard lock(groups_mutex_);
+    others = route(group);
+    if (!g.ready.empty() && g.outstanding.load(std::memory_order_relaxed) < g.limit) {
+      *out = g.ready.front();
+      g.ready.pop_front();
+      g.outstanding.fetch_add(1, std::memory_order_relaxed);
+      std::lock_guard link((*out)->link->mutex);  // cancelled since it was taken from the ring?
+      if (was_cancelled((*out)->link.get(), (*out)->header.tag)) (*out)->cancelled = true;
+      got = true;
+    }
+  }
+  if (others) runtime_->poke();
+  return got;
+}
+
+bool WorkerSide::full(uint32_t group) {
+  if (!has_groups_) return outstanding_.load() >= max_concurrency_.load();
+  return groups_[group]->outstanding.load() >= groups_[group]->limit;
+}
+
+bool WorkerSide::group_waits() {
+  if (!has_groups_) return false;
+  std::lock_guard lock(groups_mutex_);
+  for (auto& g : groups_)
+    if (!g->ready.empty()) return true;
+  return false;
+}
+
+// Whether a thread of this group has reason to stay awake. Calls that nobody has routed yet may be of
+// any group.
+bool WorkerSide::anything_for(uint32_t group) {
+  if (has_groups_) {
+    std::lock_guard lock(groups_mutex_);
+    if (actor_ready_ && route(group)) runtime_->poke();
+    return !full(group) && !groups_[group]->ready.empty();
+  }
+  return !full(group) && has_work();
+}
+
+// A call that was taken from its link but waits for its group.
+bool WorkerSide::cancel_waiting(uint64_t tag, ServeLink* link, TaskId* id) {
+  if (!has_groups_) return false;
+  std::lock_guard lock(groups_mutex_);
+  for (auto& g : groups_)
+    for (Execution* e : g->ready)
+      if (e->link.get() == link && e->header.tag == tag) {
+        e->cancelled = true;
+        *id = e->header.task;
+        return true;
+      }
+  return false;
+}
+
+// For event loops: the descriptors of those that have something to do.
+void WorkerSide::ring_events(bool always, bool work) {
+  const uint64_t one = 1;
+  if (!has_groups_.load(std::memory_order_acquire)) {
+    if (event_.valid() && (always || work)) (void)!::write(event_.get(), &one, sizeof one);
+    return;
+  }
+  std::lock_guard lock(groups_mutex_);
+  if (work && actor_ready_ && route(UINT32_MAX)) runtime_->poke();
+  for (auto& g : groups_)
+    if (g->event.valid() && (always || !g->ready.empty()))
+      (void)!::write(g->event.get(), &one, sizeof one);
+}
+
+Status WorkerSide::self_actor(Actor** out) {
+  if (!is_actor_) return error(RAY_WRONG_STATE, "this worker is not an actor");
+  Object* o;
+  RAY_TRY(runtime_->import(actor_, {}, &o));
+  Status s = runtime_->actor_from_object(o, out);
+  runtime_->release(o);
+  return s;
+}
+
+void WorkerSide::enter(Execution* e) { runtime_->set_context(e ? &e->context : nullptr); }
+
+Status WorkerSide::exit_actor(const std::string& why) {
+  if (!is_actor_) return error(RAY_WRONG_STATE, "this worker is not an actor");
+  bool first = !exiting_.exchange(true), idle = outstanding_ == 0;
+  if (!first && !idle) return Status();
+  wire::UpActor u{actor_, incarnation_, RAY_OK, idle ? 1u : 0u, static_cast<uint32_t>(why.size())};
+  runtime_->up_bytes(wire::kUpActorExit, &u, sizeof u, why.data(), u.size);
+  runtime_->poke();
+  return Status();
+}
+
+}  // namespace ray

@@ -1,0 +1,403 @@
+"""Actors at length: concurrency groups, order, ends by their own will, restarts."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+import libray
+from libray import exceptions as exc
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def test_groups_of_an_asyncio_actor_have_loops_of_their_own():
+    @libray.remote(concurrency_groups={"io": 2, "compute": 4})
+    class Grouped:
+        def __init__(self):
+            self.loop = asyncio.get_event_loop()
+
+        @libray.method(concurrency_group="io")
+        async def io(self):
+            return threading.get_ident(), asyncio.get_running_loop() is self.loop
+
+        @libray.method(concurrency_group="compute")
+        def compute(self):
+            return threading.get_ident(), asyncio.get_running_loop() is self.loop
+
+        def default(self):
+            return threading.get_ident(), asyncio.get_running_loop() is self.loop
+
+    a = Grouped.remote()
+    io, compute, default = libray.get([a.io.remote(), a.compute.remote(), a.default.remote()])
+    assert len({io[0], compute[0], default[0]}) == 3
+    assert (io[1], compute[1], default[1]) == (False, False, True)
+    assert libray.get(a.io.options(concurrency_group="compute").remote()) == compute
+    assert libray.get([a.io.remote() for _ in range(50)]) == [io] * 50
+    with pytest.raises(ValueError, match="no concurrency group 'nonsense'"):
+        a.io.options(concurrency_group="nonsense")
+
+
+def test_a_blocked_group_stops_no_other():
+    @libray.remote(concurrency_groups={"one": 1, "two": 1})
+    class Grouped:
+        def __init__(self):
+            self.open = threading.Event()
+
+        async def default(self):
+            self.open.wait(60)
+            return "default"
+
+        @libray.method(concurrency_group="one")
+        def blocked(self):
+            self.open.wait(60)
+            return "one"
+
+        @libray.method(concurrency_group="two")
+        def free(self):
+            return "two"
+
+        @libray.method(concurrency_group="two")
+        def release(self):
+            self.open.set()
+
+    a = Grouped.remote()
+    blocked = [a.default.remote()] + [a.blocked.remote() for _ in range(3)]
+    assert libray.get([a.free.remote() for _ in range(20)], timeout=30) == ["two"] * 20
+    assert libray.wait(blocked, timeout=0)[0] == []
+    libray.get(a.release.remote(), timeout=30)
+    assert libray.get(blocked, timeout=30) == ["default", "one", "one", "one"]
+
+
+def test_groups_of_threads_limit_and_keep_thread_locals():
+    @libray.remote(concurrency_groups=[{"name": "pool", "max_concurrency": 2}, {"name": "one"}])
+    class Grouped:
+        def __init__(self):
+            self.local = threading.local()
+            self.inside = self.most = 0
+            self.lock = threading.Lock()
+
+        @libray.method(concurrency_group="pool")
+        def busy(self):
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            time.sleep(0.02)
+            with self.lock:
+                self.inside -= 1
+            return self.most
+
+        @libray.method(concurrency_group="one")
+        def set_local(self, value):
+            self.local.value = value
+
+        @libray.method(concurrency_group="one")
+        def get_local(self):
+            return self.local.value, threading.current_thread() is threading.main_thread()
+
+        def main(self):
+            return threading.current_thread() is threading.main_thread()
+
+    a = Grouped.remote()
+    assert max(libray.get([a.busy.remote() for _ in range(12)], timeout=30)) == 2
+    libray.get(a.set_local.remote(5))
+    assert libray.get([a.get_local.remote() for _ in range(5)]) == [(5, False)] * 5
+    assert libray.get(a.main.remote())
+
+
+def test_wrong_groups():
+    for wrong, error in (({"a": 0}, ValueError), ({"a": "2"}, ValueError), ({1: 2}, TypeError)):
+        with pytest.raises(error):
+
+            @libray.remote(concurrency_groups=wrong)
+            class A:
+                pass
+
+    @libray.remote
+    class B:
+        @libray.method(concurrency_group="missing")
+        def m(self):
+            pass
+
+    with pytest.raises(ValueError, match="missing"):
+        B.remote()
+    with pytest.raises(ValueError, match="concurrency_groups"):
+        B.options(concurrency_groups={"a": 1})
+
+
+@libray.remote
+def when(path, value):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return value
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio", "asked for"])
+def test_calls_with_their_arguments_overtake(tmp_path, kind):
+    class Plain:
+        def echo(self, x):
+            return x
+
+    class Async:
+        async def echo(self, x):
+            return x
+
+    actor = {
+        "threads": libray.remote(Plain).options(max_concurrency=2),
+        "asyncio": libray.remote(Async),
+        "asked for": libray.remote(Plain).options(allow_out_of_order_execution=True),
+    }[kind].remote()
+    late = actor.echo.remote(when.remote(str(tmp_path / "go"), "late"))
+    assert libray.get([actor.echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
+    assert libray.wait([late], timeout=0)[0] == []
+    (tmp_path / "go").touch()
+    assert libray.get(late, timeout=30) == "late"
+
+
+def test_an_actor_that_cannot_keep_the_order_says_so():
+    @libray.remote
+    class A:
+        async def m(self):
+            pass
+
+    with pytest.raises(ValueError, match="allow_out_of_order_execution"):
+        A.options(allow_out_of_order_execution=False).remote()
+
+
+@libray.remote
+class Leaver:
+    def __init__(self, path=None, leave=False):
+        if path is not None:
+            import atexit
+
+            atexit.register(lambda: open(path, "w").close())
+        if leave:
+            libray.exit_actor()
+
+    def leave(self):
+        libray.exit_actor()
+
+    def leave_quietly(self):
+        try:
+            libray.exit_actor()
+        except BaseException:
+            return "caught"
+
+    def exit_status(self, status):
+        sys.exit(status)
+
+    def ping(self):
+        return 1
+
+
+@pytest.mark.parametrize("how", ["leave", "leave_quietly", "exit_status"])
+def test_exit_actor_ends_it_for_everybody(how, tmp_path, eventually):
+    a = Leaver.remote(str(tmp_path / "atexit"))
+    assert libray.get(a.ping.remote()) == 1
+    args = (0,) if how == "exit_status" else ()
+    refs = [getattr(a, how).remote(*args), a.ping.remote()]
+    for ref in [*refs, a.ping.remote()]:
+        with pytest.raises(exc.ActorDiedError, match=r"exit_actor\(\)") as e:
+            libray.get(ref, timeout=30)
+        assert "its worker process has died" not in str(e.value)
+    eventually(lambda: (tmp_path / "atexit").exists())
+
+
+def test_exit_actor_in_the_constructor():
+    a = Leaver.remote(None, True)
+    with pytest.raises(exc.ActorDiedError, match=r"exit_actor\(\)"):
+        libray.get(a.ping.remote(), timeout=30)
+
+
+def test_exit_of_a_restartable_actor_is_final_but_a_status_is_a_crash():
+    a = Leaver.options(max_restarts=-1).remote()
+    libray.get(a.ping.remote())
+    with pytest.raises(exc.RayActorError):
+        libray.get(a.leave.remote(), timeout=30)
+    with pytest.raises(exc.ActorDiedError):
+        for _ in range(1000):
+            libray.get(a.ping.remote(), timeout=30)
+    b = Leaver.options(max_restarts=1, max_task_retries=-1).remote()
+    libray.get(b.ping.remote())
+    with pytest.raises(exc.ActorUnavailableError):
+        libray.get(b.exit_status.options(max_task_retries=0).remote(3), timeout=30)
+    assert libray.get(b.ping.remote(), timeout=30) == 1
+
+
+@pytest.mark.parametrize("how", ["nested", "caught", "sync"])
+def test_exit_of_an_asyncio_actor_lets_running_calls_end(how, eventually):
+    @libray.remote
+    class Room:
+        async def nested(self):
+            async def inner():
+                libray.exit_actor()
+
+            await inner()
+
+        async def caught(self):
+            try:
+                libray.exit_actor()
+            except BaseException:
+                return 1
+
+        def sync(self):
+            libray.exit_actor()
+
+        async def slow(self):
+            await asyncio.sleep(0.5)
+            return "slow"
+
+        async def pid(self):
+            return os.getpid()
+
+    from conftest import alive
+
+    a = Room.remote()
+    pid = libray.get(a.pid.remote())
+    slow = a.slow.remote()
+    with pytest.raises(exc.RayActorError, match=r"exit_actor\(\)"):
+        libray.get(getattr(a, how).remote(), timeout=30)
+    assert libray.get(slow, timeout=30) == "slow"
+    with pytest.raises(exc.ActorDiedError):
+        libray.get(a.pid.remote(), timeout=30)
+    eventually(lambda: not alive(pid))
+
+
+def test_calls_lost_to_a_restart_fail_and_later_ones_say_that_it_restarts(tmp_path):
+    @libray.remote(max_restarts=-1)
+    class Slow:
+        def __init__(self, path):
+            if os.path.exists(path):
+                while not os.path.exists(path + ".go"):
+                    time.sleep(0.005)
+            open(path, "w").close()
+
+        def pid(self):
+            return os.getpid()
+
+        def die(self):
+            os._exit(1)
+
+    path = str(tmp_path / "started")
+    a = Slow.remote(path)
+    pid = libray.get(a.pid.remote())
+    refs = [a.die.remote(), a.pid.remote()]
+    for ref in refs:
+        with pytest.raises(exc.ActorUnavailableError):
+            libray.get(ref, timeout=30)
+    with pytest.raises(exc.ActorUnavailableError, match="The actor is restarting"):
+        libray.get(a.pid.remote(), timeout=30)
+    kept = a.pid.options(max_task_retries=1).remote()
+    assert libray.wait([kept], timeout=0.1)[0] == []
+    (tmp_path / "started.go").touch()
+    assert libray.get(kept, timeout=30) != pid
+
+
+def test_ids_inside_an_asyncio_actor_belong_to_the_call():
+    @libray.remote
+    class Ids:
+        async def ids(self, n):
+            context = libray.get_runtime_context()
+            seen = set()
+            for _ in range(n):
+                seen.add(context.get_task_id())
+                await asyncio.sleep(0)
+            return seen
+
+    a = Ids.remote()
+    sets = libray.get([a.ids.remote(5) for _ in range(20)])
+    assert all(len(s) == 1 for s in sets)
+    assert len(set().union(*sets)) == 20
+
+
+def test_more_calls_at_once_than_the_recursion_limit():
+    @libray.remote(max_concurrency=5000)
+    class Crowd:
+        def __init__(self):
+            self.event = asyncio.Event()
+            self.n = 0
+
+        async def wait(self):
+            self.n += 1
+            if self.n == 3000:
+                self.event.set()
+            await self.event.wait()
+            return 1
+
+    c = Crowd.remote()
+    assert sum(libray.get([c.wait.remote() for _ in range(3000)], timeout=60)) == 3000
+
+
+def test_cancelled_while_it_waits_for_its_group():
+    @libray.remote(concurrency_groups={"one": 1})
+    class Grouped:
+        def __init__(self):
+            self.open = threading.Event()
+            self.ran = []
+
+        @libray.method(concurrency_group="one")
+        def step(self, i):
+            self.ran.append(i)
+            self.open.wait(60)
+
+        def release(self):
+            self.open.set()
+
+        def get(self):
+            return self.ran
+
+    a = Grouped.remote()
+    first = a.step.remote(1)
+    while libray.get(a.get.remote()) != [1]:
+        pass
+    second = a.step.remote(2)
+    libray.get(a.get.remote())  # the call behind it was routed: so was the one before it
+    libray.cancel(second)
+    libray.get(a.get.remote())
+    time.sleep(0.1)  # the cancellation is seen by the worker's own thread
+    libray.get(a.release.remote())
+    libray.get(first, timeout=30)
+    with pytest.raises(exc.TaskCancelledError):
+        libray.get(second, timeout=30)
+    assert libray.get(a.get.remote()) == [1]
+
+
+def test_the_older_spelling_of_a_call():
+    @libray.remote
+    class Pair:
+        def pair(self, a, b=2):
+            return a, b
+
+    p = Pair.remote()
+    assert libray.get(p.pair._remote(args=[1], kwargs={"b": 3})) == (1, 3)
+    assert libray.get(p.pair._remote([1], {}, num_returns=2)) == [1, 2]
+    assert libray.get(p.pair._remote((5,))) == (5, 2)
+
+
+def test_an_actor_knows_itself():
+    @libray.remote(max_restarts=1, max_task_retries=1)
+    class Self:
+        def me(self):
+            context = libray.get_runtime_context()
+            return (
+                context.get_actor_name(),
+                context.current_actor,
+                context.was_current_actor_reconstructed,
+            )
+
+        def call_me(self):
+            return libray.get_runtime_context().current_actor.me.remote()
+
+        def die_once(self):
+            if not libray.get_runtime_context().was_current_actor_reconstructed:
+                os._exit(1)
+
+    a = Self.options(name="known to itself").remote()
+    assert libray.get(a.me.remote()) == ("known to itself", a, False)
+    assert libray.get(libray.get(a.call_me.remote()))[1] == a
+    libray.get(a.die_once.remote(), timeout=30)
+    assert libray.get(a.me.remote()) == ("known to itself", a, True)
+    assert libray.get(Self.remote().me.remote())[0] == ""
