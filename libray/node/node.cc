@@ -156,6 +156,7 @@ Status Node::start() {
     RAY_TRY(watch(parent_.get(), kParent, 0, EPOLLIN));
   }
   oom_seen_ = oom_kills();
+  start_memory_monitor();
   raise_file_limit();
   RAY_TRY(start_shards());
   store::DaemonOptions so;
@@ -260,6 +261,7 @@ int Node::next_timeout(bool* armed) {
   for (const Shard& s : shards_) earlier(s.restart_at);
   for (const auto& [number, s] : spawns_) earlier(s.give_up_at);
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
+  else if (memory_at_ && scheduler_.busy()) earlier(memory_at_);
   earlier(logs_.next_deadline());
   int timeout = -1;
   if (at) timeout = at <= now ? 0 : static_cast<int>(std::min<int64_t>((at - now) / 1000000 + 1, 60000));
@@ -346,6 +348,7 @@ void Node::timers(int64_t now) {
     kill_group(it->second.pid);
     it->second.give_up_at = now + 1'000'000'000;
   }
+  watch_memory(now);
   std::vector<std::function<void()>> work;
   work.swap(deferred_);
   for (auto& f : work) f();

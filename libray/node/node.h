@@ -29,6 +29,7 @@
 #include "libray/node/zygote.h"
 #include "libray/object/directory.h"
 #include "libray/sched/local_scheduler.h"
+#include "libray/sched/memory_monitor.h"
 #include "libray/wire/protocol.h"
 #include "store/daemon.h"
 
@@ -96,6 +97,7 @@ class Node {
     int64_t give_up_at = 0;   // no hello, no end, no word from its zygote how it died: wait no longer
     uint32_t process = kNone;
     uint32_t cause = wire::kDeathCrash;
+    uint32_t memory_mb = 0;   // that it held when it was ended for it
   };
   struct Link {
     uint32_t id = 0;
@@ -210,6 +212,11 @@ class Node {
   void kill_worker(uint32_t process, uint32_t cause);
   std::string death_text(int wait_status, uint32_t cause) const;
 
+  // node_memory.cc
+  void start_memory_monitor();
+  sched::MemoryState memory_now() const;
+  void watch_memory(int64_t now);
+
   // node_actions.cc: carrying out what the cores decided
   void apply(sched::Actions& actions);
   void apply(object::Actions& actions);
@@ -299,6 +306,10 @@ class Node {
   size_t function_bytes_ = 0;
   std::vector<std::function<void()>> deferred_;
   int64_t oom_seen_ = -1;
+  sched::MemoryMonitor memory_monitor_;
+  int64_t memory_period_ns_ = 0, memory_at_ = 0;  // when to look again, while anybody has work
+  double memory_part_ = 0;
+  uint64_t memory_limit_ = 0;
 
   uint32_t lazy_records_ = 0, urgent_records_ = 0;  // of this iteration
   int64_t urgent_at_ = 0;

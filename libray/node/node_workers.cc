@@ -230,9 +230,11 @@ void Node::bury(Spawn* s) {
   bool in_order = s->reaped && WIFEXITED(s->wait_status) && WEXITSTATUS(s->wait_status) == 0;
   if (cause == wire::kDeathCrash && in_order && p && p->goodbye) cause = wire::kDeathExit;
   int status = s->reaped ? s->wait_status : -1;
+  if (s->memory_mb) status = SIGKILL | static_cast<int>(s->memory_mb << 16);  // see DnPeerDied
   sched::Pool pool = s->pool;
   uint64_t number = s->number;
   uint32_t index = s->process;
+  memory_monitor_.gone(index);
   int pid = s->pid;
   bool counted = s->counted;
   spawns_.erase(number);
@@ -271,6 +273,8 @@ void Node::kill_worker(uint32_t index, uint32_t cause) {
 }
 
 std::string Node::death_text(int wait_status, uint32_t cause) const {
+  if (cause == wire::kDeathMemory && wait_status >> 16 > 0)
+    return strprintf("ended because the node ran short of memory, of which it held %d MiB", wait_status >> 16);
   if (cause == wire::kDeathMemory) return "killed by the kernel: the machine ran out of memory";
   if (cause == wire::kDeathForced) return "killed by libray";
   if (wait_status == -1) return "it is gone";

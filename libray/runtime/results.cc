@@ -372,6 +372,9 @@ void Runtime::after_unlock() {
 // -----------------------------------------------------------------------------------------------
 
 static std::string describe_status(const wire::DnPeerDied& d) {
+  if (d.cause == wire::kDeathMemory && d.wait_status >> 16 > 0)
+    return "was ended because the node ran short of memory, of which it held " +
+           std::to_string(d.wait_status >> 16) + " MiB,";
   if (d.cause == wire::kDeathMemory) return "was killed because the node ran out of memory";
   if (d.wait_status < 0) return "died";
   if (WIFSIGNALED(d.wait_status)) {
@@ -416,7 +419,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
       requeue(t);
       continue;
     }
-    ray_code code = RAY_WORKER_CRASHED;
+    ray_code code = death.cause == wire::kDeathMemory ? RAY_OUT_OF_MEMORY : RAY_WORKER_CRASHED;
     std::string message = crash_message(t, death);
     if (t->forced)
       message = "task " + t->id.hex() + " was cancelled by force";

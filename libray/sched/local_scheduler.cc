@@ -825,6 +825,20 @@ LocalScheduler::Counts LocalScheduler::counts() const {
   return n;
 }
 
+int64_t LocalScheduler::busy_since(uint32_t worker) const {
+  auto it = workers_.find(worker);
+  if (it == workers_.end() || it->second.state == kIdle) return -1;
+  auto lease = leases_.find(it->second.lease);
+  return lease == leases_.end() ? it->second.idle_since : lease->second.granted_at;
+}
+
+bool LocalScheduler::busy() const {
+  if (!leases_.empty()) return true;
+  for (const auto& [index, w] : workers_)
+    if (w.state == kActor) return true;
+  return false;
+}
+
 const char* LocalScheduler::worker_state(uint32_t worker) const {
   auto it = workers_.find(worker);
   if (it == workers_.end()) return "";

@@ -140,6 +140,9 @@ class LocalScheduler {
     uint32_t idle = 0, leased = 0, actors = 0, blocked = 0, starting = 0, waiting = 0;
   };
   Counts counts() const;
+  // Since when a worker has its lease, or (about) its actor; -1 = it has neither.
+  int64_t busy_since(uint32_t worker) const;
+  bool busy() const;  // any worker has
   // What the worker holds now: "" when unknown, "idle", "leased", "actor".
   const char* worker_state(uint32_t worker) const;
   std::map<std::string, double> held(uint32_t worker) const;  // resources that it holds now

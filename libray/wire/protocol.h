@@ -245,7 +245,7 @@ struct DnUnplaceable {
 struct DnPeerDied {
   uint32_t process;
   uint32_t pid;
-  int32_t wait_status;  // as of waitpid; -1 = unknown
+  int32_t wait_status;  // as of waitpid; -1 = unknown. Ended for its memory: MiB << 16
   uint32_t cause;       // DeathCause
 };
 enum DeathCause : uint32_t { kDeathCrash = 0, kDeathForced = 1, kDeathExit = 2, kDeathMemory = 3 };
