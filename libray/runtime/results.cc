@@ -34,9 +34,14 @@ void Runtime::drain(ClientLink* link) {
     auto next = link->results.next(&r);
     if (next == RingConsumer::Next::kEmpty) break;
     if (next == RingConsumer::Next::kCorrupt) {
+      if (link->dead) break;
+      link->dead = true;  // said once; what is in flight is settled when its death is known
       log(kLogError, "runtime", "corrupt-ring", "worker pid %u wrote garbage: killing it",
           link->peer_pid);
-      up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, 0});
+      if (Actor* a = link->actor)
+        up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
+      else
+        up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, link->lease ? link->lease->lease : 0});
       break;
     }
     any = true;

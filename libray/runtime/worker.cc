@@ -129,6 +129,9 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
     log(kLogError, "worker", "corrupt-ring", "client %u wrote garbage into its task ring",
         link->client);
     link->dead = true;
+    // Who wrote it, the client or a task of ours, is not known; the client's tasks go to another worker. An
+    // actor has other clients.
+    if (!is_actor_) stop_ = true;
     return false;
   }
   Execution* e = new_execution();
