@@ -15,7 +15,7 @@ def node():
     libray.shutdown()
 
 
-@libray.remote(max_retries=0)
+@libray.remote
 def echo(value):
     return value
 

@@ -3,10 +3,12 @@ fit."""
 
 from __future__ import annotations
 
+import collections
 import io
 import os
 import pickle
 import threading
+import types
 import uuid
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -18,8 +20,25 @@ _loads = pickle.loads
 _custom: Dict[type, Tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle with the serializers that this process registered. Without any, it is used as it is."""
+def _reduce_code(code: types.CodeType) -> Any:
+    made = _plain_reduce_code(code)
+    return (made[0], tuple(code.co_filename if a == _NO_FILE else a for a in made[1]), *made[2:])
+
+
+_NO_FILE = "<dynamic-code>"  # what cloudpickle 3.1.3 and later write for the name of a file
+_plain_reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+
+
+class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle that keeps the names of source files, which remote tracebacks show."""
+
+    dispatch_table = collections.ChainMap(
+        {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )
+
+
+class _Pickler(_CodePickler):
+    """The same with the serializers that this process registered."""
 
     def reducer_override(self, value: Any) -> Any:
         known = _custom.get(type(value))
@@ -50,10 +69,10 @@ def deregister_serializer(cls: type) -> None:
     global _pickler
     _custom.pop(cls, None)
     if not _custom:
-        _pickler = cloudpickle.Pickler
+        _pickler = _CodePickler
 
 
-_pickler: Any = cloudpickle.Pickler
+_pickler: Any = _CodePickler
 
 
 def dumps(value: Any) -> Tuple[bytes, List[memoryview]]:
@@ -183,10 +202,11 @@ class Definition:
             if self.blob is None:
                 self.busy = True
                 try:
-                    self.blob = cloudpickle.dumps(
-                        (self.uid, self.name, self.is_class, self.target, self.max_calls),
-                        protocol=5,
+                    file = io.BytesIO()
+                    _CodePickler(file, protocol=5).dump(
+                        (self.uid, self.name, self.is_class, self.target, self.max_calls)
                     )
+                    self.blob = file.getvalue()
                 except Exception as e:
                     kind = "actor class" if self.is_class else "function"
                     raise _not_picklable(
