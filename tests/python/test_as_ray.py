@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import tempfile
 
 import libray
 import pytest
@@ -219,7 +220,13 @@ for wrong, error in (({"nonsense": 1}, RuntimeError), ({"namespace": ""}, ValueE
     assert out[1:] == "RuntimeError ValueError TypeError ConnectionError TypeError".split()
 
 
-def test_auto_address(tmp_path):
+def test_auto_address():
+    # Not pytest's folder: the paths of sockets are short.
+    with tempfile.TemporaryDirectory(prefix="lr-", dir="/tmp") as folder:
+        check_auto_address(folder)
+
+
+def check_auto_address(folder):
     out = run(
         RAY
         + """
@@ -236,7 +243,7 @@ code = "import ray; ray.init(address='auto', num_cpus=2)"
 done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 print("When connecting to an existing cluster" in done.stderr)
 """,
-        LIBRAY_TMPDIR=str(tmp_path),
+        LIBRAY_TMPDIR=folder,
     )
     assert out == ["Could not find any running libray ", "True", "True"]
 

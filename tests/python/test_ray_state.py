@@ -31,13 +31,13 @@ def settled():
     tasks = state.list_tasks(filters=[("state", "=", "FINISHED")])
     actors = sorted(a.state for a in state.list_actors())
     return len([t for t in tasks if t.name == "good"]) == 5 and actors == ["ALIVE", "DEAD"]
-wait_for_condition(settled, timeout=20)
+wait_for_condition(settled, timeout=60)
 alice, = state.list_actors(filters=[("name", "=", "alice")])
 assert alice.state == alice["state"] == "ALIVE" and alice.class_name == "A" and alice.ray_namespace == "space"
 assert alice.actor_id == a._actor_id.hex() and alice.pid > 0 and not alice.is_detached
 assert state.get_actor(alice.actor_id) == alice and state.get_actor("ff" * 24) is None
 assert len(state.list_actors(filters=[("class_name", "!=", "A")])) == 0
-wait_for_condition(lambda: state.list_tasks(filters=[("name", "=", "bad")])[0].state == "FAILED", timeout=20)
+wait_for_condition(lambda: state.list_tasks(filters=[("name", "=", "bad")])[0].state == "FAILED", timeout=60)
 task, = state.list_tasks(filters=[("name", "=", "bad")], detail=True)
 assert task.type == "NORMAL_TASK" and "ValueError: no" in task.error_message and state.get_task(task.task_id) == task
 assert {t.name for t in state.list_tasks(filters=[("type", "=", "ACTOR_TASK")])} == {"A.m"}
@@ -49,7 +49,7 @@ assert [j.status for j in state.list_jobs()] == ["RUNNING"]
 assert len(state.list_objects()) >= 5
 ref = good.remote("seen")
 ray.get(ref)
-wait_for_condition(lambda: state.get_objects(ref.hex()), timeout=20)
+wait_for_condition(lambda: state.get_objects(ref.hex()), timeout=60)
 from ray.experimental import get_object_locations
 assert get_object_locations([ref])[ref]["node_ids"] == [ray.get_runtime_context().get_node_id()]
 assert state.get_task(ref).name == "good"
@@ -74,7 +74,7 @@ def test_timeline(tmp_path):
         + f"""
 import json
 ray.get([good.remote(k) for k in range(3)])
-wait_for_condition(lambda: len(ray.timeline()) >= 3, timeout=20)
+wait_for_condition(lambda: len(ray.timeline()) >= 3, timeout=60)
 ray.timeline(filename={str(tmp_path / "trace.json")!r})
 events = json.load(open({str(tmp_path / "trace.json")!r}))
 event = events[0]

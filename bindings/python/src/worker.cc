@@ -75,8 +75,7 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
   }
 }
 
-// ---- arguments and results
-// ---------------------------------------------------------------------------------------
+// ---- arguments and results ----------------------------------------------------------------------
 
 // What the caller says about the call besides its arguments: one byte of flags, then its placement
 // group, then the pickled exception classes that are retried. Written by _options.note_of.
