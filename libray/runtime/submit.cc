@@ -389,8 +389,6 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     returns[i] = r;
   }
   lineage_submit(t, p);
-  uint64_t size = encoded_size(t, p);
-  bool big = size > wire::kInlineRecordMax;
   std::unique_lock lock(mutex_);
   if (t->kind == RAY_KIND_ACTOR_CALL) {
     t->seq = t->actor->next_seq++;
@@ -402,7 +400,11 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     ++t->shape->pending;
     t->shape->est_ns += t->est_ns;
   }
-  if (register_dependencies(t, p) || big) {
+  bool waits = register_dependencies(t, p);
+  // Under the lock: an argument that arrives meanwhile makes the record longer.
+  uint64_t size = encoded_size(t, p);
+  bool big = size > wire::kInlineRecordMax;
+  if (waits || big) {
     park(t, std::move(p), big);
     lock.unlock();
     if (big) after_unlock();

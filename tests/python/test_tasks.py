@@ -368,3 +368,16 @@ def test_arrays_in_arguments_and_results():
     for a in (np.arange(10), np.ones((100, 1000)), np.zeros((0, 3)), np.array(5.0)):
         got = libray.get(double.remote(a))
         assert got.dtype == (a * 2).dtype and got.shape == a.shape and (got == a * 2).all()
+
+
+def test_arguments_that_arrive_while_their_task_is_submitted(cluster):
+    @libray.remote
+    def add(a, b):
+        return a + b
+
+    for n in range(60, 100):  # references become values between the look at them and the encoding
+        refs = [add.remote(k, 0) for k in range(n)]
+        while len(refs) > 1:
+            pairs = [add.remote(a, b) for a, b in zip(refs[::2], refs[1::2])]
+            refs = pairs + refs[len(pairs) * 2 :]
+        assert libray.get(refs[0]) == n * (n - 1) // 2
