@@ -12,7 +12,7 @@
 
 #include "fuzz/fuzz.h"
 #include "gcs/frame.h"
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/nng_close.h"
 #include "gcs/ops.h"
 #include "gcs/service.h"
@@ -87,17 +87,17 @@ struct Shard {
   }
   void check_honest() {
     std::string key = "k" + std::to_string(++seq), put, get, reply;
-    Writer(&put).array(4).str("honest").bin(key).bin("value").u(UINT64_MAX);
-    Writer(&get).array(2).str("honest").bin(key);
+    wire::Writer(&put).array(4).str("honest").bin(key).bin("value").uint64(UINT64_MAX);
+    wire::Writer(&get).array(2).str("honest").bin(key);
     int32_t code;
     std::string_view text, answer;
     ask(request_head(kToken, 77, 2 * seq, 2 * seq, kKvPut) + put, &reply, false);
     FUZZ_CHECK(parse_reply(reply, &code, &text, &answer) && code == RAY_OK);
     ask(request_head(kToken, 77, 2 * seq + 1, 2 * seq, kKvGet) + get, &reply, false);
     FUZZ_CHECK(parse_reply(reply, &code, &text, &answer) && code == RAY_OK);
-    Reader r(answer);
+    wire::Cursor r(answer);
     r.array_of(2);
-    r.u();
+    r.uint64();
     FUZZ_CHECK(r.bytes() == "value" && r.done());
   }
 };

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "fuzz/fuzz.h"
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 
 using namespace ray::gcs;
 
@@ -16,8 +16,8 @@ namespace {
 // All rows with their sequence numbers, as a subscriber that starts anew gets them.
 std::string state_of(Tables& t) {
   std::string args;
-  Writer w(&args);
-  w.array(2).u(UINT64_MAX).array(static_cast<size_t>(Table::kCount) - 1);
+  ray::wire::Writer w(&args);
+  w.array(2).uint64(UINT64_MAX).array(static_cast<size_t>(Table::kCount) - 1);
   for (uint8_t k = 1; k < static_cast<uint8_t>(Table::kCount); ++k)
     w.array(2).str(table_name(static_cast<Table>(k))).str("");
   Request poll;

@@ -22,7 +22,7 @@
 
 #include "gcs/frame.h"
 #include "gcs/journal.h"
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/nng_close.h"
 #include "gcs/ops.h"
 #include "libray/lineage/delta.h"
@@ -372,7 +372,7 @@ void ClientImpl::watch(ShardLink* link, Exchange* x, uint64_t answers) {
     uint64_t now = link->answers.load(std::memory_order_relaxed);
     if (!waits || now != answers) return watch(link, self, now);
     std::string args;
-    Writer(&args).array(0);
+    wire::Writer(&args).array(0);
     self->send(request_head(options_.token, 0, 0, 0, kPing), args, {}, ms_of(options_.ping_ns),
                [this, link](Exchange* again, const Reply& r) {
                  if (r.code == RAY_TIMED_OUT) reconnect(link->index);
@@ -492,11 +492,11 @@ void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n,
 // A new client of an old journal goes on where the shard says it ends.
 void ClientImpl::ask_lsn(ShardLink* link) {
   std::string args;
-  Writer(&args).array(2).id(options_.node).u(options_.node_epoch);
+  wire::Writer(&args).array(2).id(options_.node).uint64(options_.node_epoch);
   call(link->index, kHello, std::move(args), [this, link](Status s, std::string answer) {
-    Reader r(answer);
+    wire::Cursor r(answer);
     r.array_of(1);
-    uint64_t committed = r.u();
+    uint64_t committed = r.uint64();
     {
       std::lock_guard lock(link->mutex);
       link->asked = false;
@@ -575,9 +575,9 @@ void ClientImpl::send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch>
 
 void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b,
                                const Reply& r) {
-  Reader answer(r.answer);
+  wire::Cursor answer(r.answer);
   answer.array_of(1);
-  uint64_t committed = answer.u();
+  uint64_t committed = answer.uint64();
   if (r.code == RAY_OK && answer.ok()) return finish_batch(link, x, b.get(), {}, committed);
   if (r.code == RAY_CANCELLED || r.code == RAY_CONFLICT || r.code == RAY_INVALID_ARGUMENT)
     return finish_batch(link, x, b.get(), Status(r.code, std::string(r.text)), committed);
@@ -623,7 +623,7 @@ void ClientImpl::subscribe(uint32_t shard, const std::string& table, const std::
 // A poll waits at the shard until there is news; it is sent again when the shard starts anew.
 void ClientImpl::poll(Exchange* x, std::shared_ptr<Subscription> s) {
   std::string head = request_head(options_.token, 0, 0, 0, kPoll), args;
-  Writer(&args).array(2).u(s->since).array(1).array(2).str(s->table).bin(s->prefix);
+  wire::Writer(&args).array(2).uint64(s->since).array(1).array(2).str(s->table).bin(s->prefix);
   x->send(head, args, {}, NNG_DURATION_INFINITE, [this, s](Exchange* self, const Reply& r) {
     if (r.code == RAY_CANCELLED) return;
     bool good = r.code == RAY_OK && deliver(s.get(), r.answer);
@@ -634,16 +634,16 @@ void ClientImpl::poll(Exchange* x, std::shared_ptr<Subscription> s) {
 }
 
 bool ClientImpl::deliver(Subscription* s, std::string_view answer) {
-  Reader r(answer);
+  wire::Cursor r(answer);
   r.array_of(3);
-  uint64_t sn = r.u();
+  uint64_t sn = r.uint64();
   bool snapshot = r.boolean();
   size_t n = r.array();
   std::set<std::string> gone;
   if (snapshot) gone = s->keys;
   for (; n > 0 && r.ok(); --n) {
     r.array_of(4);
-    uint64_t at = r.u();
+    uint64_t at = r.uint64();
     r.bytes();
     std::string key(r.bytes()), value(r.bytes());
     if (!r.ok()) break;

@@ -9,7 +9,8 @@
 #include <set>
 
 #include "gcs/materialise.h"
-#include "gcs/msg.h"
+#include "gcs/text.h"
+#include "libray/wire/cursor.h"
 #include "gcs/schema.h"
 
 namespace ray::gcs {

@@ -9,7 +9,7 @@
 #include <map>
 
 #include "gcs/lock.h"
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/schema.h"
 #include "gcs/table_ops.h"
 #include "gcs/tables.h"
@@ -197,9 +197,9 @@ bool MaterialiseBatch::add_control(const Entry& e) {
   }
   for (Change& c : rec.changes) {
     if (c.table == Table::kEvents || c.table == Table::kErrors) {
-      Reader r(c.value);
+      wire::Cursor r(c.value);
       r.array_of(2);
-      int64_t time_ns = r.i();
+      int64_t time_ns = r.int64();
       events_.push_back({e.sn, 0, c.table, time_ns, 0, 0, to_text(r.value(), 64 << 10)});
     }
     std::pair<int, std::string> key{static_cast<int>(c.table), c.key};
@@ -308,10 +308,10 @@ Status MaterialiseBatch::write_row(const Change& c) {
   if (readable) json = to_text(c.value, 64 << 10);
   if (c.table == Table::kFunctions) {
     auto integer = [&](const char* column) {
-      Reader r(map_get(c.value, column));
-      return r.peek() == Reader::Type::kInt ? static_cast<int64_t>(r.rest()[0] == '\xcf' ? r.u() : r.i()) : 0;
+      wire::Cursor r(map_get(c.value, column));
+      return r.peek() == wire::Type::kUint ? static_cast<int64_t>(r.uint64()) : r.int64();
     };
-    Reader name(map_get(c.value, "name"));
+    wire::Cursor name(map_get(c.value, "name"));
     function_.bind(1, integer("key")).bind_text(2, name.bytes()).bind(3, integer("language"));
     RAY_TRY(function_.bind(4, integer("kind")).bind(5, integer("size")).run());
   }
@@ -329,9 +329,9 @@ Status MaterialiseBatch::write_locations(const Change& c) {
   get_.reset();
   for (bool add : {false, true}) {
     if (add ? c.erased : old.empty()) continue;
-    Reader r(add ? std::string_view(c.value) : std::string_view(old));
+    wire::Cursor r(add ? std::string_view(c.value) : std::string_view(old));
     r.array_of(2);
-    int64_t size = static_cast<int64_t>(r.u());
+    int64_t size = static_cast<int64_t>(r.uint64());
     for (size_t n = r.array(); n > 0 && r.ok(); --n) {
       Statement& s = add ? location_insert_ : location_delete_;
       s.bind_blob(1, r.bytes()).bind_blob(2, c.key);

@@ -4,7 +4,7 @@
 #include <memory>
 #include <mutex>
 
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::gcs {
 
@@ -40,19 +40,19 @@ uint32_t slot_of_kv(std::string_view ns, std::string_view key) {
 
 static void write_actor(Client* client, const ActorSpec& a, Client::Answered done) {
   std::string args;
-  Writer w(&args);
+  wire::Writer w(&args);
   w.array(2).id(a.actor).map(11);
   w.str("name").str(a.name).str("ns").str(a.ns).str("class").str(a.class_name);
-  w.str("function").u(a.function).str("job").hex(a.job).str("node").hex(a.node);
-  w.str("language").i(a.language).str("max_restarts").i(a.max_restarts);
-  w.str("lifetime").i(a.lifetime).str("metadata").bin(a.metadata).str("named").boolean(!a.name.empty());
+  w.str("function").uint64(a.function).str("job").hex(a.job).str("node").hex(a.node);
+  w.str("language").int64(a.language).str("max_restarts").int64(a.max_restarts);
+  w.str("lifetime").int64(a.lifetime).str("metadata").bin(a.metadata).str("named").boolean(!a.name.empty());
   client->call(client->shard_of_slot(gcs_slot(a.actor)), kActorRegister, std::move(args), std::move(done));
 }
 
 void register_actor(Client* client, const ActorSpec& spec, Client::Answered done) {
   if (spec.name.empty()) return write_actor(client, spec, std::move(done));
   std::string args;
-  Writer(&args).array(3).str(spec.ns).str(spec.name).id(spec.actor);
+  wire::Writer(&args).array(3).str(spec.ns).str(spec.name).id(spec.actor);
   auto claimed = [client, spec, done = std::move(done)](Status s, std::string answer) {
     if (!s.ok()) return done(std::move(s), std::move(answer));
     write_actor(client, spec, done);
@@ -62,18 +62,18 @@ void register_actor(Client* client, const ActorSpec& spec, Client::Answered done
 
 void update_actor(Client* client, const ActorChange& c, Client::Answered done) {
   std::string args, state = c.state;
-  Writer w(&args);
-  w.array(3).id(c.actor).u(c.incarnation).map(6);
-  w.str("state").str(state).str("node").hex(c.node).str("pid").u(c.pid).str("worker").u(c.worker);
-  w.str("code").i(c.code).str("cause").str(c.cause);
+  wire::Writer w(&args);
+  w.array(3).id(c.actor).uint64(c.incarnation).map(6);
+  w.str("state").str(state).str("node").hex(c.node).str("pid").uint64(c.pid).str("worker").uint64(c.worker);
+  w.str("code").int64(c.code).str("cause").str(c.cause);
   auto written = [client, actor = c.actor, state, done = std::move(done)](Status s, std::string answer) {
-    Reader r(answer);
+    wire::Cursor r(answer);
     if (!s.ok() || state != "DEAD") return done(std::move(s), std::move(answer));
     r.array_of(2);
     std::string ns(r.bytes()), name(r.bytes());
     if (!r.ok() || name.empty()) return done(std::move(s), std::move(answer));
     std::string release;
-    Writer(&release).array(3).str(ns).str(name).id(actor);
+    wire::Writer(&release).array(3).str(ns).str(name).id(actor);
     client->call(client->shard_of_slot(slot_of_kv(ns, name)), kNameRelease, std::move(release), done);
   };
   client->call(client->shard_of_slot(gcs_slot(c.actor)), kActorUpdate, std::move(args), written);
@@ -94,7 +94,7 @@ struct Gather {
   void add(Status s, std::string_view answer) {
     std::unique_lock lock(mutex);
     if (s.ok()) {
-      Reader r(answer);
+      wire::Cursor r(answer);
       if (wrapped) r.array_of(1);
       n += r.array();
       elements.append(r.rest());
@@ -104,7 +104,7 @@ struct Gather {
     if (--left > 0) return;
     lock.unlock();
     std::string all;
-    if (status.ok()) Writer(&all).array(n).raw(elements);
+    if (status.ok()) wire::Writer(&all).array(n).raw(elements);
     done(std::move(status), std::move(all));
   }
 };
@@ -123,7 +123,7 @@ void ask(Client* client, uint32_t shards, uint32_t op, const std::string& args, 
 
 void query_all(Client* client, std::string_view what, std::string_view filter, Client::Answered done) {
   std::string args;
-  Writer w(&args);
+  wire::Writer w(&args);
   w.array(2).str(what);
   if (filter.empty()) w.nil();
   else w.raw(filter);
@@ -134,7 +134,7 @@ void query_all(Client* client, std::string_view what, std::string_view filter, C
 
 void kv_list_all(Client* client, std::string_view ns, std::string_view prefix, Client::Answered done) {
   std::string args;
-  Writer(&args).array(2).str(ns).bin(prefix);
+  wire::Writer(&args).array(2).str(ns).bin(prefix);
   ask(client, client->shards(), kKvList, args, true, std::move(done));
 }
 

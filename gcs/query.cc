@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/ops.h"
 #include "gcs/schema.h"
 #include "libray/base/clock.h"
@@ -57,13 +57,16 @@ struct Value {
 };
 
 void bind(sqlite3_stmt* s, int at, const Value& v) {
-  Reader r(v.packed);
+  wire::Cursor r(v.packed);
   switch (r.peek()) {
-    case Reader::Type::kInt: sqlite3_bind_int64(s, at, r.i()); return;
-    case Reader::Type::kBool: sqlite3_bind_int64(s, at, r.boolean()); return;
-    case Reader::Type::kFloat: sqlite3_bind_double(s, at, r.f()); return;
-    case Reader::Type::kStr:
-    case Reader::Type::kBin: {
+    case wire::Type::kInt: sqlite3_bind_int64(s, at, r.int64()); return;
+    case wire::Type::kUint:
+      sqlite3_bind_int64(s, at, static_cast<int64_t>(r.uint64()));
+      return;
+    case wire::Type::kBool: sqlite3_bind_int64(s, at, r.boolean()); return;
+    case wire::Type::kFloat: sqlite3_bind_double(s, at, r.float64()); return;
+    case wire::Type::kStr:
+    case wire::Type::kBin: {
       std::string text(r.bytes()), id;
       if (v.is_id) {
         if (text.size() != kIdSize && from_hex(text, &id)) text = id;
@@ -79,13 +82,13 @@ void bind(sqlite3_stmt* s, int at, const Value& v) {
 
 void append_row(sqlite3_stmt* s, std::string* out) {
   int n = sqlite3_column_count(s);
-  Writer w(out);
+  wire::Writer w(out);
   w.map(static_cast<size_t>(n));
   for (int c = 0; c < n; ++c) {
     w.str(sqlite3_column_name(s, c));
     int type = sqlite3_column_type(s, c);
-    if (type == SQLITE_INTEGER) w.i(sqlite3_column_int64(s, c));
-    else if (type == SQLITE_FLOAT) w.f(sqlite3_column_double(s, c));
+    if (type == SQLITE_INTEGER) w.int64(sqlite3_column_int64(s, c));
+    else if (type == SQLITE_FLOAT) w.float64(sqlite3_column_double(s, c));
     else if (type == SQLITE_NULL) w.nil();
     else {
       const void* data = sqlite3_column_blob(s, c);
@@ -107,13 +110,13 @@ bool is_database_query(std::string_view what) { return source_of(what) != nullpt
 bool parse_filter(std::string_view filter, Filter* out) {
   out->limit = kMaxQueryRows;
   out->fresh_ms = 2000;
-  Reader r(filter);
+  wire::Cursor r(filter);
   if (r.is_nil()) return true;
   for (size_t n = r.map(); n > 0 && r.ok(); --n) {
     std::string_view column = r.bytes(), value = r.value();
-    Reader v(value);
-    if (column == "limit") out->limit = std::min<uint64_t>(v.u(), kMaxQueryRows);
-    else if (column == "fresh_ms") out->fresh_ms = std::min<int64_t>(v.i(), 60000);
+    wire::Cursor v(value);
+    if (column == "limit") out->limit = std::min<uint64_t>(v.uint64(), kMaxQueryRows);
+    else if (column == "fresh_ms") out->fresh_ms = std::min<int64_t>(v.int64(), 60000);
     if (!v.ok()) return false;
   }
   return r.done();
@@ -130,7 +133,7 @@ Status Query::run(std::string_view what, std::string_view filter, std::string* a
   }
   std::string inner, outer;
   std::vector<Value> inner_values, values;
-  Reader r(filter);
+  wire::Cursor r(filter);
   for (size_t n = r.is_nil() ? 0 : r.map(); n > 0; --n) {
     std::string_view column = r.bytes(), value = r.value();
     if (column == "limit" || column == "fresh_ms") continue;
@@ -170,7 +173,7 @@ Status Query::run(std::string_view what, std::string_view filter, std::string* a
     return error(rc == SQLITE_INTERRUPT ? RAY_TIMED_OUT : RAY_INTERNAL, "query of %.*s: %s",
                  static_cast<int>(what.size()), what.data(), sqlite3_errmsg(db_.get()));
   answer->clear();
-  Writer(answer).array(n).raw(rows);
+  wire::Writer(answer).array(n).raw(rows);
   return {};
 }
 

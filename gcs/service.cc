@@ -13,7 +13,7 @@
 #include "gcs/follower.h"
 #include "gcs/journal.h"
 #include "gcs/lock.h"
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/query.h"
 #include "gcs/schema.h"
 #include "gcs/server.h"
@@ -263,7 +263,7 @@ void ServiceImpl::evaluate(Work* w) {
   if (q.op == kAppend) return evaluate_append(w);
   if (q.op == kStats) return stats(&w->answer);
   if (q.op == kQuery) {
-    Reader r(q.args);
+    wire::Cursor r(q.args);
     r.array();
     if (is_database_query(r.bytes())) {
       w->held = true;
@@ -324,8 +324,8 @@ void ServiceImpl::evaluate_append(Work* w) {
     return;
   }
   LineageOutcome out = tables_.append(a.node, a.epoch, a.lsn_from, a.n);
-  Writer answer(&w->answer.answer);
-  answer.array(1).u(out.committed);
+  wire::Writer answer(&w->answer.answer);
+  answer.array(1).uint64(out.committed);
   switch (out.kind) {
     case LineageOutcome::kDuplicate: return;
     case LineageOutcome::kFenced:
@@ -481,9 +481,9 @@ void ServiceImpl::stats(Answer* out) {
       {"clients", tables_.clients()}, {"polls", polls_.size()}, {"refusing", tables_.refusing()},
       {"materialised_records", m.records.load()}, {"materialised_rows", m.rows.load()},
       {"materialise_ns", m.busy_ns.load()}, {"damaged", m.damaged.load()}};
-  Writer w(&out->answer);
+  wire::Writer w(&out->answer);
   w.array(1).map(std::size(all));
-  for (auto& [name, value] : all) w.str(name).u(value);
+  for (auto& [name, value] : all) w.str(name).uint64(value);
 }
 
 // ---- query thread ------------------------------------------------------------------------------------------------
@@ -496,7 +496,7 @@ void ServiceImpl::run_queries() {
     QueryWork work = queries_.front();
     queries_.pop_front();
     lock.unlock();
-    Reader r(work.in.request.args);
+    wire::Cursor r(work.in.request.args);
     r.array_of(2);
     std::string_view what = r.bytes(), filter = r.value();
     Filter f;

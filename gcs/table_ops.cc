@@ -4,12 +4,12 @@
 namespace ray::gcs {
 
 std::string_view map_get(std::string_view map, std::string_view column) {
-  Reader r(map);
+  wire::Cursor r(map);
   size_t n = r.map();
   for (size_t k = 0; k < n && r.ok(); ++k) {
-    Reader key(r.value());
+    wire::Cursor key(r.value());
     std::string_view value = r.value();
-    if (key.peek() == Reader::Type::kStr && key.bytes() == column) return value;
+    if (key.peek() == wire::Type::kStr && key.bytes() == column) return value;
   }
   return {};
 }
@@ -18,7 +18,7 @@ std::string map_merge(std::string_view base, std::string_view update) {
   constexpr size_t kMaxColumns = 64;
   std::vector<std::pair<std::string_view, std::string_view>> columns;
   for (std::string_view map : {base, update}) {
-    Reader r(map);
+    wire::Cursor r(map);
     size_t n = r.map();
     for (size_t k = 0; k < n && r.ok(); ++k) {
       std::string_view key = r.value(), value = r.value();
@@ -35,7 +35,7 @@ std::string map_merge(std::string_view base, std::string_view update) {
     if (!r.done()) return {};
   }
   std::string out;
-  Writer w(&out);
+  wire::Writer w(&out);
   w.map(columns.size());
   for (auto& c : columns) w.raw(c.first).raw(c.second);
   return out;
@@ -43,12 +43,13 @@ std::string map_merge(std::string_view base, std::string_view update) {
 
 bool same_value(std::string_view x, std::string_view y) {
   if (x == y) return true;
-  Reader a(x), b(y);
-  using Type = Reader::Type;
+  wire::Cursor a(x), b(y);
+  using wire::Type;
   auto is_text = [](Type t) { return t == Type::kStr || t == Type::kBin; };
   if (is_text(a.peek()) && is_text(b.peek())) return a.bytes() == b.bytes();
-  if (a.peek() == Type::kInt && b.peek() == Type::kInt) {
-    int64_t m = a.i(), n = b.i();
+  auto is_integer = [](Type x) { return x == Type::kInt || x == Type::kUint; };
+  if (is_integer(a.peek()) && is_integer(b.peek())) {
+    int64_t m = a.int64(), n = b.int64();
     return a.ok() && b.ok() && m == n;
   }
   return false;
@@ -71,12 +72,12 @@ static std::string id_key(const Id& id) { return {reinterpret_cast<const char*>(
 static std::string hex_of(const Id& id) { return id.is_nil() ? "" : id.hex(); }
 
 static int64_t int_column(std::string_view map, std::string_view column) {
-  Reader r(map_get(map, column));
-  int64_t v = r.i();
+  wire::Cursor r(map_get(map, column));
+  int64_t v = r.int64();
   return r.ok() ? v : 0;
 }
 static std::string_view text_column(std::string_view map, std::string_view column) {
-  Reader r(map_get(map, column));
+  wire::Cursor r(map_get(map, column));
   return r.bytes();
 }
 
@@ -174,25 +175,25 @@ void Ops::dispatch() {
 
 // ---- service ---------------------------------------------------------------------------------------------
 
-void Ops::ping() { answer.array(1).u(t.batch_sn_); }
+void Ops::ping() { answer.array(1).uint64(t.batch_sn_); }
 
 void Ops::hello() {
   Id node = in.id();
-  uint64_t epoch = in.u();
+  uint64_t epoch = in.uint64();
   if (!args_ok(2)) return;
-  answer.array(1).u(t.committed_lsn(node, static_cast<uint32_t>(epoch)));
+  answer.array(1).uint64(t.committed_lsn(node, static_cast<uint32_t>(epoch)));
 }
 
 // What a subscriber is told: a kv row with its version, other rows as they are; erased: nothing.
 static std::string delivered(Table table, const Change& c) {
   if (c.erased || table != Table::kKv) return c.value;
   std::string v;
-  Writer(&v).array(2).u(c.version).bin(c.value);
+  wire::Writer(&v).array(2).uint64(c.version).bin(c.value);
   return v;
 }
 
 void Ops::poll() {
-  uint64_t since = in.u();
+  uint64_t since = in.uint64();
   size_t n = in.array();
   std::vector<std::pair<Table, std::string_view>> topics;
   for (size_t k = 0; k < n && in.ok(); ++k) {
@@ -229,17 +230,17 @@ void Ops::poll() {
     }
   }
   uint64_t sn = snapshot ? t.last_sn_ : t.batch_sn_;
-  answer.array(3).u(sn).boolean(snapshot).array(found.size());
+  answer.array(3).uint64(sn).boolean(snapshot).array(found.size());
   for (const Change* c : found)
-    answer.array(4).u(c->sn).str(table_name(c->table)).bin(c->key).bin(delivered(c->table, *c));
+    answer.array(4).uint64(c->sn).str(table_name(c->table)).bin(c->key).bin(delivered(c->table, *c));
 }
 
 // Row of the "kv" query.
 static std::string kv_row(std::string_view key, const Row& row) {
   std::string out;
   size_t nul = key.find('\0');
-  Writer(&out).map(4).str("ns").str(key.substr(0, nul)).str("key").bin(key.substr(nul + 1))
-      .str("version").u(row.version).str("size").u(row.value.size());
+  wire::Writer(&out).map(4).str("ns").str(key.substr(0, nul)).str("key").bin(key.substr(nul + 1))
+      .str("version").uint64(row.version).str("size").uint64(row.value.size());
   return out;
 }
 
@@ -250,7 +251,7 @@ void Ops::query() {
   Table table{};
   bool known = table_of(what, &table) && (table == Table::kActors || table == Table::kNodes ||
                table == Table::kJobs || table == Table::kFunctions || table == Table::kKv);
-  Reader check(filter);
+  wire::Cursor check(filter);
   if (!filter.empty()) check.map();
   if (!known || !check.ok())
     return fail(RAY_INVALID_ARGUMENT, known ? "a query's filter is a map" :
@@ -258,12 +259,12 @@ void Ops::query() {
   if (!have_range(table, "", "", true)) return;
   uint64_t limit = kMaxQueryRows, n = 0;
   std::vector<std::pair<std::string_view, std::string_view>> conditions;
-  size_t columns = filter.empty() ? 0 : Reader(filter).map();
-  Reader f(filter);
+  size_t columns = filter.empty() ? 0 : wire::Cursor(filter).map();
+  wire::Cursor f(filter);
   if (!filter.empty()) f.map();
   for (size_t k = 0; k < columns && f.ok(); ++k) {
     std::string_view column = f.bytes(), value = f.value();
-    if (column == "limit") limit = std::min<uint64_t>(limit, Reader(value).u());
+    if (column == "limit") limit = std::min<uint64_t>(limit, wire::Cursor(value).uint64());
     else if (column != "fresh_ms") conditions.emplace_back(column, value);
   }
   std::string rows;
@@ -284,8 +285,8 @@ void Ops::query() {
 // ---- functions ---------------------------------------------------------------------------------------------
 
 void Ops::function_define() {
-  uint64_t key = in.u();
-  int64_t language = in.i(), kind = in.i();
+  uint64_t key = in.uint64();
+  int64_t language = in.int64(), kind = in.int64();
   std::string_view name = in.bytes(), definition = in.bytes();
   if (!args_ok(5)) return;
   std::string k = big_endian(key);
@@ -298,15 +299,15 @@ void Ops::function_define() {
     return;
   }
   std::string row;
-  Writer(&row).map(5).str("key").u(key).str("name").str(name).str("language").i(language)
-      .str("kind").i(kind).str("size").u(definition.size());
+  wire::Writer(&row).map(5).str("key").uint64(key).str("name").str(name).str("language").int64(language)
+      .str("kind").int64(kind).str("size").uint64(definition.size());
   set(Table::kFunctions, k, std::move(row));
   if (blocked()) return;
   set(Table::kDefinitions, k, std::string(definition));
 }
 
 void Ops::function_get() {
-  uint64_t key = in.u();
+  uint64_t key = in.uint64();
   if (!args_ok(1)) return;
   std::string k = big_endian(key);
   Row* row = find(Table::kFunctions, k);
@@ -334,37 +335,37 @@ void Ops::kv_get() {
   Row* row = find(Table::kKv, key);
   if (blocked()) return;
   if (!row) return fail(RAY_NOT_FOUND, "key does not exist");
-  answer.array(2).u(row->version).bin(row->value);
+  answer.array(2).uint64(row->version).bin(row->value);
 }
 
 void Ops::kv_put() {
   std::string key;
   if (!read_kv_key(&key)) return;
   std::string_view value = in.bytes();
-  uint64_t expected = in.u();
+  uint64_t expected = in.uint64();
   if (!args_ok(4)) return;
   Row* row = find(Table::kKv, key, false);
   if (blocked()) return;
   uint64_t version = row ? row->version : 0;
   if (expected != UINT64_MAX && expected != version) {
-    answer.array(1).u(version);
+    answer.array(1).uint64(version);
     return fail(RAY_CONFLICT, "key has version " + std::to_string(version) + ", not " +
                                   std::to_string(expected));
   }
   set(Table::kKv, key, std::string(value));
-  answer.array(1).u(version + 1);
+  answer.array(1).uint64(version + 1);
 }
 
 void Ops::kv_delete() {
   std::string key;
   if (!read_kv_key(&key)) return;
-  uint64_t expected = in.u();
+  uint64_t expected = in.uint64();
   if (!args_ok(3)) return;
   Row* row = find(Table::kKv, key, false);
   if (blocked()) return;
   if (!row) return fail(RAY_NOT_FOUND, "key does not exist");
   if (expected != UINT64_MAX && expected != row->version) {
-    answer.array(1).u(row->version);
+    answer.array(1).uint64(row->version);
     return fail(RAY_CONFLICT, "key has version " + std::to_string(row->version) + ", not " +
                                   std::to_string(expected));
   }
@@ -382,7 +383,7 @@ void Ops::kv_list() {
   for (auto it = m.lower_bound(prefix); it != m.end() && (end.empty() || it->first < end); ++it) {
     if (it->second.erased) continue;
     if (keys.size() > kMaxFrame / 2) break;
-    Writer(&keys).bin(std::string_view(it->first).substr(skip));
+    wire::Writer(&keys).bin(std::string_view(it->first).substr(skip));
     ++n;
   }
   answer.array(1).array(n).raw(keys);
@@ -398,8 +399,8 @@ void Ops::actor_register() {
   Row* row = find(Table::kActors, key);
   if (blocked() || row) return;
   std::string base;
-  Writer(&base).map(4).str("actor").str(hex_of(actor)).str("state").str("PENDING")
-      .str("incarnation").u(0).str("created_ns").i(now);
+  wire::Writer(&base).map(4).str("actor").str(hex_of(actor)).str("state").str("PENDING")
+      .str("incarnation").uint64(0).str("created_ns").int64(now);
   std::string merged = map_merge(base, columns);
   if (merged.empty()) return fail(RAY_INVALID_ARGUMENT, "columns of an actor are a map of at most 64");
   set(Table::kActors, key, std::move(merged));
@@ -407,7 +408,7 @@ void Ops::actor_register() {
 
 void Ops::actor_update() {
   Id actor = in.id();
-  uint64_t incarnation = in.u();
+  uint64_t incarnation = in.uint64();
   std::string_view columns = in.value();
   if (!args_ok(3)) return;
   std::string key = id_key(actor);
@@ -418,12 +419,12 @@ void Ops::actor_update() {
   bool dead = text_column(row->value, "state") == "DEAD";
   std::string_view state = text_column(columns, "state");
   if (incarnation < known || (dead && !state.empty() && state != "DEAD")) {
-    answer.array(1).u(known);
+    answer.array(1).uint64(known);
     return fail(RAY_CONFLICT, "superseded: actor " + hex_of(actor) +
                                   (dead ? " is dead" : " has a later incarnation"));
   }
   std::string update;
-  Writer(&update).map(2).str("incarnation").u(incarnation).str("updated_ns").i(now);
+  wire::Writer(&update).map(2).str("incarnation").uint64(incarnation).str("updated_ns").int64(now);
   std::string merged = map_merge(map_merge(row->value, columns), update);
   if (merged.empty()) return fail(RAY_INVALID_ARGUMENT, "columns of an actor are a map of at most 64");
   answer.array(2).str(text_column(merged, "ns")).str(text_column(merged, "name"));
@@ -483,15 +484,15 @@ struct LogEnd {  // value of a row of actor_ends
   uint64_t incarnation = 0, begin = 0, end = 0;
   explicit LogEnd(const Row* row) {
     if (!row) return;
-    Reader r(row->value);
+    wire::Cursor r(row->value);
     r.array_of(3);
-    incarnation = r.u();
-    begin = r.u();
-    end = r.u();
+    incarnation = r.uint64();
+    begin = r.uint64();
+    end = r.uint64();
   }
   std::string bytes() const {
     std::string s;
-    Writer(&s).array(3).u(incarnation).u(begin).u(end);
+    wire::Writer(&s).array(3).uint64(incarnation).uint64(begin).uint64(end);
     return s;
   }
 };
@@ -499,7 +500,7 @@ struct LogEnd {  // value of a row of actor_ends
 
 void Ops::log_append() {
   Id actor = in.id();
-  uint64_t incarnation = in.u(), position = in.u();
+  uint64_t incarnation = in.uint64(), position = in.uint64();
   std::string_view determinant = in.bytes();
   if (!args_ok(4)) return;
   std::string key = id_key(actor), at = key + big_endian(position);
@@ -531,7 +532,7 @@ void Ops::log_append() {
 
 void Ops::log_read() {
   Id actor = in.id();
-  uint64_t from = in.u(), limit = in.u();
+  uint64_t from = in.uint64(), limit = in.uint64();
   if (!args_ok(3)) return;
   std::string key = id_key(actor);
   Row* end_row = find(Table::kActorEnds, key);
@@ -541,7 +542,7 @@ void Ops::log_read() {
   limit = std::min<uint64_t>(limit, kMaxLogRead);
   uint64_t to = from >= log.end ? from : std::min(log.end, from + limit);
   if (!have_range(Table::kActorLogs, key + big_endian(from), key + big_endian(to), true)) return;
-  answer.array(2).u(log.end).array(to - from);
+  answer.array(2).uint64(log.end).array(to - from);
   for (uint64_t p = from; p < to; ++p) {
     Row* row = find(Table::kActorLogs, key + big_endian(p));
     if (blocked()) return;
@@ -552,7 +553,7 @@ void Ops::log_read() {
 
 void Ops::log_trim() {
   Id actor = in.id();
-  uint64_t incarnation = in.u(), below = in.u();
+  uint64_t incarnation = in.uint64(), below = in.uint64();
   if (!args_ok(3)) return;
   std::string key = id_key(actor);
   Row* end_row = find(Table::kActorEnds, key);
@@ -581,7 +582,7 @@ void Ops::merge_put(Table table, const char* id_column) {
   Row* row = find(table, key);
   if (blocked()) return;
   std::string base;
-  Writer(&base).map(2).str(id_column).str(hex_of(id)).str("created_ns").i(now);
+  wire::Writer(&base).map(2).str(id_column).str(hex_of(id)).str("created_ns").int64(now);
   std::string merged = map_merge(row ? row->value : base, columns);
   if (merged.empty()) return fail(RAY_INVALID_ARGUMENT, "columns are a map of at most 64");
   if (row && row->value == merged) return;
@@ -590,10 +591,10 @@ void Ops::merge_put(Table table, const char* id_column) {
 
 void Ops::record_add(Table table) {
   std::string_view map = in.value();
-  if (!args_ok(1) || Reader(map).peek() != Reader::Type::kMap)
+  if (!args_ok(1) || wire::Cursor(map).peek() != wire::Type::kMap)
     return fail(RAY_INVALID_ARGUMENT, "an event is one MessagePack map");
   std::string value;
-  Writer(&value).array(2).i(now).raw(map);
+  wire::Writer(&value).array(2).int64(now).raw(map);
   Change c;
   c.table = table;
   c.key = big_endian(t.last_sn_ + 1);
@@ -607,7 +608,7 @@ void Ops::record_add(Table table) {
 // Row of an object: [size, [node...]].
 void Ops::object_put() {
   Id object = in.id();
-  uint64_t size = in.u();
+  uint64_t size = in.uint64();
   Id node = in.id();
   bool add = in.boolean();
   if (!args_ok(4)) return;
@@ -616,9 +617,9 @@ void Ops::object_put() {
   if (blocked()) return;
   std::vector<std::string> nodes;
   if (row) {
-    Reader r(row->value);
+    wire::Cursor r(row->value);
     r.array_of(2);
-    uint64_t known = r.u();
+    uint64_t known = r.uint64();
     if (!add) size = known;
     for (size_t n = r.array(); n > 0; --n) nodes.emplace_back(r.bytes());
   }
@@ -626,8 +627,8 @@ void Ops::object_put() {
   std::erase(nodes, node_key);
   if (add) nodes.push_back(node_key);
   std::string value;
-  Writer w(&value);
-  w.array(2).u(size).array(nodes.size());
+  wire::Writer w(&value);
+  w.array(2).uint64(size).array(nodes.size());
   for (auto& n : nodes) w.bin(n);
   if (row ? row->value != value : add) set(Table::kObjects, key, std::move(value));
 }
@@ -638,15 +639,15 @@ void Ops::object_get() {
   Row* row = find(Table::kObjects, id_key(object));
   if (blocked()) return;
   if (!row) return fail(RAY_NOT_FOUND, "no location is known of object " + hex_of(object));
-  Reader r(row->value);
+  wire::Cursor r(row->value);
   r.array_of(2);
-  uint64_t size = r.u();
-  answer.array(3).u(size).id(producer_of(object)).raw(r.rest());
+  uint64_t size = r.uint64();
+  answer.array(3).uint64(size).id(producer_of(object)).raw(r.rest());
 }
 
 void Ops::task_put() {
   Id task = in.id();
-  uint64_t version[3] = {in.u(), in.u(), in.u()};
+  uint64_t version[3] = {in.uint64(), in.uint64(), in.uint64()};
   Id node = in.id();
   std::string_view record = in.bytes();
   if (!args_ok(6)) return;
@@ -654,25 +655,25 @@ void Ops::task_put() {
   Row* row = find(Table::kTasks, key);
   if (blocked()) return;
   std::string value;
-  Writer(&value).array(5).u(version[0]).u(version[1]).u(version[2]).id(node).bin(record);
+  wire::Writer(&value).array(5).uint64(version[0]).uint64(version[1]).uint64(version[2]).id(node).bin(record);
   if (row) {
-    Reader r(row->value);
+    wire::Cursor r(row->value);
     r.array_of(5);
-    uint64_t known[3] = {r.u(), r.u(), r.u()};
+    uint64_t known[3] = {r.uint64(), r.uint64(), r.uint64()};
     int order = 0;
     for (int k = 0; k < 3 && order == 0; ++k)
       order = version[k] < known[k] ? -1 : version[k] > known[k] ? 1 : 0;
     if (order < 0 || (order == 0 && row->value != value)) {
-      answer.array(4).u(order < 0 ? 1 : 2).u(known[0]).u(known[1]).u(known[2]);
+      answer.array(4).uint64(order < 0 ? 1 : 2).uint64(known[0]).uint64(known[1]).uint64(known[2]);
       return fail(RAY_CONFLICT, order < 0 ? "superseded: a later version of the task is recorded"
                                           : "conflict: another record has the same version");
     }
     if (order == 0) {
-      answer.array(1).u(0);
+      answer.array(1).uint64(0);
       return;
     }
   }
-  answer.array(1).u(0);
+  answer.array(1).uint64(0);
   set(Table::kTasks, key, std::move(value));
 }
 

@@ -7,7 +7,7 @@
 #pragma once
 #include <vector>
 
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/tables.h"
 
 namespace ray::gcs {
@@ -62,15 +62,15 @@ struct Ops {
     out->text = std::move(text);
   }
   bool read_kv_key(std::string* key);
-  void log_end_answer(uint64_t end) { answer.array(1).u(end); }
+  void log_end_answer(uint64_t end) { answer.array(1).uint64(end); }
 
   Tables& t;
   const Request& q;
   int64_t now;
   const std::vector<Range>& loaded;
   Outcome* out;
-  Reader in;
-  Writer answer;
+  wire::Cursor in;
+  wire::Writer answer;
   size_t n_args = 0;
 };
 

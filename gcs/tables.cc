@@ -1,7 +1,7 @@
 // See tables.h. The operations themselves are in table_ops.cc.
 #include "gcs/tables.h"
 
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/table_ops.h"
 
 namespace ray::gcs {
@@ -24,11 +24,11 @@ static std::string encode_record(const Request& q, const Outcome& out,
   size_t size = 64 + out.answer.size();
   for (const Change& c : changes) size += 32 + c.key.size() + c.value.size();
   bytes.reserve(size);
-  Writer w(&bytes);
-  w.array(7).u(q.client).u(q.seq).u(q.ack_below).i(out.code).str(out.text).bin(out.answer);
+  wire::Writer w(&bytes);
+  w.array(7).uint64(q.client).uint64(q.seq).uint64(q.ack_below).int64(out.code).str(out.text).bin(out.answer);
   w.array(changes.size());
   for (const Change& c : changes) {
-    w.array(4).u(static_cast<unsigned>(c.table)).bin(c.key).u(c.version);
+    w.array(4).uint64(static_cast<unsigned>(c.table)).bin(c.key).uint64(c.version);
     if (c.erased) w.nil();
     else w.bin(c.value);
   }
@@ -36,12 +36,12 @@ static std::string encode_record(const Request& q, const Outcome& out,
 }
 
 bool parse_record(uint64_t sn, std::string_view bytes, Record* out) {
-  Reader r(bytes);
+  wire::Cursor r(bytes);
   r.array_of(7);
-  out->client = r.u();
-  out->seq = r.u();
-  out->ack_below = r.u();
-  out->code = static_cast<int32_t>(r.i());
+  out->client = r.uint64();
+  out->seq = r.uint64();
+  out->ack_below = r.uint64();
+  out->code = static_cast<int32_t>(r.int64());
   out->text = r.bytes();
   out->answer = r.bytes();
   size_t n = r.array();
@@ -49,12 +49,12 @@ bool parse_record(uint64_t sn, std::string_view bytes, Record* out) {
   for (size_t k = 0; k < n && r.ok(); ++k) {
     Change c;
     r.array_of(4);
-    uint64_t table = r.u();
+    uint64_t table = r.uint64();
     if (table == 0 || table >= static_cast<uint64_t>(Table::kCount)) r.fail();
     c.sn = sn;
     c.table = static_cast<Table>(table);
     c.key = r.bytes();
-    c.version = r.u();
+    c.version = r.uint64();
     c.erased = r.is_nil();
     if (c.erased) r.value();
     else c.value = r.bytes();

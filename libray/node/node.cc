@@ -20,7 +20,8 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::node {
 namespace {
@@ -67,7 +68,7 @@ static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {
   s.max_workers = o.max_workers;
   (void)s.total.add("CPU", o.num_cpus);
   std::map<std::string, double> more;
-  if (mp::read_resources(o.resources_msgpack, &more).ok())
+  if (read_resources(o.resources_msgpack, &more).ok())
     for (const auto& [name, amount] : more) (void)s.total.add(name, amount);
   return s;
 }
@@ -182,7 +183,7 @@ Status Node::start() {
 }
 
 Status Node::write_session_file() {
-  mp::Writer w;
+  wire::Packer w;
   std::string json = strprintf(
       "{\"pid\": %d, \"parent_pid\": %d, \"started_ns\": %lld, \"node\": \"%s\", \"store_bytes\": %llu, "
       "\"gcs_shards\": %u, \"gcs_pids\": [",
@@ -193,7 +194,7 @@ Status Node::write_session_file() {
   json += "], \"resources\": {";
   bool first = true;
   for (const auto& [name, amount] : scheduler_.total()) {
-    json += strprintf("%s\"%s\": %g", first ? "" : ", ", mp::json_escape(name).c_str(), amount);
+    json += strprintf("%s%s: %g", first ? "" : ", ", wire::json_quote(name).c_str(), amount);
     first = false;
   }
   json += "}}\n";
@@ -431,7 +432,7 @@ void Node::advance_shutdown() {
     }
     store_.reset();
     remove_sockets(session_.dir);
-    for (auto& [index, req] : shutdown_replies_) reply(index, req, RAY_OK, mp::empty_array());
+    for (auto& [index, req] : shutdown_replies_) reply(index, req, RAY_OK, wire::empty_array());
     flush_outboxes();
     phase_ = Phase::kDone;
   }

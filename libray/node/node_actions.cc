@@ -6,7 +6,8 @@
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 #include "libray/wire/packed.h"
 
@@ -296,7 +297,7 @@ void Node::apply(actor::Actions& actions) {
         bool other =
             x.code == RAY_OK && (!a || a->spec.creator != x.process || a->spec.req_id != x.req_id);
         if (other && actors_.find(x.id)) directory_.hold(x.id, x.process, 1);  // get_if_exists
-        mp::Writer w;
+        wire::Packer w;
         w.array(1).id(x.id);
         reply(x.process, x.req_id, x.code, x.code == RAY_OK ? w.bytes() : x.text);
         break;
@@ -360,7 +361,7 @@ void Node::claim_name(const ActorId& id) {
     releasing->second.push_back(id);
     return;
   }
-  mp::Writer w;
+  wire::Packer w;
   w.array(3).str(a->spec.ns).str(a->spec.name).id(id);
   uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(a->spec.ns, a->spec.name));
   gcs_->call(shard, gcs::kNameClaim, w.bytes(),
@@ -369,7 +370,7 @@ void Node::claim_name(const ActorId& id) {
                  ActorId winner = id;
                  int32_t code = s.code();
                  if (code == RAY_ALREADY_EXISTS) {
-                   mp::Reader r(answer);
+                   wire::Cursor r(answer);
                    if (r.array() == 1 && r.id(&winner)) code = RAY_OK;
                  }
                  actor::Actions actions;
@@ -383,7 +384,7 @@ void Node::claim_name(const ActorId& id) {
 void Node::release_name(const ActorId& id, const std::string& ns, const std::string& name) {
   if (!gcs_) return;  // the node is closing, and names end with it
   releasing_names_[{ns, name}];
-  mp::Writer w;
+  wire::Packer w;
   w.array(3).str(ns).str(name).id(id);
   uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(ns, name));
   gcs_->call(shard, gcs::kNameRelease, w.bytes(),

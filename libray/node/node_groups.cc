@@ -5,7 +5,8 @@
 
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
@@ -23,7 +24,7 @@ const char* strategy_name(int32_t strategy) {
 
 // Every bundle must ask for something, or nothing could be placed in it.
 Status read_bundles(std::string_view packed, std::vector<sched::Resources>* out) {
-  mp::Reader r(packed);
+  wire::Cursor r(packed);
   uint32_t n = r.array();
   if (!r.ok() || n == 0)
     return error(RAY_INVALID_ARGUMENT, "a placement group needs at least one bundle of resources");
@@ -32,7 +33,7 @@ Status read_bundles(std::string_view packed, std::vector<sched::Resources>* out)
   for (uint32_t i = 0; i < n && r.ok(); ++i) {
     std::map<std::string, double> amounts;
     sched::Resources bundle;
-    RAY_TRY(mp::read_resources(r.raw(), &amounts));
+    RAY_TRY(read_resources(r.value(), &amounts));
     for (const auto& [name, amount] : amounts) RAY_TRY(bundle.add(name, amount));
     if (bundle.empty())
       return error(RAY_INVALID_ARGUMENT, "bundle %u of the placement group has no resources", i);
@@ -48,14 +49,14 @@ Status read_bundles(std::string_view packed, std::vector<sched::Resources>* out)
 
 void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body) {
   Process* p = process(index);
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
   Group g;
-  g.bundles = r.raw();
-  g.strategy = static_cast<int32_t>(r.sint());
-  g.lifetime = static_cast<int32_t>(r.sint());
-  g.name = r.str();
-  g.ns = r.str();
+  g.bundles = r.value();
+  g.strategy = static_cast<int32_t>(r.int64());
+  g.lifetime = static_cast<int32_t>(r.int64());
+  g.name = r.text();
+  g.ns = r.text();
   if (!p || n != 5 || !r.done() || g.strategy < 0 || g.strategy > RAY_GROUP_STRICT_SPREAD)
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
   if (g.ns.empty()) g.ns = jobs_[p->job].ns;
@@ -73,25 +74,25 @@ void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body
   if (!s.ok()) return reply(index, req_id, s.code(), s.message());
   report(lineage::kEvent, index, {{"kind", "group"}, {"group", g.id.hex()}, {"state", g.state}});
   scheduling_needed_ = true;
-  mp::Writer w;
+  wire::Packer w;
   w.array(1).id(g.id);
   groups_[g.id] = std::move(g);
   reply(index, req_id, RAY_OK, w.bytes());
 }
 
 void Node::group_wait(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
   Id id;
   bool ok = r.id(&id);
-  bool wait = r.uint() != 0;
+  bool wait = r.uint64() != 0;
   if (n != 2 || !ok || !r.done())
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
   auto g = groups_.find(id);
   if (g == groups_.end() || !scheduler_.has_group(id))
     return reply(index, req_id, RAY_NOT_FOUND, "placement group " + id.hex() + " does not exist");
   if (std::strcmp(g->second.state, "CREATED") == 0)
-    return reply(index, req_id, RAY_OK, mp::empty_array());
+    return reply(index, req_id, RAY_OK, wire::empty_array());
   auto& waiters = g->second.waiters;
   if (!wait || waiters.size() >= kMaxWaiters)
     return reply(index, req_id, RAY_TIMED_OUT, "placement group " + id.hex() + " waits for its resources");
@@ -99,7 +100,7 @@ void Node::group_wait(uint32_t index, uint64_t req_id, const std::string& body) 
 }
 
 void Node::group_remove(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
   Id id;
   if (n != 1 || !r.id(&id) || !r.done())
@@ -108,7 +109,7 @@ void Node::group_remove(uint32_t index, uint64_t req_id, const std::string& body
   if (g == groups_.end() || !scheduler_.has_group(id))
     return reply(index, req_id, RAY_NOT_FOUND, "placement group " + id.hex() + " does not exist");
   remove_group(&g->second, "was removed");
-  reply(index, req_id, RAY_OK, mp::empty_array());
+  reply(index, req_id, RAY_OK, wire::empty_array());
 }
 
 // ---- life ------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ void Node::group_ready(const Id& id) {
   Group& g = it->second;
   g.state = "CREATED";
   report(lineage::kEvent, 0, {{"kind", "group"}, {"group", id.hex()}, {"state", g.state}});
-  for (auto [process, req_id] : g.waiters) reply(process, req_id, RAY_OK, mp::empty_array());
+  for (auto [process, req_id] : g.waiters) reply(process, req_id, RAY_OK, wire::empty_array());
   g.waiters.clear();
   scheduling_needed_ = true;  // for what waits to be placed in it
 }
@@ -164,7 +165,7 @@ std::string Node::groups_msgpack(uint32_t index) {
   std::vector<const Group*> all;
   for (const auto& [id, g] : groups_) all.push_back(&g);
   std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->number < b->number; });
-  mp::Writer w;
+  wire::Packer w;
   w.array(static_cast<uint32_t>(all.size()));
   for (const Group* g : all) {
     w.map(9);
@@ -185,8 +186,8 @@ std::string Node::groups_msgpack(uint32_t index) {
 
 // RAY_UNSCHEDULABLE, RAY_GROUP_REMOVED: it can never run here. `out->never` is for now only.
 Status Node::find_place(std::string_view resources, sched::Placement* out) {
-  mp::Placement p;
-  RAY_TRY(mp::read_placement(resources, &p));
+  Placement p;
+  RAY_TRY(read_placement(resources, &p));
   out->group = p.group;
   out->bundle = p.bundle;
   out->never = p.never;
@@ -197,7 +198,7 @@ Status Node::find_place(std::string_view resources, sched::Placement* out) {
   if (g == groups_.end() || !scheduler_.has_group(p.group))
     return error(RAY_GROUP_REMOVED, "was to run in placement group %s, which was removed",
                  p.group.hex().c_str());
-  uint32_t bundles = mp::Reader(g->second.bundles).array();
+  uint32_t bundles = wire::Cursor(g->second.bundles).array();
   if (p.bundle < -1 || p.bundle >= static_cast<int32_t>(bundles))
     return error(RAY_UNSCHEDULABLE, "was to run in bundle %d of placement group %s, which has %u", p.bundle,
                  p.group.hex().c_str(), bundles);

@@ -13,7 +13,8 @@
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 #include "libray/wire/msgpack.h"
 
@@ -211,25 +212,25 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
 
 Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Process* p) {
   Job job;
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.map();
   for (uint32_t i = 0; i < n && r.ok(); ++i) {
-    std::string key = r.str();
+    std::string key = r.text();
     if (key == "worker_argv") {
       uint32_t m = r.array();
-      for (uint32_t k = 0; k < m && r.ok(); ++k) job.worker_argv.push_back(r.str());
+      for (uint32_t k = 0; k < m && r.ok(); ++k) job.worker_argv.push_back(r.text());
     } else if (key == "env") {
       uint32_t m = r.map();
       for (uint32_t k = 0; k < m && r.ok(); ++k) {
-        std::string name = r.str();
-        job.env[name] = r.str();
+        std::string name = r.text();
+        job.env[name] = r.text();
       }
     } else if (key == "cwd") {
-      job.cwd = r.str();
+      job.cwd = r.text();
     } else if (key == "job_name") {
-      job.name = r.str();
+      job.name = r.text();
     } else if (key == "ns") {
-      job.ns = r.str();
+      job.ns = r.text();
     } else {
       r.skip();
     }
@@ -334,7 +335,7 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
     case wire::kUpActorExit: return up_actor(p, type, payload);
     case wire::kUpGoodbye: p->goodbye = true; return Status();
     case wire::kUpError: {
-      mp::Reader r(payload);
+      wire::Cursor r(payload);
       r.map();
       if (!r.ok()) return malformed("error");
       pump_->add(lineage::kError, p->index, payload);
@@ -420,7 +421,7 @@ Status Node::up_shape(Process* p, const std::string& payload) {
 Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* amounts,
                         sched::Pool* pool) {
   std::string env;
-  RAY_TRY(mp::read_resources(bytes, amounts, &env));
+  RAY_TRY(read_resources(bytes, amounts, &env));
   if (env.empty()) return Status();
   if (env.size() > wire::kRuntimeEnvMax) return malformed("runtime environment");
   auto known = env_numbers_.find(env);
@@ -598,7 +599,7 @@ void Node::close_job(uint32_t index) {
 
 // An event or error for the journal: a map of strings.
 void Node::report(uint16_t type, uint32_t process, std::map<std::string, std::string> fields) {
-  mp::Writer w;
+  wire::Packer w;
   w.map(static_cast<uint32_t>(fields.size()));
   for (const auto& [key, value] : fields) w.str(key).str(value);
   if (pump_) pump_->add(type, process, w.bytes());

@@ -5,7 +5,8 @@
 #include "gcs/ops.h"
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
@@ -70,20 +71,20 @@ void Node::forward(uint32_t index, uint64_t req_id, uint32_t shard, uint32_t op,
 }
 
 void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
   auto bad = [&](const char* what) {
     reply(index, req_id, RAY_INVALID_ARGUMENT, std::string("malformed request: ") + what);
   };
   if (!r.ok()) return bad("not an array");
   switch (op) {
-    case wire::kOpPing: return reply(index, req_id, RAY_OK, mp::empty_array());
+    case wire::kOpPing: return reply(index, req_id, RAY_OK, wire::empty_array());
     case wire::kOpFunctionDefine: return function_define(index, req_id, body);
     case wire::kOpFunctionGet: return function_get(index, req_id, body);
     case wire::kOpKvGet:
     case wire::kOpKvPut:
     case wire::kOpKvDelete: {
-      std::string ns = r.str(), key = r.str();
+      std::string ns = r.text(), key = r.text();
       if (!r.ok()) return bad("kv");
       uint32_t to = op == wire::kOpKvGet   ? gcs::kKvGet
                     : op == wire::kOpKvPut ? gcs::kKvPut
@@ -91,12 +92,12 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
       return forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_kv(ns, key)), to, body);
     }
     case wire::kOpKvList: {
-      std::string ns = r.str(), prefix = r.str();
+      std::string ns = r.text(), prefix = r.text();
       if (!r.ok() || n != 2) return bad("kv list");
       gcs::kv_list_all(gcs_.get(), ns, prefix,
                        [this, box = mailbox_, index, req_id](Status s, std::string answer) {
                          box->post([this, index, req_id, s, answer] {
-                           mp::Writer w;
+                           wire::Packer w;
                            w.array(1).raw(answer);
                            reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
                          });
@@ -127,29 +128,29 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
 
 // The definition is usable at once; the control store gets it behind the answer's back.
 void Node::function_define(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
-  uint64_t key = r.uint();
+  uint64_t key = r.uint64();
   std::string_view rest;
   {
-    mp::Reader tail = r;
+    wire::Cursor tail = r;
     for (uint32_t i = 1; i < n; ++i) tail.skip();
     if (n != 5 || !tail.done())
       return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function definition");
   }
-  mp::Writer value;  // [language, kind, name, definition]
+  wire::Packer value;  // [language, kind, name, definition]
   value.array(4);
-  for (int i = 0; i < 4; ++i) value.raw(r.raw());
+  for (int i = 0; i < 4; ++i) value.raw(r.value());
   auto known = functions_.find(key);
   if (known != functions_.end()) {
     bool same = known->second == value.bytes();
     return reply(index, req_id, same ? RAY_OK : RAY_CONFLICT,
-                 same ? mp::empty_array() : "another function has this key");
+                 same ? wire::empty_array() : "another function has this key");
   }
   if (function_bytes_ + value.bytes().size() <= kMaxFunctionCache) {
     function_bytes_ += value.bytes().size();
     functions_[key] = value.bytes();
-    reply(index, req_id, RAY_OK, mp::empty_array());
+    reply(index, req_id, RAY_OK, wire::empty_array());
     index = kNone;  // answered
   }
   gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionDefine, body,
@@ -163,9 +164,9 @@ void Node::function_define(uint32_t index, uint64_t req_id, const std::string& b
 }
 
 void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
-  uint64_t key = r.uint();
+  uint64_t key = r.uint64();
   if (n != 1 || !r.done())
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
   auto known = functions_.find(key);
@@ -177,9 +178,9 @@ void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body
 // ----------------------------------------------------------------------------------
 
 void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
-  std::string name = r.str(), ns = r.str();
+  std::string name = r.text(), ns = r.text();
   Process* p = process(index);
   if (n != 2 || !r.done() || !p)
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor name");
@@ -190,24 +191,24 @@ void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) 
                  "no living actor named '" + name + "' in namespace '" + ns + "'");
   // Held for the asker before it can know the id: the actor cannot end in between.
   directory_.hold(a->spec.id, index, 1);
-  mp::Writer w;
+  wire::Packer w;
   w.array(1).id(a->spec.id);
   reply(index, req_id, RAY_OK, w.bytes());
 }
 
 void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
   ActorId id;
   if (!r.id(&id) || n != 1) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor id");
   const actor::Actor* a = actors_.find(id);
   if (!a) return reply(index, req_id, RAY_NOT_FOUND, "no actor " + id.hex() + " on this node");
-  mp::Writer w;
+  wire::Packer w;
   w.array(5)
       .str(a->spec.name)
       .str(a->spec.ns)
       .bin(a->spec.metadata)
-      .uint(a->state)
+      .uint64(a->state)
       .str(a->spec.klass);
   reply(index, req_id, RAY_OK, w.bytes());
 }
@@ -216,27 +217,27 @@ void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) 
 // ---------------------------------------------------------------------------------------
 
 std::string Node::query_local(const std::string& what) {
-  mp::Writer w;
+  wire::Packer w;
   if (what == "resources" || what == "available") {
     auto amounts = what == "resources" ? scheduler_.total() : scheduler_.available();
     w.map(static_cast<uint32_t>(amounts.size()));
-    for (const auto& [name, amount] : amounts) w.str(name).real(amount);
+    for (const auto& [name, amount] : amounts) w.str(name).float64(amount);
   } else if (what == "store") {
-    w.raw(store_ ? store_->list_msgpack(10000) : mp::empty_array());
+    w.raw(store_ ? store_->list_msgpack(10000) : wire::empty_array());
   } else if (what == "workers") {
     w.array(static_cast<uint32_t>(live_.size()));
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
       const actor::Actor* a = actors_.of_worker(index);
       w.map(8);
-      w.str("worker").uint(index);
+      w.str("worker").uint64(index);
       auto held = scheduler_.held(index);
       w.str("resources").map(static_cast<uint32_t>(held.size()));
-      for (auto& [name, amount] : held) w.str(name).real(amount);
-      w.str("pid").sint(p.pid);
+      for (auto& [name, amount] : held) w.str(name).float64(amount);
+      w.str("pid").int64(p.pid);
       w.str("kind").str(p.driver ? "driver" : "worker");
       w.str("state").str(p.driver ? "running" : scheduler_.worker_state(index));
-      w.str("language").sint(p.language);
+      w.str("language").int64(p.language);
       w.str("job").str(jobs_[p.job].id.hex());
       w.str("actor").str(a ? a->spec.id.hex() : "");
     }
@@ -247,15 +248,15 @@ std::string Node::query_local(const std::string& what) {
 }
 
 void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
-  mp::Reader r(body);
+  wire::Cursor r(body);
   uint32_t n = r.array();
-  std::string what = r.str();
-  std::string filter = n > 1 ? std::string(r.raw()) : std::string("\x80", 1);
+  std::string what = r.text();
+  std::string filter = n > 1 ? std::string(r.value()) : std::string("\x80", 1);
   if (!r.ok()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed query");
   if (filter == std::string("\xc0", 1) || filter == std::string("\xc4\0", 2)) filter = "\x80";
   std::string rows = what == "groups" ? groups_msgpack(index) : query_local(what);
   if (!rows.empty()) {
-    mp::Writer w;
+    wire::Packer w;
     w.array(1).raw(rows);
     return reply(index, req_id, RAY_OK, w.bytes());
   }
@@ -265,13 +266,13 @@ void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
       if (!gcs_) return reply(index, req_id, RAY_UNAVAILABLE, "the node is ending");
       auto answered = [this, box, index, req_id](Status s, std::string answer) {
         box->post([this, index, req_id, s, answer] {
-          mp::Writer w;
+          wire::Packer w;
           w.array(1).raw(answer);
           reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
         });
       };
       if (what == "nodes" || what == "jobs") {  // every shard has them all
-        mp::Writer w;
+        wire::Packer w;
         w.array(2).str(what).raw(filter);
         gcs_->call(0, gcs::kQuery, w.bytes(), answered);
       } else {

@@ -9,7 +9,8 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
@@ -77,15 +78,15 @@ void Node::on_shard_exit(uint32_t index) {
 }
 
 void Node::register_node(const char* state) {
-  mp::Writer w;
+  wire::Packer w;
   w.array(2).id(id_).map(5);
   w.str("state").str(state);
   w.str("session").str(session_.dir);
-  w.str("pid").sint(::getpid());
-  w.str("start_ns").sint(started_at_);
+  w.str("pid").int64(::getpid());
+  w.str("start_ns").int64(started_at_);
   auto total = scheduler_.total();
   w.str("resources").map(static_cast<uint32_t>(total.size()));
-  for (const auto& [name, amount] : total) w.str(name).real(amount);
+  for (const auto& [name, amount] : total) w.str(name).float64(amount);
   for (uint32_t i = 0; i < gcs_->shards(); ++i)
     gcs_->call(i, gcs::kNodePut, w.bytes(), [](Status s, std::string) {
       if (!s.ok()) log(kLogWarning, "node", "node-row", "%s", s.message().c_str());
@@ -94,18 +95,18 @@ void Node::register_node(const char* state) {
 
 void Node::register_job(const Job& job, const char* state) {
   if (!gcs_) return;  // the node is closing
-  mp::Writer w;
+  wire::Packer w;
   Process* driver = process(job.driver);
   w.array(2).id(job.id).map(6);
   w.str("state").str(state);
   w.str("name").str(job.name);
   w.str("ns").str(job.ns);
-  w.str("language").sint(job.language);
+  w.str("language").int64(job.language);
   w.str("node").bin({reinterpret_cast<const char*>(id_.b), kIdSize});
   if (driver)
-    w.str("driver_pid").sint(driver->pid);
+    w.str("driver_pid").int64(driver->pid);
   else
-    w.str("updated_ns").sint(wall_ns());
+    w.str("updated_ns").int64(wall_ns());
   for (uint32_t i = 0; i < gcs_->shards(); ++i)
     gcs_->call(i, gcs::kJobPut, w.bytes(), [](Status s, std::string) {
       if (!s.ok()) log(kLogWarning, "node", "job-row", "%s", s.message().c_str());

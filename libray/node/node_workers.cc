@@ -9,7 +9,8 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
@@ -20,19 +21,19 @@ constexpr int64_t kStartGraceNs = 120'000'000'000;  // from the start of a worke
 // Of a worker that is started by itself; a zygote's child does the same in its own language. What else the
 // environment says is for bindings.
 void apply_runtime_env(std::string_view packed, SpawnOptions* o) {
-  mp::Reader r(packed);
+  wire::Cursor r(packed);
   uint32_t n = r.map();
   for (uint32_t i = 0; i < n && r.ok(); ++i) {
-    std::string key = r.str();
+    std::string key = r.text();
     if (key == "env_vars") {
       uint32_t m = r.map();
       for (uint32_t k = 0; k < m && r.ok(); ++k) {
-        std::string name = r.str();
-        std::string value = r.str();
+        std::string name = r.text();
+        std::string value = r.text();
         if (r.ok()) o->env[name] = value;
       }
     } else if (key == "working_dir") {
-      o->cwd = r.str();
+      o->cwd = r.text();
     } else {
       r.skip();
     }

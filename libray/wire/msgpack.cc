@@ -78,6 +78,8 @@ Writer& Writer::ext(int8_t type, std::string_view v) {
   uint32_t n = clamp32(v.size());
   PACKER(packer.pack_ext(n, type); packer.pack_ext_body(v.data(), n));
 }
+Writer& Writer::id(const Id& v) { return bin(v.b, kIdSize); }
+Writer& Writer::hex(const Id& v) { return str(v.is_nil() ? std::string() : v.hex()); }
 Writer& Writer::raw(std::string_view encoded) {
   out_->append(encoded);
   return *this;
@@ -352,6 +354,8 @@ bool is_one_value(std::string_view bytes) {
   return r.skip() && r.at_end();
 }
 
+std::string empty_array() { return std::string(1, '\x90'); }
+
 // ---- Resources ----------------------------------------------------------------------------------
 
 std::string with_entry(std::string_view map, std::string_view key, std::string_view value) {
@@ -368,7 +372,7 @@ std::string with_entry(std::string_view map, std::string_view key, std::string_v
   return out + entries;
 }
 
-Result<Resources> parse_resources(std::string_view bytes) {
+Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
   constexpr size_t kMaxName = 255;
   constexpr double kMaxAmount = 1e12;
   Resources out;
@@ -391,12 +395,13 @@ Result<Resources> parse_resources(std::string_view bytes) {
                    i, kMaxName);
     std::string key(name);
     if (key == kRuntimeEnv) {
-      std::string_view env;
-      if (r.peek() != Type::kMap || !r.raw(&env))
+      std::string_view described;
+      if (r.peek() != Type::kMap || !r.raw(&described))
         return error(RAY_INVALID_ARGUMENT, "resources: 'runtime_env' must be a map");
-      if (env.size() > kRuntimeEnvMax)
+      if (described.size() > kRuntimeEnvMax)
         return error(RAY_INVALID_ARGUMENT, "runtime_env has %zu bytes; at most %zu are allowed",
-                     env.size(), kRuntimeEnvMax);
+                     described.size(), kRuntimeEnvMax);
+      if (env) *env = described;
       continue;
     }
     if (key == kPlacement) {

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "libray/base/ids.h"
 #include "libray/base/status.h"
 
 namespace ray::wire {
@@ -36,11 +37,25 @@ class Writer {
   Writer& array(uint32_t n);  // n values follow
   Writer& map(uint32_t n);    // n pairs of values follow
   Writer& ext(int8_t type, std::string_view v);
+  Writer& id(const Id& v);   // bin of kIdSize bytes
+  Writer& hex(const Id& v);  // str of hex digits, empty for the nil id
   Writer& raw(std::string_view encoded);  // one value that is encoded already
   std::string* out() const { return out_; }
 
  private:
   std::string* out_;
+};
+
+// A Writer with a string of its own.
+class Packer : public Writer {
+ public:
+  Packer() : Writer(&bytes_) {}
+  Packer(const Packer&) = delete;
+  Packer& operator=(const Packer&) = delete;
+  std::string& bytes() { return bytes_; }
+
+ private:
+  std::string bytes_;
 };
 
 enum class Type : uint8_t {
@@ -113,6 +128,7 @@ class Reader {
 
 // Whether the bytes are exactly one well-formed value of bounded depth.
 bool is_one_value(std::string_view bytes);
+std::string empty_array();  // [] packed
 
 // For people: {"name": "x", "data": <5 bytes 68656c6c6f>}; cut after about `limit` characters with
 // "...". Malformed input is shown up to the place. Never fails.
@@ -135,7 +151,8 @@ std::string with_entry(std::string_view map, std::string_view key, std::string_v
 using Resources = std::map<std::string, double>;
 inline constexpr double kResourceUnit = 0.0001;
 // Empty bytes and nil = no resources. RAY_INVALID_ARGUMENT names the entry that is wrong.
-Result<Resources> parse_resources(std::string_view bytes);
+// `env`, if given, gets the packed map of the entry "runtime_env".
+Result<Resources> parse_resources(std::string_view bytes, std::string* env = nullptr);
 std::string pack_resources(const Resources& resources);
 
 }  // namespace ray::wire

@@ -37,12 +37,12 @@ class Load {
     for (int k = 0; k < calls; ++k) {
       std::string args;
       // Each key is put twice: a lost deduplication shows as version 3.
-      Writer(&args)
+      wire::Writer(&args)
           .array(4)
           .str("load")
           .bin("k" + std::to_string(k / 2))
           .bin(std::to_string(k))
-          .u(UINT64_MAX);
+          .uint64(UINT64_MAX);
       c_->call(0, kKvPut, args, [this, k](Status s, std::string answer) {
         std::lock_guard lock(mutex_);
         if (s.ok())
@@ -104,7 +104,7 @@ TEST_P(CrashAt, NothingAcknowledgedIsLostAndNothingHappensTwice) {
   }
   Got tasks = query(c.get(), 0, "tasks");
   ASSERT_EQ(tasks.code, RAY_OK) << tasks.text;
-  EXPECT_EQ(Reader(tasks.answer).array(), 3000u);
+  EXPECT_EQ(wire::Cursor(tasks.answer).array(), 3000u);
   EXPECT_EQ(
       sql(shard.database(), "SELECT count(*) FROM tasks WHERE state<>'FINISHED' OR args<>'7'")[0],
       "0");
@@ -139,15 +139,15 @@ TEST(Crash, TheMaterialiserGoesOnWhereItWas) {
     if (k == 2) {
       // This question makes it materialise, and die; the answer comes from its successor.
       std::promise<Got> p;
-      Writer(&args).array(2).str("tasks").nil();
+      wire::Writer(&args).array(2).str("tasks").nil();
       c->call(0, kQuery, args, [&](Status s, std::string a) {
         p.set_value({s.code(), s.message(), a});
       });
       EXPECT_EQ(shard.wait_dead(), SIGKILL);
       ASSERT_TRUE(shard.start());
-      EXPECT_EQ(Reader(p.get_future().get().answer).array(), 300u);
+      EXPECT_EQ(wire::Cursor(p.get_future().get().answer).array(), 300u);
     } else {
-      EXPECT_EQ(Reader(query(c.get(), 0, "tasks").answer).array(), (k + 1) * 100);
+      EXPECT_EQ(wire::Cursor(query(c.get(), 0, "tasks").answer).array(), (k + 1) * 100);
     }
   }
   EXPECT_EQ(
@@ -214,7 +214,7 @@ TEST(Crash, KilledAgainAndAgainUnderLoad) {
   EXPECT_TRUE(load.failed_.empty()) << load.failed_[0];
   EXPECT_EQ(load.committed_, 60000u);
   std::string filter;
-  Writer(&filter).map(2).str("limit").u(1).str("fresh_ms").u(60000);
+  wire::Writer(&filter).map(2).str("limit").uint64(1).str("fresh_ms").uint64(60000);
   ASSERT_EQ(query(c.get(), 0, "tasks", filter).code, RAY_OK);
   EXPECT_EQ(sql(shard.database(), "SELECT count(*) FROM tasks WHERE state='FINISHED'")[0], "30000");
   EXPECT_EQ(shard.stop(), 0);
@@ -369,7 +369,7 @@ TEST(Hostile, GarbageNeverHurtsTheShard) {
   };
   std::string id("\x80\0\0\1", 4);
   std::string args;
-  Writer(&args).array(4).str("ns").bin("k").bin("hostile").u(UINT64_MAX);
+  wire::Writer(&args).array(4).str("ns").bin("k").bin("hostile").uint64(UINT64_MAX);
   std::string valid = request_head(kToken, 1, 1, 1, kKvPut) + args;
   std::string wrong = request_head("no token at all, but long enough", 1, 1, 1, kKvPut) + args;
   std::vector<std::string> streams = {noise(100),
@@ -419,11 +419,11 @@ TEST(Hostile, MalformedOperationsFromAnAdmittedClient) {
     if (op == kPoll) continue;
     for (int k = 0; k < 20; ++k) {
       std::string args;
-      Writer w(&args);
+      wire::Writer w(&args);
       size_t n = random() % 8;
       w.array(n);
       for (size_t m = 0; m < n; ++m) switch (random() % 5) {
-          case 0: w.u(random()); break;
+          case 0: w.uint64(random()); break;
           case 1: w.str("x"); break;
           case 2: w.id(node_of(static_cast<uint8_t>(random()))); break;
           case 3: w.map(1).str("a").nil(); break;

@@ -83,7 +83,7 @@ void bench_lineage(Client* c, ShardProcess* shard, uint32_t tasks) {
   t0 = steady_ns();
   uint64_t before = stat(c, 0, "materialised_rows");
   std::string filter;
-  Writer(&filter).map(2).str("limit").u(1).str("fresh_ms").u(60000);
+  wire::Writer(&filter).map(2).str("limit").uint64(1).str("fresh_ms").uint64(60000);
   query(c, 0, "tasks", filter);
   uint64_t rows = stat(c, 0, "materialised_rows"), ns = stat(c, 0, "materialise_ns");
   std::printf("materialised: %llu rows, %.0f K rows per second of its processor time (%llu left to do at the end: %.2f s)\n",
@@ -103,7 +103,7 @@ void bench_kv(Client* c, uint32_t in_flight, uint32_t total) {
     uint32_t k = next.fetch_add(1);
     if (k >= total) return;
     std::string args, key = "key" + std::to_string(k);
-    Writer(&args).array(4).str("bench").bin(key).bin(value).u(UINT64_MAX);
+    wire::Writer(&args).array(4).str("bench").bin(key).bin(value).uint64(UINT64_MAX);
     int64_t began = steady_ns();
     c->call(0, kKvPut, std::move(args), [&, k, began](Status, std::string) {
       latency[k] = steady_ns() - began;

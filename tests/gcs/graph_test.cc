@@ -33,7 +33,7 @@ class Program {
   }
   void finish(Client* c) {
     std::string args;
-    Writer(&args).array(2).id(job_).map(1).str("state").str("ALIVE");
+    wire::Writer(&args).array(2).id(job_).map(1).str("state").str("ALIVE");
     for (uint32_t k = 0; k < c->shards(); ++k) {
       call(c, k, kJobPut, args);
       if (counts_[k]) append(c, k, batches_[k], counts_[k]);

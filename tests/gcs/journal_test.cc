@@ -252,7 +252,7 @@ TEST(Materialise, ValuesAreReadable) {
   EXPECT_EQ(text(RAY_FMT_RAW, std::string_view("\x01\x02\x03", 3)), "0x010203");
   EXPECT_EQ(text(RAY_FMT_PICKLE5, "\x80\x05K\x01."), "0x80054b012e");
   std::string packed;
-  Writer(&packed).array(5).i(-3).f(0.5).str("a\"b").boolean(true).map(1).str("k").nil();
+  wire::Writer(&packed).array(5).int64(-3).float64(0.5).str("a\"b").boolean(true).map(1).str("k").nil();
   EXPECT_EQ(text(RAY_FMT_MSGPACK, packed), "[-3, 0.5, \"a\\\"b\", true, {\"k\": null}]");
   EXPECT_EQ(text(RAY_FMT_MSGPACK, "\x93\x01"), "0x9301");  // malformed
   EXPECT_EQ(text(RAY_FMT_MSGPACK, std::string(5000, '\x91')).substr(0, 4), "0x91");
@@ -266,7 +266,7 @@ TEST(Materialise, SeveralResultsErrorsAndEvents) {
   add_task(&b, t, l.root, 10, {}, 3);
   append(&b, execution(f, 0, RAY_TASK_FAILED, "ValueError: no"));
   std::string event;
-  Writer(&event).map(1).str("kind").str("worker-died");
+  wire::Writer(&event).map(1).str("kind").str("worker-died");
   lineage::append_event(&b, lineage::kError, 1'000'000'000, 3, event);
   lineage::append_event(&b, lineage::kEvent, 2'000'000'000, 3, event);
   l.commit(b, 5);

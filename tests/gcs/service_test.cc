@@ -32,9 +32,9 @@ TEST_F(ServiceTest, KeyValueWithVersionsSurvivesKill) {
   ASSERT_TRUE(shard_.start());
   Got g = kv_get(c.get(), 0, "ns", "k");
   ASSERT_EQ(g.code, RAY_OK);
-  Reader r(g.answer);
+  wire::Cursor r(g.answer);
   r.array_of(2);
-  EXPECT_EQ(r.u(), 2u);
+  EXPECT_EQ(r.uint64(), 2u);
   EXPECT_EQ(r.bytes(), "two");
   EXPECT_EQ(kv_get(c.get(), 0, "ns", "other").code, RAY_NOT_FOUND);
 }
@@ -58,7 +58,7 @@ TEST_F(ServiceTest, LineageBecomesReadableRows) {
   EXPECT_EQ(append(c.get(), 0, batch, 2000), 2000u);
   Got g = query(c.get(), 0, "tasks");
   ASSERT_EQ(g.code, RAY_OK) << g.text;
-  EXPECT_EQ(Reader(g.answer).array(), 1000u);
+  EXPECT_EQ(wire::Cursor(g.answer).array(), 1000u);
   auto rows = sql(shard_.database(), "SELECT name,state,args,result,started,pid FROM tasks LIMIT 1");
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows[0], "noop|FINISHED|7|7|2023-11-14T22:13:20.000001000Z|4711");
@@ -73,16 +73,16 @@ TEST_F(ServiceTest, ALargeDefinitionComesBackAndDoesNotStayInMemory) {
   std::string code(100u << 20, 'c');
   code[5] = 'x';
   std::string args;
-  Writer(&args).array(5).u(99).i(1).i(1).str("big").bin(code);
+  wire::Writer(&args).array(5).uint64(99).int64(1).int64(1).str("big").bin(code);
   ASSERT_EQ(call(c.get(), 0, kFunctionDefine, args).code, RAY_OK);
   std::string get;
-  Writer(&get).array(1).u(99);
+  wire::Writer(&get).array(1).uint64(99);
   Got g = call(c.get(), 0, kFunctionGet, get);
   ASSERT_EQ(g.code, RAY_OK) << g.text;
-  Reader r(g.answer);
+  wire::Cursor r(g.answer);
   r.array_of(4);
-  r.i();
-  r.i();
+  r.int64();
+  r.int64();
   EXPECT_EQ(r.bytes(), "big");
   EXPECT_TRUE(r.bytes() == code);
   shard_.kill9();
@@ -92,7 +92,7 @@ TEST_F(ServiceTest, ALargeDefinitionComesBackAndDoesNotStayInMemory) {
   EXPECT_LT(list.answer.size(), 200u);
   // Over the cap of 64 MB: dropped from memory once it is materialised, and read back when asked for.
   std::string name;
-  Writer(&name).map(1).str("fresh_ms").u(60000);
+  wire::Writer(&name).map(1).str("fresh_ms").uint64(60000);
   ASSERT_EQ(query(c.get(), 0, "tasks", name).code, RAY_OK);
   for (int k = 0; k < 1000 && stat(c.get(), 0, "ram_bytes") > (64u << 20); ++k) kv_put(c.get(), 0, "ns", "k", "v");
   EXPECT_LT(stat(c.get(), 0, "ram_bytes"), 64u << 20);
@@ -113,9 +113,9 @@ struct Seen {
       std::lock_guard lock(mutex);
       std::string text;
       if (!value.empty()) {
-        Reader r(value);
+        wire::Cursor r(value);
         r.array();
-        r.u();
+        r.uint64();
         text = r.bytes();
       }
       key = key.substr(key.find('\0') + 1);
@@ -164,7 +164,7 @@ TEST_F(ServiceTest, SubscriptionsResumeAfterTheShardWasKilled) {
     std::string args, key = "gone" + std::to_string(round);
     kv_put(c.get(), 0, "ns", key, "x");
     seen.wait_last(key, "x");
-    Writer(&args).array(3).str("ns").bin(key).u(UINT64_MAX);
+    wire::Writer(&args).array(3).str("ns").bin(key).uint64(UINT64_MAX);
     call(c.get(), 0, kKvDelete, args);
     shard_.kill9();
     ASSERT_TRUE(shard_.start());
@@ -237,7 +237,7 @@ TEST(Service, HelpersOverSeveralShards) {
     twin.actor = node_of(200);
     Got taken = wait([&](auto done) { register_actor(c.get(), twin, done); });
     EXPECT_EQ(taken.code, RAY_ALREADY_EXISTS);
-    Reader r(taken.answer);
+    wire::Cursor r(taken.answer);
     r.array_of(1);
     EXPECT_EQ(r.id(), spec.actor);
     if (k % 2) continue;
@@ -249,14 +249,14 @@ TEST(Service, HelpersOverSeveralShards) {
     EXPECT_EQ(wait([&](auto done) { register_actor(c.get(), twin, done); }).code, RAY_OK);
   }
   std::string dead;
-  Writer(&dead).map(1).str("state").str("DEAD");
-  EXPECT_EQ(Reader(wait([&](auto done) { query_all(c.get(), "actors", dead, done); }).answer).array(), 20u);
+  wire::Writer(&dead).map(1).str("state").str("DEAD");
+  EXPECT_EQ(wire::Cursor(wait([&](auto done) { query_all(c.get(), "actors", dead, done); }).answer).array(), 20u);
   EXPECT_EQ(wait([&](auto done) { query_all(c.get(), "nonsense", "", done); }).code, RAY_INVALID_ARGUMENT);
   for (int k = 0; k < 20; ++k) {
     std::string key = "k" + std::to_string(k);
     kv_put(c.get(), c->shard_of_slot(slot_of_kv("ns", key)), "ns", key, "v");
   }
-  EXPECT_EQ(Reader(wait([&](auto done) { kv_list_all(c.get(), "ns", "k1", done); }).answer).array(), 11u);
+  EXPECT_EQ(wire::Cursor(wait([&](auto done) { kv_list_all(c.get(), "ns", "k1", done); }).answer).array(), 11u);
   // Queries over rows: filters on ids, on text, and a wrong column.
   std::string batch;
   TaskId root = root_task(node_of(9));
@@ -264,13 +264,13 @@ TEST(Service, HelpersOverSeveralShards) {
   add_task(&batch, task, root, 10);
   append(c.get(), c->shard_of_slot(gcs_slot(task)), batch, 2);
   std::string by_hex, by_name, wrong;
-  Writer(&by_hex).map(1).str("task").str(task.hex());
-  Writer(&by_name).map(1).str("name").str("noop");
-  Writer(&wrong).map(1).str("no_such").str("x");
-  EXPECT_EQ(Reader(wait([&](auto done) { query_all(c.get(), "tasks", by_hex, done); }).answer).array(), 1u);
-  EXPECT_EQ(Reader(wait([&](auto done) { query_all(c.get(), "tasks", by_name, done); }).answer).array(), 1u);
+  wire::Writer(&by_hex).map(1).str("task").str(task.hex());
+  wire::Writer(&by_name).map(1).str("name").str("noop");
+  wire::Writer(&wrong).map(1).str("no_such").str("x");
+  EXPECT_EQ(wire::Cursor(wait([&](auto done) { query_all(c.get(), "tasks", by_hex, done); }).answer).array(), 1u);
+  EXPECT_EQ(wire::Cursor(wait([&](auto done) { query_all(c.get(), "tasks", by_name, done); }).answer).array(), 1u);
   EXPECT_EQ(wait([&](auto done) { query_all(c.get(), "tasks", wrong, done); }).code, RAY_INVALID_ARGUMENT);
-  EXPECT_EQ(Reader(wait([&](auto done) { query_all(c.get(), "objects", "", done); }).answer).array(), 1u);
+  EXPECT_EQ(wire::Cursor(wait([&](auto done) { query_all(c.get(), "objects", "", done); }).answer).array(), 1u);
 }
 
 // The cap holds while rows and lineage pass by, and what was dropped is still read.
@@ -282,7 +282,7 @@ TEST(Service, MemoryStaysBounded) {
   TaskId root = root_task(node_of(9));
   Origin origin = origin_of(root);
   std::string filter;
-  Writer(&filter).map(2).str("limit").u(1).str("fresh_ms").u(60000);
+  wire::Writer(&filter).map(2).str("limit").uint64(1).str("fresh_ms").uint64(60000);
   uint64_t first = 0;
   const uint32_t kRounds = 12, kTasks = 25000;
   std::string value(2000, 'v');
@@ -318,12 +318,12 @@ TEST(Service, MemoryStaysBounded) {
       ASSERT_EQ(first_u(kv_get(c.get(), 0, "ns", std::to_string(round) + "-" + std::to_string(k))), 1u);
   EXPECT_EQ(kv_get(c.get(), 0, "ns", "99-1").code, RAY_NOT_FOUND);
   std::string list;
-  Writer(&list).array(2).str("ns").bin("");
-  Reader r(call(c.get(), 0, kKvList, list).answer);
+  wire::Writer(&list).array(2).str("ns").bin("");
+  wire::Cursor r(call(c.get(), 0, kKvList, list).answer);
   EXPECT_EQ(first_u(kv_put(c.get(), 0, "ns", "0-0", "new", 1)), 2u);
   std::string get;
   Got all = call(c.get(), 0, kKvList, list);
-  Reader keys(all.answer);
+  wire::Cursor keys(all.answer);
   keys.array_of(1);
   EXPECT_EQ(keys.array(), 6000u);
 }

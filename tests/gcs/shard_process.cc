@@ -90,7 +90,7 @@ int ShardProcess::drive_until_dead(Client* c) {
     auto done = std::make_shared<std::promise<void>>();
     auto answered = done->get_future();
     std::string args;
-    Writer(&args).array(4).str("drive").bin("k").bin("v").u(UINT64_MAX);
+    wire::Writer(&args).array(4).str("drive").bin("k").bin("v").uint64(UINT64_MAX);
     c->call(0, kKvPut, args, [done](Status, std::string) { done->set_value(); });
     while (answered.wait_for(std::chrono::milliseconds(2)) != std::future_status::ready) {
       int status = 0;
@@ -149,32 +149,32 @@ Got call(Client* c, uint32_t shard, uint32_t op, const std::string& args) {
 Got kv_put(Client* c, uint32_t shard, std::string_view ns, std::string_view key, std::string_view value,
            uint64_t expected) {
   std::string args;
-  Writer(&args).array(4).str(ns).bin(key).bin(value).u(expected);
+  wire::Writer(&args).array(4).str(ns).bin(key).bin(value).uint64(expected);
   return call(c, shard, kKvPut, args);
 }
 
 Got kv_get(Client* c, uint32_t shard, std::string_view ns, std::string_view key) {
   std::string args;
-  Writer(&args).array(2).str(ns).bin(key);
+  wire::Writer(&args).array(2).str(ns).bin(key);
   return call(c, shard, kKvGet, args);
 }
 
 uint64_t first_u(const Got& g) {
-  Reader r(g.answer);
+  wire::Cursor r(g.answer);
   if (r.array() == 0) return UINT64_MAX;
-  uint64_t v = r.u();
+  uint64_t v = r.uint64();
   return r.ok() ? v : UINT64_MAX;
 }
 
 uint64_t stat(Client* c, uint32_t shard, std::string_view name) {
   std::string args;
-  Writer(&args).array(0);
+  wire::Writer(&args).array(0);
   Got g = call(c, shard, kStats, args);
-  Reader r(g.answer);
+  wire::Cursor r(g.answer);
   r.array();
   for (size_t n = r.map(); n > 0; --n) {
     bool hit = r.bytes() == name;
-    uint64_t v = r.u();
+    uint64_t v = r.uint64();
     if (hit) return v;
   }
   return UINT64_MAX;
@@ -190,7 +190,7 @@ uint64_t append(Client* c, uint32_t shard, std::string records, uint32_t n) {
 
 Got query(Client* c, uint32_t shard, std::string_view what, const std::string& filter) {
   std::string args;
-  Writer w(&args);
+  wire::Writer w(&args);
   w.array(2).str(what);
   if (filter.empty()) w.nil();
   else w.raw(filter);

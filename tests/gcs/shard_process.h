@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "gcs/client.h"
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/ops.h"
 #include "libray/lineage/reader.h"
 

@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "gcs/msg.h"
+#include "libray/wire/cursor.h"
 #include "gcs/tables.h"
 #include "tests/gcs/shard_process.h"
 
@@ -28,42 +28,42 @@ struct Machine {
   Outcome put(const std::string& key, const std::string& value, uint64_t expected = UINT64_MAX,
               bool commit = true) {
     std::string args;
-    Writer(&args).array(4).str("ns").bin(key).bin(value).u(expected);
+    wire::Writer(&args).array(4).str("ns").bin(key).bin(value).uint64(expected);
     return run(kKvPut, args, 0, 0, 0, commit);
   }
   Outcome get(const std::string& key) {
     std::string args;
-    Writer(&args).array(2).str("ns").bin(key);
+    wire::Writer(&args).array(2).str("ns").bin(key);
     return run(kKvGet, args);
   }
   std::string value(const std::string& key) {
     Outcome out = get(key);
     if (out.code != RAY_OK) return "<" + std::to_string(out.code) + ">";
-    Reader r(out.answer);
+    wire::Cursor r(out.answer);
     r.array();
-    r.u();
+    r.uint64();
     return std::string(r.bytes());
   }
 };
 
 uint64_t first(const Outcome& o) {
-  Reader r(o.answer);
+  wire::Cursor r(o.answer);
   r.array();
-  return r.u();
+  return r.uint64();
 }
 std::string claim(const std::string& name, const Id& actor) {
   std::string args;
-  Writer(&args).array(3).str("ns").str(name).id(actor);
+  wire::Writer(&args).array(3).str("ns").str(name).id(actor);
   return args;
 }
 std::string actor_columns(const Id& actor, const std::string& name) {
   std::string args;
-  Writer(&args).array(2).id(actor).map(2).str("name").str(name).str("ns").str("ns");
+  wire::Writer(&args).array(2).id(actor).map(2).str("name").str(name).str("ns").str("ns");
   return args;
 }
 std::string actor_state(const Id& actor, uint64_t incarnation, const std::string& state) {
   std::string args;
-  Writer(&args).array(3).id(actor).u(incarnation).map(1).str("state").str(state);
+  wire::Writer(&args).array(3).id(actor).uint64(incarnation).map(1).str("state").str(state);
   return args;
 }
 
@@ -78,10 +78,10 @@ TEST(Tables, KeyValueCompareAndSwap) {
   EXPECT_EQ(lost.sn, 0u);
   EXPECT_EQ(m.value("k"), "b");
   std::string args;
-  Writer(&args).array(3).str("ns").bin("k").u(1);
+  wire::Writer(&args).array(3).str("ns").bin("k").uint64(1);
   EXPECT_EQ(m.run(kKvDelete, args).code, RAY_CONFLICT);
   args.clear();
-  Writer(&args).array(3).str("ns").bin("k").u(2);
+  wire::Writer(&args).array(3).str("ns").bin("k").uint64(2);
   EXPECT_EQ(m.run(kKvDelete, args).code, RAY_OK);
   EXPECT_EQ(m.get("k").code, RAY_NOT_FOUND);
   EXPECT_EQ(m.run(kKvDelete, args).code, RAY_NOT_FOUND);
@@ -92,25 +92,25 @@ TEST(Tables, KeyValueListIsByPrefixAndNamespace) {
   Machine m;
   for (const char* k : {"a", "ab", "abc", "b", "a\xff\xff"}) m.put(k, "v");
   std::string other;
-  Writer(&other).array(4).str("other").bin("abx").bin("v").u(UINT64_MAX);
+  wire::Writer(&other).array(4).str("other").bin("abx").bin("v").uint64(UINT64_MAX);
   m.run(kKvPut, other);
   std::string args;
-  Writer(&args).array(2).str("ns").bin("ab");
+  wire::Writer(&args).array(2).str("ns").bin("ab");
   Outcome out = m.run(kKvList, args);
-  Reader r(out.answer);
+  wire::Cursor r(out.answer);
   r.array_of(1);
   ASSERT_EQ(r.array(), 2u);
   EXPECT_EQ(r.bytes(), "ab");
   EXPECT_EQ(r.bytes(), "abc");
   std::string bad;
-  Writer(&bad).array(2).str(std::string_view("n\0s", 3)).bin("");
+  wire::Writer(&bad).array(2).str(std::string_view("n\0s", 3)).bin("");
   EXPECT_EQ(m.run(kKvList, bad).code, RAY_INVALID_ARGUMENT);
 }
 
 TEST(Tables, ARepeatedRequestGetsTheFirstAnswer) {
   Machine m;
   std::string args;
-  Writer(&args).array(4).str("ns").bin("k").bin("v").u(UINT64_MAX);
+  wire::Writer(&args).array(4).str("ns").bin("k").bin("v").uint64(UINT64_MAX);
   Outcome one = m.run(kKvPut, args, 7, 1, 1);
   Outcome again = m.run(kKvPut, args, 7, 1, 1);
   EXPECT_EQ(again.sn, 0u);
@@ -127,7 +127,7 @@ TEST(Tables, ARepeatedRequestGetsTheFirstAnswer) {
 TEST(Tables, DeduplicationIsBounded) {
   Machine m;
   std::string args;
-  Writer(&args).array(4).str("ns").bin("k").bin("v").u(UINT64_MAX);
+  wire::Writer(&args).array(4).str("ns").bin("k").bin("v").uint64(UINT64_MAX);
   for (uint64_t c = 1; c <= Tables::kMaxClients + 100; ++c) m.run(kKvPut, args, c, 1, 1);
   EXPECT_LE(m.t.clients(), Tables::kMaxClients);
 }
@@ -140,9 +140,9 @@ TEST(Tables, RollbackLeavesNothing) {
   m.put("k", "new", UINT64_MAX, false);
   m.put("fresh", "y", UINT64_MAX, false);
   std::string del;
-  Writer(&del).array(3).str("ns").bin("gone").u(UINT64_MAX);
+  wire::Writer(&del).array(3).str("ns").bin("gone").uint64(UINT64_MAX);
   std::string args;
-  Writer(&args).array(4).str("ns").bin("d").bin("v").u(UINT64_MAX);
+  wire::Writer(&args).array(4).str("ns").bin("d").bin("v").uint64(UINT64_MAX);
   m.run(kKvDelete, del, 0, 0, 0, false);
   m.run(kKvPut, args, 5, 9, 1, false);
   LineageOutcome l = m.t.append(node_of(1), 1, 1, 10);
@@ -189,7 +189,7 @@ TEST(Tables, NamesAreTakenOnce) {
   EXPECT_EQ(m.run(kNameClaim, claim("a", node_of(1))).code, RAY_OK);
   Outcome taken = m.run(kNameClaim, claim("a", node_of(2)));
   EXPECT_EQ(taken.code, RAY_ALREADY_EXISTS);
-  Reader r(taken.answer);
+  wire::Cursor r(taken.answer);
   r.array_of(1);
   EXPECT_EQ(r.id(), node_of(1));
   m.run(kNameRelease, claim("a", node_of(2)));  // not its name
@@ -209,7 +209,7 @@ TEST(Tables, ActorsOnlyGoForward) {
   EXPECT_EQ(old.code, RAY_CONFLICT);
   EXPECT_EQ(first(old), 2u);
   Outcome dead = m.run(kActorUpdate, actor_state(a, 2, "DEAD"));
-  Reader r(dead.answer);
+  wire::Cursor r(dead.answer);
   r.array_of(2);
   EXPECT_EQ(r.bytes(), "ns");
   EXPECT_EQ(r.bytes(), "bob");
@@ -221,7 +221,7 @@ TEST(Tables, ActorLogsAreDense) {
   Id a = node_of(4);
   auto append = [&](uint64_t inc, uint64_t pos, const std::string& det) {
     std::string args;
-    Writer(&args).array(4).id(a).u(inc).u(pos).bin(det);
+    wire::Writer(&args).array(4).id(a).uint64(inc).uint64(pos).bin(det);
     return m.run(kActorLogAppend, args);
   };
   for (uint64_t p = 0; p < 1500; ++p) EXPECT_EQ(first(append(1, p, "d" + std::to_string(p))), p + 1);
@@ -233,23 +233,23 @@ TEST(Tables, ActorLogsAreDense) {
   EXPECT_EQ(old.code, RAY_CONFLICT);
   EXPECT_EQ(old.text.substr(0, 10), "superseded");
   std::string args;
-  Writer(&args).array(3).id(a).u(100).u(5000);
+  wire::Writer(&args).array(3).id(a).uint64(100).uint64(5000);
   Outcome out = m.run(kActorLogRead, args);
-  Reader r(out.answer);
+  wire::Cursor r(out.answer);
   r.array_of(2);
-  EXPECT_EQ(r.u(), 1501u);
+  EXPECT_EQ(r.uint64(), 1501u);
   ASSERT_EQ(r.array(), 1000u);
   EXPECT_EQ(r.bytes(), "d100");
   std::string trim;
-  Writer(&trim).array(3).id(a).u(2).u(1200);
+  wire::Writer(&trim).array(3).id(a).uint64(2).uint64(1200);
   m.run(kActorLogTrim, trim);
   m.run(kActorLogTrim, trim);
   args.clear();
-  Writer(&args).array(3).id(a).u(0).u(1000);
+  wire::Writer(&args).array(3).id(a).uint64(0).uint64(1000);
   Outcome rest = m.run(kActorLogRead, args);
-  Reader r2(rest.answer);
+  wire::Cursor r2(rest.answer);
   r2.array_of(2);
-  EXPECT_EQ(r2.u(), 1501u);
+  EXPECT_EQ(r2.uint64(), 1501u);
   ASSERT_EQ(r2.array(), 301u);
   EXPECT_EQ(r2.bytes(), "d1200");
 }
@@ -258,7 +258,7 @@ TEST(Tables, TaskRecordsHaveThreeAnswers) {
   Machine m;
   auto put = [&](uint64_t inc, uint64_t exec, uint64_t events, const std::string& record) {
     std::string args;
-    Writer(&args).array(6).id(node_of(5)).u(inc).u(exec).u(events).id(node_of(1)).bin(record);
+    wire::Writer(&args).array(6).id(node_of(5)).uint64(inc).uint64(exec).uint64(events).id(node_of(1)).bin(record);
     return m.run(kTaskPut, args);
   };
   EXPECT_EQ(first(put(0, 1, 0, "a")), 0u);
@@ -273,19 +273,19 @@ TEST(Tables, FunctionsAreDefinedOnce) {
   Machine m;
   auto define = [&](const std::string& code) {
     std::string args;
-    Writer(&args).array(5).u(UINT64_MAX - 1).i(1).i(1).str("f").bin(code);
+    wire::Writer(&args).array(5).uint64(UINT64_MAX - 1).int64(1).int64(1).str("f").bin(code);
     return m.run(kFunctionDefine, args);
   };
   EXPECT_EQ(define("code").code, RAY_OK);
   EXPECT_EQ(define("code").sn, 0u);
   EXPECT_EQ(define("other").code, RAY_CONFLICT);
   std::string args;
-  Writer(&args).array(1).u(UINT64_MAX - 1);
+  wire::Writer(&args).array(1).uint64(UINT64_MAX - 1);
   Outcome out = m.run(kFunctionGet, args);
-  Reader r(out.answer);
+  wire::Cursor r(out.answer);
   r.array_of(4);
-  EXPECT_EQ(r.i(), 1);
-  EXPECT_EQ(r.i(), 1);
+  EXPECT_EQ(r.int64(), 1);
+  EXPECT_EQ(r.int64(), 1);
   EXPECT_EQ(r.bytes(), "f");
   EXPECT_EQ(r.bytes(), "code");
 }
@@ -294,30 +294,30 @@ TEST(Tables, QueriesFilterRows) {
   Machine m;
   for (uint8_t k = 1; k <= 9; ++k) {
     std::string args;
-    Writer(&args).array(2).id(node_of(k)).map(2).str("state").str(k % 3 ? "ALIVE" : "DEAD").str("n").u(k);
+    wire::Writer(&args).array(2).id(node_of(k)).map(2).str("state").str(k % 3 ? "ALIVE" : "DEAD").str("n").uint64(k);
     m.run(kNodePut, args);
   }
   auto count = [&](const std::string& filter) {
     std::string args;
-    Writer w(&args);
+    wire::Writer w(&args);
     w.array(2).str("nodes");
     filter.empty() ? w.nil() : w.raw(filter);
     Outcome out = m.run(kQuery, args);
-    return out.code == RAY_OK ? static_cast<int>(Reader(out.answer).array()) : -out.code;
+    return out.code == RAY_OK ? static_cast<int>(wire::Cursor(out.answer).array()) : -out.code;
   };
   EXPECT_EQ(count(""), 9);
   std::string dead, limit, both, bad;
-  Writer(&dead).map(1).str("state").str("DEAD");
-  Writer(&limit).map(1).str("limit").u(4);
-  Writer(&both).map(2).str("state").str("ALIVE").str("n").i(5);
-  Writer(&bad).u(3);
+  wire::Writer(&dead).map(1).str("state").str("DEAD");
+  wire::Writer(&limit).map(1).str("limit").uint64(4);
+  wire::Writer(&both).map(2).str("state").str("ALIVE").str("n").int64(5);
+  wire::Writer(&bad).uint64(3);
   EXPECT_EQ(count(dead), 3);
   EXPECT_EQ(count(limit), 4);
   EXPECT_EQ(count(both), 1);
   EXPECT_EQ(count(bad), -RAY_INVALID_ARGUMENT);
   // Merged, not replaced.
   std::string args;
-  Writer(&args).array(2).id(node_of(5)).map(1).str("state").str("DEAD");
+  wire::Writer(&args).array(2).id(node_of(5)).map(1).str("state").str("DEAD");
   m.run(kNodePut, args);
   EXPECT_EQ(count(both), 0);
   EXPECT_EQ(count(dead), 4);
@@ -331,9 +331,9 @@ TEST(Tables, RecoveryGivesTheSameTablesAndAnswers) {
   for (uint64_t k = 1; k <= 500; ++k) {
     std::string args;
     std::string key = "k" + std::to_string(random() % 40);
-    if (random() % 4) Writer(&args).array(4).str("ns").bin(key).bin(std::to_string(k)).u(UINT64_MAX);
-    else Writer(&args).array(3).str("ns").bin(key).u(UINT64_MAX);
-    uint32_t op = Reader(args).array() == 4 ? kKvPut : kKvDelete;
+    if (random() % 4) wire::Writer(&args).array(4).str("ns").bin(key).bin(std::to_string(k)).uint64(UINT64_MAX);
+    else wire::Writer(&args).array(3).str("ns").bin(key).uint64(UINT64_MAX);
+    uint32_t op = wire::Cursor(args).array() == 4 ? kKvPut : kKvDelete;
     Outcome out = m.run(op, args, 1, k, k > 100 ? k - 100 : 1);
     if (out.sn) {
       requests.emplace_back(Request{1, k, 1, op, {}}, args);
@@ -364,7 +364,7 @@ TEST(Tables, EvictedRowsAreAskedForAndDeletedOnesStayDeleted) {
   EXPECT_LE(m.t.evict(materialised, 2000, 100000), 2000u);
   EXPECT_EQ(m.value("late"), "v");  // not materialised: still here
   std::string args;
-  Writer(&args).array(2).str("ns").bin("k7");
+  wire::Writer(&args).array(2).str("ns").bin("k7");
   Outcome out = m.t.step({0, 0, 0, kKvGet, args}, 1);
   ASSERT_EQ(out.kind, Outcome::kNeedRow);
   EXPECT_EQ(out.need.first, kv_key("ns", "k7"));
@@ -382,19 +382,19 @@ TEST(Tables, EvictedRowsAreAskedForAndDeletedOnesStayDeleted) {
   m.t.load_absent(Table::kKv, kv_key("ns", "none"));
   EXPECT_EQ(m.get("none").code, RAY_NOT_FOUND);
   std::string del;
-  Writer(&del).array(3).str("ns").bin("k8").u(UINT64_MAX);
+  wire::Writer(&del).array(3).str("ns").bin("k8").uint64(UINT64_MAX);
   EXPECT_EQ(m.run(kKvDelete, del).code, RAY_OK);
   m.t.load(Table::kKv, kv_key("ns", "k8"), 1, 9, true, "zombie");
   EXPECT_EQ(m.get("k8").code, RAY_NOT_FOUND);
   // Lists ask for the keys on disk.
   std::string list;
-  Writer(&list).array(2).str("ns").bin("k1");
+  wire::Writer(&list).array(2).str("ns").bin("k1");
   Outcome need = m.t.step({0, 0, 0, kKvList, list}, 1);
   ASSERT_EQ(need.kind, Outcome::kNeedRange);
   m.t.load(Table::kKv, kv_key("ns", "k1"), 1, 2, false, {});
   Outcome listed = m.t.step({0, 0, 0, kKvList, list}, 1, {need.need});
   ASSERT_EQ(listed.kind, Outcome::kDone);
-  Reader r(listed.answer);
+  wire::Cursor r(listed.answer);
   r.array_of(1);
   EXPECT_EQ(r.array(), 1u);
 }
@@ -403,7 +403,7 @@ TEST(Tables, PollsSeeCommittedChangesInOrder) {
   Machine m;
   auto poll = [&](uint64_t since, const std::string& prefix) {
     std::string args;
-    Writer(&args).array(2).u(since).array(1).array(2).str("kv").bin(kv_key("ns", prefix));
+    wire::Writer(&args).array(2).uint64(since).array(1).array(2).str("kv").bin(kv_key("ns", prefix));
     return m.t.step({0, 0, 0, kPoll, args}, 1);
   };
   EXPECT_EQ(poll(0, "a").kind, Outcome::kPark);
@@ -414,18 +414,18 @@ TEST(Tables, PollsSeeCommittedChangesInOrder) {
   m.put("a1", "z");
   auto read = [&](const Outcome& out) {
     std::vector<std::string> all;
-    Reader r(out.answer);
+    wire::Cursor r(out.answer);
     r.array_of(3);
-    r.u();
+    r.uint64();
     r.boolean();
     for (size_t n = r.array(); n > 0; --n) {
       r.array_of(4);
-      uint64_t sn = r.u();
+      uint64_t sn = r.uint64();
       r.bytes();
       std::string key(r.bytes().substr(3));
-      Reader v(r.bytes());
+      wire::Cursor v(r.bytes());
       v.array();
-      v.u();
+      v.uint64();
       all.push_back(std::to_string(sn) + key + "=" + std::string(v.bytes()));
     }
     EXPECT_TRUE(r.done());
@@ -438,9 +438,9 @@ TEST(Tables, PollsSeeCommittedChangesInOrder) {
   std::string big(100000, 'q');
   for (int k = 0; k < 100; ++k) m.put("c", big + std::to_string(k));
   Outcome out = poll(1, "a");
-  Reader r(out.answer);
+  wire::Cursor r(out.answer);
   r.array_of(3);
-  EXPECT_EQ(r.u(), m.t.last_sn());
+  EXPECT_EQ(r.uint64(), m.t.last_sn());
   EXPECT_TRUE(r.boolean());
   EXPECT_EQ(r.array(), 1u);
 }

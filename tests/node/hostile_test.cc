@@ -108,7 +108,7 @@ class Hostile {
   void garbage() { put_bytes(static_cast<uint16_t>(random_() % 24), bytes(random_() % 200)); }
 
   void request() {
-    node::mp::Writer w;
+    wire::Packer w;
     uint32_t op = static_cast<uint32_t>(random_() %
                                         wire::kOpShutdown);  // ending the node is a driver's right
     if (rude_ && random_() % 16 == 0) op = wire::kOpShutdown + 1 + small();
@@ -121,24 +121,24 @@ class Hostile {
             .str("ns")
             .bin("key")
             .bin(bytes(random_() % 100))
-            .uint(random_() % 2 ? UINT64_MAX : small());
+            .uint64(random_() % 2 ? UINT64_MAX : small());
         break;
       case 4:
-        w.array(2).str(random_() % 2 ? "tasks" : "actors").map(1).str("limit").uint(small());
+        w.array(2).str(random_() % 2 ? "tasks" : "actors").map(1).str("limit").uint64(small());
         break;
       default:
-        w.array(5).uint(small()).uint(small()).uint(small()).str("f").bin(bytes(random_() % 50));
+        w.array(5).uint64(small()).uint64(small()).uint64(small()).str("f").bin(bytes(random_() % 50));
     }
     std::string args = !rude_ || random_() % 8 ? w.bytes() : bytes(random_() % 60);
     put(wire::kUpRequest, wire::UpRequest{random_() % 4, op, 0}, args);
   }
   void shape() {
-    node::mp::Writer w;
+    wire::Packer w;
     static const double amounts[] = {0, 1, 0.5, 3, 2, 1e-5, -1, 1e300};
     uint32_t n = small() % 3;
     w.map(n);
     for (uint32_t i = 0; i < n; ++i)
-      w.str(i ? "GPU" : "CPU").real(amounts[random_() % (rude_ ? std::size(amounts) : 5)]);
+      w.str(i ? "GPU" : "CPU").float64(amounts[random_() % (rude_ ? std::size(amounts) : 5)]);
     put(wire::kUpShape, wire::UpShape{small(), static_cast<int32_t>(small()) - 1},
         random_() % 8 ? w.bytes() : bytes(9));
   }

@@ -22,7 +22,8 @@
 #include "libray/base/doorbell.h"
 #include "libray/base/ring.h"
 #include "libray/base/shm.h"
-#include "libray/node/mp.h"
+#include "libray/node/demands.h"
+#include "libray/wire/cursor.h"
 #include "libray/wire/protocol.h"
 #include "ray.h"
 
@@ -107,7 +108,7 @@ class RawClient {
   }
 
   static std::string driver_body(const std::vector<std::string>& worker_argv) {
-    node::mp::Writer w;
+    wire::Packer w;
     w.map(4).str("worker_argv").array(static_cast<uint32_t>(worker_argv.size()));
     for (const auto& a : worker_argv) w.str(a);
     w.str("cwd").str("/").str("job_name").str("test").str("ns").str("");
@@ -168,9 +169,9 @@ class RawClient {
   }
 
   void shape(uint32_t index, const std::map<std::string, double>& resources, int32_t language = 0) {
-    node::mp::Writer w;
+    wire::Packer w;
     w.map(static_cast<uint32_t>(resources.size()));
-    for (const auto& [name, amount] : resources) w.str(name).real(amount);
+    for (const auto& [name, amount] : resources) w.str(name).float64(amount);
     up(wire::kUpShape, wire::UpShape{index, language}, w.bytes());
   }
 

@@ -5,8 +5,8 @@
 namespace ray::test {
 namespace {
 
-using node::mp::Reader;
-using node::mp::Writer;
+using wire::Cursor;
+using wire::Packer;
 
 struct Answer {
   int32_t code = -1;
@@ -20,35 +20,35 @@ Answer ask(RawClient* c, uint32_t op, const std::string& args) {
 }
 
 std::string kv(const std::string& ns, const std::string& key) {
-  Writer w;
+  Packer w;
   w.array(2).str(ns).bin(key);
   return w.bytes();
 }
 std::string kv_put(const std::string& key, const std::string& value, uint64_t expected) {
-  Writer w;
-  w.array(4).str("ns").bin(key).bin(value).uint(expected);
+  Packer w;
+  w.array(4).str("ns").bin(key).bin(value).uint64(expected);
   return w.bytes();
 }
 std::string query(const std::string& what) {
-  Writer w;
+  Packer w;
   w.array(2).str(what).map(0);
   return w.bytes();
 }
 // Rows of a query answer, as maps of strings (numbers in decimal, anything else empty).
 std::vector<std::map<std::string, std::string>> rows_of(const Answer& a) {
   std::vector<std::map<std::string, std::string>> rows;
-  Reader r(a.body);
+  Cursor r(a.body);
   EXPECT_EQ(r.array(), 1u);
   uint32_t n = r.array();
   for (uint32_t i = 0; i < n && r.ok(); ++i) {
     std::map<std::string, std::string> row;
     uint32_t m = r.map();
     for (uint32_t k = 0; k < m && r.ok(); ++k) {
-      std::string name = r.str();
-      std::string_view raw = r.raw();
-      Reader text(raw), number(raw);
-      std::string s = text.str();
-      int64_t v = number.sint();
+      std::string name = r.text();
+      std::string_view raw = r.value();
+      Cursor text(raw), number(raw);
+      std::string s = text.text();
+      int64_t v = number.int64();
       row[name] = text.ok() ? s : number.ok() ? std::to_string(v) : "";
     }
     rows.push_back(row);
@@ -67,14 +67,14 @@ TEST(RaydRequests, KeyValueWithCompareAndSwap) {
   EXPECT_EQ(ask(d.get(), wire::kOpKvPut, kv_put("a", "two", 1)).code, RAY_OK);
   Answer got = ask(d.get(), wire::kOpKvGet, kv("ns", "a"));
   ASSERT_EQ(got.code, RAY_OK);
-  Reader r(got.body);
+  Cursor r(got.body);
   EXPECT_EQ(r.array(), 2u);
-  EXPECT_EQ(r.uint(), 2u);
-  EXPECT_EQ(r.str(), "two");
+  EXPECT_EQ(r.uint64(), 2u);
+  EXPECT_EQ(r.text(), "two");
   for (int i = 0; i < 20; ++i)
     ask(d.get(), wire::kOpKvPut, kv_put("list" + std::to_string(i), "x", UINT64_MAX));
   Answer list = ask(d.get(), wire::kOpKvList, kv("ns", "list"));
-  Reader l(list.body);
+  Cursor l(list.body);
   EXPECT_EQ(l.array(), 1u);
   EXPECT_EQ(l.array(), 20u);  // from all shards
 }
@@ -97,34 +97,34 @@ TEST(RaydRequests, LargeValuesTravelInFragments) {
   ASSERT_TRUE(d->answer(kId, &a.code, &a.body));
   ASSERT_EQ(a.code, RAY_OK) << a.body;
   Answer got = ask(d.get(), wire::kOpKvGet, kv("ns", "big"));
-  Reader r(got.body);
+  Cursor r(got.body);
   r.array();
-  r.uint();
-  EXPECT_EQ(r.str(), big);
+  r.uint64();
+  EXPECT_EQ(r.text(), big);
 }
 
 TEST(RaydRequests, FunctionsAreKnownToAllAndAcrossProcesses) {
   Cluster cluster;
   auto d = cluster.driver(), other = cluster.driver();
-  Writer define;
-  define.array(5).uint(42).sint(RAY_LANG_PYTHON).uint(wire::kFnOpaque).str("f").bin("definition");
+  Packer define;
+  define.array(5).uint64(42).int64(RAY_LANG_PYTHON).uint64(wire::kFnOpaque).str("f").bin("definition");
   EXPECT_EQ(ask(d.get(), wire::kOpFunctionDefine, define.bytes()).code, RAY_OK);
   EXPECT_EQ(ask(other.get(), wire::kOpFunctionDefine, define.bytes()).code, RAY_OK);
-  Writer changed;
-  changed.array(5).uint(42).sint(RAY_LANG_PYTHON).uint(wire::kFnOpaque).str("f").bin("another");
+  Packer changed;
+  changed.array(5).uint64(42).int64(RAY_LANG_PYTHON).uint64(wire::kFnOpaque).str("f").bin("another");
   EXPECT_EQ(ask(other.get(), wire::kOpFunctionDefine, changed.bytes()).code, RAY_CONFLICT);
-  Writer key;
-  key.array(1).uint(42);
+  Packer key;
+  key.array(1).uint64(42);
   Answer got = ask(other.get(), wire::kOpFunctionGet, key.bytes());
   ASSERT_EQ(got.code, RAY_OK);
-  Reader r(got.body);
+  Cursor r(got.body);
   EXPECT_EQ(r.array(), 4u);
-  EXPECT_EQ(r.sint(), RAY_LANG_PYTHON);
-  EXPECT_EQ(r.uint(), static_cast<uint64_t>(wire::kFnOpaque));
-  EXPECT_EQ(r.str(), "f");
-  EXPECT_EQ(r.str(), "definition");
-  Writer unknown;
-  unknown.array(1).uint(43);
+  EXPECT_EQ(r.int64(), RAY_LANG_PYTHON);
+  EXPECT_EQ(r.uint64(), static_cast<uint64_t>(wire::kFnOpaque));
+  EXPECT_EQ(r.text(), "f");
+  EXPECT_EQ(r.text(), "definition");
+  Packer unknown;
+  unknown.array(1).uint64(43);
   EXPECT_EQ(ask(d.get(), wire::kOpFunctionGet, unknown.bytes()).code, RAY_NOT_FOUND);
 }
 
@@ -144,20 +144,20 @@ TEST(RaydRequests, QueriesOfTheNode) {
   Cluster cluster(3);
   auto d = cluster.driver();
   Answer total = ask(d.get(), wire::kOpQuery, query("resources"));
-  Reader r(total.body);
+  Cursor r(total.body);
   EXPECT_EQ(r.array(), 1u);
   EXPECT_EQ(r.map(), 1u);
-  EXPECT_EQ(r.str(), "CPU");
-  EXPECT_EQ(r.number(), 3);
+  EXPECT_EQ(r.text(), "CPU");
+  EXPECT_EQ(r.float64(), 3);
   d->shape(0, {{"CPU", 1}});
   want(d.get(), 0, 1);
   grant(d.get());
   Answer free = ask(d.get(), wire::kOpQuery, query("available"));
-  Reader f(free.body);
+  Cursor f(free.body);
   f.array();
   f.map();
-  f.str();
-  EXPECT_EQ(f.number(), 2);
+  f.text();
+  EXPECT_EQ(f.float64(), 2);
   int leased = 0, drivers = 0;
   for (auto& row : rows_of(ask(d.get(), wire::kOpQuery, query("workers")))) {
     leased += row["state"] == "leased";
@@ -244,11 +244,11 @@ TEST(RaydRequests, NamedActors) {
   ASSERT_TRUE(d->answer(902, &a.code, &a.body));
   EXPECT_EQ(a.code, RAY_OK);
   ActorId got;
-  Reader r(a.body);
+  Cursor r(a.body);
   r.array();
   ASSERT_TRUE(r.id(&got));
   EXPECT_EQ(got, id);
-  Writer name;
+  Packer name;
   name.array(2).str("counter").str(d->text);
   Answer found = ask(other.get(), wire::kOpActorFind, name.bytes());
   ASSERT_EQ(found.code, RAY_OK) << found.body;
@@ -277,7 +277,7 @@ TEST(RaydRequests, DetachedActorsOutliveTheirJobAndRestart) {
   ASSERT_TRUE(m.wait(id, wire::kActorAlive, &s));
   std::string ns = d->text;
   d->close();
-  Writer name;
+  Packer name;
   name.array(2).str("keeper").str(ns);
   ASSERT_EQ(ask(other.get(), wire::kOpActorFind, name.bytes()).code, RAY_OK);
   ActorMaker finder{other.get()};

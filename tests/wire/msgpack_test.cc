@@ -1,6 +1,6 @@
 // MessagePack helpers: every encoding against msgpack-c, limits, hostile bytes, renderings,
 // resources.
-#include "libray/wire/msgpack.h"
+#include "libray/wire/cursor.h"
 
 #include <gtest/gtest.h>
 
@@ -388,6 +388,48 @@ TEST(ResourceMap, NamesWhatIsWrong) {
   EXPECT_EQ(*with_env, (Resources{{"CPU", 2.0}}));
   EXPECT_FALSE(parse_resources(pack([](Writer& w) { w.map(1).str("runtime_env").float64(1); })).ok());
   EXPECT_FALSE(parse_resources(bytes({0x81, 0xa1})).ok());
+}
+
+TEST(ResourceMap, GivesTheRuntimeEnvironmentToWhoAsks) {
+  std::string env, packed = pack([](Writer& w) {
+    w.map(2).str("CPU").int64(1).str("runtime_env").map(1).str("cwd").str("/");
+  });
+  ASSERT_TRUE(parse_resources(packed, &env).ok());
+  EXPECT_EQ(to_json(env), "{\"cwd\": \"/\"}");
+}
+
+TEST(Cursor, AnswersZeroAfterTheFirstMismatch) {
+  Id id;
+  id.b[3] = 7;
+  std::string packed = pack([&](Writer& w) {
+    w.array(6).uint64(UINT64_MAX).int64(-5).float64(0.5).id(id).nil().str("end");
+  });
+  Cursor good(packed);
+  good.array_of(6);
+  EXPECT_EQ(good.uint64(), UINT64_MAX);
+  EXPECT_EQ(good.int64(), -5);
+  EXPECT_EQ(good.float64(), 0.5);
+  EXPECT_EQ(good.id(), id);
+  EXPECT_FALSE(good.done());
+  EXPECT_TRUE(good.id().is_nil());
+  EXPECT_EQ(good.text(), "end");
+  EXPECT_TRUE(good.done());
+  EXPECT_EQ(good.int64(), 0);  // nothing is left
+  EXPECT_FALSE(good.ok());
+
+  Cursor wrong(packed);
+  wrong.array_of(5);
+  EXPECT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.uint64(), 0u);
+  EXPECT_EQ(wrong.bytes(), "");
+  EXPECT_EQ(wrong.value(), "");
+  EXPECT_EQ(wrong.rest(), "");
+  EXPECT_EQ(wrong.array(), 0u);
+  EXPECT_FALSE(wrong.done());
+  std::string minus = pack([](Writer& w) { w.int64(-1); });
+  Cursor negative(minus);
+  EXPECT_EQ(negative.uint64(), 0u);
+  EXPECT_FALSE(negative.ok());
 }
 
 }  // namespace

@@ -170,6 +170,8 @@ def main():
                "test": runner.do_test, "programs": programs.do_programs, "bench": bench.do_bench,
                "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak,
                "clean": lambda a: build.clean(a.all)}
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: the tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         code = actions[args.command](args) or 0
