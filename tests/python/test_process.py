@@ -150,6 +150,30 @@ def test_init_twice_in_a_row(run_script):
     assert done.stdout.strip() == "fine"
 
 
+def test_threads_that_start_the_runtime_at_once(run_script):
+    done = run_script("""
+        import threading, libray
+        @libray.remote
+        def f(x):
+            print("seen once")
+            return x
+        got, errors = [], []
+        def call(k):
+            try:
+                if k % 2:
+                    libray.init(num_cpus=1, ignore_reinit_error=True)
+                got.append(libray.get(f.remote(k)))
+            except BaseException as e:
+                errors.append(e)
+        threads = [threading.Thread(target=call, args=(k,)) for k in range(8)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        monitors = [t for t in threading.enumerate() if t.name == "libray-log-monitor"]
+        print(sorted(got), errors, len(monitors))
+    """)
+    assert "[0, 1, 2, 3, 4, 5, 6, 7] [] 1" in done.stdout
+
+
 def test_join_a_running_session(run_script):
     context = libray.init(num_cpus=2)
     try:

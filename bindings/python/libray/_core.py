@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import sys
@@ -14,6 +15,7 @@ _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it
 _context: Optional["Context"] = None
 _on_shutdown: List[Any] = []  # called before the runtime stops
 _log_monitor: Any = None  # shows what the workers print (driver)
+_starting = _thread.RLock()  # held while a thread starts the runtime
 
 
 class Context(Mapping):  # type: ignore[type-arg]
@@ -117,17 +119,10 @@ def init(
     """Starts a private one-node cluster, or joins the one at `address` (the path of its session
     directory; also LIBRAY_ADDRESS in the environment). `libray.shutdown()`, the end of the program,
     or its death ends it."""
-    if _libray.is_initialized():
-        if _libray.is_worker() or ignore_reinit_error:
-            assert _context is not None
-            return _context
-        raise RuntimeError(
-            _as_ray.named(
-                "Maybe you called libray.init twice by accident? This error can be suppressed by passing "
-                "in 'ignore_reinit_error=True' or by calling 'libray.shutdown()' prior to "
-                "'libray.init()'."
-            )
-        )
+    with _starting:
+        running = _running(ignore_reinit_error)
+    if running is not None:
+        return running
     unknown = sorted(set(ignored) - _ACCEPTED)
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
@@ -141,22 +136,26 @@ def init(
     address = _resolve(address)
     if address:
         _check_joining(num_cpus, num_gpus, resources, ignored.get("labels"), object_store_memory)
-    context = _start(
-        {
-            "address": address,
-            "namespace": namespace or "",
-            "session_dir": _temp_dir or "",
-            "job_name": job_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python",
-            "num_cpus": float(num_cpus or 0),
-            "store_bytes": int(object_store_memory or 0),
-            "spill_bytes": int(spill_bytes),
-            "gcs_shards": int(gcs_shards),
-            "resources": _further_resources(resources, num_gpus),
-            "worker_argv": worker_argv(),
-        },
-        {**environment, **_set_up_logging(logging_config, ignored)},
-        ignored.get("log_to_driver", True) is not False,
-    )
+    with _starting:
+        running = _running(ignore_reinit_error)  # another thread was faster
+        if running is not None:
+            return running
+        context = _start(
+            {
+                "address": address,
+                "namespace": namespace or "",
+                "session_dir": _temp_dir or "",
+                "job_name": job_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python",
+                "num_cpus": float(num_cpus or 0),
+                "store_bytes": int(object_store_memory or 0),
+                "spill_bytes": int(spill_bytes),
+                "gcs_shards": int(gcs_shards),
+                "resources": _further_resources(resources, num_gpus),
+                "worker_argv": worker_argv(),
+            },
+            {**environment, **_set_up_logging(logging_config, ignored)},
+            ignored.get("log_to_driver", True) is not False,
+        )
     if ignored.get("local_mode"):
         from . import _local
 
@@ -166,6 +165,21 @@ def init(
 
         _placement.keep_labels(ignored["labels"])
     return context
+
+
+def _running(ignore_reinit_error: bool) -> Optional[Context]:
+    """The context of a runtime that runs already, which is an error unless it may be ignored."""
+    if not _libray.is_initialized():
+        return None
+    if _context is not None and (_libray.is_worker() or ignore_reinit_error):
+        return _context
+    raise RuntimeError(
+        _as_ray.named(
+            "Maybe you called libray.init twice by accident? This error can be suppressed by passing "
+            "in 'ignore_reinit_error=True' or by calling 'libray.shutdown()' prior to "
+            "'libray.init()'."
+        )
+    )
 
 
 # Keywords of Ray that mean nothing here, or are looked at above.
@@ -371,7 +385,9 @@ def adopt_worker(options: Dict[str, Any]) -> None:
 def ensure() -> None:
     """Starts the runtime unless it runs."""
     if not _libray.is_initialized():
-        init()
+        with _starting:
+            if not _libray.is_initialized():  # no other thread was faster
+                init()
 
 
 def shutdown(drain_seconds: float = 0.0) -> None:
@@ -407,7 +423,8 @@ def _at_exit() -> None:
 
 def _forget() -> None:
     """In a forked child: the runtime is the parent's."""
-    global _context, _log_monitor
+    global _context, _log_monitor, _starting
+    _starting = _thread.RLock()  # a thread that held it is not in the child
     _libray.forget()
     _context = None
     monitor, _log_monitor = _log_monitor, None
