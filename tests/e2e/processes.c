@@ -135,6 +135,8 @@ size_t proc_threads(long pid) { return (size_t)status_field(pid, "\nThreads:"); 
 
 long proc_rss_kb(long pid) { return status_field(pid, "\nVmRSS:"); }
 
+long proc_shared_kb(long pid) { return status_field(pid, "\nRssShmem:"); }
+
 size_t files_of_type(const char* directory, char type) {
   char path[1024];
   struct dirent* entry;

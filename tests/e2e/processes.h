@@ -20,6 +20,7 @@ size_t proc_descriptors(long pid);
 size_t proc_memfds(long pid); /* descriptors and mappings of memfds */
 size_t proc_threads(long pid);
 long proc_rss_kb(long pid);
+long proc_shared_kb(long pid); /* the part of it that is mapped shared memory: rings, store */
 /* Sockets, and files that are mapped nowhere and belong to nobody's history, below a directory. */
 size_t files_of_type(const char* directory, char type); /* 's' = sockets, 'f' = regular files */
 
