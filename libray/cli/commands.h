@@ -46,6 +46,8 @@ struct LogOptions {
 };
 Status show_logs(const Common& common, const LogOptions& options);
 
+// Of all processes but zygotes, or of one.
+Status show_stacks(const Common& common, int pid, bool native);
 Status show_store(const Common& common, int pid);
 Status show_graph(const Common& common, const std::string& format, const std::string& top);
 Status write_timeline(const Common& common, const std::string& file);

@@ -81,6 +81,10 @@ class Tool {
     logs->add_option("name", logs_.name, "log to print: its name or a part of it");
     logs->add_option("-t,--tail", logs_.tail, "only the last N lines")->type_name("N");
     logs->add_flag("-f,--follow", logs_.follow, "go on printing while the session lives");
+    CLI::App* stack = add(&app_, "stack", "what every thread of the workers and drivers does now",
+                          kJson, [this] { return show_stacks(common_, pid_, native_); });
+    stack->add_option("pid", pid_, "only this process")->type_name("PID");
+    stack->add_flag("--native", native_, "also stacks of C and C++ code, by gdb or eu-stack");
     CLI::App* stop = add(&app_, "stop", "end the node of a session and all its processes", kPlain,
                          [this] { return stop_session(common_, stop_); });
     stop->add_option("--timeout", stop_.timeout_s,
@@ -171,7 +175,7 @@ class Tool {
   LogOptions logs_;
   StopOptions stop_;
   std::string state_, ns_, key_, top_, format_ = "text", file_ = "timeline.json";
-  bool only_store_ = false, as_text_ = false;
+  bool only_store_ = false, as_text_ = false, native_ = false;
   int pid_ = 0;
   std::function<Status()> action_;
 };

@@ -328,6 +328,7 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
                 os.environ[key] = value
     _context = Context(started["session_dir"])
     _handle_sigterm()
+    _libray._answer_stack_requests()
     if log_to_driver:
         from ._log_monitor import LogMonitor
 

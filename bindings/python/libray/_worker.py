@@ -352,6 +352,7 @@ def _end() -> None:
 def _prepare() -> None:
     signal.signal(signal.SIGINT, _on_sigint)
     _worker_output.install()
+    _libray._answer_stack_requests()
     faulthandler.enable(2)  # a crash in C code leaves the Python stack on the driver's terminal
     path = os.environ.get(_core._PATH)
     if path:

@@ -17,6 +17,7 @@
 #include "calls.h"
 #include "groups.h"
 #include "refs.h"
+#include "stack.h"
 #include "value.h"
 
 namespace py = pybind11;
@@ -567,6 +568,7 @@ PYBIND11_MODULE(_libray, m) {
   m.def("query", &query);
   define_groups(m);
   m.def("die_with_parent", &die_with_parent);
+  m.def("_answer_stack_requests", &answer_stack_requests);
   m.def("_watch_folder", &watch_folder);
   m.def("_set_before_block", [](const py::object& callable) {
     PyObject* now = callable.is_none() ? nullptr : new_ref(callable.ptr());
