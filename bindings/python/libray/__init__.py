@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import TYPE_CHECKING, Any, List
 
 from . import _libray, exceptions
 from . import _context, _core, _placement, _serialization
 from ._libray import ObjectRef, get, put, wait
 from ._as_ray import install_as_ray
-from ._actor import ActorClass, ActorHandle, exit_actor, get_actor, method
+from ._actor import exit_actor, get_actor, method
 from ._context import available_resources, cluster_resources, get_runtime_context, nodes
 from ._core import init, is_initialized, shutdown
-from ._function import NativeFunction, RemoteFunction, c_function, load_library, native_function
+from ._function import NativeFunction, c_function, load_library, native_function
 
 __version__ = "0.1.0"
 ObjectID = ObjectRef
@@ -60,9 +60,20 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'libray' has no attribute '{name}'")
 
 
-def remote(*args: Any, **options: Any) -> Any:
-    """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`,
-    `remote(f)`."""
+if TYPE_CHECKING:  # with the types of results
+    from ._typing import ActorClass, ActorHandle, ObjectRefGenerator, RemoteFunction, remote
+else:
+    from ._actor import ActorClass, ActorHandle
+    from ._function import RemoteFunction
+    from ._stream import ObjectRefGenerator
+
+    def remote(*args: Any, **options: Any) -> Any:
+        """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`,
+        `remote(f)`."""
+        return _remote(args, options)
+
+
+def _remote(args: Any, options: Any) -> Any:
     if len(args) == 1 and not options and callable(args[0]):
         return _make_remote(args[0], {})
     if len(args) == 1 and not options:
@@ -183,6 +194,6 @@ def _hook_up() -> None:
     _libray._set_classes(ObjectRefGenerator, _actor._method_options)
 
 
-from ._stream import DynamicObjectRefGenerator, ObjectRefGenerator  # noqa: E402
+from ._stream import DynamicObjectRefGenerator  # noqa: E402
 
 _hook_up()

@@ -163,6 +163,10 @@ class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
 
     __slots__ = ()
 
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> Any:  # ActorHandle[Class], for type checkers
+        return cls
+
     @property
     def _actor_id(self) -> _ids.ActorID:
         return _ids.ActorID.from_hex(self._actor_id_hex)
