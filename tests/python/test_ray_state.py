@@ -115,15 +115,33 @@ cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus"
 assert ray.cluster_resources()["CPU"] == 3 and ray.cluster_resources()["box"] == 2
 cluster.wait_for_nodes()
 assert ray.init(address=cluster.address, ignore_reinit_error=True)["address"] == cluster.address
+assert cluster.head_node.node_id == ray.nodes()[0]["NodeID"]
+@ray.remote
+class Kept:
+    def value(self): return 5
+kept = Kept.options(name="kept", lifetime="detached", namespace="n").remote()
+assert ray.get(kept.value.remote()) == 5
+ray.shutdown()
+assert cluster.head_node.any_processes_alive()
+ray.init(address=cluster.address, namespace="n")  # drivers come and go
+assert ray.get(ray.get_actor("kept").value.remote()) == 5
 try:
     cluster.add_node(num_cpus=1)
 except NotImplementedError as e:
     assert "one node" in str(e)
-cluster.remove_node(cluster.head_node)
-assert not ray.is_initialized() and cluster.list_all_nodes() == []
+ray.shutdown()
+node = cluster.head_node
+cluster.remove_node(node)
+assert not node.any_processes_alive() and cluster.list_all_nodes() == []
 cluster.add_node(num_cpus=1)
+ray.init("auto")
 assert ray.cluster_resources()["CPU"] == 1
+ray.shutdown()
 cluster.shutdown()
+try:
+    cluster.add_node(num_cpus=-1)
+except RuntimeError as e:
+    assert "num_cpus must not be negative" in str(e)
 """
     )
 
@@ -168,5 +186,89 @@ process = run_string_as_driver_nonblocking("print(5)")
 assert process.stdout.read() == b"5\\n"
 process.wait()
 wait_for_pid_to_exit(process.pid)
+"""
+    )
+
+
+def test_options_and_descriptors():
+    run(
+        """
+from ray._private import ray_option_utils as options
+for table in (options.task_options, options.actor_options):
+    for name, option in table.items():
+        option.validate(name, option.default_value)
+        try:
+            option.validate(name, object())
+        except TypeError:
+            continue
+        raise AssertionError(name)
+assert options.update_options({"a": 1, "_metadata": {"x": {"y": 1}}}, {"_metadata": {"x": {"z": 2}}}) == {
+    "a": 1, "_metadata": {"x": {"y": 1, "z": 2}}}
+import pickle
+from ray._raylet import JavaFunctionDescriptor, PythonFunctionDescriptor
+one = PythonFunctionDescriptor("m", "f", "C", "h")
+same = pickle.loads(pickle.dumps(one))
+assert one == same and hash(one) == hash(same) and one.function_id == same.function_id
+assert one != PythonFunctionDescriptor("m", "g") and one != JavaFunctionDescriptor("m", "f", "C") and one != 3
+import ray._private.workers.default_worker
+from ray.tests.client_test_utils import create_remote_signal_actor
+"""
+    )
+
+
+def test_times_and_names_of_actors():
+    run(
+        START
+        + """
+a = A.options(name="alice").remote()
+ray.get(a.m.remote())
+row = ray._private.state.actors(a._actor_id.hex())
+began = row["StartTime"]
+assert abs(began - time.time() * 1000) < 60000 and row["EndTime"] == 0 and row["NumRestarts"] == 0
+ray.kill(a)
+wait_for_condition(lambda: ray._private.state.actors(a._actor_id.hex())["State"] == "DEAD", timeout=60)
+row = ray._private.state.actors(a._actor_id.hex())
+assert row["StartTime"] == began < row["EndTime"]
+ray.shutdown()
+ray.init(local_mode=True, namespace="local")
+A.options(name="bob").remote()
+assert ray.util.list_named_actors() == ["bob"]
+assert ray.util.list_named_actors(all_namespaces=True) == [{"name": "bob", "namespace": "local"}]
+ray.kill(ray.get_actor("bob"))
+assert ray.util.list_named_actors() == []
+"""
+    )
+
+
+def test_waiting_in_a_loop_and_deferred_interrupts():
+    run(
+        START
+        + """
+import asyncio, _thread, signal
+from ray._common.test_utils import SignalActor
+from ray._private.utils import DeferSigint
+from ray._private.worker import _wait_async
+gate = SignalActor.remote()
+late = gate.wait.remote()
+async def main():
+    ready = good.remote(1)
+    assert await _wait_async([ready, late], num_returns=1) == ([ready], [late])
+    assert await _wait_async([late], timeout=0.05) == ([], [late])
+    waiting = asyncio.create_task(_wait_async([late]))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    gate.send.remote()
+    assert await waiting == ([late], [])
+asyncio.run(main())
+before, held = signal.getsignal(signal.SIGINT), False
+try:
+    with DeferSigint():
+        _thread.interrupt_main()
+        time.sleep(0.01)
+        held = True
+except KeyboardInterrupt:
+    assert held and signal.getsignal(signal.SIGINT) is before
+else:
+    raise AssertionError("no interrupt")
 """
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import inspect
 import pickle
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import _core, _ids, _libray, _options, _placement
+from . import _core, _ids, _libray, _options, _placement, _serialization
 from ._function import from_parameters, is_generator
 from ._serialization import Definition
 from .exceptions import ActorClassInheritanceException
@@ -211,12 +212,26 @@ def _method_options(handle: Any, spec: Any, options: Dict[str, Any]) -> Any:
     return _libray._method(handle, info.spec(spec.method, {**spec.extra, **options}))
 
 
+def _reduce_method(bound: Any) -> Tuple[Any, ...]:
+    return (_rebuild_method, (bound._handle, bound._spec.method, bound._spec.extra))
+
+
+def _rebuild_method(handle: Any, name: str, options: Dict[str, Any]) -> Any:
+    """`handle.name`, which may have been given options, in another process."""
+    info: ActorInfo = handle._info
+    spec = info.methods[name]
+    return _libray._method(handle, spec if spec.extra == options else info.spec(name, options))
+
+
+copyreg.pickle(_libray.ActorMethod, _reduce_method)
+
+
 def get_actor(name: str, namespace: Optional[str] = None) -> Any:
     """The living actor of that name."""
+    if not name or (isinstance(name, str) and not name.strip()):
+        raise ValueError("Please supply a non-empty value to get_actor")
     if not isinstance(name, str):
         raise TypeError(f"the name of an actor must be a str, not {type(name)}")
-    if not name.strip():
-        raise ValueError("Please supply a non-empty value to get_actor")
     try:
         if _core.is_local_mode():
             from . import _local
@@ -231,13 +246,16 @@ def get_actor(name: str, namespace: Optional[str] = None) -> Any:
         ) from None
 
 
+_OWN = ("_definition", "_options", "_target_info", "_binder")  # attributes of ActorClass
+
+
 class ActorClass:
     """A class whose `.remote(...)` starts an actor."""
 
     def __init__(self, *args: Any) -> None:
         if len(args) == 3 and isinstance(args[0], str):
             raise ActorClassInheritanceException(
-                "Inheriting from actor classes is not supported: keep the plain class, "
+                "Inheriting from actor classes is not currently supported: keep the plain class, "
                 "subclass it, and decorate the subclass."
             )
         self._definition, self._options = args
@@ -251,9 +269,21 @@ class ActorClass:
 
     def __mro_entries__(self, bases: Any) -> Any:
         raise ActorClassInheritanceException(
-            "Inheriting from actor classes is not supported: keep the plain class, "
+            "Inheriting from actor classes is not currently supported: keep the plain class, "
             "subclass it, and decorate the subclass."
         )
+
+    def __getattr__(self, name: str) -> Any:
+        """What the class itself has: constants, static and class methods, methods."""
+        if name.startswith("__") or name in _OWN:
+            raise AttributeError(f"the actor class has no attribute {name!r}")
+        return getattr(self._definition.load(), name)
+
+    def __dir__(self) -> List[str]:
+        return sorted({*dir(self._definition.load()), "options", "remote"})
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, self._definition.load())
 
     @property
     def _info(self) -> ActorInfo:
@@ -262,6 +292,10 @@ class ActorClass:
                 self._definition.load(), self._options.get("concurrency_groups")
             )
         return self._target_info
+
+    @property
+    def _default_options(self) -> Dict[str, Any]:
+        return self._options  # type: ignore[no-any-return]
 
     @property
     def __ray_metadata__(self) -> ActorInfo:
@@ -276,7 +310,7 @@ class ActorClass:
     def options(self, **options: Any) -> "ActorClass":
         """The same class with other options."""
         _options.validate("actors", _options.ACTOR, options, in_options=True)
-        made = ActorClass(self._definition, {**self._options, **options})
+        made = ActorClass(self._definition, _options.merged(self._options, options))
         made._target_info = self._target_info
         return made
 
@@ -307,7 +341,7 @@ class ActorClass:
             "exact": True,
             "name": o.get("name") or "",
             "namespace": o.get("namespace") or "",
-            "resources": _options.pack_resources(o, None),
+            "resources": _options.pack_resources(o, None, getattr(self, "__qualname__", "")),
             "metadata": info.metadata,
             "max_restarts": o.get("max_restarts") or 0,
             "max_concurrency": concurrency,
@@ -340,6 +374,8 @@ class ActorClass:
                 "different name or get the existing actor using libray.get_actor('"
                 f"{o['name']}')"
             ) from None
+        except (TypeError, pickle.PicklingError, AttributeError) as e:
+            raise _serialization.explain_constructor(self._definition, args, kwargs, e) from e
 
     def _check_constructor(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
         binder = self.__dict__.get("_binder")
@@ -402,7 +438,8 @@ def exit_actor() -> None:
         from . import _local
 
         _local.exit_actor()
-    if not _libray.is_worker() or _libray.context()["actor"] is None:
+    in_call = _libray.is_worker() and _libray.context()["actor"] is not None
+    if not in_call and (not _libray.is_worker() or _libray._actor_instance() is None):
         raise TypeError(
             "exit_actor API is called on a non-actor worker: call it in a method of an actor."
         )

@@ -101,13 +101,18 @@ class _Notifier:
 
     def _run(self) -> None:
         while True:
-            for target, value, error in self.queue.poll(None):
-                if target is not None:
-                    target(value, error)
+            self._deliver(self.queue.poll(None))
             if self.stopping:
                 for target in self.queue.abandon():
                     target(None, _shut_down())
                 return
+
+    @staticmethod
+    def _deliver(ready: Any) -> None:
+        # A function of its own, so that the last value and callback are not kept until the next ones come.
+        for target, value, error in ready:
+            if target is not None:
+                target(value, error)
 
     def stop(self) -> None:
         self.stopping = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import warnings
 from typing import Any, Dict, List, Optional
 
 from . import _core, _ids, _libray, _placement, _runtime_env
@@ -28,8 +30,8 @@ class RuntimeContext:
     @staticmethod
     def _need(what: str) -> None:
         if not _libray.is_initialized():
-            raise RuntimeError(
-                f"{what} is not available because libray has not been initialized."
+            raise AssertionError(
+                f"{what} is not available because Ray has not been initialized: call init() first."
             )
 
     def get_job_id(self) -> str:
@@ -49,8 +51,11 @@ class RuntimeContext:
         return _ids.worker_id(context["node"], context["worker"])
 
     def get_task_id(self) -> Optional[str]:
-        """Id of the running task; None in a driver."""
-        return _libray.context()["task"] if _worker_only("get_task_id") else None
+        """Id of the running task; None in a driver. """
+        if not _worker_only("get_task_id"):
+            return None
+        own: Optional[str] = _libray.context()["task"]
+        return own
 
     def get_task_name(self) -> Optional[str]:
         """Name of the running task: that of its options, else of its function or method."""
@@ -138,21 +143,31 @@ class RuntimeContext:
 
     @property
     def job_id(self) -> _ids.JobID:
+        _old("job_id")
         return _ids.JobID.from_hex(self.get_job_id())
 
     @property
     def node_id(self) -> _ids.NodeID:
+        _old("node_id")
         return _ids.NodeID.from_hex(self.get_node_id())
 
     @property
     def task_id(self) -> Optional[_ids.TaskID]:
+        _old("task_id")
         task = self.get_task_id()
         return _ids.TaskID.from_hex(task) if task else None
 
     @property
     def actor_id(self) -> Optional[_ids.ActorID]:
+        _old("actor_id")
         actor = self.get_actor_id()
         return _ids.ActorID.from_hex(actor) if actor else None
+
+    @property
+    def current_placement_group_id(self) -> Any:
+        _old("placement_group_id")
+        group = _placement.get_current_placement_group()
+        return _placement.PlacementGroupID.nil() if group is None else group.id
 
     def get_placement_group_id(self) -> Optional[str]:
         """Id of the placement group that the running task or actor is in; None elsewhere."""
@@ -176,13 +191,20 @@ class RuntimeContext:
 
     def get(self) -> Dict[str, Any]:
         """The ids as one dict: job, node and namespace, in a task also task and actor."""
-        out: Dict[str, Any] = {"job_id": self.job_id, "node_id": self.node_id}
-        out["namespace"] = self.namespace
-        if _libray.is_worker():
-            for name in ("task_id", "actor_id"):
-                if getattr(self, name) is not None:
-                    out[name] = getattr(self, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            out: Dict[str, Any] = {"job_id": self.job_id, "node_id": self.node_id}
+            out["namespace"] = self.namespace
+            if _libray.is_worker():
+                for name in ("task_id", "actor_id"):
+                    if getattr(self, name) is not None:
+                        out[name] = getattr(self, name)
         return out
+
+
+def _old(name: str) -> None:
+    """The properties with ids as objects are those of an older Ray."""
+    warnings.warn(f"Use get_{name}() instead", DeprecationWarning, stacklevel=3)
 
 
 def ref_info(ref: Any, what: str) -> Any:
@@ -195,7 +217,7 @@ def ref_info(ref: Any, what: str) -> Any:
 
 
 def get_runtime_context() -> RuntimeContext:
-    _core.ensure()
+    """Where the calling code stands. It starts nothing: what needs a cluster says so when there is none."""
     return RuntimeContext()
 
 
@@ -206,12 +228,24 @@ def _query(what: str, **filters: Any) -> Any:
 
 def cluster_resources() -> Dict[str, float]:
     """All resources of the cluster."""
-    return {name: float(amount) for name, amount in _query("resources").items()}
+    out = {name: float(amount) for name, amount in _query("resources").items()}
+    return {**out, "object_store_memory": float(_store_bytes())}
+
+
+def _store_bytes() -> int:
+    """How much the node's store holds at most."""
+    try:
+        with open(os.path.join(_core.session_dir(), "session.json")) as file:
+            return int(json.load(file)["store_bytes"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def available_resources() -> Dict[str, float]:
     """Resources that nobody holds now."""
-    return {name: float(amount) for name, amount in _query("available").items() if amount}
+    out = {name: float(amount) for name, amount in _query("available").items() if amount}
+    used = sum(row.get("size", row.get("bytes", 0)) for row in _query("store"))
+    return {**out, "object_store_memory": float(max(_store_bytes() - used, 0))}
 
 
 def nodes() -> List[Dict[str, Any]]:

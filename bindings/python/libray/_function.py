@@ -83,7 +83,7 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
             _libray.CallSpec(
                 "",
                 options.get("name") or "",
-                _options.pack_resources(options, 1.0),
+                _options.pack_resources(options, 1.0, getattr(function, "__qualname__", "")),
                 num_returns=num_returns,
                 max_retries=_options.retries_of(options.get("max_retries")),
                 window=_options.window_of(options),
@@ -109,7 +109,11 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
     def options(self, **options: Any) -> "RemoteFunction":
         """The same function with other options."""
         _options.validate("remote functions", _options.TASK, options, in_options=True)
-        return RemoteFunction(self._definition, {**self._options, **options})
+        return RemoteFunction(self._definition, _options.merged(self._options, options))
+
+    @property
+    def _default_options(self) -> Dict[str, Any]:
+        return self._options
 
     def _remote(
         self, args: Any = (), kwargs: Optional[Dict[str, Any]] = None, **options: Any
@@ -179,8 +183,9 @@ def make_remote_function(function: Any, options: Dict[str, Any]) -> RemoteFuncti
         )
     definition = Definition.of(function, False)
     # A process that used a GPU seldom gives its memory back: by default it serves one task.
-    default = 1 if options.get("num_gpus") else 0
-    definition.max_calls = int(options["max_calls"] if "max_calls" in options else default) or 0
+    if options.get("num_gpus"):
+        options = {"max_calls": 1, **options}
+    definition.max_calls = int(options.get("max_calls") or 0)
     return RemoteFunction(definition, options)
 
 

@@ -200,6 +200,7 @@ def _finish(work: Any) -> Any:
 
 def _call_function(self: Any, *args: Any, **kwargs: Any) -> Any:
     function = self._definition.load()
+    self._definition.bytes()  # what a cluster would refuse is refused here too
     inspect.signature(function).bind(*args, **kwargs)
     n = _options.returns_of(self._options, is_generator(function))
     return _run(function, self._function_name, n, args, kwargs, self._options)
@@ -257,6 +258,10 @@ class LocalMethod:
     def __init__(self, instance: _Instance, name: str, options: Dict[str, Any]) -> None:
         self._instance, self._name, self._options = instance, name, options
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        actor_id = next(key for key, value in _actors.items() if value is self._instance)
+        return (_rebuild_method, (actor_id, self._name, self._options))
+
     def options(self, **options: Any) -> "LocalMethod":
         _options.validate("actor methods", _options.METHOD, options)
         return LocalMethod(self._instance, self._name, {**self._options, **options})
@@ -287,6 +292,10 @@ class LocalMethod:
             return _many(_libray.put(_Failed(_libray.RAY_ACTOR_DIED, *instance.death)), n)  # type: ignore[misc]
 
 
+def _rebuild_method(actor_id: str, name: str, options: Dict[str, Any]) -> LocalMethod:
+    return LocalMethod(_actors[actor_id], name, options)
+
+
 def _find_method(instance: _Instance, name: str) -> Callable[..., Any]:
     from . import _worker
 
@@ -305,6 +314,7 @@ def _end(instance: _Instance, why: str) -> None:
 def _make_actor(self: Any, *args: Any, **kwargs: Any) -> LocalActorHandle:
     target, options = self._definition.load(), self._options
     self._check_constructor(args, kwargs)
+    self._definition.bytes()
     key = (options.get("namespace") or _namespace, options.get("name") or "")
     if key[1] and key in _names:
         if options.get("get_if_exists"):
@@ -333,6 +343,12 @@ def get_actor(name: str, namespace: Optional[str]) -> LocalActorHandle:
     if key not in _names:
         raise ValueError(f"Failed to look up actor with name '{name}'.")
     return LocalActorHandle(_names[key])
+
+
+def named_actors(all_namespaces: bool) -> List[Any]:
+    if all_namespaces:
+        return [{"name": name, "namespace": namespace} for namespace, name in _names]
+    return [name for namespace, name in _names if namespace == _namespace]
 
 
 def kill(handle: LocalActorHandle) -> None:

@@ -3,6 +3,7 @@ of resources."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import _libray, _placement, _runtime_env
@@ -117,6 +118,7 @@ def _name(key: str, value: Any) -> None:
 
 
 def _lifetime(key: str, value: Any) -> None:
+    _typed(str)(key, value)
     if value not in (None, "detached", "non_detached"):
         raise ValueError(
             f"actor `{key}` argument must be one of 'detached', 'non_detached' or None, got {value!r}"
@@ -180,6 +182,7 @@ _COMMON: Dict[str, _Check] = {
     "runtime_env": _runtime_env_option,
     "enable_task_events": _typed(bool, none=False),
     "_labels": _typed(dict),
+    "_metadata": _typed(dict),
     "label_selector": _placement.check_selector,
     "fallback_strategy": _placement.check_fallback,
     "placement_group": _placement.check_group,
@@ -234,13 +237,41 @@ def validate(
         raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
     if "placement_group" in options or "placement_group_bundle_index" in options:
         _placement.check_together(options)
+        if options.get("placement_group", "default") != "default":
+            warnings.warn(
+                "placement_group parameter is deprecated. Use "
+                "scheduling_strategy=PlacementGroupSchedulingStrategy(...) instead, see "
+                "https://docs.ray.io/en/latest/ray-core/package-ref.html#ray-remote.",
+                DeprecationWarning,
+                stacklevel=4,
+            )
+    if table is ACTOR and options.get("object_store_memory"):
+        warnings.warn(
+            "Setting 'object_store_memory' for actors is deprecated since it doesn't actually reserve the memory "
+            "required by the object store. Use 'memory' instead.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
     if in_options and "concurrency_groups" in options:
         raise ValueError("Setting 'concurrency_groups' is not supported in '.options()'.")
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
 
 
-def pack_resources(options: Dict[str, Any], cpus: Optional[float]) -> bytes:
+def merged(old: Dict[str, Any], new: Dict[str, Any]) -> Dict[str, Any]:
+    """Options with others on top. "_metadata" is what libraries keep there, each in a dict of its own: those of
+    one library are merged, those of the others stay."""
+    out = {**old, **new}
+    if old.get("_metadata") and new.get("_metadata"):
+        out["_metadata"] = {**old["_metadata"]}
+        for library, values in new["_metadata"].items():
+            before = out["_metadata"].get(library)
+            both = isinstance(before, dict) and isinstance(values, dict)
+            out["_metadata"][library] = {**before, **values} if both else values
+    return out
+
+
+def pack_resources(options: Dict[str, Any], cpus: Optional[float], what: str = "") -> bytes:
     """What is asked of a worker, as MessagePack: resources and a runtime environment. cpus: default of
     num_cpus (None: an actor, which holds nothing unless asked)."""
     out: Dict[str, Any] = {}
@@ -256,7 +287,7 @@ def pack_resources(options: Dict[str, Any], cpus: Optional[float]) -> bytes:
             out[name] = float(value)
     if options.get("accelerator_type"):
         out[f"accelerator_type:{options['accelerator_type']}"] = 0.001
-    placement = _placement.entry(options, out, cpus is None)
+    placement = _placement.entry(options, out, cpus is None, what)
     if placement is not None:
         out["placement"] = placement  # type: ignore[assignment]
     environment = _runtime_env.for_call(options.get("runtime_env"), out.get("CPU", 0.0))

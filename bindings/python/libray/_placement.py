@@ -8,6 +8,8 @@ Called on any thread of a driver or worker.
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from . import _core, _ids, _libray, exceptions
@@ -16,6 +18,9 @@ _STRATEGIES = ["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 _ID = 24  # bytes of an id in the C API
 _LABELS = ("libray", b"node-labels")  # in the key-value store: those that init() was given
 _WANTED = "node label "  # begins the resource that stands for a label that the node does not have
+
+_PART = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL = re.compile(rf"(?:[A-Za-z0-9][-A-Za-z0-9.]{{0,252}}/)?{_PART}")
 
 PlacementGroupID = _ids.PlacementGroupID
 _NIL = PlacementGroupID.nil()
@@ -126,17 +131,8 @@ def placement_group(
     lifetime: None = the group ends with its job; "detached" = when it is removed.
     """
     _core.ensure()
-    _check_bundles(bundles)
     strategy = "PACK" if strategy is None else strategy
-    if strategy not in _STRATEGIES:
-        raise ValueError(
-            f"Invalid placement group strategy {strategy}. Supported strategies are: {_STRATEGIES}."
-        )
-    if lifetime not in (None, "detached"):
-        raise ValueError(
-            "Placement group `lifetime` argument must be either `None` or 'detached'. "
-            f"Got {lifetime}."
-        )
+    _check_request(bundles, strategy, lifetime)
     if not isinstance(name, str):
         raise TypeError(f"the name of a placement group must be a str, not {type(name)}")
     held = [{k: float(v) for k, v in bundle.items() if v} for bundle in bundles]
@@ -155,6 +151,26 @@ def placement_group(
     return PlacementGroup(
         PlacementGroupID(made[: PlacementGroupID.SIZE]), [dict(b) for b in bundles]
     )
+
+
+def _check_request(bundles: Any, strategy: str = "PACK", lifetime: Optional[str] = None) -> None:
+    _check_bundles(bundles)
+    if strategy not in _STRATEGIES:
+        raise ValueError(
+            f"Invalid placement group strategy {strategy}. Supported strategies are: {_STRATEGIES}."
+        )
+    if lifetime not in (None, "detached"):
+        raise ValueError(
+            "Placement group `lifetime` argument must be either `None` or 'detached'. "
+            f"Got {lifetime}."
+        )
+    if any("object_store_memory" in bundle for bundle in bundles):
+        warnings.warn(
+            "Setting 'object_store_memory' for bundles is deprecated since it doesn't actually reserve the memory "
+            "required by the object store. Use 'memory' instead.",
+            DeprecationWarning,
+            stacklevel=3,
+        )
 
 
 def _check_bundles(bundles: Any) -> None:
@@ -482,6 +498,11 @@ def check_selector(key: str, value: Any) -> None:
     for label, wanted in value.items():
         if not isinstance(label, str) or not label:
             raise ValueError(f"{key}: a label is a str that is not empty, got {label!r}")
+        if _LABEL.fullmatch(label) is None:
+            raise ValueError(
+                f"Invalid label selector provided in {key}: the name {label!r} may have letters, digits and "
+                "'_.-' (not at its ends), 63 of them, after a prefix that ends with '/'"
+            )
         if not isinstance(wanted, str):
             raise ValueError(f"{key}: the value of label '{label}' must be a str, got {wanted!r}")
         _operator(wanted)
@@ -593,7 +614,7 @@ _KEYS = ("scheduling_strategy", "placement_group", "placement_group_bundle_index
 
 
 def entry(
-    options: Dict[str, Any], needs: Dict[str, float], actor: bool
+    options: Dict[str, Any], needs: Dict[str, float], actor: bool, name: str = ""
 ) -> Optional[Dict[str, Any]]:
     """The entry "placement" of the resources; None: nothing is said about it."""
     if not any(key in options for key in _KEYS):
@@ -602,7 +623,8 @@ def entry(
     strategy = options.get("scheduling_strategy")
     grouped = strategy_of(options)
     if grouped is not None:
-        _check_fit(grouped, needs, actor)
+        free = options.get("num_cpus") == 0  # said so: not even its constructor needs one
+        _check_fit(grouped, needs, actor, free, name)
         out["group"] = grouped.placement_group._bytes()
         out["bundle"] = grouped.placement_group_bundle_index
     elif isinstance(strategy, NodeAffinitySchedulingStrategy):
@@ -633,7 +655,11 @@ def _missing_labels(options: Dict[str, Any], strategy: Any) -> str:
 
 
 def _check_fit(
-    strategy: PlacementGroupSchedulingStrategy, needs: Dict[str, float], actor: bool
+    strategy: PlacementGroupSchedulingStrategy,
+    needs: Dict[str, float],
+    actor: bool,
+    free: bool,
+    name: str,
 ) -> None:
     group, index = strategy.placement_group, strategy.placement_group_bundle_index
     try:
@@ -645,18 +671,23 @@ def _check_fit(
             f"placement group bundle index {index} is invalid. Valid placement group indexes: "
             f"0-{len(bundles)}"
         )
-    what = "the actor" if actor else "the task"
+    what = name or ("the actor" if actor else "the task")
     if not _fits_any(needs, bundles):
+        wanted = {k: int(v) if v == int(v) else v for k, v in needs.items()}
         raise ValueError(
-            f"Cannot schedule {what} with the placement group because the resource request {needs} cannot fit "
-            f"into any bundles for the placement group, {list(bundles)}."
+            f"Cannot schedule {what} with the placement group because the resource request {wanted} cannot fit "
+            f"into any bundles for the placement group, {_floats(bundles)}."
         )
-    if actor and not needs and not _fits_any({"CPU": 1.0}, bundles):
+    if actor and not needs and not free and not _fits_any({"CPU": 1.0}, bundles):
         raise ValueError(
             f"Cannot schedule {what} with the placement group because the actor requires 1.0 CPU for creation, "
             f"but it cannot fit into any bundles for the placement group, {list(bundles)}. Consider creating "
             "a placement group with CPU resources."
         )
+
+
+def _floats(bundles: Sequence[Dict[str, float]]) -> List[Dict[str, float]]:
+    return [{k: float(v) for k, v in bundle.items()} for bundle in bundles]
 
 
 def _fits_any(needs: Dict[str, float], bundles: Sequence[Dict[str, float]]) -> bool:

@@ -131,6 +131,25 @@ def explain_argument(function: Any, argument: Any, error: BaseException) -> Base
     )
 
 
+def explain_constructor(
+    definition: Any, args: Any, kwargs: Dict[str, Any], error: BaseException
+) -> BaseException:
+    """The error for an actor's constructor whose arguments cannot be pickled: the first of them that is to blame."""
+    for argument in [*args, *kwargs.values()]:
+        if isinstance(argument, _libray.ObjectRef):
+            continue
+        try:
+            dumps(argument)
+        except Exception as found:
+            return _not_picklable(
+                f"the argument {argument!r} for a task or actor {definition.name}.__init__",
+                argument,
+                "argument",
+                found,
+            )
+    return error
+
+
 _FORBID = "RAY_allow_out_of_band_object_ref_serialization"
 
 
@@ -216,9 +235,11 @@ class Definition:
                     self.busy = False
                 if len(self.blob) > MAX_DEFINITION:
                     size, self.blob = len(self.blob), None
-                    kind = "actor" if self.is_class else "remote function"
+                    what = f"remote function {self.name}"
+                    if self.is_class:
+                        what = f"actor {self.name.rpartition('.')[2]}"
                     raise ValueError(
-                        f"The {kind} {self.name} is too large ({size >> 20} MiB). "
+                        f"The {what} is too large ({size >> 20} MiB). "
                         "Check that it does not capture large objects; put them into the store with libray.put instead."
                     )
             return self.blob

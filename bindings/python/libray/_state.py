@@ -48,6 +48,10 @@ def namespace() -> str:
 
 def named_actors(all_namespaces: bool) -> List[Any]:
     """Names of living actors; of this namespace, or as dicts of all."""
+    if _core.is_local_mode():
+        from . import _local
+
+        return _local.named_actors(all_namespaces)
     living = [r for r in rows("actors") if r.get("name") and r.get("state") != "DEAD"]
     if all_namespaces:
         return [{"name": r["name"], "namespace": r["ns"]} for r in living]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import inspect
 import os
 import signal
 import sys
@@ -39,12 +40,15 @@ class _Mode:
 
 _mode = _Mode()
 _loop: Any = None  # event loop of an asyncio actor's default group
+_async_groups: List[Any] = []  # every group of an asyncio actor that has started
 
 
 def request_exit() -> None:
     """exit_actor: the running call is the last one that starts."""
     _libray._worker_exit()
     if _mode.is_async:
+        for group in _async_groups:  # an asyncio task that is no call may have asked: nothing else wakes them
+            group.loop.call_soon_threadsafe(group.take)
         from .exceptions import AsyncioActorExit
 
         raise AsyncioActorExit()
@@ -54,6 +58,11 @@ def request_exit() -> None:
 def _on_sigint(signum: int, frame: Any) -> None:
     if _libray._take_interrupt():
         raise KeyboardInterrupt
+
+
+async def _in_loop(cls: Any, args: Any, kwargs: Any) -> Any:
+    """The constructor of an asyncio actor: it may start tasks, which go on when it is done."""
+    return cls(*args, **kwargs)
 
 
 def _make_actor(cls: Any) -> Callable[..., Any]:
@@ -73,7 +82,10 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
             _loop = asyncio.new_event_loop()
             asyncio.set_event_loop(_loop)
         _worker_output.set_actor(cls.__name__)
-        instance = cls(*args, **kwargs)
+        if _mode.is_async:
+            instance = _loop.run_until_complete(_in_loop(cls, args, kwargs))
+        else:
+            instance = cls(*args, **kwargs)
         _worker_output.set_actor(_worker_output.actor_name(instance))
         return instance
 
@@ -97,9 +109,12 @@ _SPECIAL = {"__ray_ready__": _ready, "__ray_terminate__": _terminate, "__ray_cal
 
 def find_method(instance: Any, name: str) -> Any:
     """What a call of `name` runs."""
-    if name in _SPECIAL and not hasattr(type(instance), name):
-        return _SPECIAL[name](instance)
-    return getattr(instance, name)
+    cls = type(instance)
+    if not hasattr(cls, name):
+        return _SPECIAL[name](instance) if name in _SPECIAL else getattr(instance, name)
+    # The class decides: an attribute of the same name that the instance was given hides no method.
+    bind = getattr(inspect.getattr_static(cls, name), "__get__", None)
+    return getattr(cls, name) if bind is None else bind(instance, cls)
 
 
 def _start_thread(run: Callable[[], Any], name: str) -> threading.Thread:
@@ -149,6 +164,8 @@ class _AsyncActor:
         import collections.abc
 
         collections.abc.Coroutine.register(_libray.Steps)
+        # Not asyncio.iscoroutine: before Python 3.12 it takes a generator for one.
+        self.is_coroutine = lambda result: isinstance(result, collections.abc.Coroutine)
         self.asyncio = asyncio
         self.loop = loop
         self.concurrency = concurrency
@@ -203,7 +220,7 @@ class _AsyncActor:
             return
         if task.is_stream:
             self.spawn(task, key, self.run_stream(task, key, result))
-        elif self.asyncio.iscoroutine(result):
+        elif self.is_coroutine(result):
             self.spawn(task, key, self.run(task, key, result))
         else:
             self.finish(task, result)
@@ -230,7 +247,7 @@ class _AsyncActor:
             return
         if task.is_stream:
             await self.run_stream(task, key, result)
-        elif self.asyncio.iscoroutine(result):
+        elif self.is_coroutine(result):
             await self.run(task, key, result)
         else:
             self.finish(task, result)
@@ -269,7 +286,7 @@ class _AsyncActor:
                         task.finish_cancelled()
                         return
             else:
-                if self.asyncio.iscoroutine(result):
+                if self.is_coroutine(result):
                     result = await result
                 for item in result:
                     if not await self.give(task, item):
@@ -296,6 +313,9 @@ class _AsyncActor:
     def main(self) -> str:
         self.loop.add_reader(self.cancel_fd, self.cancel)
         self.watch(True)
+        _async_groups.append(self)
+        if _libray._worker_exiting():
+            self.loop.call_soon(self.take)
         _libray._set_before_block(_warn_of_blocking)
         self.loop.run_until_complete(self.stopped)
         return "end"

@@ -9,7 +9,7 @@ import pickle
 import re
 import sys
 import traceback
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from . import _ids, _libray
 
@@ -662,6 +662,11 @@ def make_error(code: int, message: str, payload: bytes, payload_format: int) -> 
     """The exception for a failed call of the C API."""
     if code == _libray.RAY_TASK_FAILED:
         return _task_error(message, payload, payload_format)
+    end, names = _dependents(message or "")
+    if names:  # the system's error of an argument: the tasks that needed it failed with it
+        cause = make_error(code, message[end:], payload, payload_format)
+        text = _with_dependents(message[:end], f"{type(cause).__name__}: {cause}")
+        return RayTaskError(names[0], text, cause).as_instanceof_cause()
     cls: Any = _BY_CODE.get(code, RaySystemError)
     text = message or _DEFAULT_TEXT.get(code, "")
     if text.startswith("actor "):  # one that was never placed
@@ -709,17 +714,23 @@ def _task_error(message: str, payload: bytes, payload_format: int) -> BaseExcept
 _DEPENDENT = re.compile(r"an argument of task (\S+) failed: ")
 
 
-def _with_dependents(message: str, text: str) -> str:
-    """The traceback of a task that failed, below the tasks that failed with it because they needed
-    its result: the runtime puts their names before the message."""
-    names, at = [], 0
+def _dependents(message: str) -> Tuple[int, List[str]]:
+    """Where the message itself begins, and the names of the tasks that the runtime puts before it: the last to fail
+    first."""
+    names: List[str] = []
+    at = 0
     while True:
         found = _DEPENDENT.match(message, at)
         if found is None:
-            break
+            return at, names
         names.append(found.group(1).rpartition(".")[2])
         at = found.end()
-    for name in reversed(names):
+
+
+def _with_dependents(message: str, text: str) -> str:
+    """The traceback of a task that failed, below the tasks that failed with it because they needed
+    its result: the runtime puts their names before the message."""
+    for name in reversed(_dependents(message)[1]):
         text = (
             f"ray::{name}() (pid={os.getpid()}, ip=127.0.0.1)\n  At least one of the input arguments "
             f"for this task could not be computed:\nray.exceptions.RayTaskError: {text}"

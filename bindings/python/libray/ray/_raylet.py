@@ -26,6 +26,7 @@ __all__ = [
     "CoreWorker",
     "DynamicObjectRefGenerator",
     "FunctionID",
+    "JavaFunctionDescriptor",
     "JobID",
     "Language",
     "NodeID",
@@ -33,6 +34,7 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "PlacementGroupID",
+    "PythonFunctionDescriptor",
     "StreamingObjectRefGenerator",
     "TaskID",
     "UniqueID",
@@ -83,6 +85,50 @@ class Config:
 
 class CoreWorker:
     """A type to annotate with; libray's core has no Python object."""
+
+
+class _Descriptor:
+    """Names a function or a class; equal when all parts are."""
+
+    def __init__(self, *parts):
+        self._parts = parts
+
+    @property
+    def function_id(self):
+        """An id made of the parts."""
+        import hashlib
+
+        text = repr((type(self).__name__, self._parts)).encode()
+        return FunctionID(hashlib.sha256(text).digest()[:_SIZE])
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self._parts == other._parts
+
+    def __hash__(self):
+        return hash((type(self).__name__, self._parts))
+
+    def __reduce__(self):
+        return (type(self), self._parts)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(map(str, self._parts))})"
+
+
+class PythonFunctionDescriptor(_Descriptor):
+    """Module, function, class (or ""), and a hash of the code."""
+
+    def __init__(self, module_name, function_name, class_name="", function_hash=""):
+        super().__init__(module_name, function_name, class_name, function_hash)
+        self.module_name, self.function_name = module_name, function_name
+        self.class_name, self.function_hash = class_name, function_hash
+
+
+class JavaFunctionDescriptor(_Descriptor):
+    """Class, method and signature."""
+
+    def __init__(self, class_name, function_name, signature):
+        super().__init__(class_name, function_name, signature)
+        self.class_name, self.function_name, self.signature = class_name, function_name, signature
 
 
 StreamingObjectRefGenerator = ObjectRefGenerator

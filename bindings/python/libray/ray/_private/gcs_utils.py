@@ -30,4 +30,11 @@ class GcsClient:
         return {bytes.fromhex(node["NodeID"]): node for node in libray.nodes()}
 
 
-__all__ = ["GcsClient"]
+class ActorTableData:
+    """States of actors, by Ray's numbers."""
+
+    DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING, DEAD = range(5)
+    names = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD")
+
+
+__all__ = ["ActorTableData", "GcsClient"]

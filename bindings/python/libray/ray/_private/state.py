@@ -20,8 +20,10 @@ def timeline(filename: Optional[str] = None) -> Optional[List[Dict[str, Any]]]:
 
 def actors(actor_id: Optional[str] = None) -> Dict[str, Any]:
     """Actors by their id."""
+    from libray import _state
     from ray.util.state import list_actors
 
+    raw = {_state.text(row["actor"]): row for row in _state.rows("actors")}
     table = {
         row["actor_id"]: {
             "ActorID": row["actor_id"],
@@ -29,11 +31,24 @@ def actors(actor_id: Optional[str] = None) -> Dict[str, Any]:
             "State": row["state"],
             "Name": row["name"],
             "NodeID": row["node_id"],
+            "Address": {"NodeID": row["node_id"], "IPAddress": "127.0.0.1", "WorkerID": ""},
             "Pid": row["pid"],
+            **_times(raw.get(row["actor_id"], {})),
         }
         for row in list_actors(limit=10000)
     }
     return table.get(actor_id, {}) if actor_id else table
+
+
+def _times(row: Dict[str, Any]) -> Dict[str, Any]:
+    """When the actor began and ended (0: it lives), in milliseconds, and how often it was restarted."""
+    dead = row.get("state") == "DEAD"
+    return {
+        "Timestamp": row.get("updated_ns", 0) // 10**6,
+        "StartTime": row.get("created_ns", 0) // 10**6,
+        "EndTime": row.get("updated_ns", 0) // 10**6 if dead else 0,
+        "NumRestarts": row.get("incarnation", 0),
+    }
 
 
 def node_ids() -> List[str]:

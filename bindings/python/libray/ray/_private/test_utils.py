@@ -89,6 +89,13 @@ def run_string_as_driver_nonblocking(
     return process
 
 
+def convert_actor_state(state: Any) -> str:
+    """The name of one of Ray's numbers."""
+    from ray._private.gcs_utils import ActorTableData
+
+    return "" if not state and state != 0 else ActorTableData.names[state]
+
+
 def wait_for_num_actors(num_actors: int, state: Any = None, timeout: float = 10) -> None:
     from ray.util.state import list_actors
 

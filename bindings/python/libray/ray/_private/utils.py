@@ -1,8 +1,11 @@
 """`ray._private.utils`."""
 
+import _thread
 import asyncio
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from typing import Any, Optional
 
@@ -87,3 +90,41 @@ def get_current_event_loop() -> Optional[asyncio.AbstractEventLoop]:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+class DeferSigint(contextlib.AbstractContextManager):
+    """While it is entered, an interrupt (SIGINT) waits; it is delivered once when it is left, to the handler that is
+    set by then. For the main thread: elsewhere `create_if_main_thread` gives something that does nothing."""
+
+    def __init__(self) -> None:
+        self.task_cancelled = False
+        self._handler: Any = None
+        self._set_signal: Any = None
+        self._changed = False
+
+    @classmethod
+    def create_if_main_thread(cls) -> contextlib.AbstractContextManager:
+        return cls() if is_main_thread() else contextlib.nullcontext()
+
+    def _note(self, signum: int, frame: Any) -> None:
+        self.task_cancelled = True
+
+    def __enter__(self) -> "DeferSigint":
+        self._handler = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, self._note)
+        self._set_signal = signal.signal
+
+        def set_signal(number: Any, handler: Any) -> Any:
+            if number != signal.SIGINT:
+                return self._set_signal(number, handler)
+            before, self._handler = self._handler, handler  # takes effect when this is left
+            return before
+
+        signal.signal = set_signal  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, exc_type: Any, exc: Any, exc_tb: Any) -> None:
+        signal.signal = self._set_signal
+        signal.signal(signal.SIGINT, self._handler)
+        if exc is None and self.task_cancelled:
+            _thread.interrupt_main()

@@ -2,6 +2,7 @@
 
 from typing import Any, List
 
+import cloudpickle as pickle  # noqa: F401
 import libray
 from libray import (
     cancel,
@@ -176,6 +177,45 @@ class _GlobalNode:
 
 
 _global_node = _GlobalNode()
+
+
+async def _wait_async(
+    ray_waitables: List[Any],
+    *,
+    num_returns: int = 1,
+    timeout: Any = None,
+    fetch_local: bool = True,
+) -> Any:
+    """`wait` for a coroutine: the loop goes on meanwhile."""
+    import asyncio
+    import time
+
+    def look() -> Any:
+        return wait(ray_waitables, num_returns=num_returns, timeout=0, fetch_local=fetch_local)
+
+    done, rest = look()
+    if len(done) >= num_returns or timeout == 0:
+        return done, rest
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: Any) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(changed.set)
+
+    for ref in rest:
+        ref._on_completed(tell)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while len(done) < num_returns:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        try:
+            await asyncio.wait_for(changed.wait(), left)
+        except asyncio.TimeoutError:
+            pass
+        changed.clear()
+        done, rest = look()
+    return done, rest
 
 
 def get_dashboard_url() -> str:

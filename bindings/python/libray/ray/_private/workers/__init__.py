@@ -1,0 +1,1 @@
+"""`ray._private.workers`: programs of workers."""

@@ -1,0 +1,1 @@
+"""`ray.tests`: only what tests of programs for Ray take from there."""
