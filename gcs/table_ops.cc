@@ -47,7 +47,7 @@ bool same_value(std::string_view x, std::string_view y) {
   using wire::Type;
   auto is_text = [](Type t) { return t == Type::kStr || t == Type::kBin; };
   if (is_text(a.peek()) && is_text(b.peek())) return a.bytes() == b.bytes();
-  auto is_integer = [](Type x) { return x == Type::kInt || x == Type::kUint; };
+  auto is_integer = [](Type t) { return t == Type::kInt || t == Type::kUint; };
   if (is_integer(a.peek()) && is_integer(b.peek())) {
     int64_t m = a.int64(), n = b.int64();
     return a.ok() && b.ok() && m == n;

@@ -482,7 +482,7 @@ RAY_API ray_code ray_group_wait(ray_runtime *runtime, const ray_id *group, int64
 /* Kills what runs in the group; what waits to run in it fails with RAY_GROUP_REMOVED. RAY_NOT_FOUND. */
 RAY_API ray_code ray_group_remove(ray_runtime *runtime, const ray_id *group, ray_error **err);
 
-/* what: "nodes", "resources", "available", "actors", "tasks", "objects", "workers", "jobs", "functions", "errors",
+/* what: "nodes", "resources", "available", "actors", "tasks", "objects", "workers", "running", "jobs", "functions", "errors",
  * "store", "groups". The answer is one MessagePack value: an array of maps, or a map of name -> number for resources.
  * filter: MessagePack map of column -> value, and "limit"; empty = all (at most 10 000 rows). */
 RAY_API ray_code ray_cluster_query(ray_runtime *runtime, ray_str what, ray_bytes filter_msgpack, ray_buffer *out,

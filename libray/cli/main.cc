@@ -105,9 +105,9 @@ class Tool {
     tasks->add_option("id", tasks_.id, "a task's id, its beginning or its short form");
     tasks
         ->add_option("--state", tasks_.states,
-                     "submitted, finished, failed, cancelled (may be repeated)")
+                     "submitted, running, finished, failed, cancelled (may be repeated)")
         ->type_name("STATE")
-        ->check(CLI::IsMember({"submitted", "finished", "failed", "cancelled"}, CLI::ignore_case));
+        ->check(CLI::IsMember({"submitted", "running", "finished", "failed", "cancelled"}, CLI::ignore_case));
     tasks
         ->add_option("--function", tasks_.function,
                      "name or pattern (* and ?) of the function, or Class.method")

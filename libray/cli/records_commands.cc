@@ -10,6 +10,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/ids.h"
 #include "libray/cli/commands.h"
+#include "libray/cli/running.h"
 #include "libray/cli/session_files.h"
 #include "libray/wire/msgpack.h"
 
@@ -23,9 +24,10 @@
 namespace ray::cli {
 namespace {
 
-Result<Records> open(const Common& c) {
+Result<Records> open(const Common& c, std::string* directory = nullptr) {
   auto session = find_session(c.session);
   if (!session.ok()) return session.status();
+  if (directory) *directory = *session;
   return Records::open(*session);
 }
 
@@ -169,22 +171,47 @@ Status show_one_task(Records& records, const Rows& rows) {
   return Status();
 }
 
+// The tables learn of a task when it is submitted and when it ends; what runs, its process tells.
+void mark_running(const std::map<std::string, RunningRow>& running, Rows* rows) {
+  int id = rows->column("task"), state = rows->column("state");
+  int start = rows->column("start_ns"), pid = rows->column("pid");
+  if (id < 0 || state < 0 || start < 0 || pid < 0) return;
+  for (auto& row : rows->rows) {
+    auto found = running.find(row[static_cast<size_t>(id)].to_string());
+    if (found == running.end() || row[static_cast<size_t>(state)].text != "SUBMITTED") continue;
+    row[static_cast<size_t>(state)] = Cell::of(std::string("RUNNING"));
+    row[static_cast<size_t>(start)] = Cell::of(found->second.task.start_ns);
+    row[static_cast<size_t>(pid)] = Cell::of(int64_t{found->second.pid});
+  }
+}
+
+// "running" is none of the tables' states: it stands for those submitted ones that run.
+void add_states(const std::vector<std::string>& states,
+                const std::map<std::string, RunningRow>& running, Where* where) {
+  std::string marks, ids;
+  for (const auto& [id, row] : running) ids += (ids.empty() ? "'" : ",'") + id + "'";
+  std::string runs = "(state='SUBMITTED' AND task IN (" + ids + "))", sql;
+  for (const auto& s : states) {
+    std::string one = upper(s) == "RUNNING" ? runs
+                      : upper(s) == "SUBMITTED" ? "(state='SUBMITTED' AND task NOT IN (" + ids + "))"
+                                                : "state=?";
+    if (one == "state=?") where->params.push_back(upper(s));
+    sql += (sql.empty() ? "(" : " OR ") + one;
+  }
+  where->sql += (where->sql.empty() ? " WHERE " : " AND ") + sql + ")";
+}
+
 }  // namespace
 
 Status show_tasks(const Common& common, const TaskFilter& f) {
-  auto records = open(common);
+  std::string session;
+  auto records = open(common, &session);
   if (!records.ok()) return records.status();
   Where where;
   if (!f.id.empty()) RAY_TRY(match_id("task", f.id, &where));
   if (!f.actor.empty()) RAY_TRY(match_id("actor", f.actor, &where));
-  if (!f.states.empty()) {
-    std::string marks;
-    for (const auto& s : f.states) {
-      marks += marks.empty() ? "?" : ",?";
-      where.params.push_back(upper(s));
-    }
-    where.sql += (where.sql.empty() ? " WHERE " : " AND ") + ("state IN (" + marks + ")");
-  }
+  auto running = running_tasks(session);
+  if (!f.states.empty()) add_states(f.states, running, &where);
   if (!f.function.empty())
     where.add("(task_name(name,function)||COALESCE('.'||method,'')) GLOB ?", f.function);
   std::string columns = "SELECT *, task_name(name,function) AS known_name FROM tasks";
@@ -207,6 +234,7 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
     row.pop_back();
   }
   rows->columns.pop_back();
+  mark_running(running, &*rows);
   if (common.json) {
     print_json(stdout, *rows);
     return Status();
@@ -233,7 +261,7 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
     t.row({id_text(common, cell("task")), task_name(*rows, i), cell("state").to_string(),
            cell("pid").to_string(), time_text(cell("submit_ns"), now),
            age_text(cell("submit_ns"), now), span_text(cell("submit_ns"), cell("start_ns")),
-           span_text(cell("start_ns"), cell("end_ns")), brief(common, cell("args").to_string()),
+           span_text(cell("start_ns"), cell("state").text == "RUNNING" ? Cell::of(now) : cell("end_ns")), brief(common, cell("args").to_string()),
            brief(common, outcome)});
   }
   print_table(common, t, "tasks", common.limit);

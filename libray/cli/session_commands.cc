@@ -16,6 +16,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/shm.h"
 #include "libray/cli/commands.h"
+#include "libray/cli/running.h"
 #include "libray/cli/session_files.h"
 #include "libray/node/session.h"
 #include "libray/wire/msgpack.h"
@@ -71,7 +72,7 @@ const char* process_state(char c) {
 // How many tasks are in which state; empty when there are no tables.
 struct TaskCounts {
   bool known = false;
-  int64_t submitted = 0, finished = 0, failed = 0;
+  int64_t submitted = 0, running = 0, finished = 0, failed = 0;  // submitted: and not running
 };
 TaskCounts count_tasks(const std::string& session) {
   TaskCounts c;
@@ -86,6 +87,8 @@ TaskCounts count_tasks(const std::string& session) {
         return true;
       });
   c.known = s.ok();
+  c.running = std::min(static_cast<int64_t>(running_tasks(session).size()), c.submitted);
+  c.submitted -= c.running;
   return c;
 }
 
@@ -112,9 +115,10 @@ void print_status(const std::string& session, const NodeFile& f, NodeState state
   std::printf("disk       %s, of it spilled objects %s\n",
               human_bytes(bytes_on_disk(session)).c_str(), human_bytes(spilled).c_str());
   if (tasks.known)
-    std::printf("tasks      %s finished, %s failed, %s submitted or running\n",
+    std::printf("tasks      %s finished, %s failed, %s running, %s waiting\n",
                 with_commas(static_cast<uint64_t>(tasks.finished)).c_str(),
                 with_commas(static_cast<uint64_t>(tasks.failed)).c_str(),
+                with_commas(static_cast<uint64_t>(tasks.running)).c_str(),
                 with_commas(static_cast<uint64_t>(tasks.submitted)).c_str());
   if (all.empty()) {
     std::printf("processes  none\n");
@@ -222,9 +226,10 @@ Status show_status(const Common& common) {
       static_cast<unsigned long long>(bytes_on_disk(*session)),
       static_cast<unsigned long long>(bytes_on_disk(*session + "/spill")));
   if (tasks.known)
-    std::printf("\"tasks\": {\"finished\": %lld, \"failed\": %lld, \"submitted\": %lld}, ",
+    std::printf("\"tasks\": {\"finished\": %lld, \"failed\": %lld, \"running\": %lld, "
+                "\"submitted\": %lld}, ",
                 static_cast<long long>(tasks.finished), static_cast<long long>(tasks.failed),
-                static_cast<long long>(tasks.submitted));
+                static_cast<long long>(tasks.running), static_cast<long long>(tasks.submitted));
   std::printf("\"processes\": [%s]}\n", list.c_str());
   return Status();
 }

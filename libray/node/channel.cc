@@ -7,7 +7,7 @@
 
 namespace ray::node {
 
-Result<std::shared_ptr<Channel>> Channel::create(uint32_t process) {
+Result<std::shared_ptr<Channel>> Channel::create(uint32_t process, int pid) {
   auto fd = create_memfd("ray-channel", wire::kChannelBytes);
   if (!fd.ok()) return fd.status();
   auto map = map_shared(fd->get(), wire::kChannelBytes, true);
@@ -21,6 +21,7 @@ Result<std::shared_ptr<Channel>> Channel::create(uint32_t process) {
   h->magic = wire::kMagic;
   h->version = wire::kProtocolVersion;
   h->process = process;
+  h->pid = static_cast<uint32_t>(pid);
   c->up = RingConsumer(&h->up, base + wire::kUpOffset, wire::kUpRingBytes);
   c->lineage = RingConsumer(&h->lineage, base + wire::kLineageOffset, wire::kLineageRingBytes);
   return c;

@@ -16,7 +16,7 @@ struct Channel {
   uint32_t process = 0;
   RingConsumer up, lineage;
 
-  static Result<std::shared_ptr<Channel>> create(uint32_t process);
+  static Result<std::shared_ptr<Channel>> create(uint32_t process, int pid);
   // Gives the pages back to the kernel's care: the memfd keeps their content.
   void forget_pages();
 };

@@ -240,6 +240,7 @@ class Node {
   void function_get(uint32_t process, uint64_t req_id, const std::string& body);
   void query(uint32_t process, uint64_t req_id, const std::string& body);
   std::string query_local(const std::string& what);
+  std::string running_msgpack();
   void actor_find(uint32_t process, uint64_t req_id, const std::string& body);
   void actor_info(uint32_t process, uint64_t req_id, const std::string& body);
 

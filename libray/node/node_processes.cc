@@ -140,7 +140,7 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   p->index = *index;
   p->pid = peer.pid;
   p->language = hello.language;
-  auto channel = Channel::create(p->index);
+  auto channel = Channel::create(p->index, p->pid);
   Status s = channel.ok() ? Status() : channel.status();
   if (s.ok()) p->channel = *channel;
   std::string body = datagram.substr(sizeof hello);

@@ -216,12 +216,36 @@ void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) 
 // ---- queries
 // ---------------------------------------------------------------------------------------
 
+// Tasks that run now, as their processes say.
+std::string Node::running_msgpack() {
+  std::string rows;
+  uint32_t n = 0;
+  wire::Writer w(&rows);
+  for (uint32_t index : live_) {
+    const Process& p = *processes_[index];
+    if (!p.channel) continue;
+    const auto& channel = *reinterpret_cast<const wire::ChannelHeader*>(p.channel->map.data());
+    for (uint32_t slot = 0; slot < wire::kRunningSlots; ++slot) {
+      wire::RunningTask running;
+      if (!wire::read_running(channel, slot, &running)) continue;
+      w.map(5).str("task").id(running.task).str("attempt").uint64(running.attempt);
+      w.str("start_ns").int64(running.start_ns).str("worker").uint64(index).str("pid").int64(p.pid);
+      ++n;
+    }
+  }
+  std::string out;
+  wire::Writer(&out).array(n).raw(rows);
+  return out;
+}
+
 std::string Node::query_local(const std::string& what) {
   wire::Packer w;
   if (what == "resources" || what == "available") {
     auto amounts = what == "resources" ? scheduler_.total() : scheduler_.available();
     w.map(static_cast<uint32_t>(amounts.size()));
     for (const auto& [name, amount] : amounts) w.str(name).float64(amount);
+  } else if (what == "running") {
+    w.raw(running_msgpack());
   } else if (what == "store") {
     w.raw(store_ ? store_->list_msgpack(10000) : wire::empty_array());
   } else if (what == "workers") {

@@ -147,6 +147,7 @@ class Runtime {
     ray::ring(urgent_bell(process));
   }
   uint32_t process() const { return process_; }
+  wire::ChannelHeader* channel() { return channel_; }
   const JobId& job() const { return job_; }
   const NodeId& node() const { return node_; }
   TaskContext* context();  // of the calling thread

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
@@ -263,6 +264,26 @@ int WorkerSide::event_fd(uint32_t group) {
   return event.get();
 }
 
+// Tells tools what runs; run_mutex_ held.
+void WorkerSide::show(Execution* e) {
+  e->slot = static_cast<uint32_t>(std::countr_one(shown_));
+  if (e->slot >= wire::kRunningSlots) return;
+  shown_ |= 1u << e->slot;
+  wire::RunningSlot& s = runtime_->channel()->running[e->slot];
+  s.attempt = e->header.attempt;
+  s.task = e->header.task;
+  s.start_ns = e->start_wall;
+  s.generation.store(s.generation.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+void WorkerSide::hide(const Execution* e) {
+  if (e->slot >= wire::kRunningSlots) return;
+  shown_ &= ~(1u << e->slot);
+  wire::RunningSlot& s = runtime_->channel()->running[e->slot];
+  s.generation.store(s.generation.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_release);  // before the next task's id is written
+}
+
 // Makes an execution ready for user code; nullptr = it could not be and was finished.
 Execution* WorkerSide::start(Execution* e) {
   outstanding_.fetch_add(1, std::memory_order_relaxed);
@@ -278,6 +299,7 @@ Execution* WorkerSide::start(Execution* e) {
   {
     std::lock_guard lock(run_mutex_);
     running_.push_back(e);
+    show(e);
   }
   if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
   runtime_->set_context(&e->context);
@@ -791,6 +813,7 @@ void WorkerSide::recycle(Execution* e) {
   {
     std::lock_guard lock(run_mutex_);
     std::erase(running_, e);
+    hide(e);
     pool_.push_back(e);
   }
   if (group) group->outstanding.fetch_sub(1, std::memory_order_relaxed);

@@ -99,6 +99,7 @@ struct Execution {
   bool definition_known = false;
   bool no_retry = false;
   uint32_t group = 0;
+  uint32_t slot = 0;  // of wire::ChannelHeader::running
 };
 
 // A concurrency group of an actor: its calls that were taken from the links and wait for their turn.
@@ -195,6 +196,8 @@ class WorkerSide {
   Status encode_result(const ray_value& v, const ObjectId& id, uint32_t holder,
                        Execution::Out* out);
   void recycle(Execution* e);
+  void show(Execution* e);
+  void hide(const Execution* e);
   Status fit_results(Execution* e);
   void execute(Execution* e);
   bool has_work();
@@ -209,6 +212,7 @@ class WorkerSide {
 
   std::mutex run_mutex_;  // running executions, creation, pool, interrupt hook
   std::vector<Execution*> running_;
+  uint32_t shown_ = 0;  // slots of wire::ChannelHeader::running in use, a bit each
   std::vector<Execution*> pool_;
   std::unique_ptr<Execution> creation_;
   std::atomic<bool> have_creation_{false};

@@ -89,13 +89,40 @@ struct NodePage {
   alignas(64) std::atomic<uint32_t> lineage_armed;
   Doorbell bells[kMaxProcesses];
 };
+// One task that a process runs now: a hint for people, written by the process alone, so that "what runs
+// where" is known without a message per task and also of a process that hangs. Odd generation: the rest
+// holds; a reader copies it and looks at the generation again.
+struct alignas(64) RunningSlot {
+  std::atomic<uint32_t> generation;
+  uint32_t attempt;
+  TaskId task;
+  int64_t start_ns;  // wall clock
+};
+inline constexpr uint32_t kRunningSlots = 32;  // an actor with more calls at once shows this many
 // Channel memfd: ChannelHeader, then at kUpOffset the up ring's data, then the lineage ring's.
 struct ChannelHeader {
-  uint32_t magic, version, process, reserved;
+  uint32_t magic, version, process;
+  uint32_t pid;  // for tools that look at the memfd
   alignas(64) RingWords up;
   alignas(64) RingWords lineage;
+  RunningSlot running[kRunningSlots];
 };
 inline constexpr uint64_t kUpOffset = 4096;
+static_assert(sizeof(ChannelHeader) <= kUpOffset);
+struct RunningTask {
+  TaskId task;
+  uint32_t attempt = 0;
+  int64_t start_ns = 0;
+};
+// What a channel says now; false: nothing in this slot, or it changes at this moment.
+inline bool read_running(const ChannelHeader& channel, uint32_t slot, RunningTask* out) {
+  const RunningSlot& s = channel.running[slot];
+  uint32_t generation = s.generation.load(std::memory_order_acquire);
+  if (generation % 2 == 0) return false;
+  *out = {s.task, s.attempt, s.start_ns};
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return s.generation.load(std::memory_order_relaxed) == generation;
+}
 inline constexpr uint64_t kLineageOffset = kUpOffset + kUpRingBytes;
 inline constexpr uint64_t kChannelBytes = kLineageOffset + kLineageRingBytes;
 

@@ -25,7 +25,7 @@ static ray_code sum_inside(ray_task* task, void* user) {
     CHECK_OK(ray_buffer_ref(&args[0], i, &ref, &err));
     sum += kit_take_i64(ref);
   }
-  return kit_return_i64(task, 0, sum);
+  return kit_return_i64(task, 0, (int64_t)sum);
 }
 
 /* Makes n objects and returns a value that contains them. */
@@ -52,8 +52,7 @@ static ray_code make_inside(ray_task* task, void* user) {
 static ray_code checksum(ray_task* task, void* user) {
   ray_buffer buffer = RAY_BUFFER_INIT;
   const uint8_t* data;
-  int64_t sum = 0;
-  uint64_t i;
+  uint64_t sum = 0, i; /* it wraps */
   (void)user;
   CHECK_OK(ray_task_take_arg(task, 0, &buffer, &err));
   data = (const uint8_t*)(buffer.n_oob ? buffer.oob[0].data : buffer.data);

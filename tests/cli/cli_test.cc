@@ -230,7 +230,7 @@ TEST_F(Tool, Logs) {
 TEST_F(Tool, DeadSession) {
   std::string status = ok({"status"});
   EXPECT_TRUE(has(status, "node       dead (was pid ")) << status;
-  EXPECT_TRUE(has(status, "29 finished, 1 failed, 1 submitted")) << status;
+  EXPECT_TRUE(has(status, "29 finished, 1 failed, 0 running, 1 waiting")) << status;
   EXPECT_TRUE(has(status, "processes  none"));
   EXPECT_EQ(json(ok({"status", "--json"}), "$.node"), "dead");
   EXPECT_EQ(json(ok({"status", "--json"}), "$.resources.GPU"), "0.5");

@@ -93,7 +93,7 @@ class FakeStore : public gcs::Client {
 
 struct Writer {
   explicit Writer(uint32_t process) : process(process) {
-    channel = *Channel::create(process);
+    channel = *Channel::create(process, ::getpid());
     header = reinterpret_cast<wire::ChannelHeader*>(channel->map.data());
     ring = RingProducer(&header->lineage, channel->map.data() + wire::kLineageOffset,
                         wire::kLineageRingBytes);

@@ -272,3 +272,52 @@ else:
     raise AssertionError("no interrupt")
 """
     )
+
+
+def test_running_tasks_and_waiting_ones():
+    run(
+        START
+        + """
+import json, os, subprocess, sys, tempfile, time
+from ray.util import state
+
+@ray.remote
+def hold(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+@ray.remote(max_concurrency=2)
+class Two:
+    def hold(self, path):
+        while not os.path.exists(path):
+            time.sleep(0.01)
+
+path = os.path.join(tempfile.mkdtemp(), "go")
+refs = [hold.remote(path) for _ in range(4)]
+two = Two.options(num_cpus=0).remote()
+calls = [two.hold.remote(path) for _ in range(3)]
+
+def states(name):
+    return sorted(t.state for t in state.list_tasks() if t.name == name)
+
+wait_for_condition(lambda: states("hold").count("RUNNING") == 2, timeout=60)
+wait_for_condition(lambda: states("Two.hold").count("RUNNING") == 2, timeout=60)
+assert states("hold").count("PENDING_NODE_ASSIGNMENT") == 2
+task = state.list_tasks(filters=[("state", "=", "RUNNING"), ("name", "=", "hold")])[0]
+assert task.worker_pid > 0 and task.start_time_ms > 0 and task.end_time_ms is None
+
+session = ray._private.worker._global_node.get_session_dir_path()
+def tool(*args):
+    command = [sys.executable, "-m", "libray._cli", *args, "--session", session]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def shown(wanted):
+    rows = json.loads(tool("tasks", "--json", "--state", wanted, "--function", "*hold"))
+    return [row["state"] for row in rows]
+assert shown("running") == ["RUNNING"] * 4 and shown("submitted") == ["SUBMITTED"] * 3
+assert "4 running, 3 waiting" in tool("status")
+open(path, "w").close()
+ray.get(refs + calls)
+wait_for_condition(lambda: states("hold") == ["FINISHED"] * 4, timeout=60)
+assert "no tasks" in tool("tasks", "--state", "running")
+"""
+    )

@@ -28,9 +28,19 @@ def rows(what: str, **filters: Any) -> List[Dict[str, Any]]:
     return [dict(r) for r in _libray.query(what, bytes(_libray.encode(filters, False)[1]))]
 
 
+def _node_rows(what: str) -> List[Dict[str, Any]]:
+    return [dict(r) for r in _libray.query(what, b"")]
+
+
 def task_rows() -> List[Dict[str, Any]]:
-    """Tasks; the name of an actor's call is that of its class and method."""
+    """Tasks; the name of an actor's call is that of its class and method. What runs is known to the node
+    alone, the tables learn of a task when it is submitted and when it ends."""
     found = rows("tasks")
+    running = {text(r["task"]): r for r in _node_rows("running")}
+    for row in found:
+        now = running.get(text(row["task"])) if row["state"] == "SUBMITTED" else None
+        if now is not None:
+            row.update(now, task=row["task"], state="RUNNING")
     classes = {text(r["actor"]): r["class"] for r in rows("actors")}
     for row in found:
         method = "__init__" if row["kind"] == "ACTOR_CREATE" else row["method"]
