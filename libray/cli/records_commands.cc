@@ -256,12 +256,13 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
   int64_t now = wall_ns();
   for (size_t i = 0; i < rows->rows.size(); ++i) {
     auto cell = [&](const char* name) -> const Cell& { return rows->at(i, name); };
+    Cell until = cell("state").text == "RUNNING" ? Cell::of(now) : cell("end_ns");
     std::string outcome = last_line(cell("error").to_string());
     if (outcome.empty() && cell("result").to_string() != "0x") outcome = cell("result").to_string();
     t.row({id_text(common, cell("task")), task_name(*rows, i), cell("state").to_string(),
            cell("pid").to_string(), time_text(cell("submit_ns"), now),
            age_text(cell("submit_ns"), now), span_text(cell("submit_ns"), cell("start_ns")),
-           span_text(cell("start_ns"), cell("state").text == "RUNNING" ? Cell::of(now) : cell("end_ns")), brief(common, cell("args").to_string()),
+           span_text(cell("start_ns"), until), brief(common, cell("args").to_string()),
            brief(common, outcome)});
   }
   print_table(common, t, "tasks", common.limit);
