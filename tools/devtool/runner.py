@@ -43,6 +43,9 @@ class Part:
         self.passed = self.failed = self.skipped = 0
         self.took = 0.0
 
+    def reset(self):
+        self.passed = self.failed = self.skipped = 0
+
     def title(self):
         return self.name if self.preset == "release" else f"{self.name} [{self.preset}]"
 
@@ -282,6 +285,20 @@ def run_parts(parts, keep):
             one(part)
 
 
+def try_again(parts, keep):
+    """Runs what failed once more, alone; returns the titles of parts that pass then. They are named at
+    the end: a part that needs this has a fault or a wait that is too short."""
+    passed_now = []
+    for part in [p for p in parts if p.failed]:
+        say(f"once more, alone: {part.title()}")
+        part.reset()
+        run_part(part, keep)
+        say(f"  {part.passed} passed, {part.failed} failed ({part.took:.1f} s)")
+        if not part.failed:
+            passed_now.append(part.title())
+    return passed_now
+
+
 def matches(part, names):
     for name in names:
         if part.name == name or part.title() == name:
@@ -366,7 +383,7 @@ def do_test(args):
         return print_list()
     build.require("build")
     began = time.monotonic()
-    parts = []
+    parts, second = [], []
     for repetition in range(args.repeat):
         chosen = [] if args.sanitize else release_parts(args)
         run_parts(chosen, args.keep)
@@ -374,6 +391,8 @@ def do_test(args):
             under = sanitizer_parts(args.names)
             run_parts(under, args.keep)
             chosen = chosen + under
+        if args.again:
+            second += try_again(chosen, args.keep)
         parts += chosen
         if any(p.failed for p in chosen):
             break
@@ -383,6 +402,8 @@ def do_test(args):
         raise Failure(f"no part is called {' or '.join(args.names)}; see ./dev test --list")
     bad = [p.title() for p in parts if p.failed]
     say(f"\n{len(parts)} parts in {seconds(began)}; logs in build/logs")
+    if second:
+        say("passed only when run again: " + ", ".join(second))
     if bad:
         say("failed: " + ", ".join(bad))
     say(f"{passed} passed, {failed} failed, {skipped} skipped")
