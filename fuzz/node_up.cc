@@ -84,7 +84,7 @@ struct NodeFuzz {
     p->index = index;
     p->driver = index <= kDrivers;
     p->job = p->driver ? node.next_job_++ : 1;
-    p->channel = *Channel::create(index);  // its rings stay empty: records are handed over directly
+    p->channel = *Channel::create(index, 1);  // its rings stay empty: records are handed over directly
     int fds[2];
     FUZZ_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     p->socket = Fd(fds[0]);
