@@ -10,6 +10,7 @@
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
+#include "libray/wire/limits.h"
 #include "libray/wire/msgpack.h"
 
 namespace ray {
@@ -82,6 +83,7 @@ Shape* Runtime::shape(const std::string& resources, int32_t language) {
   std::string key = std::to_string(language) + ":" + resources;
   auto it = shapes_.find(key);
   if (it != shapes_.end()) return it->second.get();
+  if (shape_list_.size() >= wire::kMaxShapes) return nullptr;
   auto s = std::make_unique<Shape>();
   s->index = static_cast<uint32_t>(shape_list_.size());
   s->language = language;
@@ -349,9 +351,19 @@ Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ra
       free_task(t);
       return r.status();
     }
-    std::lock_guard lock(mutex_);
-    t->shape = shape(resources, f->language);
-    if (resources.empty()) f->default_shape = t->shape;
+    {
+      std::lock_guard lock(mutex_);
+      t->shape = shape(resources, f->language);
+      if (t->shape && resources.empty()) f->default_shape = t->shape;
+    }
+    if (!t->shape) {
+      release_prepared(&p);
+      free_task(t);
+      return error(RAY_INVALID_ARGUMENT,
+                   "this process has asked for %zu different combinations of resources: round the "
+                   "amounts, so that tasks of similar size ask for the same",
+                   wire::kMaxShapes);
+    }
   } else {
     t->shape = f->default_shape;
   }

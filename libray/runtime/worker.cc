@@ -755,7 +755,10 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
   if (code != RAY_OK) {
     ray_code inner = RAY_INTERNAL;
     uint32_t format = 0;
-    std::string message = "the function returned " + std::string(ray_code_name(code)), payload;
+    std::string message = code == RAY_CANCELLED
+                              ? "it was cancelled"
+                              : "the function returned " + std::string(ray_code_name(code));
+    std::string payload;
     wire::unpack_error(e->error_image.data(), e->error_image.size(), &inner, &message, &format,
                        &payload);
     ray_code reported = e->cancelled && code == RAY_TASK_FAILED ? RAY_CANCELLED : code;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <set>
 
+#include "libray/wire/limits.h"
+
 namespace ray::sched {
 namespace {
 
@@ -22,12 +24,12 @@ std::string amount_text(Amount a) {
 }  // namespace
 
 Status Resources::add(const std::string& name, double amount) {
-  if (name.empty() || name.size() > 64)
-    return error(RAY_INVALID_ARGUMENT, "resource name '%.64s' must have 1 to 64 bytes",
-                 name.c_str());
-  if (!std::isfinite(amount) || amount < 0 || amount > 1e6)
-    return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is not an amount from 0 to 1000000",
-                 name.c_str(), amount);
+  if (name.empty() || name.size() > wire::kMaxResourceName)
+    return error(RAY_INVALID_ARGUMENT, "resource name '%.64s' must have 1 to %zu bytes",
+                 name.c_str(), wire::kMaxResourceName);
+  if (!std::isfinite(amount) || amount < 0 || amount > wire::kMaxResourceAmount)
+    return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is not an amount from 0 to %g",
+                 name.c_str(), amount, wire::kMaxResourceAmount);
   Amount a = std::llround(amount * kUnit);
   if (a == 0 && amount > 0)
     return error(RAY_INVALID_ARGUMENT, "resource '%s': %g is less than 0.0001", name.c_str(),
@@ -107,8 +109,9 @@ Status LocalScheduler::fill(Request* r, const Resources& resources, Pool pool,
 Status LocalScheduler::define_shape(uint32_t client, uint32_t shape, const Resources& resources,
                                     Pool pool, const Placement& placement) {
   Client& c = clients_[client];
-  if (c.demands.size() >= 4096)
-    return error(RAY_INVALID_ARGUMENT, "process %u uses more than 4096 resource shapes", client);
+  if (c.demands.size() >= wire::kMaxShapes)
+    return error(RAY_INVALID_ARGUMENT, "process %u uses more than %zu resource shapes", client,
+                 wire::kMaxShapes);
   Demand& d = c.demands[shape];
   if (d.have > 0) return error(RAY_INVALID_ARGUMENT, "shape %u is redefined while in use", shape);
   d = Demand{};

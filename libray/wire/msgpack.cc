@@ -9,6 +9,8 @@
 #include <limits>
 #include <msgpack.hpp>
 
+#include "libray/wire/limits.h"
+
 namespace ray::wire {
 namespace {
 
@@ -373,8 +375,6 @@ std::string with_entry(std::string_view map, std::string_view key, std::string_v
 }
 
 Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
-  constexpr size_t kMaxName = 255;
-  constexpr double kMaxAmount = 1e12;
   Resources out;
   Reader r(bytes);
   if (bytes.empty() || (r.nil() && r.at_end())) return out;
@@ -390,9 +390,10 @@ Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
     if (!r.str(&name))
       return error(RAY_INVALID_ARGUMENT, "resources: name %u must be a str, got %s", i,
                    type_name(r.peek()));
-    if (name.empty() || name.size() > kMaxName || name.find('\0') != name.npos || !is_utf8(name))
+    if (name.empty() || name.size() > kMaxResourceName || name.find('\0') != name.npos ||
+        !is_utf8(name))
       return error(RAY_INVALID_ARGUMENT, "resources: name %u must be 1 to %zu bytes of UTF-8 text",
-                   i, kMaxName);
+                   i, kMaxResourceName);
     std::string key(name);
     if (key == kRuntimeEnv) {
       std::string_view described;
@@ -413,9 +414,10 @@ Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
     if (!r.float64(&amount))
       return error(RAY_INVALID_ARGUMENT, "resources: '%s' must be a number, got %s", key.c_str(),
                    type_name(r.peek()));
-    if (!std::isfinite(amount) || amount < 0 || amount > kMaxAmount)
-      return error(RAY_INVALID_ARGUMENT, "resources: '%s' must be a finite number >= 0, got %g",
-                   key.c_str(), amount);
+    if (!std::isfinite(amount) || amount < 0 || amount > kMaxResourceAmount)
+      return error(RAY_INVALID_ARGUMENT,
+                   "resources: '%s' must be a finite number from 0 to %g, got %g",
+                   key.c_str(), kMaxResourceAmount, amount);
     double rounded = std::round(amount / kResourceUnit) * kResourceUnit;
     if (amount > 0 && rounded == 0)
       return error(RAY_INVALID_ARGUMENT, "resources: '%s' is %g; the smallest amount is 0.0001",

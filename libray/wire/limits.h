@@ -1,0 +1,14 @@
+// Limits of what work may ask of a node. Checked where a call is made, so that its maker gets the
+// error, and again by the daemon, which cuts off whoever breaks them.
+#pragma once
+
+#include <cstddef>
+
+namespace ray::wire {
+
+// Amounts include bytes of memory; their sums in units of 1/10000 stay within 63 bits.
+inline constexpr double kMaxResourceAmount = 1e13;
+inline constexpr size_t kMaxResourceName = 255;
+inline constexpr size_t kMaxShapes = 65536;  // different demands of one process
+
+}  // namespace ray::wire
