@@ -141,7 +141,7 @@ cluster.shutdown()
 try:
     cluster.add_node(num_cpus=-1)
 except RuntimeError as e:
-    assert "num_cpus must not be negative" in str(e)
+    assert "must be nonnegative. Violated by 'CPU'" in str(e)
 """
     )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List
 
 from . import _libray, exceptions
-from . import _context, _core, _placement, _serialization
+from . import _as_ray, _context, _core, _placement, _serialization
 from ._libray import ObjectRef, get, put, wait
 from ._as_ray import install_as_ray
 from ._actor import exit_actor, get_actor, method
@@ -77,16 +77,22 @@ def _remote(args: Any, options: Any) -> Any:
     if len(args) == 1 and not options and callable(args[0]):
         return _make_remote(args[0], {})
     if len(args) == 1 and not options:
-        raise TypeError(
-            "The @libray.remote decorator must be applied to either a function or a class."
-        )
+        raise TypeError(_not_remote())
     if args or not options:
         raise ValueError(
-            "The @libray.remote decorator must be applied either with no arguments and no parentheses, for "
-            "example '@libray.remote', or it must be applied using some of the options, for example "
-            "'@libray.remote(num_returns=2, max_retries=5)'."
+            _as_ray.named(
+                "The @libray.remote decorator must be applied either with no arguments and no parentheses, "
+                "for example '@libray.remote', or it must be applied using some of the options, for example "
+                "'@libray.remote(num_returns=2, max_retries=5)'."
+            )
         )
     return options_decorator(options)
+
+
+def _not_remote() -> str:
+    return _as_ray.named(
+        "The @libray.remote decorator must be applied to either a function or a class."
+    )
 
 
 def options_decorator(options: Any) -> Any:
@@ -114,7 +120,7 @@ def _make_remote(target: Any, given: Any) -> Any:
         from ._function import make_remote_function
 
         return make_remote_function(target, given)
-    raise TypeError("The @libray.remote decorator must be applied to either a function or a class.")
+    raise TypeError(_not_remote())
 
 
 def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
@@ -125,7 +131,10 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
         return
     if not isinstance(ref, ObjectRef):
         raise TypeError(
-            f"libray.cancel() only supported for object refs and generators, got: {type(ref)}."
+            _as_ray.named(
+                "libray.cancel() only supported for object refs and generators. For actors, try "
+                f"libray.kill(). Got: {type(ref)}."
+            )
         )
     try:
         _libray.cancel(ref, force, recursive)
@@ -142,7 +151,10 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
             return _local.kill(actor)
     if not isinstance(actor, _libray.ActorBase):
         raise ValueError(
-            f"libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: {type(actor)}."
+            _as_ray.named(
+                "libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: "
+                f"{type(actor)}."
+            )
         )
     _libray.actor_kill(actor, not no_restart)
 

@@ -6,12 +6,12 @@ import copyreg
 import functools
 import inspect
 import pickle
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from . import _core, _ids, _libray, _options, _placement, _serialization
+from . import _as_ray, _core, _ids, _libray, _options, _placement, _serialization
 from ._function import from_parameters, is_generator
 from ._serialization import Definition
-from .exceptions import ActorClassInheritanceException
+from .exceptions import ActorAlreadyExistsError, ActorClassInheritanceException
 
 _ASYNC_CONCURRENCY = 1000
 # Methods that every actor has besides those of its class.
@@ -180,7 +180,7 @@ class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
         return f"Actor({self._info.class_name}, {self._actor_id_hex})"
 
     def __dir__(self) -> List[str]:
-        return sorted(set(object.__dir__(self)) | set(self._methods))
+        return sorted({*self._methods, "__init__"})  # as in Ray: what can be called remotely
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return (_rebuild_handle, (self._as_ref(), self._info.metadata))
@@ -249,6 +249,13 @@ def get_actor(name: str, namespace: Optional[str] = None) -> Any:
 _OWN = ("_definition", "_options", "_target_info", "_binder")  # attributes of ActorClass
 
 
+class _Metadata(NamedTuple):
+    """What libraries read from an actor class to find the plain one."""
+
+    class_name: str
+    modified_class: type
+
+
 class ActorClass:
     """A class whose `.remote(...)` starts an actor."""
 
@@ -298,8 +305,13 @@ class ActorClass:
         return self._options  # type: ignore[no-any-return]
 
     @property
-    def __ray_metadata__(self) -> ActorInfo:
-        return self._info
+    def __ray_metadata__(self) -> "_Metadata":
+        return _Metadata(self._info.class_name, self._definition.load())
+
+    @property
+    def __ray_actor_class__(self) -> type:
+        """The plain class."""
+        return self._definition.load()  # type: ignore[no-any-return]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = getattr(self, "__name__", "the class")
@@ -369,10 +381,13 @@ class ActorClass:
         except ValueError as e:
             if not o.get("name") or "exist" not in str(e) and "taken" not in str(e):
                 raise
-            raise ValueError(
-                f"The name {o['name']} (namespace={o.get('namespace')}) is already taken. Please use a "
-                "different name or get the existing actor using libray.get_actor('"
-                f"{o['name']}')"
+            namespace = o.get("namespace")
+            raise ActorAlreadyExistsError(
+                _as_ray.named(
+                    f"The name {o['name']} (namespace={namespace}) is already taken. Please use a different "
+                    f"name or get the existing actor using libray.get_actor('{o['name']}', "
+                    f"namespace='{namespace}')"
+                )
             ) from None
         except (TypeError, pickle.PicklingError, AttributeError) as e:
             raise _serialization.explain_constructor(self._definition, args, kwargs, e) from e

@@ -66,7 +66,6 @@ _ABSENT = {
     "ray.air": "it has no part in libray's core",
     "ray.dag": "pass references from task to task: that is the graph",
     "ray.workflow": "lineage is journaled by itself: see docs/tools.md",
-    "ray.autoscaler": "a cluster has one node",
     "ray.dashboard": "use the command `libray` (docs/tools.md)",
     "ray.job_submission": "start the program itself; `libray jobs` lists what ran",
     "ray.scripts": "use the command `libray` (docs/tools.md)",
@@ -89,6 +88,28 @@ def _only_looking() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def name_types() -> None:
+    """Lets classes tell Ray's names for their modules, in tracebacks and in `repr(type(x))`. Called at the end of
+    `import ray`; pickles find the classes under either name."""
+    from . import _actor, _context, _core, _function, _ids, _stream, exceptions
+
+    for cls, module in (
+        (_actor.ActorHandle, "ray.actor"),
+        (_actor.ActorClass, "ray.actor"),
+        (_context.RuntimeContext, "ray.runtime_context"),
+        (_core.RayContext, "ray._private.worker"),
+        (_function.RemoteFunction, "ray.remote_function"),
+        (_stream.ObjectRefGenerator, "ray"),
+        (_stream.DynamicObjectRefGenerator, "ray"),
+    ):
+        cls.__module__ = module
+    for name in exceptions.__all__:
+        getattr(exceptions, name).__module__ = "ray.exceptions"
+    for name, value in vars(_ids).items():
+        if isinstance(value, type) and issubclass(value, _ids.BaseID):
+            value.__module__ = "ray._raylet"
 
 
 def is_installed() -> bool:
@@ -127,6 +148,19 @@ def install_as_ray() -> Any:
             path.insert(0, needed)
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
     return importlib.import_module("ray")
+
+
+def become_ray(scope: Any) -> None:
+    """Makes the module whose dictionary this is, `ray` while it is being imported from PYTHONPATH, the package: the
+    object in sys.modules stays the same, as importers that load lazily demand."""
+    scope["__file__"] = os.path.join(_TREE, "__init__.py")
+    scope["__path__"] = [_TREE]
+    spec = scope.get("__spec__")
+    if spec is not None:
+        spec.origin, spec.submodule_search_locations = scope["__file__"], scope["__path__"]
+    install_as_ray()
+    with open(scope["__file__"], "rb") as file:
+        exec(compile(file.read(), scope["__file__"], "exec"), scope)
 
 
 def install_finder() -> None:

@@ -8,7 +8,8 @@ import sys
 import warnings
 from typing import Any, Dict, List, Optional
 
-from . import _core, _ids, _libray, _placement, _runtime_env
+from . import _as_ray, _core, _ids, _libray, _placement, _runtime_env
+from .exceptions import RaySystemError
 
 
 def _worker_only(what: str) -> bool:
@@ -22,6 +23,14 @@ def _worker_only(what: str) -> bool:
         what,
     )
     return False
+
+
+def _own_actor() -> Optional[str]:
+    if not _libray.is_worker():
+        return None
+    from . import _worker
+
+    return _worker.own_actor()
 
 
 class RuntimeContext:
@@ -71,7 +80,7 @@ class RuntimeContext:
 
     def get_actor_id(self) -> Optional[str]:
         """Id of the actor that this process is; None elsewhere."""
-        return _libray.context()["actor"] if _worker_only("get_actor_id") else None
+        return _own_actor() if _worker_only("get_actor_id") else None
 
     @property
     def runtime_env(self) -> Any:
@@ -102,7 +111,7 @@ class RuntimeContext:
     @property
     def current_actor(self) -> Any:
         """A handle of the actor that this process is."""
-        if not _libray.is_worker() or _libray.context()["actor"] is None:
+        if _own_actor() is None:
             raise RuntimeError("This method is only available in an actor.")
         from . import _actor
 
@@ -111,7 +120,7 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Whether the actor that this process is was restarted."""
-        if not _libray.is_worker() or _libray.context()["actor"] is None:
+        if _own_actor() is None:
             raise RuntimeError("This method is only available in an actor.")
         from . import _worker
 
@@ -126,6 +135,12 @@ class RuntimeContext:
         own = _libray.context()["worker"]
         held = next((row["resources"] for row in _query("workers") if row["worker"] == own), {})
         return {name: float(amount) for name, amount in held.items()}
+
+    def get_accelerator_ids(self) -> Dict[str, List[str]]:
+        """The accelerators assigned to this task or actor, of each kind that programs ask for; libray counts GPUs."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if _libray.is_worker() else ""
+        ids = [v for v in visible.split(",") if v and v != "NoDevFiles"]
+        return {"GPU": ids, "TPU": [], "NPU": [], "HPU": [], "neuron_cores": []}
 
     def get_session_name(self) -> str:
         """Name of this cluster's session directory."""
@@ -183,6 +198,13 @@ class RuntimeContext:
     def gcs_address(self) -> str:
         return _core.session_dir() if _core._context is not None else ""
 
+    @property
+    def worker(self) -> Any:
+        """Ray's own worker object, of which libraries read the mode."""
+        from importlib import import_module
+
+        return import_module("ray._private.worker").global_worker
+
     def is_canceled(self) -> bool:
         """Whether the task that this thread runs was cancelled: look at it in long loops."""
         if not _libray.is_worker():
@@ -226,9 +248,19 @@ def _query(what: str, **filters: Any) -> Any:
     return _libray.query(what, bytes(_libray.encode(filters, False)[1]) if filters else b"")
 
 
+def _need_running() -> None:
+    if not _libray.is_initialized():
+        raise RaySystemError(
+            _as_ray.named(
+                "Ray has not been started yet. Trying to use state API before libray.init() has been called."
+            )
+        )
+
+
 def cluster_resources() -> Dict[str, float]:
     """All resources of the cluster."""
-    out = {name: float(amount) for name, amount in _query("resources").items()}
+    _need_running()
+    out = {name: float(amount) for name, amount in _query("resources").items() if amount}
     return {**out, "object_store_memory": float(_store_bytes())}
 
 
@@ -243,13 +275,25 @@ def _store_bytes() -> int:
 
 def available_resources() -> Dict[str, float]:
     """Resources that nobody holds now."""
+    _need_running()
     out = {name: float(amount) for name, amount in _query("available").items() if amount}
     used = sum(row.get("size", row.get("bytes", 0)) for row in _query("store"))
     return {**out, "object_store_memory": float(max(_store_bytes() - used, 0))}
 
 
+_PORTS = (
+    "NodeManagerPort",
+    "ObjectManagerPort",
+    "MetricsExportPort",
+    "MetricsAgentPort",
+    "RuntimeEnvAgentPort",
+    "DashboardAgentListenPort",
+)
+
+
 def nodes() -> List[Dict[str, Any]]:
     """One dict per node."""
+    _need_running()
     out: Dict[str, Dict[str, Any]] = {}  # every shard of the control store may tell of a node
     for row in _query("nodes"):
         row = dict(row)
@@ -258,6 +302,13 @@ def nodes() -> List[Dict[str, Any]]:
         row["Alive"] = bool(row.get("alive", row.get("state", "ALIVE") in ("ALIVE", "alive", 1)))
         row["Resources"] = {k: float(v) for k, v in dict(row.get("resources") or {}).items()}
         row.setdefault("NodeManagerAddress", "127.0.0.1")
+        row["NodeManagerHostname"] = row["NodeName"] = os.uname().nodename
+        row["RayletSocketName"] = os.path.join(_core.session_dir(), "node.sock")
+        row["ObjectStoreSocketName"] = os.path.join(_core.session_dir(), "store.sock")
+        for port in _PORTS:  # libray opens none
+            row[port] = 0
+        row["alive"] = row["Alive"]
+        row["DeathReason"], row["DeathReasonMessage"] = 0, ""
         row["Labels"] = row["labels"] = _placement.node_labels()
         out[row["NodeID"]] = row
     return list(out.values())

@@ -12,13 +12,13 @@ from . import _as_ray, _libray, _runtime_env
 
 _PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
-_context: Optional["Context"] = None
+_context: Optional["RayContext"] = None
 _on_shutdown: List[Any] = []  # called before the runtime stops
 _log_monitor: Any = None  # shows what the workers print (driver)
 _starting = _thread.RLock()  # held while a thread starts the runtime
 
 
-class Context(Mapping):  # type: ignore[type-arg]
+class RayContext(Mapping):  # type: ignore[type-arg]
     """What init returns: also a dict and a context manager that shuts down at its end."""
 
     def __init__(self, address: str) -> None:
@@ -29,11 +29,17 @@ class Context(Mapping):  # type: ignore[type-arg]
             "gcs_address": address,
             "node_ip_address": "127.0.0.1",
             "raylet_socket_name": os.path.join(address, "node.sock"),
+            "object_store_address": os.path.join(address, "store.sock"),
+            # What libray does not have: redis, a dashboard and open ports.
+            "redis_address": None,
             "webui_url": "",
+            "metrics_export_port": 0,
+            "dashboard_agent_listen_port": 0,
         }
         self.dashboard_url = ""
         self.python_version = sys.version.split()[0]
         self.ray_version = _as_ray.RAY_VERSION
+        self.ray_commit = _libray.build_info()
 
     def __getitem__(self, key: str) -> Any:
         return self.address_info[key]
@@ -44,7 +50,7 @@ class Context(Mapping):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[str]:
         return iter(self.address_info)
 
-    def __enter__(self) -> "Context":
+    def __enter__(self) -> "RayContext":
         return self
 
     def __exit__(self, *exc: Any) -> None:
@@ -54,7 +60,10 @@ class Context(Mapping):  # type: ignore[type-arg]
         shutdown()
 
     def __repr__(self) -> str:
-        return f"libray.Context(session_dir={self.address_info['session_dir']!r})"
+        return (
+            f"RayContext(dashboard_url={self.dashboard_url!r}, python_version={self.python_version!r}, "
+            f"ray_version={self.ray_version!r}, ray_commit={self.ray_commit!r})"
+        )
 
 
 def session_dir() -> str:
@@ -86,9 +95,69 @@ def _driver_path() -> str:
     return os.pathsep.join(os.path.abspath(p) if p else os.getcwd() for p in sys.path)
 
 
-def _further_resources(resources: Optional[Dict[str, float]], gpus: Optional[float]) -> bytes:
+def _check_quantity(name: str, amount: Any) -> None:
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        raise TypeError(f"the quantity of resource {name!r} must be a number, got {type(amount)}")
+    if amount < 0:
+        raise ValueError(f"Resource quantities must be nonnegative. Violated by {name!r}: {amount}")
+    if not amount <= 1e13:  # also what is no number
+        raise ValueError(f"Resource quantities must be at most 1e13. Violated by {name!r}: {amount}")
+
+
+def _store_bytes(wanted: Any) -> int:
+    if wanted is None:
+        return 0
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+        raise TypeError(f"object_store_memory must be a number of bytes, got {type(wanted)}")
+    if wanted < _MIN_STORE:
+        raise ValueError(
+            f"Attempting to cap object store memory usage at {wanted} bytes, but the minimum allowed is "
+            f"{_MIN_STORE} bytes."
+        )
+    return int(wanted)
+
+
+_MIN_STORE = 256 << 10  # what the daemon accepts
+
+
+def _parent_folder(wanted: Optional[str]) -> str:
+    """Where the session's folder goes. One that others may write to, such as /tmp, holds a folder of this user."""
+    import stat
+
+    if not wanted:
+        return ""
+    folder = os.path.abspath(os.path.expanduser(os.fspath(wanted)))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    status = os.stat(folder)
+    if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return folder
+    own = os.path.join(folder, f"libray-{os.getuid()}")
+    os.makedirs(own, mode=0o700, exist_ok=True)
+    return own
+
+
+def _usual_resources(memory: Optional[float], store_bytes: int) -> Dict[str, float]:
+    """What every node of Ray has: memory that tasks may ask for, and resources that name the node."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    store = store_bytes or int(0.3 * total)
+    return {
+        "memory": float(memory or max(total - store, 0)),
+        "object_store_memory": float(store),
+        "node:127.0.0.1": 1.0,
+        "node:__internal_head__": 1.0,
+    }
+
+
+def _further_resources(
+    resources: Optional[Dict[str, float]],
+    gpus: Optional[float],
+    usual: Dict[str, float],
+    no_cpus: bool,
+) -> bytes:
     """What the node has besides CPUs, as MessagePack."""
-    further = dict(resources or {})
+    if resources is not None and not isinstance(resources, dict):
+        raise TypeError(f"resources must be a dict of name -> number, got {type(resources)}")
+    further = {**usual, **(resources or {})}
     for reserved in ("CPU", "GPU"):
         if reserved in further:
             raise ValueError(
@@ -96,8 +165,10 @@ def _further_resources(resources: Optional[Dict[str, float]], gpus: Optional[flo
             )
     if gpus:
         further["GPU"] = gpus
-    if not further:
-        return b""
+    if no_cpus:  # the option num_cpus takes 0 for "as many as there are"
+        further["CPU"] = 0
+    for name, amount in further.items():
+        _check_quantity(name, amount)
     return bytes(_libray.encode({k: float(v) for k, v in further.items()}, False)[1])
 
 
@@ -115,7 +186,7 @@ def init(
     gcs_shards: int = 0,
     _temp_dir: Optional[str] = None,
     **ignored: Any,
-) -> Context:
+) -> RayContext:
     """Starts a private one-node cluster, or joins the one at `address` (the path of its session
     directory; also LIBRAY_ADDRESS in the environment). `libray.shutdown()`, the end of the program,
     or its death ends it."""
@@ -126,13 +197,14 @@ def init(
     unknown = sorted(set(ignored) - _ACCEPTED)
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
-    if num_cpus is not None and num_cpus < 0:
-        raise ValueError(f"num_cpus must not be negative, got {num_cpus}")
+    _check_quantity("CPU", num_cpus or 0)
+    _check_quantity("GPU", num_gpus or 0)
     job, logging_config = _job_of(ignored), ignored.get("logging_config")
     if namespace is None and job is not None:
         namespace = job.ray_namespace
     _check_namespace(namespace)
     environment = _runtime_env.for_job(ignored.get("runtime_env"))
+    store_bytes = _store_bytes(object_store_memory)
     address = _resolve(address)
     if address:
         _check_joining(num_cpus, num_gpus, resources, ignored.get("labels"), object_store_memory)
@@ -144,13 +216,18 @@ def init(
             {
                 "address": address,
                 "namespace": namespace or "",
-                "session_dir": _temp_dir or "",
+                "session_dir": _parent_folder(_temp_dir),
                 "job_name": job_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python",
                 "num_cpus": float(num_cpus or 0),
-                "store_bytes": int(object_store_memory or 0),
+                "store_bytes": store_bytes,
                 "spill_bytes": int(spill_bytes),
                 "gcs_shards": int(gcs_shards),
-                "resources": _further_resources(resources, num_gpus),
+                "resources": _further_resources(
+                    resources,
+                    num_gpus,
+                    _usual_resources(ignored.get("_memory"), store_bytes),
+                    num_cpus == 0,
+                ),
                 "worker_argv": worker_argv(),
             },
             {**environment, **_set_up_logging(logging_config, ignored)},
@@ -167,7 +244,7 @@ def init(
     return context
 
 
-def _running(ignore_reinit_error: bool) -> Optional[Context]:
+def _running(ignore_reinit_error: bool) -> Optional[RayContext]:
     """The context of a runtime that runs already, which is an error unless it may be ignored."""
     if not _libray.is_initialized():
         return None
@@ -257,11 +334,19 @@ def _resolve(address: Optional[str]) -> str:
         address = os.environ.get("LIBRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
     if not address or address == "local":
         return ""
+    if not isinstance(address, str):
+        raise TypeError(f"address must be a str, got {type(address)}")
     if address.startswith("ray://"):
         raise ConnectionError(
             f"libray has no thin client for {address}: give the path of a session directory"
         )
     if address != "auto":
+        if not os.path.isdir(address):
+            raise ConnectionError(
+                f"There is no session directory {address!r}. libray joins a running node by the path of its "
+                'session directory (`libray sessions` lists them) or as "auto", and does not listen on '
+                "ports: omit the address to start a node."
+            )
         return address
     found = os.environ.get("LIBRAY_ADDRESS") or running_session()
     if not found:
@@ -305,7 +390,7 @@ def _set_up_logging(config: Any, given: Dict[str, Any]) -> Dict[str, str]:
     return {}
 
 
-def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: bool) -> Context:
+def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: bool) -> RayContext:
     """`environment`: further variables for the workers."""
     global _context, _log_monitor
     environment = {
@@ -326,7 +411,7 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
                 del os.environ[key]
             else:
                 os.environ[key] = value
-    _context = Context(started["session_dir"])
+    _context = RayContext(started["session_dir"])
     _handle_sigterm()
     _libray._answer_stack_requests()
     if log_to_driver:
@@ -380,7 +465,7 @@ def adopt_worker(options: Dict[str, Any]) -> None:
     """In a worker: joins the node that started this process."""
     global _context
     started = _libray.init(options)
-    _context = Context(started["session_dir"])
+    _context = RayContext(started["session_dir"])
 
 
 def ensure() -> None:

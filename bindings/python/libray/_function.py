@@ -99,6 +99,11 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
     def _define(self) -> Any:
         return self._definition.function()
 
+    @property
+    def _function(self) -> Any:
+        """The function itself, which debuggers and libraries call or look at."""
+        return self._definition.load()
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._function_name
         raise TypeError(

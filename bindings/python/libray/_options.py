@@ -25,9 +25,14 @@ def _typed(*types: type, none: bool = True) -> _Check:
     return check
 
 
+_MAX_AMOUNT = 1e13  # what the scheduler counts
+
+
 def _quantity(key: str, value: Any) -> None:
     if value < 0:
         raise ValueError(f"The quantity of resource {key} cannot be negative")
+    if not value <= _MAX_AMOUNT:  # also what is no number
+        raise ValueError(f"The quantity of resource {key} must be at most {_MAX_AMOUNT:g}, got {value}")
     if isinstance(value, float) and value != 0 and int(value * 10000) == 0:
         raise ValueError(
             f"The precision of the fractional quantity of resource {key} cannot go beyond 0.0001"
@@ -126,9 +131,9 @@ def _lifetime(key: str, value: Any) -> None:
 
 
 def _runtime_env_option(key: str, value: Any) -> None:
-    if value is not None and not isinstance(value, (dict, str)):
+    if value is not None and not isinstance(value, dict):
         raise TypeError(
-            f"The type of keyword '{key}' must be a dict, a str or None, but received type {type(value)}"
+            f"The type of keyword '{key}' must be a dict or None, but received type {type(value)}"
         )
 
 

@@ -45,8 +45,6 @@ def check(env: Any) -> Dict[str, Any]:
     """The environment as a plain dict of what libray can do; errors name the field and what to use instead."""
     if env is None:
         return {}
-    if isinstance(env, str):
-        env = json.loads(env)
     if not isinstance(env, dict):
         raise TypeError(f"runtime_env must be dict or RuntimeEnv, but got: {type(env)}")
     for field, value in env.items():

@@ -166,7 +166,7 @@ def check_export() -> None:
         )
 
 
-MAX_DEFINITION = 95 << 20
+LARGE_DEFINITION, MAX_DEFINITION = 10 << 20, 95 << 20  # bytes: warned of, refused
 _registry: Dict[str, "Definition"] = {}
 _lock = threading.RLock()
 
@@ -233,16 +233,26 @@ class Definition:
                     ) from None
                 finally:
                     self.busy = False
-                if len(self.blob) > MAX_DEFINITION:
-                    size, self.blob = len(self.blob), None
-                    what = f"remote function {self.name}"
-                    if self.is_class:
-                        what = f"actor {self.name.rpartition('.')[2]}"
-                    raise ValueError(
-                        f"The {what} is too large ({size >> 20} MiB). "
-                        "Check that it does not capture large objects; put them into the store with libray.put instead."
-                    )
+                if len(self.blob) > LARGE_DEFINITION:
+                    self.check_size()
             return self.blob
+
+    def check_size(self) -> None:
+        """Refuses a definition that is too large for the control store, warns of one that is large."""
+        assert self.blob is not None
+        size, what = len(self.blob), f"remote function {self.name}"
+        if self.is_class:
+            what = f"actor {self.name.rpartition('.')[2]}"
+        advice = (
+            "Check that its definition does not capture a large array or another object of its scope. "
+            "Tip: put large objects into the store with ray.put() and pass the reference."
+        )
+        if size > MAX_DEFINITION:
+            self.blob = None
+            raise ValueError(f"The {what} is too large ({size >> 20} MiB). {advice}")
+        import logging
+
+        logging.getLogger("ray").warning(f"The {what} is very large ({size >> 20} MiB). {advice}")
 
     def __reduce__(self) -> Tuple[Any, ...]:
         if self.blob is None and not self.busy:

@@ -36,11 +36,17 @@ class _Mode:
         self.name = name
         self.placement = placement  # note of its placement group, if it is in one
         self.incarnation = 0  # how often it was restarted
+        self.actor: Optional[str] = None  # its id
 
 
 _mode = _Mode()
 _loop: Any = None  # event loop of an asyncio actor's default group
 _async_groups: List[Any] = []  # every group of an asyncio actor that has started
+
+
+def own_actor() -> Optional[str]:
+    """Id of the actor that this process is, also in its own threads and between calls."""
+    return _mode.actor or _libray.context()["actor"]
 
 
 def request_exit() -> None:
@@ -71,6 +77,7 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
         _mode = _Mode(*kwargs.pop("__libray__", ()))
         if _mode.placement:  # for life
             _placement.enter_group(_mode.placement[1:], _mode.placement[0] != 0)
+        _mode.actor = _libray.context()["actor"]
         task = _libray._current_task()
         _mode.incarnation = task[3] if task else 0
         if _mode.groups:

@@ -822,13 +822,18 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
 
 def _actor_label() -> str:
     """In an actor: its id and its repr."""
-    instance = _libray._actor_instance() if _libray.is_worker() else None
-    if instance is None:
+    if not _libray.is_worker():
         return ""
+    from . import _worker
+
+    actor = _worker.own_actor()
+    if actor is None:
+        return ""
+    instance = _libray._actor_instance()  # None while the constructor runs
     try:
-        return f", actor_id={_libray.context()['actor']}, repr={instance!r}"
-    except Exception:
-        return ""
+        return f", actor_id={actor}" + ("" if instance is None else f", repr={instance!r}")
+    except Exception:  # of the user's __repr__
+        return f", actor_id={actor}"
 
 
 def _first_line(exc: BaseException) -> str:

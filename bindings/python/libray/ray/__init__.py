@@ -28,6 +28,7 @@ from libray import (
     wait,
 )
 
+from libray._as_ray import name_types as _name_types
 from ray._version import commit as __commit__
 from ray._version import version as __version__
 from ray._raylet import (
@@ -109,7 +110,9 @@ __all__ = [
     "wait",
 ]
 
-_LATE = ("cluster_utils", "data", "widgets")
+_name_types()
+
+_LATE = ("cloudpickle", "cluster_utils", "data", "widgets")
 
 
 def __getattr__(name: str):

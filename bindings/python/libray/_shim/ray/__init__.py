@@ -1,15 +1,14 @@
-"""Found when this file's parent folder is in PYTHONPATH: puts libray in place of `ray`, the name under which this
-module is being imported."""
+"""Found when this file's parent folder is in PYTHONPATH: becomes libray's package `ray`."""
 
 import os
 import sys
 
-_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 try:
     import libray
 except ImportError:
-    sys.path.append(_root)
+    sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3)))
     import libray
 
-del sys.modules["ray"]  # this half-made module
-libray.install_as_ray()
+from libray import _as_ray
+
+_as_ray.become_ray(globals())

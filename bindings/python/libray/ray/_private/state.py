@@ -10,6 +10,8 @@ from libray._timeline import trace_events
 
 def timeline(filename: Optional[str] = None) -> Optional[List[Dict[str, Any]]]:
     """Every execution as Chrome trace events, read from the control store; into a file when one is named."""
+    if not libray.is_initialized():
+        raise RuntimeError("Ray has not been started yet: there is no timeline before ray.init()")
     events = trace_events()
     if filename is None:
         return events

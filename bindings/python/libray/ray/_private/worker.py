@@ -16,8 +16,7 @@ from libray import (
     wait,
 )
 from libray import _libray
-from libray._core import Context as RayContext
-from libray._core import init
+from libray._core import RayContext, init
 from ray._raylet import ActorID, JobID, NodeID, TaskID, WorkerID
 
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE, SPILL_WORKER_MODE, RESTORE_WORKER_MODE = 0, 1, 2, 3, 4

@@ -71,6 +71,18 @@ def _task(row: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
+def _object_rows() -> List[Dict[str, Any]]:
+    """Results of tasks from the control store, and what else the node's store holds: objects that were put."""
+    rows = _state.rows("objects")
+    known = {_state.text(row["object"]) for row in rows}
+    node = next((n["NodeID"] for n in libray.nodes()), "")
+    for row in _state.rows("store"):
+        if _state.text(row["id"]) not in known:
+            held = {"object": row["id"], "size": row["size"], "state": "READY", "producer": ""}
+            rows.append({**held, "in_store": True, "node": node})
+    return rows
+
+
 def _object(row: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "object_id": _state.object_text(row["object"]),
@@ -145,7 +157,7 @@ def _groups() -> List[Dict[str, Any]]:
 _TABLES: Dict[str, Any] = {
     "actors": (lambda: _state.rows("actors"), _actor, common.ActorState, "actor_id"),
     "tasks": (_state.task_rows, _task, common.TaskState, "task_id"),
-    "objects": (lambda: _state.rows("objects"), _object, common.ObjectState, "object_id"),
+    "objects": (_object_rows, _object, common.ObjectState, "object_id"),
     "nodes": (libray.nodes, _node, common.NodeState, "node_id"),
     "workers": (lambda: _state.rows("workers"), _worker, common.WorkerState, "worker_id"),
     "jobs": (lambda: _state.rows("jobs"), _job, common.JobState, "job_id"),
@@ -187,7 +199,7 @@ def _lister(what: str, doc: str) -> Any:
 
 list_actors = _lister("actors", "Actors, living and dead.")
 list_tasks = _lister("tasks", "Tasks and actor calls with their latest attempt.")
-list_objects = _lister("objects", "Objects that tasks returned.")
+list_objects = _lister("objects", "Objects that tasks returned, and those in the store that were put.")
 list_nodes = _lister("nodes", "Nodes.")
 list_workers = _lister("workers", "Worker processes and drivers.")
 list_jobs = _lister("jobs", "Jobs.")
