@@ -32,7 +32,7 @@ namespace ray::cli {
 namespace {
 
 constexpr char kFileName[] = "/memfd:libray-stack";
-constexpr int64_t kAnswerNs = 2'000'000'000;
+constexpr int64_t kAnswerNs = 5'000'000'000;
 constexpr char kReceiver[] = "ray-receiver";  // a thread of the runtime (libray/runtime/runtime.cc)
 
 int stack_signal() { return SIGRTMIN + 7; }
@@ -182,7 +182,7 @@ std::string python_stack(const ProcessInfo& p, const std::vector<Thread>& thread
     return text;
   }
   *why =
-      "it did not answer within 2 s: the thread that should is inside the kernel, or gets no CPU";
+      "it did not answer within 5 s: the thread that should is inside the kernel, or gets no CPU";
   return "";
 }
 
