@@ -230,6 +230,8 @@ typedef struct ray_buffer {
 RAY_API void ray_buffer_release(ray_buffer *buffer);
 /* The index-th reference inside the value. Valid while the buffer is unreleased. */
 RAY_API ray_code ray_buffer_ref(const ray_buffer *buffer, uint32_t index, ray_ref **out, ray_error **err);
+/* n of them from the first-th on, all or none: cheaper than one by one. */
+RAY_API ray_code ray_buffer_refs(const ray_buffer *buffer, uint32_t first, uint32_t n, ray_ref **out, ray_error **err);
 
 /* Puts a value into the object store and returns a reference to it. Copies once; blocks only when the store is full
  * and then at most until spilling made room (RAY_STORE_FULL after 10 s without progress). */

@@ -14,18 +14,22 @@ void ray_buffer_release(ray_buffer* buffer) {
 }
 
 ray_code ray_buffer_ref(const ray_buffer* buffer, uint32_t index, ray_ref** out, ray_error** err) {
+  return ray_buffer_refs(buffer, index, 1, out, err);
+}
+
+ray_code ray_buffer_refs(const ray_buffer* buffer, uint32_t first, uint32_t n, ray_ref** out,
+                         ray_error** err) {
   return guard(err, [&]() -> Status {
     if (!buffer || !out) return null_argument(buffer ? "out" : "buffer");
-    if (index >= buffer->n_refs || buffer->release != release_view_buffer)
-      return error(RAY_INVALID_ARGUMENT, "reference %u: the value contains %u", index,
+    uint64_t end = uint64_t{first} + n;
+    if (end > buffer->n_refs || (n && buffer->release != release_view_buffer))
+      return error(RAY_INVALID_ARGUMENT, "reference %lu: the value contains %u",
+                   static_cast<unsigned long>(end ? end - 1 : 0),
                    buffer->release ? buffer->n_refs : 0);
+    if (n == 0) return Status();
     auto* view = static_cast<BufferView*>(buffer->private_data);
     RAY_TRY(view->runtime->usable());
-    wire::PackedRef r = view->packed.ref(index);
-    Object* o;
-    RAY_TRY(view->runtime->import(r.id, r.hint, &o));
-    *out = o->handle();
-    return Status();
+    return view->runtime->import_contained(*view, first, n, out);
   });
 }
 

@@ -69,11 +69,11 @@ struct Object {
   bool publish_on_ready = false;
   bool contained_holds = false;  // each contained ref carries one hold of ours at the daemon
   bool in_table = false;
+  uint32_t wait_mark = 0;  // of the last ray_wait that listed it: finds what is listed twice
   Runtime* runtime = nullptr;
   ObjectId id;
   uint32_t format = 0;
   uint64_t size = 0;
-  uint64_t wait_mark = 0;  // of the last ray_wait that listed it: finds what is listed twice
   union {
     uint8_t small[kSmallMax];
     uint8_t* heap;
@@ -84,6 +84,10 @@ struct Object {
   Waiter* waiters = nullptr;
   // Put objects: the references inside, kept as long as this entry.
   std::unique_ptr<std::vector<Object*>> contained;
+  // A borrowed entry without a hold of its own at the daemon: those that this result of ours has on what
+  // it contains (contained_holds) cover it. When the result goes first, it hands its hold over.
+  Object* lender = nullptr;
+  uint32_t n_lent = 0;  // entries that have this one as their lender
 
   Object() : small{} {}
   bool done() const { return state.load(std::memory_order_acquire) >= ObjState::kReady; }

@@ -343,24 +343,62 @@ Status Runtime::export_hold(Object* o) {
 
 Status Runtime::import(const ObjectId& id, const wire::Location& hint, Object** out) {
   std::lock_guard lock(mutex_);
-  auto it = table_.find(id);
-  if (it != table_.end()) {
-    uint32_t n = it->second->refs.load();
-    while (n != 0 && !it->second->refs.compare_exchange_weak(n, n + 1)) {
+  return import_one(id, hint, nullptr, out);
+}
+
+// References that a value contains, n of them from `first`. Nothing is imported when this fails.
+Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out) {
+  Object* lender = view.owner && view.owner->contained_holds ? view.owner : nullptr;
+  Status s;
+  uint32_t i = 0;
+  {
+    std::lock_guard lock(mutex_);
+    for (; i < n && s.ok(); ++i) {
+      wire::PackedRef r = view.packed.ref(first + i);
+      Object* o;
+      s = import_one(r.id, r.hint, lender, &o);
+      if (s.ok()) out[i] = o->handle();
+    }
+  }
+  if (s.ok()) return s;
+  for (--i; i-- > 0;) release(object_of(out[i]));
+  return s;
+}
+
+// mutex_ held.
+Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Object* lender,
+                           Object** out) {
+  auto [it, fresh] = table_.try_emplace(id, nullptr);
+  if (!fresh) {
+    Object* there = it->second;
+    uint32_t n = there->refs.load();
+    while (n != 0 && !there->refs.compare_exchange_weak(n, n + 1)) {
     }
     if (n != 0) {
-      *out = it->second;
+      *out = there;
       return Status();
     }
-    it->second->in_table = false;  // being freed on another thread: it gives up its own hold
-    table_.erase(it);
+    there->in_table = false;  // being freed on another thread: it gives up a hold of its own
+    if (there->lender) {
+      --there->lender->n_lent;
+      there->lender = nullptr;
+      up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
+    }
   }
   Object* o = new_object(id);
-  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  if (!o) {
+    table_.erase(it);
+    return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  }
+  it->second = o;
   o->borrowed = true;
   o->in_table = true;
-  table_[id] = o;
-  up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
+  if (lender) {
+    o->lender = lender;
+    ++lender->n_lent;
+  } else {
+    up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
+  }
   if (hint.size) {
     o->where = Where::kStore;
     o->packed = true;
@@ -457,7 +495,10 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   if (o->contained)
     for (Object* c : *o->contained) more->push_back(c);
   o->contained.reset();
-  if (!stopped_) {
+  if (o->lender) {
+    --o->lender->n_lent;
+    o->lender = nullptr;
+  } else if (!stopped_) {
     if (o->shared || o->borrowed) up(wire::kUpObjRelease, wire::UpObjCount{o->id, process_, 1});
     else if (in_store && store_) store_->drop(o->id, o->location);
   }
@@ -471,7 +512,8 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   object_slab().free(o, o->index);
 }
 
-// A result's contained references each carry one hold of ours at the daemon.
+// A result's contained references each carry one hold of ours at the daemon. Entries that counted on
+// them take theirs over.
 void Runtime::give_up_contained(Object* o) {
   wire::PackedView v;
   store::Pin pin;
@@ -482,9 +524,20 @@ void Runtime::give_up_contained(Object* o) {
   } else {
     ok = wire::unpack(o->bytes(), o->size, &v);
   }
-  for (uint32_t i = 0; ok && i < v.n_refs; ++i)
-    up(wire::kUpObjRelease, wire::UpObjCount{v.ref(i).id, process_, 1});
+  auto take_over = [&](const ObjectId& id) {
+    auto it = o->n_lent ? table_.find(id) : table_.end();
+    if (it == table_.end() || it->second->lender != o) return false;
+    it->second->lender = nullptr;
+    --o->n_lent;
+    return true;
+  };
+  for (uint32_t i = 0; ok && i < v.n_refs; ++i) {
+    ObjectId id = v.ref(i).id;
+    if (!take_over(id)) up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
+  }
   if (pinned) store_->unpin(&pin);
+  for (auto it = table_.begin(); o->n_lent && it != table_.end(); ++it)  // the value is unreadable
+    if (it->second->lender == o) it->second->lender = nullptr, --o->n_lent;
 }
 
 // ---- reading ---------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class Runtime {
   Status put_error(ray_code code, const std::string& message, const ray_value* payload,
                    Object** out);
   Status import(const ObjectId& id, const wire::Location& hint, Object** out);
+  Status import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out);
   void release(Object* o) {
     if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) free_object(o);
   }
@@ -190,6 +191,7 @@ class Runtime {
   Status hello(const ray_runtime_options& options);
   Status start_node(const ray_runtime_options& options);
   void receive_loop();
+  Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
   void pulse_loop();
   void tick();
   void node_lost(const std::string& why);
@@ -355,7 +357,8 @@ class Runtime {
   std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
   std::unordered_set<Stream*> streams_;
   std::unordered_map<uint64_t, Notification> notifications_;
-  uint64_t next_token_ = 1, wait_mark_ = 0;
+  uint64_t next_token_ = 1;
+  uint32_t wait_mark_ = 0;
   std::deque<std::function<void()>> callbacks_;
   std::vector<Object*> to_publish_;
   std::atomic<uint32_t> publishing_{0};    // threads that publish what they took from to_publish_

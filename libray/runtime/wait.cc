@@ -74,7 +74,13 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
   if (want > n) return error(RAY_INVALID_ARGUMENT, "cannot wait for %zu of %zu objects", want, n);
   {
     std::lock_guard lock(mutex_);
-    uint64_t mark = ++wait_mark_;
+    uint32_t mark = ++wait_mark_;
+    if (mark == 0) {  // once around: old marks are forgotten
+      Object* o;
+      for (uint64_t i = 0; (o = object_slab().at(i)); ++i)
+        if (o->runtime == this) o->wait_mark = 0;
+      mark = wait_mark_ = 1;
+    }
     for (size_t i = 0; i < n; ++i) {
       if (objects[i]->wait_mark == mark)
         return error(RAY_INVALID_ARGUMENT, "object %s is listed twice", objects[i]->id.hex().c_str());
@@ -92,11 +98,9 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
     return count >= want;
   };
   wait_until(enough, timeout_ns);
-  size_t count = 0;
-  for (size_t i = 0; i < n; ++i) {
-    ready[i] = count < want && objects[i]->done();
-    count += ready[i];
-  }
+  size_t count = 0, i = 0;
+  for (; i < n && count < want; ++i) count += ready[i] = objects[i]->done();
+  std::memset(ready + i, 0, n - i);
   *n_ready = count;
   return Status();
 }

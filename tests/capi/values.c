@@ -239,7 +239,7 @@ static void writer(void) {
 static void refs_inside_values(void) {
   ray_value value = ray_plain("list", 4, RAY_FMT_RAW);
   ray_buffer buffer = RAY_BUFFER_INIT;
-  ray_ref *refs[4], *box, *found;
+  ray_ref *refs[4], *some[8], *box, *found;
   ray_arg arg;
   int64_t n = 10;
   uint32_t i;
@@ -262,6 +262,10 @@ static void refs_inside_values(void) {
     CHECK_OK(ray_buffer_ref(&buffer, i, &found, &err));
     CHECK_EQ(kit_take_i64(found), i);
   }
+  CHECK_OK(ray_buffer_refs(&buffer, 2, 8, some, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_buffer_refs(&buffer, 3, 8, some, &err));
+  CHECK_OK(ray_buffer_refs(&buffer, 10, 0, some, &err));
+  for (i = 0; i < 8; i++) CHECK_EQ(kit_take_i64(some[i]), i + 2);
   CHECK_OK(ray_buffer_ref(&buffer, 7, &found, &err));
   ray_buffer_release(&buffer);
   CHECK_EQ(kit_take_i64(found), 7); /* a reference of its own outlives the buffer */

@@ -97,6 +97,42 @@ def test_store_memory_is_given_back(fresh):
         libray.get(k.drop.remote())
 
 
+@libray.remote
+def make_arrays(n, fill):
+    refs = [libray.put(np.full(1 << 17, fill + i)) for i in range(n)]
+    return refs + refs[:1]  # one of them twice
+
+
+@pytest.mark.parametrize("first", ["box", "references", "some", "all again"])
+def test_references_from_a_result_and_the_result_go_in_any_order(fresh, first):
+    fresh(num_cpus=2, object_store_memory=64 << 20)
+    kept = []
+    for i in range(0, 300, 10):  # 300 MB in all
+        box = make_arrays.remote(10, i)
+        refs = libray.get(box)
+        assert refs[0] == refs[10] and refs == libray.get(box)
+        if first == "box":
+            del box
+            gc.collect()
+            assert [int(a[-1]) for a in libray.get(refs[3:5])] == [i + 3, i + 4]
+        elif first == "references":
+            del refs
+            gc.collect()
+            assert int(libray.get(libray.get(box)[9])[0]) == i + 9
+        elif first == "some":  # a few outlive both
+            kept.append((i, refs[0] if i % 20 else refs[5]))
+            kept = kept[-8:]
+            del refs, box
+            gc.collect()
+            assert all(int(libray.get(r)[0]) == k + (0 if k % 20 else 5) for k, r in kept)
+        else:
+            one = refs[2]
+            del refs
+            refs = libray.get(box)
+            del box
+            assert one == refs[2] and int(libray.get(one)[1]) == i + 2
+
+
 def test_closures_capture_references():
     ref = libray.put(6)
 

@@ -746,6 +746,42 @@ PyObject* wait_refs(PyObject* list, size_t want, PyObject* timeout) {
   return code == RAY_OK ? split(list, ready, n_ready) : raise_code(code, err);
 }
 
+// When enough of the references are there already: without a copy of the list, which nobody can change
+// before this returns. Null without an exception: it takes the long way.
+PyObject* wait_now(PyObject* list, Py_ssize_t want) {
+  const Py_ssize_t n = PyList_GET_SIZE(list);
+  if (g_process.runtime == nullptr || want <= 0 || want > n) return nullptr;
+  // From here on nothing is allocated that could start a collection, and with it other Python code.
+  Owned yes(PyList_New(want)), no(PyList_New(n - want));
+  if (!yes || !no || PyList_GET_SIZE(list) != n) return nullptr;
+  static std::vector<ray_ref*> refs;  // under the GIL
+  static std::vector<uint8_t> ready;
+  if (refs.size() < static_cast<size_t>(n)) {
+    refs.resize(n);
+    ready.resize(n);
+  }
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = PyList_GET_ITEM(list, i);
+    if (!ref_check(o) || (refs[i] = ref_get(o)) == nullptr) return nullptr;
+  }
+  size_t n_ready = 0;
+  ray_error* err = nullptr;
+  const ray_code code = ray_wait(g_process.runtime, refs.data(), n, static_cast<size_t>(want), 0,
+                                 ready.data(), &n_ready, &err);
+  ray_error_release(err);
+  if (code != RAY_OK || n_ready != static_cast<size_t>(want)) return nullptr;
+  Py_ssize_t a = 0, b = 0;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = new_ref(PyList_GET_ITEM(list, i));
+    if (ready[i] != 0) {
+      PyList_SET_ITEM(yes.get(), a++, o);
+    } else {
+      PyList_SET_ITEM(no.get(), b++, o);
+    }
+  }
+  return PyTuple_Pack(2, yes.get(), no.get());
+}
+
 PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   Py_ssize_t found = 0;
   PyObject* want_arg = keyword(kwnames, args + n, "num_returns", &found);
@@ -782,6 +818,8 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   }
   const Py_ssize_t want = want_arg == nullptr ? 1 : PyLong_AsSsize_t(want_arg);
   if (want == -1 && PyErr_Occurred()) return nullptr;
+  PyObject* now = wait_now(args[0], want);
+  if (now != nullptr || PyErr_Occurred()) return now;
   Owned list(PyList_GetSlice(args[0], 0, PyList_GET_SIZE(args[0])));
   if (!list) return nullptr;
   const Py_ssize_t size = PyList_GET_SIZE(list.get());

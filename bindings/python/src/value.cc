@@ -157,6 +157,9 @@ class Decoder {
         holder_(holder),
         at_(static_cast<const uint8_t*>(buffer->data)),
         end_(at_ + buffer->size) {}
+  ~Decoder() { drop_batch(); }
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
   PyObject* run() {
     PyObject* value = item(0);
     if (value != nullptr && at_ != end_) {
@@ -216,9 +219,17 @@ class Decoder {
   PyObject* tuple_body(const uint8_t* end, int depth);
   PyObject* tensor(const uint8_t* end, int depth);
   PyObject* reference(const uint8_t* p, size_t n, bool actor);
+  ray_ref* ref_at(uint32_t index);
+  void drop_batch() {
+    for (ray_ref* r : batch_) ray_ref_release(r);
+    batch_.clear();
+  }
 
+  static constexpr uint32_t kBatch = 1024;
   const ray_buffer* buffer_;
   PyObject* holder_;
+  std::vector<ray_ref*> batch_;  // references from index batch_first_ on; null: taken
+  uint32_t batch_first_ = 0;
   const uint8_t* at_;
   const uint8_t* end_;
 };
@@ -340,12 +351,32 @@ PyObject* Decoder::tensor(const uint8_t* end, int depth) {
                                       slice.get(), nullptr);
 }
 
-PyObject* Decoder::reference(const uint8_t* p, size_t n, bool actor) {
-  if (n != 4) return malformed();
+// References usually come in the order of their indices: those that follow are taken along.
+ray_ref* Decoder::ref_at(uint32_t index) {
+  if (index - batch_first_ < batch_.size() && batch_[index - batch_first_] != nullptr)
+    return std::exchange(batch_[index - batch_first_], nullptr);
+  drop_batch();
+  const uint32_t left = index < buffer_->n_refs ? buffer_->n_refs - index : 0;
   ray_ref* ref = nullptr;
   ray_error* err = nullptr;
-  const ray_code code = ray_buffer_ref(buffer_, get32(p), &ref, &err);
-  if (code != RAY_OK) return raise_code(code, err);
+  ray_code code;
+  if (left < 8) {
+    code = ray_buffer_ref(buffer_, index, &ref, &err);
+  } else {
+    batch_.resize(left < kBatch ? left : kBatch);
+    batch_first_ = index;
+    code = ray_buffer_refs(buffer_, index, static_cast<uint32_t>(batch_.size()), batch_.data(), &err);
+    if (code == RAY_OK) return std::exchange(batch_[0], nullptr);
+    batch_.clear();
+  }
+  if (code != RAY_OK) raise_code(code, err);
+  return ref;
+}
+
+PyObject* Decoder::reference(const uint8_t* p, size_t n, bool actor) {
+  if (n != 4) return malformed();
+  ray_ref* ref = ref_at(get32(p));
+  if (ref == nullptr) return nullptr;
   PyObject* object = ref_new(ref);
   if (!actor || object == nullptr) return object;
   Owned owned(object);
