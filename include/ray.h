@@ -533,6 +533,13 @@ RAY_API ray_code ray_worker_next_in(ray_runtime *runtime, uint32_t group, int64_
                                     ray_error **err);
 /* ray_worker_fd of one group. */
 RAY_API int ray_worker_group_fd(ray_runtime *runtime, uint32_t group);
+/* For a loop that waits for the descriptor of a group among others, before it sleeps: looks for as long as a task is
+ * likely to come soon, at most timeout_ns (< 0: no limit of the caller's), without sleeping. RAY_OK = take it now.
+ * RAY_TIMED_OUT = nothing came; from now on the descriptor announces tasks. Until then, and with timeout 0, the
+ * descriptor may be silent: whoever calls this once calls it each time before it sleeps. It is worth it: a task that
+ * comes while the loop is awake costs neither side a system call. `wake_fd` (or -1): the look ends when this becomes
+ * readable, which may be an epoll descriptor. One thread. */
+RAY_API ray_code ray_worker_poll(ray_runtime *runtime, uint32_t group, int64_t timeout_ns, int wake_fd);
 /* The actor that this worker is ends by its own will; `why` is for people. Calls that run go on; no further one starts
  * (they fail with RAY_ACTOR_DIED); ray_worker_next returns RAY_CANCELLED. Called again when nothing runs any more, the
  * time that the node allows for what is done at the end begins. RAY_WRONG_STATE outside of an actor. */

@@ -92,6 +92,12 @@ int ray_worker_group_fd(ray_runtime* runtime, uint32_t group) {
   return side_of(runtime, &w).ok() ? w->event_fd(group) : -1;
 }
 
+ray_code ray_worker_poll(ray_runtime* runtime, uint32_t group, int64_t timeout_ns, int wake_fd) {
+  WorkerSide* w;
+  Status s = side_of(runtime, &w);
+  return s.ok() ? w->poll(group, timeout_ns, wake_fd).code() : s.code();
+}
+
 ray_code ray_worker_exit(ray_runtime* runtime, ray_str why, ray_error** err) {
   return guard(err, [&]() -> Status {
     WorkerSide* w;

@@ -115,7 +115,7 @@ bool WorkerSide::cancel_waiting(uint64_t tag, ServeLink* link, TaskId* id) {
 void WorkerSide::ring_events(bool always, bool work) {
   const uint64_t one = 1;
   if (!has_groups_.load(std::memory_order_acquire)) {
-    if (event_.valid() && (always || work)) (void)!::write(event_.get(), &one, sizeof one);
+    if (event_.valid() && (always || (work && event_wanted_))) (void)!::write(event_.get(), &one, sizeof one);
     return;
   }
   std::lock_guard lock(groups_mutex_);

@@ -440,11 +440,13 @@ void Runtime::pulse_loop() {
     bool on_bell, busy;
     {
       std::lock_guard lock(mutex_);
-      on_bell = needs_pulse_ > 0;
+      on_bell = needs_pulse_ > 0 || (worker_ && worker_->wants_event());
       busy = ticking();
     }
     auto* word = on_bell ? bell_word : urgent;
+    pulse_on_bell_.store(on_bell, std::memory_order_relaxed);
     arm(word);
+    if (!on_bell && worker_ && worker_->wants_event()) continue;  // since the look above
     {
       std::lock_guard lock(mutex_);
       // Callers that drain make our turn superfluous, unless somebody depends on us alone.
@@ -487,6 +489,12 @@ void Runtime::tick() {
     if (stalled || !s->backlog.empty()) pump(s);
     (void)idle_lease;
   }
+}
+
+// The caller has just made a reason for pulse to sleep on the doorbell (an atomic, not needs_pulse_).
+void Runtime::watch_bell() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!pulse_on_bell_.load(std::memory_order_relaxed)) ray::ring(urgent_bell(process_));
 }
 
 void Runtime::poke() {

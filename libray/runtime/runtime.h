@@ -201,6 +201,7 @@ class Runtime {
   void let_go();
   void reap_daemon();
   void poke();
+  void watch_bell();
   void run_callbacks();
   bool callbacks_empty();
   bool ticking() const;
@@ -379,6 +380,7 @@ class Runtime {
   uint64_t progress_count_ = 0;
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
+  std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
   std::atomic<bool> urgent_work_{false};
 
   std::mutex calls_mutex_, requests_mutex_;

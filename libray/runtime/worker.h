@@ -129,6 +129,9 @@ class WorkerSide {
   // ---- task threads
   Status next(int64_t timeout_ns, Execution** out, uint32_t group = 0);
   int event_fd(uint32_t group = 0);
+  Status poll(uint32_t group, int64_t timeout_ns, int wake_fd);
+  // Whether a descriptor is to announce what comes: not while its loop polls. Any thread.
+  bool wants_event() const { return event_used_ && event_wanted_; }
   Status set_groups(const uint32_t* limits, size_t n);
   size_t n_groups() const { return has_groups_ ? groups_.size() : 1; }
   Status exit_actor(const std::string& why);
@@ -232,6 +235,8 @@ class WorkerSide {
   void* self_ = nullptr;
   std::atomic<uint32_t> lent_{0};
   Fd event_;
+  std::atomic<bool> event_used_{false};    // somebody asked for a descriptor
+  std::atomic<bool> event_wanted_{true};  // its loop sleeps or may be about to
 
   // Concurrency groups. The list is complete before has_groups_ says that there are any, and fixed then.
   std::atomic<bool> has_groups_{false};

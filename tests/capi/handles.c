@@ -145,6 +145,7 @@ static void bad_runtime(void) {
     REFUSED(ray_worker_actor(r, &actor, &err));
     REFUSED(ray_worker_enter(r, NULL, &err));
     CHECK_EQ(ray_worker_group_fd(r, 0), -1);
+    CHECK_EQ(ray_worker_poll(r, 0, 0, -1), RAY_INVALID_ARGUMENT);
     REFUSED(ray_define_library(r, name, name, &function, &err));
     REFUSED(ray_define_symbol(r, name, name, name, ray_cstr("i32()"), &function, &err));
     ray_worker_stop(r);
@@ -403,6 +404,7 @@ static void wrong_states(void) {
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_run(rt, &err));
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_next(rt, 0, &task, &err));
   CHECK_EQ(ray_worker_fd(rt), -1);
+  CHECK_EQ(ray_worker_poll(rt, 0, 0, -1), RAY_WRONG_STATE);
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_on_interrupt(rt, NULL, NULL, &err));
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_next_in(rt, 0, 0, &task, &err));
   CHECK_CODE(RAY_WRONG_STATE, ray_worker_exit(rt, ray_cstr("a driver"), &err));

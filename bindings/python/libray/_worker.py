@@ -86,7 +86,7 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
             # What the constructor makes (locks, queues) belongs to the actor's loop.
             import asyncio
 
-            _loop = asyncio.new_event_loop()
+            _loop = _new_loop()
             asyncio.set_event_loop(_loop)
         _worker_output.set_actor(cls.__name__)
         if _mode.is_async:
@@ -161,8 +161,40 @@ def _warn_of_blocking() -> None:
     )
 
 
+def _new_loop() -> Any:
+    """An event loop that looks at the worker's rings before it sleeps; any other kind, which a policy
+    of the user's may make, relies on the descriptor alone."""
+    import asyncio
+    import selectors
+
+    class Selector(selectors.EpollSelector):
+        """`take` runs calls that are there; it may make callbacks ready, which the loop looks for after
+        this."""
+
+        group = 0
+        take: Optional[Callable[[], None]] = None
+
+        def select(self, timeout: Optional[float] = None) -> Any:
+            if self.take is not None and _libray._worker_poll(
+                self.group, timeout if timeout is None or timeout > 0 else 0, self.fileno()
+            ):
+                self.take()
+                timeout = 0
+            return super().select(timeout)
+
+    loop = asyncio.new_event_loop()
+    if type(loop) is not asyncio.SelectorEventLoop:
+        return loop
+    loop.close()
+    selector = Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop._libray_selector = selector  # type: ignore[attr-defined]
+    return loop
+
+
 class _AsyncActor:
-    """One group of an asyncio actor: a loop; calls are taken when the group's descriptor says so."""
+    """One group of an asyncio actor: a loop; calls are taken when the loop has nothing else to do or
+    the group's descriptor says so. LoopCalls runs their first steps; those that wait are in `running`."""
 
     BATCH = 64
 
@@ -176,10 +208,13 @@ class _AsyncActor:
         self.asyncio = asyncio
         self.loop = loop
         self.concurrency = concurrency
-        self.group = group
         self.running: Dict[int, Any] = {}  # key -> (asyncio task, call)
+        self.calls = _libray.LoopCalls(loop, group, self.suspended, self.start_stream, self.ended)
         self.fd = _libray._worker_fd(group)
         self.cancel_fd = _libray._worker_cancel_fd()
+        self.selector = getattr(loop, "_libray_selector", None)
+        if self.selector is not None:
+            self.selector.group = group
         self.watching = False
         self.stopping = False
         self.stopped = loop.create_future()
@@ -190,21 +225,25 @@ class _AsyncActor:
         elif not on and self.watching:
             self.loop.remove_reader(self.fd)
         self.watching = on
+        if self.selector is not None:
+            self.selector.take = self.take if on else None
 
     def take(self) -> None:
-        for _ in range(self.BATCH):
-            if len(self.running) >= self.concurrency:
+        left = self.BATCH
+        while left > 0:
+            room = min(left, self.concurrency - len(self.running))
+            if room <= 0:
                 self.watch(False)
                 return
-            task = _libray._worker_take(self.group)
-            if task is None:
+            more = self.calls.take(room)
+            if more is None:
                 return
-            if task is False:
+            if more is False:
                 self.watch(False)
                 self.stopping = True
                 self.maybe_stopped()
                 return
-            self.start(task)
+            left -= room
 
     def maybe_stopped(self) -> None:
         # The end of the node does not wait for what runs, the end by its own will does.
@@ -212,31 +251,14 @@ class _AsyncActor:
             return
         self.stopped.set_result(None)
 
-    def spawn(self, task: Any, key: int, coroutine: Any) -> None:
-        self.running[key] = (self.loop.create_task(task.steps(coroutine)), task)
+    def suspended(self, key: int, task: Any, call: Any) -> None:
+        self.running[key] = (task, call)
 
-    def start(self, task: Any) -> None:
-        key = task.key
-        if self.concurrency == 1:  # strictly one after the other: also the synchronous ones
-            self.spawn(task, key, self.run_late(task, key))
-            return
-        try:
-            result = task.call()
-        except BaseException as e:
-            task.fail(e)
-            return
-        if task.is_stream:
-            self.spawn(task, key, self.run_stream(task, key, result))
-        elif self.is_coroutine(result):
-            self.spawn(task, key, self.run(task, key, result))
-        else:
-            self.finish(task, result)
-
-    def finish(self, task: Any, result: Any) -> None:
-        try:
-            task.finish(result)
-        except BaseException as e:
-            task.fail(e)
+    def start_stream(self, call: Any, result: Any) -> None:
+        key = call.key
+        self.running[key] = (
+            self.loop.create_task(call.steps(self.run_stream(call, key, result))), call
+        )
 
     def ended(self, key: int) -> None:
         self.running.pop(key, None)
@@ -244,36 +266,6 @@ class _AsyncActor:
             self.maybe_stopped()
         elif not self.watching and not self.stopped.done():
             self.watch(True)
-
-    async def run_late(self, task: Any, key: int) -> None:
-        try:
-            result = task.call()
-        except BaseException as e:
-            task.fail(e)
-            self.ended(key)
-            return
-        if task.is_stream:
-            await self.run_stream(task, key, result)
-        elif self.is_coroutine(result):
-            await self.run(task, key, result)
-        else:
-            self.finish(task, result)
-            self.ended(key)
-
-    async def run(self, task: Any, key: int, coroutine: Any) -> None:
-        try:
-            result = await coroutine
-        except self.asyncio.CancelledError as e:
-            if task.is_cancelled:
-                task.finish_cancelled()
-            else:
-                task.fail(e)
-        except BaseException as e:
-            task.fail(e)
-        else:
-            self.finish(task, result)
-        finally:
-            self.ended(key)
 
     async def give(self, task: Any, item: Any) -> bool:
         pause = 0.0002
@@ -334,7 +326,7 @@ def _run_loops(mode: _Mode) -> str:
     import asyncio
 
     def run(group: int, limit: int) -> None:
-        loop = asyncio.new_event_loop()
+        loop = _new_loop()
         asyncio.set_event_loop(loop)
         _AsyncActor(loop, limit, group).main()
 

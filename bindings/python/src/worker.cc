@@ -1,30 +1,27 @@
 // The worker's side: takes tasks, runs them, gives results. The loop keeps the GIL while there is
 // work and gives it up only to wait. One task runs per thread; an asyncio actor takes tasks from
-// its event loop instead (TaskObject).
+// its event loop instead (loop_worker.cc).
 //
 // Cancellation: the runtime's thread calls on_interrupt, which sends SIGINT to the main thread if
 // that runs the task; the Python handler raises KeyboardInterrupt only when the task that runs then
 // is a cancelled one.
 #include <pthread.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cstddef>
 #include <cstring>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "refs.h"
-#include "value.h"
+#include "worker.h"
 
 namespace libray_py {
 
-PyTypeObject TaskType = {PyVarObject_HEAD_INIT(nullptr, 0)};
-PyTypeObject StepsType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+constinit thread_local ray_task* t_task = nullptr;
+constinit thread_local bool* t_exits = nullptr;
+bool g_output_waits = false;
 
 namespace {
 
@@ -41,61 +38,17 @@ std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
 std::atomic<bool> g_exiting{false};   // exit_actor was called
-// What this thread runs now: looked at by is_canceled and exit_actor.
-thread_local ray_task* t_task = nullptr;
-thread_local bool* t_exits = nullptr;  // set when the running call ends its actor
-
-// Event loops that are told of cancelled tasks: an eventfd and a list each.
-struct CancelBox {
-  int fd;
-  std::vector<ray_task*> tasks;
-};
-std::mutex g_cancel_mutex;
-std::vector<CancelBox> g_cancel_boxes;
 PyObject* g_flush = nullptr;  // flushes the output streams
-bool g_output_waits = false;  // something was printed that is not in the file yet
-
-struct TaskObject {              // a task outside of the loop: asyncio actors
-  PyObject_HEAD ray_task* task;  // null once finished
-  uint32_t num_returns;
-  bool is_stream;
-  PyObject* note;  // bytes, or null
-  bool exits;  // the call has ended its actor: its caller sees that end
-};
-TaskObject* as_task(PyObject* o) { return reinterpret_cast<TaskObject*>(o); }
 
 void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the GIL
   if (task == nullptr) return;
   if (task == g_main_task.load()) pthread_kill(g_main_thread, SIGINT);
-  std::lock_guard<std::mutex> lock(g_cancel_mutex);
-  for (CancelBox& box : g_cancel_boxes) {
-    box.tasks.push_back(task);
-    const uint64_t one = 1;
-    (void)!write(box.fd, &one, sizeof(one));
-  }
+  tell_loops(task);
 }
 
 // ---- arguments and results ----------------------------------------------------------------------
 
-// What the caller says about the call besides its arguments: one byte of flags, then its placement
-// group, then the pickled exception classes that are retried. Written by _options.note_of.
-struct Note {
-  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4, kAllOrNothing = 8;
-  Owned bytes;
-  bool has(unsigned char flag) const {
-    return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
-           (static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[0]) & flag) != 0;
-  }
-};
-
-struct CallArgs {
-  std::vector<PyObject*> items;  // positional, then keyword values
-  Py_ssize_t n_positional = 0;
-  Owned kwnames;
-  ~CallArgs() {
-    for (PyObject* o : items) Py_XDECREF(o);
-  }
-};
+}  // namespace
 
 bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
   const ray_buffer* buffers = nullptr;
@@ -145,6 +98,8 @@ PyObject* call(PyObject* callable, const CallArgs& a) {
                              static_cast<size_t>(a.n_positional) | PY_VECTORCALL_ARGUMENTS_OFFSET,
                              a.kwnames.get());
 }
+
+namespace {
 
 bool return_value(ray_task* task, uint32_t index, PyObject* object) {
   Encoder encoder;
@@ -214,6 +169,8 @@ PyObject* label_of(const ray_task_info& info) {
   return PyUnicode_DecodeUTF8(label.data(), label.size(), "replace");
 }
 
+}  // namespace
+
 bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
                 const Note& note) {
   if (__builtin_expect(PyGen_CheckExact(result) && info.kind != RAY_KIND_ACTOR_CREATE, 0)) {
@@ -263,6 +220,8 @@ int yield_item(ray_task* task, PyObject* object, bool wait) {
   raise_code(code, err);
   return -1;
 }
+
+namespace {
 
 // Waits until one more item may be made. RAY_OK, RAY_CANCELLED, or -1 with an exception set.
 int await_room(ray_task* task) {
@@ -334,6 +293,8 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info) {
 
 constexpr char kExitText[] = "The actor is dead because it ended itself: exit_actor() is called.";
 
+}  // namespace
+
 // A call that ended its actor: its caller sees the end of the actor. Consumes the task.
 void finish_exiting(ray_task* task) {
   ray_error* err = nullptr;
@@ -342,6 +303,8 @@ void finish_exiting(ray_task* task) {
   ray_task_fail(task, ray_cstr(kExitText), nullptr);
   ray_task_finish(task, RAY_ACTOR_DIED);
 }
+
+namespace {
 
 // sys.exit(0) ends an actor in order; every other status is a crash.
 bool is_orderly_exit(PyObject* value) {
@@ -382,6 +345,8 @@ void finish_fatally(ray_task* task, const ray_task_info& info, ray_str message) 
   g_retire = true;
 }
 
+}  // namespace
+
 // The exception that is set now becomes the task's error. Consumes the task.
 void finish_with_exception(ray_task* task, const ray_task_info& info, const Note& note) {
   Owned v(take_exception());
@@ -419,6 +384,8 @@ void finish_with_exception(ray_task* task, const ray_task_info& info, const Note
   ray_task_finish(task, RAY_TASK_FAILED);
 }
 
+namespace {
+
 // ---- what to call
 // --------------------------------------------------------------------------------------------------
 
@@ -447,6 +414,8 @@ Loaded* function_of(ray_task* task, const ray_task_info& info) {
   return &loaded;
 }
 
+}  // namespace
+
 PyObject* method_of(const ray_task_info& info) {  // borrowed
   if (g_instance == nullptr) {
     PyErr_SetString(PyExc_RuntimeError, "this worker has no actor: its constructor did not finish");
@@ -459,6 +428,8 @@ PyObject* method_of(const ray_task_info& info) {  // borrowed
   if (method != nullptr) g_methods[std::move(name)] = method;
   return method;
 }
+
+namespace {
 
 // Tells the Python half in which placement group the task runs.
 bool enter_group(const Note& note) {
@@ -494,6 +465,8 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
                                                                        : -1;
 }
 
+}  // namespace
+
 // What a task printed without ending the line goes to the file before its result can be seen, and
 // under its own name.
 void flush_output() {
@@ -505,6 +478,8 @@ void flush_output() {
   if (!done) PyErr_Clear();
   PyErr_Restore(type, value, trace);
 }
+
+namespace {
 
 // Runs one task of this thread to its end. Returns false when the loop must hand over to Python (an
 // actor was made).
@@ -693,268 +668,7 @@ PyObject* set_flush(PyObject*, PyObject* callable) {
   Py_RETURN_NONE;
 }
 
-// ---- tasks in the hands of an event loop
-// -----------------------------------------------------------------------------
-
-// _worker_take(group) -> Task, None (nothing there) or False (this worker is to end).
-PyObject* worker_take(PyObject*, PyObject* which) {
-  const unsigned long group = PyLong_AsUnsignedLong(which);
-  if (PyErr_Occurred()) return nullptr;
-  ray_task* task = nullptr;
-  ray_error* err = nullptr;
-  const ray_code code =
-      ray_worker_next_in(g_process.runtime, static_cast<uint32_t>(group), 0, &task, &err);
-  if (code == RAY_TIMED_OUT || code == RAY_CANCELLED) {
-    ray_error_release(err);
-    return code == RAY_TIMED_OUT ? new_ref(Py_None) : new_ref(Py_False);
-  }
-  if (code != RAY_OK) return raise_code(code, err);
-  auto* t = PyObject_New(TaskObject, &TaskType);
-  ray_task_info info;
-  info.struct_size = sizeof(info);
-  if (t == nullptr || ray_task_get_info(task, &info) != RAY_OK) {
-    ray_task_finish(task, RAY_TASK_FAILED);
-    return PyErr_NoMemory();
-  }
-  t->task = task;
-  t->num_returns = info.num_returns;
-  t->is_stream = info.is_stream;
-  t->note = nullptr;
-  t->exits = false;
-  (void)ray_worker_enter(g_process.runtime, nullptr, nullptr);  // until a step of it runs
-  return reinterpret_cast<PyObject*>(t);
-}
-
-PyObject* worker_fd(PyObject*, PyObject* which) {
-  const unsigned long group = PyLong_AsUnsignedLong(which);
-  if (PyErr_Occurred()) return nullptr;
-  return PyLong_FromLong(ray_worker_group_fd(g_process.runtime, static_cast<uint32_t>(group)));
-}
-
-// _worker_cancel_fd() -> a new descriptor: readable when tasks were cancelled.
-PyObject* cancel_fd(PyObject*, PyObject*) {
-  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
-  std::lock_guard<std::mutex> lock(g_cancel_mutex);
-  g_cancel_boxes.push_back({fd, {}});
-  return PyLong_FromLong(fd);
-}
-
-// _worker_cancelled(fd) -> addresses of tasks to cancel (Task.key).
-PyObject* worker_cancelled(PyObject*, PyObject* which) {
-  const long fd = PyLong_AsLong(which);
-  if (PyErr_Occurred()) return nullptr;
-  uint64_t count;
-  (void)!read(static_cast<int>(fd), &count, sizeof(count));
-  std::vector<ray_task*> tasks;
-  {
-    std::lock_guard<std::mutex> lock(g_cancel_mutex);
-    for (CancelBox& box : g_cancel_boxes)
-      if (box.fd == fd) tasks.swap(box.tasks);
-  }
-  Owned list(PyList_New(0));
-  for (ray_task* t : tasks) {
-    Owned key(PyLong_FromVoidPtr(t));
-    if (!list || !key || PyList_Append(list.get(), key.get()) != 0) return nullptr;
-  }
-  return list.release();
-}
-
-// While it exists, this thread runs a part of that task: ids, children and cancellation are its own.
-class Step {
- public:
-  explicit Step(TaskObject* t) : task_(t_task), exits_(t_exits) {
-    enter(t->task, &t->exits);
-  }
-  ~Step() { enter(task_, exits_); }
-  Step(const Step&) = delete;
-  Step& operator=(const Step&) = delete;
-
- private:
-  static void enter(ray_task* task, bool* exits) {
-    t_task = task;
-    t_exits = exits;
-    (void)ray_worker_enter(g_process.runtime, task, nullptr);
-  }
-  ray_task* task_;
-  bool* exits_;
-};
-
-bool alive(TaskObject* t) {
-  if (t->task != nullptr) return true;
-  PyErr_SetString(PyExc_RuntimeError, "the task is finished");
-  return false;
-}
-
-PyObject* task_call(PyObject* self,
-                    PyObject*) {  // calls the method; a coroutine is returned as it is
-  TaskObject* t = as_task(self);
-  if (!alive(t)) return nullptr;
-  ray_task_info info;
-  info.struct_size = sizeof(info);
-  if (ray_task_get_info(t->task, &info) != RAY_OK) return raise_code(RAY_WRONG_STATE, nullptr);
-  const Step step(t);
-  PyObject* callable = method_of(info);
-  CallArgs args;
-  Note note;
-  if (callable == nullptr || !decode_arguments(t->task, &args, &note)) return nullptr;
-  Py_XDECREF(std::exchange(t->note, note.bytes.release()));
-  return call(callable, args);
-}
-
-PyObject* task_finish(PyObject* self, PyObject* result) {
-  TaskObject* t = as_task(self);
-  if (!alive(t)) return nullptr;
-  if (t->exits) {
-    finish_exiting(std::exchange(t->task, nullptr));
-    Py_RETURN_NONE;
-  }
-  ray_task_info info;
-  info.struct_size = sizeof(info);
-  Note note;
-  if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
-  if (ray_task_get_info(t->task, &info) != RAY_OK ||
-      !return_all(t->task, t->num_returns, result, info, note)) {
-    return nullptr;
-  }
-  if (__builtin_expect(g_output_waits, 0)) flush_output();
-  ray_task_finish(std::exchange(t->task, nullptr), RAY_OK);
-  Py_RETURN_NONE;
-}
-
-PyObject* task_end_stream(PyObject* self, PyObject*) {
-  TaskObject* t = as_task(self);
-  if (!alive(t)) return nullptr;
-  ray_task_finish(std::exchange(t->task, nullptr), RAY_OK);
-  Py_RETURN_NONE;
-}
-
-PyObject* task_fail(PyObject* self, PyObject* exception) {
-  TaskObject* t = as_task(self);
-  if (!alive(t)) return nullptr;
-  if (t->exits) {
-    finish_exiting(std::exchange(t->task, nullptr));
-    Py_RETURN_NONE;
-  }
-  ray_task_info info;
-  info.struct_size = sizeof(info);
-  ray_task_get_info(t->task, &info);
-  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
-  Note note;
-  if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
-  finish_with_exception(std::exchange(t->task, nullptr), info, note);
-  Py_RETURN_NONE;
-}
-
-PyObject* task_cancelled(PyObject* self, PyObject*) {
-  TaskObject* t = as_task(self);
-  if (!alive(t)) return nullptr;
-  ray_task_finish(std::exchange(t->task, nullptr), RAY_CANCELLED);
-  Py_RETURN_NONE;
-}
-
-// yield_now(value) -> True (given), None (the window is full), False (nobody wants more).
-PyObject* task_yield(PyObject* self, PyObject* value) {
-  TaskObject* t = as_task(self);
-  if (!alive(t)) return nullptr;
-  const int r = yield_item(t->task, value, false);
-  if (r == -1) return nullptr;
-  return new_ref(r == RAY_OK ? Py_True : r == RAY_TIMED_OUT ? Py_None : Py_False);
-}
-
-PyObject* task_key(PyObject* self, void*) { return PyLong_FromVoidPtr(as_task(self)->task); }
-PyObject* task_is_cancelled(PyObject* self, void*) {
-  return PyBool_FromLong(as_task(self)->task != nullptr &&
-                         ray_task_is_cancelled(as_task(self)->task));
-}
-
-void task_dealloc(PyObject* self) {  // a task that was dropped must still end
-  if (as_task(self)->task != nullptr) {
-    ray_task_fail(as_task(self)->task, ray_cstr("the task was dropped by its event loop"), nullptr);
-    ray_task_finish(as_task(self)->task, RAY_TASK_FAILED);
-  }
-  Py_XDECREF(as_task(self)->note);
-  PyObject_Free(self);
-}
-
-// ---- Steps: a coroutine whose every step runs as a part of its task
-
-struct StepsObject {
-  PyObject_HEAD PyObject* coroutine;
-  PyObject* task;
-};
-StepsObject* as_steps(PyObject* o) { return reinterpret_cast<StepsObject*>(o); }
-
-PyObject* task_steps(PyObject* self, PyObject* coroutine) {
-  auto* s = PyObject_GC_New(StepsObject, &StepsType);
-  if (s == nullptr) return nullptr;
-  s->coroutine = new_ref(coroutine);
-  s->task = new_ref(self);
-  PyObject_GC_Track(reinterpret_cast<PyObject*>(s));
-  return reinterpret_cast<PyObject*>(s);
-}
-void steps_dealloc(PyObject* self) {
-  PyObject_GC_UnTrack(self);
-  Py_CLEAR(as_steps(self)->coroutine);
-  Py_CLEAR(as_steps(self)->task);
-  PyObject_GC_Del(self);
-}
-int steps_traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(as_steps(self)->coroutine);
-  Py_VISIT(as_steps(self)->task);
-  return 0;
-}
-int steps_clear(PyObject* self) {
-  Py_CLEAR(as_steps(self)->coroutine);
-  Py_CLEAR(as_steps(self)->task);
-  return 0;
-}
-PyObject* steps_send(PyObject* self, PyObject* value) {
-  const Step step(as_task(as_steps(self)->task));
-  return PyObject_CallMethod(as_steps(self)->coroutine, "send", "O", value);
-}
-PyObject* steps_throw(PyObject* self, PyObject* args) {
-  const Step step(as_task(as_steps(self)->task));
-  Owned method(PyObject_GetAttrString(as_steps(self)->coroutine, "throw"));
-  return method ? PyObject_Call(method.get(), args, nullptr) : nullptr;
-}
-PyObject* steps_close(PyObject* self, PyObject*) {
-  return PyObject_CallMethod(as_steps(self)->coroutine, "close", nullptr);
-}
-PyObject* steps_next(PyObject* self) { return steps_send(self, Py_None); }
-PyObject* steps_self(PyObject* self) { return new_ref(self); }
-PyObject* steps_get(PyObject* self, PyObject* name) {  // cr_frame, __name__, ...: the coroutine's
-  PyObject* own = PyObject_GenericGetAttr(self, name);
-  if (own != nullptr || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
-  PyErr_Clear();
-  return PyObject_GetAttr(as_steps(self)->coroutine, name);
-}
-PyMethodDef steps_methods[] = {{"send", steps_send, METH_O, nullptr},
-                               {"throw", steps_throw, METH_VARARGS, nullptr},
-                               {"close", steps_close, METH_NOARGS, nullptr},
-                               {nullptr, nullptr, 0, nullptr}};
-PyAsyncMethods steps_async = {};
-
-PyMethodDef task_methods[] = {{"call", task_call, METH_NOARGS, nullptr},
-                              {"steps", task_steps, METH_O, nullptr},
-                              {"finish", task_finish, METH_O, nullptr},
-                              {"end_stream", task_end_stream, METH_NOARGS, nullptr},
-                              {"fail", task_fail, METH_O, nullptr},
-                              {"finish_cancelled", task_cancelled, METH_NOARGS, nullptr},
-                              {"yield_now", task_yield, METH_O, nullptr},
-                              {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef task_getset[] = {{"key", task_key, nullptr, nullptr, nullptr},
-                             {"is_cancelled", task_is_cancelled, nullptr, nullptr, nullptr},
-                             {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyMemberDef task_members[] = {
-    {"is_stream", T_BOOL, offsetof(TaskObject, is_stream), READONLY, nullptr},
-    {nullptr, 0, 0, 0, nullptr}};
-
 PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullptr},
-                                {"_worker_take", worker_take, METH_O, nullptr},
-                                {"_worker_fd", worker_fd, METH_O, nullptr},
-                                {"_worker_cancel_fd", cancel_fd, METH_NOARGS, nullptr},
-                                {"_worker_cancelled", worker_cancelled, METH_O, nullptr},
                                 {"_worker_exit", worker_exit, METH_NOARGS, nullptr},
                                 {"_worker_exiting", worker_exiting, METH_NOARGS, nullptr},
                                 {"_worker_groups", worker_groups, METH_O, nullptr},
@@ -971,30 +685,7 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullpt
 }  // namespace
 
 bool init_worker_types(PyObject* module) {
-  TaskType.tp_name = "libray._libray.Task";
-  TaskType.tp_basicsize = sizeof(TaskObject);
-  TaskType.tp_dealloc = task_dealloc;
-  TaskType.tp_flags = Py_TPFLAGS_DEFAULT;
-  TaskType.tp_methods = task_methods;
-  TaskType.tp_getset = task_getset;
-  TaskType.tp_members = task_members;
-  StepsType.tp_name = "libray._libray.Steps";
-  StepsType.tp_basicsize = sizeof(StepsObject);
-  StepsType.tp_dealloc = steps_dealloc;
-  StepsType.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC;
-  StepsType.tp_traverse = steps_traverse;
-  StepsType.tp_clear = steps_clear;
-  StepsType.tp_getattro = steps_get;
-  StepsType.tp_methods = steps_methods;
-  StepsType.tp_iter = steps_self;
-  StepsType.tp_iternext = steps_next;
-  steps_async.am_await = steps_self;
-  StepsType.tp_as_async = &steps_async;
-  if (PyType_Ready(&StepsType) != 0 ||
-      PyModule_AddObject(module, "Steps", new_ref(reinterpret_cast<PyObject*>(&StepsType))) != 0) {
-    return false;
-  }
-  return PyType_Ready(&TaskType) == 0 && PyModule_AddFunctions(module, module_methods) == 0;
+  return init_loop_types(module) && PyModule_AddFunctions(module, module_methods) == 0;
 }
 
 }  // namespace libray_py

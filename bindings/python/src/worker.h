@@ -1,0 +1,52 @@
+// What the two halves of the worker's side share: worker.cc runs tasks to their end, one per thread;
+// loop_worker.cc lets an asyncio actor's event loop run many. GIL held everywhere.
+#pragma once
+#include <vector>
+
+#include "refs.h"
+#include "value.h"
+
+namespace libray_py {
+
+// What the caller says about the call besides its arguments: one byte of flags, then its placement
+// group, then the pickled exception classes that are retried. Written by _options.note_of.
+struct Note {
+  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4, kAllOrNothing = 8;
+  Owned bytes;
+  bool has(unsigned char flag) const {
+    return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
+           (static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[0]) & flag) != 0;
+  }
+};
+
+struct CallArgs {
+  std::vector<PyObject*> items;  // positional, then keyword values
+  Py_ssize_t n_positional = 0;
+  Owned kwnames;
+  ~CallArgs() {
+    for (PyObject* o : items) Py_XDECREF(o);
+  }
+};
+
+// What this thread runs now: looked at by is_canceled and exit_actor.
+extern constinit thread_local ray_task* t_task;
+extern constinit thread_local bool* t_exits;  // set when the running call ends its actor
+extern bool g_output_waits;                   // something was printed that is not in the file yet
+
+bool decode_arguments(ray_task* task, CallArgs* out, Note* note);
+PyObject* call(PyObject* callable, const CallArgs& a);
+PyObject* method_of(const ray_task_info& info);  // borrowed; null with an exception set
+bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
+                const Note& note);
+// One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
+int yield_item(ray_task* task, PyObject* object, bool wait);
+void flush_output();
+// These consume the task.
+void finish_exiting(ray_task* task);
+void finish_with_exception(ray_task* task, const ray_task_info& info, const Note& note);
+
+// loop_worker.cc
+void tell_loops(ray_task* cancelled);  // on a runtime thread, without the GIL
+bool init_loop_types(PyObject* module);
+
+}  // namespace libray_py
