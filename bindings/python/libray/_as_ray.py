@@ -10,7 +10,7 @@ Called on any thread of a driver; by a worker before its first task.
 
 from __future__ import annotations
 
-import importlib.abc
+import importlib
 import importlib.machinery
 import importlib.util
 import os
@@ -26,7 +26,7 @@ SHIM = os.path.join(_HERE, "_shim")
 _TREE = os.path.join(_HERE, "ray")
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:  # not an importlib.abc.MetaPathFinder: that module takes 15 ms to load
     """Finds `ray`; its submodules are found through its `__path__`, as usual. Says why some are not there."""
 
     def find_spec(

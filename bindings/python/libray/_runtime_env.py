@@ -12,17 +12,14 @@ worker's in the session; those of a driver that was killed are removed by the ne
 
 from __future__ import annotations
 
+# zipfile, tempfile and the like are imported where they are used: together they take 20 ms, which
+# every start would pay twice, in the driver and in the zygote.
 import atexit
 import fcntl
-import fnmatch
-import hashlib
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
-import zipfile
 from typing import Any, Dict, Iterator, List, Tuple
 
 ENVIRONMENT = "LIBRAY_RUNTIME_ENV"  # of this process, as JSON
@@ -138,6 +135,9 @@ def _user_set_threads() -> bool:
 def package(path: Any, excludes: Tuple[str, ...] = (), is_module: bool = False) -> str:
     """A private copy of a directory (or of what a .zip file holds). A module's
     copy is the folder above it, to be put on sys.path."""
+    import shutil
+    import tempfile
+
     source = os.path.abspath(os.path.expanduser(os.fspath(path)))
     if "://" in str(path):
         raise ValueError(f"runtime_env cannot fetch {path}: give a local directory or .zip file")
@@ -161,6 +161,8 @@ def package(path: Any, excludes: Tuple[str, ...] = (), is_module: bool = False) 
 
 def _own_folder() -> str:
     """Where this process's copies go. Any thread."""
+    import tempfile
+
     global _folder
     if _folder[1] is not None and os.path.isdir(_folder[0]):
         return _folder[0]
@@ -180,12 +182,16 @@ def _own_folder() -> str:
 
 
 def _remove(path: str, pid: int) -> None:
+    import shutil
+
     if os.getpid() == pid:  # not in a fork of it
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _prune(base: str) -> None:
     """Removes the copies of processes that are gone."""
+    import shutil
+
     for name in os.listdir(base):
         path = os.path.join(base, name)
         try:
@@ -217,6 +223,8 @@ def _files(source: str, excludes: Tuple[str, ...]) -> Iterator[Tuple[str, str]]:
 
 def _excluded(relative: str, excludes: Tuple[str, ...]) -> bool:
     """As in .gitignore: a pattern without a slash matches at any depth."""
+    import fnmatch
+
     for pattern in excludes:
         wanted = pattern.strip("/")
         target = relative if "/" in wanted else os.path.basename(relative)
@@ -226,6 +234,8 @@ def _excluded(relative: str, excludes: Tuple[str, ...]) -> bool:
 
 
 def _digest(files: List[Tuple[str, str]], is_module: bool, source: str) -> str:
+    import hashlib
+
     state = hashlib.sha256(f"{is_module}:{source}".encode())
     total = 0
     for path, relative in files:
@@ -247,6 +257,9 @@ def _digest(files: List[Tuple[str, str]], is_module: bool, source: str) -> str:
 
 
 def _copy(source: str, files: List[Tuple[str, str]], target: str, is_zip: bool) -> None:
+    import shutil
+    import zipfile
+
     if is_zip:
         with zipfile.ZipFile(source) as archive:
             archive.extractall(target)
