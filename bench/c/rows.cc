@@ -305,6 +305,40 @@ std::vector<Process> daemons() {
   return found;
 }
 
+// Memory that only this process has, in MB.
+double private_mb(int pid) {
+  char line[256];
+  double kb = 0;
+  FILE* f = fopen(("/proc/" + std::to_string(pid) + "/smaps_rollup").c_str(), "r");
+  while (f && fgets(line, sizeof line, f)) {
+    long n;
+    if (sscanf(line, "Private_Clean: %ld kB", &n) == 1 || sscanf(line, "Private_Dirty: %ld kB", &n) == 1)
+      kb += static_cast<double>(n);
+  }
+  if (f) fclose(f);
+  return kb / 1024;
+}
+
+// Of the workers of these daemons: this very program below them.
+std::vector<double> worker_private_mb(const std::vector<Process>& daemons) {
+  std::vector<double> found;
+  DIR* proc = opendir("/proc");
+  while (dirent* e = proc ? readdir(proc) : nullptr) {
+    char path[300], name[64] = "";
+    int parent = 0;
+    snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
+    FILE* f = atoi(e->d_name) > 0 ? fopen(path, "r") : nullptr;
+    if (!f) continue;
+    int n = fscanf(f, "%*d (%63[^)]) %*c %d", name, &parent);
+    fclose(f);
+    bool ours = false;
+    for (const Process& d : daemons) ours |= d.pid == parent;
+    if (n == 2 && ours && strncmp(name, "rayd", 4) != 0) found.push_back(private_mb(atoi(e->d_name)));
+  }
+  if (proc) closedir(proc);
+  return found;
+}
+
 }  // namespace
 
 void bench_start(Bench& b) {
@@ -325,11 +359,19 @@ void bench_start(Bench& b) {
     }
     b.add("init_to_first_result", "s", took);
   }
-  if (!b.wants_any({"idle_rayd_rss", "idle_rayd_cpu"})) return;
-  // A node with nothing to do: memory of the daemon, and the share of a processor it takes.
+  if (!b.wants_any({"idle_rayd_rss", "idle_rayd_cpu", "idle_worker_private"})) return;
+  // A node with nothing to do: memory of the daemon, the share of a processor it takes, and what a worker
+  // has to itself that has run a few tasks.
   ray_runtime* rt = start();
+  ray_function* fn = function(rt, "noop");
+  for (int i = 0; i < 100; i++) {
+    ray_ref* ref = nullptr;
+    BENCH_CHECK(ray_submit(rt, fn, nullptr, 0, nullptr, &ref, err));
+    get_and_release(rt, &ref, 1);
+  }
+  ray_function_release(fn);
   sleep(1);  // workers start, buffers are touched: that is not idling
-  std::vector<double> rss, cpu;
+  std::vector<double> rss, cpu, worker = worker_private_mb(daemons());
   for (int i = 0; i < b.settings().rounds(); i++) {
     std::vector<Process> before = daemons();
     int64_t began = now_ns();
@@ -342,6 +384,7 @@ void bench_start(Bench& b) {
   }
   b.add("idle_rayd_rss", "MB", rss);
   b.add("idle_rayd_cpu", "%", cpu);
+  b.add("idle_worker_private", "MB", worker);
   stop(rt);
 }
 

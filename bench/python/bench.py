@@ -10,11 +10,13 @@ measures one row per line of the standard input and answers each with one line o
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,7 +34,7 @@ print(time.perf_counter() - began)
 RAY_ARGUMENTS = "log_to_driver=False, include_dashboard=False, logging_level='ERROR'"
 
 
-def measure(row, seconds):
+def measure(row, seconds, long_calls=3):
     """(median, deviation) over four rounds of operations per second, or of seconds for one call."""
     function = row.prepare()
     began = time.perf_counter()
@@ -41,7 +43,7 @@ def measure(row, seconds):
         function()
         calls += 1
     if row.once:
-        return _times(function, 3)
+        return _times(function, long_calls)
     step = calls // 10 + 1
     rounds = []
     for _ in range(4):
@@ -65,14 +67,50 @@ def _times(function, n):
     return statistics.median(times), statistics.pstdev(times)
 
 
-def first_result(module, runs):
-    """Seconds from the import to the first result, each in a new process."""
+def first_result(module, runs, before=lambda: None):
+    """Seconds from the import to the first result, each in a new process. Byte code is there, as in an
+    installed package, whether or not this program's environment lets Python write it."""
     code = FIRST.format(module=module, arguments=RAY_ARGUMENTS if module == "ray" else "")
-    times = []
-    for _ in range(runs):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        times.append(float(done.stdout.split()[-1]))
-    return statistics.median(times), statistics.pstdev(times)
+    with tempfile.TemporaryDirectory() as folder:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        env["PYTHONPYCACHEPREFIX"] = folder
+        times = []
+        for _ in range(runs + 1):
+            before()
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                                  env=env)
+            times.append(float(done.stdout.split()[-1]))
+    return statistics.median(times[1:]), statistics.pstdev(times[1:])
+
+
+def package_files(module):
+    """The files of a package and, in a build folder, of its native half beside it."""
+    found = importlib.util.find_spec(module)
+    if found is None or not found.origin:
+        raise SystemExit(f"{module} is not installed")
+    package = os.path.dirname(found.origin)
+    build = os.path.dirname(os.path.dirname(package))
+    for top in (package, os.path.join(build, "bin"), os.path.join(build, "lib")):
+        if top != package and not os.path.exists(os.path.join(build, "CMakeCache.txt")):
+            continue
+        for folder, _, names in os.walk(top):
+            for name in names:
+                yield os.path.realpath(os.path.join(folder, name))
+
+
+def cold_start(module, runs):
+    """first_result with the package's files out of the page cache each time. Only in a process that has
+    not loaded them: what is mapped stays."""
+    def forget():
+        for path in package_files(module):
+            try:
+                fd = os.open(path, os.O_RDONLY)
+            except OSError:
+                continue
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+    return first_result(module, runs, forget)
 
 
 class Session:
@@ -126,7 +164,7 @@ class Session:
             return None
         if row.per_call == 0:  # measures by itself: [(name, value, unit, deviation)]
             return [self._row(*r) for r in row.prepare()(self.quick)]
-        value, deviation = measure(row, 0.1 if self.quick else 1.5)
+        value, deviation = measure(row, 0.1 if self.quick else 1.0, 3 if self.module == "libray" else 1)
         return [self._row(name, value, row.unit, deviation, row.number)]
 
     def _row(self, name, value, unit, deviation, number=""):
@@ -159,7 +197,12 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
     parser.add_argument("--module", default="libray", help="libray, ray, or one of peers.py")
     parser.add_argument("--serve", action="store_true", help="measure what the standard input names")
+    parser.add_argument("--cold", action="store_true", help="only the start with files that nobody has read")
     args = parser.parse_args()
+    if args.cold:
+        value, deviation = cold_start(args.module, 2 if args.quick else 5)
+        print(json.dumps({"value": value, "deviation": deviation}))
+        return
     session = Session(args.module, args.quick)
     if args.serve:
         serve(session)

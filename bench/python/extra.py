@@ -75,6 +75,16 @@ def percentiles(name, function, n, pause=0.0):
             for label, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))]
 
 
+def _settled(look):
+    """What `look` says once it has said so twice, a quarter of a second apart."""
+    value = look()
+    while True:
+        time.sleep(0.25)
+        last, value = value, look()
+        if value == last:
+            return value
+
+
 def _latency_rows(api):
     """Percentiles, and what a submission takes its caller."""
 
@@ -185,7 +195,34 @@ def _cost_rows(api):
 
         return run
 
-    return [Row(f.__name__, "", 0, f) for f in (cpu_per_task, memory_per_queued_task, put_against_memcpy, idle_worker,)]
+    return [Row(f.__name__, "", 0, f) for f in (cpu_per_task, memory_per_queued_task, put_against_memcpy,
+                                                idle_worker)]
+
+
+def _journal_rows(api):
+    """What lineage sends to the control store."""
+
+    @api.remote
+    def small_value():
+        return b"ok"
+
+    def journal_per_task():
+        def run(quick):
+            from libray import _libray
+
+            n = 20 if quick else 200
+            api.get([small_value.remote() for _ in range(1000)])
+            before = _settled(lambda: _libray.query("journal", b""))
+            for _ in range(n):
+                api.get([small_value.remote() for _ in range(1000)])
+            after = _settled(lambda: _libray.query("journal", b""))
+            return [(f"journal_{what}_per_task", (after[key] - before[key]) / n / 1000, unit, 0.0)
+                    for what, key, unit in (("records", "records", ""), ("bytes", "bytes", "B"),
+                                            ("messages", "batches", ""))]
+
+        return run
+
+    return [Row("journal_per_task", "", 0, journal_per_task)]
 
 
 def _stream_rows(api):
@@ -218,4 +255,4 @@ def _stream_rows(api):
 
 
 def rows(api):
-    return _latency_rows(api) + _cost_rows(api) + _stream_rows(api)
+    return _latency_rows(api) + _cost_rows(api) + _journal_rows(api) + _stream_rows(api)

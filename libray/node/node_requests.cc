@@ -246,6 +246,11 @@ std::string Node::query_local(const std::string& what) {
     for (const auto& [name, amount] : amounts) w.str(name).float64(amount);
   } else if (what == "running") {
     w.raw(running_msgpack());
+  } else if (what == "journal") {  // what the pump has sent to the shards so far
+    JournalPump::Stats s = pump_->stats();
+    w.map(5).str("records").uint64(s.records).str("bytes").uint64(s.bytes);
+    w.str("batches").uint64(s.batches).str("stash").uint64(s.stash);
+    w.str("dropped").uint64(s.dropped);
   } else if (what == "store") {
     w.raw(store_ ? store_->list_msgpack(10000) : wire::empty_array());
   } else if (what == "workers") {

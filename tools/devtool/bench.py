@@ -9,6 +9,7 @@ docs/bench.json, a table into docs/performance.md and a chart (bench_report.py).
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 
@@ -44,6 +45,10 @@ TARGETS = {
     ("python", "get_10k_objects"): (0.02, False),
     ("python", "init_to_first_result"): (0.25, False),
     ("python", "idle_worker_private"): (12.0, False),
+    ("c", "idle_worker_private"): (3.0, False),
+    ("python", "wheel_size"): (8.0, False),
+    ("c", "put_large_share"): (0.9, True),
+    ("python", "put_large_share"): (0.9, True),
 }
 PEERS = {"ray": ["ray"], "multiprocessing": [], "dask": ["distributed"], "xoscar": ["xoscar"]}
 SLOW = {"queued_1M", "queued_100k", "largest_get_1GiB"}  # not with --quick
@@ -147,6 +152,65 @@ def python_rows(args):
     return rows
 
 
+def cold_rows(args):
+    """Start with cold files. Before anything else loads them."""
+    rows = []
+    for system in ["libray"] + (["ray"] if "ray" in (args.peer or []) else []):
+        python = build.venv_python() if system == "libray" else peer_python(system)
+        status(f"a cold start of {system} ...")
+        done = subprocess.run(
+            [str(python), str(ROOT / "bench" / "python" / "bench.py"), "--cold", "--module", system]
+            + (["--quick"] if args.quick else []),
+            env=build.environment(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            say(f"the cold start of {system} failed: {done.stderr[-500:]}")
+            continue
+        row = {"name": "init_to_first_result_cold", "language": "python", "unit": "s",
+               **json.loads(done.stdout.split("\n")[-2])}
+        rows.append(row if system == "libray" else dict(row, system=system))
+    return rows
+
+
+def wheel_rows(args):
+    """Megabytes to download, of the wheel of this tree and of the peer's."""
+    place = BUILD / "dist"
+    shutil.rmtree(place, ignore_errors=True)
+    python = build.venv_python()
+    run([python, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-C",
+         f"build-dir={BUILD / 'wheel'}", "-w", place / "libray", ROOT / "bindings" / "python"],
+        "the wheel", env=build.environment())
+    systems = ["libray"]
+    if "ray" in (args.peer or []):
+        peer = peer_python("ray")
+        version = (output([peer, "-c", "import ray; print(ray.__version__)"]) or "").strip()
+        run([peer, "-m", "pip", "download", "-q", "--no-deps", "-d", place / "ray", f"ray=={version}"],
+            "ray's wheel", env=build.environment())
+        systems.append("ray")
+    rows = []
+    for system in systems:
+        (wheel,) = (place / system).glob("*.whl")
+        row = {"name": "wheel_size", "language": "python", "value": wheel.stat().st_size / 1e6, "unit": "MB",
+               "deviation": 0.0}
+        rows.append(row if system == "libray" else dict(row, system=system))
+    return rows
+
+
+def derived_rows(rows):
+    """A large put as a share of memcpy in the same run; what the journal costs a task."""
+    value = {(r["language"], r["name"]): r["value"] for r in rows if "system" not in r}
+    out = []
+    for language in ("c", "python"):
+        put, copy = value.get((language, "put_large")), value.get((language, "memcpy_large"))
+        if put and copy:
+            out.append({"name": "put_large_share", "language": language, "value": put / copy, "unit": "",
+                        "deviation": 0.0})
+    on, off = value.get(("c", "tasks_batch_1000")), value.get(("c", "tasks_batch_1000_unjournaled"))
+    if on and off:
+        out.append({"name": "lineage_cost", "language": "c", "value": 1e9 / on - 1e9 / off, "unit": "ns",
+                    "deviation": 0.0})
+    return out
+
+
 def evolve_rows(args):
     """The main job, to its end, on libray and on the peer: seconds from start to solved."""
     rows = []
@@ -156,7 +220,8 @@ def evolve_rows(args):
             build.install_requirements(ROOT / "samples" / "python" / "requirements.txt", python, "peer-ray")
         status(f"the main job on {system} ...")
         began = time.monotonic()
-        process = start([python, "-u", ROOT / "samples" / "python" / "evolve.py"],
+        process = start([python, "-u", ROOT / "samples" / "python" / "evolve.py",
+                         "--out", BUILD / f"evolve-{system}.png"],
                         env=dict(build.environment(), LIBRAY_SAMPLE_MODULE=system),
                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         code = process.wait()
@@ -232,9 +297,15 @@ def do_bench(args):
         rows += c_rows(args)
     if args.only != "c":
         build.install_package()
+        if args.filter in "init_to_first_result_cold":
+            rows += cold_rows(args)
         rows += python_rows(args)
-        if args.filter == "main_job" or (args.report and not args.quick and not args.filter):
+        whole = args.report and not args.quick and not args.filter
+        if args.filter == "main_job" or whole:
             rows += evolve_rows(args)
+        if args.filter == "wheel_size" or whole:
+            rows += wheel_rows(args)
+    rows += derived_rows(rows)
     if not rows:
         raise Failure(f"no row's name holds '{args.filter}'")
     print_table(rows)
