@@ -569,9 +569,14 @@ typedef struct ray_task_info {
   uint32_t attempt;     /* 0 = first execution */
   uint32_t num_returns;
   bool is_stream;
+  bool has_gpus;        /* a task or a constructor that GPUs were assigned to: ray_task_gpus */
 } ray_task_info;
 /* [task thread] All views are borrowed from the task. */
 RAY_API ray_code ray_task_get_info(const ray_task *task, ray_task_info *out);
+/* [task thread] The GPUs assigned to the task, or to the actor that it belongs to: numbers from 0 below the node's number of
+ * GPUs ("GPU" in the node's resources). Nobody else has one of them meanwhile, unless each asked for a fraction of it.
+ * Writes up to `capacity` of them to ids, which may be NULL for 0; returns how many there are. */
+RAY_API size_t ray_task_gpus(const ray_task *task, uint32_t *ids, size_t capacity);
 /* [task thread] The arguments, in place, borrowed until ray_task_finish; returns their number. To keep one longer, take
  * it with ray_task_take_arg. */
 RAY_API size_t ray_task_args(ray_task *task, const ray_buffer **out);

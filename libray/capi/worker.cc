@@ -183,8 +183,15 @@ ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
     out->attempt = h.attempt;
     out->num_returns = h.n_returns;
     out->is_stream = h.stream_window > 0;
+    out->has_gpus = e->n_gpus > 0 && h.kind != RAY_KIND_ACTOR_CALL;
     return Status();
   });
+}
+
+size_t ray_task_gpus(const ray_task* task, uint32_t* ids, size_t capacity) {
+  Execution* e;
+  if (!execution_of(task, &e).ok() || (capacity > 0 && !ids)) return 0;
+  return e->side->gpus_of(e, ids, capacity);
 }
 
 size_t ray_task_args(ray_task* task, const ray_buffer** out) {

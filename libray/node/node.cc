@@ -66,6 +66,7 @@ void Mailbox::close() {
 static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {
   sched::SchedulerOptions s;
   s.max_workers = o.max_workers;
+  s.instanced = {"GPU"};
   (void)s.total.add("CPU", o.num_cpus);
   std::map<std::string, double> more;
   if (read_resources(o.resources_msgpack, &more).ok())

@@ -44,7 +44,9 @@ void Node::apply(sched::Actions& actions) {
         }
         RAY_FAULT("node.grant");
         wire::DnLease grant{a.shape, a.worker, a.lease, link};
-        send(process(a.client), wire::kDnLeaseGrant, &grant, sizeof grant);
+        auto gpus = scheduler_.instances(a.worker, "GPU");
+        send(process(a.client), wire::kDnLeaseGrant, &grant, sizeof grant, gpus.data(),
+             gpus.size() * sizeof(uint32_t));
         break;
       }
       case sched::Action::kReclaim: {
@@ -316,10 +318,13 @@ void Node::apply(actor::Actions& actions) {
       case actor::Action::kInit: {
         if (!a) break;
         RAY_FAULT("node.actor.init");
+        auto gpus = scheduler_.instances(x.process, "GPU");
         wire::DnActorInit init{x.id, x.incarnation, a->spec.max_concurrency,
-                               static_cast<uint32_t>(a->spec.record.size()), 0};
-        send(process(x.process), wire::kDnActorInit, &init, sizeof init, a->spec.record.data(),
-             a->spec.record.size());
+                               static_cast<uint32_t>(a->spec.record.size()),
+                               static_cast<uint32_t>(gpus.size())};
+        std::string tail = a->spec.record;
+        tail.append(reinterpret_cast<const char*>(gpus.data()), gpus.size() * sizeof(uint32_t));
+        send(process(x.process), wire::kDnActorInit, &init, sizeof init, tail.data(), tail.size());
         break;
       }
       case actor::Action::kTell: tell_actor(x.id, x.process); break;

@@ -43,8 +43,9 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     }
     case wire::kDnActorInit: {
       wire::DnActorInit a;
-      if (read(p, n, &a) && worker_ && a.size <= n - sizeof a)
-        worker_->become_actor(a, p + sizeof a);
+      if (!read(p, n, &a) || !worker_ || a.size > n - sizeof a) return;
+      if (a.n_gpus > (n - sizeof a - a.size) / sizeof(uint32_t)) return;
+      worker_->become_actor(a, p + sizeof a);
       return;
     }
     case wire::kDnActorWanted:
@@ -65,7 +66,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
   wire::ObjCancel cancelled;
   switch (type) {
     case wire::kDnLeaseGrant:
-      if (read(p, n, &lease)) on_grant(lease);
+      if (read(p, n, &lease)) on_grant(lease, p + sizeof lease, (n - sizeof lease) / sizeof(uint32_t));
       break;
     case wire::kDnLeaseReclaim:
       if (read(p, n, &lease)) on_reclaim(lease);

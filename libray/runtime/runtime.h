@@ -313,7 +313,7 @@ class Runtime {
   void on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
                size_t* next_fd);
   void on_link(const wire::DnLink& l, Fd fd);
-  void on_grant(const wire::DnLease& l);
+  void on_grant(const wire::DnLease& l, const uint8_t* gpus, size_t n_gpus);
   void on_reclaim(const wire::DnLease& l);
   void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
   void on_obj_state(const wire::DnObjState& s);

@@ -718,7 +718,18 @@ void Runtime::update_want(Shape* s) {
   up(wire::kUpLeaseWant, w);
 }
 
-void Runtime::on_grant(const wire::DnLease& g) {
+// Before the first task of the lease is written: its worker reads the numbers there.
+static void write_gpus(wire::LinkHeader* h, const uint8_t* gpus, size_t n) {
+  n = std::min<size_t>(n, wire::kLinkGpus);
+  for (size_t i = 0; i < n; ++i) {
+    uint32_t id;
+    std::memcpy(&id, gpus + i * sizeof id, sizeof id);
+    h->gpus[i].store(id, std::memory_order_relaxed);
+  }
+  h->n_gpus.store(static_cast<uint32_t>(n), std::memory_order_relaxed);
+}
+
+void Runtime::on_grant(const wire::DnLease& g, const uint8_t* gpus, size_t n_gpus) {
   auto it = links_.find(g.link);
   if (g.shape >= shape_list_.size() || it == links_.end()) {
     up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
@@ -731,6 +742,7 @@ void Runtime::on_grant(const wire::DnLease& g) {
   l->shape = s;
   l->idle_since = steady_ns();
   l->link->lease = l.get();
+  write_gpus(l->link->header, gpus, n_gpus);
   s->leases.push_back(std::move(l));
   ++held_leases_;
   pump(s);

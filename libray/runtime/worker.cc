@@ -79,6 +79,9 @@ void WorkerSide::become_actor(const wire::DnActorInit& init, const uint8_t* reco
   e->header.actor = init.id;
   e->header.attempt = init.incarnation;
   max_concurrency_ = std::max<uint32_t>(1, init.max_concurrency);
+  gpus_.resize(init.n_gpus);
+  if (init.n_gpus) std::memcpy(gpus_.data(), record + init.size, init.n_gpus * sizeof(uint32_t));
+  e->n_gpus = init.n_gpus;
   is_actor_ = true;
   {
     std::lock_guard lock(run_mutex_);
@@ -143,6 +146,7 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
   e->end = r.end;
   e->link = link;
   e->actor_pos = is_actor_ ? next_pos_.fetch_add(1, std::memory_order_relaxed) : 0;
+  e->n_gpus = link->header->n_gpus.load(std::memory_order_relaxed);
   link->claims.push_back({r.end, false});
   link->header->started.store(r.end, std::memory_order_release);
   if (link->header->cancel_count.load(std::memory_order_acquire) != link->cancel_seen ||
@@ -151,6 +155,17 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
   }
   *out = e;
   return true;
+}
+
+size_t WorkerSide::gpus_of(const Execution* e, uint32_t* out, size_t capacity) const {
+  if (e->header.kind != RAY_KIND_TASK) {
+    std::copy_n(gpus_.begin(), std::min(capacity, gpus_.size()), out);
+    return gpus_.size();
+  }
+  size_t n = e->link ? std::min(e->n_gpus, wire::kLinkGpus) : 0;
+  for (size_t i = 0; i < std::min(n, capacity); ++i)
+    out[i] = e->link->header->gpus[i].load(std::memory_order_relaxed);
+  return n;
 }
 
 // Absorbs new cancellations of tasks that are not running; link->mutex held.

@@ -100,6 +100,7 @@ struct Execution {
   bool no_retry = false;
   uint32_t group = 0;
   uint32_t slot = 0;  // of wire::ChannelHeader::running
+  uint32_t n_gpus = 0;  // that come with its lease; an actor's belong to its constructor here
 };
 
 // A concurrency group of an actor: its calls that were taken from the links and wait for their turn.
@@ -152,6 +153,8 @@ class WorkerSide {
   Status run();
   void set_self(void* self) { self_ = self; }
   void* self() const { return self_; }
+  // Numbers of the GPUs of this task or actor: up to `capacity` of them; how many there are.
+  size_t gpus_of(const Execution* e, uint32_t* out, size_t capacity) const;
   const std::string& class_name() const { return class_name_; }
   uint64_t class_key() const { return class_key_; }
   const JobId& job() const;
@@ -229,6 +232,7 @@ class WorkerSide {
   bool actor_ready_ = false;
   ActorId actor_;
   uint32_t incarnation_ = 0;
+  std::vector<uint32_t> gpus_;  // of the actor
   std::atomic<uint64_t> next_pos_{1};  // the constructor is 0
   uint64_t class_key_ = 0;
   std::string class_name_;

@@ -63,6 +63,7 @@ LocalScheduler::LocalScheduler(const SchedulerOptions& options) : options_(optio
   intern("CPU");
   for (const auto& [name, amount] : options.total.items()) total_[intern(name)] = amount;
   free_ = total_;
+  for (const std::string& name : options.instanced) make_instances(name);
 }
 
 uint32_t LocalScheduler::intern(const std::string& name) {
@@ -76,6 +77,7 @@ uint32_t LocalScheduler::add_index(const std::string& name, bool slot) {
   is_slot_.push_back(slot);
   total_.push_back(0);
   free_.push_back(0);
+  instance_id_.push_back(-1);
   return static_cast<uint32_t>(names_.size() - 1);
 }
 
@@ -336,6 +338,7 @@ Status LocalScheduler::create_group(const Id& id, const std::vector<Resources>& 
       slots[r] = unused_slots_.back();
       names_[slots[r]] = names_[r];
       unused_slots_.pop_back();
+      spare_instances(&g, r, a);
     }
     g.slots.push_back(std::move(slots));
   }
@@ -385,13 +388,16 @@ LocalScheduler::Removed LocalScheduler::remove_group(const Id& id) {
 }
 
 void LocalScheduler::reserve(Round* r, Group* g) {
-  take(&free_, g->need, -1);
-  take(&r->free, g->need, -1);
-  for (size_t i = 0; i < g->bundles.size(); ++i)
+  for (size_t i = 0; i < g->bundles.size(); ++i) {
     for (const auto& [res, a] : g->bundles[i].items) {
       uint32_t slot = g->slots[i].at(res);
       total_[slot] = free_[slot] = r->free[slot] = a;
     }
+    Need exact = with_instances(g->bundles[i], r->free);
+    take(&free_, exact, -1);
+    take(&r->free, exact, -1);
+    reserve_instances(g, i, exact, &r->free);
+  }
   g->ready = true;
   Action action{Action::kGroupReady};
   action.id = g->id;
@@ -401,6 +407,7 @@ void LocalScheduler::reserve(Round* r, Group* g) {
 // The end of a removed group that nothing runs in any more.
 void LocalScheduler::give_back(Group* g) {
   if (g->ready) take(&free_, g->need, +1);
+  drop_instances(g);
   for (const auto& slots : g->slots)
     for (const auto& [res, slot] : slots) {
       total_[slot] = free_[slot] = 0;
@@ -454,7 +461,7 @@ std::string LocalScheduler::infeasible_in_group(const Request& r) const {
 
 bool LocalScheduler::fits(const Need& need, const std::vector<Amount>& free) const {
   for (const auto& [r, a] : need.items)
-    if (free[r] < a) return false;
+    if (!enough(r, a, free)) return false;
   return true;
 }
 
@@ -543,28 +550,30 @@ void LocalScheduler::place(Round* r, const Waiting& w) {
   const Need& need = w.need();
   bool barred = false;
   for (const auto& item : need.items) barred |= r->barred[item.first];
-  if (barred || !fits(need, r->free)) {
+  bool room = !barred && (w.group ? fits_group(*w.group, r->free) : fits(need, r->free));
+  if (!room) {
     if (request.skips >= options_.max_skips)
       for (const auto& [res, a] : need.items)
-        if (r->free[res] < a) r->barred[res] = true;
+        if (!enough(res, a, r->free)) r->barred[res] = true;
     r->unfit.push_back(w);
     return;
   }
   if (w.group) return reserve(r, w.group);
   PoolState& p = pools_[request.pool];
-  take(&r->free, need, -1);
+  Need exact = with_instances(need, r->free);
+  take(&r->free, exact, -1);
   if (p.idle.empty()) {
     ++r->planned[request.pool];
     if (w.demand) ++r->planned_of[{w.demand->client, w.demand->shape}];
     return;
   }
   for (const Waiting& u : r->unfit) ++u.request->skips;
-  grant(r, w, pick_idle(&p, w.demand ? w.demand->client : UINT32_MAX));
+  grant(r, w, exact, pick_idle(&p, w.demand ? w.demand->client : UINT32_MAX));
 }
 
-void LocalScheduler::grant(Round* r, const Waiting& w, uint32_t index) {
+void LocalScheduler::grant(Round* r, const Waiting& w, const Need& need, uint32_t index) {
   Worker& worker = workers_[index];
-  hold(&worker, w.need());
+  hold(&worker, need);
   Action action{Action::kGrant};
   action.worker = index;
   if (w.demand) {
@@ -597,6 +606,8 @@ void LocalScheduler::place_groups(Round* r) {
   std::sort(pending.begin(), pending.end(), [](Group* a, Group* b) { return a->seq < b->seq; });
   for (Group* g : pending) {
     std::string reason = infeasible_reason(*g);
+    if (reason.empty() && !fits_group(*g, total_))
+      reason = strprintf("needs {%s}, but the node's GPUs cannot be divided like that", g->text.c_str());
     if (reason.empty()) {
       place(r, {0, g->seq, g, nullptr, nullptr, g});
     } else if (!g->reported) {
@@ -696,7 +707,7 @@ void LocalScheduler::reclaim_for(Round* r) {
   for (const Waiting& w : r->unfit) {
     const Need& need = w.need();
     if (!fits(need, free) && !pick_victims(r, w, &free)) continue;
-    take(&free, need, -1);
+    take(&free, with_instances(need, free), -1);
   }
 }
 
@@ -720,7 +731,7 @@ bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount
     // What it would give back must be something that is missing.
     bool helps = false;
     for (const auto& [res, a] : need.items) {
-      if ((*free)[res] >= a) continue;
+      if (enough(res, a, *free)) continue;
       for (const auto& [held, amount] : worker.held.items)
         helps |= held == res && (res != worker.held.cpu_index || amount > worker.lent);
     }
@@ -858,7 +869,7 @@ std::map<std::string, double> LocalScheduler::held(uint32_t worker) const {
   auto it = workers_.find(worker);
   if (it == workers_.end()) return out;
   for (const auto& [resource, amount] : it->second.held.items)
-    out[names_[resource]] = static_cast<double>(amount) / kUnit;
+    if (instance_id_[resource] < 0) out[names_[resource]] = static_cast<double>(amount) / kUnit;
   return out;
 }
 

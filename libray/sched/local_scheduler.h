@@ -16,6 +16,9 @@
 // the resources that it waits for, so large shapes do not starve. (4) When nothing is free, leases are
 // reclaimed from those who hold more than the one who waits, or, when he holds none, in turns.
 // (5) A group that is removed gives its resources back when the last of its workers is gone.
+// (6) The units of some resources (GPUs) are told apart: each is an *instance* with a number, a further
+// entry in the tables that a need takes besides the resource's own. A whole unit is an instance that
+// nobody uses, a fraction is a share of one instance: the fullest that has room.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -82,6 +85,7 @@ using Actions = std::vector<Action>;
 
 struct SchedulerOptions {
   Resources total;
+  std::vector<std::string> instanced;  // resources whose units are told apart
   uint32_t max_workers = 1024;      // processes on the node, actors included
   int64_t quantum_ns = 5'000'000;   // a lease is left alone that long when turns are taken
   int64_t idle_ns = 2'000'000'000;  // idle workers above the warm number end after that
@@ -146,6 +150,8 @@ class LocalScheduler {
   // What the worker holds now: "" when unknown, "idle", "leased", "actor".
   const char* worker_state(uint32_t worker) const;
   std::map<std::string, double> held(uint32_t worker) const;  // resources that it holds now
+  // Numbers of the instances that it holds (shares of): from 0 up to the node's total.
+  std::vector<uint32_t> instances(uint32_t worker, const std::string& name) const;
   std::string check() const;                                  // "" or the invariant that is broken
 
  private:
@@ -182,8 +188,12 @@ class LocalScheduler {
     Id id;
     std::vector<Need> bundles;                       // what each takes from the node
     std::vector<std::map<uint32_t, uint32_t>> slots;  // per bundle: node's index -> the bundle's own
+    std::vector<uint32_t> spare;                     // entries for the instances that it will get
     bool ready = false, removed = false;
     uint32_t users = 0;                              // workers that hold something of it
+  };
+  struct Instance {
+    uint32_t entry = 0, id = 0;
   };
   struct Client {
     std::map<uint32_t, Demand> demands;
@@ -234,6 +244,15 @@ class LocalScheduler {
   void reserve(Round* r, Group* group);
   void give_back(Group* group);
   bool fits(const Need& need, const std::vector<Amount>& free) const;
+  // instances.cc
+  void make_instances(const std::string& name);
+  bool enough(uint32_t resource, Amount amount, const std::vector<Amount>& free) const;
+  bool pick(uint32_t resource, Amount amount, const std::vector<Amount>& free, Need* out) const;
+  Need with_instances(const Need& need, const std::vector<Amount>& free) const;
+  void spare_instances(Group* group, uint32_t resource, Amount amount);
+  bool fits_group(const Group& group, std::vector<Amount> free) const;
+  void reserve_instances(Group* group, size_t bundle, const Need& exact, std::vector<Amount>* free);
+  void drop_instances(Group* group);
   void take(std::vector<Amount>* free, const Need& need, Amount sign) const;
   void hold(Worker* w, const Need& need);
   void drop_held(Worker* w);
@@ -244,7 +263,7 @@ class LocalScheduler {
   uint32_t pick_idle(PoolState* pool, uint32_t client);
   void remove_idle(Worker* w);
   std::vector<Waiting> waiting_in_order(Actions* out);
-  void grant(Round* r, const Waiting& w, uint32_t worker);
+  void grant(Round* r, const Waiting& w, const Need& need, uint32_t worker);
   void place(Round* r, const Waiting& w);
   void place_groups(Round* r);
   void start_workers(Round* r);
@@ -255,8 +274,10 @@ class LocalScheduler {
   SchedulerOptions options_;
   // The node's own resources, and those of bundles, by index.
   std::vector<std::string> names_;
-  std::vector<bool> is_slot_;  // of a bundle
+  std::vector<bool> is_slot_;  // of a bundle, or an instance: not a name of its own
   std::vector<Amount> total_, free_;
+  std::vector<int32_t> instance_id_;                   // -1: the entry is no instance
+  std::map<uint32_t, std::vector<Instance>> instances_;  // by the resource, or a bundle's slot of it
   std::vector<uint32_t> unused_slots_;
   std::map<Id, Group> groups_;
   std::map<uint32_t, Client> clients_;

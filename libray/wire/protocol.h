@@ -45,6 +45,7 @@ inline constexpr uint64_t kLinkRingBytes = 512 << 10;   // each direction
 inline constexpr uint32_t kInlineValueMax = 8 << 10;    // larger values go through the store
 inline constexpr uint32_t kInlineRecordMax = 64 << 10;  // all inline arguments of one task
 inline constexpr uint32_t kFragmentMax = 48 << 10;      // bytes of a request or reply per record
+inline constexpr uint32_t kLinkGpus = 128;  // that a task can be told of
 inline constexpr uint32_t kDatagramMax = 128 << 10;
 
 // ---- hello
@@ -238,13 +239,13 @@ struct UpActor {
 enum DnType : uint16_t {
   kDnReply = 1,         // DnReply + bytes (flag kMore: fragment)
   kDnLink = 2,          // DnLink, with one descriptor
-  kDnLeaseGrant = 3,    // DnLease
+  kDnLeaseGrant = 3,    // DnLease + the numbers of the GPUs that come with it, uint32_t each
   kDnLeaseReclaim = 4,  // DnLease: give it back once its tasks in flight are done
   kDnInfeasible = 5,    // DnLease (shape) + text
   kDnPeerDied = 6,      // DnPeerDied: the link to it is over; its results up to the tail still count
   kDnObjState = 7,      // DnObjState
   kDnActorState = 8,    // DnActorState + packed error (cause) when dead
-  kDnActorInit = 9,     // DnActorInit + creation record: to the worker that becomes the actor
+  kDnActorInit = 9,     // DnActorInit + creation record + GPUs: to the worker that becomes the actor
   kDnExit = 10,         // finish what runs, then leave
   kDnShutdown = 11,     // the node ends
   kDnActorWanted = 12,  // DnActorState to the actor's worker: id only: last handle is gone, end gracefully
@@ -302,7 +303,7 @@ struct DnActorState {
 struct DnActorInit {
   ActorId id;
   uint32_t incarnation, max_concurrency;
-  uint32_t size, reserved;
+  uint32_t size, n_gpus;
 };
 
 // ---- links: client <-> worker
@@ -316,8 +317,10 @@ struct LinkHeader {
   // Written by the client.
   alignas(64) std::atomic<uint32_t> give_back;          // bumped: return what you have not started
   std::atomic<uint32_t> cancel_count;                   // number of cancellations so far
+  std::atomic<uint32_t> n_gpus;                         // of the lease; changed between leases
   std::atomic<uint64_t> cancel_tags[kLinkCancelSlots];  // the last of them, circular
   alignas(64) std::atomic<uint32_t> stream_acks[kLinkStreams];  // items consumed, per stream slot
+  std::atomic<uint32_t> gpus[kLinkGpus];                        // their numbers
   // Written by the worker.
   alignas(64) std::atomic<uint64_t> started;  // ring position after the last record it started
 };

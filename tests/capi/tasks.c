@@ -202,18 +202,41 @@ static ray_code fail_for_good(ray_task* task, void* user) { /* leaves a byte for
   return RAY_TASK_FAILED;
 }
 
+static ray_code gpus(ray_task* task, void* user) { /* a digit for each: 2 is GPU 1 */
+  uint32_t ids[4] = {9, 9, 9, 9};
+  ray_task_info info;
+  size_t n = ray_task_gpus(task, ids, 4), i;
+  int64_t digits = 0;
+  (void)user;
+  info.struct_size = sizeof info;
+  CHECK_EQ(ray_task_get_info(task, &info), RAY_OK);
+  CHECK_EQ(info.has_gpus, n > 0);
+  CHECK_EQ(ray_task_gpus(task, NULL, 0), n);
+  for (i = 0; i < n; i++) digits = 10 * digits + ids[i] + 1;
+  return kit_return_i64(task, 0, digits);
+}
+
 static void register_all(void) {
   static const struct {
     const char* name;
     ray_task_fn fn;
-  } all[] = {{"nothing", nothing},     {"add", add},
-             {"divide", divide},       {"echo", echo},
-             {"fibonacci", fibonacci}, {"await_file", await_file},
-             {"stubborn", stubborn},   {"announce", announce},
-             {"die_until", die_until}, {"fail_until", fail_until},
-             {"family", family},       {"who", who},
-             {"name_of", name_of},     {"two_levels", two_levels},
-             {"partly", partly},       {"fail_for_good", fail_for_good}};
+  } all[] = {{"nothing", nothing},
+             {"add", add},
+             {"divide", divide},
+             {"echo", echo},
+             {"fibonacci", fibonacci},
+             {"await_file", await_file},
+             {"stubborn", stubborn},
+             {"announce", announce},
+             {"die_until", die_until},
+             {"fail_until", fail_until},
+             {"family", family},
+             {"who", who},
+             {"name_of", name_of},
+             {"two_levels", two_levels},
+             {"partly", partly},
+             {"fail_for_good", fail_for_good},
+             {"gpus", gpus}};
   size_t i;
   for (i = 0; i < sizeof all / sizeof all[0]; i++)
     CHECK_OK(ray_register_function(ray_cstr(all[i].name), all[i].fn, NULL, &err));
@@ -684,6 +707,24 @@ static void fractional_resources(void) {
   CHECK_UNTIL(all_is_back, NULL);
 }
 
+/* A task is told which units of the node's GPUs are its own. */
+static void gpus_of_tasks(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_runtime_options node = kit_options();
+  uint8_t space[64], more[64];
+  int64_t part;
+  node.resources_msgpack = mp_map(more, sizeof more, "GPU", 2.0, NULL);
+  CHECK_OK(ray_init(&node, &rt, &err));
+  CHECK_EQ(kit_take_i64(kit_submit("gpus", NULL, 0, NULL)), 0);
+  options.resources_msgpack = mp_map(space, sizeof space, "GPU", 2.0, NULL);
+  CHECK_EQ(kit_take_i64(kit_submit("gpus", NULL, 0, &options)), 12);
+  options.resources_msgpack = mp_map(space, sizeof space, "GPU", 0.5, NULL);
+  part = kit_take_i64(kit_submit("gpus", NULL, 0, &options));
+  CHECK(part == 1 || part == 2);
+  CHECK_EQ(kit_take_i64(kit_submit("gpus", NULL, 0, NULL)), 0);
+  CHECK_EQ(ray_task_gpus(NULL, NULL, 0), 0);
+}
+
 static char warned[512];
 static void keep_warning(int32_t level, ray_str module, ray_str id, ray_str text, void* user) {
   (void)module;
@@ -809,6 +850,7 @@ static const kit_test tests[] = {KIT_TEST(one_task),
                                  KIT_TEST(cancel_by_force),
                                  KIT_TEST(cancel_children),
                                  KIT_TEST(fractional_resources),
+                                 KIT_TEST(gpus_of_tasks),
                                  KIT_TEST(infeasible),
                                  KIT_TEST(two_workers_at_once),
                                  KIT_TEST(two_runtimes),

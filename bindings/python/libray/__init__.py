@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List
 
 from . import _libray, exceptions
-from . import _as_ray, _context, _core, _placement, _serialization
+from . import _as_ray, _context, _core, _gpus, _placement, _serialization
 from ._libray import ObjectRef, get, put, wait
 from ._as_ray import install_as_ray
 from ._actor import exit_actor, get_actor, method
@@ -200,6 +200,7 @@ def _hook_up() -> None:
             "load_function": _serialization.load_function,
             "captured": _placement.captured,
             "enter_note": _placement.enter_note,
+            "enter_gpus": _gpus.enter,
             "actor_call": find_method,
         }
     )

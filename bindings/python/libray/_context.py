@@ -8,7 +8,7 @@ import sys
 import warnings
 from typing import Any, Dict, List, Optional
 
-from . import _as_ray, _core, _ids, _libray, _placement, _runtime_env
+from . import _as_ray, _core, _gpus, _ids, _libray, _placement, _runtime_env
 from .exceptions import RaySystemError
 
 
@@ -137,10 +137,10 @@ class RuntimeContext:
         return {name: float(amount) for name, amount in held.items()}
 
     def get_accelerator_ids(self) -> Dict[str, List[str]]:
-        """The accelerators assigned to this task or actor, of each kind that programs ask for; libray counts GPUs."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if _libray.is_worker() else ""
-        ids = [v for v in visible.split(",") if v and v != "NoDevFiles"]
-        return {"GPU": ids, "TPU": [], "NPU": [], "HPU": [], "neuron_cores": []}
+        """Ids of the accelerators assigned to this task or actor, by resource: {"GPU": ["0"], ...}.
+        Libraries that go by CUDA_VISIBLE_DEVICES see only those."""
+        self._need("Accelerator ids")
+        return _gpus.accelerator_ids()
 
     def get_session_name(self) -> str:
         """Name of this cluster's session directory."""

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
-from . import _as_ray, _libray, _runtime_env
+from . import _as_ray, _gpus, _libray, _runtime_env
 
 _PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
@@ -163,6 +163,10 @@ def _further_resources(
             raise ValueError(
                 f"Use the 'num_cpus' and 'num_gpus' keyword instead of '{reserved}' in resources"
             )
+    if gpus is None:
+        gpus = _gpus.of_this_machine()
+    else:
+        _gpus.check(gpus)
     if gpus:
         further["GPU"] = gpus
     if no_cpus:  # the option num_cpus takes 0 for "as many as there are"
@@ -222,7 +226,7 @@ def init(
                 "store_bytes": store_bytes,
                 "spill_bytes": int(spill_bytes),
                 "gcs_shards": int(gcs_shards),
-                "resources": _further_resources(
+                "resources": b"" if address else _further_resources(
                     resources,
                     num_gpus,
                     _usual_resources(ignored.get("_memory"), store_bytes),

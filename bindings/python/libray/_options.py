@@ -287,6 +287,11 @@ def pack_resources(options: Dict[str, Any], cpus: Optional[float], what: str = "
     for key, name in (("num_gpus", "GPU"), ("memory", "memory")):
         if options.get(key):
             out[name] = float(options[key])
+    if out.get("GPU", 0) > 1 and not out["GPU"].is_integer():
+        raise ValueError(
+            "GPU resource quantities >1 must be whole numbers. "
+            f"The specified quantity {out['GPU']} is invalid."
+        )
     for name, value in (options.get("resources") or {}).items():
         if value:
             out[name] = float(value)

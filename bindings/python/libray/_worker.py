@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from . import _as_ray, _core, _libray, _placement, _runtime_env, _serialization, _worker_output
+from . import _as_ray, _core, _gpus, _libray, _placement, _runtime_env, _serialization, _worker_output
 
 class ActorExit(SystemExit):
     """Raised by exit_actor in actors with threads: no Exception, so that user code does not catch it
@@ -378,6 +378,7 @@ def _prepare() -> None:
         entries = path.split(os.pathsep)
         sys.path[:] = entries + [p for p in sys.path if p not in entries]
     _runtime_env.extend_path()
+    _gpus.prepare_worker()
     _serialization.make_actor = _make_actor
     if os.environ.get(_as_ray.ENVIRONMENT):  # before anything is unpickled
         _as_ray.install_finder()

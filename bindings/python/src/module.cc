@@ -504,6 +504,7 @@ void set_hooks(const py::dict& d) {
   set("make_dynamic", &g_hooks.make_dynamic);
   set("captured", &g_hooks.captured);
   set("enter_note", &g_hooks.enter_note);
+  set("enter_gpus", &g_hooks.enter_gpus);
   set("load_function", &g_hooks.load_function);
   set("actor_call", &g_hooks.actor_call);
 }

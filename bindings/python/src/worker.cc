@@ -17,6 +17,8 @@
 
 #include "worker.h"
 
+#include "surroundings.h"
+
 namespace libray_py {
 
 constinit thread_local ray_task* t_task = nullptr;
@@ -431,27 +433,13 @@ PyObject* method_of(const ray_task_info& info) {  // borrowed
 
 namespace {
 
-// Tells the Python half in which placement group the task runs.
-bool enter_group(const Note& note) {
-  return static_cast<bool>(Owned(PyObject_CallOneArg(g_hooks.enter_note, note.bytes.get())));
-}
-
-// Called with or without an exception set, which stays.
-void leave_group() {
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  Owned done(PyObject_CallOneArg(g_hooks.enter_note, Py_None));
-  if (!done) PyErr_Clear();
-  PyErr_Restore(type, value, traceback);
-}
-
 // Decodes, calls, encodes. The code to finish with, or -1 with an exception set.
 int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool* made_actor,
             Note* note) {
   CallArgs args;
   if (!decode_arguments(task, &args, note)) return -1;
   if (__builtin_expect(ray_task_is_cancelled(task), 0)) return RAY_CANCELLED;
-  if (__builtin_expect(note->has(Note::kInGroup), 0) && !enter_group(*note)) return -1;
+  if (__builtin_expect(note->has(Note::kInGroup), 0) && !enter_group(note->bytes.get())) return -1;
   Owned result(call(callable, args));
   if (!result) return -1;
   if (info.kind == RAY_KIND_ACTOR_CREATE) {
@@ -502,6 +490,7 @@ bool run_task(ray_task* task, bool main_thread) {
   Loaded* loaded = nullptr;
   Note note;
   PyObject* callable = nullptr;
+  if (__builtin_expect(info.has_gpus, 0)) enter_gpus(task);  // before its code is loaded
   if (info.kind == RAY_KIND_ACTOR_CALL) {
     callable = method_of(info);
   } else if ((loaded = function_of(task, info)) != nullptr) {
@@ -510,6 +499,7 @@ bool run_task(ray_task* task, bool main_thread) {
   if (callable != nullptr) code = execute(task, info, callable, &made_actor, &note);
   if (__builtin_expect(g_output_waits, 0)) flush_output();
   if (__builtin_expect(note.has(Note::kInGroup), 0)) leave_group();
+  if (__builtin_expect(info.has_gpus, 0) && info.kind == RAY_KIND_TASK) leave_gpus();
   if (main_thread) g_main_task.store(nullptr);
   t_task = nullptr;
   t_exits = nullptr;

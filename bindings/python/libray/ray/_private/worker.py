@@ -17,22 +17,11 @@ from libray import (
 )
 from libray import _libray
 from libray._core import RayContext, init
+from libray._gpus import get_gpu_ids
 from ray._raylet import ActorID, JobID, NodeID, TaskID, WorkerID
 
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE, SPILL_WORKER_MODE, RESTORE_WORKER_MODE = 0, 1, 2, 3, 4
 BaseContext = RayContext
-
-
-def get_gpu_ids() -> List[Any]:
-    """The GPUs assigned to the running task or actor; all of them in a driver."""
-    import os
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [int(v) if v.isdigit() else v for v in visible.split(",") if v and v != "NoDevFiles"]
-    if not libray.is_initialized() or _libray.is_worker():
-        return []
-    return list(range(int(libray.cluster_resources().get("GPU", 0))))
 
 
 class Worker:
