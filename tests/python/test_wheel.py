@@ -70,7 +70,7 @@ def clean_env():
 def wheel(tmp_path_factory, clean_env):
     for needed in ("scikit_build_core", "pybind11", "pip"):
         pytest.importorskip(needed)
-    env = dict(clean_env)
+    env = {"CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1", **clean_env}
     if shutil.which("ccache"):
         for language in ("C", "CXX"):
             env[f"CMAKE_{language}_COMPILER_LAUNCHER"] = "ccache"

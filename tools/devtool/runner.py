@@ -81,7 +81,9 @@ def python_parts():
     for path in found:
         text = path.read_text()
         labels = {"slow"} if "libray-test: slow" in text else set()
-        parts.append(Part("py_" + path.stem[5:], [path], kind="pytest", timeout=600, labels=labels,
+        limit = re.search(r"^libray-test: timeout (\d+)$", text, re.MULTILINE)
+        parts.append(Part("py_" + path.stem[5:], [path], kind="pytest",
+                          timeout=int(limit.group(1)) if limit else 600, labels=labels,
                           serial="libray-test: serial" in text))
     return parts
 
