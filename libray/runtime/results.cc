@@ -41,7 +41,8 @@ void Runtime::drain(ClientLink* link) {
       if (Actor* a = link->actor)
         up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
       else
-        up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, link->lease ? link->lease->lease : 0});
+        up(wire::kUpKillWorker,
+           wire::UpLeaseReturn{link->peer, link->lease ? link->lease->lease : 0});
       break;
     }
     any = true;
@@ -410,7 +411,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
     s = link->lease->shape;
     for (PendingTask* t = link->inflight.head; t; t = t->next) t->lease = nullptr;
     drop_lease(link->lease);
-    s->want_sent = std::min<uint32_t>(s->want_sent, static_cast<uint32_t>(s->leases.size()));
+    lower_want(s);  // or the daemon replaces the worker for ever; what still waits asks again below
   }
   if (link->actor) return actor_link_died(link->actor, link);
   while (PendingTask* t = link->inflight.head) {

@@ -239,6 +239,7 @@ class Runtime {
   void update_want(Shape* s);
   Shape* shape(const std::string& resources, int32_t language);
   void lease_idle(Lease* l);
+  void lower_want(Shape* s);
   void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
   Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
@@ -338,7 +339,7 @@ class Runtime {
   wire::ChannelHeader* channel_ = nullptr;
   SpinLock up_mutex_, lineage_mutex_;
   RingProducer up_ring_, lineage_ring_;
-  bool journaled_ = true;  // LIBRAY_LINEAGE=0 turns it off, to measure what it costs
+  bool journaled_ = true;                 // LIBRAY_LINEAGE=0 turns it off, to measure what it costs
   std::shared_ptr<store::Client> store_;  // buffers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;

@@ -687,7 +687,8 @@ void Runtime::pump(Shape* s) {
 void Runtime::fail_backlog(Shape* s) {
   while (PendingTask* t = s->backlog.head) {
     s->backlog.remove(t);
-    ErrorBox* e = make_error(s->gone_code, "task " + task_name(t) + " (" + t->id.hex() + ") " + s->gone);
+    ErrorBox* e =
+        make_error(s->gone_code, "task " + task_name(t) + " (" + t->id.hex() + ") " + s->gone);
     fail_task(t, e);
     e->release();
   }
@@ -778,11 +779,15 @@ void Runtime::return_lease(Lease* l) {
   Shape* s = l->shape;
   up(wire::kUpLeaseReturn, wire::UpLeaseReturn{l->link->peer, l->lease});
   drop_lease(l);
+  if (s->pending == 0) lower_want(s);
+}
+
+// Tells the daemon that no more than the leases that are there is wanted.
+void Runtime::lower_want(Shape* s) {
   uint32_t want = static_cast<uint32_t>(s->leases.size());
-  if (s->pending == 0 && want < s->want_sent) {
-    s->want_sent = want;
-    up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, want, {}});
-  }
+  if (want >= s->want_sent) return;
+  s->want_sent = want;
+  up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, want, {}});
 }
 
 void Runtime::drop_lease(Lease* l) {
@@ -866,8 +871,10 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
 void Runtime::detach(PendingTask* t) {
   if (t->state == TaskState::kPushed) return unlink(t);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    if (t->state == TaskState::kLost) std::erase(t->actor->lost, t);
-    else (t->aside ? t->actor->aside : t->actor->queue).remove(t);
+    if (t->state == TaskState::kLost)
+      std::erase(t->actor->lost, t);
+    else
+      (t->aside ? t->actor->aside : t->actor->queue).remove(t);
     t->aside = false;
   } else if (t->state == TaskState::kWaiting) {
     waiting_tasks_.remove(t);
