@@ -1,5 +1,6 @@
-// Actors as their callers see them: creation, calls in order, state changes, the end. See runtime.h.
-// The daemon runs the life cycle (actor/manager.h); calls go over a link straight to the worker.
+// Actors as their callers see them: creation, calls in order, state changes, the end. See
+// runtime.h. The daemon runs the life cycle (actor/manager.h); calls go over a link straight to the
+// worker.
 #include <algorithm>
 
 #include "libray/base/fault.h"
@@ -35,8 +36,8 @@ void Runtime::connect_actor(Actor* a) {
 Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args,
                              const ray_actor_options& o, Actor** out) {
   std::string name = view_string(o.name);
-  if (auto r = wire::parse_resources({static_cast<const char*>(o.resources_msgpack.data),
-                                      o.resources_msgpack.size});
+  if (auto r = wire::parse_resources(
+          {static_cast<const char*>(o.resources_msgpack.data), o.resources_msgpack.size});
       !r.ok())
     return r.status();
   if (o.metadata.size + name.size() > 256 * 1024)
@@ -46,7 +47,8 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   create->options = o;
   create->name = name;
   create->ns = o.ns.size ? view_string(o.ns) : ns_;
-  create->resources.assign(static_cast<const char*>(o.resources_msgpack.data), o.resources_msgpack.size);
+  create->resources.assign(static_cast<const char*>(o.resources_msgpack.data),
+                           o.resources_msgpack.size);
   create->metadata.assign(static_cast<const char*>(o.metadata.data), o.metadata.size);
   Prepared p;
   Status s = prepare_args(klass->language, args, n_args, &p);
@@ -56,7 +58,11 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     return s.ok() ? error(RAY_OUT_OF_MEMORY, "no memory for another task") : s;
   }
   TaskContext* c = context();
-  t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
+  // Who runs again makes other actors: the first ones may have died with the handles of his last
+  // process. Not those that outlive him and can be found by their name.
+  bool found_by_name = !name.empty() && o.lifetime == RAY_LIFETIME_DETACHED;
+  const Origin origin = c->again && !found_by_name ? origin_of(random_id()) : c->origin;
+  t->id = child_task(origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
   t->kind = RAY_KIND_ACTOR_CREATE;
   t->function = klass;
   Object* ref = new_object(ray::actor_of(t->id));
@@ -92,7 +98,8 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
 }
 
 // The name decides which actor it is: ours, an older one, or an error.
-Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out) {
+Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags,
+                             Actor** out) {
   std::string answer;
   Status s = await_call(req_id, call, &answer, -1);
   Actor* mine = *out;
@@ -134,7 +141,8 @@ Status Runtime::actor_from_object(Object* o, Actor** out) {
   return Status();
 }
 
-// After its arguments are there: everything that must outlive us is shared, then the daemon takes over.
+// After its arguments are there: everything that must outlive us is shared, then the daemon takes
+// over.
 void Runtime::create_ready_actors() {
   for (;;) {
     PendingTask* t;
@@ -196,14 +204,16 @@ void Runtime::send_actor_create(PendingTask* t) {
   have_deferred_ = true;
 }
 
-// ---- calls ----------------------------------------------------------------------------------------------
+// ---- calls
+// ----------------------------------------------------------------------------------------------
 
 Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
                            const ray_task_options& o, Object** returns, Stream** stream) {
   if (method.empty() || method.size() > 1000)
     return error(RAY_INVALID_ARGUMENT, "a method needs a name of 1 to 1000 bytes");
   if (a->max_pending && a->n_pending >= a->max_pending)
-    return error(RAY_UNAVAILABLE, "actor %s has %lu pending calls, as many as max_pending_calls allows",
+    return error(RAY_UNAVAILABLE,
+                 "actor %s has %lu pending calls, as many as max_pending_calls allows",
                  a->class_name.c_str(), a->n_pending);
   Prepared p;
   Status s = prepare_args(a->call_function->language, args, n_args, &p);
@@ -220,8 +230,10 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
   s = start_task(t, std::move(p), o, returns, stream);
   if (s.ok() && __builtin_expect(a->state >= wire::kActorRestarting, 0)) {
     std::unique_lock lock(mutex_);
-    if (a->state == wire::kActorRestarting) refuse_last_call(a, t);
-    else pump_actor(a);
+    if (a->state == wire::kActorRestarting)
+      refuse_last_call(a, t);
+    else
+      pump_actor(a);
     lock.unlock();
     after_unlock();
   }
@@ -237,13 +249,14 @@ void Runtime::refuse_last_call(Actor* a, PendingTask* t) {
 }
 
 void Runtime::fail_restarting(PendingTask* t, const std::string& why) {
-  ErrorBox* e = t->cancelled
-                    ? make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() +
-                                                    ") was cancelled")
-                    : make_error(RAY_ACTOR_RESTARTING,
-                                 "The actor " + t->actor->id.hex() + " is unavailable: " + why +
-                                     ". The call " + task_name(t) + " (" + t->id.hex() +
-                                     ") may or may not have run: call again, or set max_task_retries.");
+  ErrorBox* e =
+      t->cancelled
+          ? make_error(RAY_CANCELLED,
+                       "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled")
+          : make_error(RAY_ACTOR_RESTARTING,
+                       "The actor " + t->actor->id.hex() + " is unavailable: " + why +
+                           ". The call " + task_name(t) + " (" + t->id.hex() +
+                           ") may or may not have run: call again, or set max_task_retries.");
   fail_task(t, e);
   e->release();
 }
@@ -289,7 +302,8 @@ void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {
   --a->n_pending;
 }
 
-// ---- life -------------------------------------------------------------------------------------------------
+// ---- life
+// -------------------------------------------------------------------------------------------------
 
 void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
   auto it = actors_.find(s.id);
@@ -307,10 +321,11 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
     std::string message, payload;
     uint32_t format = 0;
     if (!wire::unpack_error(tail, s.size, &code, &message, &format, &payload))
-      message = "actor " + a->class_name + " (" + a->id.hex() + ") died: " +
-                std::string(reinterpret_cast<const char*>(tail), s.size);
+      message = "actor " + a->class_name + " (" + a->id.hex() +
+                ") died: " + std::string(reinterpret_cast<const char*>(tail), s.size);
     bool unplaceable = s.code == RAY_GROUP_REMOVED || s.code == RAY_UNSCHEDULABLE;
-    return actor_dead(a, make_error(unplaceable ? s.code : RAY_ACTOR_DIED, message, format, payload));
+    return actor_dead(a,
+                      make_error(unplaceable ? s.code : RAY_ACTOR_DIED, message, format, payload));
   }
   if (restarted) retry_lost_calls(a);
   if (s.state != wire::kActorAlive) return;
@@ -330,8 +345,8 @@ void Runtime::actor_dead(Actor* a, ErrorBox* e) {
   actor_maybe_done(a);
 }
 
-// Calls that were in flight when the actor died: those that may be retried go back to the head of the
-// queue in their order. Only those that had started use up a retry.
+// Calls that were in flight when the actor died: those that may be retried go back to the head of
+// the queue in their order. Only those that had started use up a retry.
 void Runtime::retry_lost_calls(Actor* a) {
   std::vector<PendingTask*> lost;
   lost.swap(a->lost);

@@ -25,6 +25,7 @@ struct TaskContext {
   TaskId id, parent;
   ActorId actor;
   Origin origin{};
+  bool again = false;  // a retry, or the constructor of an actor that was restarted
   std::atomic<uint32_t> next_submit{1}, next_put{1};
 };
 
@@ -47,10 +48,10 @@ struct Function {
 struct PreparedArg {
   Object* ref = nullptr;  // retained until the task is done; its value is read when it is there
   uint32_t format = 0;
-  uint16_t where = 0;     // wire::ValueWhere of `bytes`
+  uint16_t where = 0;  // wire::ValueWhere of `bytes`
   const void* data = nullptr;
   uint64_t size = 0;
-  std::string owned;      // backs data when the caller's memory does not
+  std::string owned;  // backs data when the caller's memory does not
 };
 struct Prepared {
   std::vector<PreparedArg> args;
@@ -108,9 +109,7 @@ struct PendingTask {
   std::unique_ptr<ActorCreation> creation;
   std::vector<Object*> held;
 
-  uint64_t tag() const {
-    return (uint64_t{gen.load(std::memory_order_relaxed)} << 32) | index;
-  }
+  uint64_t tag() const { return (uint64_t{gen.load(std::memory_order_relaxed)} << 32) | index; }
   Object* result(uint32_t i) const { return i == 0 ? return0 : more_returns[i - 1]; }
 };
 inline constexpr uint64_t kTagRecursive = uint64_t{1} << 63;
@@ -192,8 +191,8 @@ struct Actor {
   uint32_t state = wire::kActorPending;
   uint32_t incarnation = 0;
   ClientLink* link = nullptr;
-  TaskList queue;  // calls that wait for the actor, or for room
-  TaskList aside;  // out of order: calls that wait for arguments, and stop nobody
+  TaskList queue;                  // calls that wait for the actor, or for room
+  TaskList aside;                  // out of order: calls that wait for arguments, and stop nobody
   std::vector<PendingTask*> lost;  // in flight when it died; the next state decides
   uint64_t next_seq = 0, n_pending = 0;
   int32_t max_task_retries = 0;

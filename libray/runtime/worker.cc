@@ -134,8 +134,8 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
     log(kLogError, "worker", "corrupt-ring", "client %u wrote garbage into its task ring",
         link->client);
     link->dead = true;
-    // Who wrote it, the client or a task of ours, is not known; the client's tasks go to another worker. An
-    // actor has other clients.
+    // Who wrote it, the client or a task of ours, is not known; the client's tasks go to another
+    // worker. An actor has other clients.
     if (!is_actor_) stop_ = true;
     return false;
   }
@@ -244,7 +244,8 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
       const Fd& event = has_groups_ ? groups_[group]->event : event_;
       uint64_t drain;
       // What came between the look at the rings and this read would be announced to nobody.
-      if (event.valid() && ::read(event.get(), &drain, sizeof drain) > 0 && anything_for(group)) continue;
+      if (event.valid() && ::read(event.get(), &drain, sizeof drain) > 0 && anything_for(group))
+        continue;
       return Status(RAY_TIMED_OUT);
     }
     int64_t now = steady_ns();
@@ -344,6 +345,7 @@ Execution* WorkerSide::start(Execution* e) {
   e->context.parent = h.parent;
   e->context.actor = h.actor;
   e->context.origin = origin_of(h.task);
+  e->context.again = h.attempt > 0;
   e->context.next_submit = 1;
   e->context.next_put = 1;
   e->start_stamp = stamp_ns();
