@@ -288,8 +288,6 @@ void LocalScheduler::worker_blocked(uint32_t worker, bool blocked) {
 void LocalScheduler::job_ended(uint32_t job) {
   for (auto it = pools_.begin(); it != pools_.end();)
     it = it->first.job == job ? pools_.erase(it) : std::next(it);
-  for (auto it = actors_.begin(); it != actors_.end();)
-    it = it->second.pool.job == job ? actors_.erase(it) : std::next(it);
   for (auto& [index, w] : workers_)
     if (w.pool.job == job && w.state == kIdle) w.stopping = true;
   dirty_ = true;

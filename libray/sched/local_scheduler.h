@@ -112,7 +112,8 @@ class LocalScheduler {
   void worker_start_failed(Pool pool, int64_t now);  // it died before it was ready
   void worker_gone(uint32_t worker, int64_t now);
   void worker_blocked(uint32_t worker, bool blocked);
-  void job_ended(uint32_t job);  // forgets its pools, demands and waiting actors
+  // Forgets its pools. Its actors that wait are cancelled one by one, if they are to be.
+  void job_ended(uint32_t job);
 
   // ---- actors
   void want_actor(const ActorId& actor, const Resources& resources, Pool pool,

@@ -20,6 +20,89 @@ def four(fresh):
     fresh(num_cpus=4, num_gpus=4)
 
 
+# ---- resources
+
+
+def test_a_worker_that_retires_gives_back_what_it_held(fresh, eventually):
+    fresh(num_cpus=4)
+
+    @libray.remote(num_cpus=3, max_calls=1)
+    def once():
+        return os.getpid()
+
+    @libray.remote(num_cpus=3, max_retries=0)
+    def crash():
+        os._exit(1)
+
+    for k in range(6):
+        if k % 2:
+            with pytest.raises(exc.WorkerCrashedError):
+                libray.get(crash.remote())
+        else:
+            libray.get(once.remote())
+        eventually(lambda: libray.available_resources().get("CPU") == 4, 5)
+        until = time.monotonic() + 0.5  # and nobody takes it again
+        while time.monotonic() < until:
+            assert libray.available_resources().get("CPU") == 4
+            time.sleep(0.01)
+
+
+# ---- what runs again
+
+
+def test_who_runs_again_makes_actors_again(fresh, tmp_path):
+    fresh(num_cpus=4)
+
+    @libray.remote
+    class Child:
+        def ping(self):
+            return os.getpid()
+
+    @libray.remote(max_restarts=1, max_task_retries=-1)
+    class Parent:
+        def __init__(self):
+            self.child = Child.remote()
+
+        def child_pid(self):
+            return libray.get(self.child.ping.remote())
+
+        def die(self):
+            if self.child and not os.path.exists(tmp_path / "died"):
+                (tmp_path / "died").touch()
+                os._exit(1)
+
+    parent = Parent.remote()
+    first = libray.get(parent.child_pid.remote())
+    libray.get(parent.die.remote())
+    assert libray.get(parent.child_pid.remote(), timeout=30) != first
+
+    @libray.remote(max_retries=2)
+    def task():
+        child = Child.remote()
+        pid = libray.get(child.ping.remote())
+        if not os.path.exists(tmp_path / "task"):
+            (tmp_path / "task").touch()
+            os._exit(1)
+        return pid
+
+    assert libray.get(task.remote(), timeout=30) > 0
+
+
+@pytest.mark.parametrize("returns", ["streaming", "dynamic", 3])
+def test_generators_are_retried_whatever_they_return(four, tmp_path, returns):
+    @libray.remote(max_retries=1, retry_exceptions=[KeyError])
+    def items():
+        for k in range(3):
+            yield k
+            if not os.path.exists(tmp_path / "tried"):
+                (tmp_path / "tried").touch()
+                raise KeyError("once")
+
+    made = items.options(num_returns=returns).remote()
+    refs = libray.get(made) if returns == "dynamic" else made
+    assert [libray.get(ref) for ref in refs] == [0, 1, 2]
+
+
 # ---- classes and their methods
 
 
@@ -269,3 +352,23 @@ def test_names_that_are_none(four):
         with pytest.raises(ValueError, match="non-empty"):
             libray.get_actor(nothing)
     assert inspect.isclass(exc.ActorClassInheritanceException)
+
+
+def test_threads_of_a_task_know_its_id(four):
+    import threading
+
+    @libray.remote
+    class Asks:
+        def ids(self):
+            seen = [libray.get_runtime_context().get_task_id()]
+            thread = threading.Thread(
+                target=lambda: seen.append(libray.get_runtime_context().get_task_id())
+            )
+            thread.start()
+            thread.join()
+            return seen
+
+    for limit in (1, 3):
+        ref = Asks.options(max_concurrency=limit).remote().ids.remote()
+        own = ref.task_id().hex()
+        assert libray.get(ref) == [own, own if limit == 1 else None]  # several run: whose would it be?

@@ -64,6 +64,13 @@ class RuntimeContext:
         if not _worker_only("get_task_id"):
             return None
         own: Optional[str] = _libray.context()["task"]
+        if own is None:  # a thread that the task started: it is clear whose when only one runs
+            from . import _worker
+
+            mode = _worker._mode
+            alone = mode.concurrency == 1 and not mode.is_async and not mode.groups
+            task = _libray._current_task() if alone else None
+            own = None if task is None else task[4].hex()
         return own
 
     def get_task_name(self) -> Optional[str]:

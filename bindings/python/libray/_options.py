@@ -348,7 +348,7 @@ def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = 
         flags |= _IN_GROUP
     if num_returns == DYNAMIC:
         flags |= _DYNAMIC
-    if is_generator and num_returns > 0 and options.get("retry_exceptions"):
+    if is_generator and num_returns != STREAM and options.get("retry_exceptions"):
         flags |= _ALL_OR_NOTHING  # else items before an exception keep their values
     classes = options.get("retry_exceptions")
     if classes and not isinstance(classes, bool):

@@ -256,8 +256,8 @@ int run_stream(ray_task* task, PyObject* result) {
 }
 
 // num_returns="dynamic": every item becomes an object; the result is the list of their references.
-// An exception is the last of them.
-int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info) {
+// An exception is the last of them, unless it is to be retried.
+int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, bool retried) {
   Owned iterator(PyObject_GetIter(result)), refs(PyList_New(0));
   if (!iterator || !refs) return -1;
   for (bool more = true; more;) {
@@ -274,7 +274,7 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info) {
       Py_END_ALLOW_THREADS
     } else {
       if (!PyErr_Occurred()) break;
-      if (ray_task_is_cancelled(task)) return -1;
+      if (retried || ray_task_is_cancelled(task)) return -1;
       more = false;
       Owned name(label_of(info));
       Owned dump(name ? dump_current_error(name.get()) : nullptr);
@@ -448,7 +448,8 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
     return RAY_OK;
   }
   if (info.is_stream) return run_stream(task, result.get());
-  if (__builtin_expect(note->has(Note::kDynamic), 0)) return run_dynamic(task, result.get(), info);
+  if (__builtin_expect(note->has(Note::kDynamic), 0))
+    return run_dynamic(task, result.get(), info, note->has(Note::kAllOrNothing));
   return return_all(task, info.num_returns, result.get(), info, *note) ? static_cast<int>(RAY_OK)
                                                                        : -1;
 }
@@ -592,7 +593,7 @@ PyObject* worker_groups(PyObject*, PyObject* list) {
   Py_RETURN_NONE;
 }
 
-// _current_task() -> (label, function, method, attempt) of the task that this thread or else the
+// _current_task() -> (label, function, method, attempt, id) of the task that this thread or else the
 // main thread runs, or None.
 PyObject* current_task(PyObject*, PyObject*) {
   ray_task* task = t_task != nullptr ? t_task : g_main_task.load();
@@ -601,9 +602,11 @@ PyObject* current_task(PyObject*, PyObject*) {
   if (task == nullptr || ray_task_get_info(task, &info) != RAY_OK) Py_RETURN_NONE;
   Owned label(label_of(info));
   if (!label) return nullptr;
-  return Py_BuildValue("Os#s#I", label.get(), info.function.data,
+  return Py_BuildValue("Os#s#Iy#", label.get(), info.function.data,
                        static_cast<Py_ssize_t>(info.function.size), info.method.data,
-                       static_cast<Py_ssize_t>(info.method.size), info.attempt);
+                       static_cast<Py_ssize_t>(info.method.size), info.attempt,
+                       reinterpret_cast<const char*>(&info.id),
+                       static_cast<Py_ssize_t>(sizeof(info.id)));
 }
 
 // Whether the handler of SIGINT is to raise: the main thread's task is cancelled and was not told
