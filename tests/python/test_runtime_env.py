@@ -105,6 +105,18 @@ def test_modules_by_path(cluster, tmp_path):
     assert libray.get(answer.remote()) == 42
 
 
+def test_pythonpath_is_a_path_of_modules(cluster, tmp_path):
+    (tmp_path / "only_by_path.py").write_text("value = 7\n")
+
+    @libray.remote(runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path)}})
+    def found():
+        import only_by_path
+
+        return only_by_path.value
+
+    assert libray.get(found.remote()) == 7
+
+
 @pytest.mark.parametrize(
     "env, error, text",
     [

@@ -321,10 +321,12 @@ def enter(env: Dict[str, Any]) -> None:
 
 
 def extend_path() -> None:
-    """In a worker, once sys.path is that of the driver: the copies come first."""
+    """In a worker, once sys.path is that of the driver: the copies come first, then what PYTHONPATH names, which
+    Python itself reads only when it starts."""
     env = current()
     first = [env["working_dir"]] if env.get("working_dir") else []
-    sys.path[:0] = first + list(env.get("py_modules", []))
+    named = os.environ["PYTHONPATH"] if "PYTHONPATH" in env.get("env_vars", {}) else ""
+    sys.path[:0] = first + list(env.get("py_modules", [])) + [p for p in named.split(os.pathsep) if p]
 
 
 def describe() -> str:
