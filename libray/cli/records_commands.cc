@@ -45,7 +45,7 @@ std::string age_text(const Cell& ns, int64_t now) {
   return ns.kind == Cell::kInteger ? ago(ns.integer, now) : "";
 }
 std::string span_text(const Cell& from, const Cell& to) {
-  return from.is_null() || to.is_null() ? "" : human_duration(to.integer - from.integer);
+  return from.is_null() || to.is_null() ? "" : human_duration(std::max<int64_t>(0, to.integer - from.integer));
 }
 std::string size_text(const Cell& bytes) {
   return bytes.is_null() ? "" : human_bytes(static_cast<uint64_t>(bytes.integer));

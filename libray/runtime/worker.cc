@@ -761,7 +761,7 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
     x.actor = e->header.actor;
     x.actor_pos = e->actor_pos;
     x.start_ns = e->start_wall;
-    x.end_ns = wall_of(e->end_stamp);
+    x.end_ns = e->start_wall + (e->end_stamp - e->start_stamp);  // the clock may have been set meanwhile
     x.incarnation = is_actor_ ? incarnation_ : 0;
     x.execution = e->header.attempt;
     x.process = runtime_->process();
