@@ -78,6 +78,8 @@ class MaterialiseBatch {
   Status prepare();
   bool full() const { return bytes_ >= Materialiser::kBatchBytes; }
   size_t bytes() const { return bytes_; }
+  uint64_t items() const { return items_.size(); }
+  uint64_t events() const { return events_.size(); }
   // False: damaged, nothing taken.
   bool add(const Entry& e);
   Status write(uint64_t watermark);
@@ -525,6 +527,8 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
   Statement s;
   RAY_TRY(s.prepare(m->db_.get(), "SELECT value FROM meta WHERE key='materialised_sn'"));
   if (s.row()) m->watermark_ = static_cast<uint64_t>(s.integer(0));
+  s.reset();
+  RAY_TRY(m->pruner_.open(&m->db_, PruneLimits::from_environment()));
   return m;
 }
 
@@ -552,9 +556,12 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
   }
   uncheckpointed_ += batch_->bytes();
   RAY_TRY(batch_->write(reached));
+  uint64_t tasks = batch_->items(), events = batch_->events();
   batch_->clear();
   RAY_FAULT("gcs.materialise.after");
   watermark_.store(reached, std::memory_order_release);
+  if (Status pruned = pruner_.step(tasks, events); !pruned.ok())  // the rows are in: only the bound is late
+    log(kLogError, "gcs", "prune-failed", "%s", pruned.message().c_str());
   stats_.busy_ns += static_cast<uint64_t>(thread_cpu_ns() - began);
   if (uncheckpointed_ > (32u << 20)) checkpoint();
   return {};

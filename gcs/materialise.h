@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gcs/journal.h"
+#include "gcs/prune.h"
 #include "gcs/sqlite.h"
 #include "libray/base/status.h"
 
@@ -52,6 +53,7 @@ class Materialiser {
   MaterialiseStats stats_;
   std::unique_ptr<MaterialiseBatch> batch_;
   uint64_t uncheckpointed_ = 0;
+  Pruner pruner_;
 };
 
 // Materialises what a dead shard left in its journal. `path`: a session directory (all shards in it), or

@@ -201,6 +201,19 @@ void add_states(const std::vector<std::string>& states,
   where->sql += (where->sql.empty() ? " WHERE " : " AND ") + sql + ")";
 }
 
+Status tell_pruned(Records& records) {
+  int64_t pruned = 0;
+  RAY_TRY(records.each("SELECT value FROM meta WHERE key='pruned_tasks'", {}, [&](const std::vector<Cell>& r) {
+    pruned += r[0].integer;
+    return true;
+  }));
+  if (pruned)
+    std::printf("%lld tasks that ended before these are gone from the records: LIBRAY_TASK_ROWS, in the environment "
+                "of the program that starts the node, is how many a shard keeps\n",
+                static_cast<long long>(pruned));
+  return Status();
+}
+
 }  // namespace
 
 Status show_tasks(const Common& common, const TaskFilter& f) {
@@ -266,7 +279,7 @@ Status show_tasks(const Common& common, const TaskFilter& f) {
            brief(common, outcome)});
   }
   print_table(common, t, "tasks", common.limit);
-  return Status();
+  return tell_pruned(*records);
 }
 
 Status show_actors(const Common& common, const std::string& state) {

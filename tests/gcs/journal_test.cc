@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 #include <lz4.h>
+#include <unistd.h>
 
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -277,6 +280,74 @@ TEST(Materialise, SeveralResultsErrorsAndEvents) {
   EXPECT_EQ(l.one("SELECT state,code,error FROM tasks WHERE task='" + f.hex() + "'"), "FAILED|TASK_FAILED|ValueError: no");
   EXPECT_EQ(l.one("SELECT time,json_extract(info,'$.kind') FROM errors"), "1970-01-01T00:00:01.000000000Z|worker-died");
   EXPECT_EQ(l.one("SELECT count(*) FROM events"), "1");
+}
+
+// Tasks k of 0..n-1 that end one after the other; every third needs the result of the one before.
+void add_many(Lineage* l, uint32_t first, uint32_t n) {
+  std::string b;
+  for (uint32_t k = first; k < first + n; ++k) {
+    std::vector<ObjectId> refs;
+    if (k % 3 == 2) refs.push_back(return_object(child_task(l->origin, k - 1), 0));
+    add_task(&b, child_task(l->origin, k), l->root, 10000 * (k + 1), refs, 2);
+  }
+  l->commit(b, n * 2);
+  l->materialise();
+}
+
+TEST(Prune, OldestFinishedTasksGoAndTheirRowsWithThem) {
+  ::setenv("LIBRAY_TASK_ROWS", "80", 1);
+  Lineage l;
+  for (uint32_t k = 0; k < 10; ++k) {
+    add_many(&l, k * 30, 30);
+    EXPECT_LE(std::stoi(l.one("SELECT count(*) FROM task_rows")), 90);
+  }
+  ::unsetenv("LIBRAY_TASK_ROWS");
+  int kept = std::stoi(l.one("SELECT count(*) FROM task_rows"));
+  EXPECT_GE(kept, 80);
+  // The newest are there, all of them; and what belongs to a task goes with it.
+  EXPECT_EQ(l.one("SELECT min(submit_ns) FROM task_rows"), std::to_string(10000 * (300 - kept + 1)));
+  EXPECT_EQ(l.one("SELECT count(*) FROM arg_rows WHERE task NOT IN (SELECT id FROM task_rows)"), "0");
+  EXPECT_EQ(l.one("SELECT count(*) FROM object_rows"), std::to_string(kept));
+  EXPECT_EQ(l.one("SELECT value FROM meta WHERE key='pruned_tasks'"), std::to_string(300 - kept));
+}
+
+TEST(Prune, WhatUnfinishedTasksNeedStays) {
+  Lineage l;
+  TaskId parent = child_task(l.origin, 0), producer = child_task(l.origin, 1), child = child_task(origin_of(parent), 7);
+  std::string b, both;
+  add_task(&b, parent, l.root, 10);    // finished, long ago; its child has not
+  add_task(&b, producer, l.root, 20);  // made what the child waits for
+  add_task(&both, child, parent, 30, {return_object(producer, 0)});
+  lineage::BatchReader r(both);
+  uint16_t type;
+  std::string_view payload;
+  ASSERT_TRUE(r.next(&type, &payload));
+  size_t submission = static_cast<size_t>(payload.data() + payload.size() - both.data() + 7) / 8 * 8;
+  b += both.substr(0, submission);
+  l.commit(b, 5);
+  ::setenv("LIBRAY_TASK_ROWS", "20", 1);
+  for (uint32_t k = 0; k < 5; ++k) add_many(&l, 100 + k * 30, 30);
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns<100"), "3");
+  // It ends: nobody needs the two any more.
+  l.commit(both.substr(submission), 1);
+  for (uint32_t k = 5; k < 8; ++k) add_many(&l, 100 + k * 30, 30);
+  ::unsetenv("LIBRAY_TASK_ROWS");
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns<100"), "0");
+}
+
+TEST(Prune, AKillInTheMiddleLeavesAllOrNothing) {
+  Lineage l;
+  add_many(&l, 0, 100);
+  ASSERT_EXIT(
+      {
+        ::setenv("LIBRAY_TASK_ROWS", "20", 1);
+        set_fault("gcs.prune.mid", "kill");
+        add_many(&l, 100, 30);
+        ::_exit(0);
+      },
+      ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows"), "130");
+  EXPECT_EQ(l.one("SELECT count(*) FROM meta WHERE key='pruned_tasks'"), "0");
 }
 
 TEST(Materialise, DamagedBatchesAreSkippedNotFatal) {
