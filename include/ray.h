@@ -173,6 +173,11 @@ typedef struct ray_context {
   ray_id job, node, task, actor; /* task: the one this thread runs, or the driver's; actor: all zero if none */
   uint32_t pid, worker;          /* worker: index of this process on its node */
 } ray_context;
+/* Asked about every 50 ms, on the caller's thread and without a lock of ours, by calls that wait for room in the object
+ * store (ray_put, and ray_submit and ray_actor_call with large arguments): true ends the call with RAY_CANCELLED.
+ * Bindings look at their interpreter's signals here. fn NULL = never asked. Set before other threads use the runtime. */
+typedef bool (*ray_wait_fn)(void *user);
+RAY_API ray_code ray_on_wait(ray_runtime *runtime, ray_wait_fn fn, void *user, ray_error **err);
 /* Where the calling thread stands. */
 RAY_API ray_code ray_runtime_context(ray_runtime *runtime, ray_context *out, ray_error **err);
 

@@ -56,6 +56,7 @@ Status ClientImpl::hello(const std::string& path, const std::string& token) {
   std::memcpy(addr.sun_path, path.c_str(), path.size());
   socket_ = Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!socket_.valid()) return errno_error(RAY_UNAVAILABLE, "cannot make a socket");
+  socket_ = out_of_the_way(std::move(socket_));
   if (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0)
     return errno_error(RAY_UNAVAILABLE, "no object store answers at '%s'", path.c_str());
   StoreHello h{};
@@ -265,6 +266,8 @@ Status ClientImpl::wait_for_room(int64_t timeout_ns) {
     }
     if (steady_ns() > until)
       return error(RAY_TIMED_OUT, "the object store's daemon does not read this process's ring");
+    if (n % 64 == 0 && interrupted())
+      return error(RAY_CANCELLED, "the wait for the object store was interrupted");
     // Rare: the daemon is stopped or far behind. The socket tells if it died.
     pollfd p{socket_.get(), POLLRDHUP, 0};
     if (::poll(&p, 1, 1) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)))
@@ -385,7 +388,7 @@ Status ClientImpl::refill(int64_t timeout_ns) {
     std::lock_guard lock(mu_);
     ahead_asked_ = false;
     ahead_refused_ = !got;  // memory is short: ask only when it is needed
-    if (s.code() == RAY_UNAVAILABLE) return s;
+    if (s.code() == RAY_UNAVAILABLE || s.code() == RAY_CANCELLED) return s;
   }
   if (!got) {
     Request r;

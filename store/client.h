@@ -28,6 +28,19 @@ struct Pin {  // a sealed object that stays where it is until unpinned; bytes ar
   uint64_t cookie = 0;
 };
 
+// While one lives, the waits of this thread inside a Client ask it every 50 ms whether to go on; a wait that may not
+// ends with RAY_CANCELLED. `stop` is called without any lock of the client's.
+class Interruptible {
+ public:
+  explicit Interruptible(const std::function<bool()>* stop);
+  ~Interruptible();
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+
+ private:
+  const std::function<bool()>* before_;
+};
+
 class Client {
  public:
   // Connects to a daemon's socket; `token` as in the session's token file.

@@ -126,11 +126,12 @@ class ClientImpl final : public Client {
   void enlist(Request* r);
   Status await(Request* r, int64_t timeout_ns);
   void forget(Request* r);
+  static bool interrupted();  // see Interruptible
   void drain_returns();                 // under wait_mu_
   void answer(const RecordView& view);  // under wait_mu_
   void poll_socket(int64_t timeout_ns);
   void read_socket();
-  void take_socket_answer(const SegmentMessage& m, Fd fd);  // under wait_mu_
+  void take_socket_answer(const SegmentMessage& m, Fd fd, bool lost);  // under wait_mu_
 
   Fd socket_;
   uint32_t segment_ = 0;

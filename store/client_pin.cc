@@ -182,6 +182,7 @@ Status ClientImpl::map_segment(uint32_t segment) {
   Status sent = send_with_fds(socket_.get(), &m, sizeof m, nullptr, 0);
   if (!sent.ok()) {
     forget(&r);
+    if (sent.code() == RAY_UNAVAILABLE) disconnected_.store(true, std::memory_order_relaxed);
     return sent;
   }
   RAY_TRY(await(&r, kAnswerNs));

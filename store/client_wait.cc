@@ -14,9 +14,16 @@ namespace ray::store {
 
 namespace {
 constexpr int64_t kSpinNs = 30000;
+constexpr int64_t kNapNs = 200000000, kInterruptNs = 50000000;
 constexpr int64_t kPatienceNs =
     5000000000;  // for the daemon itself, beyond what it was asked to wait
+thread_local const std::function<bool()>* t_stop = nullptr;
 }  // namespace
+
+Interruptible::Interruptible(const std::function<bool()>* stop) : before_(t_stop) { t_stop = stop; }
+Interruptible::~Interruptible() { t_stop = before_; }
+
+bool ClientImpl::interrupted() { return t_stop && *t_stop && (*t_stop)(); }
 
 void ClientImpl::enlist(Request* r) {
   std::lock_guard lock(wait_mu_);
@@ -107,17 +114,25 @@ Status ClientImpl::await(Request* r, int64_t timeout_ns) {
       return late ? error(RAY_UNAVAILABLE, "the object store's daemon does not react")
                   : error(RAY_UNAVAILABLE, "the object store's daemon is gone");
     }
+    int64_t nap = t_stop ? kInterruptNs : kNapNs;
     if (leader_) {
-      wait_cv_.wait_until(lock, WaitClock::now() + std::chrono::milliseconds(200));
-      continue;
+      wait_cv_.wait_until(lock, WaitClock::now() + std::chrono::nanoseconds(nap));
+    } else {
+      leader_ = true;
+      lock.unlock();
+      poll_socket(nap);
+      lock.lock();
+      drain_returns();
+      leader_ = false;
+      wait_cv_.notify_all();
     }
-    leader_ = true;
+    if (!t_stop || r->done.load(std::memory_order_acquire)) continue;
     lock.unlock();
-    poll_socket(200000000);
+    bool stop = interrupted();
     lock.lock();
-    drain_returns();
-    leader_ = false;
-    wait_cv_.notify_all();
+    if (!stop || r->done.load(std::memory_order_acquire)) continue;
+    requests_.erase(r->number);  // what comes for it is given back: see answer()
+    return error(RAY_CANCELLED, "the wait for the object store was interrupted");
   }
   return r->status;
 }
@@ -143,7 +158,8 @@ void ClientImpl::read_socket() {
   for (int n = 0; n < 64; ++n) {
     char buffer[kMessageMax];
     std::vector<Fd> fds;
-    auto size = recv_with_fds(socket_.get(), buffer, sizeof buffer, &fds);
+    bool lost = false;
+    auto size = recv_with_fds(socket_.get(), buffer, sizeof buffer, &fds, &lost);
     if (!size.ok() && size.status().code() == RAY_TIMED_OUT) return;
     if (!size.ok() || *size == 0) {
       disconnected_.store(true, std::memory_order_relaxed);
@@ -153,15 +169,18 @@ void ClientImpl::read_socket() {
     std::memcpy(&m, buffer, std::min(*size, sizeof m));
     if (m.type != kMsgSegment || *size != sizeof m) continue;
     std::lock_guard lock(wait_mu_);
-    take_socket_answer(m, fds.empty() ? Fd() : std::move(fds[0]));
+    take_socket_answer(m, fds.empty() ? Fd() : std::move(fds[0]), lost);
   }
 }
 
-void ClientImpl::take_socket_answer(const SegmentMessage& m, Fd fd) {
+void ClientImpl::take_socket_answer(const SegmentMessage& m, Fd fd, bool lost) {
   auto it = requests_.find(m.request);
   if (it == requests_.end()) return;
   Request* r = it->second;
-  if (m.code != RAY_OK || !fd.valid())
+  if (lost) {
+    errno = EMFILE;
+    r->status = errno_error(RAY_UNAVAILABLE, "store segment %u cannot be mapped", m.segment);
+  } else if (m.code != RAY_OK || !fd.valid())
     r->status =
         error(m.code == RAY_OK ? RAY_INTERNAL : m.code, "store segment %u is gone", m.segment);
   r->fd = std::move(fd);

@@ -3,10 +3,12 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -82,7 +84,8 @@ Status send_with_fds(int socket, const void* data, size_t size, const int* fds, 
   }
 }
 
-Result<size_t> recv_with_fds(int socket, void* data, size_t size, std::vector<Fd>* fds) {
+Result<size_t> recv_with_fds(int socket, void* data, size_t size, std::vector<Fd>* fds,
+                             bool* lost) {
   iovec iov{data, size};
   msghdr msg{};
   msg.msg_iov = &iov;
@@ -110,10 +113,23 @@ Result<size_t> recv_with_fds(int socket, void* data, size_t size, std::vector<Fd
   }
   if (msg.msg_flags & MSG_TRUNC)
     return error(RAY_INVALID_ARGUMENT, "message of a peer is larger than %zu bytes", size);
-  if (msg.msg_flags & MSG_CTRUNC)  // also when this process may open no more descriptors
-    return error(RAY_INVALID_ARGUMENT, "descriptors of a peer's message were lost");
+  // Also when this process may open no more descriptors.
+  bool truncated = (msg.msg_flags & MSG_CTRUNC) != 0;
+  if (truncated && !lost)
+    return error(RAY_INVALID_ARGUMENT,
+                 "descriptors of a peer's message were lost: is this process's limit of open files reached "
+                 "(`ulimit -n`)?");
+  if (lost) *lost = truncated;
   if (fds) *fds = std::move(received);
   return static_cast<size_t>(n);
+}
+
+Fd out_of_the_way(Fd fd) {
+  rlimit limit{};
+  if (!fd.valid() || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fd;
+  int from = static_cast<int>(std::min<rlim_t>(limit.rlim_cur / 2, 512));
+  Fd high(::fcntl(fd.get(), F_DUPFD_CLOEXEC, from));
+  return high.valid() ? std::move(high) : std::move(fd);
 }
 
 int pidfd_open(int pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }

@@ -66,8 +66,13 @@ Result<Mapping> map_shared(int fd, size_t size, bool writable, size_t offset = 0
 Status send_with_fds(int socket, const void* data, size_t size, const int* fds, size_t n_fds);
 // Received bytes; 0 = peer closed. Descriptors arrive close-on-exec. RAY_TIMED_OUT when the socket
 // would block. A segment larger than `size` is RAY_INVALID_ARGUMENT.
-Result<size_t> recv_with_fds(int socket, void* data, size_t size, std::vector<Fd>* fds);
+// With `lost`, a message whose descriptors this process has no room for is no error: it is told there.
+Result<size_t> recv_with_fds(int socket, void* data, size_t size, std::vector<Fd>* fds,
+                             bool* lost = nullptr);
 
+// The same descriptor under a high number: programs that close what is not theirs, and open again, do not hit it by
+// accident. The same as given when there is none.
+Fd out_of_the_way(Fd fd);
 int pidfd_open(int pid);
 
 }  // namespace ray

@@ -1,6 +1,8 @@
 // See status.h.
 #include "libray/base/status.h"
 
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -58,6 +60,11 @@ Status errno_error(ray_code code, const char* format, ...) {
   va_end(ap);
   s += ": ";
   s += std::strerror(saved);
+  rlimit limit{};
+  if (saved == EMFILE && ::getrlimit(RLIMIT_NOFILE, &limit) == 0)
+    s += strprintf(" (this process may open %llu: close some, or raise `ulimit -n`)",
+                   static_cast<unsigned long long>(limit.rlim_cur));
+  if (saved == ENFILE) s += " (the machine's limit, sysctl fs.file-max, is reached)";
   return Status(code, std::move(s));
 }
 

@@ -163,6 +163,15 @@ ray_code ray_runtime_context(ray_runtime* runtime, ray_context* out, ray_error**
   });
 }
 
+ray_code ray_on_wait(ray_runtime* runtime, ray_wait_fn fn, void* user, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    rt->on_wait(fn ? std::function<bool()>([fn, user] { return fn(user); }) : nullptr);
+    return Status();
+  });
+}
+
 // ---- testing -----------------------------------------------------------------------------------------
 
 extern "C" RAY_API ray_code ray_test_fault(ray_str point, ray_str action, ray_error** err);

@@ -155,6 +155,7 @@ Status Runtime::put(const ray_value& v, Object** out) {
   Object* o = new_object(id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   Status s;
+  store::Interruptible scope(&stop_waiting_);
   if (v.n_refs == 0 && v.n_oob == 0 && v.size <= wire::kInlineValueMax) {
     s = set_bytes(o, v.data, v.size, v.format, false);
   } else {

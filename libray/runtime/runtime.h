@@ -78,6 +78,8 @@ class Runtime {
   Object* make_put_object(const ObjectId& id);
   Object* find_object(const ObjectId& id);  // one that this process refers to; retained, or nullptr
   ObjectId next_put_id();
+  // Asked now and then by a put that waits for room; set before there are any.
+  void on_wait(std::function<bool()> stop) { stop_waiting_ = std::move(stop); }
 
   // ---- waiting (wait.cc)
   Status get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
@@ -326,6 +328,7 @@ class Runtime {
 
   int32_t mode_ = RAY_MODE_DRIVER;
   int32_t language_ = RAY_LANG_NATIVE;
+  std::function<bool()> stop_waiting_;
   std::string session_dir_, token_, ns_;
   Fd session_lock_, socket_, daemon_event_;
   int daemon_pid_ = -1;

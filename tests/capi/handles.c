@@ -139,6 +139,7 @@ static void bad_runtime(void) {
     REFUSED(ray_worker_run(r, &err));
     REFUSED(ray_worker_next(r, 0, &task, &err));
     REFUSED(ray_worker_on_interrupt(r, NULL, NULL, &err));
+    REFUSED(ray_on_wait(r, NULL, NULL, &err));
     REFUSED(ray_worker_set_groups(r, &limit, 1, &err));
     REFUSED(ray_worker_next_in(r, 0, 0, &task, &err));
     REFUSED(ray_worker_exit(r, name, &err));

@@ -413,6 +413,10 @@ static void more_than_the_store(void) {
   free(big);
 }
 
+static bool stop_third(void* user) {
+  return ++*(int*)user == 3;
+}
+
 /* With nothing left to spill to, a put says that the store is full, and what holds the memory. */
 static void store_full(void) {
   enum { kBig = 4 << 20 };
@@ -422,7 +426,7 @@ static void store_full(void) {
   ray_value value = ray_plain(big, kBig, RAY_FMT_RAW);
   ray_runtime_options options = kit_options();
   ray_code code = RAY_OK;
-  int n = 0;
+  int n = 0, asked = 0;
   options.store_bytes = 32u << 20;
   options.spill_bytes = 8u << 20;
   CHECK_OK(ray_init(&options, &rt, &err));
@@ -435,6 +439,10 @@ static void store_full(void) {
   }
   CHECK_CODE(RAY_STORE_FULL, code != RAY_OK ? ray_put(rt, &value, &kept[n], &err) : RAY_OK);
   CHECK(n >= 4 && n <= 8);
+  CHECK_OK(ray_on_wait(rt, stop_third, &asked, &err));
+  CHECK_CODE(RAY_CANCELLED, ray_put(rt, &value, &kept[n], &err));
+  CHECK_EQ(asked, 3);
+  CHECK_OK(ray_on_wait(rt, NULL, NULL, &err));
   while (n > 0) {
     ray_buffer_release(&pins[--n]);
     ray_ref_release(kept[n]);

@@ -50,6 +50,10 @@ PyObject* error_to_exception(ray_code code, ray_error* err) {
 }
 
 PyObject* raise_code(ray_code code, ray_error* err) {
+  if (code == RAY_CANCELLED && PyErr_Occurred() != nullptr) {  // see look_at_signals
+    ray_error_release(err);
+    return nullptr;
+  }
   Owned exception(error_to_exception(code, err));
   if (exception)
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())), exception.get());
@@ -145,6 +149,18 @@ FunctionObject* as_function(const py::object& o) {
 // ---- start and stop
 // ---------------------------------------------------------------------------------------------------
 
+// Called by puts that wait for room in the store, with or without the GIL. The exception that a signal's handler
+// raised stays set: raise_code passes it on.
+bool look_at_signals(void*) {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  const bool stop = PyErr_CheckSignals() != 0;
+  if (!stop) {  // small puts keep the GIL: others have their turn
+    Py_BEGIN_ALLOW_THREADS Py_END_ALLOW_THREADS
+  }
+  PyGILState_Release(state);
+  return stop;
+}
+
 py::dict init(const py::dict& o) {
   if (g_process.runtime != nullptr) throw std::runtime_error("libray runs already");
   ray_runtime_options options = RAY_RUNTIME_OPTIONS_INIT;
@@ -174,6 +190,7 @@ py::dict init(const py::dict& o) {
   ray_code code;
   Py_BEGIN_ALLOW_THREADS code = ray_init(&options, &runtime, &err);
   Py_END_ALLOW_THREADS check(code, err);
+  check(ray_on_wait(runtime, look_at_signals, nullptr, &err), err);
   g_process.runtime = runtime;
   ++g_process.generation;
   g_process.worker = ray_runtime_mode(runtime) == RAY_MODE_WORKER;
