@@ -11,6 +11,7 @@
 #include "gcs/service.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/base/proc.h"
 #include "libray/base/shm.h"
 
 namespace ray::gcs {
@@ -23,8 +24,22 @@ sigset_t end_signals() {
   return set;
 }
 
+// The node's driver is gone and the node is to end, but a signal has stopped it: killed after a moment, so that
+// nothing stays behind. Its workers die with it. False as long as it is not stopped.
+bool kill_stopped(int parent_pid) {
+  constexpr int kSeconds = 2;
+  for (int i = 0; i < kSeconds * 10; ++i) {
+    if (::getppid() != parent_pid || !is_stopped(parent_pid)) return false;
+    ::usleep(100000);
+  }
+  if (::getppid() != parent_pid) return false;
+  log(kLogWarning, "gcs", "node-stopped", "the node daemon (pid %d) is stopped and its driver gone: killing it",
+      parent_pid);
+  return ::kill(parent_pid, SIGKILL) == 0;
+}
+
 // Returns at a signal or when the parent is gone.
-void wait_for_end(const sigset_t& signals, int parent_pid) {
+void wait_for_end(const sigset_t& signals, int parent_pid, int driver_pid) {
   Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   Fd parent;
   if (parent_pid > 0) {
@@ -32,8 +47,17 @@ void wait_for_end(const sigset_t& signals, int parent_pid) {
     // Dead already, or the number belongs to another process by now.
     if (!parent.valid() || ::getppid() != parent_pid) return;
   }
-  pollfd fds[2] = {{signal_fd.get(), POLLIN, 0}, {parent.get(), POLLIN, 0}};
-  while (::poll(fds, parent.valid() ? 2 : 1, -1) <= 0) {
+  Fd driver(parent.valid() && driver_pid > 0 ? pidfd_open(driver_pid) : -1);
+  pollfd fds[3] = {{signal_fd.get(), POLLIN, 0}, {parent.get(), POLLIN, 0}, {driver.get(), POLLIN, 0}};
+  bool orphaned = driver_pid > 0 && parent.valid() && !driver.valid();
+  for (;;) {
+    int n = ::poll(fds, 3, orphaned ? 1000 : -1);  // descriptors below zero are passed over
+    if (n > 0 && (fds[0].revents || fds[1].revents)) return;
+    if (n > 0 && fds[2].revents) {
+      orphaned = true;
+      fds[2].fd = -1;
+    }
+    if (orphaned) (void)kill_stopped(parent_pid);
   }
 }
 
@@ -59,7 +83,7 @@ int gcs_main(const ShardOptions& options) {
     (void)!::write(options.ready_fd, "r", 1);
     ::close(options.ready_fd);
   }
-  wait_for_end(signals, options.parent_pid);
+  wait_for_end(signals, options.parent_pid, options.driver_pid);
   *service = nullptr;
   return 0;
 }

@@ -12,6 +12,7 @@ struct ShardOptions {
   std::string url;             // "ipc:///path" (at most 107 bytes of path) or "tcp://host:port"
   std::string token;           // that every request must show
   int parent_pid = 0;          // ends when this process does; 0 = nobody's child
+  int driver_pid = 0;          // of whom the parent is: when it is gone and the parent stopped, that is killed
   int ready_fd = -1;           // gets one byte when the shard answers requests; then it is closed
   uint64_t ram_bytes = 64u << 20;      // rows of tables in RAM; what is over is read back from disk
   uint64_t segment_bytes = 32u << 20;  // of the journal

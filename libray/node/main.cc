@@ -95,6 +95,7 @@ int main(int argc, char** argv) {
   g->add_option("--index", shard.index, "number of the shard")->required();
   g->add_option("--url", shard.url, "where it listens")->required();
   g->add_option("--parent-pid", shard.parent_pid, "end when this process ends");
+  g->add_option("--driver-pid", shard.driver_pid, "whose end the parent must not miss because it is stopped");
   CLI11_PARSE(app, argc, argv);
   ray::load_faults_from_environment();
   bound_heap();

@@ -160,6 +160,7 @@ Status Node::start() {
   oom_seen_ = oom_kills();
   start_memory_monitor();
   raise_file_limit();
+  spare_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   RAY_TRY(start_shards());
   store::DaemonOptions so;
   so.socket_path = session_.dir + "/" + wire::kStoreSocket;
@@ -261,10 +262,14 @@ int Node::next_timeout(bool* armed) {
     if (t && (!at || t < at)) at = t;
   };
   for (const Shard& s : shards_) earlier(s.restart_at);
-  for (const auto& [number, s] : spawns_) earlier(s.give_up_at);
+  for (const auto& [number, s] : spawns_) {
+    earlier(s.give_up_at);
+    if (s.by_zygote && s.pid <= 0) earlier(servants_at_);
+  }
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
-  else if (memory_at_ && scheduler_.busy()) earlier(memory_at_);
+  else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_);
   earlier(logs_.next_deadline());
+  earlier(again_at_);
   int timeout = -1;
   if (at) timeout = at <= now ? 0 : static_cast<int>(std::min<int64_t>((at - now) / 1000000 + 1, 60000));
   if (timeout == 0) return 0;
@@ -351,6 +356,8 @@ void Node::timers(int64_t now) {
     it->second.give_up_at = now + 1'000'000'000;
   }
   watch_memory(now);
+  watch_servants(now);
+  relink(now);
   std::vector<std::function<void()>> work;
   work.swap(deferred_);
   for (auto& f : work) f();

@@ -98,6 +98,7 @@ class Node {
     uint32_t process = kNone;
     uint32_t cause = wire::kDeathCrash;
     uint32_t memory_mb = 0;   // that it held when it was ended for it
+    StopWatch stop;
   };
   struct Link {
     uint32_t id = 0;
@@ -130,6 +131,7 @@ class Node {
     int64_t started_at = 0;
     uint32_t failures = 0;
     int64_t restart_at = 0;
+    StopWatch stop;
   };
   struct Pending {  // connected, has not said hello
     uint64_t id = 0;
@@ -172,6 +174,7 @@ class Node {
 
   // node_processes.cc: hello, rings, death
   void accept_all();
+  static void refuse(int fd, const Status& s);
   void on_hello(uint64_t pending);
   Status admit(Fd socket, const std::string& datagram);
   Status admit_worker(const wire::Hello& hello, int pid, Process* p);
@@ -216,6 +219,19 @@ class Node {
   void start_memory_monitor();
   sched::MemoryState memory_now() const;
   void watch_memory(int64_t now);
+
+  // node_shortage.cc
+  void note_shortage(const std::string& kind, const std::string& text);
+  void start_failed(const std::string& why, const std::string& how);
+  void refuse_without_descriptors();
+  void link_later(uint32_t client, uint32_t worker);
+  Status up_link_lost(Process* p, const std::string& payload);
+  void relink(int64_t now);
+  bool short_of_links(uint32_t client) const;
+
+  // node_stopped.cc
+  Status up_stopped(Process* p, const std::string& payload);
+  void watch_servants(int64_t now);
 
   // node_actions.cc: carrying out what the cores decided
   void apply(sched::Actions& actions);
@@ -267,7 +283,7 @@ class Node {
   Session session_;
   NodeId id_;
   int64_t started_at_ = 0;
-  Fd epoll_, listen_, doorbell_, signal_, parent_, page_fd_;
+  Fd epoll_, listen_, doorbell_, signal_, parent_, page_fd_, spare_;
   Mapping page_map_;
   wire::NodePage* page_ = nullptr;
   std::shared_ptr<Mailbox> mailbox_;
@@ -311,6 +327,12 @@ class Node {
   int64_t memory_period_ns_ = 0, memory_at_ = 0;  // when to look again, while anybody has work
   double memory_part_ = 0;
   uint64_t memory_limit_ = 0;
+  std::map<std::string, int64_t> shortage_said_;
+  uint32_t bad_starts_ = 0;  // workers in a row that died before their hello
+  std::set<std::pair<uint32_t, uint32_t>> relink_;  // client, worker: no link could be made
+  int64_t again_at_ = 0;
+  bool listen_paused_ = false;
+  int64_t servants_at_ = 0;  // when to look at shards and zygotes again, while anybody has work
 
   uint32_t lazy_records_ = 0, urgent_records_ = 0;  // of this iteration
   int64_t urgent_at_ = 0;

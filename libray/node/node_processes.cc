@@ -70,8 +70,7 @@ void Node::accept_all() {
   while (listen_.valid()) {
     Fd fd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) {
-      if (errno == EMFILE || errno == ENFILE)
-        log(kLogError, "node", "no-descriptors", "cannot accept a process: out of descriptors");
+      if (errno == EMFILE || errno == ENFILE) refuse_without_descriptors();
       return;
     }
     if (pending_.size() >= kMaxPending) pending_.erase(pending_.begin());
@@ -98,7 +97,7 @@ void Node::on_hello(uint64_t pending) {
   log(kLogWarning, "node", "refused", "a process was refused: %s", s.message().c_str());
 }
 
-static void refuse(int fd, const Status& s) {
+void Node::refuse(int fd, const Status& s) {
   wire::Welcome w{};
   w.magic = wire::kMagic;
   w.version = wire::kProtocolVersion;
@@ -204,6 +203,7 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
   }
   s.process = p->index;
   s.counted = false;
+  bad_starts_ = 0;
   s.give_up_at = 0;
   p->spawn = s.number;
   p->job = s.pool.job;
@@ -362,11 +362,12 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
       if (!p->driver) scheduler_.worker_blocked(p->index, b.blocked != 0);
       return Status();
     }
-    case wire::kUpRetire: {
+    case wire::kUpRetire:
       if (!p->driver) scheduler_.worker_gone(p->index, steady_ns());
       return Status();
-    }
     case wire::kUpKillWorker: return up_kill_worker(p, payload);
+    case wire::kUpStopped: return up_stopped(p, payload);
+    case wire::kUpLinkLost: return up_link_lost(p, payload);
     default: return error(RAY_INVALID_ARGUMENT, "it wrote a record of unknown type %u", type);
   }
 }
@@ -452,9 +453,14 @@ uint32_t Node::connect_link(uint32_t client, uint32_t worker) {
   if (!c || !w || c->closing || w->closing) return 0;
   auto known = c->as_client.find(worker);
   if (known != c->as_client.end()) return known->second.id;
+  if (short_of_links(client)) {
+    link_later(client, worker);
+    return 0;
+  }
   auto memfd = create_memfd("ray-link", wire::kLinkBytes);
   if (!memfd.ok()) {
-    log(kLogError, "node", "no-link", "%s", memfd.status().message().c_str());
+    note_shortage("no-link", "a worker cannot be linked to its caller, which waits: " + memfd.status().message());
+    link_later(client, worker);
     return 0;
   }
   // A fresh memfd is all zero: only the first words have to be written, so it is not mapped here.

@@ -28,7 +28,8 @@ Status Node::start_shards() {
 Status Node::start_shard(Shard* s) {
   SpawnOptions o;
   o.argv = {options_.program, "gcs", "--session", session_.dir, "--index", std::to_string(s->index),
-            "--url", s->url, "--parent-pid", std::to_string(::getpid())};
+            "--url", s->url, "--parent-pid", std::to_string(::getpid()),
+            "--driver-pid", std::to_string(options_.parent_pid)};
   o.death_signal = SIGTERM;  // it writes what it has, then ends
   o.hold_signals = true;     // also when the node is killed before the shard can listen to signals
   auto out = open_log(session_.dir + "/logs/gcs-" + std::to_string(s->index) + ".log");

@@ -82,10 +82,9 @@ void Node::start_worker(sched::Pool pool) {
   if (status.ok()) status = spawn_worker(&job->second, &s, out.get(), err.get());
   if (status.ok()) return;
   logs_.ended(number);
-  log(kLogError, "node", "worker-start", "cannot start a worker: %s", status.message().c_str());
-  report(lineage::kError, 0, {{"kind", "worker-start"}, {"message", status.message()}});
   spawns_.erase(number);
   scheduler_.worker_start_failed(pool, steady_ns());
+  start_failed(status.message(), "");
 }
 
 Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
@@ -154,6 +153,10 @@ void Node::on_zygote(uint32_t index) {
         s->second.pid = m.pid;
         logs_.started(m.spawn, m.pid);
         if (m.pid > 0) s->second.pidfd = Fd(pidfd_open(m.pid));
+        if (m.pid < 0) {
+          errno = -m.pid;
+          start_failed(errno_error(RAY_UNAVAILABLE, "the zygote cannot fork").message(), "");
+        }
         if (m.pid <= 0 || !s->second.pidfd.valid())
           bury(&s->second);  // the fork failed, or the child is gone already
         else
@@ -231,7 +234,8 @@ void Node::bury(Spawn* s) {
   bool in_order = s->reaped && WIFEXITED(s->wait_status) && WEXITSTATUS(s->wait_status) == 0;
   if (cause == wire::kDeathCrash && in_order && p && p->goodbye) cause = wire::kDeathExit;
   int status = s->reaped ? s->wait_status : -1;
-  if (s->memory_mb) status = SIGKILL | static_cast<int>(s->memory_mb << 16);  // see DnPeerDied
+  uint32_t detail = s->memory_mb ? s->memory_mb : s->stop.seconds;  // see DnPeerDied
+  if (detail) status = SIGKILL | static_cast<int>(detail << 16);
   sched::Pool pool = s->pool;
   uint64_t number = s->number;
   uint32_t index = s->process;
@@ -246,6 +250,7 @@ void Node::bury(Spawn* s) {
   } else if (counted) {
     scheduler_.worker_start_failed(pool, steady_ns());
     scheduling_needed_ = true;
+    if (phase_ == Phase::kRunning && !job_over(pool.job) && pid > 0) start_failed("", how);
   }
   bool expected = phase_ != Phase::kRunning || job_over(pool.job) || cause == wire::kDeathExit;
   report(lineage::kEvent, p ? index : 0,
@@ -277,6 +282,9 @@ std::string Node::death_text(int wait_status, uint32_t cause) const {
   if (cause == wire::kDeathMemory && wait_status >> 16 > 0)
     return strprintf("ended because the node ran short of memory, of which it held %d MiB", wait_status >> 16);
   if (cause == wire::kDeathMemory) return "killed by the kernel: the machine ran out of memory";
+  if (cause == wire::kDeathStopped)
+    return strprintf("a signal had stopped it for %d s while calls waited, so it was ended: resume such a process with "
+                     "`kill -CONT`, or set LIBRAY_STOPPED_WORKER_SECONDS", wait_status >> 16);
   if (cause == wire::kDeathForced) return "killed by libray";
   if (wait_status == -1) return "it is gone";
   if (WIFSIGNALED(wait_status))

@@ -21,6 +21,10 @@ struct SpawnOptions {
   bool hold_signals = false;               // the child begins with SIGTERM, SIGINT and SIGHUP blocked
   bool new_group = true;                   // a process group of its own: killed as a whole
 };
+struct StopWatch {  // of a child that a signal has stopped: node_stopped.cc
+  int64_t since = 0, seen = 0;
+  uint32_t seconds = 0;  // that it was stopped before it was ended
+};
 struct Spawned {
   int pid = -1;
   Fd pidfd;

@@ -48,6 +48,7 @@ class Zygote {
   int socket() const { return socket_.get(); }
   int pid() const { return process_.pid; }
   int pidfd() const { return process_.pidfd.get(); }
+  StopWatch stop;
 
  private:
   Spawned process_;

@@ -331,6 +331,7 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
   if (s.state != wire::kActorAlive) return;
   auto link = links_.find(s.link);
   if (link == links_.end()) return;
+  if (!a->lost.empty()) resume_lost_calls(a);
   a->link = link->second.get();
   a->link->actor = a;
   pump_actor(a);
@@ -366,6 +367,16 @@ void Runtime::retry_lost_calls(Actor* a) {
     a->queue.push_front(t);
   }
   --a->n_pending;
+}
+
+// The same incarnation, another link: nothing of what the last one held was begun.
+void Runtime::resume_lost_calls(Actor* a) {
+  std::vector<PendingTask*> lost;
+  lost.swap(a->lost);
+  for (auto it = lost.rbegin(); it != lost.rend(); ++it) {
+    (*it)->state = TaskState::kQueued;
+    a->queue.push_front(*it);
+  }
 }
 
 void Runtime::actor_link_died(Actor* a, ClientLink* link) {

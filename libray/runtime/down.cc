@@ -1,4 +1,7 @@
 // What the daemon says: parses datagrams of records on the receiver thread. See runtime.h.
+#include <cerrno>
+
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
@@ -38,7 +41,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     }
     case wire::kDnLink: {
       wire::DnLink l;
-      if (read(p, n, &l) && *next_fd < fds->size()) on_link(l, std::move((*fds)[(*next_fd)++]));
+      if (read(p, n, &l)) on_link(l, *next_fd < fds->size() ? std::move((*fds)[(*next_fd)++]) : Fd());
       return;
     }
     case wire::kDnActorInit: {
@@ -48,6 +51,9 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       worker_->become_actor(a, p + sizeof a);
       return;
     }
+    case wire::kDnNotice:
+      log(kLogWarning, "runtime", "node", "%.*s", static_cast<int>(n), reinterpret_cast<const char*>(p));
+      return;
     case wire::kDnActorWanted:
       if (worker_) worker_->unwanted();
       return;
@@ -99,11 +105,13 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
 }
 
 void Runtime::on_link(const wire::DnLink& l, Fd fd) {
-  auto map = map_shared(fd.get(), wire::kLinkBytes, true);
-  if (!map.ok()) {
-    log(kLogError, "runtime", "link-failed", "%s", map.status().message().c_str());
-    return;
+  if (!fd.valid()) {
+    errno = EMFILE;
+    return link_lost(l, errno_error(RAY_UNAVAILABLE, "no descriptor is left for it").message());
   }
+  auto map = map_shared(fd.get(), wire::kLinkBytes, true);
+  if (RAY_FAULT_FAILS("client.map_link")) map = error(RAY_OUT_OF_MEMORY, "cannot map a link (fault point)");
+  if (!map.ok()) return link_lost(l, map.status().message());
   if (l.as_worker) {
     if (worker_) worker_->add_link(l, std::move(*map));
     return;
@@ -123,6 +131,13 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
   std::lock_guard lock(mutex_);
   link_of_peer_[l.peer] = link.get();
   links_[l.link] = std::move(link);
+}
+
+// The daemon sees to it that the other end does not wait, and tries again.
+void Runtime::link_lost(const wire::DnLink& l, const std::string& why) {
+  log(kLogError, "runtime", "link-failed", "a ring shared with process %u cannot be used: %s", l.peer_pid,
+      why.c_str());
+  up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker});
 }
 
 void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {

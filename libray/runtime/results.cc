@@ -382,6 +382,9 @@ static std::string describe_status(const wire::DnPeerDied& d) {
     return "was ended because the node ran short of memory, of which it held " +
            std::to_string(d.wait_status >> 16) + " MiB,";
   if (d.cause == wire::kDeathMemory) return "was killed because the node ran out of memory";
+  if (d.cause == wire::kDeathStopped)
+    return "had been stopped by a signal for " + std::to_string(d.wait_status >> 16) +
+           " s (`kill -CONT` resumes such a process; LIBRAY_STOPPED_WORKER_SECONDS is how long it may be) and was ended";
   if (d.wait_status < 0) return "died";
   if (WIFSIGNALED(d.wait_status)) {
     int sig = WTERMSIG(d.wait_status);

@@ -19,6 +19,7 @@
 #include "libray/base/doorbell.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/base/proc.h"
 #include "libray/node/session.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
@@ -268,7 +269,18 @@ static std::string hello_options(const ray_runtime_options& o, bool worker) {
   return s;
 }
 
+static Status await_welcome(int socket, const std::string& path) {
+  constexpr int kWelcomeMs = 60000;
+  pollfd answer{socket, POLLIN, 0};
+  int n;
+  do n = ::poll(&answer, 1, kWelcomeMs);
+  while (n < 0 && errno == EINTR);
+  if (n != 0) return Status();
+  return error(RAY_UNAVAILABLE, "the node daemon at %s does not answer: is it stopped (`kill -CONT`)?", path.c_str());
+}
+
 Status Runtime::hello(const ray_runtime_options& options) {
+  RAY_FAULT("client.hello");
   std::string path = session_dir_ + "/" + wire::kNodeSocket;
   sockaddr_un addr{};
   addr.sun_family = AF_UNIX;
@@ -276,6 +288,8 @@ Status Runtime::hello(const ray_runtime_options& options) {
     return error(RAY_INVALID_ARGUMENT, "session path %s is too long for a socket", path.c_str());
   std::memcpy(addr.sun_path, path.c_str(), path.size() + 1);
   socket_ = Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket_.valid()) return errno_error(RAY_UNAVAILABLE, "cannot make a socket");
+  socket_ = out_of_the_way(std::move(socket_));
   if (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0)
     return errno_error(RAY_UNAVAILABLE, "cannot reach the node daemon at %s", path.c_str());
   bool worker = mode_ == RAY_MODE_WORKER;
@@ -292,12 +306,15 @@ Status Runtime::hello(const ray_runtime_options& options) {
   if (worker) h.spawn = std::strtoull(std::getenv(wire::kEnvWorker), nullptr, 10);
   std::string message(reinterpret_cast<char*>(&h), sizeof h);
   message += extra;
-  RAY_TRY(send_with_fds(socket_.get(), message.data(), message.size(), nullptr, 0));
+  // A daemon that refused us at once has closed its end: its reason can be read all the same.
+  Status sent = send_with_fds(socket_.get(), message.data(), message.size(), nullptr, 0);
   std::vector<uint8_t> buffer(wire::kDatagramMax);
   std::vector<Fd> fds;
+  RAY_TRY(await_welcome(socket_.get(), path));
   auto got = recv_with_fds(socket_.get(), buffer.data(), buffer.size(), &fds);
   if (!got.ok()) return got.status();
   wire::Welcome w;
+  if (*got < sizeof w && !sent.ok()) return sent;
   if (*got < sizeof w)
     return error(RAY_UNAVAILABLE, "the node daemon at %s refused us", path.c_str());
   std::memcpy(&w, buffer.data(), sizeof w);
@@ -320,7 +337,7 @@ Status Runtime::hello(const ray_runtime_options& options) {
   if (!channel.ok()) return channel.status();
   page_map_ = std::move(*page);
   channel_map_ = std::move(*channel);
-  daemon_event_ = std::move(fds[2]);
+  daemon_event_ = out_of_the_way(std::move(fds[2]));
   page_ = reinterpret_cast<wire::NodePage*>(page_map_.data());
   channel_ = reinterpret_cast<wire::ChannelHeader*>(channel_map_.data());
   up_ring_ = RingProducer(&channel_->up, channel_map_.data() + wire::kUpOffset, wire::kUpRingBytes);
@@ -336,24 +353,25 @@ void Runtime::wake_daemon(std::atomic<uint32_t>* armed) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (__builtin_expect(armed->load(std::memory_order_relaxed) == 0, 1)) return;
   armed->store(0, std::memory_order_relaxed);
-  uint64_t one = 1;
-  (void)!::write(daemon_event_.get(), &one, sizeof one);
+  ring_daemon();
 }
 
-void Runtime::await_room(std::atomic<uint32_t>* armed) {
+void Runtime::await_room(std::atomic<uint32_t>* armed, uint32_t naps) {
   armed->store(1, std::memory_order_relaxed);  // make sure that it is woken
   wake_daemon(armed);
   timespec ts{0, 50000};
   nanosleep(&ts, nullptr);
+  if (naps % 16384 == 0) warn_stopped_daemon();  // after a second or two
 }
 
 void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
                        uint16_t flags) {
   std::lock_guard lock(up_mutex_);
   void* at;
+  uint32_t naps = 0;
   while (!(at = up_ring_.reserve(type, static_cast<uint32_t>(a_size + b_size), flags))) {
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
-    await_room(&page_->daemon_armed);
+    await_room(&page_->daemon_armed, ++naps);
   }
   if (a_size) std::memcpy(at, a, a_size);
   if (b_size) std::memcpy(static_cast<uint8_t*>(at) + a_size, b, b_size);
@@ -386,13 +404,21 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
                            int64_t timeout_ns) {
   std::unique_lock lock(calls_mutex_);
   auto done = [&] { return call->done || node_dead() || stopped_; };
-  if (timeout_ns < 0)
-    calls_cv_.wait(lock, done);
-  else
-    calls_cv_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), done);
+  constexpr int64_t kSlice = 2000000000;  // then a look whether the daemon can answer at all
+  for (int64_t left = timeout_ns; left != 0;) {
+    int64_t slice = left < 0 ? kSlice : std::min(left, kSlice);
+    if (calls_cv_.wait_for(lock, std::chrono::nanoseconds(slice), done)) break;
+    if (left > 0) left -= slice;
+    lock.unlock();
+    warn_stopped_daemon();
+    lock.lock();
+  }
   calls_.erase(id);
   if (!call->done) {
     if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
+    if (is_stopped(daemon_pid_))
+      return error(RAY_TIMED_OUT, "the node daemon (pid %d) is stopped by a signal: `kill -CONT %d` resumes it",
+                   daemon_pid_, daemon_pid_);
     return error(RAY_TIMED_OUT, "the node daemon did not answer in time");
   }
   if (call->code != RAY_OK) return Status(call->code, call->answer);
@@ -419,11 +445,13 @@ void Runtime::receive_loop() {
   std::vector<uint8_t> buffer(wire::kDatagramMax);
   for (;;) {
     std::vector<Fd> fds;
-    auto got = recv_with_fds(socket_.get(), buffer.data(), buffer.size(), &fds);
+    bool lost = false;  // on_down sees what is missing
+    auto got = recv_with_fds(socket_.get(), buffer.data(), buffer.size(), &fds, &lost);
     if (stopped_) return;
     if (!got.ok() && got.status().code() == RAY_TIMED_OUT) continue;
     if (!got.ok() || *got == 0) {
-      if (!stopping_) node_lost("the node daemon died");
+      bool closed = !got.ok() && ::fcntl(socket_.get(), F_GETFD) < 0;
+      if (!stopping_) node_lost(closed ? "this process closed libray's connection to the node daemon" : "the node daemon died");
       return;
     }
     on_datagram(buffer.data(), *got, &fds);
@@ -469,6 +497,7 @@ bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0; }
 // Every few milliseconds while there is work: give back idle leases, unstick stalled ones.
 void Runtime::tick() {
   int64_t now = steady_ns();
+  if (n_pending_) look_for_stopped(now);
   for (Shape* s : shape_list_) {
     bool idle_lease = false, stalled = false;
     for (size_t i = 0; i < s->leases.size();) {
@@ -594,7 +623,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   after_unlock();
   run_callbacks();
   if (!node_dead()) {
-    if (own_node_) {
+    if (own_node_ && !kill_stopped_daemon()) {
       Status s = request(wire::kOpShutdown, std::string("\x90", 1), nullptr, 20000000000);
       if (!s.ok()) log(kLogDebug, "runtime", "shutdown", "%s", s.message().c_str());
     }

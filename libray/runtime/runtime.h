@@ -12,7 +12,8 @@
 //
 // Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding,
 // dispatch, leases · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
-// actors.cc, streams.cc · down.cc the daemon's messages · worker.cc serving tasks.
+// actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do not move · worker.cc
+// serving tasks.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -196,6 +197,9 @@ class Runtime {
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
   void pulse_loop();
   void tick();
+  void look_for_stopped(int64_t now);
+  void warn_stopped_daemon();
+  bool kill_stopped_daemon();
   void node_lost(const std::string& why);
   void fail_everything(ray_code code, const std::string& why);
   bool drained();
@@ -208,7 +212,9 @@ class Runtime {
   bool callbacks_empty();
   bool ticking() const;
   void wake_daemon(std::atomic<uint32_t>* armed);
-  void await_room(std::atomic<uint32_t>* armed);
+  void ring_daemon();
+  void knock();
+  void await_room(std::atomic<uint32_t>* armed, uint32_t naps);
   void send_request(uint64_t id, uint32_t op, const std::string& args);
 
   // refs.cc
@@ -292,6 +298,7 @@ class Runtime {
   void create_ready_actors();
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);
+  void resume_lost_calls(Actor* a);
   void refuse_last_call(Actor* a, PendingTask* t);
   void fail_restarting(PendingTask* t, const std::string& why);
   void pump_actor(Actor* a);
@@ -316,6 +323,7 @@ class Runtime {
   void on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
                size_t* next_fd);
   void on_link(const wire::DnLink& l, Fd fd);
+  void link_lost(const wire::DnLink& l, const std::string& why);
   void on_grant(const wire::DnLease& l, const uint8_t* gpus, size_t n_gpus);
   void on_reclaim(const wire::DnLease& l);
   void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
@@ -385,6 +393,10 @@ class Runtime {
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
+  int64_t look_at_ = 0;                      // when to look for stopped peers again
+  uint64_t up_head_seen_ = 0;                // how far the daemon had read at the last look
+  std::atomic<int64_t> daemon_warned_ns_{0};
+  std::atomic<bool> knocked_{false};  // our descriptors are gone, and people know
   std::atomic<bool> urgent_work_{false};
 
   std::mutex calls_mutex_, requests_mutex_;

@@ -12,9 +12,10 @@ void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
   if (__builtin_expect(!journaled_, 0)) return;
   std::lock_guard lock(lineage_mutex_);
   void* at;
+  uint32_t naps = 0;
   while (!(at = lineage_ring_.reserve(type, size))) {
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
-    await_room(&page_->lineage_armed);
+    await_room(&page_->lineage_armed, ++naps);
   }
   fill(static_cast<uint8_t*>(at));
   lineage_ring_.publish();

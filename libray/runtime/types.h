@@ -156,6 +156,8 @@ struct ClientLink {
   Actor* actor = nullptr;
   uint64_t streams_used = 0;  // bit per stream slot
   int64_t last_result_ns = 0;
+  uint64_t watched_tag = 0, watched_started = 0;  // the first task in flight at the last look, since
+  int64_t watched_ns = 0;                         // when it is the same: see look_for_stopped
 };
 
 struct Lease {

@@ -362,6 +362,12 @@ Execution* WorkerSide::start(Execution* e) {
   if (e->cancelled) return e;  // its arguments are not needed
   Status s = read_args(e);
   if (s.ok()) return e;
+  if (runtime_->store()->disconnected() && !runtime_->daemon_gone()) {
+    // This process lost the store, by what its tasks did to its memory or descriptors: another worker has it.
+    log(kLogError, "worker", "store-lost", "the connection to the object store is broken: this worker ends");
+    stop_ = true;
+    s = error(RAY_WORKER_CRASHED, "the worker has lost its connection to the object store");
+  }
   fail(e, "argument cannot be read: " + s.message(), nullptr);
   (void)finish(e, s.code() == RAY_OK ? RAY_INTERNAL : s.code());
   return nullptr;

@@ -152,6 +152,8 @@ enum UpType : uint16_t {
   kUpError = 18,       // MessagePack map for the error table and the log
   kUpRetire = 25,      // from a worker: no more tasks for me; I stay until what I submitted is done
   kUpObjCancel = 24,   // ObjCancel: whoever makes this object is to cancel its task
+  kUpStopped = 26,     // UpStopped: a worker that I wait for seems to be stopped
+  kUpLinkLost = 27,    // UpLinkLost: I could not take or map the link that I was sent
 };
 inline constexpr uint16_t kMore = 1;  // flags: further fragments with the same req_id follow
 
@@ -190,6 +192,14 @@ struct UpLeaseWant {
 struct UpLeaseReturn {
   uint32_t worker;  // process index
   uint32_t lease;
+};
+struct UpStopped {
+  uint32_t worker;   // process index
+  uint32_t started;  // 0: it has begun nothing of what I gave it
+};
+struct UpLinkLost {
+  uint32_t peer;       // process index of the other end
+  uint32_t as_worker;  // as in DnLink
 };
 struct UpBlocked {
   uint32_t blocked;  // 1: the running task waits in get, lend its CPU; 0: it goes on
@@ -250,6 +260,7 @@ enum DnType : uint16_t {
   kDnShutdown = 11,     // the node ends
   kDnActorWanted = 12,  // DnActorState to the actor's worker: id only: last handle is gone, end gracefully
   kDnUnplaceable = 13,  // DnUnplaceable + text: what waits for this shape, and all that follows, fails
+  kDnNotice = 14,       // text: something that people should know; drivers log it
   kDnObjCancel = 24,    // ObjCancel: cancel the task of yours that makes it
 };
 struct DnReply {
@@ -273,10 +284,18 @@ struct DnUnplaceable {
 struct DnPeerDied {
   uint32_t process;
   uint32_t pid;
-  int32_t wait_status;  // as of waitpid; -1 = unknown. Ended for its memory: MiB << 16
+  int32_t wait_status;  // as of waitpid; -1 = unknown. Ended for its memory: MiB << 16, because it was
+                        // stopped: seconds << 16
   uint32_t cause;       // DeathCause
 };
-enum DeathCause : uint32_t { kDeathCrash = 0, kDeathForced = 1, kDeathExit = 2, kDeathMemory = 3 };
+enum DeathCause : uint32_t {
+  kDeathCrash = 0,
+  kDeathForced = 1,
+  kDeathExit = 2,
+  kDeathMemory = 3,
+  kDeathStopped = 4,  // a signal had stopped it, and somebody waited
+  kDeathUnlinked = 5  // it lives, but the link to it is over: nothing went over it
+};
 struct DnObjState {
   ObjectId id;
   Location location;

@@ -1,6 +1,7 @@
 """User code that breaks its own worker from inside: the caller gets an answer, the node goes on."""
 
 import os
+import time
 
 import pytest
 
@@ -21,8 +22,8 @@ def echo(value):
 
 
 @libray.remote(max_retries=0)
-def overwrite(name):
-    """Fills every writable mapping of that name with garbage."""
+def overwrite(name, byte):
+    """Fills every writable mapping of that name with a byte."""
     import ctypes
 
     filled = 0
@@ -30,14 +31,21 @@ def overwrite(name):
         for line in f.readlines():
             if name in line and " rw" in line:
                 begin, end = (int(x, 16) for x in line.split()[0].split("-"))
-                ctypes.memset(begin, 0x5A, end - begin)
+                ctypes.memset(begin, byte, end - begin)
                 filled += 1
     return filled
 
 
 @libray.remote(max_retries=0)
 def close_everything():
-    os.closerange(3, 4096)
+    os.closerange(3, 65536)
+
+
+@libray.remote(max_retries=0)
+def close_everything_and_go_on():
+    os.closerange(3, 65536)
+    held = [open("/dev/null", "wb") for _ in range(100)]  # the lowest numbers are somebody else's now
+    return libray.get([echo.remote(len(held)), echo.remote(bytes(2 << 20))])
 
 
 def answered(ref):
@@ -49,10 +57,13 @@ def answered(ref):
         return e
 
 
-@pytest.mark.parametrize("name", ["ray-link", "ray-channel"])
-def test_rings_full_of_garbage(node, name):
+# The rings shared with clients; those shared with the daemon (control, lineage); the page of everybody's wake-up words;
+# what the object store shares with this process.
+@pytest.mark.parametrize("byte", [0x5A, 0x00, 0xFF])
+@pytest.mark.parametrize("name", ["ray-link", "ray-channel", "ray-node", "libray-store-control"])
+def test_shared_memory_full_of_garbage(node, name, byte):
     for _ in range(3):
-        answered(overwrite.remote(name))
+        answered(overwrite.remote(name, byte))
         assert libray.get([echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
     assert len(libray.get(echo.remote(bytes(2 << 20)), timeout=30)) == 2 << 20
 
@@ -61,3 +72,12 @@ def test_no_descriptors_left(node):
     for _ in range(3):
         answered(close_everything.remote())
         assert libray.get([echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
+
+
+def test_a_nested_call_without_descriptors(node):
+    """The worker can no longer wake the daemon as others do: nobody may rely on it in vain."""
+    for _ in range(3):
+        answered(close_everything_and_go_on.remote())
+        began = time.monotonic()
+        assert libray.get([echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
+        assert time.monotonic() - began < 15

@@ -27,6 +27,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 
+limit = None  # of open files, as the user gave it
+
+
 def _receive(sock):
     """One message and its descriptors; (b"", []) at the end."""
     import array
@@ -41,8 +44,12 @@ def _receive(sock):
 
 
 def _child(spawn, env, fds, parent, sock, children):
+    import resource
+
     import libray._libray as extension
 
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     os.setpgid(0, 0)
     if not extension.die_with_parent(parent):
         os._exit(1)
@@ -80,6 +87,12 @@ def _child(spawn, env, fds, parent, sock, children):
         os._exit(code)
 
 
+def _cannot(spawn, sock, error):
+    """No worker came of it: the daemon says why and tries again."""
+    print(f"cannot start a worker: {error}", file=sys.stderr, flush=True)
+    sock.send(b"pid %d %d\n" % (spawn, -(error.errno or 1)))
+
+
 def _fork(message, fds, sock, children, poll):
     import select
 
@@ -89,15 +102,32 @@ def _fork(message, fds, sock, children, poll):
     try:
         pid = os.fork()
     except OSError as e:
-        print(f"cannot fork a worker: {e}", file=sys.stderr, flush=True)
-        sock.send(b"pid %d -1\n" % spawn)
-        return
+        return _cannot(spawn, sock, e)
     if pid == 0:
         _child(spawn, env, fds, parent, sock, children)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as e:  # its end would never be known
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        return _cannot(spawn, sock, e)
     sock.send(b"pid %d %d\n" % (spawn, pid))
-    pidfd = os.pidfd_open(pid)
     children[pidfd] = pid
     poll.register(pidfd, select.POLLIN)
+
+
+def _raise_file_limit():
+    """A descriptor per worker: as many as may be had. The workers get the user's limit back."""
+    global limit
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            limit = (soft, hard)
+        except (OSError, ValueError):
+            pass
 
 
 def _preload():
@@ -130,6 +160,7 @@ def main():
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     children = {}
+    _raise_file_limit()
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -155,6 +186,8 @@ def main():
                 return
             if line.startswith(b"fork ") and len(fds) == 2:
                 _fork(line, fds, sock, children, poll)
+            elif line.startswith(b"fork "):  # its descriptors did not fit into this process
+                _cannot(int(line.split()[1]), sock, OSError(24, os.strerror(24)))
             for f in fds:
                 os.close(f)
 

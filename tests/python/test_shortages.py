@@ -1,0 +1,241 @@
+"""No descriptors left, no processes left, no memory for mappings: what waits is told why, and goes on when there
+are some again."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+COMMON = """
+import os, resource, sys, time
+import libray
+
+def take_all():
+    "Every descriptor that this process may still have."
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        return held
+
+def give_back(held):
+    for fd in held:
+        os.close(fd)
+
+def cpu_seconds(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+def daemon():
+    for entry in os.listdir("/proc"):
+        try:
+            stat = open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()
+            if int(stat[1]) == os.getpid() and "rayd" in open(f"/proc/{entry}/cmdline").read():
+                return int(entry)
+        except (OSError, ValueError):
+            pass
+
+@libray.remote
+def f(x):
+    return x
+
+@libray.remote
+class Actor:
+    def __init__(self):
+        self.held = None
+    def echo(self, x):
+        return x
+    def hold(self):
+        self.held = take_all()
+        return len(self.held)
+    def let_go(self):
+        give_back(self.held)
+    def call(self, actor):
+        return libray.get(actor.echo.remote(5))
+"""
+
+
+def test_a_driver_without_descriptors(run_script):
+    """What it has goes on; what needs a new link waits with a warning, and goes on with the first free one."""
+    done = run_script(COMMON + """
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+libray.init(num_cpus=2)
+actor = Actor.remote()
+assert libray.get(actor.echo.remote(1), timeout=30) == 1
+held = take_all()
+assert libray.get([actor.echo.remote(i) for i in range(100)], timeout=30) == list(range(100))
+another = Actor.remote()
+ref = another.echo.remote(2)
+ready, _ = libray.wait([ref], timeout=3)
+give_back(held)
+assert libray.get(ref, timeout=30) == 2
+assert libray.get([f.remote(i) for i in range(20)], timeout=30) == list(range(20))
+print("done", len(ready))
+""")
+    assert "done 0" in done.stdout
+    assert "ulimit -n" in done.stderr
+
+
+def test_a_worker_without_descriptors(run_script):
+    """An actor that holds them all answers those who are linked to it; others reach it afterwards."""
+    done = run_script(COMMON + """
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+libray.init(num_cpus=3)
+actor, other = Actor.remote(), Actor.remote()
+assert libray.get(other.echo.remote(1), timeout=30) == 1
+assert libray.get(actor.hold.remote(), timeout=30) > 50
+assert libray.get(actor.echo.remote(1), timeout=30) == 1
+ref = other.call.remote(actor)          # a new link to the actor
+assert not libray.wait([ref], timeout=2)[0]
+libray.get(actor.let_go.remote(), timeout=30)
+assert libray.get(ref, timeout=30) == 5
+print("done")
+""")
+    assert "done" in done.stdout
+
+
+def test_a_daemon_without_descriptors(run_script):
+    """It refuses newcomers with the reason and does not spin; what runs goes on."""
+    done = run_script(COMMON + """
+import subprocess
+context = libray.init(num_cpus=2)
+actor = Actor.remote()
+assert libray.get(actor.echo.remote(1), timeout=30) == 1
+assert libray.get([f.remote(i) for i in range(20)], timeout=30) == list(range(20))
+pid = daemon()
+used = len(os.listdir(f"/proc/{pid}/fd"))
+old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, old[1]))
+join = [sys.executable, "-c", f"import libray; libray.init({context['session_dir']!r}); print('joined')"]
+joining = [subprocess.Popen(join, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+refused = ""
+for p in joining:
+    out, err = p.communicate(timeout=60)
+    refused += err
+began, spent = time.monotonic(), cpu_seconds(pid)
+assert libray.get([actor.echo.remote(i) for i in range(100)], timeout=30) == list(range(100))
+more = [Actor.remote() for _ in range(3)]
+refs = [a.echo.remote(3) for a in more]
+assert len(libray.wait(refs, num_returns=3, timeout=3)[0]) < 3
+spent, took = cpu_seconds(pid) - spent, time.monotonic() - began
+assert spent < 0.5 * took + 0.3, (spent, took)
+resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+assert libray.get(refs, timeout=60) == [3] * 3
+assert libray.get([f.remote(i) for i in range(20)], timeout=30) == list(range(20))
+print(refused)
+print("done")
+""", timeout=120)
+    assert "done" in done.stdout
+    assert "ulimit -n" in done.stdout, done.stdout
+    assert "ulimit -n" in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run as a user who has no other processes")
+def test_no_processes_left(tmp_path):
+    """The zygote cannot fork: the driver says why, and the tasks run when it can."""
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(COMMON + """
+context = libray.init(num_cpus=2, _temp_dir=sys.argv[1])
+assert libray.get(f.remote(1), timeout=30) == 1
+zygotes = []
+for entry in os.listdir("/proc"):
+    try:
+        if "_zygote" in open(f"/proc/{entry}/cmdline").read() and int(
+            open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()[1]) == daemon():
+            zygotes.append(int(entry))
+    except OSError:
+        pass
+assert zygotes
+for pid in zygotes:
+    old = resource.prlimit(pid, resource.RLIMIT_NPROC, (1, resource.prlimit(pid, resource.RLIMIT_NPROC)[1]))
+actors = [Actor.remote() for _ in range(4)]
+refs = [a.echo.remote(1) for a in actors]
+time.sleep(3)
+for pid in zygotes:
+    resource.prlimit(pid, resource.RLIMIT_NPROC, old)
+assert libray.get(refs, timeout=60) == [1] * 4
+print("done")
+"""))
+    base = tmp_path / "base"
+    base.mkdir()
+    uid = 54321
+    for path in (tmp_path, base, script):
+        os.chown(path, uid, uid)
+    for parent in tmp_path.parents:
+        if not os.stat(parent).st_mode & 1:
+            pytest.skip("the temporary folder is closed to others")
+
+    def become():
+        os.setgid(uid)
+        os.setuid(uid)
+
+    env = {**os.environ, "HOME": str(tmp_path), "LIBRAY_TMPDIR": str(base)}
+    done = subprocess.run([sys.executable, str(script), str(base)], preexec_fn=become, env=env, text=True,
+                          capture_output=True, timeout=120, cwd=tmp_path)
+    if "Permission denied" in done.stderr and done.returncode:
+        pytest.skip("this Python cannot be run by others")
+    assert done.returncode == 0, done.stderr
+    assert "done" in done.stdout
+    assert "Resource temporarily unavailable" in done.stderr, done.stderr
+
+
+def test_workers_that_die_at_once_are_reported(run_script):
+    """The driver does not wait in silence for workers that never come."""
+    done = run_script(COMMON + """
+libray.init(num_cpus=1)
+assert libray.get(f.remote(1), timeout=30) == 1
+ref = f.options(runtime_env={"env_vars": {"LIBRAY_FAULTS": "client.hello=kill"}}).remote(1)
+assert not libray.wait([ref], timeout=6)[0]
+print("done")
+""")
+    assert "done" in done.stdout
+    assert "died before they had joined" in done.stderr
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_link_that_cannot_be_mapped(run_script, tmp_path, nth):
+    """In the driver or a worker, whoever comes to its nth link first: another one is made, and every call is answered."""
+    once = tmp_path / "once"
+    once.mkdir()
+    done = run_script(COMMON + """
+libray.init(num_cpus=2)
+actor = Actor.remote()
+assert libray.get(actor.echo.remote(1), timeout=60) == 1
+assert libray.get([f.remote(i) for i in range(50)], timeout=60) == list(range(50))
+other = Actor.remote()
+assert libray.get(other.call.remote(actor), timeout=60) == 5
+print("done")
+""", env={"LIBRAY_FAULTS": f"client.map_link=fail@{nth}", "LIBRAY_FAULT_ONCE": str(once)}, timeout=120)
+    assert "done" in done.stdout
+    assert list(once.iterdir())
+
+
+def test_no_address_space(run_script):
+    """A put and a get that cannot be mapped fail with an error, and the process goes on."""
+    done = run_script(COMMON + """
+libray.init(num_cpus=1, object_store_memory=256 << 20)
+assert libray.get(f.remote(1), timeout=30) == 1
+
+@libray.remote
+def large():
+    return bytes(64 << 20)
+
+ref = large.remote()
+libray.wait([ref], timeout=30)
+size = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (size + (32 << 20), hard))
+try:
+    libray.get(ref, timeout=30)
+    raise SystemExit("it was mapped")
+except (MemoryError, libray.exceptions.RayError) as e:
+    print(type(e).__name__, e)
+assert libray.get(f.remote(2), timeout=30) == 2
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+assert len(libray.get(ref, timeout=30)) == 64 << 20
+print("done")
+""")
+    assert "done" in done.stdout
