@@ -54,9 +54,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnNotice:
       log(kLogWarning, "runtime", "node", "%.*s", static_cast<int>(n), reinterpret_cast<const char*>(p));
       return;
-    case wire::kDnActorWanted:
-      if (worker_) worker_->unwanted();
-      return;
+    case wire::kDnActorWanted: return worker_ ? worker_->unwanted() : void();
     case wire::kDnExit:
     case wire::kDnShutdown:
       if (worker_) worker_->stop();

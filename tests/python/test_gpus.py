@@ -11,12 +11,18 @@ from libray import _gpus, testing
 
 
 @pytest.fixture(scope="module")
-def four():
+def node():
     saved = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     yield libray.init(num_cpus=4, num_gpus=4)
     libray.shutdown()
     if saved is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = saved
+
+
+@pytest.fixture
+def four(node):
+    """Four GPUs that nobody holds: a lease of the test before may last a moment."""
+    testing.wait_until(lambda: libray.available_resources().get("GPU") == 4)
 
 
 def seen():
