@@ -156,6 +156,8 @@ void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text
   s->gone = text;
   for (auto& l : s->leases) l->reclaim = true;  // their workers are being killed: nothing more for them
   pump(s);
+  s->want_sent = 0;
+  up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, 0, {}});
 }
 
 void Runtime::on_peer_died(const wire::DnPeerDied& d) {

@@ -732,7 +732,9 @@ static void write_gpus(wire::LinkHeader* h, const uint8_t* gpus, size_t n) {
 
 void Runtime::on_grant(const wire::DnLease& g, const uint8_t* gpus, size_t n_gpus) {
   auto it = links_.find(g.link);
-  if (g.shape >= shape_list_.size() || it == links_.end()) {
+  // A lease for a shape that nothing is placed in any more was on its way when that was told.
+  if (g.shape >= shape_list_.size() || it == links_.end() ||
+      shape_list_[g.shape]->gone_code != RAY_OK) {
     up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
     return;
   }
