@@ -286,8 +286,8 @@ RAY_API ray_code ray_actor_from_ref(ray_ref *ref, ray_actor **out, ray_error **e
  * code and error, as in ray_get. */
 RAY_API ray_code ray_try_get(ray_ref *ref, ray_buffer *out, ray_error **err);
 /* Blocks until all n values are there (duplicates allowed) and fills out[0..n) in order. If any failed, or the time is
- * over, nothing is filled; the first failure in order is returned, as soon as there is one, whatever else is still
- * pending. A worker that blocks here lends its CPU. */
+ * over, nothing is filled; as soon as one has failed, the error of the first in order among those that are there is
+ * returned, whatever is still pending. A worker that blocks here lends its CPU. */
 RAY_API ray_code ray_get(ray_runtime *runtime, ray_ref *const *refs, size_t n, int64_t timeout_ns, ray_buffer *out,
                          ray_error **err);
 /* Blocks until `want` of n are complete (value or error) or the time is over; RAY_OK in both cases. ready[i] = 1 for at

@@ -41,7 +41,7 @@ def test_a_worker_that_retires_gives_back_what_it_held(fresh, eventually):
         else:
             libray.get(once.remote())
         eventually(lambda: libray.available_resources().get("CPU") == 4, 5)
-        time.sleep(0.3)  # a grant on its way may take it once more, and comes back
+        time.sleep(0.3)  # a grant on its way takes it once more; a lease that is not used is kept for 0.2 s
         eventually(lambda: libray.available_resources().get("CPU") == 4, 5)
 
 
