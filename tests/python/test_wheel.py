@@ -106,9 +106,9 @@ def test_contents(wheel):
     assert {n for n in names if n.startswith("libray/ray/")}, "the tree of install_as_ray"
     assert {n for n in names if n.startswith("libray/_shim/")}
     native = {n.split("libray/_native/")[1] for n in names if n.startswith("libray/_native/")}
-    assert {"bin/rayd", "bin/libray", "bin/libray-worker", "lib/libray.so", "include/ray.h"} <= native
+    assert {"bin/rayd", "bin/libray", "bin/libray-worker", "lib/libray.so.0", "include/ray.h"} <= native
     # Nothing else: no tests, no objects, no folder that is not the package.
-    assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == {"libray"}
+    assert {n.split("/")[0] for n in names if not re.match(r"libray-[^/]*\.dist-info/", n)} == {"libray"}
     assert not [n for n in names if n.endswith((".o", ".a", ".pyc", ".cmake", ".cc"))]
 
 
@@ -118,7 +118,7 @@ def test_size(wheel):
 
 def test_metadata(wheel):
     archive = zipfile.ZipFile(wheel)
-    (info,) = {n.split("/")[0] for n in archive.namelist() if ".dist-info/" in n}
+    (info,) = {n.split("/")[0] for n in archive.namelist() if re.match(r"libray-[^/]*\.dist-info/", n)}
     about = Parser().parsestr(archive.read(f"{info}/METADATA").decode())
     assert about["Name"] == "libray" and re.fullmatch(r"\d+\.\d+\.\d+", about["Version"])
     assert about["Requires-Python"] == ">=3.9" and about["Summary"]
@@ -149,6 +149,8 @@ def test_self_contained(installed, clean_env):
         assert str(ROOT).encode() + b"/build" not in binary.read_bytes(), binary
         listed = run("ldd", binary, env=clean_env)
         assert "not found" not in listed
+        if binary.parent.name == "lib" and not binary.name.startswith("libray."):
+            continue  # others' libraries have no path of their own: that of the program that loads them counts
         for line in listed.splitlines():
             name = line.split()[0]
             system = re.match(r"(/lib64/ld-|linux-vdso|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+)\.so)", name)

@@ -49,7 +49,7 @@ class _Finder:  # not an importlib.abc.MetaPathFinder: that module takes 15 ms t
         from pathlib import Path
 
         found: List[Distribution] = [
-            PathDistribution(Path(SHIM) / f"ray-{RAY_VERSION}.dist-info")
+            PathDistribution(Path(SHIM) / f"ray-{RAY_VERSION}.egg-info")
         ]
         return found
 
