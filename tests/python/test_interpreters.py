@@ -275,12 +275,13 @@ def run(*command, **options):
 def environment_of(python, name, env):
     """Its own environment with what building and testing take, made once. Skips when it cannot be had."""
     home = HOME / name
-    mark = home / ("ready-" + hashlib.sha256(repr((str(python), SETUP)).encode()).hexdigest()[:16])
+    mark = home / ("ready-" + hashlib.sha256(repr((str(python), "pip", SETUP)).encode()).hexdigest()[:16])
     inner = home / "bin" / "python"
     if mark.exists():
         return inner
     for command in (
         (python, "-m", "venv", "--clear", home),
+        (inner, "-m", "pip", "install", "-q", "--upgrade", "pip"),  # some bring one older than --config-settings
         (inner, "-m", "pip", "install", "-q", *SETUP),
     ):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env)
@@ -294,7 +295,7 @@ def environment_of(python, name, env):
 def install(inner, env):
     run(
         inner, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index",
-        "--force-reinstall", "-C", f"build-dir={ROOT / 'build' / 'wheel'}", ROOT / "bindings" / "python",
+        "--force-reinstall", "--config-settings", f"build-dir={ROOT / 'build' / 'wheel'}", ROOT / "bindings" / "python",
         env=env,
     )  # fmt: skip
 
