@@ -38,7 +38,24 @@ uint32_t slot_of_kv(std::string_view ns, std::string_view key) {
   return gcs_slot_of_key(s.data(), s.size());
 }
 
-static void write_actor(Client* client, const ActorSpec& a, Client::Answered done) {
+static void ask_name(Client* client, uint32_t op, const std::string& ns, const std::string& name,
+                     const ActorId& actor, Client::Answered done) {
+  std::string args;
+  wire::Writer(&args).array(3).str(ns).str(name).id(actor);
+  client->call(client->shard_of_slot(slot_of_kv(ns, name)), op, std::move(args), std::move(done));
+}
+
+void claim_name(Client* client, const std::string& ns, const std::string& name, const ActorId& actor,
+                Client::Answered done) {
+  ask_name(client, kNameClaim, ns, name, actor, std::move(done));
+}
+
+void release_name(Client* client, const std::string& ns, const std::string& name, const ActorId& actor,
+                  Client::Answered done) {
+  ask_name(client, kNameRelease, ns, name, actor, std::move(done));
+}
+
+void register_actor(Client* client, const ActorSpec& a, Client::Answered done) {
   std::string args;
   wire::Writer w(&args);
   w.array(2).id(a.actor).map(11);
@@ -49,34 +66,13 @@ static void write_actor(Client* client, const ActorSpec& a, Client::Answered don
   client->call(client->shard_of_slot(gcs_slot(a.actor)), kActorRegister, std::move(args), std::move(done));
 }
 
-void register_actor(Client* client, const ActorSpec& spec, Client::Answered done) {
-  if (spec.name.empty()) return write_actor(client, spec, std::move(done));
-  std::string args;
-  wire::Writer(&args).array(3).str(spec.ns).str(spec.name).id(spec.actor);
-  auto claimed = [client, spec, done = std::move(done)](Status s, std::string answer) {
-    if (!s.ok()) return done(std::move(s), std::move(answer));
-    write_actor(client, spec, done);
-  };
-  client->call(client->shard_of_slot(slot_of_kv(spec.ns, spec.name)), kNameClaim, std::move(args), claimed);
-}
-
 void update_actor(Client* client, const ActorChange& c, Client::Answered done) {
-  std::string args, state = c.state;
+  std::string args;
   wire::Writer w(&args);
   w.array(3).id(c.actor).uint64(c.incarnation).map(6);
-  w.str("state").str(state).str("node").hex(c.node).str("pid").uint64(c.pid).str("worker").uint64(c.worker);
+  w.str("state").str(c.state).str("node").hex(c.node).str("pid").uint64(c.pid).str("worker").uint64(c.worker);
   w.str("code").int64(c.code).str("cause").str(c.cause);
-  auto written = [client, actor = c.actor, state, done = std::move(done)](Status s, std::string answer) {
-    wire::Cursor r(answer);
-    if (!s.ok() || state != "DEAD") return done(std::move(s), std::move(answer));
-    r.array_of(2);
-    std::string ns(r.bytes()), name(r.bytes());
-    if (!r.ok() || name.empty()) return done(std::move(s), std::move(answer));
-    std::string release;
-    wire::Writer(&release).array(3).str(ns).str(name).id(actor);
-    client->call(client->shard_of_slot(slot_of_kv(ns, name)), kNameRelease, std::move(release), done);
-  };
-  client->call(client->shard_of_slot(gcs_slot(c.actor)), kActorUpdate, std::move(args), written);
+  client->call(client->shard_of_slot(gcs_slot(c.actor)), kActorUpdate, std::move(args), std::move(done));
 }
 
 namespace {

@@ -96,8 +96,14 @@ struct ActorSpec {
   NodeId node;
   int32_t language = 0, max_restarts = 0, lifetime = 0;
 };
-// Claims the name (if any) at its shard, then writes the actor's row. RAY_ALREADY_EXISTS: the answer is
-// [id of the actor that has the name].
+// At the name's shard. RAY_ALREADY_EXISTS: the answer is [id of the actor that has the name]. To release
+// what another has is nothing. Who claims releases, and waits for one answer before it asks the next:
+// requests that are sent again after a restart keep no order.
+void claim_name(Client* client, const std::string& ns, const std::string& name, const ActorId& actor,
+                Client::Answered done);
+void release_name(Client* client, const std::string& ns, const std::string& name, const ActorId& actor,
+                  Client::Answered done);
+// Writes the actor's row, once; its name has been claimed before.
 void register_actor(Client* client, const ActorSpec& spec, Client::Answered done);
 struct ActorChange {
   ActorId actor;
@@ -108,7 +114,7 @@ struct ActorChange {
   int32_t code = 0;
   std::string cause;
 };
-// Writes the change; a dead actor's name is released.
+// Writes the change into the row. RAY_CONFLICT: the row has a later incarnation, or its actor is dead.
 void update_actor(Client* client, const ActorChange& change, Client::Answered done);
 // Asks every shard and joins the rows (or keys) into one MessagePack array.
 void query_all(Client* client, std::string_view what, std::string_view filter, Client::Answered done);

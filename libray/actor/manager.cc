@@ -187,6 +187,7 @@ void Manager::unreferenced(const ActorId& id, Actions* out) {
   Actor& a = it->second;
   a.unreferenced = true;
   if (a.spec.lifetime == RAY_LIFETIME_DETACHED || a.naming) return;
+  give_up_name(&a, out);  // for good: who asks for it by its name does not find it from now on
   if (a.worker == kNoProcess)
     die(&a, RAY_ACTOR_DIED, "the last handle of the actor is gone", out);
   else if (a.state == wire::kActorAlive)

@@ -420,7 +420,7 @@ void Node::advance_shutdown() {
     register_node("DEAD");
   }
   if (phase_ == Phase::kFlushing) {
-    if (!flushed_ && now < phase_deadline_) return;
+    if ((!flushed_ || !actor_rows_.empty()) && now < phase_deadline_) return;
     if (!flushed_) log(kLogError, "node", "journal-unflushed", "the journal could not be written in time");
     phase_ = Phase::kClosing;
     phase_deadline_ = now + kShardGraceNs;

@@ -243,9 +243,13 @@ class Node {
   Status up_actor_create(Process* p, const std::string& payload);
   Status up_actor(Process* p, uint16_t type, const std::string& payload);
   void claim_name(const ActorId& id);
+  void name_claimed(const ActorId& id, const Status& s, const std::string& answer);
   void release_name(const ActorId& id, const std::string& ns, const std::string& name);
   void drop_creator(const ActorId& id);
   void journal_actor(const ActorId& id);
+  using WriteRow = std::function<void(gcs::Client::Answered)>;
+  void write_actor_row(const ActorId& id, WriteRow write);
+  void write_next_row(const ActorId& id);
 
   // node_requests.cc
   Status up_request(Process* p, uint16_t flags, const std::string& payload);
@@ -299,6 +303,8 @@ class Node {
 
   // (ns, name) -> actors that want it as soon as the control store has taken it back.
   std::map<std::pair<std::string, std::string>, std::vector<ActorId>> releasing_names_;
+  // Rows of actors that the control store has not confirmed; the first of each is under way.
+  std::unordered_map<ActorId, std::deque<WriteRow>> actor_rows_;
 
   std::map<Id, Group> groups_;
   std::deque<Id> removed_groups_;  // oldest first, bounded

@@ -366,41 +366,36 @@ void Node::claim_name(const ActorId& id) {
     releasing->second.push_back(id);
     return;
   }
-  wire::Packer w;
-  w.array(3).str(a->spec.ns).str(a->spec.name).id(id);
-  uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(a->spec.ns, a->spec.name));
-  gcs_->call(shard, gcs::kNameClaim, w.bytes(),
-             [this, box = mailbox_, id](Status s, std::string answer) {
-               box->post([this, id, s, answer] {
-                 ActorId winner = id;
-                 int32_t code = s.code();
-                 if (code == RAY_ALREADY_EXISTS) {
-                   wire::Cursor r(answer);
-                   if (r.array() == 1 && r.id(&winner)) code = RAY_OK;
-                 }
-                 actor::Actions actions;
-                 actors_.name_claimed(id, code, winner, s.message(), &actions);
-                 if (code == RAY_OK && winner != id) drop_creator(id);
-                 apply(actions);
-               });
-             });
+  gcs::claim_name(gcs_.get(), a->spec.ns, a->spec.name, id,
+                  [this, box = mailbox_, id](Status s, std::string answer) {
+                    box->post([this, id, s, answer] { name_claimed(id, s, answer); });
+                  });
+}
+
+void Node::name_claimed(const ActorId& id, const Status& s, const std::string& answer) {
+  ActorId winner = id;
+  int32_t code = s.code();
+  if (code == RAY_ALREADY_EXISTS) {
+    wire::Cursor r(answer);
+    if (r.array() == 1 && r.id(&winner)) code = RAY_OK;
+  }
+  actor::Actions actions;
+  actors_.name_claimed(id, code, winner, s.message(), &actions);
+  if (code == RAY_OK && winner != id) drop_creator(id);
+  apply(actions);
 }
 
 void Node::release_name(const ActorId& id, const std::string& ns, const std::string& name) {
   if (!gcs_) return;  // the node is closing, and names end with it
   releasing_names_[{ns, name}];
-  wire::Packer w;
-  w.array(3).str(ns).str(name).id(id);
-  uint32_t shard = gcs_->shard_of_slot(gcs::slot_of_kv(ns, name));
-  gcs_->call(shard, gcs::kNameRelease, w.bytes(),
-             [this, box = mailbox_, ns, name](Status s, std::string) {
-               if (!s.ok()) log(kLogWarning, "node", "name-release", "%s", s.message().c_str());
-               box->post([this, ns, name] {
-                 std::vector<ActorId> waiting = std::move(releasing_names_[{ns, name}]);
-                 releasing_names_.erase({ns, name});
-                 for (const ActorId& next : waiting) claim_name(next);
-               });
-             });
+  gcs::release_name(gcs_.get(), ns, name, id, [this, box = mailbox_, ns, name](Status s, std::string) {
+    if (!s.ok()) log(kLogWarning, "node", "name-release", "%s", s.message().c_str());
+    box->post([this, ns, name] {
+      std::vector<ActorId> waiting = std::move(releasing_names_[{ns, name}]);
+      releasing_names_.erase({ns, name});
+      for (const ActorId& next : waiting) claim_name(next);
+    });
+  });
 }
 
 // The creator lost the name: what it holds is the other actor now, if any.
@@ -415,9 +410,6 @@ void Node::journal_actor(const ActorId& id) {
   Process* w = process(a->worker);
   report(lineage::kEvent, w ? w->index : 0,
          {{"kind", "actor"}, {"actor", id.hex()}, {"state", state_name(a->state)}});
-  auto ignore = [](Status s, std::string) {
-    if (!s.ok()) log(kLogWarning, "node", "actor-row", "%s", s.message().c_str());
-  };
   if (a->state == wire::kActorPending) {
     gcs::ActorSpec spec;
     spec.actor = id;
@@ -431,8 +423,8 @@ void Node::journal_actor(const ActorId& id) {
     spec.language = a->spec.language;
     spec.max_restarts = a->spec.max_restarts;
     spec.lifetime = a->spec.lifetime;
-    gcs::register_actor(gcs_.get(), spec, ignore);
-    return;
+    return write_actor_row(
+        id, [this, spec](gcs::Client::Answered done) { gcs::register_actor(gcs_.get(), spec, done); });
   }
   gcs::ActorChange change;
   change.actor = id;
@@ -449,7 +441,29 @@ void Node::journal_actor(const ActorId& id) {
       wire::unpack_error(a->cause.data(), a->cause.size(), &code, &message, &format, &rest)
           ? message
           : a->cause;
-  gcs::update_actor(gcs_.get(), change, ignore);
+  write_actor_row(
+      id, [this, change](gcs::Client::Answered done) { gcs::update_actor(gcs_.get(), change, done); });
+}
+
+// One at a time for each actor: what is sent again after a shard's restart keeps no order, and the row
+// of an actor that is dead would say for ever that it is pending.
+void Node::write_actor_row(const ActorId& id, WriteRow write) {
+  std::deque<WriteRow>& rows = actor_rows_[id];
+  rows.push_back(std::move(write));
+  if (rows.size() == 1) write_next_row(id);
+}
+
+void Node::write_next_row(const ActorId& id) {
+  if (!gcs_) return;  // the node has closed
+  actor_rows_.at(id).front()([this, box = mailbox_, id](Status s, std::string) {
+    if (!s.ok()) log(kLogWarning, "node", "actor-row", "%s", s.message().c_str());
+    box->post([this, id] {
+      std::deque<WriteRow>& rows = actor_rows_.at(id);
+      rows.pop_front();
+      if (!rows.empty()) return write_next_row(id);
+      actor_rows_.erase(id);
+    });
+  });
 }
 
 }  // namespace ray::node

@@ -250,6 +250,19 @@ TEST_F(ManagerTest, TheLastHandleGoneBeforeItHasAWorker) {
   EXPECT_EQ(count(Action::kCancelWorker), 1u);
 }
 
+// Who has no handle any more gives its name up while it still works off its calls.
+TEST_F(ManagerTest, TheLastHandleTakesTheNameAlong) {
+  Spec s;
+  s.name = "counter";
+  ActorId id = living(s);
+  m.unreferenced(id, &out);
+  EXPECT_EQ(m.find("counter", ""), nullptr);
+  EXPECT_EQ(count(Action::kReleaseName), 1u);
+  EXPECT_EQ(state(id), wire::kActorAlive);
+  m.process_died(kWorker, "exited", &out);
+  EXPECT_EQ(count(Action::kReleaseName), 1u);
+}
+
 // Who is killed for good or ends itself gives its name up at once, not when its process is gone: find
 // does not answer it any more, so another may be called so.
 TEST_F(ManagerTest, ANameIsFreeFromTheEndOn) {

@@ -232,21 +232,32 @@ TEST(Service, HelpersOverSeveralShards) {
     spec.name = "actor" + std::to_string(k);
     spec.ns = "ns";
     spec.class_name = "Counter";
+    const ActorId twin = node_of(200);
+    auto claim = [&](const ActorId& actor) {
+      return wait([&](auto done) { claim_name(c.get(), spec.ns, spec.name, actor, done); });
+    };
+    auto release = [&](const ActorId& actor) {
+      return wait([&](auto done) { release_name(c.get(), spec.ns, spec.name, actor, done); }).code;
+    };
+    EXPECT_EQ(claim(spec.actor).code, RAY_OK);
+    EXPECT_EQ(claim(spec.actor).code, RAY_OK);  // its own
     EXPECT_EQ(wait([&](auto done) { register_actor(c.get(), spec, done); }).code, RAY_OK);
-    ActorSpec twin = spec;
-    twin.actor = node_of(200);
-    Got taken = wait([&](auto done) { register_actor(c.get(), twin, done); });
+    EXPECT_EQ(release(twin), RAY_OK);  // not its to give
+    Got taken = claim(twin);
     EXPECT_EQ(taken.code, RAY_ALREADY_EXISTS);
     wire::Cursor r(taken.answer);
     r.array_of(1);
     EXPECT_EQ(r.id(), spec.actor);
+    EXPECT_EQ(release(spec.actor), RAY_OK);
+    EXPECT_EQ(claim(twin).code, RAY_OK);
     if (k % 2) continue;
     ActorChange change;
     change.actor = spec.actor;
     change.state = "DEAD";
     change.cause = "killed";
     EXPECT_EQ(wait([&](auto done) { update_actor(c.get(), change, done); }).code, RAY_OK);
-    EXPECT_EQ(wait([&](auto done) { register_actor(c.get(), twin, done); }).code, RAY_OK);
+    change.state = "ALIVE";
+    EXPECT_EQ(wait([&](auto done) { update_actor(c.get(), change, done); }).code, RAY_CONFLICT);
   }
   std::string dead;
   wire::Writer(&dead).map(1).str("state").str("DEAD");

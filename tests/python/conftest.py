@@ -1,16 +1,34 @@
 """Fixtures of the Python tests. One cluster serves a whole module unless a test asks for its
 own."""
 
+import fcntl
 import gc
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 import libray
+
+
+@pytest.fixture(scope="session")
+def wheel_build():
+    """The folder in which wheels are built, one at a time: `with wheel_build() as folder`."""
+
+    @contextmanager
+    def locked():
+        folder = Path(__file__).resolve().parents[2] / "build" / "wheel"
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_name("wheel.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+
+    return locked
 
 
 @pytest.fixture(scope="module")

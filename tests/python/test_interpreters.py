@@ -292,16 +292,16 @@ def environment_of(python, name, env):
     return inner
 
 
-def install(inner, env):
+def install(inner, build, env):
     run(
         inner, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index",
-        "--force-reinstall", "--config-settings", f"build-dir={ROOT / 'build' / 'wheel'}", ROOT / "bindings" / "python",
+        "--force-reinstall", "--config-settings", f"build-dir={build}", ROOT / "bindings" / "python",
         env=env,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("python", interpreters())
-def test_install_and_run(python, tmp_path, request):
+def test_install_and_run(python, tmp_path, request, wheel_build):
     name = request.node.callspec.id
     env = {
         k: v
@@ -313,7 +313,8 @@ def test_install_and_run(python, tmp_path, request):
         for language in ("C", "CXX"):
             env[f"CMAKE_{language}_COMPILER_LAUNCHER"] = "ccache"
     inner = environment_of(python, name, env)
-    install(inner, env)
+    with wheel_build() as build:
+        install(inner, build, env)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     shown = run(inner, "-X", "dev", program, cwd=tmp_path, env=env)

@@ -67,7 +67,7 @@ def clean_env():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory, clean_env):
+def wheel(tmp_path_factory, clean_env, wheel_build):
     for needed in ("scikit_build_core", "pybind11", "pip"):
         pytest.importorskip(needed)
     env = {"CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1", **clean_env}
@@ -75,11 +75,12 @@ def wheel(tmp_path_factory, clean_env):
         for language in ("C", "CXX"):
             env[f"CMAKE_{language}_COMPILER_LAUNCHER"] = "ccache"
     folder = tmp_path_factory.mktemp("wheel")
-    run(
-        sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
-        "-C", f"build-dir={ROOT / 'build' / 'wheel'}", "-w", folder, ROOT / "bindings" / "python",
-        env=env,
-    )  # fmt: skip
+    with wheel_build() as build:
+        run(
+            sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
+            "-C", f"build-dir={build}", "-w", folder, ROOT / "bindings" / "python",
+            env=env,
+        )  # fmt: skip
     (made,) = folder.glob("libray-*.whl")
     return made
 
