@@ -21,6 +21,7 @@ struct Sink {
   void* user = nullptr;
   std::atomic<int32_t> level{kLogWarning};  // read without the mutex by every call
   char identity[32] = "";
+  std::atomic<uint64_t> lost{0};  // lines that could not be written, and nobody was told yet
   Sink() {
     const char* env = std::getenv("LIBRAY_LOG");
     if (!env) return;
@@ -35,7 +36,34 @@ Sink& sink() {
   return *s;
 }
 
+// All of it or nothing that matters: a line that a full disk cut counts as lost.
+bool write_line(const char* data, size_t size) {
+  while (size > 0) {
+    ssize_t n = ::write(2, data, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    data += n;
+    size -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+// Nobody is told about a descriptor that is closed, or a pipe that nobody reads: only about a file without room.
+bool is_full(int e) { return e == ENOSPC || e == EDQUOT || e == EFBIG || e == EIO; }
+
+void write_or_count(Sink& s, const char* line, size_t size) {
+  if (uint64_t n = s.lost.exchange(0, std::memory_order_relaxed)) {
+    char text[96];
+    int m = std::snprintf(text, sizeof text, "\n[libray: %llu lines of this log are lost: there was no room]\n",
+                          static_cast<unsigned long long>(n));
+    if (!write_line(text, static_cast<size_t>(m))) s.lost.fetch_add(n, std::memory_order_relaxed);
+  }
+  if (!write_line(line, size) && is_full(errno)) s.lost.fetch_add(1, std::memory_order_relaxed);
+}
+
 }  // namespace
+
+uint64_t log_lines_lost() { return sink().lost.load(std::memory_order_relaxed); }
 
 void set_log_handler(LogFn fn, int32_t max_level, void* user) {
   std::lock_guard lock(sink().mutex);
@@ -87,7 +115,7 @@ void log(LogLevel level, const char* module, const char* msg_id, const char* for
   if (n > 0) {
     size_t size = static_cast<size_t>(n) < sizeof line ? static_cast<size_t>(n) : sizeof line - 1;
     line[size - 1] = '\n';
-    (void)!::write(2, line, size);
+    write_or_count(s, line, size);
   }
   errno = saved_errno;
 }

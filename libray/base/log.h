@@ -18,5 +18,7 @@ using LogFn = void (*)(int32_t level, const char* module, const char* msg_id, co
 void set_log_handler(LogFn fn, int32_t max_level, void* user);
 // Daemons: prefix for stderr lines ("node", "gcs-0") and level.
 void set_log_identity(const char* name);
+// Lines for stderr that a full disk did not take. The next one that it takes says how many, and 0 follows.
+uint64_t log_lines_lost();
 
 }  // namespace ray

@@ -148,6 +148,7 @@ Status Node::start() {
   for (int s : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&set, s);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk: an error, not a death
   signal_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   RAY_TRY(watch(doorbell_.get(), kDoorbell, 0, EPOLLIN));
   RAY_TRY(watch(mailbox_->fd(), kMailbox, 0, EPOLLIN));
@@ -267,7 +268,7 @@ int Node::next_timeout(bool* armed) {
     if (s.by_zygote && s.pid <= 0) earlier(servants_at_);
   }
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
-  else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_);
+  else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_);
   earlier(logs_.next_deadline());
   earlier(again_at_);
   int timeout = -1;
@@ -357,6 +358,7 @@ void Node::timers(int64_t now) {
   }
   watch_memory(now);
   watch_servants(now);
+  watch_logs(now);
   relink(now);
   std::vector<std::function<void()>> work;
   work.swap(deferred_);

@@ -228,6 +228,8 @@ class Node {
   Status up_link_lost(Process* p, const std::string& payload);
   void relink(int64_t now);
   bool short_of_links(uint32_t client) const;
+  void note_no_log(const std::string& why);
+  void watch_logs(int64_t now);
 
   // node_stopped.cc
   Status up_stopped(Process* p, const std::string& payload);
@@ -338,6 +340,8 @@ class Node {
   std::set<std::pair<uint32_t, uint32_t>> relink_;  // client, worker: no link could be made
   int64_t again_at_ = 0;
   bool listen_paused_ = false;
+  int64_t logs_at_ = 0;  // when to look at the room for logs again, while anybody has work
+  bool logs_full_ = false;
   int64_t servants_at_ = 0;  // when to look at shards and zygotes again, while anybody has work
 
   uint32_t lazy_records_ = 0, urgent_records_ = 0;  // of this iteration

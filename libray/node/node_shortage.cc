@@ -18,6 +18,8 @@ namespace ray::node {
 namespace {
 constexpr int64_t kAgainNs = 250'000'000;
 constexpr int64_t kSayAgainNs = 10'000'000'000;
+constexpr int64_t kLookAtLogsNs = 1'000'000'000;
+constexpr uint64_t kNoRoom = 32 << 10, kRoomAgain = 256 << 10;
 constexpr uint32_t kBadStarts = 3;  // workers in a row that died before they joined: nobody's bad luck any more
 }  // namespace
 
@@ -108,6 +110,32 @@ void Node::relink(int64_t now) {
 bool Node::short_of_links(uint32_t client) const {
   auto it = relink_.lower_bound({client, 0});
   return it != relink_.end() && it->first == client;
+}
+
+// ---- room for logs
+
+void Node::note_no_log(const std::string& why) {
+  note_shortage("no-log", "what new workers print is lost: " + why + "; free some room");
+}
+
+// Said once when the disk fills up, and again after it had room. Workers and this log go on: their lines are
+// dropped, and whoever dropped some says how many where they would be (base/log.cc, _worker_output.py).
+void Node::watch_logs(int64_t now) {
+  if (now < logs_at_) return;
+  logs_at_ = now + kLookAtLogsNs;
+  std::string folder = session_.dir + "/logs";
+  uint64_t room = room_below(folder);
+  bool losing = log_lines_lost() > 0;  // by a quota or a limit of file sizes, whatever the disk has
+  if (room >= kRoomAgain && !losing && logs_full_) {
+    logs_full_ = false;
+    log(kLogInfo, "node", "logs-full", "there is room for logs again");
+  }
+  if (logs_full_ || (room >= kNoRoom && !losing)) return;
+  logs_full_ = true;
+  shortage_said_.erase("logs-full");
+  note_shortage("logs-full", strprintf("the disk of %s is full: tasks go on, but what workers print and this node logs "
+                                       "is lost until there is room (free some, or use LIBRAY_TMPDIR next time)",
+                                       folder.c_str()));
 }
 
 }  // namespace ray::node

@@ -78,7 +78,9 @@ void Node::start_worker(sched::Pool pool) {
   s.pool = pool;
   s.give_up_at = steady_ns() + kStartGraceNs;
   Fd out, err;
-  Status status = logs_.open(number, job->second.id, &out, &err);
+  std::string full;
+  Status status = logs_.open(number, job->second.id, &out, &err, &full);
+  if (!full.empty()) note_no_log(full);
   if (status.ok()) status = spawn_worker(&job->second, &s, out.get(), err.get());
   if (status.ok()) return;
   logs_.ended(number);
@@ -119,7 +121,9 @@ Result<Zygote*> Node::zygote(Job* job, int32_t language) {
   o.env = worker_env(*job);
   o.cwd = job->cwd;
   std::string base = session_.dir + "/logs/zygote-" + std::to_string(job->index);
-  auto out = open_log(base + ".out"), err = open_log(base + ".err");
+  std::string full;
+  auto out = open_log_or_null(base + ".out", &full), err = open_log_or_null(base + ".err", &full);
+  if (!full.empty()) note_no_log(full);
   if (!out.ok()) return out.status();
   if (!err.ok()) return err.status();
   o.out_fd = out->get();

@@ -72,6 +72,7 @@ struct ChildPlan {
     for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&mask, signal);
   sigprocmask(SIG_SETMASK, &mask, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  ::signal(SIGXFSZ, SIG_DFL);
   if (plan->new_group) ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, plan->death_signal);
   if (::getppid() != plan->parent) ::_exit(127);  // the parent died before the signal was asked for

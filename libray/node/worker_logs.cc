@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "libray/base/clock.h"
@@ -26,11 +28,26 @@ void WorkerLogs::configure(const std::string& folder) {
   if (!max_bytes_) max_bytes_ = kDefaultMaxBytes;
 }
 
-Status WorkerLogs::open(uint64_t spawn, const JobId& job, Fd* out, Fd* err) {
+Result<Fd> open_log_or_null(const std::string& path, std::string* why) {
+  auto fd = open_log(path);
+  if (fd.ok() || errno == EMFILE || errno == ENFILE || errno == ENOMEM) return fd;
+  *why = fd.status().message();
+  Fd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (!null.valid()) return fd;
+  return null;
+}
+
+uint64_t room_below(const std::string& folder) {
+  struct statvfs s;
+  if (::statvfs(folder.c_str(), &s) != 0 || s.f_blocks == 0) return UINT64_MAX;
+  return static_cast<uint64_t>(::geteuid() == 0 ? s.f_bfree : s.f_bavail) * s.f_frsize;
+}
+
+Status WorkerLogs::open(uint64_t spawn, const JobId& job, Fd* out, Fd* err, std::string* why) {
   std::string base = "worker-" + std::to_string(spawn) + "-" + job.hex().substr(0, 8);
   Fd* fds[] = {out, err};
   for (int i = 0; i < 2; ++i) {
-    auto fd = open_log(folder_ + "/" + base + kSuffixes[i]);
+    auto fd = open_log_or_null(folder_ + "/" + base + kSuffixes[i], why);
     if (!fd.ok()) return fd.status();
     *fds[i] = std::move(*fd);
   }

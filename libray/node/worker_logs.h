@@ -24,8 +24,9 @@ class WorkerLogs {
   // `folder`: the session's logs/. LIBRAY_LOG_MAX_BYTES in the environment bounds the disk blocks
   // of one living worker's file.
   void configure(const std::string& folder);
-  // Makes both files of a new worker.
-  Status open(uint64_t spawn, const JobId& job, Fd* out, Fd* err);
+  // Makes both files of a new worker. When the disk has no room for them what it prints goes nowhere, and `why`
+  // says so: a worker without a log is better than none.
+  Status open(uint64_t spawn, const JobId& job, Fd* out, Fd* err, std::string* why);
   // Its pid is known: the names get it. Once per worker.
   void started(uint64_t spawn, int pid);
   // Returns where its standard error can be read, below the session directory; empty when it wrote
@@ -42,6 +43,12 @@ class WorkerLogs {
   std::map<uint64_t, std::string> live_;  // base names
   std::deque<std::string> ended_;         // those of which a file is left, oldest first
 };
+
+// As open_log, but /dev/null when the disk takes no further file; `why` says so then.
+Result<Fd> open_log_or_null(const std::string& path, std::string* why);
+
+// What the disk below a folder still takes from this user; the largest number when nobody knows.
+uint64_t room_below(const std::string& folder);
 
 // Whether the first blocks of a file that is longer than `max_bytes` were given back.
 bool punch_beginning(const std::string& path, uint64_t max_bytes);

@@ -116,6 +116,39 @@ TEST(LogOutput, GoesToStderrWithIdentityAndEndsInANewline) {
   EXPECT_NE(text.find("] next: second\n"), std::string::npos);
 }
 
+// A full disk takes nothing for a while: what is lost is counted, and told where it would be.
+TEST(LogOutput, LinesThatADiskDoesNotTakeAreCounted) {
+  char path[] = "/tmp/libray-full-log-XXXXXX";
+  int file = ::mkstemp(path);
+  ASSERT_GE(file, 0);
+  int child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    int full = ::open("/dev/full", O_WRONLY);
+    ::dup2(full, 2);
+    for (int i = 0; i < 3; ++i) log(kLogWarning, "test", "lost", "gone %d", i);
+    if (log_lines_lost() != 3) ::_exit(1);
+    ::dup2(file, 2);
+    log(kLogWarning, "test", "kept", "kept");
+    if (log_lines_lost() != 0) ::_exit(2);
+    ::close(2);
+    log(kLogWarning, "test", "closed", "nobody is told about a closed descriptor");
+    ::_exit(log_lines_lost() == 0 ? 0 : 3);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  char text[4096];
+  ssize_t n = ::pread(file, text, sizeof text, 0);
+  ::close(file);
+  ::unlink(path);
+  ASSERT_GT(n, 0);
+  std::string all(text, static_cast<size_t>(n));
+  EXPECT_NE(all.find("3 lines of this log are lost"), std::string::npos) << all;
+  EXPECT_NE(all.find("kept: kept\n"), std::string::npos) << all;
+  EXPECT_EQ(all.find("gone"), std::string::npos) << all;
+}
+
 TEST(Fault, FiresAtTheAskedPassage) {
   ASSERT_TRUE(set_fault("test.point", "fail@3"));
   EXPECT_FALSE(RAY_FAULT_FAILS("test.point"));

@@ -36,6 +36,7 @@ class WorkerLogsTest : public ::testing::Test {
   std::string folder_;
   WorkerLogs logs_;
   Fd out_, err_;
+  std::string why_;
 };
 
 JobId job() {
@@ -45,7 +46,7 @@ JobId job() {
 }
 
 TEST_F(WorkerLogsTest, NamesGetThePidAndEmptyFilesGo) {
-  ASSERT_TRUE(logs_.open(7, job(), &out_, &err_).ok());
+  ASSERT_TRUE(logs_.open(7, job(), &out_, &err_, &why_).ok());
   EXPECT_EQ(names(), (std::set<std::string>{"worker-7-ab000000.out", "worker-7-ab000000.err"}));
   logs_.started(7, 1234);
   EXPECT_EQ(names(),
@@ -59,7 +60,7 @@ TEST_F(WorkerLogsTest, NamesGetThePidAndEmptyFilesGo) {
 
 TEST_F(WorkerLogsTest, OldFilesGo) {
   for (uint64_t i = 1; i <= 600; ++i) {
-    ASSERT_TRUE(logs_.open(i, job(), &out_, &err_).ok());
+    ASSERT_TRUE(logs_.open(i, job(), &out_, &err_, &why_).ok());
     ASSERT_EQ(::write(out_.get(), "x", 1), 1);
     logs_.ended(i);
   }
@@ -68,7 +69,7 @@ TEST_F(WorkerLogsTest, OldFilesGo) {
 }
 
 TEST_F(WorkerLogsTest, GrowingFileLosesItsBeginning) {
-  ASSERT_TRUE(logs_.open(1, job(), &out_, &err_).ok());
+  ASSERT_TRUE(logs_.open(1, job(), &out_, &err_, &why_).ok());
   std::string block(100'000, 'a');
   for (int i = 0; i < 50; ++i) ASSERT_EQ(::write(out_.get(), block.data(), block.size()), 100'000);
   ASSERT_EQ(::write(out_.get(), "the end\n", 8), 8);
@@ -85,6 +86,16 @@ TEST_F(WorkerLogsTest, GrowingFileLosesItsBeginning) {
   char tail[8];
   ASSERT_EQ(::pread(fd.get(), tail, 8, 5'000'000), 8);
   EXPECT_EQ(std::string(tail, 8), "the end\n");
+}
+
+// A folder that takes no file: the worker is started nevertheless, and somebody is told why it has no log.
+TEST_F(WorkerLogsTest, WithoutRoomForAFileOutputGoesNowhere) {
+  std::filesystem::remove_all(folder_);
+  ASSERT_TRUE(logs_.open(1, job(), &out_, &err_, &why_).ok());
+  EXPECT_NE(why_.find("worker-1-ab000000"), std::string::npos) << why_;
+  for (const Fd* fd : {&out_, &err_}) EXPECT_EQ(::write(fd->get(), "x", 1), 1);
+  logs_.started(1, 1234);
+  EXPECT_EQ(logs_.ended(1), "");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ before, so a task that prints nothing pays nothing.
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import Any, Optional
@@ -27,17 +28,40 @@ def encode_label(name: str) -> bytes:
     return LABEL_START + shown.encode("utf-8", "replace") + LABEL_END
 
 
+# A disk without room, in its kinds. Printing is no part of a task's work: it must not fail for it.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class _LabelledFile(io.FileIO):
-    """The descriptor, with a label before the first output under each name."""
+    """The descriptor, with a label before the first output under each name. What a full disk does not
+    take is dropped and counted, and the first that it takes again is preceded by a line that says so."""
 
     _label: Optional[str] = None
+    _lost = 0
+    _why = ""
 
     def write(self, data: Any) -> int:
         label = _actor_label or _libray._task_label() or self._label
-        if label != self._label:
-            self._label = label
-            super().write(encode_label(label or ""))
-        return super().write(data)
+        try:
+            if self._lost:
+                self._tell_loss()
+            if label != self._label:
+                super().write(encode_label(label or ""))
+                self._label = label
+            return super().write(data)
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+            size = memoryview(data).nbytes
+            self._lost += size
+            self._why = e.strerror or str(e)
+            return size
+
+    def _tell_loss(self) -> None:
+        note = b"\n[libray: %d bytes of output are lost here: %s]\n" % (self._lost, self._why.encode())
+        if super().write(note) == len(note):
+            self._lost = 0
+            self._label = None  # its label may be among what is lost
 
 
 class _Stream(io.TextIOWrapper):

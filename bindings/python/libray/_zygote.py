@@ -74,9 +74,7 @@ def _child(spawn, env, fds, parent, sock, children):
             _runtime_env.enter(extension.decode(env, 1))
         code = _worker.run()
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
+        _say_exception()
     try:
         import atexit
 
@@ -87,9 +85,21 @@ def _child(spawn, env, fds, parent, sock, children):
         os._exit(code)
 
 
+def _say_exception():
+    import traceback
+
+    try:
+        traceback.print_exc()
+    except OSError:  # no room for the log
+        pass
+
+
 def _cannot(spawn, sock, error):
     """No worker came of it: the daemon says why and tries again."""
-    print(f"cannot start a worker: {error}", file=sys.stderr, flush=True)
+    try:
+        print(f"cannot start a worker: {error}", file=sys.stderr, flush=True)
+    except OSError:  # no room for the log either
+        pass
     sock.send(b"pid %d %d\n" % (spawn, -(error.errno or 1)))
 
 
