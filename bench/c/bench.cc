@@ -106,6 +106,7 @@ int run(int argc, char** argv) {
     bench_tasks(b);
     bench_actors(b);
     bench_objects(b);
+    bench_large_objects(b);
     bench_costs(b);
   }
   if (!json.empty()) write_json(json, b.rows());

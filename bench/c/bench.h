@@ -63,6 +63,7 @@ class Bench {
 void bench_tasks(Bench& b);
 void bench_actors(Bench& b);
 void bench_objects(Bench& b);
+void bench_large_objects(Bench& b);
 void bench_start(Bench& b);
 void bench_costs(Bench& b);
 void bench_growth(Bench& b);  // only with --growth

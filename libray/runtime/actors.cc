@@ -73,7 +73,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   {
     std::lock_guard lock(mutex_);
     ref->shared = ref->in_table = true;
-    table_[ref->id] = ref;
+    table_.set(ref);
     up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
     Actor* a = actor_entry(ref);
     a->handles = 1;

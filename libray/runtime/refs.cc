@@ -259,7 +259,10 @@ Status Runtime::share(Object* o) {
     if (o->shared || o->borrowed) return Status();
     o->shared = true;
     ready = o->done();
-    if (!o->in_table) o->in_table = table_.emplace(o->id, o).second;
+    if (!o->in_table && !table_.find(o->id)) {
+      table_.set(o);
+      o->in_table = true;
+    }
     up(wire::kUpObjShare, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
     if (!ready && !o->publish_on_ready) {
       o->publish_on_ready = true;
@@ -369,9 +372,7 @@ Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_
 // mutex_ held.
 Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Object* lender,
                            Object** out) {
-  auto [it, fresh] = table_.try_emplace(id, nullptr);
-  if (!fresh) {
-    Object* there = it->second;
+  if (Object* there = table_.find(id)) {
     uint32_t n = there->refs.load();
     while (n != 0 && !there->refs.compare_exchange_weak(n, n + 1)) {
     }
@@ -379,6 +380,7 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
       *out = there;
       return Status();
     }
+    table_.erase(there);
     there->in_table = false;  // being freed on another thread: it gives up a hold of its own
     if (there->lender) {
       --there->lender->n_lent;
@@ -387,11 +389,8 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
     }
   }
   Object* o = new_object(id);
-  if (!o) {
-    table_.erase(it);
-    return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
-  }
-  it->second = o;
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  table_.set(o);
   o->borrowed = true;
   o->in_table = true;
   if (lender) {
@@ -421,9 +420,8 @@ void Runtime::resolve(Object* o) {
 }
 
 void Runtime::on_obj_state(const wire::DnObjState& s) {
-  auto it = table_.find(s.id);
-  if (it == table_.end()) return;
-  Object* o = it->second;
+  Object* o = table_.find(s.id);
+  if (!o) return;
   if (o->state.load(std::memory_order_relaxed) != ObjState::kUnresolved) return;
   if (s.state == wire::kObjReady) {
     o->where = Where::kStore;
@@ -483,10 +481,7 @@ void Runtime::free_object(Object* o) {
 // mutex_ held. References that it contained go to `more`.
 void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   ObjState state = o->state.load(std::memory_order_relaxed);
-  if (o->in_table) {
-    auto it = table_.find(o->id);
-    if (it != table_.end() && it->second == o) table_.erase(it);
-  }
+  if (o->in_table) table_.erase(o);
   if (o->publish_on_ready) {
     o->publish_on_ready = false;
     --needs_pulse_;
@@ -526,9 +521,9 @@ void Runtime::give_up_contained(Object* o) {
     ok = wire::unpack(o->bytes(), o->size, &v);
   }
   auto take_over = [&](const ObjectId& id) {
-    auto it = o->n_lent ? table_.find(id) : table_.end();
-    if (it == table_.end() || it->second->lender != o) return false;
-    it->second->lender = nullptr;
+    Object* lent = o->n_lent ? table_.find(id) : nullptr;
+    if (!lent || lent->lender != o) return false;
+    lent->lender = nullptr;
     --o->n_lent;
     return true;
   };
@@ -537,8 +532,10 @@ void Runtime::give_up_contained(Object* o) {
     if (!take_over(id)) up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
   }
   if (pinned) store_->unpin(&pin);
-  for (auto it = table_.begin(); o->n_lent && it != table_.end(); ++it)  // the value is unreadable
-    if (it->second->lender == o) it->second->lender = nullptr, --o->n_lent;
+  if (!o->n_lent) return;
+  table_.for_each([o](Object* lent) {  // the value is unreadable
+    if (lent->lender == o) lent->lender = nullptr, --o->n_lent;
+  });
 }
 
 // ---- reading ---------------------------------------------------------------------------------------------

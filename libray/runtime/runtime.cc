@@ -587,8 +587,9 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
     }
   for (auto& [id, a] : actors_) fail_actor_tasks(a.get(), code, e);
   std::vector<Object*> open;
-  for (auto& [id, o] : table_)
+  table_.for_each([&open](Object* o) {
     if (!o->done()) open.push_back(retain(o));
+  });
   for (auto& [token, n] : notifications_)
     if (n.object && !n.object->done()) open.push_back(retain(n.object));
   for (Object* o : open) {

@@ -33,6 +33,7 @@
 #include "libray/base/spin_budget.h"
 #include "libray/lineage/record.h"
 #include "libray/runtime/object.h"
+#include "libray/runtime/object_table.h"
 #include "libray/runtime/types.h"
 #include "store/client.h"
 
@@ -359,7 +360,7 @@ class Runtime {
   std::string death_;  // why the node is dead
 
   mutable std::mutex mutex_;
-  std::unordered_map<ObjectId, Object*> table_;
+  ObjectTable table_;
   std::unordered_map<std::string, Function*> functions_;
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;

@@ -831,9 +831,9 @@ Status Runtime::cancel(Object* o, uint32_t flags) {
 
 // Somebody who borrowed an object of ours wants its task cancelled. mutex_ held.
 void Runtime::on_obj_cancel(const wire::ObjCancel& c) {
-  auto it = table_.find(c.id);
-  if (it == table_.end() || !it->second->producer) return;
-  PendingTask* t = it->second->producer;
+  Object* o = table_.find(c.id);
+  if (!o || !o->producer) return;
+  PendingTask* t = o->producer;
   uint32_t flags = t->actor ? c.flags & ~uint32_t{RAY_CANCEL_FORCE} : c.flags;
   (void)cancel_task(t, flags);
 }
