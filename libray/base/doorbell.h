@@ -1,6 +1,9 @@
-// Sleeping and waking across processes with one futex word (wire::Doorbell, NodePage): the word is 1
+// Sleeping and waking across processes with one futex word (wire::Doorbell, NodePage): the word is not 0
 // while its owner sleeps or is about to. Whoever published something that the owner may wait for
 // calls ring(): one fence and one load when nobody sleeps, a syscall only when somebody does.
+//
+// An owner that waits for much says so (kLazily): who publishes one thing after another may then leave
+// the bell alone until it has nothing more to do (ring_unless_lazy). The owner sleeps for a moment only.
 #pragma once
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -16,6 +19,8 @@ namespace ray {
 inline long futex(std::atomic<uint32_t>* word, int op, uint32_t value, const timespec* timeout) {
   return ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(word), op, value, timeout, nullptr, 0);
 }
+inline constexpr uint32_t kAwake = 0, kAtOnce = 1, kLazily = 2;
+
 // Call after publishing.
 inline void ring(std::atomic<uint32_t>* armed) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -23,16 +28,32 @@ inline void ring(std::atomic<uint32_t>* armed) {
   armed->store(0, std::memory_order_release);
   futex(armed, FUTEX_WAKE, INT_MAX, nullptr);
 }
+// True: the owner sleeps and waits for more; call ring() before you rest.
+inline bool ring_unless_lazy(std::atomic<uint32_t>* armed) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  uint32_t how = armed->load(std::memory_order_relaxed);
+  if (__builtin_expect(how == kAwake, 1)) return false;
+  if (how == kLazily) return true;
+  ring(armed);
+  return false;
+}
 // Announces sleep; the caller then looks at its rings once more before sleep_armed().
 inline void arm(std::atomic<uint32_t>* armed) {
-  armed->store(1, std::memory_order_relaxed);
+  armed->store(kAtOnce, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+inline void arm_lazily(std::atomic<uint32_t>* armed) {
+  uint32_t awake = kAwake;  // another thread of the owner may have asked to be woken at once
+  armed->compare_exchange_strong(awake, kLazily, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 inline void disarm(std::atomic<uint32_t>* armed) { armed->store(0, std::memory_order_relaxed); }
-// Sleeps while the word is 1; timeout_ns < 0 = for ever.
+// Sleeps until somebody rings; timeout_ns < 0 = for ever.
 inline void sleep_armed(std::atomic<uint32_t>* armed, int64_t timeout_ns) {
+  uint32_t how = armed->load(std::memory_order_relaxed);
+  if (how == kAwake) return;
   timespec ts{static_cast<time_t>(timeout_ns / 1000000000), static_cast<long>(timeout_ns % 1000000000)};
-  futex(armed, FUTEX_WAIT, 1, timeout_ns < 0 ? nullptr : &ts);
+  futex(armed, FUTEX_WAIT, how, timeout_ns < 0 ? nullptr : &ts);
 }
 
 }  // namespace ray

@@ -54,6 +54,7 @@ void Runtime::drain(ClientLink* link) {
     }
   }
   if (!any) return;
+  ++results_seen_;
   link->results.release();
   link->last_result_ns = steady_ns();
   if (Lease* l = link->lease) {

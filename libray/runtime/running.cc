@@ -41,6 +41,7 @@ Status WorkerSide::poll(uint32_t group, int64_t timeout_ns, int wake_fd) {
   };
   if (alone) event_wanted_.store(false, std::memory_order_relaxed);
   if (there()) return Status();
+  ring_unrung();
   if (timeout_ns == 0) return Status(RAY_TIMED_OUT);
   if (!alone) return Status(RAY_TIMED_OUT);
   const int64_t start = steady_ns(), spin = idle_spin_.ns();

@@ -97,8 +97,13 @@ class Runtime {
   Status cancel_notify(uint64_t token);
   void drop_queue(Queue* queue);
   // Calls pred under the lock until it is true or the deadline is over; drains meanwhile.
+  template <class Pred, class Much>
+  bool wait_until(Pred pred, int64_t timeout_ns, Much much);
   template <class Pred>
-  bool wait_until(Pred pred, int64_t timeout_ns);
+  bool wait_until(Pred pred, int64_t timeout_ns) {
+    return wait_until(pred, timeout_ns, [] { return false; });
+  }
+  bool may_be_lazy(uint64_t* seen);
 
   // ---- functions and tasks (submit.cc)
   Status function(int32_t language, uint32_t kind, const std::string& name,
@@ -177,6 +182,7 @@ class Runtime {
   static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
   static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
   static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps
+  static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
   SpinBudget spin_{kSpinNs};
   Runtime() = default;
 
@@ -391,6 +397,7 @@ class Runtime {
   uint64_t n_pending_ = 0;             // tasks that are not done
   uint64_t needs_pulse_ = 0;           // reasons for pulse to sleep on the doorbell
   uint64_t progress_count_ = 0;
+  uint64_t results_seen_ = 0;  // drains that found something
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on

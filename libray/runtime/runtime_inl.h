@@ -25,11 +25,22 @@ void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
     wake_daemon(&page_->lineage_armed);
 }
 
+// Nobody but the caller depends on a result, and there were some since its last look (*seen).
+inline bool Runtime::may_be_lazy(uint64_t* seen) {
+  std::lock_guard lock(mutex_);
+  bool moved = *seen != results_seen_;
+  *seen = results_seen_;
+  return moved && needs_pulse_ == 0 && !waiting_tasks_.head;
+}
+
 // Drains result rings until pred() is true. Spins first, because a running peer answers within
 // microseconds, then sleeps on this process's doorbell. A worker lends its CPU before it sleeps.
-template <class Pred>
-bool Runtime::wait_until(Pred pred, int64_t timeout_ns) {
+// much(): the caller needs so many results that one more does not help it. Then workers need not wake it
+// before they run out of tasks; it looks by itself as long as that shows progress.
+template <class Pred, class Much>
+bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
   int64_t start = 0, deadline = 0, spin = 0;
+  uint64_t seen = UINT64_MAX;
   bool lent = false, slept = false, result;
   for (int round = 0;; ++round) {
     {
@@ -58,8 +69,9 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns) {
     slept = true;
     if (worker_ && !lent) lent = worker_->lend(this);
     auto* word = bell(process_);
-    sleepers_.fetch_add(1, std::memory_order_relaxed);
-    arm(word);
+    bool alone = sleepers_.fetch_add(1, std::memory_order_relaxed) == 0;
+    bool lazily = alone && much() && may_be_lazy(&seen);
+    lazily ? arm_lazily(word) : arm(word);
     {
       std::lock_guard lock(mutex_);
       progress();
@@ -68,7 +80,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns) {
     after_unlock();
     if (!result) {
       if (lent) worker_->give_back_all();
-      sleep_armed(word, std::min<int64_t>(deadline - now, 1000000000));
+      sleep_armed(word, std::min<int64_t>(deadline - now, lazily ? kLazySleepNs : 1000000000));
     }
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     if (result) break;

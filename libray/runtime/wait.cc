@@ -47,7 +47,9 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     }
     return advance() || any_failed();
   };
-  if (!advance() && !wait_until(all_there, timeout_ns)) {
+  constexpr size_t kMuch = 16;
+  auto much = [&] { return n - first >= kMuch; };
+  if (!advance() && !wait_until(all_there, timeout_ns, much)) {
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
     return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready", missing, n);

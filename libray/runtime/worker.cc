@@ -235,6 +235,7 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
       (void)finish(e, RAY_CANCELLED);
       continue;
     }
+    if (unrung_.load(std::memory_order_relaxed)) ring_unrung();
     if (unwanted_ && outstanding_ == 0 && !has_work()) {
       RAY_TRY(exit_actor("the last handle of the actor is gone"));
       continue;
@@ -562,6 +563,21 @@ void WorkerSide::publish(ServeLink* link) {
   ray::ring(runtime_->bell(link->client));
 }
 
+// A client that waits for many results is woken when there are no more tasks.
+void WorkerSide::publish_lazily(ServeLink* link) {
+  link->results.publish();
+  if (!ring_unless_lazy(runtime_->bell(link->client))) return;
+  link->unrung.store(true, std::memory_order_relaxed);
+  unrung_.store(true, std::memory_order_relaxed);
+}
+
+void WorkerSide::ring_unrung() {
+  if (!unrung_.exchange(false, std::memory_order_relaxed)) return;
+  std::lock_guard lock(links_mutex_);
+  for (auto& l : links_)
+    if (l->unrung.exchange(false, std::memory_order_relaxed)) ray::ring(runtime_->bell(l->client));
+}
+
 // Frees the ring space of finished records, in order. link->mutex held.
 void WorkerSide::complete_claim(ServeLink* link, uint64_t end) {
   for (Claim& c : link->claims)
@@ -608,7 +624,7 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
       for (auto& r : e->results)
         add(r.given ? r.header : wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0},
             r.given ? r.bytes : none);
-    publish(link);
+    ok ? publish_lazily(link) : publish(link);
   }
   complete_claim(link, e->end);
 }

@@ -67,6 +67,7 @@ struct ServeLink {
   uint32_t give_back_seen = 0, cancel_seen = 0;
   std::vector<uint64_t> cancelled;  // tags of tasks that we have not started
   std::atomic<bool> dead{false};
+  std::atomic<bool> unrung{false};  // its client sleeps lazily; see ring_unrung()
 };
 
 // One execution of a task: what a ray_task stands for.
@@ -190,6 +191,8 @@ class WorkerSide {
   void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type,
                     uint32_t size);
   void publish(ServeLink* link);
+  void publish_lazily(ServeLink* link);
+  void ring_unrung();
   void complete_claim(ServeLink* link, uint64_t end);
   void scan_cancels(const std::shared_ptr<ServeLink>& link);
   bool was_cancelled(ServeLink* link, uint64_t tag);
@@ -211,6 +214,7 @@ class WorkerSide {
 
   Runtime* runtime_;
   const uint32_t pid_ = static_cast<uint32_t>(::getpid());
+  std::atomic<bool> unrung_{false};  // some link is
   SpinLock links_mutex_;
   std::vector<std::shared_ptr<ServeLink>> links_;
   std::atomic<uint64_t> links_version_{0};

@@ -326,7 +326,7 @@ def sanitizer_parts(names):
     return [p for p in parts if not names or matches(p, names)]
 
 
-FUZZ_SECONDS = 12  # per target in a test run; ./dev fuzz searches longer
+FUZZ_SECONDS = 60  # per target in a test run; ./dev fuzz searches longer
 
 
 def fuzz_targets():
