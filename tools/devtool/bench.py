@@ -217,7 +217,7 @@ def evolve_rows(args):
     for system in ["libray"] + (["ray"] if "ray" in (args.peer or []) else []):
         python = build.venv_python() if system == "libray" else peer_python("ray")
         if system == "ray":
-            build.install_requirements(ROOT / "samples" / "python" / "requirements.txt", python, "peer-ray")
+            build.install_requirements(ROOT / "samples" / "python" / "requirements.txt", python, "peer-ray-samples")
         status(f"the main job on {system} ...")
         began = time.monotonic()
         process = start([python, "-u", ROOT / "samples" / "python" / "evolve.py",
@@ -291,6 +291,7 @@ def do_bench(args):
         bench_report.write(json.loads(open(args.report_from).read()))
         return
     build.build("release")
+    os.environ["LIBRAY_TASK_ROWS"] = "0"  # no old rows go: the programs count every task's lineage
     machine = describe_machine()  # with the load before the measurements, not theirs
     rows = []
     if args.only != "python":

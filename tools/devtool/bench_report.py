@@ -1,4 +1,4 @@
-"""./dev bench --report: the table in docs/performance.md (between two marks), docs/bench.json,
+"""./dev bench --report: the tables in docs/performance.md and README.md (between two marks), docs/bench.json,
 docs/bench.png (bars, logarithmic, libray beside its peers) and docs/growth-*.png from one result of
 bench.py. `--report-from FILE` does it again from a file that --json wrote."""
 import json
@@ -9,6 +9,21 @@ import build
 from shell import ROOT, Failure, say
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+# The rows of the README: what it is called there, the row's name in C and in Python.
+SUMMARY = [
+    ("tasks, batches of 1000", "tasks_batch_1000", "tasks_batch_1000"),
+    ("tasks, one at a time", None, "tasks_one_at_a_time"),
+    ("actor calls, batches of 1000", "actor_calls_batch_1000", "actor_calls_batch_1000"),
+    ("actor calls, one at a time", None, "actor_calls_one_at_a_time"),
+    ("calls of an asyncio actor, batches of 1000", None, "async_actor_calls_batch_1000"),
+    ("small put", None, "put_small"),
+    ("small get", "get_small", "get_small"),
+    ("get of an object with 10,000 references", None, "get_object_with_10k_refs"),
+    ("wait over 1000 references, one by one", None, "wait_1k_refs"),
+    ("start to first result", "init_to_first_result", "init_to_first_result"),
+    ("wheel", None, "wheel_size"),
+]
 
 # Run by the environment's interpreter, which has matplotlib; argument: the result as JSON.
 CHART = r"""
@@ -78,14 +93,43 @@ def markdown(result):
     return "\n".join(out)
 
 
+def summary(result):
+    """The README's table: libray from C and from Python, each peer and the ratio."""
+    rows, machine = result["rows"], result["machine"]
+    value = {(r.get("system", "libray"), r["language"], r["name"]): r for r in rows}
+    peers = sorted({r["system"] for r in rows if "system" in r})
+    out = ["| | C | Python | " + "".join(f"{p} | | " for p in peers),
+           "|---|---|---|" + "---|---|" * len(peers)]
+    for label, c, python in SUMMARY:
+        own = value.get(("libray", "python", python))
+        if own is None:
+            continue
+        in_c = value.get(("libray", "c", c))
+        cells = [label, bench.shown(in_c["value"], in_c["unit"]) if in_c else "",
+                 bench.shown(own["value"], own["unit"])]
+        for peer in peers:
+            other = value.get((peer, "python", python))
+            cells += [bench.shown(other["value"], other["unit"]), f"{bench.better(own, other):.3g}×"] if other \
+                else ["", ""]
+        out.append("| " + " | ".join(cells) + " |")
+    out += ["", f"{machine['cpu']}, {machine['cpus']} processors, {machine.get('date', '')}; ratios are those of "
+                "the Python column. `./dev bench --report` makes this table and the chart again."]
+    return "\n".join(out)
+
+
+def replace(path, text):
+    """Puts the text between the marks of a file."""
+    old = path.read_text()
+    if BEGIN not in old or END not in old:
+        raise Failure(f"{path} has no marks for the table")
+    head, rest = old.split(BEGIN, 1)
+    path.write_text(head + BEGIN + "\n" + text + "\n" + END + rest.split(END, 1)[1])
+
+
 def write(result):
     docs = ROOT / "docs"
-    path = docs / "performance.md"
-    text = path.read_text()
-    if BEGIN not in text or END not in text:
-        raise Failure(f"{path} has no marks for the table")
-    head, rest = text.split(BEGIN, 1)
-    path.write_text(head + BEGIN + "\n" + markdown(result) + "\n" + END + rest.split(END, 1)[1])
+    replace(docs / "performance.md", markdown(result))
+    replace(ROOT / "README.md", summary(result))
     target = docs / "bench.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
     build.install_requirements(ROOT / "samples" / "python" / "requirements.txt")
@@ -93,4 +137,4 @@ def write(result):
                           check=False)
     if done.returncode:
         raise Failure(f"the chart could not be drawn: {done.stderr[-500:]}")
-    say("docs/performance.md, docs/bench.json and docs/*.png are written")
+    say("README.md, docs/performance.md, docs/bench.json and docs/*.png are written")
