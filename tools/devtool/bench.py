@@ -71,16 +71,15 @@ def program(args, label, command, env=None):
 def c_rows(args):
     binaries = build.folder("release") / "bin"
     program_c = [str(binaries / "bench_c")] + (["--filter", args.filter] if args.filter else [])
-    rows = program(args, "c", program_c)
+    yield from program(args, "c", program_c)
     if args.filter in "limit_" or args.filter.startswith("limit"):
-        rows += program(args, "limits", [str(binaries / "bench_limits")])
+        yield from program(args, "limits", [str(binaries / "bench_limits")])
     if args.filter in "tasks_batch_1000_unjournaled":
         env = dict(build.environment(), LIBRAY_LINEAGE="0", LIBRAY_BENCH_NO_LINEAGE="1")
         off = program(args, "c-unjournaled", [str(binaries / "bench_c"), "--filter", "tasks_batch_1000"], env)
-        rows += [dict(r, name=r["name"] + "_unjournaled") for r in off]
+        yield from (dict(r, name=r["name"] + "_unjournaled") for r in off)
     if args.growth:
-        rows += program(args, "growth", [str(binaries / "bench_c"), "--growth"])
-    return rows
+        yield from program(args, "growth", [str(binaries / "bench_c"), "--growth"])
 
 
 # ---- Python, several systems in turns -------------------------------------------------------------
@@ -128,10 +127,9 @@ def peer_python(peer):
 
 
 def python_rows(args):
-    """Rows of libray and of the peers, row by row in turns."""
+    """Rows of libray and of the peers, row by row in turns; each line of them is told when it is there."""
     peers = args.peer or []
     served = [Served(args, "libray", build.venv_python())]
-    rows = []
     try:
         served += [Served(args, peer, peer_python(peer)) for peer in peers]
         names = [n for n in served[0].ask("names")
@@ -144,12 +142,13 @@ def python_rows(args):
                 found = system.ask(name)
                 if isinstance(found, dict):
                     say(f"{name} on {system.module}: {found['error']}")
-                else:
-                    rows += found or []
+                    continue
+                for row in found or []:
+                    say(f"  {row['name']:<36} {system.module:<16} {shown(row['value'], row['unit'])}")
+                    yield row
     finally:
         for system in served:
             system.end()
-    return rows
 
 
 def cold_rows(args):
@@ -286,6 +285,21 @@ def describe_machine():
             "commit": commit, "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
 
 
+def stages(args):
+    """What is to be measured, each a function that gives rows."""
+    out = []
+    if args.only != "python":
+        out.append(c_rows)
+    if args.only != "c":
+        build.install_package()
+        whole = args.report and not args.quick and not args.filter
+        out += [cold_rows] if args.filter in "init_to_first_result_cold" else []
+        out += [python_rows] if args.filter not in ("main_job", "wheel_size") else []
+        out += [evolve_rows] if args.filter == "main_job" or whole else []
+        out += [wheel_rows] if args.filter == "wheel_size" or whole else []
+    return out
+
+
 def do_bench(args):
     if args.report_from:
         bench_report.write(json.loads(open(args.report_from).read()))
@@ -293,19 +307,14 @@ def do_bench(args):
     build.build("release")
     os.environ["LIBRAY_TASK_ROWS"] = "0"  # no old rows go: the programs count every task's lineage
     machine = describe_machine()  # with the load before the measurements, not theirs
-    rows = []
-    if args.only != "python":
-        rows += c_rows(args)
-    if args.only != "c":
-        build.install_package()
-        if args.filter in "init_to_first_result_cold":
-            rows += cold_rows(args)
-        rows += python_rows(args)
-        whole = args.report and not args.quick and not args.filter
-        if args.filter == "main_job" or whole:
-            rows += evolve_rows(args)
-        if args.filter == "wheel_size" or whole:
-            rows += wheel_rows(args)
+    rows, failed = [], False
+    for stage in stages(args):
+        try:
+            for row in stage(args):
+                rows.append(row)
+        except (Failure, OSError, ValueError, subprocess.SubprocessError) as e:
+            failed = True  # what was measured so far is not lost
+            say(f"{stage.__name__.replace('_', ' ')}: {e}")
     rows += derived_rows(rows)
     if not rows:
         raise Failure(f"no row's name holds '{args.filter}'")
@@ -318,3 +327,4 @@ def do_bench(args):
         say(f"written to {args.json}")
     if args.report:
         bench_report.write(result)
+    return 1 if failed else 0
