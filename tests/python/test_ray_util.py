@@ -471,3 +471,92 @@ def test_joblib_backend():
                 print("raised")
         """
     )
+
+
+def test_parallel_iterators():
+    run(
+        """
+        import collections
+        from ray.util.iter import from_actors, from_items, from_iterators, from_range, ParallelIteratorWorker
+        ray.init(num_cpus=4)
+        def sync(it): return list(it.gather_sync())
+
+        it = from_items([1, 2, 3, 4])
+        assert repr(it) == "ParallelIterator[from_items[int, 4, shards=2]]" and it.num_shards() == 2
+        assert sync(it) == [1, 2, 3, 4] == sync(it) and it.take(3) == [1, 2, 3]
+        try: iter(it)
+        except TypeError as e: assert "gather_sync" in str(e)
+        else: raise AssertionError
+
+        assert sync(from_range(5)) == [0, 2, 1, 3, 4]
+        assert sync(from_iterators([range(2), lambda: iter("ab")])) == [0, "a", 1, "b"]
+        assert from_range(2, num_shards=1, repeat=True).take(5) == [0, 1, 0, 1, 0]
+        actors = [ray.remote(ParallelIteratorWorker).remote(range(i), False) for i in (1, 3)]
+        assert sync(from_actors(actors)) == [0, 0, 1, 2]
+
+        it = from_range(4)
+        assert sync(it.for_each(lambda x: x * 2).filter(lambda x: x < 5)) == [0, 4, 2]
+        assert repr(it.batch(2).flatten()).endswith("shards=2].batch(2).flatten()]")
+        assert sync(from_range(5, 1).batch(2)) == [[0, 1], [2, 3], [4]]
+        assert sync(from_range(3, 1).batch(2).flatten()) == [0, 1, 2]
+        assert sync(from_range(2, 1).combine(lambda x: [x] * x)) == [1]
+        assert sync(it.transform(lambda items: (x + 10 for x in items))) == [10, 12, 11, 13]
+        assert sorted(it.for_each(lambda x: x, max_concurrency=2, resources={"num_cpus": 0.1}).gather_async()) == [0, 1, 2, 3]
+        mixed = sync(from_range(50, 1).local_shuffle(10, seed=3))
+        assert sorted(mixed) == list(range(50)) != mixed
+        assert mixed == sync(from_range(50, 1).local_shuffle(10, seed=3))
+        assert sorted(it.gather_async(batch_ms=1, num_async=2)) == [0, 1, 2, 3]
+        assert list(it.batch_across_shards()) == [[0, 2], [1, 3]]
+        assert list(from_iterators([[1, 2], [3]]).batch_across_shards()) == [[1, 3], [2]]
+
+        parts = from_range(10, 2).repartition(3)
+        assert parts.num_shards() == 3 and sorted(sync(parts)) == list(range(10))
+        both = from_items(["a", "b"], 1).union(from_items(["x"], 1).for_each(str.upper))
+        assert sync(both) == ["a", "X", "b"] and both.num_shards() == 2
+        assert [list(s) for s in both.shards()] == [["a", "b"], ["X"]]
+        assert sync(both.select_shards([1])) == ["X"]
+
+        @ray.remote
+        def shard(it, i): return list(it.get_shard(i))
+        assert ray.get([shard.remote(both, i) for i in range(2)]) == [["a", "b"], ["X"]]
+        print("fine")
+        """
+    )
+
+
+def test_local_iterators():
+    run(
+        """
+        import time
+        from ray.util.iter import from_items, from_iterators, from_range
+        ray.init(num_cpus=4)
+        it = from_items([1, 2, 3, 4]).gather_sync().for_each(lambda x: x).filter(bool).batch(2).flatten()
+        assert repr(it).endswith(".gather_sync().for_each().filter().batch(2).flatten()]")
+        @ray.remote
+        def read(it): return list(it)
+        assert ray.get(read.remote(it)) == [1, 2, 3, 4] and next(it) == 1 and it.take(2) == [2, 3]
+
+        pairs = list(from_range(4).gather_sync().zip_with_source_actor())
+        assert [x for _, x in pairs] == [0, 2, 1, 3] and pairs[0][0] == pairs[2][0] != pairs[1][0]
+
+        a, b = from_range(6, 1).gather_sync().duplicate(2)
+        assert a.take(4) == [0, 1, 2, 3] and b.take(1) == [0] and list(a) == [4, 5] and list(b) == [1, 2, 3, 4, 5]
+
+        one, two = from_range(3, 1).gather_sync(), from_items("abcd", 1).gather_sync()
+        assert list(one.union(two, deterministic=True)) == [0, "a", 1, "b", 2, "c", "d"]
+        one, two = from_range(4, 1).gather_sync(), from_items("ab", 1).gather_sync()
+        assert list(one.union(two, deterministic=True, round_robin_weights=[2, 1])) == [0, 1, "a", 2, 3, "b"]
+
+        def paced(name, pause):
+            def make():
+                for i in range(5):
+                    time.sleep(pause)
+                    yield name, i
+            return make
+        fast, slow = from_iterators([paced("fast", 0.01)]), from_iterators([paced("slow", 0.4)])
+        got = list(fast.gather_async().union(slow.gather_async()))
+        assert [x for x in got if x[0] == "slow"] == [("slow", i) for i in range(5)]
+        assert all(x[0] == "slow" for x in got[-3:]) and len(got) == 10, got
+        print("fine")
+        """
+    )
