@@ -167,3 +167,73 @@ def test_the_users_number_of_threads_wins(fresh, monkeypatch):
     fresh(num_cpus=2)
     refs = [variable.options(num_cpus=n).remote("OMP_NUM_THREADS") for n in (1, 2)]
     assert libray.get(refs) == ["7", "7"]
+
+
+def write_tree(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+
+
+@libray.remote
+def tree():
+    return sorted(
+        os.path.relpath(os.path.join(folder, name)) for folder, _, names in os.walk(".") for name in names
+    )
+
+
+@pytest.mark.parametrize(
+    "patterns, left",
+    [
+        (["*.log"], ["a.txt", "logs/a.txt", "logs/c.txt", "logs/deep/d.txt", "src/b.txt"]),
+        (["/a.txt", "b.txt"], ["logs/a.txt", "logs/c.txt", "logs/deep/d.txt", "x.log"]),
+        (["logs/"], ["a.txt", "src/b.txt", "x.log"]),
+        (["logs/*.txt"], ["a.txt", "logs/deep/d.txt", "src/b.txt", "x.log"]),
+        (["logs/**"], ["a.txt", "src/b.txt", "x.log"]),
+        (["**/deep", "?.log"], ["a.txt", "logs/a.txt", "logs/c.txt", "src/b.txt"]),
+        (["*.txt", "!c.txt"], ["logs/c.txt", "x.log"]),
+        (["[!a].txt", "x.log"], ["a.txt", "logs/a.txt"]),
+        (["# a.txt", "", "logs"], ["a.txt", "src/b.txt", "x.log"]),
+    ],
+)
+def test_excludes_are_written_as_for_git(cluster, tmp_path, patterns, left):
+    write_tree(tmp_path, "a.txt", "x.log", "src/b.txt", "logs/c.txt", "logs/a.txt", "logs/deep/d.txt")
+    env = {"working_dir": str(tmp_path), "excludes": patterns}
+    assert libray.get(tree.options(runtime_env=env).remote()) == left
+
+
+def test_what_git_ignores_does_not_travel(cluster, tmp_path, monkeypatch):
+    write_tree(tmp_path, "keep", "drop", "data/big.bin", "data/small.txt", "other/big.bin")
+    (tmp_path / ".gitignore").write_text("# what the build makes\n/drop\n")
+    (tmp_path / "data" / ".gitignore").write_text("*.bin\n")
+    (tmp_path / ".rayignore").write_text("other\n")
+
+    def seen():
+        env = {"working_dir": str(tmp_path)}
+        return [n for n in libray.get(tree.options(runtime_env=env).remote()) if "ignore" not in n]
+
+    assert seen() == ["data/small.txt", "keep"]
+    monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
+    assert seen() == ["data/big.bin", "data/small.txt", "drop", "keep"]
+
+
+def test_a_hook_changes_the_environment_of_the_job(fresh, tmp_path, monkeypatch):
+    (tmp_path / "house_rules.py").write_text(
+        "def apply(env):\n"
+        "    env = dict(env or {})\n"
+        "    env['env_vars'] = {**env.get('env_vars', {}), 'HOUSE': 'rules'}\n"
+        "    return env\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "house_rules.apply")
+    fresh(num_cpus=1, runtime_env={"env_vars": {"OWN": "1"}})
+
+    @libray.remote
+    def variables():
+        return os.environ.get("HOUSE"), os.environ.get("OWN")
+
+    assert libray.get(variables.remote()) == ("rules", "1")
+    libray.shutdown()
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "apply")
+    with pytest.raises(ValueError, match="module.function"):
+        libray.init(num_cpus=1)

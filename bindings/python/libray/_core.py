@@ -207,7 +207,7 @@ def init(
     if namespace is None and job is not None:
         namespace = job.ray_namespace
     _check_namespace(namespace)
-    environment = _runtime_env.for_job(ignored.get("runtime_env"))
+    environment = _runtime_env.for_job(_runtime_env.hooked(ignored.get("runtime_env")))
     store_bytes = _store_bytes(object_store_memory)
     address = _resolve(address)
     if address:

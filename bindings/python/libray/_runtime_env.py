@@ -20,7 +20,7 @@ import json
 import os
 import re
 import sys
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 ENVIRONMENT = "LIBRAY_RUNTIME_ENV"  # of this process, as JSON
 _FIELDS = {"env_vars", "working_dir", "py_modules", "excludes", "config", "eager_install"}
@@ -203,34 +203,81 @@ def _prune(base: str) -> None:
 
 
 def _files(source: str, excludes: Tuple[str, ...]) -> Iterator[Tuple[str, str]]:
-    """(path, path below the source) of every file that is not excluded."""
+    """(path, path below the source) of every file that neither `excludes` nor a .gitignore or .rayignore leaves out."""
     if os.path.isfile(source):
         yield source, ""
         return
+    rules = {"": [_Ignore(excludes, "")]}  # folder below the source -> what counts for what is in it
     for folder, folders, names in os.walk(source):
         below = os.path.relpath(folder, source)
-        folders[:] = sorted(
-            f
-            for f in folders
-            if f not in ("__pycache__", ".git")
-            and not _excluded(os.path.normpath(os.path.join(below, f)), excludes)
-        )
+        below = "" if below == "." else below + os.sep
+        here = rules[below] + _ignore_files(folder, names, below)
+        kept = []
+        for name in sorted(folders):
+            if name in ("__pycache__", ".git") or any(r.leaves_out(below + name, True) for r in here):
+                continue
+            kept.append(name)
+            rules[below + name + os.sep] = here
+        folders[:] = kept
         for name in sorted(names):
-            relative = os.path.normpath(os.path.join(below, name))
-            if not _excluded(relative, excludes):
-                yield os.path.join(folder, name), relative
+            if not any(r.leaves_out(below + name, False) for r in here):
+                yield os.path.join(folder, name), below + name
 
 
-def _excluded(relative: str, excludes: Tuple[str, ...]) -> bool:
-    """As in .gitignore: a pattern without a slash matches at any depth."""
-    import fnmatch
+def _ignore_files(folder: str, names: List[str], below: str) -> List["_Ignore"]:
+    found = []
+    for name in (".gitignore", ".rayignore"):
+        if name == ".gitignore" and os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") == "1":
+            continue
+        if name in names:
+            with open(os.path.join(folder, name), errors="surrogateescape") as file:
+                found.append(_Ignore(file.read().splitlines(), below))
+    return found
 
-    for pattern in excludes:
-        wanted = pattern.strip("/")
-        target = relative if "/" in wanted else os.path.basename(relative)
-        if fnmatch.fnmatch(target, wanted):
-            return True
-    return False
+
+class _Ignore:
+    """Patterns as in a .gitignore file in the folder `below`."""
+
+    def __init__(self, lines: Any, below: str) -> None:
+        self.below = below
+        self.rules = [_rule(line) for line in lines if line.strip() and not line.startswith("#")]
+
+    def leaves_out(self, relative: str, is_folder: bool) -> bool:
+        path, out = relative[len(self.below) :], False
+        for matches, negated, folders_only in self.rules:  # the last one decides
+            if (is_folder or not folders_only) and matches(path):
+                out = not negated
+        return out
+
+
+_PARTS = re.compile(r"\A\*\*/|/\*\*\Z|/\*\*/|\*+|\?|\[[!^]?\]?[^\]]*\]|\\.|.", re.S)
+
+
+def _rule(line: str) -> Tuple[Callable[[str], Any], bool, bool]:
+    """(match, negated, only folders) of a line."""
+    line = line.strip()
+    negated = line.startswith("!")
+    line = line[negated:]
+    body = line.strip("/")
+    anywhere = "/" not in line.rstrip("/")
+    out = "(?:.*/)?" if anywhere else ""
+    for part in _PARTS.findall(body):
+        if part == "**/":
+            out += "(?:.*/)?"
+        elif part == "/**":
+            out += "/.+"
+        elif part == "/**/":
+            out += "/(?:.*/)?"
+        elif part[0] == "*":
+            out += "[^/]*"
+        elif part == "?":
+            out += "[^/]"
+        elif part[0] == "[" and len(part) > 1:
+            inside = part[1:-1]
+            out += "[" + ("^" + inside[1:] if inside[:1] == "!" else inside).replace("\\", "\\\\") + "]"
+        else:
+            out += re.escape(part[-1])
+    return re.compile(out, re.S).fullmatch, negated, line.endswith("/")
 
 
 def _digest(files: List[Tuple[str, str]], is_module: bool, source: str) -> str:
@@ -287,6 +334,22 @@ def _copy(source: str, files: List[Tuple[str, str]], target: str, is_zip: bool) 
 def _expand(value: str) -> str:
     """`${NAME}` stands for what the variable is where the worker starts."""
     return re.sub(r"\$\{(\w+)\}", lambda m: os.environ.get(m.group(1), ""), value)
+
+
+_HOOK = "RAY_RUNTIME_ENV_HOOK"  # "module.function", which changes the environment of a job
+
+
+def hooked(env: Any) -> Any:
+    """What the function that RAY_RUNTIME_ENV_HOOK names makes of the environment given to `init`."""
+    name = os.environ.get(_HOOK)
+    if not name:
+        return env
+    import importlib
+
+    module, _, function = name.rpartition(".")
+    if not module:
+        raise ValueError(f"{_HOOK}={name!r} must be of the form 'module.function'")
+    return getattr(importlib.import_module(module), function)(env)
 
 
 def for_job(env: Any) -> Dict[str, str]:
