@@ -368,6 +368,29 @@ def _end() -> None:
             traceback.print_exc()
 
 
+title_room: Any = ()  # addresses of this process's arguments, which the kernel shows
+
+
+def find_title_room() -> None:
+    """Called in the zygote, whose arguments its workers share. The package setproctitle, which a task may call,
+    must find them as they were."""
+    global title_room
+    try:
+        import importlib
+
+        importlib.import_module("setproctitle").getproctitle()
+    except Exception:  # it is not installed, or cannot
+        pass
+    try:
+        with open("/proc/self/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        begin, end = int(fields[45]), int(fields[46])
+    except (OSError, IndexError, ValueError):
+        return
+    if 0 < begin < end:
+        title_room = (begin, end)
+
+
 def _prepare() -> None:
     signal.signal(signal.SIGINT, _on_sigint)
     _worker_output.install()
@@ -406,6 +429,8 @@ def run() -> int:
         }
     )
     _libray._worker_setup(ActorExit)
+    if title_room:
+        _libray._title_room(*title_room)
     what: Optional[str] = None
     while what not in ("end", "retire"):
         what = _libray._worker_run(True) if what is None else _run_actor()

@@ -158,7 +158,7 @@ def main():
     import select
     import socket
 
-    import libray._worker  # noqa: F401  everything that a worker needs
+    import libray._worker  # everything that a worker needs
     from libray import _runtime_env
     import cloudpickle  # noqa: F401
 
@@ -171,6 +171,7 @@ def main():
     poll.register(sock.fileno(), select.POLLIN)
     children = {}
     _raise_file_limit()
+    libray._worker.find_title_room()
     gc.collect()
     gc.disable()
     gc.freeze()

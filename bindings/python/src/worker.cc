@@ -18,6 +18,7 @@
 #include "worker.h"
 
 #include "surroundings.h"
+#include "title.h"
 
 namespace libray_py {
 
@@ -483,6 +484,7 @@ bool run_task(ray_task* task, bool main_thread) {
   if (main_thread) {
     g_interrupt_given = false;
     g_main_task.store(task);
+    title_task(info);
   }
   bool made_actor = false, exits = false;
   t_task = task;
@@ -536,6 +538,7 @@ PyObject* worker_run(PyObject*, PyObject* args) {
     ray_code code = ray_worker_next_in(rt, group, 0, &task, &err);
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
+      if (main_thread) title_idle();
       Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(rt, group, -1, &task, &err);
       Py_END_ALLOW_THREADS
     }
@@ -548,6 +551,7 @@ PyObject* worker_run(PyObject*, PyObject* args) {
     } else if (code != RAY_OK) {
       return raise_code(code, err);
     } else if (!run_task(task, main_thread)) {
+      if (main_thread) title_idle();
       return PyUnicode_FromString("actor");
     } else if (g_retire) {
       return PyUnicode_FromString("retire");
@@ -651,6 +655,14 @@ PyObject* task_label(PyObject*, PyObject*) {
   return PyUnicode_DecodeUTF8(data, static_cast<Py_ssize_t>(size), "replace");
 }
 
+// _title_room(begin, end): addresses of the arguments that the kernel shows of this process.
+PyObject* title_room(PyObject*, PyObject* args) {
+  unsigned long long begin, end;
+  if (!PyArg_ParseTuple(args, "KK", &begin, &end)) return nullptr;
+  prepare_title(reinterpret_cast<const char*>(begin), reinterpret_cast<const char*>(end));
+  Py_RETURN_NONE;
+}
+
 PyObject* output_pending(PyObject*, PyObject*) {
   g_output_waits = true;
   Py_RETURN_NONE;
@@ -667,6 +679,7 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullpt
                                 {"_worker_groups", worker_groups, METH_O, nullptr},
                                 {"_worker_setup", worker_setup, METH_O, nullptr},
                                 {"_task_label", task_label, METH_NOARGS, nullptr},
+                                {"_title_room", title_room, METH_VARARGS, nullptr},
                                 {"_output_pending", output_pending, METH_NOARGS, nullptr},
                                 {"_set_flush", set_flush, METH_O, nullptr},
                                 {"_take_interrupt", take_interrupt, METH_NOARGS, nullptr},
