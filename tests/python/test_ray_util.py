@@ -386,6 +386,8 @@ def test_inspect_serializability():
             def __init__(self): self.good, self.bad = 1, lock
         ok, found = inspect_serializability(C(), print_file=text)
         assert not ok and [x.name for x in found] == ["bad"]
+        ok, found = inspect_serializability({"rows": [1, lock]}, print_file=text)
+        assert not ok and [x.path for x in found] == ["rows -> [1]"]
         assert inspect_serializability(3, print_file=text) == (True, set())
         """
     )
@@ -404,6 +406,12 @@ def test_internal_kv():
         assert sorted(kv._internal_kv_list("a")) == [b"a1", b"a2"] and kv._internal_kv_exists("b", namespace="n")
         assert kv._internal_kv_del("a", del_by_prefix=True) == 2 and kv._internal_kv_del("a1") == 0
         assert kv._internal_kv_list("a") == []
+        for refuses in (kv._internal_kv_get, kv._internal_kv_list, kv._internal_kv_del):
+            try:
+                refuses("@namespace_n:a")
+            except RuntimeError:
+                continue
+            raise AssertionError(refuses)
         """
     )
 

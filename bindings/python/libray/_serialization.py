@@ -121,13 +121,24 @@ def _not_picklable(what: str, value: Any, name: str, error: BaseException) -> Ba
     return made
 
 
+def shown(value: Any) -> str:
+    """What a message shows of a value, which may be large or refuse."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= 400 else f"{text[:400]}... ({len(text)} characters)"
+
+
 def explain_argument(function: Any, argument: Any, error: BaseException) -> BaseException:
-    """The error for an argument that cannot be pickled: names it and the function."""
+    """The error for an argument that cannot be pickled: names it and the function (None: it is the value of a put)."""
+    if function is None:
+        return _not_picklable(f"the put value {shown(argument)}", argument, "value", error)
     name = getattr(function, "_function_name", None) or getattr(function, "__name__", None)
     if name is None:  # a method of an actor
         name = getattr(getattr(function, "_spec", None), "method", "?")
     return _not_picklable(
-        f"the argument {argument!r} for a task or actor {name}", argument, "argument", error
+        f"the argument {shown(argument)} for a task or actor {name}", argument, "argument", error
     )
 
 
@@ -142,7 +153,7 @@ def explain_constructor(
             dumps(argument)
         except Exception as found:
             return _not_picklable(
-                f"the argument {argument!r} for a task or actor {definition.name}.__init__",
+                f"the argument {shown(argument)} for a task or actor {definition.name}.__init__",
                 argument,
                 "argument",
                 found,

@@ -278,8 +278,8 @@ bool is_ready(const RemoteObject* r) {
          reinterpret_cast<FunctionObject*>(r->function)->generation == g_process.generation;
 }
 
-// An argument could not be pickled: the Python half says which, and why. Returns null with an
-// exception set.
+// An argument, or with None for `self` the value of a put, could not be pickled: the Python half says
+// which, and why. Returns null with an exception set.
 PyObject* explain(PyObject* self, PyObject* culprit) {
   if (culprit == nullptr || g_hooks.explain_pickle == nullptr) return nullptr;
   PyObject *type, *value, *trace;
@@ -620,7 +620,7 @@ PyObject* py_put(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnam
   if (rt == nullptr) return nullptr;
   Encoder encoder;
   Encoded encoded;
-  if (!encoder.add(object, true, &encoded)) return nullptr;
+  if (!encoder.add(object, true, &encoded)) return explain(Py_None, object);
   const ray_value value = encoder.view(encoded);
   ray_ref* ref = nullptr;
   ray_error* err = nullptr;

@@ -80,7 +80,8 @@ Py_hash_t ref_hash(PyObject* self) {
 }
 
 PyObject* ref_compare(PyObject* a, PyObject* b, int op) {
-  if (!ref_check(a) || !ref_check(b)) Py_RETURN_NOTIMPLEMENTED;
+  // As in Ray they have no order: `<` is a mistake.
+  if (!ref_check(a) || !ref_check(b) || (op != Py_EQ && op != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
   int c;
   if (__builtin_expect(as_ref(a)->ref == nullptr || as_ref(b)->ref == nullptr, 0)) {
     c = memcmp(binary_of(a).data(), binary_of(b).data(), kBinarySize);

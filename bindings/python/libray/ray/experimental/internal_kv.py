@@ -18,6 +18,14 @@ def _namespace(given: Optional[Text]) -> str:
     return given.decode() if isinstance(given, bytes) else given
 
 
+def _key(value: Text) -> bytes:
+    """The key, which must not look like one of those that Ray made of a namespace and a key."""
+    key = _bytes(value)
+    if key.startswith(b"@namespace_"):
+        raise RuntimeError("a key must not start with '@namespace_': name the namespace apart")
+    return key
+
+
 def _internal_kv_initialized() -> bool:
     return bool(_libray.is_initialized())
 
@@ -39,7 +47,7 @@ def internal_kv_get_gcs_client():
 def _internal_kv_get(key: Text, *, namespace: Optional[Text] = None) -> Optional[bytes]:
     """The value, or None."""
     _core.ensure()
-    found = _libray.kv_get(_namespace(namespace), _bytes(key))
+    found = _libray.kv_get(_namespace(namespace), _key(key))
     return None if found is None else found[0]
 
 
@@ -52,7 +60,7 @@ def _internal_kv_put(
 ) -> bool:
     """Stores the value; returns whether the key was there already (it stays as it was if not `overwrite`)."""
     _core.ensure()
-    space, name, data = _namespace(namespace), _bytes(key), _bytes(value)
+    space, name, data = _namespace(namespace), _key(key), _bytes(value)
     try:
         _libray.kv_put(space, name, data, 0)  # only a key that does not exist has version 0
         return False
@@ -68,7 +76,7 @@ def _internal_kv_del(
     """Removes the key, or all that start with it; returns how many there were."""
     _core.ensure()
     space = _namespace(namespace)
-    keys = _libray.kv_list(space, _bytes(key)) if del_by_prefix else [_bytes(key)]
+    keys = _libray.kv_list(space, _key(key)) if del_by_prefix else [_key(key)]
     removed = 0
     for each in keys:
         if _libray.kv_get(space, each) is not None:
@@ -80,7 +88,7 @@ def _internal_kv_del(
 def _internal_kv_list(prefix: Text, *, namespace: Optional[Text] = None) -> List[bytes]:
     """The keys that start with the prefix."""
     _core.ensure()
-    return list(_libray.kv_list(_namespace(namespace), _bytes(prefix)))
+    return list(_libray.kv_list(_namespace(namespace), _key(prefix)))
 
 
 def _pin_runtime_env_uri(uri: str, *, expiration_s: int) -> None:

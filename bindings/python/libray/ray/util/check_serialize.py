@@ -8,13 +8,14 @@ from libray import _serialization
 
 
 class FailureTuple:
-    """Something that cannot be pickled: the object, its name, and what holds it."""
+    """Something that cannot be pickled: the object, its name, what holds it, and the names on the way to it."""
 
-    def __init__(self, obj: Any, name: str, parent: Any) -> None:
-        self.obj, self.name, self.parent = obj, name, parent
+    def __init__(self, obj: Any, name: str, parent: Any, path: str = "") -> None:
+        self.obj, self.name, self.parent, self.path = obj, name, parent, path
 
     def __repr__(self) -> str:
-        return f"FailTuple({self.name} [obj={self.obj}, parent={self.parent}])"
+        obj, parent = _serialization.shown(self.obj), _serialization.shown(self.parent)
+        return f"FailTuple({self.name} [path={self.path}, obj={obj}, parent={parent}])"
 
 
 def _fails(value: Any) -> Optional[Exception]:
@@ -30,14 +31,14 @@ def inspect_serializability(
 ) -> Tuple[bool, Set[FailureTuple]]:
     """Whether the object can be sent, and the innermost things found, `depth` levels down, that cannot."""
     search = _Search(print_file or sys.stdout)
-    title = f"Checking Serializability of {base_obj}"
+    title = f"Checking Serializability of {_serialization.shown(base_obj)}"
     search.say("=" * len(title), title, "=" * len(title))
     ok = search.look(base_obj, name or getattr(base_obj, "__name__", str(base_obj)), None, depth, 0)
     if not ok:
         if not search.found:
             search.say(
                 "WARNING: Did not find non-serializable object in "
-                f"{base_obj}. This may be an oversight of the inspection: try a greater depth."
+                f"{_serialization.shown(base_obj)}. This may be an oversight of the inspection: try a greater depth."
             )
         for failure in search.found:
             search.say(
@@ -57,7 +58,9 @@ class _Search:
         for line in lines:
             print(" " * 4 * indent + line, file=self.file)
 
-    def look(self, value: Any, name: str, parent: Any, depth: int, indent: int) -> bool:
+    def look(
+        self, value: Any, name: str, parent: Any, depth: int, indent: int, path: Tuple[str, ...] = ()
+    ) -> bool:
         error = _fails(value)
         if error is None:
             return True
@@ -68,9 +71,9 @@ class _Search:
         before = len(self.found)
         if depth > 0:
             for inner_name, inner in self.parts(value, indent):
-                self.look(inner, inner_name, value, depth - 1, indent + 1)
+                self.look(inner, inner_name, value, depth - 1, indent + 1, (*path, inner_name))
         if len(self.found) == before:  # nothing below it is to blame
-            self.found.add(FailureTuple(value, name, parent))
+            self.found.add(FailureTuple(value, name, parent, " -> ".join(path)))
         return False
 
     def parts(self, value: Any, indent: int) -> Any:
