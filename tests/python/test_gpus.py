@@ -100,7 +100,7 @@ def test_one_runs_after_the_other_on_one(four, tmp_path):
 def test_shares(four, tmp_path):
     """Halves fill one before the next: four of them leave two GPUs whole."""
 
-    @libray.remote
+    @libray.remote(num_cpus=0)
     class Holder:
         def look(self):
             return seen()

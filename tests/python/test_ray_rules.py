@@ -370,3 +370,146 @@ def test_threads_of_a_task_know_its_id(four):
         ref = Asks.options(max_concurrency=limit).remote().ids.remote()
         own = ref.task_id().hex()
         assert libray.get(ref) == [own, own if limit == 1 else None]  # several run: whose would it be?
+
+
+# ---- amounts
+
+
+def test_an_actor_that_names_a_resource_holds_a_cpu_too(fresh, eventually):
+    fresh(num_cpus=2, num_gpus=2, resources={"disk": 2})
+
+    @libray.remote
+    class Holder:
+        def held(self):
+            return libray.get_runtime_context().get_assigned_resources()
+
+    def held(**options):
+        return libray.get(Holder.options(**options).remote().held.remote())
+
+    def all_back():
+        return libray.available_resources().get("CPU") == 2
+
+    assert held() == {} and held(num_cpus=0) == {}
+    assert held(resources={"disk": 1}) == {"CPU": 1.0, "disk": 1.0}
+    eventually(all_back, 5)
+    assert held(num_gpus=1) == {"CPU": 1.0, "GPU": 1.0}
+    eventually(all_back, 5)
+    assert held(num_gpus=1, num_cpus=0) == {"GPU": 1.0}
+    assert held(memory=4096) == {"memory": 4096.0}  # memory alone is no resource in this sense
+
+    keep = [Holder.options(resources={"disk": 0.5}).remote() for _ in range(2)]
+    libray.get([h.held.remote() for h in keep])
+    assert "CPU" not in libray.available_resources() or libray.available_resources()["CPU"] == 0
+    third = Holder.options(resources={"disk": 0.5}).remote().held.remote()
+    assert libray.wait([third], timeout=0.5)[0] == []
+    keep.pop()
+    assert libray.get(third, timeout=30)["CPU"] == 1.0
+
+
+def test_memory_is_counted_in_whole_bytes(fresh):
+    fresh(num_cpus=1, _memory=2.2)
+
+    @libray.remote
+    def held():
+        return libray.get_runtime_context().get_assigned_resources()
+
+    assert libray.cluster_resources()["memory"] == 2.0
+    assert libray.get(held.options(memory=2.9).remote(), timeout=30) == {"CPU": 1.0, "memory": 2.0}
+    assert libray.get(held.options(memory=0.5).remote(), timeout=30) == {"CPU": 1.0}
+    assert libray.wait([held.options(memory=3.1).remote()], timeout=0.5)[0] == []
+
+
+def test_an_impossible_amount_is_refused_by_the_call_not_by_the_decorator(four):
+    @libray.remote(num_gpus=1.5)
+    def one_and_a_half():
+        pass
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="GPU resource quantities >1 must be whole numbers"):
+            one_and_a_half.remote()
+    assert libray.get(one_and_a_half.options(num_gpus=1).remote()) is None
+    with pytest.raises(ValueError, match="TPU resource quantities >1"):
+        one_and_a_half.options(num_gpus=0, resources={"TPU": 2.5}).remote()
+
+
+# ---- what people see
+
+
+def title(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().rstrip(b"\0").decode()
+
+
+def short_name(pid):
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+
+
+def test_the_title_of_a_worker_tells_what_it_runs(fresh, eventually):
+    fresh(num_cpus=2)
+
+    @libray.remote
+    def look():
+        return os.getpid(), title(os.getpid())
+
+    @libray.remote
+    class Painter:
+        def __init__(self):
+            self.first = title(os.getpid())
+
+        def paint(self):
+            return title(os.getpid())
+
+        def first_title(self):
+            return self.first
+
+        def pid(self):
+            return os.getpid()
+
+    pid, shown = libray.get(look.remote())
+    assert shown == "ray::look"
+    assert libray.get(look.options(name="a longer name").remote())[1] == "ray::a longer name"
+    assert libray.get(look.remote())[1] == "ray::look"
+    eventually(lambda: title(pid) == "ray::IDLE", 5)
+    assert short_name(pid) == "ray::IDLE"
+
+    painter = Painter.remote()
+    assert libray.get(painter.paint.remote()) == "ray::Painter.paint"
+    assert libray.get(painter.first_title.remote()) == "ray::Painter.__init__"
+    assert libray.get(painter.paint.options(name="sketch").remote()) == "ray::sketch"
+    pid = libray.get(painter.pid.remote())
+    eventually(lambda: title(pid) == "ray::Painter", 5)
+    assert short_name(pid) == "ray::Painter"
+
+
+def test_a_title_longer_than_its_room_is_cut(fresh):
+    fresh(num_cpus=1)
+
+    @libray.remote
+    def look():
+        with open("/proc/self/environ", "rb") as file:
+            return title(os.getpid()), b"LIBRAY" in file.read() or bool(os.environ["PATH"])
+
+    shown, sane = libray.get(look.options(name="n" * 5000).remote())
+    assert sane and 16 <= len(shown) < 5000 and shown == "ray::" + "n" * (len(shown) - 5)
+    assert libray.get(look.remote())[0] == "ray::look"
+
+
+def test_what_cannot_be_put_is_named(cluster):
+    import threading
+
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="Could not serialize the put value") as info:
+        libray.put({"fine": 1, "guard": lock})
+    text = str(info.value)
+    assert "cannot pickle" in text and "FailTuple(guard" in text
+    with pytest.raises(TypeError) as info:
+        libray.put([lock] + ["filler"] * 10000)
+    assert "characters)" in str(info.value) and len(str(info.value)) < 5000
+
+
+def test_references_have_no_order(cluster):
+    refs = [libray.put(1), libray.put(2)]
+    with pytest.raises(TypeError, match="'<' not supported"):
+        sorted(refs)
+    assert refs[0] == refs[0] and refs[0] != refs[1] and len(set(refs)) == 2

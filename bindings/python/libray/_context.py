@@ -149,6 +149,10 @@ class RuntimeContext:
         self._need("Accelerator ids")
         return _gpus.accelerator_ids()
 
+    def get_resource_ids(self) -> Dict[str, List[str]]:
+        """The older name of `get_accelerator_ids`."""
+        return self.get_accelerator_ids()
+
     def get_session_name(self) -> str:
         """Name of this cluster's session directory."""
         self._need("Session name")

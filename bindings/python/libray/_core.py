@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import math
 import os
 import sys
 from typing import Any, Dict, Iterator, List, Mapping, Optional
@@ -141,7 +142,7 @@ def _usual_resources(memory: Optional[float], store_bytes: int) -> Dict[str, flo
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     store = store_bytes or int(0.3 * total)
     return {
-        "memory": float(memory or max(total - store, 0)),
+        "memory": float(math.floor(memory) if memory is not None else max(total - store, 0)),
         "object_store_memory": float(store),
         "node:127.0.0.1": 1.0,
         "node:__internal_head__": 1.0,

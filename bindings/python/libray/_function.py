@@ -79,11 +79,16 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
         self._function_name = definition.name
         least, most, bind = signature_of(function)
         num_returns = _options.returns_of(options, is_generator(function))
+        self._refusal: Optional[ValueError] = None  # of amounts that no call may ask for
+        try:
+            resources = _options.pack_resources(options, 1.0, getattr(function, "__qualname__", ""))
+        except _options.WrongAmount as error:
+            resources, self._refusal = b"", error
         self._set(
             _libray.CallSpec(
                 "",
                 options.get("name") or "",
-                _options.pack_resources(options, 1.0, getattr(function, "__qualname__", "")),
+                resources,
                 num_returns=num_returns,
                 max_retries=_options.retries_of(options.get("max_retries")),
                 window=_options.window_of(options),
@@ -97,6 +102,9 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
         )
 
     def _define(self) -> Any:
+        """Called by the extension when a call finds no definition that the running runtime knows."""
+        if self._refusal is not None:
+            raise ValueError(str(self._refusal))
         return self._definition.function()
 
     @property

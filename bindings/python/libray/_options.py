@@ -3,6 +3,7 @@ of resources."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -276,25 +277,38 @@ def merged(old: Dict[str, Any], new: Dict[str, Any]) -> Dict[str, Any]:
     return out
 
 
+_WHOLE_DEVICES = ("GPU", "TPU", "neuron_cores", "HPU", "NPU")  # a share of one, or several whole ones
+
+
+class WrongAmount(ValueError):
+    """An amount that nothing can be given: the decorator accepts it, each call is refused."""
+
+
 def pack_resources(options: Dict[str, Any], cpus: Optional[float], what: str = "") -> bytes:
     """What is asked of a worker, as MessagePack: resources and a runtime environment. cpus: default of
-    num_cpus (None: an actor, which holds nothing unless asked)."""
+    num_cpus (None: an actor, which holds no CPU unless it names one, or another resource but memory: then one)."""
     out: Dict[str, Any] = {}
     amount = options.get("num_cpus")
     amount = cpus if amount is None else amount
+    if cpus is None and amount is None and _names_resources(options):
+        amount = 1.0
     if amount:
         out["CPU"] = float(amount)
-    for key, name in (("num_gpus", "GPU"), ("memory", "memory")):
-        if options.get(key):
-            out[name] = float(options[key])
-    if out.get("GPU", 0) > 1 and not out["GPU"].is_integer():
-        raise ValueError(
-            "GPU resource quantities >1 must be whole numbers. "
-            f"The specified quantity {out['GPU']} is invalid."
-        )
+    if options.get("num_gpus"):
+        out["GPU"] = float(options["num_gpus"])
+    if options.get("memory"):
+        whole = math.floor(options["memory"])  # bytes
+        if whole:
+            out["memory"] = float(whole)
     for name, value in (options.get("resources") or {}).items():
         if value:
             out[name] = float(value)
+    for name in _WHOLE_DEVICES:
+        if out.get(name, 0) > 1 and not out[name].is_integer():
+            raise WrongAmount(
+                f"{name} resource quantities >1 must be whole numbers. "
+                f"The specified quantity {out[name]} is invalid."
+            )
     if options.get("accelerator_type"):
         out[f"accelerator_type:{options['accelerator_type']}"] = 0.001
     placement = _placement.entry(options, out, cpus is None, what)
@@ -306,6 +320,14 @@ def pack_resources(options: Dict[str, Any], cpus: Optional[float], what: str = "
     if out == {"CPU": 1.0} and cpus is not None:
         return b""  # the default of the C API
     return bytes(_libray.encode(out, False)[1])
+
+
+def _names_resources(options: Dict[str, Any]) -> bool:
+    return (
+        options.get("num_gpus") is not None
+        or bool(options.get("resources"))
+        or bool(options.get("accelerator_type"))
+    )
 
 
 STREAM, DYNAMIC = -1, -2

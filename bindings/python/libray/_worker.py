@@ -372,15 +372,8 @@ title_room: Any = ()  # addresses of this process's arguments, which the kernel 
 
 
 def find_title_room() -> None:
-    """Called in the zygote, whose arguments its workers share. The package setproctitle, which a task may call,
-    must find them as they were."""
+    """Called in the zygote, whose arguments its workers share."""
     global title_room
-    try:
-        import importlib
-
-        importlib.import_module("setproctitle").getproctitle()
-    except Exception:  # it is not installed, or cannot
-        pass
     try:
         with open("/proc/self/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
