@@ -14,12 +14,15 @@ from shell import Failure, digest, is_stamped, output, run, say, set_stamp
 class Need:
     """One thing: how to see that it is there, Debian's package, and where others find it."""
 
-    def __init__(self, package, command=None, header=None, python=None, home="", groups=("build",)):
+    def __init__(self, package, command=None, header=None, python=None, clang_runtime=None, home="",
+                 groups=("build",)):
         self.package, self.command, self.header, self.python = package, command, header, python
+        self.clang_runtime = clang_runtime
         self.home, self.groups = home, groups
 
     def name(self):
-        return self.command or self.header or f"python module {self.python}"
+        runtime = f"runtime of clang's {self.clang_runtime}" if self.clang_runtime else None
+        return self.command or self.header or runtime or f"python module {self.python}"
 
     def is_there(self):
         if self.command:
@@ -29,7 +32,20 @@ class Need:
             return compiler is not None and output(
                 [compiler, "-E", "-x", "c++", "-std=c++20", "-I", python_include(), "-include",
                  self.header, "/dev/null"]) is not None
+        if self.clang_runtime:
+            resources = output(["clang++", "-print-resource-dir"]) if shutil.which("clang++") else None
+            return resources is not None and any(
+                Path(resources.strip()).glob(f"lib/*/libclang_rt.{self.clang_runtime}*.a"))
         return output([python(), "-c", f"import {self.python}"]) is not None
+
+
+def os_release():
+    fields = {}
+    path = Path("/etc/os-release")
+    for line in path.read_text().splitlines() if path.exists() else []:
+        key, _, value = line.partition("=")
+        fields[key] = value.strip('"')
+    return fields
 
 
 NEEDS = [
@@ -58,6 +74,9 @@ NEEDS = [
     Need("sqlite3", command="sqlite3", home="https://sqlite.org"),
     Need("clang-format", command="clang-format", home="https://clang.llvm.org", groups=("fmt",)),
     Need("clang", command="clang++", home="https://clang.llvm.org", groups=("fuzz",)),
+    # Its runtimes of libFuzzer and the sanitizers: recommended by the package, so not installed with it.
+    Need("libclang-rt-14-dev" if os_release().get("VERSION_ID") == "12" else "libclang-rt-dev", clang_runtime="fuzzer",
+         home="https://compiler-rt.llvm.org", groups=("fuzz",)),
     Need("valgrind", command="valgrind", home="https://valgrind.org", groups=("valgrind",)),
 ]
 
@@ -76,15 +95,6 @@ def python():
 def python_include():
     return (output([python(), "-c", "import sysconfig; print(sysconfig.get_paths()['include'])"])
             or "/usr/include").strip()
-
-
-def os_release():
-    fields = {}
-    path = Path("/etc/os-release")
-    for line in path.read_text().splitlines() if path.exists() else []:
-        key, _, value = line.partition("=")
-        fields[key] = value.strip('"')
-    return fields
 
 
 def is_debian():
