@@ -176,10 +176,14 @@ void Runtime::requeue(PendingTask* t) {
   save_spec(t);
   unlink(t);
   t->state = TaskState::kQueued;
-  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL)
-    t->actor->queue.push_back(t);
-  else
+  if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
+    // Before calls that came after it: one of them may wait for its result.
+    PendingTask* later = t->actor->queue.head;
+    while (later && later->seq < t->seq) later = later->next;
+    t->actor->queue.insert_before(later, t);
+  } else {
     t->shape->backlog.push_back(t);
+  }
   if (t->shape) update_want(t->shape);
 }
 

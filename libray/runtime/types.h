@@ -135,6 +135,15 @@ struct TaskList {
     head = t;
     ++size;
   }
+  void insert_before(PendingTask* at, PendingTask* t) {  // null: at the end
+    if (!at) return push_back(t);
+    if (at == head) return push_front(t);
+    t->prev = at->prev;
+    t->next = at;
+    at->prev->next = t;
+    at->prev = t;
+    ++size;
+  }
   void remove(PendingTask* t) {
     (t->prev ? t->prev->next : head) = t->next;
     (t->next ? t->next->prev : tail) = t->prev;

@@ -296,6 +296,30 @@ def test_calls_lost_to_a_restart_fail_and_later_ones_say_that_it_restarts(tmp_pa
     assert libray.get(kept, timeout=30) != pid
 
 
+def test_a_call_that_is_retried_goes_before_one_that_waits_for_its_result():
+    @libray.remote
+    class Shaky:
+        def __init__(self):
+            self.calls = []
+
+        @libray.method(max_task_retries=2, retry_exceptions=[KeyError])
+        def first(self, k):
+            self.calls.append(k)
+            if self.calls.count(k) < 3:
+                raise KeyError(k)
+            return k
+
+        def second(self, *values):
+            return values
+
+        def seen(self):
+            return self.calls
+
+    a = Shaky.remote()
+    assert libray.get(a.second.remote(a.first.remote("x"), a.first.remote("y")), timeout=30) == ("x", "y")
+    assert sorted(libray.get(a.seen.remote())) == ["x"] * 3 + ["y"] * 3
+
+
 def test_ids_inside_an_asyncio_actor_belong_to_the_call():
     @libray.remote
     class Ids:
