@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 
 namespace ray::gcs {
 
@@ -20,13 +21,15 @@ constexpr auto kRetry = std::chrono::milliseconds(500);
 Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress)
     : m_(std::move(materialiser)), progress_(std::move(progress)) {
   target_ = m_->watermark();
-  thread_ = std::thread([this] { run(); });
+  started_ = start_thread(&thread_, "a thread of the control store", [this] { run(); });
+  if (!started_.ok()) return;
   pthread_setname_np(thread_.native_handle(), "gcs:materialise");
   std::lock_guard lock(mutex_);
   set_priority(false);
 }
 
 Follower::~Follower() {
+  if (!thread_.joinable()) return;
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

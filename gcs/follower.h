@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gcs/materialise.h"
+#include "libray/base/status.h"
 
 namespace ray::gcs {
 
@@ -21,6 +22,7 @@ class Follower {
  public:
   // progress: called on this thread after each transaction.
   Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress);
+  Status started() const { return started_; }  // an error: it has no thread
   ~Follower();  // stops after the transaction that runs
   // The journal is committed up to sn. hurry: it grew large, catch up at normal priority.
   void follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry);
@@ -46,6 +48,7 @@ class Follower {
   int waiting_ = 0;
   bool hurry_ = false, stop_ = false, no_waits_ = false, normal_ = true;
   std::thread thread_;
+  Status started_;
 };
 
 }  // namespace ray::gcs

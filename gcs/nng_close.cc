@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 
 namespace ray::gcs {
 
@@ -20,12 +21,15 @@ void close_socket(nng_socket socket) {
   // Replies that are on their way shall be through before the connection ends.
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   auto state = std::make_shared<State>();
-  std::thread([socket, state] {
+  std::thread closer;
+  Status s = start_thread(&closer, "a thread that closes a socket", [socket, state] {
     nng_close(socket);
     std::lock_guard lock(state->mutex);
     state->closed = true;
     state->cv.notify_all();
-  }).detach();
+  });
+  if (!s.ok()) return;  // left to the end of the process, which is near
+  closer.detach();
   std::unique_lock lock(state->mutex);
   if (!state->cv.wait_for(lock, std::chrono::seconds(1), [&] { return state->closed; }))
     log(kLogInfo, "gcs", "close-stuck",
@@ -33,7 +37,8 @@ void close_socket(nng_socket socket) {
 }
 
 void abandon_socket(nng_socket socket) {
-  std::thread([socket] { nng_close(socket); }).detach();
+  std::thread closer;
+  if (start_thread(&closer, "a thread that closes a socket", [socket] { nng_close(socket); }).ok()) closer.detach();
 }
 
 }  // namespace ray::gcs

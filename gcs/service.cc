@@ -21,6 +21,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 
 namespace ray::gcs {
 namespace {
@@ -147,6 +148,7 @@ Status ServiceImpl::recover() {
     wake_.notify_one();
   };
   follower_ = std::make_unique<Follower>(std::move(*m), progress);
+  RAY_TRY(follower_->started());
   return {};
 }
 
@@ -168,9 +170,9 @@ Status ServiceImpl::listen() {
   auto server = Server::listen(std::move(o));
   if (!server.ok()) return server.status();
   server_ = std::move(*server);
-  thread_ = std::thread([this] { run(); });
+  RAY_TRY(start_thread(&thread_, "a thread of the control store", [this] { run(); }));
   pthread_setname_np(thread_.native_handle(), "gcs:commit");
-  query_thread_ = std::thread([this] { run_queries(); });
+  RAY_TRY(start_thread(&query_thread_, "a thread of the control store", [this] { run_queries(); }));
   pthread_setname_np(query_thread_.native_handle(), "gcs:query");
   return {};
 }

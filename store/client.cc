@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "libray/base/fault.h"
+#include "libray/base/thread.h"
 #include "store/client_impl.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -213,7 +214,9 @@ void ClientImpl::start_flusher() {
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &old);
-  flusher_ = std::thread([this] { flush_until_empty(); });
+  // Without a thread the next call tries again.
+  if (!start_thread(&flusher_, "a thread of the object store", [this] { flush_until_empty(); }).ok())
+    flusher_runs_.store(false);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
 

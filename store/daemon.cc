@@ -24,6 +24,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 #include "store/core.h"
 
 namespace ray::store {
@@ -129,9 +130,9 @@ Status Server::start() {
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &old);
-  thread_ = std::thread([this] { loop(); });
+  Status s = start_thread(&thread_, "the object store's thread", [this] { loop(); });
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  return Status();
+  return s;
 }
 
 Server::~Server() {

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "libray/base/thread.h"
+
 namespace ray::store {
 
 JobPool::JobPool(uint32_t threads, std::function<void()> wake)
@@ -19,12 +21,27 @@ JobPool::~JobPool() {
 }
 
 void JobPool::run(Job job) {
-  std::lock_guard lock(mu_);
-  ++in_flight_;
-  queue_.push_back(std::move(job));
-  if (idle_ < queue_.size() && threads_.size() < max_threads_)
-    threads_.emplace_back([this] { loop(); });
-  cv_.notify_one();
+  {
+    std::lock_guard lock(mu_);
+    ++in_flight_;
+    queue_.push_back(std::move(job));
+    if (idle_ < queue_.size() && threads_.size() < max_threads_) {
+      std::thread t;
+      if (start_thread(&t, "a disk thread of the object store", [this] { loop(); }).ok())
+        threads_.push_back(std::move(t));
+    }
+    cv_.notify_one();
+    if (!threads_.empty()) return;
+    job = std::move(queue_.front());
+    queue_.pop_front();
+  }
+  // No thread is to be had: better here and now, with everybody waiting, than never.
+  Done done = job();
+  {
+    std::lock_guard lock(mu_);
+    done_.push_back(std::move(done));
+  }
+  wake_();
 }
 
 bool JobPool::finish() {

@@ -13,6 +13,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 #include "libray/lineage/record.h"
 
 namespace ray::node {
@@ -43,7 +44,7 @@ JournalPump::JournalPump(gcs::Client* gcs, wire::NodePage* page,
                          std::function<void(uint32_t)> on_corrupt)
     : gcs_(gcs), page_(page), on_corrupt_(std::move(on_corrupt)), shared_(std::make_shared<Shared>()) {
   shared_->shards.resize(gcs->shards());
-  thread_ = std::thread([this] { run(); });
+  started_ = start_thread(&thread_, "the thread of the journal", [this] { run(); });
 }
 
 JournalPump::~JournalPump() {
@@ -52,7 +53,7 @@ JournalPump::~JournalPump() {
     shared_->stop = true;
   }
   shared_->wake.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void JournalPump::attach(std::shared_ptr<Channel> channel) {

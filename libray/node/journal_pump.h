@@ -32,6 +32,7 @@ class JournalPump {
 
   // on_corrupt(process): its ring is broken; called on the pump's thread.
   JournalPump(gcs::Client* gcs, wire::NodePage* page, std::function<void(uint32_t)> on_corrupt);
+  Status started() const { return started_; }  // an error: it has no thread
   ~JournalPump();  // stops at once; call flush() before if the rest matters
 
   void attach(std::shared_ptr<Channel> channel);
@@ -92,6 +93,7 @@ class JournalPump {
   std::deque<Flush> flushes_;           // pump thread only
   uint64_t trimmed_at_ = 0;             // pump thread only: bytes moved when the heap was last trimmed
   std::thread thread_;
+  Status started_;
 };
 
 }  // namespace ray::node

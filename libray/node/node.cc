@@ -180,6 +180,7 @@ Status Node::start() {
       if (Process* p = process(index)) cut_off(p, "its lineage ring is broken");
     });
   });
+  RAY_TRY(pump_->started());
   RAY_TRY(write_session_file());
   register_node("ALIVE");
   return Status();
@@ -267,8 +268,9 @@ int Node::next_timeout(bool* armed) {
     earlier(s.give_up_at);
     if (s.by_zygote && s.pid <= 0) earlier(servants_at_);
   }
+  if (!paused_.empty()) earlier(clients_at_);
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
-  else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_);
+  else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_), earlier(clients_at_);
   earlier(logs_.next_deadline());
   earlier(again_at_);
   int timeout = -1;
@@ -358,6 +360,7 @@ void Node::timers(int64_t now) {
   }
   watch_memory(now);
   watch_servants(now);
+  watch_clients(now);
   watch_logs(now);
   relink(now);
   std::vector<std::function<void()>> work;

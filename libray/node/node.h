@@ -92,6 +92,7 @@ class Node {
     bool by_zygote = false;
     bool reaped = false;      // wait_status is known
     bool exited = false;      // its pidfd said so
+    bool told_to_end = false;
     bool counted = true;      // the scheduler still counts it as starting
     int wait_status = -1;
     int64_t give_up_at = 0;   // no hello, no end, no word from its zygote how it died: wait no longer
@@ -234,6 +235,9 @@ class Node {
   // node_stopped.cc
   Status up_stopped(Process* p, const std::string& payload);
   void watch_servants(int64_t now);
+  void watch_clients(int64_t now);
+  void pause_client(Process* p);
+  void resume_client(uint32_t index);
 
   // node_actions.cc: carrying out what the cores decided
   void apply(sched::Actions& actions);
@@ -342,6 +346,8 @@ class Node {
   bool listen_paused_ = false;
   int64_t logs_at_ = 0;  // when to look at the room for logs again, while anybody has work
   bool logs_full_ = false;
+  std::set<uint32_t> paused_;  // stopped clients whose leases others waited for
+  int64_t clients_at_ = 0;     // when to look at them again, while anybody has work
   int64_t servants_at_ = 0;  // when to look at shards and zygotes again, while anybody has work
 
   uint32_t lazy_records_ = 0, urgent_records_ = 0;  // of this iteration

@@ -1,6 +1,7 @@
 // See node.h. Processes that a signal has stopped (SIGSTOP): a worker that somebody waits for, a shard, a
 // zygote. They are neither dead nor late. Each gets its time to go on; then it is killed, and its death is
 // handled like any other: tasks that it had not begun go elsewhere, those that it had are tried again or fail.
+// And a client, a driver above all, that holds what others wait for: it is left alone, its workers are not.
 // One that a debugger holds is left alone. Main thread.
 //
 // Environment (of the program that starts the node): LIBRAY_STOPPED_WORKER_SECONDS = how long a stopped worker
@@ -22,6 +23,7 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kIdleGraceNs = kSecond;        // one that has begun nothing loses nothing
 constexpr int64_t kReportsEndNs = 5 * kSecond;   // no report for so long: it had gone on meanwhile
 constexpr int64_t kLookNs = 2 * kSecond;         // at shards and zygotes
+constexpr int64_t kClientGraceNs = 2 * kSecond;  // from the reclaim of a lease to the look at who holds it
 constexpr int64_t kServantGraceNs = 8 * kSecond; // for them
 
 int64_t worker_grace() {
@@ -60,6 +62,50 @@ Status Node::up_stopped(Process* p, const std::string& payload) {
   report(lineage::kError, u.worker, {{"kind", "worker-stopped"}, {"message", text}});
   kill_worker(u.worker, wire::kDeathStopped);
   return Status();
+}
+
+// A client that a signal has stopped gives back nothing that is reclaimed. Its workers that others wait for are told
+// to end after what they run now: their results stay in their rings, and what they had not begun goes elsewhere when
+// the client goes on and learns of their end as of any other. Nothing is lost, nothing runs twice.
+void Node::watch_clients(int64_t now) {
+  if (now < clients_at_ || phase_ != Phase::kRunning) return;
+  clients_at_ = now + kSecond;
+  std::map<uint32_t, bool> stopped;
+  for (const auto& o : scheduler_.overdue(now - kClientGraceNs)) {
+    Process* p = process(o.client);
+    if (!p) continue;
+    auto [it, first] = stopped.emplace(o.client, false);
+    if (first) it->second = is_stopped(p->pid);
+    if (!it->second) continue;
+    pause_client(p);
+    Process* w = process(o.worker);
+    auto s = w ? spawns_.find(w->spawn) : spawns_.end();
+    if (s == spawns_.end() || s->second.told_to_end) continue;
+    s->second.told_to_end = true;
+    send(w, wire::kDnExit, nullptr, 0);
+  }
+  std::set<uint32_t> paused = paused_;
+  for (uint32_t index : paused) {
+    Process* p = process(index);
+    if (!p || !is_stopped(p->pid)) resume_client(index);
+  }
+}
+
+void Node::pause_client(Process* p) {
+  if (!paused_.insert(p->index).second) return;
+  scheduler_.pause_client(p->index, true);
+  scheduling_needed_ = true;
+  std::string text = strprintf("%s %u (pid %d) is stopped by a signal, and others wait for its workers: those end after "
+                               "their task; `kill -CONT %d` (or `fg`) resumes it",
+                               p->driver ? "driver" : "worker", p->index, p->pid, p->pid);
+  log(kLogWarning, "node", "client-stopped", "%s", text.c_str());
+  report(lineage::kError, p->index, {{"kind", "client-stopped"}, {"message", text}});
+}
+
+void Node::resume_client(uint32_t index) {
+  if (!paused_.erase(index)) return;
+  scheduler_.pause_client(index, false);
+  scheduling_needed_ = true;
 }
 
 // Without its shards the node remembers nothing, without its zygote it starts nobody.

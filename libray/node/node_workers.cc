@@ -8,6 +8,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 #include "libray/lineage/record.h"
 #include "libray/node/demands.h"
 #include "libray/wire/cursor.h"
@@ -159,7 +160,9 @@ void Node::on_zygote(uint32_t index) {
         if (m.pid > 0) s->second.pidfd = Fd(pidfd_open(m.pid));
         if (m.pid < 0) {
           errno = -m.pid;
-          start_failed(errno_error(RAY_UNAVAILABLE, "the zygote cannot fork").message(), "");
+          start_failed(-m.pid == EAGAIN ? no_process_error(EAGAIN, "a process in the zygote").message()
+                                        : errno_error(RAY_UNAVAILABLE, "the zygote cannot fork").message(),
+                       "");
         }
         if (m.pid <= 0 || !s->second.pidfd.valid())
           bury(&s->second);  // the fork failed, or the child is gone already

@@ -12,6 +12,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "libray/base/fault.h"
+#include "libray/base/thread.h"
+
 extern char** environ;
 
 namespace ray::node {
@@ -105,8 +108,8 @@ Result<Spawned> spawn(const SpawnOptions& o) {
   std::vector<char*> argv_p = pointers(argv), env_p = pointers(env);
   ChildPlan plan{program.c_str(), argv_p.data(), env_p.data(), o.cwd.empty() ? nullptr : o.cwd.c_str(),
                  o.out_fd, o.err_fd, o.pass_fd, o.death_signal, ::getpid(), o.new_group, o.hold_signals, 0};
-  int pid = vfork_child(&plan);
-  if (pid < 0) return errno_error(RAY_UNAVAILABLE, "cannot start '%s'", program.c_str());
+  int pid = RAY_FAULT_FAILS("node.fork") ? (errno = EAGAIN, -1) : vfork_child(&plan);
+  if (pid < 0) return no_process_error(errno, strprintf("'%s'", program.c_str()).c_str());
   if (plan.failed_errno) {
     ::waitpid(pid, nullptr, 0);
     return error(RAY_UNAVAILABLE, "cannot run '%s': %s", program.c_str(),

@@ -20,6 +20,7 @@
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
+#include "libray/base/thread.h"
 #include "libray/node/session.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
@@ -89,6 +90,7 @@ Status spawn_daemon(const std::vector<std::string>& args, const std::string& log
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attr);
   if (rc == 0) return Status();
+  if (rc == EAGAIN) return no_process_error(rc, "the node daemon");
   errno = rc;
   return errno_error(RAY_UNAVAILABLE, "cannot start the node daemon %s", argv[0]);
 }
@@ -115,8 +117,6 @@ Status await_ready(int fd, int pid, const std::string& log) {
   }
   if (line.rfind("ready", 0) == 0) return Status();
   while (!line.empty() && line.back() == '\n') line.pop_back();
-  int status = 0;
-  waitpid(pid, &status, WNOHANG);
   if (line.empty())
     return error(RAY_UNAVAILABLE, "the node daemon ended while starting; see %s", log.c_str());
   return error(RAY_UNAVAILABLE, "the node daemon did not start: %s; see %s", line.c_str(),
@@ -147,7 +147,11 @@ Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
   load_faults_from_environment();
   std::unique_ptr<Runtime> rt(new Runtime);
   rt->fork_generation_ = g_fork_generation.load();
-  RAY_TRY(rt->connect(options));
+  Status s = rt->connect(options);
+  if (!s.ok()) {
+    if (rt->own_node_) rt->end_daemon();
+    return s;
+  }
   *out = rt.release();
   return Status();
 }
@@ -173,11 +177,7 @@ Status Runtime::connect(const ray_runtime_options& options) {
     token_ = session->token;
     session_lock_ = std::move(session->lock);
   }
-  Status s = hello(options);
-  if (!s.ok()) {
-    if (own_node_) ::kill(daemon_pid_, SIGTERM);
-    return s;
-  }
+  RAY_TRY(hello(options));
   RAY_FAULT("client.admitted");
   auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_);
   if (!store.ok()) return store.status();
@@ -186,9 +186,11 @@ Status Runtime::connect(const ray_runtime_options& options) {
   log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
       mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
       session_dir_.c_str());
-  receiver_ = std::thread([this] { receive_loop(); });
-  pulse_ = std::thread([this] { pulse_loop(); });
-  return Status();
+  RAY_TRY(start_thread(&receiver_, "a thread of libray", [this] { receive_loop(); }));
+  return start_thread(&pulse_, "a thread of libray", [this] {
+    pulse_loop();
+    pulse_ended_.store(true, std::memory_order_release);
+  });
 }
 
 Status Runtime::start_node(const ray_runtime_options& o) {
@@ -632,7 +634,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   }
   stop_threads();
   log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
-  if (own_node_) reap_daemon();
+  if (own_node_) reap_daemon(20000000000);
   let_go();
   return Status();
 }
@@ -652,9 +654,20 @@ void Runtime::let_go() {
   session_lock_.reset();
 }
 
-void Runtime::reap_daemon() {
+// The node is of no use without the driver that could not join it.
+void Runtime::end_daemon() {
+  int status;
+  if (waitpid(daemon_pid_, &status, WNOHANG) == 0) {
+    ::kill(daemon_pid_, SIGTERM);
+    reap_daemon(2000000000);
+  } else {
+    node::remove_sockets(session_dir_);
+  }
+}
+
+void Runtime::reap_daemon(int64_t patience_ns) {
   // It ends by itself after the journal is written; if it hangs, it must not outlive us.
-  int64_t deadline = steady_ns() + 20000000000;
+  int64_t deadline = steady_ns() + patience_ns;
   for (int64_t pause = 200000;; pause = std::min<int64_t>(pause * 2, 10000000)) {
     int status;
     int rc = waitpid(daemon_pid_, &status, WNOHANG);
@@ -675,12 +688,13 @@ void Runtime::stop_threads() {
   ::shutdown(socket_.get(), SHUT_RDWR);
   poke();
   if (receiver_.joinable()) receiver_.join();
-  // pulse may be about to sleep: ring until it is gone.
-  if (pulse_.joinable()) {
-    std::thread joiner([this] { pulse_.join(); });
+  if (!pulse_.joinable()) return;
+  while (!pulse_ended_.load(std::memory_order_acquire)) {  // it may be about to sleep: ring until it is gone
     poke();
-    joiner.join();
+    timespec ts{0, 100000};
+    nanosleep(&ts, nullptr);
   }
+  pulse_.join();
 }
 
 void Runtime::fill_context(ray_context* out) const {

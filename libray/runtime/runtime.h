@@ -212,7 +212,8 @@ class Runtime {
   bool drained();
   void stop_threads();
   void let_go();
-  void reap_daemon();
+  void end_daemon();
+  void reap_daemon(int64_t patience_ns);
   void poke();
   void watch_bell();
   void run_callbacks();
@@ -361,7 +362,7 @@ class Runtime {
   std::shared_ptr<store::Client> store_;  // buffers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
-  std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false};
+  std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false}, pulse_ended_{false};
   uint32_t fork_generation_ = 0;
   std::string death_;  // why the node is dead
 

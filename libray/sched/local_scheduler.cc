@@ -142,6 +142,29 @@ Status LocalScheduler::want(uint32_t client, uint32_t shape, uint32_t want, cons
   return Status();
 }
 
+bool LocalScheduler::Client::waits() const {
+  for (const auto& [shape, d] : demands)
+    if (d.want > 0 || d.have > 0) return true;
+  return false;
+}
+
+void LocalScheduler::pause_client(uint32_t client, bool paused) {
+  auto c = clients_.find(client);
+  if (c == clients_.end()) return;
+  c->second.paused = paused;
+  dirty_ = true;
+}
+
+std::vector<LocalScheduler::Overdue> LocalScheduler::overdue(int64_t since) const {
+  std::vector<Overdue> out;
+  for (const auto& [id, lease] : leases_) {
+    if (!lease.reclaiming || lease.reclaimed_at > since) continue;
+    auto own = clients_.find(lease.worker);
+    if (own == clients_.end() || !own->second.waits()) out.push_back({lease.client, lease.worker});
+  }
+  return out;
+}
+
 bool LocalScheduler::holds(uint32_t client, uint32_t worker, uint32_t lease) const {
   auto it = leases_.find(lease);
   return it != leases_.end() && it->second.client == client && it->second.worker == worker;
@@ -521,7 +544,7 @@ std::vector<LocalScheduler::Waiting> LocalScheduler::waiting_in_order(Actions* o
     add({0, a.seq, &a, nullptr, &a, nullptr}, Action::kActorInfeasible, id);
   for (auto& [index, c] : clients_)
     for (auto& [shape, d] : c.demands)
-      if (d.want > d.have && !d.gone)
+      if (d.want > d.have && !d.gone && !c.paused)
         add({c.leases, d.seq, &d, &d, nullptr, nullptr}, Action::kInfeasible, d.example);
   return all;
 }
@@ -734,7 +757,7 @@ bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount
         helps |= held == res && (res != worker.held.cpu_index || amount > worker.lent);
     }
     if (helps)
-      victims.push_back({d.want < d.have, c.leases - c.reclaiming, lease.granted_at, &lease});
+      victims.push_back({d.want < d.have || c.paused, c.leases - c.reclaiming, lease.granted_at, &lease});
   }
   std::sort(victims.begin(), victims.end(), [](const Victim& a, const Victim& b) {
     if (a.surplus != b.surplus) return a.surplus;
@@ -768,6 +791,7 @@ bool LocalScheduler::pick_victims(Round* r, const Waiting& w, std::vector<Amount
   }
   for (Lease* lease : chosen) {
     lease->reclaiming = true;
+    lease->reclaimed_at = r->now;
     ++clients_[lease->client].reclaiming;
     Action action{Action::kReclaim};
     action.client = lease->client;

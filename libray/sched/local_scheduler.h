@@ -103,6 +103,14 @@ class LocalScheduler {
   Status return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now);
   // Drops its demands and leases; returns the workers that it held: they may still run its tasks.
   std::vector<uint32_t> client_gone(uint32_t client, int64_t now);
+  // A paused client (a stopped process) is given nothing, and its leases go first when others want them.
+  void pause_client(uint32_t client, bool paused);
+  struct Overdue {
+    uint32_t client, worker;
+  };
+  // Leases that were reclaimed before `since` and have not come back. Not those of a worker that waits for what it
+  // submitted itself.
+  std::vector<Overdue> overdue(int64_t since) const;
   // Whether this client holds that lease of that worker (force-cancel checks it).
   bool holds(uint32_t client, uint32_t worker, uint32_t lease) const;
 
@@ -199,11 +207,14 @@ class LocalScheduler {
   struct Client {
     std::map<uint32_t, Demand> demands;
     uint32_t leases = 0, reclaiming = 0;
+    bool paused = false;
+    bool waits() const;
   };
   struct Lease {
     uint32_t id = 0, client = 0, shape = 0, worker = 0;
     int64_t granted_at = 0;
     bool reclaiming = false;
+    int64_t reclaimed_at = 0;
   };
   enum WorkerState { kIdle, kLeased, kActor };
   struct Worker {

@@ -3,6 +3,7 @@ own."""
 
 import fcntl
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -87,10 +88,67 @@ def eventually_fixture():
     return eventually
 
 
-def alive(pid):
-    """Whether the process exists and is not a zombie."""
+def state_of(pid):
+    """The letter that /proc has for it; "Z" also when it is gone."""
     try:
         with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+            return f.read().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "Z"
+
+
+def alive(pid):
+    """Whether the process exists and is not a zombie."""
+    return state_of(pid) != "Z"
+
+
+def children_of(pid):
+    """[(pid, command)] of its children."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as f:
+                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+            with open(f"/proc/{entry}/cmdline", "rb") as f:
+                command = f.read().decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            found.append((int(entry), command))
+    return found
+
+
+def wait_until_it_blocks(pid):
+    """The main thread sleeps and has used no CPU for a while."""
+    last = None
+    for _ in range(400):
+        with open(f"/proc/{pid}/task/{pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        if fields[0] == "S" and fields[11:13] == last:
+            return
+        last = fields[11:13]
+        time.sleep(0.1)
+
+
+def node_of(context):
+    """What session.json says of the node: "pid" of the daemon, "gcs_pids" of the shards..."""
+    with open(os.path.join(context["session_dir"], "session.json")) as f:
+        return json.load(f)
+
+
+@libray.remote
+def pid_of_worker():
+    return os.getpid()
+
+
+@libray.remote
+class Counter:
+    def __init__(self):
+        self.n = 0
+
+    def add(self):
+        self.n += 1
+        return self.n
+
+    def pid(self):
+        return os.getpid()

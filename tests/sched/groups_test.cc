@@ -6,59 +6,13 @@
 #include <random>
 #include <set>
 
-#include "libray/sched/local_scheduler.h"
+#include "scheduler_bench.h"
 
 namespace ray::sched {
 namespace {
 
-const Pool kPool{0, 1};
-
-Resources make(std::map<std::string, double> amounts) {
-  Resources r;
-  for (const auto& [name, amount] : amounts) EXPECT_TRUE(r.add(name, amount).ok());
-  return r;
-}
-
-Id id_of(uint32_t n) {
-  Id id{};
-  id.b[0] = static_cast<uint8_t>(n);
-  id.b[1] = static_cast<uint8_t>(n >> 8);
-  id.b[2] = 1;
-  return id;
-}
-
-struct Bench {
-  explicit Bench(std::map<std::string, double> total) : s([&] {
-          SchedulerOptions o;
-          o.total = make(std::move(total));
-          return o;
-        }()) {}
-  LocalScheduler s;
-  int64_t now = 1'000'000'000;
-  uint32_t next_worker = 100;
-  std::vector<Action> seen;
-
-  void turn() {
-    for (bool again = true; again;) {
-      Actions out;
-      s.schedule(now, &out);
-      ASSERT_EQ(s.check(), "");
-      again = false;
-      for (Action& a : out) {
-        seen.push_back(a);
-        again |= a.kind == Action::kGroupReady;
-        if (a.kind != Action::kStartWorkers) continue;
-        for (uint32_t n = 0; n < a.count; ++n) s.worker_ready(next_worker++, a.pool, now);
-        again = true;
-      }
-    }
-  }
-  std::vector<Action> take(Action::Kind kind) {
-    std::vector<Action> out;
-    std::copy_if(seen.begin(), seen.end(), std::back_inserter(out), [&](auto& a) { return a.kind == kind; });
-    std::erase_if(seen, [&](auto& a) { return a.kind == kind; });
-    return out;
-  }
+struct GroupBench : Bench {
+  using Bench::Bench;
   void group(const Id& id, std::vector<std::map<std::string, double>> bundles, bool apart = false) {
     std::vector<Resources> all;
     for (auto& b : bundles) all.push_back(make(b));
@@ -69,18 +23,10 @@ struct Bench {
                int32_t bundle = -1) {
     return s.define_shape(client, shape, make(std::move(need)), kPool, {group, bundle, ""});
   }
-  void want(uint32_t client, uint32_t shape, uint32_t n) {
-    ASSERT_TRUE(s.want(client, shape, n, TaskId{}).ok());
-    turn();
-  }
-  void give(const Action& grant) {
-    ASSERT_TRUE(s.return_lease(grant.client, grant.worker, grant.lease, now).ok());
-    turn();
-  }
 };
 
 TEST(Groups, ReserveAllOrNothing) {
-  Bench b({{"CPU", 4}, {"GPU", 1}});
+  GroupBench b({{"CPU", 4}, {"GPU", 1}});
   b.group(id_of(1), {{{"CPU", 2}}, {{"CPU", 1}, {"GPU", 1}}});
   ASSERT_EQ(b.take(Action::kGroupReady).size(), 1u);
   EXPECT_EQ(b.s.available().at("CPU"), 1);
@@ -97,7 +43,7 @@ TEST(Groups, ReserveAllOrNothing) {
 }
 
 TEST(Groups, OthersDoNotGetWhatIsReserved) {
-  Bench b({{"CPU", 2}});
+  GroupBench b({{"CPU", 2}});
   b.group(id_of(1), {{{"CPU", 2}}});
   ASSERT_TRUE(b.shape(1, 0, {{"CPU", 1}}, Id{}).ok());
   b.want(1, 0, 2);
@@ -110,7 +56,7 @@ TEST(Groups, OthersDoNotGetWhatIsReserved) {
 }
 
 TEST(Groups, ABundleIsALimit) {
-  Bench b({{"CPU", 4}});
+  GroupBench b({{"CPU", 4}});
   b.group(id_of(1), {{{"CPU", 1}}, {{"CPU", 2}}});
   ASSERT_TRUE(b.shape(1, 0, {{"CPU", 1}}, id_of(1), 0).ok());
   b.want(1, 0, 9);
@@ -128,7 +74,7 @@ TEST(Groups, ABundleIsALimit) {
 }
 
 TEST(Groups, WhatNeedsNothingWaitsForTheGroup) {
-  Bench b({{"CPU", 2}});
+  GroupBench b({{"CPU", 2}});
   ASSERT_TRUE(b.shape(1, 0, {{"CPU", 2}}, Id{}).ok());
   b.want(1, 0, 1);
   auto holder = b.take(Action::kGrant);
@@ -144,7 +90,7 @@ TEST(Groups, WhatNeedsNothingWaitsForTheGroup) {
 }
 
 TEST(Groups, ReclaimsForAGroupThatWaits) {
-  Bench b({{"CPU", 2}});
+  GroupBench b({{"CPU", 2}});
   ASSERT_TRUE(b.shape(1, 0, {{"CPU", 1}}, Id{}).ok());
   b.want(1, 0, 50);
   auto held = b.take(Action::kGrant);
@@ -156,7 +102,7 @@ TEST(Groups, ReclaimsForAGroupThatWaits) {
 }
 
 TEST(Groups, RemovalTellsWhatItLeaves) {
-  Bench b({{"CPU", 4}});
+  GroupBench b({{"CPU", 4}});
   b.group(id_of(1), {{{"CPU", 3}}});
   ASSERT_TRUE(b.shape(1, 0, {{"CPU", 1}}, id_of(1)).ok());
   b.want(1, 0, 1);
@@ -183,7 +129,7 @@ TEST(Groups, RemovalTellsWhatItLeaves) {
 }
 
 TEST(Groups, ABlockedTaskLendsWithinItsBundle) {
-  Bench b({{"CPU", 2}});
+  GroupBench b({{"CPU", 2}});
   b.group(id_of(1), {{{"CPU", 1}}});
   ASSERT_TRUE(b.shape(1, 0, {{"CPU", 1}}, id_of(1)).ok());
   b.want(1, 0, 2);
@@ -198,7 +144,7 @@ TEST(Groups, ABlockedTaskLendsWithinItsBundle) {
 }
 
 TEST(Groups, HopelessOnesAreReportedOnceAndWait) {
-  Bench b({{"CPU", 2}});
+  GroupBench b({{"CPU", 2}});
   b.group(id_of(1), {{{"GPU", 1}}});
   b.group(id_of(2), {{{"CPU", 1}}, {{"CPU", 1}}}, true);
   b.group(id_of(3), {{{"CPU", 1}}}, true);  // one bundle needs no other node
@@ -216,7 +162,7 @@ TEST(GroupsProperty, NothingIsLost) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
     auto pick = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
-    Bench b({{"CPU", 6}, {"GPU", 2}});
+    GroupBench b({{"CPU", 6}, {"GPU", 2}});
     std::vector<Id> groups;
     std::vector<Action> held;
     std::set<std::pair<uint32_t, uint32_t>> shapes;

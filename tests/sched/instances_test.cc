@@ -6,64 +6,17 @@
 #include <map>
 #include <random>
 
-#include "libray/sched/local_scheduler.h"
+#include "scheduler_bench.h"
 
 namespace ray::sched {
 namespace {
 
-const Pool kPool{0, 1};
-
-Resources make(std::map<std::string, double> amounts) {
-  Resources r;
-  for (const auto& [name, amount] : amounts) EXPECT_TRUE(r.add(name, amount).ok());
-  return r;
-}
-
-Id id_of(uint32_t n) {
-  Id id{};
-  id.b[0] = static_cast<uint8_t>(n);
-  id.b[1] = static_cast<uint8_t>(n >> 8);
-  id.b[2] = 1;
-  return id;
-}
-
 using Ids = std::vector<uint32_t>;
 
-struct Bench {
-  explicit Bench(std::map<std::string, double> total)
-      : s([&] {
-          SchedulerOptions o;
-          o.total = make(std::move(total));
-          o.instanced = {"GPU"};
-          return o;
-        }()) {}
-  LocalScheduler s;
-  int64_t now = 1'000'000'000;
-  uint32_t next_worker = 100, next_shape = 0;
-  std::vector<Action> seen;
+struct GpuBench : Bench {
+  using Bench::Bench;
+  uint32_t next_shape = 0;
 
-  void turn() {
-    for (bool again = true; again;) {
-      Actions out;
-      s.schedule(now, &out);
-      ASSERT_EQ(s.check(), "");
-      again = false;
-      for (Action& a : out) {
-        seen.push_back(a);
-        again |= a.kind == Action::kGroupReady;
-        if (a.kind != Action::kStartWorkers) continue;
-        for (uint32_t n = 0; n < a.count; ++n) s.worker_ready(next_worker++, a.pool, now);
-        again = true;
-      }
-    }
-  }
-  std::vector<Action> take(Action::Kind kind) {
-    std::vector<Action> out;
-    std::copy_if(seen.begin(), seen.end(), std::back_inserter(out),
-                 [&](auto& a) { return a.kind == kind; });
-    std::erase_if(seen, [&](auto& a) { return a.kind == kind; });
-    return out;
-  }
   // Wants `n` leases that need so much; what was granted at once.
   std::vector<Action> ask(uint32_t client, double gpus, uint32_t n, const Placement& where = {}) {
     uint32_t shape = next_shape++;
@@ -72,15 +25,11 @@ struct Bench {
     turn();
     return take(Action::kGrant);
   }
-  void give(const Action& grant) {
-    ASSERT_TRUE(s.return_lease(grant.client, grant.worker, grant.lease, now).ok());
-    turn();
-  }
   Ids ids(const Action& grant) const { return s.instances(grant.worker, "GPU"); }
 };
 
 TEST(Instances, WholeUnitsAreNobodyElses) {
-  Bench b({{"CPU", 1}, {"GPU", 4}});
+  GpuBench b({{"CPU", 1}, {"GPU", 4}});
   auto two = b.ask(1, 2, 1);
   ASSERT_EQ(two.size(), 1u);
   EXPECT_EQ(b.ids(two[0]), (Ids{0, 1}));
@@ -99,7 +48,7 @@ TEST(Instances, WholeUnitsAreNobodyElses) {
 }
 
 TEST(Instances, SharesFillOneUnitBeforeTheNext) {
-  Bench b({{"CPU", 1}, {"GPU", 2}});
+  GpuBench b({{"CPU", 1}, {"GPU", 2}});
   auto half = b.ask(1, 0.5, 1), quarter = b.ask(2, 0.25, 1);
   ASSERT_EQ(half.size() + quarter.size(), 2u);
   EXPECT_EQ(b.ids(half[0]), Ids{0});
@@ -113,7 +62,7 @@ TEST(Instances, SharesFillOneUnitBeforeTheNext) {
 }
 
 TEST(Instances, FreePartsOfTwoUnitsAreNoUnit) {
-  Bench b({{"CPU", 1}, {"GPU", 2}});
+  GpuBench b({{"CPU", 1}, {"GPU", 2}});
   auto first = b.ask(1, 0.6, 1), second = b.ask(2, 0.6, 1);
   EXPECT_EQ(b.ids(first[0]), Ids{0});
   EXPECT_EQ(b.ids(second[0]), Ids{1});
@@ -126,7 +75,7 @@ TEST(Instances, FreePartsOfTwoUnitsAreNoUnit) {
 
 // Whoever wants a whole unit gets one in the end, although parts are asked for all the time.
 TEST(Instances, PartsDoNotStarveAWhole) {
-  Bench b({{"CPU", 1}, {"GPU", 1}});
+  GpuBench b({{"CPU", 1}, {"GPU", 1}});
   std::vector<Action> held = b.ask(1, 0.5, 2);
   ASSERT_EQ(held.size(), 2u);
   EXPECT_TRUE(b.ask(2, 1, 1).empty());
@@ -146,13 +95,13 @@ TEST(Instances, PartsDoNotStarveAWhole) {
 }
 
 TEST(Instances, TheUnevenRestIsAUnitOfItsOwn) {
-  Bench b({{"CPU", 1}, {"GPU", 1.5}});
+  GpuBench b({{"CPU", 1}, {"GPU", 1.5}});
   EXPECT_EQ(b.ids(b.ask(1, 1, 1)[0]), Ids{0});
   EXPECT_EQ(b.ids(b.ask(2, 0.5, 1)[0]), Ids{1});
 }
 
 TEST(Instances, DeathGivesThemBack) {
-  Bench b({{"CPU", 1}, {"GPU", 1}});
+  GpuBench b({{"CPU", 1}, {"GPU", 1}});
   ActorId id = actor_of(child_task(origin_of(TaskId{}), 1));
   b.s.want_actor(id, make({{"GPU", 1}}), kPool);
   b.turn();
@@ -171,7 +120,7 @@ TEST(Instances, DeathGivesThemBack) {
 }
 
 TEST(Instances, TheUnitsOfABundleAreThoseOfItsTasks) {
-  Bench b({{"CPU", 1}, {"GPU", 4}});
+  GpuBench b({{"CPU", 1}, {"GPU", 4}});
   auto outside = b.ask(9, 1, 1);
   EXPECT_EQ(b.ids(outside[0]), Ids{0});
   ASSERT_TRUE(b.s.create_group(id_of(1), {make({{"GPU", 2}}), make({{"GPU", 0.5}})}, false).ok());
@@ -194,7 +143,7 @@ TEST(Instances, TheUnitsOfABundleAreThoseOfItsTasks) {
 }
 
 TEST(Instances, BundlesThatNoDivisionFits) {
-  Bench b({{"CPU", 1}, {"GPU", 2}});
+  GpuBench b({{"CPU", 1}, {"GPU", 2}});
   ASSERT_TRUE(b.s.create_group(id_of(1),
                                {make({{"GPU", 0.6}}), make({{"GPU", 0.6}}), make({{"GPU", 0.6}})},
                                false)
@@ -304,7 +253,7 @@ class RandomRun {
   }
 
   std::mt19937 random_;
-  Bench b_;
+  GpuBench b_;
   std::vector<Action> held_;
   std::map<uint32_t, double> share_;   // worker -> GPUs
   std::map<uint32_t, double> wanted_;  // shape -> GPUs

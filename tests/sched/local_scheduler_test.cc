@@ -11,73 +11,15 @@
 #include <random>
 #include <set>
 
+#include "scheduler_bench.h"
+
 namespace ray::sched {
 namespace {
 
-Resources make(std::map<std::string, double> amounts) {
-  Resources r;
-  for (const auto& [name, amount] : amounts) EXPECT_TRUE(r.add(name, amount).ok());
-  return r;
-}
-
-const Pool kPool{0, 1};
-
-// A scheduler whose worker starts succeed at once, unless told otherwise.
-struct Bench {
-  explicit Bench(std::map<std::string, double> total, uint32_t max_workers = 1024)
-      : s([&] {
-          SchedulerOptions o;
-          o.total = make(std::move(total));
-          o.max_workers = max_workers;
-          return o;
-        }()) {}
-  LocalScheduler s;
-  int64_t now = 1'000'000'000;
-  bool start_at_once = true;
-  uint32_t next_worker = 1000, started = 0;
-  std::vector<Action> seen;
-
-  void turn() {
-    for (int i = 0; i < 64; ++i) {
-      Actions out;
-      s.schedule(now, &out);
-      ASSERT_EQ(s.check(), "");
-      bool again = false;
-      for (Action& a : out) {
-        seen.push_back(a);
-        if (a.kind != Action::kStartWorkers) continue;
-        started += a.count;
-        for (uint32_t n = 0; n < a.count && start_at_once; ++n) {
-          s.worker_ready(next_worker++, a.pool, now);
-          again = true;
-        }
-      }
-      if (!again) return;
-    }
-    FAIL() << "the scheduler does not come to rest";
-  }
-  std::vector<Action> take(Action::Kind kind) {
-    std::vector<Action> out;
-    for (auto it = seen.begin(); it != seen.end();) {
-      if (it->kind == kind) {
-        out.push_back(*it);
-        it = seen.erase(it);
-      } else {
-        ++it;
-      }
-    }
-    return out;
-  }
+struct TaskBench : Bench {
+  using Bench::Bench;
   void shape(uint32_t client, uint32_t shape, std::map<std::string, double> need, Pool pool = kPool) {
     ASSERT_TRUE(s.define_shape(client, shape, make(std::move(need)), pool).ok());
-  }
-  void want(uint32_t client, uint32_t shape, uint32_t n) {
-    ASSERT_TRUE(s.want(client, shape, n, TaskId{}).ok());
-    turn();
-  }
-  void give(const Action& grant) {
-    ASSERT_TRUE(s.return_lease(grant.client, grant.worker, grant.lease, now).ok());
-    turn();
   }
 };
 
@@ -98,7 +40,7 @@ TEST(Resources, FixedPointAndLimits) {
 }
 
 TEST(Scheduler, GrantsUpToTheTotal) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   b.shape(1, 0, {{"CPU", 1}});
   b.want(1, 0, 5);
   auto grants = b.take(Action::kGrant);
@@ -112,14 +54,14 @@ TEST(Scheduler, GrantsUpToTheTotal) {
 }
 
 TEST(Scheduler, LevelNotEdge) {
-  Bench b({{"CPU", 4}});
+  TaskBench b({{"CPU", 4}});
   b.shape(1, 0, {{"CPU", 1}});
   for (int i = 0; i < 10; ++i) b.want(1, 0, 2);
   EXPECT_EQ(b.take(Action::kGrant).size(), 2u);
 }
 
 TEST(Scheduler, FractionsShareAProcessor) {
-  Bench b({{"CPU", 1}, {"GPU", 1}});
+  TaskBench b({{"CPU", 1}, {"GPU", 1}});
   b.shape(1, 0, {{"CPU", 0.25}, {"GPU", 0.5}});
   b.want(1, 0, 10);
   EXPECT_EQ(b.take(Action::kGrant).size(), 2u);  // the GPU is the limit
@@ -128,14 +70,14 @@ TEST(Scheduler, FractionsShareAProcessor) {
 }
 
 TEST(Scheduler, TasksThatNeedNothingAreBounded) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   b.shape(1, 0, {});
   b.want(1, 0, 100);
   EXPECT_EQ(b.take(Action::kGrant).size(), 2u);
 }
 
 TEST(Scheduler, InfeasibleIsReportedOnceAndWaits) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   b.shape(1, 0, {{"CPU", 3}});
   b.shape(1, 1, {{"TPU", 1}});
   b.want(1, 0, 1);
@@ -151,7 +93,7 @@ TEST(Scheduler, InfeasibleIsReportedOnceAndWaits) {
 }
 
 TEST(Scheduler, BlockedWorkersLendTheirCpuOnly) {
-  Bench b({{"CPU", 1}, {"GPU", 1}});
+  TaskBench b({{"CPU", 1}, {"GPU", 1}});
   b.shape(1, 0, {{"CPU", 1}, {"GPU", 1}});
   b.shape(2, 0, {{"CPU", 1}, {"GPU", 1}});
   b.shape(3, 0, {{"CPU", 1}});
@@ -176,7 +118,7 @@ TEST(Scheduler, BlockedWorkersLendTheirCpuOnly) {
 }
 
 TEST(Scheduler, ALeaseThatEndsWhileBlockedGivesBackWhatItHolds) {
-  Bench b({{"CPU", 1}, {"GPU", 1}});
+  TaskBench b({{"CPU", 1}, {"GPU", 1}});
   b.shape(1, 0, {{"CPU", 1}, {"GPU", 1}});
   b.want(1, 0, 1);
   auto a = b.take(Action::kGrant).at(0);
@@ -189,7 +131,7 @@ TEST(Scheduler, ALeaseThatEndsWhileBlockedGivesBackWhatItHolds) {
 }
 
 TEST(Scheduler, WhoHasLessGoesFirst) {
-  Bench b({{"CPU", 4}});
+  TaskBench b({{"CPU", 4}});
   for (uint32_t c : {1, 2}) b.shape(c, 0, {{"CPU", 1}});
   b.start_at_once = false;
   b.want(1, 0, 4);
@@ -203,7 +145,7 @@ TEST(Scheduler, WhoHasLessGoesFirst) {
 }
 
 TEST(Scheduler, ReclaimsFromWhoHoldsMore) {
-  Bench b({{"CPU", 4}});
+  TaskBench b({{"CPU", 4}});
   for (uint32_t c : {1, 2}) b.shape(c, 0, {{"CPU", 1}});
   b.want(1, 0, 4);
   auto mine = b.take(Action::kGrant);
@@ -222,7 +164,7 @@ TEST(Scheduler, ReclaimsFromWhoHoldsMore) {
 }
 
 TEST(Scheduler, TakesTurnsOnOneProcessorAfterAQuantum) {
-  Bench b({{"CPU", 1}});
+  TaskBench b({{"CPU", 1}});
   for (uint32_t c : {1, 2}) b.shape(c, 0, {{"CPU", 1}});
   b.want(1, 0, 1);
   auto a = b.take(Action::kGrant).at(0);
@@ -242,7 +184,7 @@ TEST(Scheduler, TakesTurnsOnOneProcessorAfterAQuantum) {
 }
 
 TEST(Scheduler, LargeShapesDoNotStarve) {
-  Bench b({{"CPU", 4}});
+  TaskBench b({{"CPU", 4}});
   b.shape(1, 0, {{"CPU", 4}});
   b.shape(2, 0, {{"CPU", 1}});
   b.shape(3, 0, {{"CPU", 1}});
@@ -267,7 +209,7 @@ TEST(Scheduler, LargeShapesDoNotStarve) {
 }
 
 TEST(Scheduler, ActorsHoldForLife) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   ActorId id = actor_of(child_task(origin_of(TaskId{}), 1));
   b.s.want_actor(id, make({{"CPU", 1}}), kPool);
   b.turn();
@@ -283,7 +225,7 @@ TEST(Scheduler, ActorsHoldForLife) {
 }
 
 TEST(Scheduler, ActorsWithoutResourcesComeWhenEverythingIsTaken) {
-  Bench b({{"CPU", 1}});
+  TaskBench b({{"CPU", 1}});
   b.shape(1, 0, {{"CPU", 1}});
   b.want(1, 0, 1);
   for (uint32_t i = 0; i < 20; ++i)
@@ -293,7 +235,7 @@ TEST(Scheduler, ActorsWithoutResourcesComeWhenEverythingIsTaken) {
 }
 
 TEST(Scheduler, CancelledActorsAreForgotten) {
-  Bench b({{"CPU", 1}});
+  TaskBench b({{"CPU", 1}});
   b.start_at_once = false;
   ActorId id = actor_of(child_task(origin_of(TaskId{}), 1));
   b.s.want_actor(id, make({{"CPU", 1}}), kPool);
@@ -306,7 +248,7 @@ TEST(Scheduler, CancelledActorsAreForgotten) {
 }
 
 TEST(Scheduler, StartsNoMoreWorkersThanTheLimit) {
-  Bench b({{"CPU", 100}}, 8);
+  TaskBench b({{"CPU", 100}}, 8);
   b.shape(1, 0, {{"CPU", 1}});
   b.want(1, 0, 100);
   EXPECT_EQ(b.take(Action::kGrant).size(), 8u);
@@ -314,7 +256,7 @@ TEST(Scheduler, StartsNoMoreWorkersThanTheLimit) {
 }
 
 TEST(Scheduler, AtTheLimitIdleWorkersOfOthersMakeRoom) {
-  Bench b({{"CPU", 2}}, 2);
+  TaskBench b({{"CPU", 2}}, 2);
   Pool other{1, 1};
   b.shape(1, 0, {{"CPU", 1}});
   b.shape(1, 1, {{"CPU", 1}}, other);
@@ -331,7 +273,7 @@ TEST(Scheduler, AtTheLimitIdleWorkersOfOthersMakeRoom) {
 }
 
 TEST(Scheduler, ACrashingCommandIsTriedLessAndLess) {
-  Bench b({{"CPU", 4}});
+  TaskBench b({{"CPU", 4}});
   b.start_at_once = false;
   b.shape(1, 0, {{"CPU", 1}});
   b.want(1, 0, 4);
@@ -350,7 +292,7 @@ TEST(Scheduler, ACrashingCommandIsTriedLessAndLess) {
 }
 
 TEST(Scheduler, PrestartsAndTrimsIdleWorkers) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   b.s.prestart(kPool, 2);
   b.turn();
   EXPECT_EQ(b.started, 2u);
@@ -371,7 +313,7 @@ TEST(Scheduler, PrestartsAndTrimsIdleWorkers) {
 }
 
 TEST(Scheduler, AClientsDeathFreesItsLeases) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   for (uint32_t c : {1, 2}) b.shape(c, 0, {{"CPU", 1}});
   b.want(1, 0, 2);
   b.want(2, 0, 2);
@@ -384,8 +326,66 @@ TEST(Scheduler, AClientsDeathFreesItsLeases) {
   EXPECT_EQ(second, 2u);
 }
 
+// A stopped driver answers no reclaim: whoever drives the scheduler sees which workers to end, and nothing is given
+// to it meanwhile, however long it has waited.
+TEST(Scheduler, APausedClientIsPassedOver) {
+  TaskBench b({{"CPU", 2}});
+  b.shape(1, 0, {{"CPU", 1}});
+  b.shape(2, 0, {{"CPU", 1}});
+  b.want(1, 0, 4);
+  auto held = b.take(Action::kGrant);
+  ASSERT_EQ(held.size(), 2u);
+  b.want(2, 0, 2);
+  b.now += 10'000'000;  // the quantum is over
+  b.turn();
+  ASSERT_EQ(b.take(Action::kReclaim).size(), 1u);
+  EXPECT_TRUE(b.s.overdue(b.now - 10'000'001).empty());
+  ASSERT_EQ(b.s.overdue(b.now).size(), 1u);
+  EXPECT_EQ(b.s.overdue(b.now)[0].client, 1u);
+  b.s.pause_client(1, true);
+  b.turn();
+  EXPECT_TRUE(b.take(Action::kGrant).empty());
+  b.s.worker_gone(b.s.overdue(b.now)[0].worker, b.now);  // told to end, as a stopped client's
+  b.turn();
+  auto grants = b.take(Action::kGrant);
+  ASSERT_EQ(grants.size(), 1u);
+  EXPECT_EQ(grants[0].client, 2u);
+  ASSERT_EQ(b.take(Action::kReclaim).size(), 1u);  // fairness would leave it the other one: it is not there to use it
+  b.s.worker_gone(b.s.overdue(b.now)[0].worker, b.now);
+  b.turn();
+  grants = b.take(Action::kGrant);
+  ASSERT_EQ(grants.size(), 1u);
+  EXPECT_EQ(grants[0].client, 2u);
+  b.s.pause_client(1, false);
+  b.now += 10'000'000;
+  b.turn();
+  EXPECT_EQ(b.take(Action::kReclaim).size(), 1u);  // its turn again
+  b.give(grants[0]);
+  grants = b.take(Action::kGrant);
+  ASSERT_EQ(grants.size(), 1u);
+  EXPECT_EQ(grants[0].client, 1u);
+}
+
+// A worker that waits for what it submitted itself is not to be ended for others.
+TEST(Scheduler, AWorkerWithTasksOfItsOwnIsNotOverdue) {
+  TaskBench b({{"CPU", 1}});
+  b.shape(1, 0, {{"CPU", 1}});
+  b.shape(2, 0, {{"CPU", 1}});
+  b.want(1, 0, 1);
+  uint32_t worker = b.take(Action::kGrant).at(0).worker;
+  b.want(2, 0, 1);
+  b.now += 10'000'000;
+  b.turn();
+  ASSERT_EQ(b.s.overdue(b.now).size(), 1u);
+  b.shape(worker, 0, {{"CPU", 1}});
+  b.want(worker, 0, 1);
+  EXPECT_TRUE(b.s.overdue(b.now).empty());
+  b.want(worker, 0, 0);
+  EXPECT_EQ(b.s.overdue(b.now).size(), 1u);
+}
+
 TEST(Scheduler, PrefersTheWorkerItKnows) {
-  Bench b({{"CPU", 2}});
+  TaskBench b({{"CPU", 2}});
   for (uint32_t c : {1, 2}) b.shape(c, 0, {{"CPU", 1}});
   b.want(1, 0, 1);
   auto one = b.take(Action::kGrant).at(0);
@@ -400,7 +400,7 @@ TEST(Scheduler, PrefersTheWorkerItKnows) {
 }
 
 TEST(Scheduler, RefusesWhatWasNeverDefined) {
-  Bench b({{"CPU", 1}});
+  TaskBench b({{"CPU", 1}});
   EXPECT_FALSE(b.s.want(1, 0, 1, TaskId{}).ok());
   b.shape(1, 0, {{"CPU", 1}});
   EXPECT_FALSE(b.s.want(1, 1, 1, TaskId{}).ok());
@@ -526,7 +526,7 @@ class Recursion {
     w->task = nullptr;
   }
 
-  Bench b_;
+  TaskBench b_;
   std::unique_ptr<Task> root_;
   Client client_of_root_;
   std::map<uint32_t, Client*> clients_;
@@ -657,7 +657,7 @@ class RandomRun {
   }
 
   std::mt19937 random_;
-  Bench b_;
+  TaskBench b_;
   uint32_t starting_ = 0;
   std::set<uint32_t> busy_;
   std::map<uint32_t, Action> held_;

@@ -9,6 +9,7 @@ been silent for a while, or has ended.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -131,7 +132,11 @@ class LogMonitor:
         self.watch = _libray._watch_folder(self.folder)
         self.wake_read, self.wake_write = os.pipe()
         self.thread = threading.Thread(target=self._run, name="libray-log-monitor", daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError as e:  # no threads left
+            self.abandon()
+            raise OSError(errno.EAGAIN, str(e)) from None
 
     def stop(self) -> None:
         """Ends the thread; prints what is in the files by then. Call it when the workers are gone."""
