@@ -78,7 +78,7 @@ def wheel(tmp_path_factory, clean_env, wheel_build):
     with wheel_build() as build:
         run(
             sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
-            "-C", f"build-dir={build}", "-w", folder, ROOT / "bindings" / "python",
+            "--config-settings", f"build-dir={build}", "-w", folder, ROOT / "bindings" / "python",
             env=env,
         )  # fmt: skip
     (made,) = folder.glob("libray-*.whl")

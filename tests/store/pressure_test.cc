@@ -337,6 +337,7 @@ void fill_the_disk() {
   if (!mounted) {
     rlimit small{3 << 20, 3 << 20};
     ::setrlimit(RLIMIT_FSIZE, &small);
+    ::signal(SIGXFSZ, SIG_IGN);  // as daemons do: an error then
   }
   t.start();
   {

@@ -175,7 +175,7 @@ def wheel_rows(args):
     place = BUILD / "dist"
     shutil.rmtree(place, ignore_errors=True)
     python = build.venv_python()
-    run([python, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-C",
+    run([python, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--config-settings",
          f"build-dir={BUILD / 'wheel'}", "-w", place / "libray", ROOT / "bindings" / "python"],
         "the wheel", env=build.environment())
     systems = ["libray"]

@@ -49,6 +49,7 @@ def os_release():
 
 
 NEEDS = [
+    Need("git", command="git", home="https://git-scm.com"),
     Need("g++", command="g++", home="GCC 12 or later, https://gcc.gnu.org"),
     Need("cmake", command="cmake", home="3.24 or later, https://cmake.org"),
     Need("ninja-build", command="ninja", home="https://ninja-build.org"),
