@@ -98,7 +98,8 @@ def summary(result):
     rows, machine = result["rows"], result["machine"]
     value = {(r.get("system", "libray"), r["language"], r["name"]): r for r in rows}
     peers = sorted({r["system"] for r in rows if "system" in r})
-    out = ["| | C | Python | " + "".join(f"{p} | | " for p in peers),
+    out = ["![operations per second, logarithmic](docs/bench.png)", "",
+           "| | C | Python | " + "".join(f"{p} | | " for p in peers),
            "|---|---|---|" + "---|---|" * len(peers)]
     for label, c, python in SUMMARY:
         own = value.get(("libray", "python", python))
