@@ -334,12 +334,12 @@ void fill_the_disk() {
   bool mounted = ::unshare(CLONE_NEWNS) == 0 &&
                  ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
                  ::mount("tmpfs", t.options.spill_dir.c_str(), "tmpfs", 0, "size=3m") == 0;
-  if (!mounted) {
+  t.start();
+  if (!mounted) {  // the store's own memory has its size by now
     rlimit small{3 << 20, 3 << 20};
     ::setrlimit(RLIMIT_FSIZE, &small);
     ::signal(SIGXFSZ, SIG_IGN);  // as daemons do: an error then
   }
-  t.start();
   {
     auto c = t.connect();
     std::vector<Location> at(64);
