@@ -335,13 +335,13 @@ void fill_the_disk() {
                  ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
                  ::mount("tmpfs", t.options.spill_dir.c_str(), "tmpfs", 0, "size=3m") == 0;
   t.start();
-  if (!mounted) {  // the store's own memory has its size by now
-    rlimit small{3 << 20, 3 << 20};
-    ::setrlimit(RLIMIT_FSIZE, &small);
-    ::signal(SIGXFSZ, SIG_IGN);  // as daemons do: an error then
-  }
   {
     auto c = t.connect();
+    if (!mounted) {  // the store's own memory has its size by now
+      rlimit small{3 << 20, 3 << 20};
+      ::setrlimit(RLIMIT_FSIZE, &small);
+      ::signal(SIGXFSZ, SIG_IGN);  // as daemons do: an error then
+    }
     std::vector<Location> at(64);
     uint64_t n = 0;
     Status s;
