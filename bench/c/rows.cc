@@ -260,14 +260,14 @@ void bench_large_objects(Bench& b) {
   BENCH_CHECK(shared != MAP_FAILED ? RAY_OK : RAY_OUT_OF_MEMORY);
   char* to = static_cast<char*>(shared) + reinterpret_cast<uintptr_t>(from.get()) % kPage;
   memset(to, 2, kLarge);
-  b.measure("put_large", "GB/s", [&] {
-    ray_value large = ray_plain(from.get(), kLarge, RAY_FMT_RAW);
-    return b.rate(kLarge / 1e9, [&] {
-      ray_ref* ref = nullptr;
-      BENCH_CHECK(ray_put(rt, &large, &ref, err));
-      ray_ref_release(ref);
-    });
-  });
+  ray_value large = ray_plain(from.get(), kLarge, RAY_FMT_RAW);
+  auto put = [&] {
+    ray_ref* ref = nullptr;
+    BENCH_CHECK(ray_put(rt, &large, &ref, err));
+    ray_ref_release(ref);
+  };
+  for (int i = 0; i < 6; i++) put();  // the store sees that the memory comes back at once
+  b.measure("put_large", "GB/s", [&] { return b.rate(kLarge / 1e9, put); });
   b.measure("memcpy_large", "GB/s", [&] {
     return b.rate(kLarge / 1e9, [&] {
       memcpy(to, from.get(), kLarge);

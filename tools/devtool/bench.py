@@ -319,6 +319,7 @@ def do_bench(args):
     if not rows:
         raise Failure(f"no row's name holds '{args.filter}'")
     print_table(rows)
+    machine["rounds"] = "short rounds (--quick)" if args.quick else "whole rounds"
     result = {"machine": machine, "rows": rows}
     if args.json:
         with open(args.json, "w") as out:

@@ -78,7 +78,7 @@ def markdown(result):
     rows, machine = result["rows"], result["machine"]
     peers = sorted({r["system"] for r in rows if "system" in r})
     out = [f"{machine['cpu']}, {machine['cpus']} processors, Linux {machine['kernel']}, commit "
-           f"{machine['commit']}, {machine.get('date', '')}; load before the run "
+           f"{machine['commit']}, {machine.get('date', '')}; {machine.get('rounds', '')}; load before the run "
            f"{machine.get('load', 0):.1f}.", "",
            "| row | language | value | ± | target | " + "".join(f"{p} | ratio | " for p in peers),
            "|---|---|---|---|---|" + "---|---|" * len(peers)]
@@ -113,7 +113,8 @@ def summary(result):
             cells += [bench.shown(other["value"], other["unit"]), f"{bench.better(own, other):.3g}×"] if other \
                 else ["", ""]
         out.append("| " + " | ".join(cells) + " |")
-    out += ["", f"{machine['cpu']}, {machine['cpus']} processors, {machine.get('date', '')}; ratios are those of "
+    out += ["", f"{machine['cpu']}, {machine['cpus']} processors, {machine.get('date', '')}, "
+            f"{machine.get('rounds', '')}; ratios are those of "
                 "the Python column. `./dev bench --report` makes this table and the chart again."]
     return "\n".join(out)
 
