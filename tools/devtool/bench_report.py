@@ -125,6 +125,7 @@ def replace(path, text):
     if BEGIN not in old or END not in old:
         raise Failure(f"{path} has no marks for the table")
     head, rest = old.split(BEGIN, 1)
+    text = "\n".join(line.rstrip() for line in text.split("\n"))
     path.write_text(head + BEGIN + "\n" + text + "\n" + END + rest.split(END, 1)[1])
 
 
