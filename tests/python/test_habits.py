@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import eventually
+from conftest import eventually, wait_until_it_blocks
 from test_process import session_processes
 
 START = """
@@ -57,18 +57,6 @@ def start(tmp_path, source, **options):
         cwd=tmp_path,
         **options,
     )
-
-
-def wait_until_it_blocks(pid):
-    """The main thread sleeps and has used no CPU for a while."""
-    last = None
-    for _ in range(400):
-        with open(f"/proc/{pid}/task/{pid}/stat") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        if fields[0] == "S" and fields[11:13] == last:
-            return
-        last = fields[11:13]
-        time.sleep(0.1)
 
 
 WAITS = {

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from conftest import eventually
+from conftest import Counter, eventually
 
 import libray
 from libray import _placement as pl
@@ -38,19 +38,6 @@ def clean(node):
 @libray.remote
 def one():
     return 1
-
-
-@libray.remote
-class Counter:
-    def __init__(self):
-        self.n = 0
-
-    def add(self):
-        self.n += 1
-        return self.n
-
-    def pid(self):
-        return os.getpid()
 
 
 # ---- groups --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 import libray
 from libray.exceptions import ActorDiedError, WorkerCrashedError
-from conftest import alive
+from conftest import Counter, alive
 
 
 @pytest.fixture
@@ -102,19 +102,6 @@ def test_a_worker_that_goes_on_in_time_is_left_alone(node, tmp_path):
     os.kill(pid, signal.SIGCONT)
     assert libray.get(ref, timeout=30) == pid
     assert len(runs(path)) == 1
-
-
-@libray.remote
-class Counter:
-    def __init__(self):
-        self.n = 0
-
-    def add(self):
-        self.n += 1
-        return self.n
-
-    def pid(self):
-        return os.getpid()
 
 
 def test_a_stopped_actor_dies_with_the_reason(node):
