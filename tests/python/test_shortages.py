@@ -250,3 +250,32 @@ assert len(libray.get(ref, timeout=30)) == 64 << 20
 print("done")
 """)
     assert "done" in done.stdout
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
+def test_a_thread_that_cannot_be_made(run_script, nth):
+    """The nth thread of every process of a node is refused: init says what is missing, or all works; it never hangs."""
+    done = run_script(
+        """
+        import libray
+
+        @libray.remote
+        def f(x):
+            return x
+
+        try:
+            libray.init(num_cpus=1)
+        except (libray.exceptions.RayError, RuntimeError, ConnectionError) as e:
+            assert "cannot start" in str(e) and "processes" in str(e), e
+            print("refused")
+        else:
+            assert libray.get([f.remote(i) for i in range(5)], timeout=60) == list(range(5))
+            libray.shutdown()
+            print("worked")
+        """,
+        env={"LIBRAY_FAULTS": f"thread.start=fail@{nth}"},
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] in (("refused",) if nth == 1 else ("refused", "worked"))
