@@ -1,9 +1,11 @@
-// Lineage batches: every view lies within the input; what decodes encodes to the same record.
+// Lineage batches: every view lies within the input; what decodes encodes to the same record. And as a
+// process's ring: the journal pump restores coded records from it, or finds them damaged.
 #include <algorithm>
 #include <memory>
 
 #include "fuzz/fuzz.h"
 #include "libray/base/ring.h"
+#include "libray/lineage/delta.h"
 #include "libray/lineage/reader.h"
 
 using namespace ray::lineage;
@@ -65,6 +67,26 @@ void check_exec(std::string_view payload) {
   FUZZ_CHECK(w.error == v.error && w.results.size() == v.results.size());
 }
 
+void check_mirror(std::string_view ring) {
+  DeltaMirror mirror;
+  DeltaEncoder encoder;
+  BatchReader reader(ring);
+  uint16_t type;
+  std::string_view payload;
+  std::string records;
+  while (reader.next(&type, &payload)) {
+    auto copy = std::make_unique<uint8_t[]>(payload.size());
+    std::copy(payload.begin(), payload.end(), copy.get());
+    const uint8_t* bytes = copy.get();
+    auto size = static_cast<uint32_t>(payload.size());
+    if (!mirror.restore(&type, &bytes, &size)) return;
+    FUZZ_CHECK(type != kCoded);
+    encoder.add(type, bytes, size);
+    FUZZ_CHECK(delta_decode(encoder.bytes(), encoder.raw_size(), &records));
+    if (encoder.records() == 64) return;
+  }
+}
+
 }  // namespace
 
 FUZZ_TARGET(lineage) {
@@ -86,4 +108,5 @@ FUZZ_TARGET(lineage) {
   }
   check_submit(batch);
   check_exec(batch);
+  check_mirror(batch);
 }

@@ -27,9 +27,8 @@ constexpr uint32_t kDrivers = 2, kProcesses = 5;  // indexes 1..5: drivers first
 class Store : public gcs::Client {
  public:
   uint32_t shards() const override { return 1; }
-  void append_lineage(uint32_t, std::string, uint32_t, Appended done) override {
-    done(Status(), 0);
-  }
+  void append_lineage(uint32_t, std::string, uint32_t, Appended done) override { done(Status(), 0); }
+  void append_coded(uint32_t, std::string, uint64_t, uint32_t, Appended done) override { done(Status(), 0); }
   uint64_t lineage_backlog() const override { return 0; }
   void call(uint32_t, uint32_t op, std::string args, Answered done) override {
     gcs::Request r;

@@ -167,13 +167,13 @@ class Exchange {
 };
 
 struct Batch {  // of lineage, as one journal entry
-  std::string records;
+  std::string blob;  // streams of differences, joined, until send_batch finds that LZ4 packs better
+  uint64_t raw_size = 0;
   uint32_t n = 0;
   std::vector<Client::Appended> done;
   // Set when it is sent.
   uint64_t lsn_from = 0;
-  std::string head, blob;
-  size_t raw_size = 0;
+  std::string head;
 };
 struct Waiting {
   uint32_t op;
@@ -254,6 +254,7 @@ class ClientImpl final : public Client {
   Status open();
   uint32_t shards() const override { return static_cast<uint32_t>(links_.size()); }
   void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) override;
+  void append_coded(uint32_t shard, std::string stream, uint64_t raw_size, uint32_t n, Appended done) override;
   uint64_t lineage_backlog() const override { return backlog_.load(); }
   void call(uint32_t shard, uint32_t op, std::string args, Answered done) override;
   void subscribe(uint32_t shard, const std::string& table, const std::string& prefix,
@@ -460,7 +461,14 @@ void ClientImpl::send_call(ShardLink* link, Exchange* x, Waiting w) {
 // -------------------------------------------------------------------------------------------------
 
 void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) {
-  if (shard >= links_.size() || records.size() > kMaxAppend || n == 0)
+  lineage::DeltaEncoder coder;
+  if (records.size() > kMaxAppend || n == 0 || !coder.add_batch(records))
+    return done(error(RAY_INVALID_ARGUMENT, "no lineage records, or more than 32 MiB of them"), 0);
+  append_coded(shard, coder.take(), records.size(), n, std::move(done));
+}
+
+void ClientImpl::append_coded(uint32_t shard, std::string stream, uint64_t raw_size, uint32_t n, Appended done) {
+  if (shard >= links_.size() || raw_size > kMaxAppend || n == 0)
     return done(error(RAY_INVALID_ARGUMENT, "no such gcs shard, or more than 32 MiB of lineage"),
                 0);
   ShardLink* link = links_[shard].get();
@@ -469,20 +477,17 @@ void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n,
     std::lock_guard lock(link->mutex);
     closing = link->closing;
     if (!closing) {
-      backlog_ += records.size();
-      if (!link->batches.empty() &&
-          link->batches.back()->records.size() + records.size() <= kJoinBytes) {
-        Batch* b = link->batches.back().get();
-        b->records.append(records);
-        b->n += n;
-        b->done.push_back(std::move(done));
+      backlog_ += raw_size;
+      if (!link->batches.empty() && link->batches.back()->raw_size + raw_size <= kJoinBytes) {
+        link->batches.back()->blob.append(stream);
       } else {
-        auto b = std::make_shared<Batch>();
-        b->records = std::move(records);
-        b->n = n;
-        b->done.push_back(std::move(done));
-        link->batches.push_back(std::move(b));
+        link->batches.push_back(std::make_shared<Batch>());
+        link->batches.back()->blob = std::move(stream);
       }
+      Batch* b = link->batches.back().get();
+      b->raw_size += raw_size;
+      b->n += n;
+      b->done.push_back(std::move(done));
     }
   }
   if (closing) return done(error(RAY_CANCELLED, "gcs client is closed"), 0);
@@ -537,36 +542,29 @@ void ClientImpl::pump(ShardLink* link) {
 }
 
 // Records of no-op tasks shrink to a tenth as differences; those with arguments of their own pack better.
-static Codec compress(std::string* records, std::string* blob) {
-  lineage::DeltaEncoder delta;
-  Codec codec = Codec::kNone;
-  if (delta.add_batch(*records) && delta.bytes().size() < records->size() / 4) {
-    *blob = delta.take();
-    codec = Codec::kDelta;
-  } else {
-    int size = static_cast<int>(records->size());
-    blob->resize(static_cast<size_t>(LZ4_compressBound(size)));
-    int n = LZ4_compress_default(records->data(), blob->data(), size, static_cast<int>(blob->size()));
-    if (n > 0 && n < size) {
-      blob->resize(static_cast<size_t>(n));
-      codec = Codec::kLz4;
-    } else {
-      *blob = std::move(*records);
-    }
+static Codec repack(std::string* blob, uint64_t raw_size) {
+  std::string records;
+  if (blob->size() < raw_size / 4 || !lineage::delta_decode(*blob, raw_size, &records)) return Codec::kDelta;
+  int size = static_cast<int>(records.size());
+  blob->resize(static_cast<size_t>(LZ4_compressBound(size)));
+  int n = LZ4_compress_default(records.data(), blob->data(), size, static_cast<int>(blob->size()));
+  if (n > 0 && n < size) {
+    blob->resize(static_cast<size_t>(n));
+    return Codec::kLz4;
   }
-  std::string().swap(*records);
-  return codec;
+  *blob = std::move(records);
+  return Codec::kNone;
 }
 
 void ClientImpl::send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b) {
-  if (b->blob.empty()) {
+  if (b->head.empty()) {
     AppendArgs a;
     a.node = options_.node;
     a.epoch = options_.node_epoch;
     a.lsn_from = b->lsn_from;
     a.n = b->n;
-    a.raw_size = b->raw_size = b->records.size();
-    a.codec = static_cast<uint32_t>(compress(&b->records, &b->blob));
+    a.raw_size = b->raw_size;
+    a.codec = static_cast<uint32_t>(repack(&b->blob, b->raw_size));
     b->head = request_head(options_.token, 0, 0, 0, kAppend) + append_head(a, b->blob.size());
   }
   x->send(b->head, b->blob, {}, NNG_DURATION_INFINITE,

@@ -41,6 +41,8 @@ class Client {
   // `done` fails only when this client is closed (RAY_CANCELLED), or fenced off by a later epoch of
   // this node (RAY_CONFLICT). At most 32 MiB per call.
   virtual void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) = 0;
+  // The same for a stream that a lineage::DeltaEncoder made of `raw_size` bytes of records.
+  virtual void append_coded(uint32_t shard, std::string stream, uint64_t raw_size, uint32_t n, Appended done) = 0;
   // Bytes of lineage taken and not yet committed, all shards: who appends slows down by it.
   virtual uint64_t lineage_backlog() const = 0;
 

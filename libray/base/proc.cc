@@ -23,4 +23,6 @@ bool is_stopped(int pid) {
   return state && tracer && state[8] == 'T' && tracer[12] == '0';
 }
 
+bool is_program(const char* path) { return ::faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0; }
+
 }  // namespace ray

@@ -68,8 +68,9 @@ class RingProducer {
       at = 0;
     }
     put_header(at, static_cast<uint32_t>(sizeof(RecordHeader) + payload), type, flags);
+    const uint64_t before = tail_;
     tail_ += need;
-    fetch_ahead();
+    if ((before ^ tail_) >> 6) fetch_ahead();  // else they were asked for already
     return data_ + at + sizeof(RecordHeader);
   }
   // The commit: one release store.

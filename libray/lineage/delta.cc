@@ -5,12 +5,12 @@
 
 #include "libray/base/ring.h"
 #include "libray/lineage/reader.h"
+#include "libray/lineage/record.h"
 
 namespace ray::lineage {
 namespace {
 
 constexpr uint8_t kWhole = 0, kForget = 0xFF;
-constexpr uint32_t kMaxDeltaType = 5, kMaxDeltaWords = 48;
 constexpr size_t kGrow = 32 << 10;
 
 uint8_t* put_varint(uint8_t* at, uint64_t difference) {
@@ -36,32 +36,27 @@ bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t* difference) {
 
 }  // namespace
 
-void DeltaEncoder::add_whole(uint16_t type, const uint8_t* payload, uint32_t size) {
-  RecordHeader h{static_cast<uint32_t>(sizeof(RecordHeader) + size), type, 0};
-  out_.push_back(static_cast<char>(kWhole));
-  out_.append(reinterpret_cast<const char*>(&h), sizeof h);
-  out_.append(reinterpret_cast<const char*>(payload), size);
-  out_.append(pad8(size) - size, '\0');
+void DeltaLast::set(const uint8_t* payload, uint32_t n) {
+  size = n;
+  if (n % 8) words[n / 8] = 0;
+  std::memcpy(words, payload, n);
 }
 
-void DeltaEncoder::add(uint16_t type, const uint8_t* payload, uint32_t size) {
-  if (out_.empty()) out_.push_back(static_cast<char>(kForget));
-  raw_ += sizeof(RecordHeader) + pad8(size);
-  ++n_;
-  const uint32_t words = static_cast<uint32_t>(pad8(size) / 8);
-  if (type == 0 || type >= kTypes || words > kMaxWords) return add_whole(type, payload, size);
-  Last& last = last_[type];
+bool DeltaCoder::codable(uint16_t type, uint32_t size) {
+  return type > 0 && type < kDeltaTypes && size > 0 && size <= kDeltaWords * 8;
+}
+
+uint32_t DeltaCoder::code(uint16_t type, const uint8_t* payload, uint32_t size, uint8_t* out) {
+  if (!codable(type, size)) return 0;
+  DeltaLast& last = last_[type];
   if (last.size != size) {
-    last.size = size;
-    last.words[words ? words - 1 : 0] = 0;
-    std::memcpy(last.words, payload, size);
-    return add_whole(type, reinterpret_cast<const uint8_t*>(last.words), size);
+    last.set(payload, size);
+    return 0;
   }
-  uint8_t buffer[1 + kMaxWords / 8 + kMaxWords * 10];
-  const uint32_t mask_bytes = (words + 7) / 8;
-  uint8_t* at = buffer + 1 + mask_bytes;
+  const uint32_t words = (size + 7) / 8, mask_bytes = (words + 7) / 8;
+  uint8_t* at = out + 1 + mask_bytes;
   uint64_t mask = 0;
-  buffer[0] = static_cast<uint8_t>(type);
+  out[0] = static_cast<uint8_t>(type);
   for (uint32_t i = 0; i < words; ++i) {
     uint64_t w = 0;
     if (i + 1 < words || size % 8 == 0) std::memcpy(&w, payload + 8 * i, 8);
@@ -72,9 +67,55 @@ void DeltaEncoder::add(uint16_t type, const uint8_t* payload, uint32_t size) {
     mask |= uint64_t{1} << i;
     at = put_varint(at, difference);
   }
-  std::memcpy(buffer + 1, &mask, mask_bytes);
-  if (out_.capacity() - out_.size() < sizeof buffer) out_.reserve(out_.capacity() * 2 + kGrow);
-  out_.append(reinterpret_cast<const char*>(buffer), static_cast<size_t>(at - buffer));
+  std::memcpy(out + 1, &mask, mask_bytes);
+  return static_cast<uint32_t>(at - out);
+}
+
+bool DeltaMirror::restore(uint16_t* type, const uint8_t** payload, uint32_t* size) {
+  if (*type != kCoded) {
+    if (!DeltaCoder::codable(*type, *size)) return true;
+    last_[*type].set(*payload, *size);
+    *payload = last_[*type].bytes();
+    return true;
+  }
+  const uint8_t *at = *payload, *end = at + *size;
+  if (at == end) return false;
+  const uint8_t t = *at++;
+  if (t == 0 || t >= kDeltaTypes || last_[t].size == 0) return false;
+  DeltaLast& last = last_[t];
+  const uint32_t words = (last.size + 7) / 8, mask_bytes = (words + 7) / 8;
+  if (static_cast<size_t>(end - at) < mask_bytes) return false;
+  uint64_t mask = 0;
+  std::memcpy(&mask, at, mask_bytes);
+  at += mask_bytes;
+  if (mask >> words) return false;
+  for (; mask; mask &= mask - 1) {
+    uint64_t difference;
+    if (!take_varint(at, end, &difference)) return false;
+    last.words[__builtin_ctzll(mask)] += difference;
+  }
+  *type = t;
+  *payload = last.bytes();
+  *size = last.size;
+  return at == end;
+}
+
+void DeltaEncoder::add(uint16_t type, const uint8_t* payload, uint32_t size) {
+  if (out_.empty()) out_.push_back(static_cast<char>(kForget));
+  raw_ += sizeof(RecordHeader) + pad8(size);
+  ++n_;
+  uint8_t coded[DeltaCoder::kMaxCoded];
+  const uint32_t n = coder_.code(type, payload, size, coded);
+  if (out_.capacity() - out_.size() < sizeof coded) out_.reserve(out_.capacity() * 2 + kGrow);
+  if (n) {
+    out_.append(reinterpret_cast<const char*>(coded), n);
+    return;
+  }
+  RecordHeader h{static_cast<uint32_t>(sizeof(RecordHeader) + size), type, 0};
+  out_.push_back(static_cast<char>(kWhole));
+  out_.append(reinterpret_cast<const char*>(&h), sizeof h);
+  out_.append(reinterpret_cast<const char*>(coder_.whole(type, payload, size)), size);
+  out_.append(pad8(size) - size, '\0');
 }
 
 bool DeltaEncoder::add_batch(std::string_view batch) {
@@ -94,7 +135,7 @@ bool delta_decode(std::string_view stream, uint64_t raw_size, std::string* batch
   struct {
     uint64_t at = 0;
     uint32_t size = 0;
-  } last[kMaxDeltaType];
+  } last[kDeltaTypes];
   batch->clear();
   batch->reserve(raw_size);
   const auto* at = reinterpret_cast<const uint8_t*>(stream.data());
@@ -113,12 +154,12 @@ bool delta_decode(std::string_view stream, uint64_t raw_size, std::string* batch
       if (h.size < sizeof h || padded > static_cast<uint64_t>(end - at)) return false;
       if (batch->size() + padded > raw_size) return false;
       uint64_t words = padded / 8 - 1;
-      if (h.type < kMaxDeltaType && words <= kMaxDeltaWords) last[h.type] = {batch->size(), h.size};
+      if (h.type < kDeltaTypes && words <= kDeltaWords) last[h.type] = {batch->size(), h.size};
       batch->append(reinterpret_cast<const char*>(at), padded);
       at += padded;
       continue;
     }
-    if (control >= kMaxDeltaType || last[control].size == 0) return false;
+    if (control >= kDeltaTypes || last[control].size == 0) return false;
     auto& l = last[control];
     uint64_t padded = pad8(l.size), words = padded / 8 - 1, start = batch->size(), mask = 0;
     size_t mask_bytes = (words + 7) / 8;

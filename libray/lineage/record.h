@@ -17,6 +17,7 @@ enum RecordType : uint16_t {  // RecordHeader.type in the ring
   kExec = 2,    // ExecRecord + n_results x (ResultRecord + bytes padded to 8) + error text
   kEvent = 3,   // EventRecord + MessagePack map
   kError = 4,   // EventRecord + MessagePack map, for the error table
+  kCoded = 5,   // only in rings: one of the above as a difference from the last of its type (delta.h)
 };
 
 struct SubmitRecord {

@@ -19,10 +19,10 @@
 namespace ray::node {
 namespace {
 
-constexpr auto kNap = std::chrono::milliseconds(4);       // between drains: lets batches grow
+constexpr auto kNap = std::chrono::milliseconds(15);      // between drains: lets batches grow
 constexpr auto kCoolDown = std::chrono::milliseconds(200);  // idle this long: give pages back
 constexpr int64_t kRetryNs = 100'000'000;
-constexpr size_t kDrainBytes = 4 << 20;                   // of one ring before the next has its turn
+constexpr size_t kDrainBytes = 1 << 20;                   // of one ring before the next has its turn
 
 }  // namespace
 
@@ -102,7 +102,7 @@ JournalPump::Stats JournalPump::stats() {
   return s;
 }
 
-uint32_t JournalPump::shard_for(uint16_t type, const void* data, uint32_t size) const {
+uint32_t JournalPump::shard_for(uint16_t type, const uint8_t* data, uint32_t size) const {
   if ((type == lineage::kSubmit && size >= sizeof(lineage::SubmitRecord)) ||
       (type == lineage::kExec && size >= sizeof(lineage::ExecRecord))) {
     TaskId task;
@@ -118,22 +118,15 @@ uint32_t JournalPump::shard_for(uint16_t type, const void* data, uint32_t size) 
 }
 
 // Pump thread, mutex held.
-void JournalPump::append(uint32_t shard, uint16_t type, const void* data, uint32_t size) {
+void JournalPump::append(uint32_t shard, uint16_t type, const uint8_t* data, uint32_t size) {
   Shard& s = shared_->shards[shard];
-  if (s.batches.empty() || s.batches.back()->sent || s.batches.back()->bytes.size() >= kBatchBytes) {
+  if (s.batches.empty() || s.batches.back()->sent || s.batches.back()->coder.raw_size() >= kBatchBytes)
     s.batches.push_back(std::make_shared<Batch>());
-    s.batches.back()->bytes.reserve(64 << 10);
-  }
-  Batch& b = *s.batches.back();
-  size_t before = b.bytes.size();
-  RecordHeader h{static_cast<uint32_t>(sizeof(RecordHeader) + size), type, 0};
-  b.bytes.append(reinterpret_cast<const char*>(&h), sizeof h);
-  b.bytes.append(static_cast<const char*>(data), size);
-  b.bytes.append(pad8(size) - size, '\0');
-  ++b.records;
-  shared_->stash += b.bytes.size() - before;
+  s.batches.back()->coder.add(type, data, size);
+  const uint64_t raw = sizeof(RecordHeader) + pad8(size);
+  shared_->stash += raw;
   ++shared_->stats.records;
-  shared_->stats.bytes += b.bytes.size() - before;
+  shared_->stats.bytes += raw;
 }
 
 // Pump thread, mutex held. Returns the number of records taken.
@@ -145,7 +138,7 @@ size_t JournalPump::drain(Source* s) {
   while (shared_->stash < kMaxStash && (s->leaving || ring.position() - start < kDrainBytes)) {
     auto next = ring.next(&r);
     if (next == RingConsumer::Next::kEmpty) break;
-    if (next == RingConsumer::Next::kCorrupt) {
+    if (next == RingConsumer::Next::kCorrupt || !s->mirror.restore(&r.type, &r.data, &r.size)) {
       if (!s->leaving) on_corrupt_(s->channel->process);
       s->channel = nullptr;
       return taken;
@@ -172,23 +165,24 @@ void JournalPump::send(std::unique_lock<std::mutex>* lock) {
       Shard& s = shared_->shards[i];
       std::shared_ptr<Batch> b = s.batches[at];
       if (s.in_flight >= kInFlight) break;
-      if (b->sent || b->acked || b->retry_at > now || b->bytes.empty()) {
+      if (b->sent || b->acked || b->retry_at > now) {
         ++at;
         continue;
       }
       b->sent = true;
       ++s.in_flight;
       ++shared_->stats.batches;
-      std::string copy = b->bytes;
+      std::string coded = b->coder.bytes();  // kept for another try
       lock->unlock();
-      gcs_->append_lineage(i, std::move(copy), b->records, [shared = shared_, b, i](Status st, uint64_t) {
+      gcs_->append_coded(i, std::move(coded), b->coder.raw_size(), b->coder.records(),
+                         [shared = shared_, b, i](Status st, uint64_t) {
         std::lock_guard guard(shared->mutex);
         Shard& shard = shared->shards[i];
         --shard.in_flight;
         if (st.ok()) {
           b->acked = true;
-          shared->stash -= b->bytes.size();
-          std::string().swap(b->bytes);
+          shared->stash -= b->coder.raw_size();
+          b->coder.take();
         } else {
           log(kLogWarning, "node", "journal-retry", "shard %u did not take a batch: %s", i,
               st.message().c_str());
@@ -313,9 +307,11 @@ void JournalPump::run() {
     s.detach.clear();
     begin_flushes();
     size_t taken = s.own.size();
-    for (auto& [type, record] : s.own)
-      append(shard_for(type, record.data(), static_cast<uint32_t>(record.size())), type, record.data(),
-             static_cast<uint32_t>(record.size()));
+    for (auto& [type, record] : s.own) {
+      auto* data = reinterpret_cast<const uint8_t*>(record.data());
+      auto size = static_cast<uint32_t>(record.size());
+      append(shard_for(type, data, size), type, data, size);
+    }
     s.own.clear();
     for (auto it = sources_.begin(); it != sources_.end();) {
       if (it->second.channel) taken += drain(&it->second);

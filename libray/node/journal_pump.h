@@ -4,8 +4,9 @@
 // Who calls it: the node daemon's main thread (attach, detach, add, flush, poke, stop); the control
 // store's client answers on its own threads. The pump alone reads lineage rings.
 // Invariants: records of one process that belong to one shard keep their order; a batch is kept until
-// its shard has committed it; what waits never exceeds kMaxStash: above it rings are not drained, so
-// that submitters feel the back-pressure; a detached (dead) process is drained to its tail first.
+// its shard has committed it; what waits never exceeds kMaxStash (counted before it is coded): above it
+// rings are not drained, so that submitters feel the back-pressure; a detached (dead) process is drained
+// to its tail first.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -20,13 +21,14 @@
 #include <vector>
 
 #include "gcs/client.h"
+#include "libray/lineage/delta.h"
 #include "libray/node/channel.h"
 
 namespace ray::node {
 
 class JournalPump {
  public:
-  static constexpr size_t kBatchBytes = 512 << 10;
+  static constexpr size_t kBatchBytes = 4 << 20;
   static constexpr size_t kMaxStash = 64u << 20;
   static constexpr uint32_t kInFlight = 2;  // batches per shard
 
@@ -52,8 +54,7 @@ class JournalPump {
 
  private:
   struct Batch {
-    std::string bytes;
-    uint32_t records = 0;
+    lineage::DeltaEncoder coder;  // coded as they come: what waits is small, and read from a ring once
     bool sent = false, acked = false;
     int64_t retry_at = 0;
   };
@@ -64,6 +65,7 @@ class JournalPump {
   };
   struct Source {
     std::shared_ptr<Channel> channel;
+    lineage::DeltaMirror mirror;  // of what its process codes
     bool leaving = false, touched = false;
   };
   struct Flush {
@@ -76,14 +78,14 @@ class JournalPump {
 
   void run();
   size_t drain(Source* s);
-  void append(uint32_t shard, uint16_t type, const void* data, uint32_t size);
+  void append(uint32_t shard, uint16_t type, const uint8_t* data, uint32_t size);
   void send(std::unique_lock<std::mutex>* lock);
   void begin_flushes();
   void mark_drained();
   void finish_flushes(std::unique_lock<std::mutex>* lock);
   void sleep(std::unique_lock<std::mutex>* lock, bool drained);
   bool rings_empty();
-  uint32_t shard_for(uint16_t type, const void* data, uint32_t size) const;
+  uint32_t shard_for(uint16_t type, const uint8_t* data, uint32_t size) const;
 
   gcs::Client* gcs_;
   wire::NodePage* page_;

@@ -8,6 +8,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
+#include "libray/base/proc.h"
 #include "libray/base/thread.h"
 #include "libray/lineage/record.h"
 #include "libray/node/demands.h"
@@ -51,7 +52,7 @@ Status Node::worker_command(const Job& job, int32_t language, std::vector<std::s
   }
   if (language == RAY_LANG_NATIVE) {
     std::string path = own_folder() + "/libray-worker";
-    if (::access(path.c_str(), X_OK) != 0)
+    if (!is_program(path.c_str()))
       return error(RAY_UNAVAILABLE, "no generic native worker '%s': install libray completely",
                    path.c_str());
     *argv = {path};

@@ -17,6 +17,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "libray/base/proc.h"
 #include "libray/wire/protocol.h"
 
 namespace ray::node {
@@ -199,13 +200,13 @@ std::string own_folder() {
 Result<std::string> find_rayd() {
   const char* env = std::getenv("LIBRAY_RAYD");
   if (env && *env) {
-    if (::access(env, X_OK) == 0) return std::string(env);
+    if (is_program(env)) return std::string(env);
     return errno_error(RAY_UNAVAILABLE, "cannot run '%s' named by LIBRAY_RAYD", env);
   }
   std::string folder = own_folder();
   for (const char* candidate : {"/rayd", "/../bin/rayd"}) {
     std::string path = folder + candidate;
-    if (::access(path.c_str(), X_OK) == 0) return path;
+    if (is_program(path.c_str())) return path;
   }
   return error(RAY_UNAVAILABLE, "no 'rayd' in '%s' or '%s/../bin': install it there or set LIBRAY_RAYD",
                folder.c_str(), folder.c_str());

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "libray/base/fault.h"
+#include "libray/base/proc.h"
 #include "libray/base/thread.h"
 
 extern char** environ;
@@ -28,7 +29,7 @@ std::string find_program(const std::string& name) {
     size_t colon = rest.find(':');
     std::string dir = rest.substr(0, colon);
     std::string candidate = (dir.empty() ? "." : dir) + "/" + name;
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
+    if (is_program(candidate.c_str())) return candidate;
     if (colon == std::string::npos) return "";
     rest.erase(0, colon + 1);
   }

@@ -31,6 +31,7 @@
 #include "libray/base/shm.h"
 #include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
+#include "libray/lineage/delta.h"
 #include "libray/lineage/record.h"
 #include "libray/runtime/object.h"
 #include "libray/runtime/object_table.h"
@@ -358,6 +359,8 @@ class Runtime {
   wire::ChannelHeader* channel_ = nullptr;
   SpinLock up_mutex_, lineage_mutex_;
   RingProducer up_ring_, lineage_ring_;
+  lineage::DeltaCoder lineage_coder_;  // under lineage_mutex_, like the next
+  alignas(8) uint8_t lineage_record_[lineage::kDeltaWords * 8] = {};
   bool journaled_ = true;                 // LIBRAY_LINEAGE=0 turns it off, to measure what it costs
   std::shared_ptr<store::Client> store_;  // buffers keep it too
   std::unique_ptr<WorkerSide> worker_;

@@ -11,13 +11,27 @@ template <class Fill>
 void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
   if (__builtin_expect(!journaled_, 0)) return;
   std::lock_guard lock(lineage_mutex_);
+  // Small records go as differences from the one before: fewer lines that two processors hand over.
+  uint8_t coded[lineage::DeltaCoder::kMaxCoded];
+  const uint8_t* bytes = nullptr;
+  if (__builtin_expect(lineage::DeltaCoder::codable(type, size), 1)) {
+    fill(lineage_record_);
+    if (uint32_t n = lineage_coder_.code(type, lineage_record_, size, coded)) {
+      type = lineage::kCoded;
+      size = n;
+      bytes = coded;
+    } else {
+      bytes = lineage_record_;
+    }
+  }
   void* at;
   uint32_t naps = 0;
   while (!(at = lineage_ring_.reserve(type, size))) {
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
     await_room(&page_->lineage_armed, ++naps);
   }
-  fill(static_cast<uint8_t*>(at));
+  if (bytes) std::memcpy(at, bytes, size);
+  else fill(static_cast<uint8_t*>(at));
   lineage_ring_.publish();
   // No fence: when the pump arms too late for this look it finds the record at its next one, before
   // it sleeps without a timer (journal_pump.cc).

@@ -191,10 +191,12 @@ TEST_F(ServiceTest, ManyClientsComeAndGo) {
 
 TEST_F(ServiceTest, AClosedClientAnswersEverything) {
   std::atomic<int> answered{0};
+  std::string record;
+  lineage::append_event(&record, lineage::kEvent, 1, 1, "\x80");
   auto c = connect({shard_.url(), "ipc://" + dir_.path() + "/nobody.sock"}, node_of(1));
   for (int k = 0; k < 300; ++k) {
     c->call(1, kPing, "\x90", [&](Status s, std::string) { answered += s.code() == RAY_CANCELLED; });
-    c->append_lineage(1, std::string(64, 'x'), 1, [&](Status s, uint64_t) { answered += s.code() == RAY_CANCELLED; });
+    c->append_lineage(1, record, 1, [&](Status s, uint64_t) { answered += s.code() == RAY_CANCELLED; });
   }
   c.reset();
   EXPECT_EQ(answered.load(), 600);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "libray/base/clock.h"
+#include "libray/lineage/delta.h"
 #include "libray/lineage/record.h"
 
 namespace ray::node {
@@ -19,7 +20,10 @@ class FakeStore : public gcs::Client {
  public:
   uint32_t shards() const override { return 2; }
   void reconnect(uint32_t) override {}
-  void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) override {
+  void append_lineage(uint32_t, std::string, uint32_t, Appended) override { FAIL() << "the pump codes"; }
+  void append_coded(uint32_t shard, std::string stream, uint64_t raw_size, uint32_t n, Appended done) override {
+    std::string records;
+    EXPECT_TRUE(lineage::delta_decode(stream, raw_size, &records));
     std::unique_lock lock(mutex);
     ++calls;
     if (fail_next > 0) {
@@ -98,23 +102,36 @@ struct Writer {
     ring = RingProducer(&header->lineage, channel->map.data() + wire::kLineageOffset,
                         wire::kLineageRingBytes);
   }
-  // False: the ring is full.
+  // Coded as a process does it. False: the ring is full.
   bool write(uint32_t extra = 0) {
     lineage::SubmitRecord s{};
     s.task = child_task(origin_of(TaskId{}), static_cast<uint32_t>(next) * 64);
     s.process = process;
     s.handle_seq = next;
-    void* at = ring.reserve(lineage::kSubmit, static_cast<uint32_t>(sizeof s + extra));
-    if (!at) return false;
-    std::memcpy(at, &s, sizeof s);
-    ring.publish();
+    std::string record(reinterpret_cast<const char*>(&s), sizeof s);
+    record.append(extra, 'x');
+    auto size = static_cast<uint32_t>(record.size());
+    uint8_t coded[lineage::DeltaCoder::kMaxCoded];
+    lineage::DeltaCoder changed = coder;
+    uint32_t n = changed.code(lineage::kSubmit, reinterpret_cast<const uint8_t*>(record.data()), size, coded);
+    const void* bytes = n ? static_cast<const void*>(coded) : record.data();
+    if (!put(n ? lineage::kCoded : lineage::kSubmit, bytes, n ? n : size)) return false;
+    coder = changed;
     ++next;
+    return true;
+  }
+  bool put(uint16_t type, const void* bytes, uint32_t size) {
+    void* at = ring.reserve(type, size);
+    if (!at) return false;
+    std::memcpy(at, bytes, size);
+    ring.publish();
     return true;
   }
   uint32_t process;
   std::shared_ptr<Channel> channel;
   wire::ChannelHeader* header;
   RingProducer ring;
+  lineage::DeltaCoder coder;
   uint64_t next = 0;
 };
 
@@ -196,6 +213,22 @@ TEST_F(PumpTest, WakesFromSleepForOneRecord) {
       std::this_thread::yield();
     ASSERT_EQ(store.total(), static_cast<size_t>(round + 1));
   }
+}
+
+TEST_F(PumpTest, ADifferenceFromNothingCutsTheProcessOff) {
+  Writer good(1), bad(2);
+  pump->attach(good.channel);
+  pump->attach(bad.channel);
+  ASSERT_TRUE(good.write());
+  ASSERT_TRUE(bad.write());
+  const uint8_t exec_from_nothing[] = {lineage::kExec, 1, 0, 2};
+  ASSERT_TRUE(bad.put(lineage::kCoded, exec_from_nothing, sizeof exec_from_nothing));
+  ASSERT_TRUE(bad.write());
+  ASSERT_TRUE(good.write());
+  flush();
+  EXPECT_EQ(corrupt.load(), 2u);
+  expect_in_order(1, 2);
+  expect_in_order(2, 1);
 }
 
 TEST_F(PumpTest, ADeadProcessIsDrainedToItsTail) {
