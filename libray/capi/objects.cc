@@ -253,6 +253,7 @@ ray_code ray_try_get(ray_ref* ref, ray_buffer* out, ray_error** err) {
     }
     if (o->state.load() == ObjState::kError) {
       failure = o->error;
+      failure->seen.store(true, std::memory_order_relaxed);
       return Status(failure->code);
     }
     return o->runtime->fill_buffer(o, out);

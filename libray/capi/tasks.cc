@@ -455,6 +455,12 @@ ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter,
   return guard(err, [&]() -> Status {
     if (!out) return null_argument("out");
     std::string args, answer, rows;
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (rt->local_query(text(what), &rows)) {
+      own_bytes(std::move(rows), RAY_FMT_MSGPACK, out);
+      return Status();
+    }
     wire::Writer w(&args);
     w.array(2).str(text(what));
     if (filter.size) {
@@ -464,7 +470,7 @@ ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter,
     } else {
       w.map(0);
     }
-    RAY_TRY(kv_call(runtime, wire::kOpQuery, args, &answer));
+    RAY_TRY(rt->request(wire::kOpQuery, args, &answer));
     RAY_TRY(only_element(answer, &rows));
     own_bytes(std::move(rows), RAY_FMT_MSGPACK, out);
     return Status();

@@ -28,6 +28,9 @@ struct ErrorBox {
   std::string message;
   uint32_t payload_format = 0;
   std::string payload;
+  // Somebody got it, waited for it, or took it on: it need not be told when its objects go (unread.cc).
+  std::atomic<bool> seen{false};
+  int64_t since_ns = 0;
   ErrorBox* retain() {
     refs.fetch_add(1, std::memory_order_relaxed);
     return this;
@@ -69,6 +72,7 @@ struct Object {
   bool publish_on_ready = false;
   bool contained_holds = false;  // each contained ref carries one hold of ours at the daemon
   bool in_table = false;
+  bool excused = false;  // a get that listed it told of another failure: its own need not be told
   uint32_t wait_mark = 0;  // of the last ray_wait that listed it: finds what is listed twice
   Runtime* runtime = nullptr;
   ObjectId id;

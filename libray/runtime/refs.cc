@@ -21,6 +21,7 @@ ErrorBox* make_error(ray_code code, std::string message, uint32_t payload_format
                      std::string payload) {
   auto* e = new ErrorBox;
   e->code = code == RAY_OK ? RAY_INTERNAL : code;
+  e->since_ns = steady_ns();
   e->message = std::move(message);
   e->payload_format = payload_format;
   e->payload = std::move(payload);
@@ -37,7 +38,7 @@ Object* Runtime::new_object(const ObjectId& id) {
   o->id = id;
   o->where = Where::kSmall;
   o->packed = o->shared = o->borrowed = o->resolving = o->publish_on_ready = false;
-  o->contained_holds = o->in_table = false;
+  o->contained_holds = o->in_table = o->excused = false;
   o->size = 0;
   o->producer = nullptr;
   o->waiters = nullptr;
@@ -290,6 +291,7 @@ void Runtime::publish(Object* o) {
   Status s;
   if (failed) {
     ErrorBox* e = o->error;
+    e->seen.store(true, std::memory_order_relaxed);  // by whoever it is published for
     std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
     u.state = wire::kObjError;
     u.code = e->code;
@@ -498,7 +500,7 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
     if (o->shared || o->borrowed) up(wire::kUpObjRelease, wire::UpObjCount{o->id, process_, 1});
     else if (in_store && store_) store_->drop(o->id, o->location);
   }
-  if (state == ObjState::kError) o->error->release();
+  if (state == ObjState::kError) drop_error(o);
   else if (state == ObjState::kReady && o->where == Where::kHeap) std::free(o->heap);
   while (o->waiters) {
     Waiter* w = o->waiters;

@@ -293,6 +293,7 @@ void Runtime::run_waiter(Waiter* w, Object* o) {
 // Long chains name the first few.
 static ErrorBox* dependency_error(const PendingTask* t, ErrorBox* cause) {
   constexpr size_t kMost = 1024;
+  cause->seen.store(true, std::memory_order_relaxed);  // it goes on as the error of that task
   if (cause->message.size() > kMost) return cause->retain();
   return make_error(cause->code,
                     "an argument of task " + task_name(t) + " failed: " + cause->message,

@@ -12,8 +12,8 @@
 //
 // Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding,
 // dispatch, leases · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
-// actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do not move · worker.cc
-// serving tasks.
+// actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do not move · unread.cc
+// errors that nobody saw, references counted · worker.cc serving tasks.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -105,6 +105,10 @@ class Runtime {
     return wait_until(pred, timeout_ns, [] { return false; });
   }
   bool may_be_lazy(uint64_t* seen);
+
+  // ---- what this process itself knows (unread.cc)
+  // The answer of a query that needs no daemon, one MessagePack value; false: it is none.
+  bool local_query(const std::string& what, std::string* answer);
 
   // ---- functions and tasks (submit.cc)
   Status function(int32_t language, uint32_t kind, const std::string& name,
@@ -237,6 +241,14 @@ class Runtime {
   void send_object(uint16_t type, wire::UpObj u, const std::vector<ObjectId>& ids);
   void read_shared_error(Object* o, const wire::Location& at);
   void give_up_contained(Object* o);
+
+  // unread.cc
+  void drop_error(Object* o);  // mutex_ held
+  void excuse(Object* const* objects, size_t n);
+  static void saw(Object* const* objects, const uint8_t* ready, size_t n);
+  void take_unread(std::string* answer);
+  void find_neglected();
+  void list_references(std::string* answer);
 
   // submit.cc
   struct Encoded;
@@ -384,6 +396,8 @@ class Runtime {
   uint64_t next_token_ = 1;
   uint32_t wait_mark_ = 0;
   std::deque<std::function<void()>> callbacks_;
+  std::deque<ErrorBox*> unread_;  // errors whose objects went and that nobody saw
+  uint64_t neglect_looked_ = 0;   // n_errors_ when no failed object was left that nobody had seen
   std::vector<Object*> to_publish_;
   std::atomic<uint32_t> publishing_{0};    // threads that publish what they took from to_publish_
   std::vector<Object*> deferred_release_;  // released after the lock was dropped

@@ -59,6 +59,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
   for (; i < n; ++i) {
     if (objects[i]->state.load(std::memory_order_acquire) == ObjState::kError) {
       *failure = objects[i]->error;
+      excuse(objects, n);
       s = Status((*failure)->code);
       break;
     }
@@ -89,7 +90,7 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
       objects[i]->wait_mark = mark;
     }
   }
-  bool asked = false;
+  bool asked = false, failures = false;
   auto enough = [&] {
     size_t count = 0;
     for (size_t i = 0; i < n && count < want; ++i) {
@@ -97,12 +98,14 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
       count += objects[i]->done();
     }
     asked = true;
+    failures = n_errors_ > 0;
     return count >= want;
   };
   wait_until(enough, timeout_ns);
   size_t count = 0, i = 0;
   for (; i < n && count < want; ++i) count += ready[i] = objects[i]->done();
   std::memset(ready + i, 0, n - i);
+  if (failures) saw(objects, ready, i);
   *n_ready = count;
   return Status();
 }
@@ -116,7 +119,7 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
   seen.insert(streams, streams + n_streams);
   if (seen.size() != n_objects + n_streams)
     return error(RAY_INVALID_ARGUMENT, "something is listed twice");
-  bool asked = false;
+  bool asked = false, failures = false;
   auto enough = [&] {
     size_t count = 0;
     for (size_t i = 0; i < n_objects; ++i) {
@@ -126,9 +129,11 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
     for (size_t i = 0; i < n_streams; ++i)
       count += ready_streams[i] = !streams[i]->items.empty() || streams[i]->ended;
     asked = true;
+    failures = n_errors_ > 0;
     return count >= want;
   };
   wait_until(enough, timeout_ns);
+  if (failures) saw(objects, ready_objects, n_objects);
   return Status();
 }
 
@@ -175,6 +180,7 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
 
 ray_error* error_handle(ErrorBox* e) {
   if (!e) return nullptr;
+  e->seen.store(true, std::memory_order_relaxed);
   return static_cast<ray_error*>(HandleTable::instance().insert(kHandleError, e->retain()));
 }
 

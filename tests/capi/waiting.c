@@ -415,6 +415,104 @@ static void one_object_many_waiters(void) {
   ray_ref_release(ref);
 }
 
+/* ---- what nobody looked at ---- */
+
+static int told(const char* what) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_bytes none = {NULL, 0};
+  int n;
+  CHECK_OK(ray_cluster_query(rt, ray_cstr(what), none, &buffer, &err));
+  n = (int)mp_rows(mp_of(buffer.data, (size_t)buffer.size));
+  ray_buffer_release(&buffer);
+  return n;
+}
+
+static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+static int g_lines; /* of the log that tell of such an error */
+
+static void on_log(int32_t level, ray_str module, ray_str msg_id, ray_str text, void* user) {
+  (void)level, (void)module, (void)user;
+  pthread_mutex_lock(&g_lock);
+  if (strcmp(msg_id.data, "unread-error") == 0 && strstr(text.data, "on purpose")) g_lines++;
+  pthread_mutex_unlock(&g_lock);
+}
+
+static bool lines_are(void* n) {
+  bool equal;
+  pthread_mutex_lock(&g_lock);
+  equal = g_lines == *(int*)n;
+  pthread_mutex_unlock(&g_lock);
+  return equal;
+}
+
+static void errors_that_nobody_looked_at(void) {
+  ray_buffer buffers[2];
+  ray_ref *refs[3], *more[2];
+  ray_arg arg;
+  uint8_t ready[3];
+  size_t n;
+  int lines = 2;
+  ray_set_log_handler(on_log, RAY_LOG_WARNING, NULL);
+  kit_init();
+  ray_ref_release(kit_submit("fail", NULL, 0, NULL)); /* it goes before the error comes */
+  refs[0] = kit_submit("fail", NULL, 0, NULL);
+  CHECK_EQ(kit_get_code(refs[0]), RAY_TASK_FAILED); /* by get */
+  refs[1] = kit_submit("fail", NULL, 0, NULL);
+  CHECK_OK(ray_wait(rt, &refs[1], 1, 1, -1, ready, &n, &err)); /* by wait */
+  refs[2] = kit_submit("fail", NULL, 0, NULL);
+  arg = kit_ref(refs[2]);
+  more[0] = kit_submit("add", &arg, 1, NULL); /* by the task that took it, whose own is looked at */
+  CHECK_EQ(kit_get_code(more[0]), RAY_TASK_FAILED);
+  ray_ref_release(more[0]);
+  for (n = 0; n < 3; n++) ray_ref_release(refs[n]);
+  more[0] = kit_submit("fail", NULL, 0, NULL);
+  more[1] = kit_submit("fail", NULL, 0, NULL);
+  CHECK_OK(ray_wait(rt, more, 2, 1, -1, ready, &n, &err));
+  CHECK_CODE(RAY_TASK_FAILED, ray_get(rt, more, 2, -1, buffers, &err)); /* one stands for both */
+  ray_ref_release(more[0]);
+  ray_ref_release(more[1]);
+  ray_ref_release(kit_submit("fail", NULL, 0, NULL));
+  CHECK_UNTIL(lines_are, &lines);
+  CHECK_EQ(told("unread"), 2);
+  CHECK_EQ(told("unread"), 0); /* each is told once */
+  ray_set_log_handler(NULL, RAY_LOG_WARNING, NULL);
+}
+
+static void references_by_who_holds_them(void) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_bytes none = {NULL, 0};
+  ray_ref *dependent, *source;
+  ray_arg args[2];
+  int64_t one = 1;
+  mp row, at;
+  int i, n;
+  kit_init();
+  CHECK_EQ(told("references"), 0);
+  source = waiting_for("go");
+  args[0] = kit_ref(source);
+  args[1] = kit_i64(&one);
+  dependent = kit_submit("add", args, 2, NULL);
+  CHECK_OK(ray_cluster_query(rt, ray_cstr("references"), none, &buffer, &err));
+  row = mp_of(buffer.data, (size_t)buffer.size);
+  n = (int)mp_next(&row).size;
+  CHECK_EQ(n, 2);
+  for (i = 0; i < n; i++) { /* each: ours, and the task's that makes it; one is an argument too */
+    double by_tasks;
+    CHECK(mp_find(row, "by_results", &at) && mp_number(at) == 1);
+    CHECK(mp_find(row, "by_tasks", &at));
+    by_tasks = mp_number(at);
+    CHECK(mp_find(row, "count", &at) && mp_number(at) == 2 + by_tasks);
+    mp_skip(&row);
+  }
+  ray_buffer_release(&buffer);
+  kit_touch(kit_path("go"));
+  CHECK_EQ(kit_get_i64(dependent), 8);
+  CHECK_EQ(told("references"), 2);
+  ray_ref_release(source);
+  ray_ref_release(dependent);
+  CHECK_EQ(told("references"), 0);
+}
+
 static const kit_test tests[] = {KIT_TEST(timeouts),
                                  KIT_TEST(first_failure_in_order),
                                  KIT_TEST(wait_for_some),
@@ -428,5 +526,7 @@ static const kit_test tests[] = {KIT_TEST(timeouts),
                                  KIT_TEST(shutdown_completes_everything),
                                  KIT_TEST(exactly_one_way),
                                  KIT_TEST(many_threads),
-                                 KIT_TEST(one_object_many_waiters)};
+                                 KIT_TEST(one_object_many_waiters),
+                                 KIT_TEST(errors_that_nobody_looked_at),
+                                 KIT_TEST(references_by_who_holds_them)};
 KIT_MAIN(tests, register_all)

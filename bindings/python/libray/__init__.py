@@ -177,6 +177,11 @@ def _hook_up() -> None:
 
         _async.ref_on_completed(ref, callback)
 
+    def show_unread() -> None:
+        from . import _unread
+
+        _unread.show()
+
     def find_method(instance: Any, name: str) -> Any:
         from . import _worker
 
@@ -202,6 +207,7 @@ def _hook_up() -> None:
             "enter_note": _placement.enter_note,
             "enter_gpus": _gpus.enter,
             "actor_call": find_method,
+            "show_unread": show_unread,
         }
     )
     _libray._set_classes(ObjectRefGenerator, _actor._method_options)

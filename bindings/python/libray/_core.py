@@ -238,15 +238,24 @@ def init(
             {**environment, **_set_up_logging(logging_config, ignored)},
             ignored.get("log_to_driver", True) is not False,
         )
-    if ignored.get("local_mode"):
+    _further_modes(ignored, namespace or "", address)
+    return context
+
+
+def _further_modes(given: Dict[str, Any], namespace: str, address: str) -> None:
+    """What few programs ask for."""
+    if hasattr(sys, "ps1"):  # a shell or a notebook
+        from . import _unread
+
+        _unread.watch_interactive()
+    if given.get("local_mode"):
         from . import _local
 
-        _local.enable(namespace or "")
-    if ignored.get("labels") and not address:
+        _local.enable(namespace)
+    if given.get("labels") and not address:
         from . import _placement
 
-        _placement.keep_labels(ignored["labels"])
-    return context
+        _placement.keep_labels(given["labels"])
 
 
 def _running(ignore_reinit_error: bool) -> Optional[RayContext]:
@@ -489,6 +498,7 @@ def shutdown(drain_seconds: float = 0.0) -> None:
         return
     for hook in list(_on_shutdown):
         hook()
+    _show_last_errors()
     if is_local_mode():
         sys.modules["libray._local"].disable()
     _context = None
@@ -498,6 +508,18 @@ def shutdown(drain_seconds: float = 0.0) -> None:
     finally:
         if monitor is not None:
             monitor.stop()
+
+
+def _show_last_errors() -> None:
+    """Those that nobody looked at, and that were not shown yet."""
+    try:
+        rows = _libray.query("unread", b"") if _libray.is_initialized() else ()
+        if rows:
+            from . import _unread
+
+            _unread.show(rows)
+    except Exception:  # the node is gone: there are other worries
+        pass
 
 
 def _at_exit() -> None:

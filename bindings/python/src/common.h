@@ -76,6 +76,7 @@ struct Hooks {
   PyObject* captured = nullptr;          // remote function -> the same in the running task's group
   PyObject* enter_note = nullptr;        // (note or None) -> None: a task in a group begins, ends
   PyObject* enter_gpus = nullptr;        // ([number] or None) -> None: a task with GPUs begins, ends
+  PyObject* show_unread = nullptr;       // () -> None: errors that nobody looked at are there
   PyObject* run_async = nullptr;         // (task, coroutine) -> None
   PyObject* actor_created = nullptr;     // (instance) -> None: chooses how the worker goes on
   PyObject* actor_call =

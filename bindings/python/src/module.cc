@@ -18,6 +18,7 @@
 #include "groups.h"
 #include "refs.h"
 #include "stack.h"
+#include "unread.h"
 #include "value.h"
 
 namespace py = pybind11;
@@ -191,6 +192,7 @@ py::dict init(const py::dict& o) {
   Py_BEGIN_ALLOW_THREADS code = ray_init(&options, &runtime, &err);
   Py_END_ALLOW_THREADS check(code, err);
   check(ray_on_wait(runtime, look_at_signals, nullptr, &err), err);
+  watch_unread_errors();
   g_process.runtime = runtime;
   ++g_process.generation;
   g_process.worker = ray_runtime_mode(runtime) == RAY_MODE_WORKER;
@@ -217,7 +219,10 @@ void shutdown(double drain_seconds) {
 }
 
 // In a forked child: forgets the parent's runtime without touching it.
-void forget() { g_process.runtime = nullptr; }
+void forget() {
+  g_process.runtime = nullptr;
+  forget_unread_errors();
+}
 
 py::dict context() {
   ray_context c;
@@ -524,6 +529,7 @@ void set_hooks(const py::dict& d) {
   set("enter_gpus", &g_hooks.enter_gpus);
   set("load_function", &g_hooks.load_function);
   set("actor_call", &g_hooks.actor_call);
+  set("show_unread", &g_hooks.show_unread);
 }
 
 // For children of the zygote: SIGKILL when the parent dies. False: it is dead already.

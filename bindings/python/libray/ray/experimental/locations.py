@@ -2,7 +2,8 @@
 
 from typing import Any, Dict, List
 
-import libray
+import libray.testing
+from libray import _libray, _state
 
 
 def get_object_locations(obj_refs: List[Any], timeout_ms: int = -1) -> Dict[Any, Dict[str, Any]]:
@@ -10,17 +11,17 @@ def get_object_locations(obj_refs: List[Any], timeout_ms: int = -1) -> Dict[Any,
     if timeout_ms == 0:
         raise ValueError("timeout_ms must not be 0")
     node = libray.get_runtime_context().get_node_id()
-    ready = set(libray.wait(list(obj_refs), num_returns=len(obj_refs), timeout=0)[0]) if obj_refs else ()
-    from libray import _state
-
-    sizes = {_state.object_text(row["object"]): row["size"] for row in _state.rows("objects")}
+    refs = list(dict.fromkeys(obj_refs))
+    ready = set(libray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else ()
+    sizes = {_state.object_text(row["object"]): row["size"] for row in _libray.query("references", b"")}
+    spilled = {row["id"] for row in libray.testing.store() if row.get("spilled")} if refs else ()
     return {
         ref: {
             "node_ids": [node] if ref in ready else [],
             "object_size": sizes.get(ref.hex()) if ref in ready else None,
-            "did_spill": False,
+            "did_spill": ref.hex() in spilled,
         }
-        for ref in obj_refs
+        for ref in refs
     }
 
 
