@@ -95,6 +95,13 @@ Status spawn_daemon(const std::vector<std::string>& args, const std::string& log
   return errno_error(RAY_UNAVAILABLE, "cannot start the node daemon %s", argv[0]);
 }
 
+// When the kernel has no memory left it ends a worker, whose work can be done again, and not the driver
+// or the daemon. Processes that the worker starts inherit it.
+void offer_to_oom_killer() {
+  Fd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (fd.valid()) (void)!::write(fd.get(), "1000", 4);
+}
+
 // One line from the daemon: "ready", or "error: ...".
 Status await_ready(int fd, int pid, const std::string& log) {
   std::string line;
@@ -167,6 +174,7 @@ Status Runtime::connect(const ray_runtime_options& options) {
   if (worker_session && spawn) {
     mode_ = RAY_MODE_WORKER;
     address = worker_session;
+    offer_to_oom_killer();
   }
   if (address.empty()) {
     RAY_TRY(start_node(options));

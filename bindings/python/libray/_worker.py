@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from . import _as_ray, _core, _gpus, _libray, _placement, _runtime_env, _serialization, _worker_output
+from . import _as_ray, _core, _gpus, _libray, _placement, _runtime_env, _serialization, _title, _worker_output
 
 class ActorExit(SystemExit):
     """Raised by exit_actor in actors with threads: no Exception, so that user code does not catch it
@@ -398,6 +398,7 @@ def _prepare() -> None:
     _serialization.make_actor = _make_actor
     if os.environ.get(_as_ray.ENVIRONMENT):  # before anything is unpickled
         _as_ray.install_finder()
+    _title.install()
     if os.environ.get("LIBRAY_LOGGING"):
         from . import _logging
 

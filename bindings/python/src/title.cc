@@ -53,7 +53,8 @@ std::string title_of(const ray_task_info& info) {
   return title;
 }
 
-std::string g_title;  // of that task
+std::string g_title;         // of that task
+bool g_user_named = false;  // the user's code changed title and name
 
 }  // namespace
 
@@ -88,7 +89,27 @@ void title_task(const ray_task_info& info) {
 void title_idle() {
   if (!g_shows_task) return;
   g_shows_task = false;
+  if (g_user_named) prctl(PR_SET_NAME, g_idle.c_str());
+  g_user_named = false;
   show(g_idle.data(), g_idle.size());
+}
+
+PyObject* title_set(PyObject*, PyObject* title) {
+  Py_ssize_t size;
+  const char* text = PyUnicode_AsUTF8AndSize(title, &size);
+  if (text == nullptr) return nullptr;
+  prctl(PR_SET_NAME, text);
+  if (g_room != nullptr) {
+    g_kind = UINT32_MAX;  // no task's: the next one writes its own, and its end the idle one
+    g_shows_task = g_user_named = true;
+    show(text, static_cast<size_t>(size));
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* title_get(PyObject*, PyObject*) {
+  return PyUnicode_DecodeUTF8(g_room, g_room == nullptr ? 0 : static_cast<Py_ssize_t>(g_used),
+                              "replace");
 }
 
 }  // namespace libray_py

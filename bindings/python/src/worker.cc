@@ -680,6 +680,8 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullpt
                                 {"_worker_setup", worker_setup, METH_O, nullptr},
                                 {"_task_label", task_label, METH_NOARGS, nullptr},
                                 {"_title_room", title_room, METH_VARARGS, nullptr},
+                                {"_title_set", title_set, METH_O, nullptr},
+                                {"_title_get", title_get, METH_NOARGS, nullptr},
                                 {"_output_pending", output_pending, METH_NOARGS, nullptr},
                                 {"_set_flush", set_flush, METH_O, nullptr},
                                 {"_take_interrupt", take_interrupt, METH_NOARGS, nullptr},
