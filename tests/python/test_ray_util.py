@@ -45,7 +45,12 @@ def test_actor_pool():
         pool.submit(lambda a, v: a.two.remote(v), 3)
         assert pool.get_next() == [3, -3]
         pool.submit(lambda a, v: a.slow.remote(v), 0.4)
-        assert pool.get_next(timeout=0.01, ignore_if_timedout=True) is None
+        try:
+            pool.get_next(timeout=0.01, ignore_if_timedout=True)
+        except TimeoutError as e:
+            assert "has been ignored" in str(e) and pool.has_free() and not pool.has_next()
+        else:
+            raise AssertionError
         actor = pool.pop_idle()
         assert actor is not None and len(pool._idle_actors) == 1
         pool.push(actor)
@@ -59,6 +64,29 @@ def test_actor_pool():
         late = ActorPool([A.remote(), A.remote()])
         late.submit(lambda a, v: a.slow.remote(v), 0.5)
         assert list(late.map(lambda a, v: a.double.remote(v), [1, 2])) == [2, 4]  # what it held is dropped
+
+        """
+    )
+
+
+def test_actor_pool_and_its_actors():
+    run(
+        """
+        from ray.util import ActorPool
+        ray.init(num_cpus=2)
+
+        @ray.remote
+        class A:
+            def double(self, x): return 2 * x
+
+        mortal = ActorPool([A.remote(), A.remote()])
+        mortal.submit(lambda a, v: (ray.kill(a), a.double.remote(v))[1], 1)  # an actor that died stays out
+        try:
+            mortal.get_next()
+        except ray.exceptions.ActorDiedError:
+            pass
+        assert len(mortal._idle_actors) == 1
+        assert list(mortal.map(lambda a, v: a.double.remote(v), [1, 2, 3])) == [2, 4, 6]
 
         class Counting(ActorPool):
             returned = 0
@@ -123,10 +151,12 @@ def test_queue():
         actor = q.actor
         q.shutdown()
         assert q.actor is None
-        try:
-            ray.get(actor.qsize.remote())
-        except ray.exceptions.RayActorError:
-            print("gone")
+        for call in (lambda: ray.get(actor.qsize.remote()), q.qsize, lambda: q.put(1)):
+            try:
+                call()
+            except ray.exceptions.RayActorError:
+                continue
+            raise AssertionError
         """
     )
 
@@ -267,6 +297,8 @@ def test_as_completed_and_map_unordered():
         assert sorted(order) == [0.0, 0.3, 1.0] and order[-1] == 1.0
         assert set(as_completed(refs, yield_obj_refs=True)) == set(refs)
         assert list(as_completed([])) == []
+        assert sorted(as_completed([nap.remote(0.2)], timeout=0.05, fetch_local=False)) == [0.2]
+        assert sorted(map_unordered(nap, [0, 0.1], backpressure_size=1)) == [0, 0.1]
         assert sorted(map_unordered(nap, [0.01 * k for k in range(5)])) == [0.01 * k for k in range(5)]
         started = []
         def source():
@@ -278,7 +310,8 @@ def test_as_completed_and_map_unordered():
         assert len(started) <= 8, len(started)
         assert len(list(results)) == 39
         for wrong in (lambda: list(as_completed(refs, chunk_size=0)),
-                      lambda: list(map_unordered(nap, [0], backpressure_size=1, chunk_size=2))):
+                      lambda: list(as_completed(refs, num_returns=2)),
+                      lambda: list(map_unordered(nap, [0], backpressure_size=0))):
             try:
                 wrong()
             except ValueError:
@@ -417,9 +450,9 @@ def test_internal_kv():
 
 
 def test_tqdm_ray():
-    run(
+    out = run(
         """
-        import time
+        import libray.testing
         from ray.experimental import tqdm_ray
         ray.init(num_cpus=2)
         @ray.remote
@@ -429,17 +462,50 @@ def test_tqdm_ray():
                 bar.update(1)
             bar.close()
             return list(tqdm_ray.tqdm(range(3), desc="loop"))
-        tqdm_ray.instance().hide_bars()
-        tqdm_ray.instance().start()
+        manager, states = tqdm_ray.instance(), []
+        draw = manager.process_state_update
+        manager.process_state_update = lambda state: (states.append(state), draw(state))
         assert ray.get(work.remote(10)) == [0, 1, 2]
-        deadline = time.monotonic() + 20
         def closed():
-            return {b["desc"]: (b["x"], b["total"]) for b in tqdm_ray.instance().bars.values() if b["closed"]}
-        while time.monotonic() < deadline and len(closed()) < 2:
-            time.sleep(0.05)
+            return {s["desc"]: (s["x"], s["total"]) for s in states if s["closed"]}
+        libray.testing.wait_until(lambda: len(closed()) == 2)
         assert closed() == {"work": (10, 10), "loop": (3, 3)}, closed()
+
+        @ray.remote
+        class Actor:
+            def __init__(self, at):
+                self.bars = [tqdm_ray.tqdm(desc=f"bar {k}", total=100, position=k, flush_interval_s=0) for k in range(2)]
+                for bar in self.bars:
+                    bar.update(at)
+            def say(self):
+                print("hello")
+            def more(self):
+                self.bars[1].set_description("changed")
+                self.bars[1].update(5)
+            def close(self):
+                self.bars[0].close()
+        actors = [Actor.remote(10), Actor.remote(20)]
+        groups = lambda: [g for g in manager.bar_groups.values() if len(g.bars_by_uuid) == 2]
+        libray.testing.wait_until(lambda: len(groups()) == 2)
+        assert sorted(b.bar.n for g in groups() for b in g.bars_by_uuid.values()) == [10, 10, 20, 20]
+        places = [g.pos_offset + b.state["pos"] for g in groups() for b in g.bars_by_uuid.values()]
+        assert sorted(places) == [0, 1, 2, 3], places
+        hides = manager.num_hides
+        ray.get(actors[0].say.remote())
+        libray.testing.wait_until(lambda: manager.num_hides > hides)   # printed lines do not cut through bars
+        libray.testing.wait_until(lambda: not manager.in_hidden_state)  # which come back
+        ray.get(actors[0].more.remote())
+        shown = lambda: {(b.bar.n, b.bar.desc.rstrip(": ")[-7:]) for g in groups() for b in g.bars_by_uuid.values()}
+        libray.testing.wait_until(lambda: (15, "changed") in shown())
+        ray.get([a.close.remote() for a in actors])
+        libray.testing.wait_until(lambda: not groups())
+        hides = manager.num_hides
+        print("line of the program")
+        assert manager.num_hides == hides + 1 and not manager.in_hidden_state
         """
     )
+    assert "line of the program" in out and sum("hello" in line for line in out) == 1
+    assert not any("magic" in line for line in out)
 
 
 def test_free_and_log_once():

@@ -10,6 +10,7 @@ been silent for a while, or has ended.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import select
@@ -17,11 +18,11 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from . import _libray
+from . import _as_ray, _libray
 from ._log_dedup import Deduplicator, setting
-from ._worker_output import LABEL_END, LABEL_START
+from ._worker_output import BAR, LABEL_END, LABEL_START
 
 _FILE = re.compile(r"worker-(\d+)-([0-9a-f]+)-(\d+)\.(out|err)$")
 _BURST_S = 0.02  # from the first sign of output to the reading of it
@@ -34,8 +35,7 @@ _IN_DELETE, _IN_Q_OVERFLOW = 0x200, 0x4000
 _CYAN, _RESET = "\033[36m", "\033[0m"
 _COLOURS = [f"\033[{code}m" for code in (36, 35, 32, 33, 34, 31, 96, 95, 92, 93)]
 
-# Called with (pid, name, line) in the monitor's thread; True = it has dealt with the line.
-line_hooks: List[Callable[[int, str, str], bool]] = []
+_BARS_S = 0.3  # progress bars that made room for printed lines are drawn again after this long
 
 
 class _File:
@@ -129,6 +129,7 @@ class LogMonitor:
         self.dedup = Deduplicator()
         self.by_pid = setting("COLOR_PREFIX") == "1"
         self.stopping = False
+        self.bars_hidden_since = 0.0
         self.watch = _libray._watch_folder(self.folder)
         self.wake_read, self.wake_write = os.pipe()
         self.thread = threading.Thread(target=self._run, name="libray-log-monitor", daemon=True)
@@ -168,6 +169,8 @@ class LogMonitor:
             now = time.monotonic()
             self._print(self._silent(now))
             self._print([(o, line) for o, line in self.dedup.expire(now)])
+            if self.bars_hidden_since and now - self.bars_hidden_since > _BARS_S:
+                self._hide_bars(False)
             if more:  # a busy worker: the others have their turn, and so has the program
                 changed = more | self._events() if self._ready(poll, 0) else more
                 time.sleep(0.001)
@@ -187,6 +190,8 @@ class LogMonitor:
         folded = self.dedup.next_deadline()
         if folded is not None:
             waits.append(folded)
+        if self.bars_hidden_since:
+            waits.append(self.bars_hidden_since + _BARS_S)
         return max(0.0, min(waits) - now) if waits else None
 
     def _list(self) -> "set[str]":
@@ -260,7 +265,10 @@ class LogMonitor:
         shown = []
         for name, raw in lines:
             line = self._text(raw)
-            if line_hooks and any(hook(file.pid, name, line) for hook in line_hooks):
+            if BAR in line:
+                self._print(shown)
+                shown = []
+                self._draw(line)
                 continue
             if self.dedup.add(line, file.is_error, file.pid, (file, name), now):
                 shown.append(((file, name), line))
@@ -273,9 +281,33 @@ class LogMonitor:
         rests = [((f, n), self._text(x)) for f in self.files.values() for n, x in f.take_rest()]
         self._print(rests + self.dedup.flush())
 
+    # ---- progress bars ---------------------------------------------------------------------------
+
+    @staticmethod
+    def _draw(line: str) -> None:
+        if not _as_ray.is_installed():
+            return
+        try:
+            from ray.experimental import tqdm_ray
+
+            tqdm_ray.instance().process_state_update(json.loads(line))
+        except Exception as e:  # a line that was cut, a terminal that is gone
+            import logging
+
+            logging.getLogger("ray").debug("a progress bar cannot be drawn: %s", e)
+
+    def _hide_bars(self, hide: bool) -> None:
+        bars: Any = sys.modules.get("ray.experimental.tqdm_ray")
+        manager = getattr(bars, "_manager", None)
+        if manager is not None:
+            self.bars_hidden_since = time.monotonic() if hide else 0.0
+            manager.hide_bars() if hide else manager.unhide_bars()
+
     # ---- lines to the terminal -----------------------------------------------------------------
 
     def _print(self, lines: List[Tuple[Any, str]]) -> None:
+        if lines:
+            self._hide_bars(True)
         for is_error in (False, True):
             mine = [(f, name, line) for (f, name), line in lines if f.is_error == is_error]
             if not mine:

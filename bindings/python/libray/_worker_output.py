@@ -17,6 +17,7 @@ from . import _libray
 
 LABEL_START = b"\x1b]libray;"
 LABEL_END = b"\x07"
+BAR = "__ray_tqdm_magic_token__"  # in a line that is the state of a progress bar (ray/experimental/tqdm_ray.py)
 _MAX_NAME = 200
 
 _actor_label: Optional[str] = None  # what this worker's actor is called

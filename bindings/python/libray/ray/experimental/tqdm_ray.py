@@ -1,18 +1,25 @@
-"""`ray.experimental.tqdm_ray`: progress bars of tasks, drawn on the driver's terminal.
+"""`ray.experimental.tqdm_ray`: progress bars of tasks and actors, drawn on the driver's terminal.
 
-A bar writes its state, at most ten times a second, into the key-value table under its own name; the driver that made
-or imported this module draws what it finds there. With `tqdm` installed it draws with that, else with one line."""
+A bar in a worker prints its state as one line of JSON, at most ten times a second. The driver's log monitor knows such
+lines and gives them to the bar manager of the driver, which draws with `tqdm` where that is installed, else with one
+line. What workers or the program itself print clears the bars first, so that neither cuts through the other."""
 
+import builtins
+import json
 import os
 import sys
 import threading
 import time
 import uuid
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, Optional, Tuple
 
-from libray import _core, _libray
+from libray import _libray
+from libray._log_dedup import setting
+from libray._worker_output import BAR
 
-_SPACE = "tqdm"
+RAY_TQDM_MAGIC = BAR
+_print = builtins.print
+_PLACE = "127.0.0.1"
 
 
 class tqdm:
@@ -25,24 +32,35 @@ class tqdm:
         total: Optional[int] = None,
         unit: Optional[str] = None,
         position: Optional[int] = None,
-        flush_interval_s: float = 0.1,
+        flush_interval_s: Optional[float] = None,
         **ignored: Any,
     ) -> None:
         if total is None and hasattr(iterable, "__len__"):
             total = len(iterable)  # type: ignore[arg-type]
         self._iterable = iterable
         self._desc, self._total, self._unit = desc or "", total, unit or "it"
-        self._position, self._interval = position or 0, flush_interval_s
+        self._position = position or 0
+        self._interval = 0.1 if flush_interval_s is None else flush_interval_s
         self._x = 0
         self._closed = False
         self._last = 0.0
         self._uuid = uuid.uuid4().hex
-        instance().start()
-        self.refresh()
 
     @property
     def n(self) -> int:
         return self._x
+
+    @n.setter
+    def n(self, n: int) -> None:
+        self._x = n
+
+    @property
+    def total(self) -> Optional[int]:
+        return self._total
+
+    @total.setter
+    def total(self, total: Optional[int]) -> None:
+        self._total = total
 
     def update(self, n: int = 1) -> None:
         self._x += n
@@ -56,18 +74,23 @@ class tqdm:
     def refresh(self) -> None:
         """Makes the state known now."""
         self._last = time.monotonic()
-        instance().process_state_update(
-            {
-                "uuid": self._uuid,
-                "desc": self._desc,
-                "total": self._total,
-                "unit": self._unit,
-                "x": self._x,
-                "pos": self._position,
-                "closed": self._closed,
-                "pid": os.getpid(),
-            }
-        )
+        state = {
+            "__magic_token__": RAY_TQDM_MAGIC,
+            "x": self._x,
+            "pos": self._position,
+            "desc": self._desc,
+            "total": self._total,
+            "unit": self._unit,
+            "ip": _PLACE,
+            "pid": os.getpid(),
+            "uuid": self._uuid,
+            "closed": self._closed,
+        }
+        if _libray.is_worker():
+            # The worker's own standard output, whatever the user's code put in its place.
+            _print(json.dumps(state), file=sys.__stdout__, flush=True)
+        else:
+            instance().process_state_update(state)
 
     def close(self) -> None:
         if not self._closed:
@@ -75,8 +98,10 @@ class tqdm:
             self.refresh()
 
     def __iter__(self) -> Any:
+        if self._iterable is None:
+            raise ValueError("No iterable provided")
         try:
-            for item in self._iterable or ():
+            for item in self._iterable:
                 yield item
                 self.update(1)
         finally:
@@ -89,119 +114,178 @@ class tqdm:
         self.close()
 
 
-class _BarManager:
-    """The bars of this process: in a worker they are sent, in a driver drawn."""
+class _Bar:
+    """One bar on the terminal, at the lines of its process plus its own position."""
 
-    def __init__(self) -> None:
-        self.bars: Dict[str, Dict[str, Any]] = {}
-        self._drawn: Dict[str, Any] = {}
-        self._lock = threading.Lock()
-        self._thread: Optional[threading.Thread] = None
-        self.hidden = False
+    def __init__(self, state: Dict[str, Any], pos_offset: int) -> None:
+        self.state, self.pos_offset = state, pos_offset
+        try:
+            from tqdm.auto import tqdm as real
+        except ImportError:
+            real = _Line
+        self.bar: Any = real(
+            desc=state["desc"],
+            total=state["total"],
+            unit=state["unit"],
+            position=pos_offset + state["pos"],
+            dynamic_ncols=True,
+        )
+        if state["x"]:
+            self.bar.update(state["x"])
 
-    def start(self) -> None:
-        """In a driver: begins to look for the bars of workers."""
-        _core.ensure()
-        if _libray.is_worker() or (self._thread is not None and self._thread.is_alive()):
-            return
-        self._thread = threading.Thread(target=self._watch, name="libray-tqdm", daemon=True)
-        self._thread.start()
+    def update(self, state: Dict[str, Any]) -> None:
+        if state["desc"] != self.state["desc"]:
+            self.bar.set_description(state["desc"])
+        self.bar.total = state["total"]
+        self.bar.update(state["x"] - self.state["x"])
+        self.bar.refresh()
+        self.state = state
 
-    def process_state_update(self, state: Dict[str, Any]) -> None:
-        if _libray.is_worker():
-            data = bytes(_libray.encode(state, False)[1])
-            _libray.kv_put(_SPACE, state["uuid"].encode(), data, None)
-        else:
-            self._draw(state)
+    def update_offset(self, pos_offset: int) -> None:
+        if pos_offset != self.pos_offset:
+            self.pos_offset = pos_offset
+            self.bar.clear()
+            self.bar.pos = -(pos_offset + self.state["pos"])
+            self.bar.refresh()
 
-    def _watch(self) -> None:
-        while _libray.is_initialized():
-            try:
-                self.collect()
-            except Exception:
-                if _libray.is_initialized():
-                    raise
-                return
-            time.sleep(0.2)
+    def close(self) -> None:
+        self.bar.close()
 
-    def collect(self) -> None:
-        """Reads what workers wrote; takes closed bars out of the table."""
-        for key in _libray.kv_list(_SPACE, b""):
-            found = _libray.kv_get(_SPACE, key)
-            if found is None:
-                continue
-            state = _libray.decode(found[0], 1)
-            self._draw(state)
-            if state["closed"]:
-                _libray.kv_delete(_SPACE, key, None)
 
-    def _draw(self, state: Dict[str, Any]) -> None:
-        with self._lock:
-            if self.bars.get(state["uuid"]) == state:
-                return
-            self.bars[state["uuid"]] = state
-            if not self.hidden:
-                self._show(state)
-            if state["closed"]:
-                self._drawn.pop(state["uuid"], None)
+class _BarGroup:
+    """The bars of one process."""
 
-    def _show(self, state: Dict[str, Any]) -> None:
-        bar = self._drawn.get(state["uuid"])
-        if bar is None:
-            try:
-                from tqdm import tqdm as real
+    def __init__(self, ip: str, pid: int, pos_offset: int) -> None:
+        self.ip, self.pid, self.pos_offset = ip, pid, pos_offset
+        self.bars_by_uuid: Dict[str, _Bar] = {}
 
-                bar = real(desc=state["desc"], total=state["total"], unit=state["unit"], dynamic_ncols=True)
-            except ImportError:
-                bar = _Line()
-            self._drawn[state["uuid"]] = bar
-        bar.set_description(state["desc"], refresh=False)
-        bar.total = state["total"]
-        bar.n = state["x"]
-        bar.refresh()
-        if state["closed"]:
-            bar.close()
+    def slots_required(self) -> int:
+        """How many lines of the terminal they need."""
+        return max((bar.state["pos"] + 1 for bar in self.bars_by_uuid.values()), default=0)
+
+    def update_offset(self, pos_offset: int) -> None:
+        self.pos_offset = pos_offset
+        for bar in self.bars_by_uuid.values():
+            bar.update_offset(pos_offset)
 
     def hide_bars(self) -> None:
-        self.hidden = True
+        for bar in self.bars_by_uuid.values():
+            bar.bar.clear()
 
     def unhide_bars(self) -> None:
-        self.hidden = False
+        for bar in self.bars_by_uuid.values():
+            bar.bar.refresh()
+
+
+class _BarManager:
+    """All bars of the terminal. Called on any thread of the driver."""
+
+    def __init__(self) -> None:
+        self.ip, self.pid = _PLACE, os.getpid()
+        self.bar_groups: Dict[Tuple[str, int], _BarGroup] = {}
+        self.in_hidden_state = False
+        self.num_hides = 0
+        self.lock = threading.RLock()
+
+    def process_state_update(self, state: Dict[str, Any]) -> None:
+        """Draws the bar as it is now; one that is not known yet is added, a closed one goes."""
+        state = dict(state)
+        if state["pid"] != self.pid:
+            state["desc"] = f"(pid={state['pid']}) {state['desc']}"
+        with self.lock:
+            self.unhide_bars()
+            place = (state["ip"], state["pid"])
+            group = self.bar_groups.get(place)
+            if group is None:
+                group = _BarGroup(*place, sum(g.slots_required() for g in self.bar_groups.values()))
+            bar = group.bars_by_uuid.get(state["uuid"])
+            if bar is not None:
+                bar.update(state)
+            else:
+                bar = group.bars_by_uuid[state["uuid"]] = _Bar(state, group.pos_offset)
+                self.bar_groups[place] = group  # not before it has a bar: others look without the lock
+                self._update_offsets()
+            if state["closed"]:
+                bar.close()
+                del group.bars_by_uuid[state["uuid"]]
+                self._update_offsets()
+
+    def _update_offsets(self) -> None:
+        offset = 0
+        for group in self.bar_groups.values():
+            group.update_offset(offset)
+            offset += group.slots_required()
+
+    def hide_bars(self) -> None:
+        """Clears them, so that something else can be printed."""
+        with self.lock:
+            if not self.in_hidden_state:
+                self.in_hidden_state = True
+                self.num_hides += 1
+                for group in self.bar_groups.values():
+                    group.hide_bars()
+
+    def unhide_bars(self) -> None:
+        """Draws them again."""
+        with self.lock:
+            if self.in_hidden_state:
+                self.in_hidden_state = False
+                for group in self.bar_groups.values():
+                    group.unhide_bars()
 
 
 class _Line:
     """A bar without tqdm: one line on stderr that is written over."""
 
-    total: Optional[int] = None
-    n = 0
-    desc = ""
+    def __init__(self, desc: str, total: Optional[int], **ignored: Any) -> None:
+        self.desc, self.total, self.n, self.pos = desc, total, 0, 0
 
-    def set_description(self, desc: str, refresh: bool = True) -> None:
+    def set_description(self, desc: str) -> None:
         self.desc = desc
 
-    def refresh(self) -> None:
+    def update(self, n: int) -> None:
+        self.n += n
+
+    def _write(self, text: str) -> None:
         if sys.stderr.isatty():
-            of = f"/{self.total}" if self.total is not None else ""
-            sys.stderr.write(f"\r{self.desc}: {self.n}{of}")
+            sys.stderr.write(text)
             sys.stderr.flush()
 
+    def refresh(self) -> None:
+        of = f"/{self.total}" if self.total is not None else ""
+        self._write(f"\r{self.desc}: {self.n}{of}")
+
+    def clear(self) -> None:
+        self._write("\r\033[K")
+
     def close(self) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")
+        self._write("\n")
 
 
 _manager: Optional[_BarManager] = None
+_manager_lock = threading.Lock()
 
 
 def instance() -> _BarManager:
+    """The manager of this process. From the first call on `print` clears the bars before it prints, unless
+    RAY_TQDM_PATCH_PRINT is 0."""
     global _manager
-    if _manager is None:
-        _manager = _BarManager()
-    return _manager
+    with _manager_lock:
+        if _manager is None:
+            _manager = _BarManager()
+            if setting("TQDM_PATCH_PRINT", "1") not in ("0", "false", "False"):
+                builtins.print = safe_print
+        return _manager
 
 
 def safe_print(*args: Any, **kwargs: Any) -> None:
     """print that does not cut through bars."""
+    if kwargs.get("file") not in (sys.stdout, sys.stderr, None):
+        return _print(*args, **kwargs)
     manager = instance()
-    with manager._lock:
-        print(*args, **kwargs)
+    with manager.lock:
+        manager.hide_bars()
+        try:
+            _print(*args, **kwargs)
+        finally:
+            manager.unhide_bars()

@@ -76,7 +76,8 @@ class ActorPool:
         if not self._ready([future], timeout):
             if not ignore_if_timedout:
                 raise TimeoutError("Timed out waiting for result")
-            return self._take(future, get=False)
+            self._take(future, get=False)
+            raise TimeoutError(f"Timed out waiting for result. The task {future} has been ignored.")
         return self._take(future)
 
     def get_next_unordered(
@@ -105,12 +106,23 @@ class ActorPool:
         stored = self._index_to_future.pop(index)
         # What came out of order is not looked for again.
         self._next_return_index = max(self._next_return_index, index + 1)
+        if not get:
+            return self._return_actor(actor)
+        try:
+            value = ray.get(list(stored) if isinstance(stored, (list, tuple)) else stored)
+        except ray.exceptions.ActorDiedError:  # it stays out of the pool
+            self._return_actor(actor, is_alive=False)
+            raise
+        except BaseException:
+            self._return_actor(actor)
+            raise
         self._return_actor(actor)
-        return ray.get(list(stored) if isinstance(stored, (list, tuple)) else stored) if get else None
+        return value
 
-    def _return_actor(self, actor: Any) -> None:
-        self._idle_actors.append(actor)
-        if self._pending_submits:
+    def _return_actor(self, actor: Any, is_alive: bool = True) -> None:
+        if is_alive:
+            self._idle_actors.append(actor)
+        if self._pending_submits and self._idle_actors:
             self.submit(*self._pending_submits.pop(0))
 
     def has_free(self) -> bool:

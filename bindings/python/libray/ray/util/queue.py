@@ -25,30 +25,35 @@ class Queue:
     def __reduce__(self) -> Any:
         return (_rebuild, (type(self), self.actor, self.maxsize))
 
+    def _living(self) -> Any:
+        if self.actor is None:
+            raise ray.exceptions.ActorDiedError("The queue was shut down.")
+        return self.actor
+
     def __len__(self) -> int:
         return self.size()
 
     def size(self) -> int:
-        return ray.get(self.actor.qsize.remote())
+        return ray.get(self._living().qsize.remote())
 
     def qsize(self) -> int:
         """The number of items."""
         return self.size()
 
     def empty(self) -> bool:
-        return ray.get(self.actor.empty.remote())
+        return ray.get(self._living().empty.remote())
 
     def full(self) -> bool:
-        return ray.get(self.actor.full.remote())
+        return ray.get(self._living().full.remote())
 
     def put(self, item: Any, block: bool = True, timeout: Optional[float] = None) -> None:
         """Adds an item. `Full` when it does not fit at once (`block=False`) or within `timeout` seconds."""
         if not block:
             timeout = None
-            done = ray.get(self.actor.put_nowait.remote(item))
+            done = ray.get(self._living().put_nowait.remote(item))
         else:
             _check_timeout(timeout)
-            done = ray.get(self.actor.put.remote(item, timeout))
+            done = ray.get(self._living().put.remote(item, timeout))
         if not done:
             raise Full
 
@@ -56,25 +61,25 @@ class Queue:
         self, item: Any, block: bool = True, timeout: Optional[float] = None
     ) -> None:
         if not block:
-            done = await self.actor.put_nowait.remote(item)
+            done = await self._living().put_nowait.remote(item)
         else:
             _check_timeout(timeout)
-            done = await self.actor.put.remote(item, timeout)
+            done = await self._living().put.remote(item, timeout)
         if not done:
             raise Full
 
     def get(self, block: bool = True, timeout: Optional[float] = None) -> Any:
         """Takes the first item. `Empty` when there is none at once (`block=False`) or within `timeout` seconds."""
         if not block:
-            return _item(ray.get(self.actor.get_nowait.remote()))
+            return _item(ray.get(self._living().get_nowait.remote()))
         _check_timeout(timeout)
-        return _item(ray.get(self.actor.get.remote(timeout)))
+        return _item(ray.get(self._living().get.remote(timeout)))
 
     async def get_async(self, block: bool = True, timeout: Optional[float] = None) -> Any:
         if not block:
-            return _item(await self.actor.get_nowait.remote())
+            return _item(await self._living().get_nowait.remote())
         _check_timeout(timeout)
-        return _item(await self.actor.get.remote(timeout))
+        return _item(await self._living().get.remote(timeout))
 
     def put_nowait(self, item: Any) -> None:
         self.put(item, block=False)
@@ -84,7 +89,7 @@ class Queue:
         if not isinstance(items, Iterable):
             raise TypeError("Argument 'items' must be an Iterable")
         items = list(items)
-        if not ray.get(self.actor.put_nowait_batch.remote(items)):
+        if not ray.get(self._living().put_nowait_batch.remote(items)):
             raise Full(f"Cannot add {len(items)} items to queue of size {self.qsize()} and maxsize {self.maxsize}.")
 
     def get_nowait(self) -> Any:
@@ -96,7 +101,7 @@ class Queue:
             raise TypeError("Argument 'num_items' must be an int")
         if num_items < 0:
             raise ValueError("'num_items' must be nonnegative")
-        found = ray.get(self.actor.get_nowait_batch.remote(num_items))
+        found = ray.get(self._living().get_nowait_batch.remote(num_items))
         if found is None:
             raise Empty(f"Cannot get {num_items} items from queue of size {self.qsize()}.")
         return found
