@@ -179,6 +179,13 @@ for name in ("train", "tune", "serve", "rllib", "dag", "workflow", "job_submissi
             assert f"libray has no ray.{name}" in str(e), e
         else:
             raise AssertionError(statement)
+for name in ("spark", "tpu"):
+    try:
+        exec(f"import ray.util.{name}")
+    except ImportError as e:
+        assert f"libray has no ray.util.{name}: " in str(e), e
+    else:
+        raise AssertionError(name)
 import ray.util.collective as c
 from ray.data import Dataset, from_pandas_refs
 for use in (lambda: c.allreduce(1), lambda: ray.data.from_items([1]), lambda: from_pandas_refs([]), Dataset,

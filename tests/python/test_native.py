@@ -68,3 +68,9 @@ def test_references_to_python_values_as_arguments():
         return 3.0
 
     assert libray.get(power.remote(three.remote(), libray.put(2.0))) == 9.0
+
+
+def test_a_function_that_nobody_registered():
+    nobody = libray.native_function("nobody::registered_this")
+    with pytest.raises((exc.RayError, ValueError), match="nobody::registered_this"):
+        libray.get(nobody.remote(1))

@@ -495,6 +495,96 @@ def test_a_title_longer_than_its_room_is_cut(fresh):
     assert libray.get(look.remote())[0] == "ray::look"
 
 
+PACKAGE = """
+def setproctitle(title):
+    raise RuntimeError("it finds no room")
+getproctitle = setproctitle
+def other():
+    return "its own"
+"""
+
+
+def test_the_package_setproctitle_works_in_workers(fresh, eventually, tmp_path, monkeypatch):
+    (tmp_path / "setproctitle.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh(num_cpus=1)
+
+    @libray.remote
+    def rename(text):
+        import setproctitle
+
+        before = setproctitle.getproctitle()
+        setproctitle.setproctitle(text)
+        assert setproctitle.other() == "its own"
+        return os.getpid(), (before, setproctitle.getproctitle(), title(os.getpid()), short_name(os.getpid()))
+
+    pid, seen = libray.get(rename.remote("mine: 1"))
+    assert seen == ("ray::rename", "mine: 1", "mine: 1", "mine: 1")
+    eventually(lambda: title(pid) == "ray::IDLE" and short_name(pid) == "ray::IDLE", 5)
+    for _, seen in libray.get([rename.remote(f"the title {k}") for k in range(3)]):  # one right after the other
+        assert seen[0] == "ray::rename" and seen[1] == seen[2] and seen[1].startswith("the title ")
+
+
+def test_the_kernel_ends_workers_first_when_memory_is_out(fresh):
+    fresh(num_cpus=1)
+
+    @libray.remote
+    def offered():
+        with open("/proc/self/oom_score_adj") as file:
+            return int(file.read())
+
+    with open("/proc/self/oom_score_adj") as file:
+        assert int(file.read()) < 1000
+    assert libray.get(offered.remote()) == 1000
+
+
+def test_options_that_one_node_hardly_needs(fresh):
+    fresh(num_cpus=1, resources={"accelerator_type:A100": 1})
+
+    @libray.remote(accelerator_type="A100", enable_task_events=False, _labels={"a": "b"}, scheduling_strategy="SPREAD")
+    def f():
+        return 1
+
+    @libray.remote(enable_tensor_transport=False)
+    class A:
+        @libray.method(tensor_transport="object_store", enable_task_events=False)
+        def m(self):
+            return 2
+
+    assert libray.get([f.remote(), f.options(scheduling_strategy="DEFAULT").remote(), A.remote().m.remote()]) == [1, 1, 2]
+    assert not libray.wait([f.options(accelerator_type="H100").remote()], timeout=0.2)[0]
+    with pytest.raises(NotImplementedError, match="no tensor transports"):
+        libray.remote(enable_tensor_transport=True)(type("B", (), {}))
+    with pytest.raises(NotImplementedError, match="shared through the object store"):
+        libray.method(tensor_transport="nccl")
+    with pytest.raises(ValueError, match="scheduling_strategy"):
+        f.options(scheduling_strategy="EVERYWHERE")
+
+
+def test_what_cannot_be_remote():
+    async def later():
+        return 1
+
+    with pytest.raises(ValueError, match="'async def' should not be used for remote tasks"):
+        libray.remote(later)
+    for wrong in (abs, 3, None, "f", libray, [].append):
+        with pytest.raises(TypeError, match="must be applied to either a function or a class"):
+            libray.remote(wrong)
+    with pytest.raises(ValueError, match="no arguments and no parentheses"):
+        libray.remote()
+
+
+def test_names_of_arguments_as_in_ray(cluster):
+    refs = [libray.put(1), libray.put(2)]
+    assert libray.get(object_refs=refs, timeout=5) == [1, 2] == libray.get(refs, _use_object_store=True)
+    assert libray.wait(ray_waitables=refs, num_returns=2) == (refs, [])
+    assert list(inspect.signature(libray.wait).parameters) == ["ray_waitables", "num_returns", "timeout", "fetch_local"]
+    for wrong in (lambda: libray.get(), lambda: libray.get(refs, 5), lambda: libray.get(refs, object_refs=refs),
+                  lambda: libray.get(refs, limit=1), lambda: libray.wait()):
+        with pytest.raises(TypeError):
+            wrong()
+
+
 def test_what_cannot_be_put_is_named(cluster):
     import threading
 

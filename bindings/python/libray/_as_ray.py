@@ -69,12 +69,17 @@ _ABSENT = {
     "ray.dashboard": "use the command `libray` (docs/tools.md)",
     "ray.job_submission": "start the program itself; `libray jobs` lists what ran",
     "ray.scripts": "use the command `libray` (docs/tools.md)",
+    "ray.util.spark": "a cluster has one node: start the driver where the work is",
+    "ray.util.tpu": "ask for TPUs as a resource: init(resources={'TPU': 4})",
 }
 
 
 def why_absent(name: str) -> str:
     """Why there is no module of that name and what to use; empty for any other name."""
-    top = ".".join(name.split(".")[:2])
+    parts = name.split(".")
+    top = ".".join(parts[:2])
+    if top == "ray.util":
+        top = ".".join(parts[:3])
     if top not in _ABSENT:
         return ""
     return f"libray has no {top}: {_ABSENT[top]}. (`ray` is libray here.)"

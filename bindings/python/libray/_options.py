@@ -169,10 +169,16 @@ def groups_of(groups: Any, methods: Dict[str, Any]) -> Dict[str, int]:
     return dict(_named_limits(groups))
 
 
-def _unsupported(hint: str) -> _Check:
+def _tensors(*allowed: Any) -> _Check:
+    """Options of transports that move tensors between actors past the object store."""
+
     def check(key: str, value: Any) -> None:
-        if value is not None:
-            raise NotImplementedError(f"the option '{key}' is not supported yet{hint}")
+        _typed(type(allowed[0]))(key, value)
+        if value is not None and value not in allowed:
+            raise NotImplementedError(
+                f"libray has no tensor transports ('{key}={value!r}'): tensors on the CPU are shared "
+                "through the object store without a copy, those on a GPU have to be copied to it"
+            )
 
     return check
 
@@ -217,6 +223,7 @@ ACTOR: Dict[str, _Check] = {
     "max_pending_calls": _count(True),
     "allow_out_of_order_execution": _typed(bool),
     "concurrency_groups": _concurrency_groups,
+    "enable_tensor_transport": _tensors(False),
 }
 METHOD: Dict[str, _Check] = {
     "name": _typed(str),
@@ -226,6 +233,7 @@ METHOD: Dict[str, _Check] = {
     "enable_task_events": _typed(bool),
     "_generator_backpressure_num_objects": _backpressure,
     "concurrency_group": _typed(str),
+    "tensor_transport": _tensors("object_store", "OBJECT_STORE"),
 }
 
 

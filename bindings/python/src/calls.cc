@@ -580,17 +580,20 @@ PyObject* py_get(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnam
   Py_ssize_t found = 0;
   PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
   if (timeout == nullptr) timeout = Py_None;
-  if (n != 1 || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
-    PyErr_SetString(PyExc_TypeError, "get(refs, *, timeout=None)");
+  PyObject* refs = n == 1 ? args[0] : keyword(kwnames, args + n, "object_refs", &found);
+  if (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))
+    keyword(kwnames, args + n, "_use_object_store", &found);  // it has no meaning here
+  if (n > 1 || refs == nullptr || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
+    PyErr_SetString(PyExc_TypeError, "get(object_refs, *, timeout=None)");
     return nullptr;
   }
-  if (ref_check(args[0])) return get_one(args[0], timeout);
-  if (PyList_Check(args[0])) return get_list(args[0], timeout);
-  if (PyObject_TypeCheck(args[0], &StreamType)) return new_ref(args[0]);  // as in Ray
+  if (ref_check(refs)) return get_one(refs, timeout);
+  if (PyList_Check(refs)) return get_list(refs, timeout);
+  if (PyObject_TypeCheck(refs, &StreamType)) return new_ref(refs);  // as in Ray
   PyErr_Format(PyExc_ValueError,
                "Invalid type of object refs, %S, is given. 'object_refs' must either be an "
                "ObjectRef or a list of ObjectRefs.",
-               Py_TYPE(args[0]));
+               Py_TYPE(refs));
   return nullptr;
 }
 
@@ -782,27 +785,29 @@ PyObject* wait_now(PyObject* list, Py_ssize_t want) {
   return PyTuple_Pack(2, yes.get(), no.get());
 }
 
+PyObject* raise_no_list(PyObject* refs) {
+  const bool single = ref_check(refs) || PyObject_TypeCheck(refs, &StreamType);
+  PyErr_Format(PyExc_TypeError,
+               single ? "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a "
+                        "single ray.ObjectRef or ray.ObjectRefGenerator %S"
+                      : "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got %S",
+               single ? refs : reinterpret_cast<PyObject*>(Py_TYPE(refs)));
+  return nullptr;
+}
+
 PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   Py_ssize_t found = 0;
   PyObject* want_arg = keyword(kwnames, args + n, "num_returns", &found);
   PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
   PyObject* fetch = keyword(kwnames, args + n, "fetch_local", &found);
-  if (n != 1 || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
+  PyObject* refs = n == 1 ? args[0] : keyword(kwnames, args + n, "ray_waitables", &found);
+  if (n > 1 || refs == nullptr || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
     PyErr_SetString(PyExc_TypeError,
-                    "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)");
+                    "wait(ray_waitables, *, num_returns=1, timeout=None, fetch_local=True)");
     return nullptr;
   }
   if (timeout == nullptr) timeout = Py_None;
-  if (!PyList_Check(args[0])) {
-    const bool single = ref_check(args[0]) || PyObject_TypeCheck(args[0], &StreamType);
-    PyErr_Format(PyExc_TypeError,
-                 single
-                     ? "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a "
-                       "single ray.ObjectRef or ray.ObjectRefGenerator %S"
-                     : "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got %S",
-                 single ? args[0] : reinterpret_cast<PyObject*>(Py_TYPE(args[0])));
-    return nullptr;
-  }
+  if (!PyList_Check(refs)) return raise_no_list(refs);
   if (fetch != nullptr && !PyBool_Check(fetch) && !PyLong_Check(fetch)) {
     PyErr_Format(PyExc_TypeError, "fetch_local must be a bool, not %S", Py_TYPE(fetch));
     return nullptr;
@@ -818,9 +823,9 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   }
   const Py_ssize_t want = want_arg == nullptr ? 1 : PyLong_AsSsize_t(want_arg);
   if (want == -1 && PyErr_Occurred()) return nullptr;
-  PyObject* now = wait_now(args[0], want);
+  PyObject* now = wait_now(refs, want);
   if (now != nullptr || PyErr_Occurred()) return now;
-  Owned list(PyList_GetSlice(args[0], 0, PyList_GET_SIZE(args[0])));
+  Owned list(PyList_GetSlice(refs, 0, PyList_GET_SIZE(refs)));
   if (!list) return nullptr;
   const Py_ssize_t size = PyList_GET_SIZE(list.get());
   bool mixed = false;
@@ -869,12 +874,12 @@ PyCFunction fast(F f) {
 
 PyMethodDef module_methods[] = {
     {"get", fast(py_get), METH_FASTCALL | METH_KEYWORDS,
-     "get(refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
+     "get(object_refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
     {"put", fast(py_put), METH_FASTCALL | METH_KEYWORDS,
      "put(value, *, _owner=None)\n--\n\nStores a value; returns its reference."},
     {"wait", fast(py_wait), METH_FASTCALL | METH_KEYWORDS,
-     "wait(refs, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits refs into those "
-     "that are ready and the rest."},
+     "wait(ray_waitables, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits the list into "
+     "those that are ready and the rest."},
     {"_try_get", try_get, METH_VARARGS, nullptr},
     {"_method", method_make, METH_VARARGS, nullptr},
     {"_set_classes", set_classes, METH_VARARGS, nullptr},
