@@ -385,8 +385,12 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
   ++a->n_pending;
   while (PendingTask* t = link->inflight.head) {
     bool ran = t->ring_end <= started;
-    save_spec(t);
+    const bool intact = take_back_record(t);
     unlink(t);
+    if (!intact) {
+      fail_overwritten(t, link->peer_pid);
+      continue;
+    }
     t->started = ran;
     t->state = TaskState::kLost;
     a->lost.push_back(t);

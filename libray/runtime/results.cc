@@ -166,15 +166,12 @@ void Runtime::on_returned(ClientLink* link, const RecordView& r) {
   requeue(t);
 }
 
-void Runtime::save_spec(PendingTask* t) {
-  t->spec.assign(reinterpret_cast<const char*>(t->record), t->record_size);
-  t->record = nullptr;
-}
-
 // From a ring back to the queue. Pumping is left to the caller of drain().
 void Runtime::requeue(PendingTask* t) {
-  save_spec(t);
+  const uint32_t pid = t->link->peer_pid;
+  const bool intact = take_back_record(t);
   unlink(t);
+  if (!intact) return fail_overwritten(t, pid);
   t->state = TaskState::kQueued;
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
     // Before calls that came after it: one of them may wait for its result.

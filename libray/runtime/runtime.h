@@ -309,8 +309,12 @@ class Runtime {
   void fail_dependents();
   void drop_link(ClientLink* link);
   void run_waiter(Waiter* w, Object* o);
-  void save_spec(PendingTask* t);
   void after_unlock();
+
+  // records.cc
+  void remember_record(PendingTask* t, const uint8_t* at, uint32_t size);
+  bool take_back_record(PendingTask* t);
+  void fail_overwritten(PendingTask* t, uint32_t worker_pid);
 
   // actors.cc
   Actor* actor_entry(Object* ref);

@@ -644,8 +644,7 @@ void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8
   t->state = TaskState::kPushed;
   t->link = link;
   t->lease = lease;
-  t->record = at;
-  t->record_size = size;
+  remember_record(t, at, size);
   t->ring_end = link->tasks.tail();
   if (link->inflight.empty()) link->last_result_ns = steady_ns();
   link->inflight.push_back(t);

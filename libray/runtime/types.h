@@ -100,6 +100,7 @@ struct PendingTask {
   PendingTask *prev = nullptr, *next = nullptr;  // in backlog, actor queue or link
   const uint8_t* record = nullptr;               // payload in the ring while pushed
   uint32_t record_size = 0;
+  uint64_t args_check = 0;                       // of the record: records.cc
   uint64_t ring_end = 0;
   Object* return0 = nullptr;
   std::vector<Object*> more_returns;

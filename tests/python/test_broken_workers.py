@@ -21,6 +21,11 @@ def echo(value):
     return value
 
 
+@libray.remote
+def nothing():
+    return "nothing"
+
+
 @libray.remote(max_retries=0)
 def overwrite(name, byte):
     """Fills every writable mapping of that name with a byte."""
@@ -66,6 +71,35 @@ def test_shared_memory_full_of_garbage(node, name, byte):
         answered(overwrite.remote(name, byte))
         assert libray.get([echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
     assert len(libray.get(echo.remote(bytes(2 << 20)), timeout=30)) == 2 << 20
+
+
+@libray.remote(max_retries=0)
+def overwrite_when(path, byte):
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    return overwrite._function("ray-link", byte)
+
+
+@pytest.mark.parametrize("byte", [0x5A, 0x00, 0xFF])
+def test_tasks_that_wait_in_memory_that_is_overwritten(node, tmp_path, byte):
+    """What stands in the ring behind the task that spoils it runs as it was submitted, or fails: never as something else."""
+    values = failed = 0
+    for round in range(6):
+        path = tmp_path / f"go-{round}"
+        spoilers = [overwrite_when.remote(str(path), byte) for _ in range(2)]
+        refs = [echo.remote(("value", i)) for i in range(40)] + [nothing.remote() for _ in range(10)]
+        path.touch()
+        for ref in spoilers:
+            answered(ref)
+        for i, ref in enumerate(refs):
+            got = answered(ref)
+            if isinstance(got, RayError):
+                assert i < 40 and "has overwritten the memory" in str(got), got
+                failed += 1
+            else:
+                assert got == (("value", i) if i < 40 else "nothing")
+                values += 1
+    assert values > 60 and values + failed == 300
 
 
 def test_no_descriptors_left(node):
