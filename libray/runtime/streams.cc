@@ -36,6 +36,7 @@ void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader&
   if (s->released) {
     deferred_release_.push_back(o);
     have_deferred_ = true;
+    stream_ack(s);  // a producer that goes on does not wait for room
     return;
   }
   s->items.push_back(o);
@@ -155,8 +156,11 @@ void Runtime::stream_release(Stream* s) {
       s->notify_armed = false;
       --needs_pulse_;
     }
-    if (s->task) (void)cancel_task(s->task, 0);  // its end frees the stream
-    else free_stream(s);
+    // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
+    const bool awaited = s->completion && s->completion->refs.load() > 1;
+    if (!s->task) free_stream(s);  // else its end does
+    else if (!awaited) (void)cancel_task(s->task, 0);
+    else for (size_t i = items.size(); i > 0; --i) stream_ack(s);
   }
   for (Object* o : items) release(o);
   after_unlock();

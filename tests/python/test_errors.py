@@ -291,3 +291,15 @@ def test_class_tree():
     for name in exc.__all__:
         cls = getattr(exc, name)
         assert issubclass(cls, (exc.RayError, TypeError))
+
+
+def test_notes_of_an_exception_come_along():
+    @libray.remote
+    def noted():
+        error = ValueError("noted")
+        error.__notes__ = ["a note"]
+        raise error
+
+    with pytest.raises(ValueError) as info:
+        libray.get(noted.remote())
+    assert info.value.__notes__ == ["a note"]

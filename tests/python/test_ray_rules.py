@@ -570,14 +570,22 @@ def test_what_cannot_be_remote():
     for wrong in (abs, 3, None, "f", libray, [].append):
         with pytest.raises(TypeError, match="must be applied to either a function or a class"):
             libray.remote(wrong)
-    with pytest.raises(ValueError, match="no arguments and no parentheses"):
-        libray.remote()
+    for kind in (ValueError, AssertionError):
+        with pytest.raises(kind, match="no arguments and no parentheses"):
+            libray.remote()
+    for target in (lambda: 1, type("A", (), {})):
+        with pytest.raises(NotImplementedError, match="no ray.dag"):
+            libray.remote(target).bind()
 
 
 def test_names_of_arguments_as_in_ray(cluster):
     refs = [libray.put(1), libray.put(2)]
     assert libray.get(object_refs=refs, timeout=5) == [1, 2] == libray.get(refs, _use_object_store=True)
     assert libray.wait(ray_waitables=refs, num_returns=2) == (refs, [])
+    assert libray.wait(refs, num_returns=len(refs) / 2) == (refs[:1], refs[1:])
+    for wrong in (float("nan"), float("inf"), 0.5):
+        with pytest.raises(ValueError):
+            libray.wait(refs, num_returns=wrong)
     assert list(inspect.signature(libray.wait).parameters) == ["ray_waitables", "num_returns", "timeout", "fetch_local"]
     for wrong in (lambda: libray.get(), lambda: libray.get(refs, 5), lambda: libray.get(refs, object_refs=refs),
                   lambda: libray.get(refs, limit=1), lambda: libray.wait()):

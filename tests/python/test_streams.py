@@ -235,6 +235,24 @@ def test_what_a_generator_tells():
         stream.send(1)
 
 
+def test_the_end_of_a_generator_that_was_dropped_can_be_awaited(tmp_path):
+    @libray.remote
+    def work(path, n):
+        for k in range(n):
+            yield k
+        path.write_text("done")
+
+    for n, window in ((3, -1), (100, 2)):  # a producer that waited for room goes on
+        path = tmp_path / f"{n}"
+        end = work.options(_generator_backpressure_num_objects=window).remote(path, n).completed()
+        assert libray.get(end, timeout=60) is None and path.read_text() == "done"
+        stream = work.options(_generator_backpressure_num_objects=window).remote(tmp_path / f"{n} more", n)
+        next(stream)
+        end = stream.completed()
+        del stream
+        assert libray.get(end, timeout=60) is None
+
+
 def test_retried_generator_gives_each_item_once(tmp_path):
     @libray.remote(max_retries=2)
     def fragile(path):

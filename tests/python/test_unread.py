@@ -154,6 +154,35 @@ def test_on_standard_error_also_of_workers_and_at_the_end(run_script):
     assert done.stderr.count("ValueError: <child>") == 2 and done.stderr.count("ValueError: <kept>") == 1
 
 
+def test_a_constructor_that_fails_is_told_although_nobody_calls(run_script):
+    done = run_script(
+        """
+        import libray, time
+        libray.init(num_cpus=2)
+
+        class Bad:
+            def __init__(self):
+                raise RuntimeError("no way to start")
+
+        class BadLoop(Bad):
+            async def m(self):
+                pass
+
+        actors = [libray.remote(c).remote() for c in (Bad, BadLoop)]
+        for actor in actors:
+            try:
+                libray.get(actor.__ray_ready__.remote())
+            except libray.exceptions.ActorDiedError:
+                pass
+        """,
+        env={"LIBRAY_DEDUP_LOGS": "0"},
+    )
+    told = [line for line in done.stderr.splitlines() if "Exception raised in creation task: The actor died" in line]
+    assert sorted(line.split(" pid=")[0] for line in told) == ["(Bad", "(BadLoop"], done.stderr
+    assert all("ray::" in line and ".__init__() (pid=" in line for line in told)
+    assert done.stderr.count("RuntimeError: no way to start") == 2
+
+
 def test_a_shell_tells_also_of_results_that_are_kept(run_script):
     done = run_script(
         """

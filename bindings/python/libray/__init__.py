@@ -79,7 +79,7 @@ def _remote(args: Any, options: Any) -> Any:
     if len(args) == 1 and not options:
         raise TypeError(_not_remote())
     if args or not options:
-        raise ValueError(
+        raise _Misuse(
             _as_ray.named(
                 "The @libray.remote decorator must be applied either with no arguments and no parentheses, "
                 "for example '@libray.remote', or it must be applied using some of the options, for example "
@@ -87,6 +87,10 @@ def _remote(args: Any, options: Any) -> Any:
             )
         )
     return options_decorator(options)
+
+
+class _Misuse(ValueError, AssertionError):
+    """Of the decorator: Ray itself finds it by an assertion."""
 
 
 def _not_remote() -> str:

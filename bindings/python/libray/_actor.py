@@ -319,6 +319,12 @@ class ActorClass:
             f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
         )
 
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Graphs that are described before they run are Ray's `ray.dag`."""
+        raise NotImplementedError(
+            "libray has no ray.dag: call .remote() and pass the references on, that is the graph"
+        )
+
     def options(self, **options: Any) -> "ActorClass":
         """The same class with other options."""
         _options.validate("actors", _options.ACTOR, options, in_options=True)

@@ -112,6 +112,12 @@ class RemoteFunction(_libray.RemoteBase):  # type: ignore[misc]
         """The function itself, which debuggers and libraries call or look at."""
         return self._definition.load()
 
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Graphs that are described before they run are Ray's `ray.dag`."""
+        raise NotImplementedError(
+            "libray has no ray.dag: call .remote() and pass the references on, that is the graph"
+        )
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._function_name
         raise TypeError(

@@ -67,9 +67,13 @@ def log(error: BaseException) -> None:
     """The usual way to show one."""
     import logging
 
-    from . import _logging
-
+    text = f"Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): {error}"
     logger = logging.getLogger("ray" if _as_ray.is_installed() else "libray")
     if not logger.hasHandlers():
+        if _libray.is_worker():  # the driver shows it with the worker's name
+            print(text, file=sys.stderr)
+            return
+        from . import _logging
+
         _logging.set_up_own_loggers(None, None)
-    logger.error("Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): %s", error)
+    logger.error("%s", text)

@@ -89,14 +89,29 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
             _loop = _new_loop()
             asyncio.set_event_loop(_loop)
         _worker_output.set_actor(cls.__name__)
-        if _mode.is_async:
-            instance = _loop.run_until_complete(_in_loop(cls, args, kwargs))
-        else:
-            instance = cls(*args, **kwargs)
+        try:
+            if _mode.is_async:
+                instance = _loop.run_until_complete(_in_loop(cls, args, kwargs))
+            else:
+                instance = cls(*args, **kwargs)
+        except Exception as error:
+            _tell_of_constructor(cls, error)
+            raise
         _worker_output.set_actor(_worker_output.actor_name(instance))
         return instance
 
     return construct
+
+
+def _tell_of_constructor(cls: Any, error: Exception) -> None:
+    from . import exceptions
+
+    if isinstance(error, exceptions.AsyncioActorExit):
+        return
+    try:
+        print(exceptions.creation_text(error, cls.__name__), file=sys.stderr)
+    except Exception:  # the user's exception, or what the user's code made of standard error
+        pass
 
 
 def _ready(instance: Any) -> Callable[[], bool]:

@@ -202,7 +202,7 @@ def _dual_class(cause_class: type) -> Optional[type]:
         BaseException.args.__set__(self, (error.cause,))  # type: ignore[attr-defined]
 
     def getattr_(self: Any, name: str) -> Any:  # attributes of the user's exception show through
-        if name.startswith("__") or name in ("cause", *_FIELDS):
+        if (name.startswith("__") and name != "__notes__") or name in ("cause", *_FIELDS):
             raise AttributeError(name)
         return getattr(self.cause, name)
 
@@ -809,15 +809,27 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
     if _is_fatal(exc):
         text = f"{function}() (pid={pid}) raised {type(exc).__name__}:\n{_user_traceback(exc)}"
         return text, b"", True
-    head = f"ray::{function}() (pid={pid}, ip=127.0.0.1{_actor_label()})"
     short = f"{function}: {type(exc).__name__}: {_first_line(exc)}"
     cause: BaseException = exc
     if isinstance(exc, RayTaskError):  # an error of a nested task passes through with its own cause
         cause = exc.cause if exc.cause is not None else exc
-        text = f"{head}\n{_frames_only(exc)}ray.exceptions.{type(exc).__name__}: {exc.traceback_str}"
-    else:
-        text = f"{head}\n{_user_traceback(exc)}"
+    text = _remote_text(exc, function)
     return short, pickle.dumps((function, pid, text, _dump_cause(cause, text)), protocol=5), False
+
+
+def _remote_text(exc: BaseException, function: str) -> str:
+    head = f"ray::{function}() (pid={os.getpid()}, ip=127.0.0.1{_actor_label()})"
+    if isinstance(exc, RayTaskError):
+        return f"{head}\n{_frames_only(exc)}ray.exceptions.{type(exc).__name__}: {exc.traceback_str}"
+    return f"{head}\n{_user_traceback(exc)}"
+
+
+def creation_text(exc: BaseException, class_name: str) -> str:
+    """What the worker prints when a constructor failed: nobody may ever call the actor and be told."""
+    return (
+        "Exception raised in creation task: The actor died because of an error raised in its creation task, "
+        + _remote_text(exc, f"{class_name}.__init__")
+    )
 
 
 def _actor_label() -> str:

@@ -785,6 +785,13 @@ PyObject* wait_now(PyObject* list, Py_ssize_t want) {
   return PyTuple_Pack(2, yes.get(), no.get());
 }
 
+// Programs for Ray divide: 4 / 2 is a float.
+Py_ssize_t whole_number(PyObject* o) {
+  if (!PyFloat_Check(o)) return PyLong_AsSsize_t(o);
+  const double d = PyFloat_AS_DOUBLE(o);
+  return d > -1e15 && d < 1e15 ? static_cast<Py_ssize_t>(d) : PY_SSIZE_T_MAX;
+}
+
 PyObject* raise_no_list(PyObject* refs) {
   const bool single = ref_check(refs) || PyObject_TypeCheck(refs, &StreamType);
   PyErr_Format(PyExc_TypeError,
@@ -821,7 +828,7 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
       return nullptr;
     }
   }
-  const Py_ssize_t want = want_arg == nullptr ? 1 : PyLong_AsSsize_t(want_arg);
+  const Py_ssize_t want = want_arg == nullptr ? 1 : whole_number(want_arg);
   if (want == -1 && PyErr_Occurred()) return nullptr;
   PyObject* now = wait_now(refs, want);
   if (now != nullptr || PyErr_Occurred()) return now;
