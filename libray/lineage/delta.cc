@@ -153,8 +153,7 @@ bool delta_decode(std::string_view stream, uint64_t raw_size, std::string* batch
       uint64_t padded = pad8(h.size);
       if (h.size < sizeof h || padded > static_cast<uint64_t>(end - at)) return false;
       if (batch->size() + padded > raw_size) return false;
-      uint64_t words = padded / 8 - 1;
-      if (h.type < kDeltaTypes && words <= kDeltaWords) last[h.type] = {batch->size(), h.size};
+      if (DeltaCoder::codable(h.type, h.size - sizeof h)) last[h.type] = {batch->size(), h.size};
       batch->append(reinterpret_cast<const char*>(at), padded);
       at += padded;
       continue;
