@@ -438,8 +438,11 @@ void Runtime::on_obj_state(const wire::DnObjState& s) {
     have_deferred_ = true;
   } else {
     ray_code code = s.state == wire::kObjLost && s.code == RAY_OK ? RAY_OBJECT_LOST : s.code;
-    ErrorBox* e = make_error(code, "object " + s.id.hex() +
-                                       " is lost: the process that was to make it died");
+    std::string why = s.state == wire::kObjLost
+                          ? " is lost: the process that was to make it died"
+                          : std::string(" could not be stored for others (") + ray_code_name(code) +
+                                "); the log of the process that made it has the reason";
+    ErrorBox* e = make_error(code, "object " + s.id.hex() + why);
     complete_error(o, e);
     e->release();
   }
@@ -480,6 +483,57 @@ void Runtime::free_object(Object* o) {
   }
 }
 
+// What it contains is read in the store first, by the pulse thread and without the lock: if it was
+// spilled that takes a moment. mutex_ held.
+void Runtime::free_later(Object* o) {
+  o->refs.store(1, std::memory_order_relaxed);  // the list's
+  to_read_and_free_.push_back(o);
+  if (to_read_and_free_.size() > 1) return;  // the thread knows, or waits for room in the store
+  urgent_work_ = true;
+  poke();
+}
+
+// Other work waits meanwhile, so it is not for long: when the store is full now, it is tried again.
+void Runtime::read_and_free() {
+  constexpr int64_t kReadToFreeNs = 100'000'000, kReadAgainNs = 1'000'000'000;
+  std::function<bool()> ended = [this] { return stopping_.load(std::memory_order_relaxed); };
+  store::Interruptible scope(&ended);
+  for (;;) {
+    Object* o;
+    {
+      std::lock_guard lock(mutex_);
+      if (to_read_and_free_.empty()) return;
+      o = to_read_and_free_.front();
+      to_read_and_free_.pop_front();
+    }
+    store::Pin pin;
+    wire::PackedView v;
+    Status s = store_->pin(o->id, o->location, kReadToFreeNs, &pin);
+    if ((s.code() == RAY_STORE_FULL || s.code() == RAY_TIMED_OUT) && !stopping_) {
+      std::lock_guard lock(mutex_);
+      to_read_and_free_.push_front(o);
+      read_again_ns_ = steady_ns() + kReadAgainNs;
+      return;
+    }
+    bool readable = s.ok() && wire::unpack(pin.data, pin.size, &v);
+    if (!readable && !stopping_)
+      log(kLogWarning, "runtime", "not-freed",
+          "what object %s refers to is kept, since its value cannot be read: %s",
+          o->id.hex().c_str(), s.ok() ? "it is damaged" : s.message().c_str());
+    std::vector<Object*> more;
+    {
+      std::lock_guard lock(mutex_);
+      // Else somebody has imported it meanwhile.
+      if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        give_up_contained(o, readable ? &v : nullptr);
+        free_one(o, &more);
+      }
+    }
+    if (s.ok()) store_->unpin(&pin);
+    for (Object* c : more) release(c);
+  }
+}
+
 // mutex_ held. References that it contained go to `more`.
 void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   ObjState state = o->state.load(std::memory_order_relaxed);
@@ -489,7 +543,12 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
     --needs_pulse_;
   }
   bool in_store = state == ObjState::kReady && o->where == Where::kStore;
-  if (o->contained_holds) give_up_contained(o);
+  if (o->contained_holds) {
+    if (in_store && store_ && !stopped_) return free_later(o);
+    wire::PackedView v;
+    bool readable = !in_store && wire::unpack(o->bytes(), o->size, &v);
+    give_up_contained(o, readable ? &v : nullptr);
+  }
   if (o->contained)
     for (Object* c : *o->contained) more->push_back(c);
   o->contained.reset();
@@ -510,18 +569,10 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   object_slab().free(o, o->index);
 }
 
-// A result's contained references each carry one hold of ours at the daemon. Entries that counted on
-// them take theirs over.
-void Runtime::give_up_contained(Object* o) {
-  wire::PackedView v;
-  store::Pin pin;
-  bool pinned = false, ok = false;
-  if (o->where == Where::kStore) {
-    pinned = store_ && !stopped_ && store_->pin(o->id, o->location, 0, &pin).ok();
-    ok = pinned && wire::unpack(pin.data, pin.size, &v);
-  } else {
-    ok = wire::unpack(o->bytes(), o->size, &v);
-  }
+// A result's contained references each carry one hold of ours at the daemon. Entries that counted
+// on them take theirs over. `v`: its value, if it can be read. mutex_ held.
+void Runtime::give_up_contained(Object* o, const wire::PackedView* v) {
+  o->contained_holds = false;
   auto take_over = [&](const ObjectId& id) {
     Object* lent = o->n_lent ? table_.find(id) : nullptr;
     if (!lent || lent->lender != o) return false;
@@ -529,11 +580,10 @@ void Runtime::give_up_contained(Object* o) {
     --o->n_lent;
     return true;
   };
-  for (uint32_t i = 0; ok && i < v.n_refs; ++i) {
-    ObjectId id = v.ref(i).id;
+  for (uint32_t i = 0; v && i < v->n_refs; ++i) {
+    ObjectId id = v->ref(i).id;
     if (!take_over(id)) up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
   }
-  if (pinned) store_->unpin(&pin);
   if (!o->n_lent) return;
   table_.for_each([o](Object* lent) {  // the value is unreadable
     if (lent->lender == o) lent->lender = nullptr, --o->n_lent;

@@ -163,6 +163,13 @@ void Runtime::on_returned(ClientLink* link, const RecordView& r) {
   PendingTask* t = task_of(link, h.tag);
   if (!t) return;
   if (h.blocked && t->lease) t->lease->blocked = true;
+  if (t->cancelled) {  // before its worker began it
+    unlink(t);
+    ErrorBox* e =
+        make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
+    fail_task(t, e);
+    return e->release();
+  }
   requeue(t);
 }
 

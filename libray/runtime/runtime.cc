@@ -14,6 +14,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <utility>
 
 #include "libray/base/clock.h"
 #include "libray/base/doorbell.h"
@@ -176,6 +177,7 @@ Status Runtime::connect(const ray_runtime_options& options) {
     address = worker_session;
     offer_to_oom_killer();
   }
+  RAY_TRY(start_threads());
   if (address.empty()) {
     RAY_TRY(start_node(options));
   } else {
@@ -194,9 +196,23 @@ Status Runtime::connect(const ray_runtime_options& options) {
   log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
       mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
       session_dir_.c_str());
-  RAY_TRY(start_thread(&receiver_, "a thread of libray", [this] { receive_loop(); }));
-  return start_thread(&pulse_, "a thread of libray", [this] {
-    pulse_loop();
+  threads_go_.store(kGo);
+  threads_go_.notify_all();
+  return Status();
+}
+
+// Before the node knows of this process: one that cannot have them has begun nothing, and another
+// is tried.
+Status Runtime::start_threads() {
+  auto when_joined = [this] {
+    threads_go_.wait(kWait);
+    return threads_go_.load() == kGo;
+  };
+  RAY_TRY(start_thread(&receiver_, "a thread of libray", [this, when_joined] {
+    if (when_joined()) receive_loop();
+  }));
+  return start_thread(&pulse_, "a thread of libray", [this, when_joined] {
+    if (when_joined()) pulse_loop();
     pulse_ended_.store(true, std::memory_order_release);
   });
 }
@@ -381,12 +397,22 @@ void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* 
   uint32_t naps = 0;
   while (!(at = up_ring_.reserve(type, static_cast<uint32_t>(a_size + b_size), flags))) {
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
+    if (a_size + b_size > up_ring_.max_payload())
+      return too_large("the node daemon", a_size + b_size);
     await_room(&page_->daemon_armed, ++naps);
   }
   if (a_size) std::memcpy(at, a, a_size);
   if (b_size) std::memcpy(static_cast<uint8_t*>(at) + a_size, b, b_size);
   up_ring_.publish();
   wake_daemon(&page_->daemon_armed);
+}
+
+// A wait for room in the ring would never end.
+void Runtime::too_large(const char* whom, size_t size) {
+  log(kLogError, "runtime", "record-too-large",
+      "a record of %zu bytes for %s is dropped: names and other texts of a task "
+      "or an actor are too long",
+      size, whom);
 }
 
 void Runtime::send_request(uint64_t id, uint32_t op, const std::string& args) {
@@ -508,6 +534,11 @@ bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0; }
 void Runtime::tick() {
   int64_t now = steady_ns();
   if (n_pending_) look_for_stopped(now);
+  if (std::exchange(cancels_wait_, false))
+    for (auto& [id, link] : links_)
+      if (!link->cancels.empty()) flush_cancels(link.get());
+  if (!to_read_and_free_.empty() && now >= read_again_ns_)
+    callbacks_.push_back([this] { read_and_free(); });
   for (Shape* s : shape_list_) {
     bool idle_lease = false, stalled = false;
     for (size_t i = 0; i < s->leases.size();) {
@@ -737,7 +768,14 @@ void Runtime::bury(Runtime* rt) {
 }
 
 Runtime::~Runtime() {
-  if (receiver_.joinable() || pulse_.joinable()) stop_threads();
+  if (threads_go_.load() == kGo) {
+    if (receiver_.joinable() || pulse_.joinable()) stop_threads();
+    return;
+  }
+  threads_go_.store(kNever);
+  threads_go_.notify_all();
+  if (receiver_.joinable()) receiver_.join();
+  if (pulse_.joinable()) pulse_.join();
 }
 
 }  // namespace ray

@@ -205,6 +205,7 @@ class Runtime {
   Status connect(const ray_runtime_options& options);
   Status hello(const ray_runtime_options& options);
   Status start_node(const ray_runtime_options& options);
+  Status start_threads();
   void receive_loop();
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
   void pulse_loop();
@@ -229,6 +230,7 @@ class Runtime {
   void knock();
   void await_room(std::atomic<uint32_t>* armed, uint32_t naps);
   void send_request(uint64_t id, uint32_t op, const std::string& args);
+  static void too_large(const char* whom, size_t size);
 
   // refs.cc
   void free_object(Object* o);
@@ -240,7 +242,9 @@ class Runtime {
   void resolve(Object* o);  // mutex_ held
   void send_object(uint16_t type, wire::UpObj u, const std::vector<ObjectId>& ids);
   void read_shared_error(Object* o, const wire::Location& at);
-  void give_up_contained(Object* o);
+  void give_up_contained(Object* o, const wire::PackedView* v);
+  void free_later(Object* o);
+  void read_and_free();
 
   // unread.cc
   void drop_error(Object* o);  // mutex_ held
@@ -288,6 +292,7 @@ class Runtime {
   void flush_rings(ClientLink** links, size_t* n);
   void drop_lease(Lease* l);
   void detach(PendingTask* t);
+  void flush_cancels(ClientLink* link);
 
   // results.cc
   void progress();  // mutex_ held
@@ -381,6 +386,9 @@ class Runtime {
   std::shared_ptr<store::Client> store_;  // buffers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
+  enum : int { kWait, kGo, kNever };
+  std::atomic<int> threads_go_{
+      kWait};  // the threads run from the moment that everything is connected
   std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false}, pulse_ended_{false};
   uint32_t fork_generation_ = 0;
   std::string death_;  // why the node is dead
@@ -402,6 +410,8 @@ class Runtime {
   std::deque<std::function<void()>> callbacks_;
   std::deque<ErrorBox*> unread_;  // errors whose objects went and that nobody saw
   uint64_t neglect_looked_ = 0;   // n_errors_ when no failed object was left that nobody had seen
+  std::deque<Object*> to_read_and_free_;  // one reference each; by the pulse thread
+  int64_t read_again_ns_ = 0;             // and not before this
   std::vector<Object*> to_publish_;
   std::atomic<uint32_t> publishing_{0};    // threads that publish what they took from to_publish_
   std::vector<Object*> deferred_release_;  // released after the lock was dropped
@@ -422,6 +432,7 @@ class Runtime {
   uint64_t results_seen_ = 0;  // drains that found something
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
+  bool cancels_wait_ = false;               // for room in some link
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
   int64_t look_at_ = 0;                      // when to look for stopped peers again
   uint64_t up_head_seen_ = 0;                // how far the daemon had read at the last look

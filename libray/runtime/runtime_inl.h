@@ -28,6 +28,7 @@ void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
   uint32_t naps = 0;
   while (!(at = lineage_ring_.reserve(type, size))) {
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
+    if (size > lineage_ring_.max_payload()) return too_large("the journal", size);
     await_room(&page_->lineage_armed, ++naps);
   }
   if (bytes) std::memcpy(at, bytes, size);

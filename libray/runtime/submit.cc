@@ -860,12 +860,29 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
     up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, t->lease ? t->lease->lease : 0});
     return Status();
   }
-  uint32_t n = link->header->cancel_count.load(std::memory_order_relaxed);
-  uint64_t tag = t->tag() | (flags & RAY_CANCEL_RECURSIVE ? kTagRecursive : 0);
-  link->header->cancel_tags[n % wire::kLinkCancelSlots].store(tag, std::memory_order_relaxed);
-  link->header->cancel_count.store(n + 1, std::memory_order_release);
-  ring_all(link->peer);
+  link->cancels.push_back(t->tag() | (flags & RAY_CANCEL_RECURSIVE ? kTagRecursive : 0));
+  flush_cancels(link);
   return Status();
+}
+
+// Tells the worker what is cancelled, as far as it has taken the last ones out of the link; the
+// rest a moment later, see tick(). mutex_ held.
+void Runtime::flush_cancels(ClientLink* link) {
+  wire::LinkHeader* h = link->header;
+  uint32_t before = h->cancel_count.load(std::memory_order_relaxed), n = before;
+  size_t at = 0;
+  for (; at < link->cancels.size(); ++at) {
+    if (!task_of(link, link->cancels[at] & ~kTagRecursive)) continue;  // it has ended
+    std::atomic<uint64_t>& slot = h->cancel_tags[n % wire::kLinkCancelSlots];
+    if (slot.load(std::memory_order_acquire) != 0) break;
+    slot.store(link->cancels[at], std::memory_order_relaxed);
+    ++n;
+  }
+  link->cancels.erase(link->cancels.begin(), link->cancels.begin() + static_cast<long>(at));
+  cancels_wait_ |= !link->cancels.empty();
+  if (n == before) return;
+  h->cancel_count.store(n, std::memory_order_release);
+  ring_all(link->peer);
 }
 
 // Takes a task that is not in a ring out of whatever queue it stands in. mutex_ held.

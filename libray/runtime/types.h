@@ -164,7 +164,8 @@ struct ClientLink {
   bool dead = false, busy = false, give_back_asked = false;
   Lease* lease = nullptr;
   Actor* actor = nullptr;
-  uint64_t streams_used = 0;  // bit per stream slot
+  uint64_t streams_used = 0;      // bit per stream slot
+  std::vector<uint64_t> cancels;  // tags that its header has no room for yet
   int64_t last_result_ns = 0;
   uint64_t watched_tag = 0, watched_started = 0;  // the first task in flight at the last look, since
   int64_t watched_ns = 0;                         // when it is the same: see look_for_stopped

@@ -167,21 +167,48 @@ size_t WorkerSide::gpus_of(const Execution* e, uint32_t* out, size_t capacity) c
   return n;
 }
 
-// Absorbs new cancellations of tasks that are not running; link->mutex held.
-bool WorkerSide::was_cancelled(ServeLink* link, uint64_t tag) {
+// Takes what the client has cancelled out of the link, so that it has room for more. link->mutex
+// held.
+void WorkerSide::absorb_cancels(ServeLink* link) {
   uint32_t count = link->header->cancel_count.load(std::memory_order_acquire);
-  uint32_t from = std::max(link->cancel_seen,
-                           count > wire::kLinkCancelSlots ? count - wire::kLinkCancelSlots : 0);
-  for (uint32_t i = from; i != count; ++i)
-    link->cancelled.push_back(link->header->cancel_tags[i % wire::kLinkCancelSlots].load());
+  uint32_t left = std::min(count - link->cancel_seen, wire::kLinkCancelSlots);
+  if (left == 0) return;
   link->cancel_seen = count;
-  for (size_t i = 0; i < link->cancelled.size(); ++i)
-    if ((link->cancelled[i] & ~kTagRecursive) == tag) {
-      link->cancelled.erase(link->cancelled.begin() + static_cast<long>(i));
-      return true;
-    }
-  if (link->cancelled.size() > 1024) link->cancelled.erase(link->cancelled.begin());
-  return false;
+  for (; left > 0; --left) {
+    std::atomic<uint64_t>& slot =
+        link->header->cancel_tags[(count - left) % wire::kLinkCancelSlots];
+    uint64_t tag = slot.exchange(0, std::memory_order_acq_rel);
+    if (tag == 0) continue;
+    link->cancelled.push_back(tag);
+    link->fresh_cancels.push_back(tag);
+    link->any_cancelled.store(true, std::memory_order_relaxed);
+  }
+  // More than a ring holds: the oldest are of calls that had ended when they were cancelled.
+  constexpr size_t kMost = 8192;
+  for (auto* list : {&link->cancelled, &link->fresh_cancels})
+    if (list->size() > kMost) list->erase(list->begin(), list->begin() + kMost / 2);
+}
+
+// Whether a call of this tag was to be cancelled; the tag is forgotten. link->mutex held.
+bool WorkerSide::forget_cancel(ServeLink* link, uint64_t tag) {
+  if (link->cancelled.empty()) return false;
+  auto erase = [tag](std::vector<uint64_t>* list) {
+    auto it = std::find_if(list->begin(), list->end(),
+                           [tag](uint64_t t) { return (t & ~kTagRecursive) == tag; });
+    if (it == list->end()) return false;
+    list->erase(it);
+    return true;
+  };
+  erase(&link->fresh_cancels);
+  bool found = erase(&link->cancelled);
+  link->any_cancelled.store(!link->cancelled.empty(), std::memory_order_relaxed);
+  return found;
+}
+
+// Of a call that has not begun. link->mutex held.
+bool WorkerSide::was_cancelled(ServeLink* link, uint64_t tag) {
+  absorb_cancels(link);
+  return forget_cancel(link, tag);
 }
 
 bool WorkerSide::claim_any(Execution** out, uint32_t group) {
@@ -225,12 +252,10 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
     if (claim_any(&e, group)) {
       if (start && !slept) idle_spin_.answered();
-      if (!e->cancelled) {
-        *out = this->start(e);
-        if (*out) return Status();
-        continue;
-      }
-      this->start(e);
+      bool begins = !e->cancelled;
+      *out = this->start(e);
+      if (!*out) continue;
+      if (begins && !e->cancelled) return Status();
       fail(e, "the task was cancelled before it started", nullptr);
       (void)finish(e, RAY_CANCELLED);
       continue;
@@ -297,6 +322,11 @@ Execution* WorkerSide::start(Execution* e) {
     std::lock_guard lock(run_mutex_);
     running_.push_back(e);
     show(e);
+  }
+  // One that came since the claim was looked for among what runs before this was.
+  if (e->link && __builtin_expect(e->link->any_cancelled.load(std::memory_order_relaxed), 0)) {
+    std::lock_guard lock(e->link->mutex);
+    if (was_cancelled(e->link.get(), h.tag)) e->cancelled = true;
   }
   if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
   runtime_->set_context(&e->context);
@@ -845,31 +875,30 @@ void WorkerSide::recycle(Execution* e) {
 // -----------------------------------------------------------------------------
 
 // Returns tasks that wait unstarted in a ring to their client. link->mutex held. Calls of an actor
-// stay: they have an order.
-void WorkerSide::give_back(ServeLink* link, bool blocked) {
-  if (is_actor_) return;
+// stay: they have an order. False: the client does not read, and has no room for more answers now.
+bool WorkerSide::give_back(ServeLink* link, bool blocked) {
+  if (is_actor_) return true;
+  constexpr uint64_t kRoom = 4 * (sizeof(RecordHeader) + sizeof(wire::ReturnedHeader));
   RecordView r;
-  bool any = false;
-  while (link->tasks.next(&r) == RingConsumer::Next::kRecord) {
+  bool any = false, room = true;
+  while ((room = link->results.capacity() - link->results.used() >= kRoom) &&
+         link->tasks.next(&r) == RingConsumer::Next::kRecord) {
     wire::TaskHeader h;
     if (r.size < sizeof h) continue;
     std::memcpy(&h, r.data, sizeof h);
     link->claims.push_back({r.end, true});
-    void* at;
-    while (!(at = link->results.reserve(wire::kLinkReturned, sizeof(wire::ReturnedHeader)))) {
-      link->results.publish();
-      if (link->dead || runtime_->node_dead()) return;
-      runtime_->ring_all(link->client);
-      sched_yield();
-    }
+    void* at = link->results.reserve(wire::kLinkReturned, sizeof(wire::ReturnedHeader));
+    if (!at) break;  // there is room
     wire::ReturnedHeader rh{h.tag, blocked, 0};
     std::memcpy(at, &rh, sizeof rh);
     any = true;
   }
-  if (!any) return;
-  link->results.publish();
-  complete_claim(link, 0);
-  ray::ring(runtime_->bell(link->client));
+  if (any) {
+    link->results.publish();
+    complete_claim(link, 0);
+  }
+  if (any || !room) ray::ring(runtime_->bell(link->client));
+  return room;
 }
 
 void WorkerSide::give_back_all() {
@@ -880,7 +909,7 @@ void WorkerSide::give_back_all() {
   }
   for (auto& l : links) {
     std::lock_guard lock(l->mutex);
-    give_back(l.get(), true);
+    (void)give_back(l.get(), true);  // again before every sleep
   }
 }
 
@@ -909,33 +938,37 @@ void WorkerSide::set_interrupt(ray_interrupt_fn fn, void* user) {
   interrupt_user_ = user;
 }
 
-void WorkerSide::cancel_running(uint64_t tag, ServeLink* link, bool recursive) {
+// False when it is not among what runs or waits here.
+bool WorkerSide::cancel_running(uint64_t tag, ServeLink* link, bool recursive) {
   TaskId id;
   if (!cancel_waiting(tag, link, &id)) {
     std::lock_guard lock(run_mutex_);
     auto it = std::find_if(running_.begin(), running_.end(), [&](Execution* e) {
       return e->link.get() == link && e->header.tag == tag;
     });
-    if (it == running_.end()) return;
+    if (it == running_.end()) return false;
     (*it)->cancelled = true;
     id = (*it)->header.task;
     if (interrupt_) interrupt_(static_cast<ray_task*>((*it)->handle), interrupt_user_);
   }
   if (recursive) runtime_->cancel_children(id);
+  return true;
 }
 
 void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
   std::vector<uint64_t> tags;
   {
     std::lock_guard lock(link->mutex);
-    if (link->header->cancel_count.load(std::memory_order_acquire) == link->cancel_seen) return;
-    size_t before = link->cancelled.size();
-    was_cancelled(link.get(), ~uint64_t{0});
-    tags.assign(
-        link->cancelled.begin() + static_cast<long>(std::min(before, link->cancelled.size())),
-        link->cancelled.end());
+    absorb_cancels(link.get());
+    if (link->fresh_cancels.empty()) return;
+    tags.swap(link->fresh_cancels);
   }
-  for (uint64_t t : tags) cancel_running(t & ~kTagRecursive, link.get(), t & kTagRecursive);
+  for (uint64_t t : tags) {
+    uint64_t tag = t & ~kTagRecursive;
+    if (!cancel_running(tag, link.get(), t & kTagRecursive)) continue;
+    std::lock_guard lock(link->mutex);
+    forget_cancel(link.get(), tag);
+  }
   runtime_->poke();  // a yield that waits for its window looks at `cancelled`
 }
 
@@ -950,10 +983,7 @@ void WorkerSide::on_pulse() {
     scan_cancels(l);
     uint32_t asked = l->header->give_back.load(std::memory_order_acquire);
     std::lock_guard lock(l->mutex);
-    if (asked != l->give_back_seen) {
-      l->give_back_seen = asked;
-      give_back(l.get(), false);
-    }
+    if (asked != l->give_back_seen && give_back(l.get(), false)) l->give_back_seen = asked;
     work |= !l->tasks.empty();
   }
   ring_events(leaving() || unwanted_, work);

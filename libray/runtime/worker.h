@@ -65,7 +65,9 @@ struct ServeLink {
   RingProducer results;
   std::deque<Claim> claims;
   uint32_t give_back_seen = 0, cancel_seen = 0;
-  std::vector<uint64_t> cancelled;  // tags of tasks that we have not started
+  std::vector<uint64_t> cancelled;  // tags of calls that nobody has found yet: they may begin later
+  std::vector<uint64_t> fresh_cancels;     // those of them that were not looked for among what runs
+  std::atomic<bool> any_cancelled{false};  // `cancelled` is not empty
   std::atomic<bool> dead{false};
   std::atomic<bool> unrung{false};  // its client sleeps lazily; see ring_unrung()
 };
@@ -187,7 +189,7 @@ class WorkerSide {
   Execution* new_execution();
   Status read_args(Execution* e);
   Status read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_buffer* out);
-  void give_back(ServeLink* link, bool blocked);
+  bool give_back(ServeLink* link, bool blocked);
   void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type,
                     uint32_t size);
   void publish(ServeLink* link);
@@ -195,8 +197,10 @@ class WorkerSide {
   void ring_unrung();
   void complete_claim(ServeLink* link, uint64_t end);
   void scan_cancels(const std::shared_ptr<ServeLink>& link);
+  void absorb_cancels(ServeLink* link);
+  bool forget_cancel(ServeLink* link, uint64_t tag);
   bool was_cancelled(ServeLink* link, uint64_t tag);
-  void cancel_running(uint64_t tag, ServeLink* link, bool recursive);
+  bool cancel_running(uint64_t tag, ServeLink* link, bool recursive);
   static std::string error_image(ray_code code, const std::string& message,
                                  const ray_value* payload);
   void write_done(Execution* e, ray_code code);

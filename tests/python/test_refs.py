@@ -171,3 +171,21 @@ def test_a_put_object_outlives_the_worker_that_put_it():
     libray.kill(p)
     assert libray.get(small) == "survivor"
     assert int(libray.get(large).sum()) == sum(range(50_000))
+
+
+def test_what_a_spilled_value_refers_to_is_freed_with_it(fresh, eventually):
+    """The references in it are read from the disk for that."""
+    fresh(num_cpus=1, object_store_memory=64 << 20)
+
+    @libray.remote
+    def large():  # in memory of its own, which can be spilled at once
+        return bytes(2 << 20), [libray.put(i) for i in range(1000)]
+
+    ref = large.remote()
+    libray.wait([ref], timeout=60)
+    name = ref.hex()
+    eventually(lambda: len(testing.store()) > 1000)
+    fill = [libray.put(np.ones(8 << 20, np.uint8)) for _ in range(12)]
+    eventually(lambda: any(row["state"] == "spilled" for row in testing.store() if row["id"] == name))
+    del ref
+    eventually(lambda: len(testing.store()) <= len(fill))

@@ -36,8 +36,9 @@ std::unordered_map<uint64_t, Loaded> g_functions;      // function_key -> callab
 bool g_retire = false;                                 // this process takes no more tasks
 std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instance: bound methods
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
-PyObject* g_actor_exit = nullptr;             // exception class: the actor ends by its own will
-std::atomic<ray_task*> g_main_task{nullptr};  // what the main thread runs
+PyObject* g_actor_exit = nullptr;                 // exception class: the actor ends by its own will
+std::atomic<ray_task*> g_main_task{nullptr};      // what the main thread runs
+std::atomic<ray_task*> g_interrupt_for{nullptr};  // the last task that was to be interrupted
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
 std::atomic<bool> g_exiting{false};   // exit_actor was called
@@ -45,6 +46,7 @@ PyObject* g_flush = nullptr;  // flushes the output streams
 
 void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the GIL
   if (task == nullptr) return;
+  g_interrupt_for.store(task);  // before the look: run_task looks after it has said what it runs
   if (task == g_main_task.load()) pthread_kill(g_main_thread, SIGINT);
   tell_loops(task);
 }
@@ -484,6 +486,7 @@ bool run_task(ray_task* task, bool main_thread) {
   if (main_thread) {
     g_interrupt_given = false;
     g_main_task.store(task);
+    if (__builtin_expect(g_interrupt_for.load() == task, 0)) pthread_kill(g_main_thread, SIGINT);
     title_task(info);
   }
   bool made_actor = false, exits = false;

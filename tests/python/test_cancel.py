@@ -1,0 +1,117 @@
+"""Cancelling many calls at once, among calls that go on, and tasks that a worker has not begun: none is missed."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+import libray
+from libray.exceptions import TaskCancelledError
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@libray.remote(num_cpus=0, max_concurrency=2000)
+class Sleeper:
+    def __init__(self):
+        self.begun = 0
+
+    async def sleep(self):
+        self.begun += 1
+        await asyncio.sleep(60)
+
+    async def nothing(self):
+        pass
+
+    async def number(self):
+        return self.begun
+
+
+def cancelled(ref):
+    with pytest.raises(TaskCancelledError):
+        libray.get(ref, timeout=30)
+    return True
+
+
+def test_a_thousand_running_calls(eventually):
+    actor = Sleeper.remote()
+    refs = [actor.sleep.remote() for _ in range(1000)]
+    eventually(lambda: libray.get(actor.number.remote(), timeout=30) == 1000)
+    began = time.monotonic()
+    for ref in refs:
+        libray.cancel(ref)
+    assert all(cancelled(ref) for ref in refs)
+    assert time.monotonic() - began < 40
+    assert libray.get(actor.nothing.remote(), timeout=30) is None
+
+
+def test_a_thousand_calls_that_wait_for_their_turn():
+    @libray.remote(num_cpus=0)
+    class Slow:
+        def __init__(self):
+            self.ran = []
+
+        def step(self, i, seconds=0.0):
+            time.sleep(seconds)
+            self.ran.append(i)
+
+        def seen(self):
+            return self.ran
+
+    actor = Slow.remote()
+    first = actor.step.remote(-1, 2.0)
+    refs = [actor.step.remote(i) for i in range(1000)]
+    for ref in refs[::2]:
+        libray.cancel(ref)
+    assert libray.get(first, timeout=30) is None
+    assert all(cancelled(ref) for ref in refs[::2])
+    libray.get(refs[1::2], timeout=30)
+    assert libray.get(actor.seen.remote(), timeout=30) == [-1, *range(1, 1000, 2)]
+
+
+def test_one_call_among_many_others(eventually):
+    """Other calls are taken from the same ring while the worker has yet to look at the cancellation."""
+    actor = Sleeper.remote()
+    ends = threading.Event()
+
+    def disturb():
+        while not ends.is_set():
+            libray.get([actor.nothing.remote() for _ in range(50)], timeout=30)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for n in range(1, 101):
+            ref = actor.sleep.remote()
+            eventually(lambda: libray.get(actor.number.remote(), timeout=30) == n)
+            libray.cancel(ref)
+            cancelled(ref)
+    finally:
+        ends.set()
+        thread.join()
+
+
+def test_tasks_that_their_worker_gives_back(fresh, tmp_path):
+    """They stood behind one that took its time: whoever they are given to next does not run them."""
+    fresh(num_cpus=2)
+    gate = tmp_path / "gate"
+
+    @libray.remote
+    def run(path=None, gate=None):
+        while gate and not os.path.exists(gate):
+            time.sleep(0.005)
+        if path:
+            open(path, "w").close()
+
+    libray.get([run.remote() for _ in range(300)], timeout=60)  # known to be short: many go to one worker
+    slow = run.remote(None, gate)
+    refs = [run.remote(tmp_path / str(i), gate) for i in range(40)]
+    for ref in refs[::2]:
+        libray.cancel(ref)
+    assert all(cancelled(ref) for ref in refs[::2])
+    gate.touch()
+    libray.get([slow, *refs[1::2]], timeout=60)
+    gate.unlink()
+    assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(1, 40, 2))
