@@ -24,6 +24,7 @@
 #include "gcs/journal.h"
 #include "libray/wire/cursor.h"
 #include "gcs/nng_close.h"
+#include "gcs/nng_start.h"
 #include "gcs/ops.h"
 #include "libray/lineage/delta.h"
 #include "libray/base/clock.h"
@@ -297,6 +298,7 @@ namespace {
 
 Status ClientImpl::open() {
   if (options_.urls.empty()) return error(RAY_INVALID_ARGUMENT, "no gcs shard was given");
+  RAY_TRY(start_nng());
   while (id_ == 0) (void)!::getrandom(&id_, sizeof id_, 0);
   for (const std::string& url : options_.urls) {
     links_.push_back(std::make_unique<ShardLink>());

@@ -341,7 +341,7 @@ void Node::timers(int64_t now) {
     s.restart_at = 0;
     Status status = start_shard(&s);
     if (!status.ok()) {
-      log(kLogError, "node", "shard-start", "%s", status.message().c_str());
+      shard_missing(s, status.message());
       s.restart_at = now + 1'000'000'000;
     }
   }
@@ -423,10 +423,14 @@ void Node::advance_shutdown() {
     phase_deadline_ = now + kFlushGraceNs;
     pump_->flush([this, box = mailbox_] { box->post([this] { flushed_ = true; }); });
     register_node("DEAD");
+    for (Shard& s : shards_)  // one that was to be tried again later
+      if (s.process.pid <= 0) (void)start_shard(&s);
   }
   if (phase_ == Phase::kFlushing) {
-    if ((!flushed_ || !actor_rows_.empty()) && now < phase_deadline_) return;
-    if (!flushed_) log(kLogError, "node", "journal-unflushed", "the journal could not be written in time");
+    if ((!flushed_ || !actor_rows_.empty()) && now < phase_deadline_ && !shard_lost()) return;
+    if (!flushed_)
+      log(kLogError, "node", "journal-unflushed", "the journal could not be written%s",
+          shard_lost() ? ": a shard of the control store does not start" : " in time");
     phase_ = Phase::kClosing;
     phase_deadline_ = now + kShardGraceNs;
     pump_.reset();

@@ -287,6 +287,9 @@ class Node {
   Status start_shard(Shard* s);
   void register_node(const char* state);
   void register_job(const Job& job, const char* state);
+  std::string shard_log(uint32_t index) const;
+  void shard_missing(const Shard& s, const std::string& why);
+  bool shard_lost() const;
   void on_shard_exit(uint32_t index);
 
   NodeOptions options_;

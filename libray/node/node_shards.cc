@@ -5,15 +5,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "gcs/ops.h"
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
 #include "libray/node/demands.h"
-#include "libray/wire/cursor.h"
 #include "libray/node/node.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::node {
+namespace {
+// Deaths in a row within seconds: it does not come up, it is not just killed.
+constexpr uint32_t kBadStarts = 3;
+}  // namespace
 
 Status Node::start_shards() {
   shards_.resize(options_.gcs_shards);
@@ -32,7 +38,7 @@ Status Node::start_shard(Shard* s) {
             "--driver-pid", std::to_string(options_.parent_pid)};
   o.death_signal = SIGTERM;  // it writes what it has, then ends
   o.hold_signals = true;     // also when the node is killed before the shard can listen to signals
-  auto out = open_log(session_.dir + "/logs/gcs-" + std::to_string(s->index) + ".log");
+  auto out = open_log(shard_log(s->index));
   if (!out.ok()) return out.status();
   o.out_fd = o.err_fd = out->get();
   auto process = spawn(o);
@@ -41,6 +47,27 @@ Status Node::start_shard(Shard* s) {
   s->started_at = steady_ns();
   if (gcs_) gcs_->reconnect(s->index);
   return watch(s->process.pidfd.get(), kShardFd, s->index, EPOLLIN);
+}
+
+std::string Node::shard_log(uint32_t index) const {
+  return session_.dir + "/logs/gcs-" + std::to_string(index) + ".log";
+}
+
+// It does not come up, for whatever reason: tasks need no shard, but some calls do.
+void Node::shard_missing(const Shard& s, const std::string& why) {
+  note_shortage(
+      "shard-start",
+      strprintf("shard %u of the control store does not start, and what needs it waits (names "
+                "of actors, keys and values, lists of tasks, the journal); other tasks go on. "
+                "It is tried again; the last time: %s; see %s",
+                s.index, why.c_str(), shard_log(s.index).c_str()));
+}
+
+// At the end of the node a shard that died is started again at once, unless that is of no use: then
+// the rest of the journal cannot be written.
+bool Node::shard_lost() const {
+  return std::any_of(shards_.begin(), shards_.end(),
+                     [](const Shard& s) { return s.process.pid <= 0; });
 }
 
 Status Node::connect_shards() {
@@ -62,19 +89,25 @@ void Node::on_shard_exit(uint32_t index) {
   ::waitpid(s.process.pid, &status, 0);
   int pid = s.process.pid;
   s.process = Spawned{};
+  int64_t now = steady_ns();
+  s.failures = now - s.started_at < 2'000'000'000 ? s.failures + 1 : 0;
+  bool hopeless = s.failures >= kBadStarts;
   if (phase_ != Phase::kRunning) {
     // Ended before its time: the rest of the journal still needs it.
-    if (phase_ != Phase::kClosing) (void)start_shard(&s);
+    if (phase_ != Phase::kClosing && !hopeless) (void)start_shard(&s);
     return;
   }
   std::string how = death_text(status, wire::kDeathCrash);
-  log(kLogError, "node", "shard-died", "shard %u (pid %d) died: %s; it is started again; see logs/gcs-%u.log",
-      index, pid, how.c_str(), index);
-  report(lineage::kError, 0, {{"kind", "shard-died"}, {"shard", std::to_string(index)}, {"message", how}});
-  int64_t now = steady_ns();
+  log(kLogError, "node", "shard-died",
+      "shard %u (pid %d) died: %s; it is started again; see logs/gcs-%u.log", index, pid,
+      how.c_str(), index);
+  report(lineage::kError, 0,
+         {{"kind", "shard-died"}, {"shard", std::to_string(index)}, {"message", how}});
   // At once, unless it dies again and again.
-  s.failures = now - s.started_at < 2'000'000'000 ? s.failures + 1 : 0;
-  s.restart_at = s.failures < 3 ? now : now + (100'000'000ll << std::min(s.failures - 3, 6u));
+  s.restart_at = hopeless ? now + (100'000'000ll << std::min(s.failures - kBadStarts, 6u)) : now;
+  if (hopeless)
+    shard_missing(s,
+                  strprintf("%s, saying \"%s\"", how.c_str(), last_line(shard_log(index)).c_str()));
   deferred_.push_back([this] { (void)write_session_file(); });
 }
 

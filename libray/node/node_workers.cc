@@ -258,7 +258,10 @@ void Node::bury(Spawn* s) {
   } else if (counted) {
     scheduler_.worker_start_failed(pool, steady_ns());
     scheduling_needed_ = true;
-    if (phase_ == Phase::kRunning && !job_over(pool.job) && pid > 0) start_failed("", how);
+    if (phase_ == Phase::kRunning && !job_over(pool.job) && pid > 0) {
+      std::string said = err_log.empty() ? "" : last_line(session_.dir + "/" + err_log);
+      start_failed("", said.empty() ? how : how + ", saying \"" + said + "\"");
+    }
   }
   bool expected = phase_ != Phase::kRunning || job_over(pool.job) || cause == wire::kDeathExit;
   report(lineage::kEvent, p ? index : 0,

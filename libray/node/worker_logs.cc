@@ -6,11 +6,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
 #include "libray/base/clock.h"
 #include "libray/node/spawn.h"
+#include "libray/wire/msgpack.h"
 
 namespace ray::node {
 namespace {
@@ -18,6 +20,8 @@ constexpr int64_t kTrimEveryNs = 10'000'000'000;
 constexpr uint64_t kBlock = 4096;
 constexpr uint64_t kDefaultMaxBytes = 128ull << 20;
 constexpr size_t kMaxEnded = 500;  // workers whose files are kept after their end
+constexpr off_t kTail = 2048;
+constexpr size_t kMaxLine = 400;
 constexpr const char* kSuffixes[] = {".out", ".err"};
 }  // namespace
 
@@ -35,6 +39,22 @@ Result<Fd> open_log_or_null(const std::string& path, std::string* why) {
   Fd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
   if (!null.valid()) return fd;
   return null;
+}
+
+std::string last_line(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat st;
+  if (!fd.valid() || ::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) return "";
+  std::string text(kTail, '\0');
+  ssize_t n = ::pread(fd.get(), text.data(), text.size(), std::max<off_t>(0, st.st_size - kTail));
+  text.resize(n > 0 ? static_cast<size_t>(n) : 0);
+  while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.pop_back();
+  text.erase(0, text.rfind('\n') + 1);  // nothing when there is no other line
+  if (text.size() > kMaxLine) text.resize(kMaxLine);
+  bool utf8 = wire::is_utf8(text);  // it goes to terminals and into tables
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f || (c < 0 && !utf8)) c = '?';
+  return text;
 }
 
 uint64_t room_below(const std::string& folder) {

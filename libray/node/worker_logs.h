@@ -47,6 +47,10 @@ class WorkerLogs {
 // As open_log, but /dev/null when the disk takes no further file; `why` says so then.
 Result<Fd> open_log_or_null(const std::string& path, std::string* why);
 
+// The last line with anything in it of a file, shortened: what a process said before it ended.
+// Empty if there is none.
+std::string last_line(const std::string& path);
+
 // What the disk below a folder still takes from this user; the largest number when nobody knows.
 uint64_t room_below(const std::string& folder);
 

@@ -387,8 +387,7 @@ class Runtime {
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
   enum : int { kWait, kGo, kNever };
-  std::atomic<int> threads_go_{
-      kWait};  // the threads run from the moment that everything is connected
+  std::atomic<int> threads_go_{kWait};  // the threads run once everything is connected
   std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false}, pulse_ended_{false};
   uint32_t fork_generation_ = 0;
   std::string death_;  // why the node is dead

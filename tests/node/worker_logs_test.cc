@@ -98,5 +98,24 @@ TEST_F(WorkerLogsTest, WithoutRoomForAFileOutputGoesNowhere) {
   EXPECT_EQ(logs_.ended(1), "");
 }
 
+TEST_F(WorkerLogsTest, LastLine) {
+  auto last = [this](const std::string& text) {
+    std::string path = folder_ + "/log";
+    Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600));
+    EXPECT_EQ(::write(fd.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    return last_line(path);
+  };
+  EXPECT_EQ(last(""), "");
+  EXPECT_EQ(last("\n \n\n"), "");
+  EXPECT_EQ(last("only"), "only");
+  EXPECT_EQ(last("first\nsecond \n\n"), "second");
+  EXPECT_EQ(last("a\n\x1b[31mred\t\xc3\x9f\n"), "?[31mred?\xc3\x9f");
+  EXPECT_EQ(last("a\n\xff\xc3\x9f\n"), "???");
+  EXPECT_EQ(last("a\nends in \xc3"), "ends in ?");
+  EXPECT_EQ(last("a\n" + std::string(5000, 'x')), std::string(400, 'x'));
+  EXPECT_EQ(last_line(folder_ + "/none"), "");
+  EXPECT_EQ(last_line(folder_), "");
+}
+
 }  // namespace
 }  // namespace ray::node

@@ -2,6 +2,7 @@
 are some again."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import tempfile
 import textwrap
 
 import pytest
+
+from conftest import alive
+from test_process import session_processes
 
 COMMON = """
 import json, os, resource, sys, time
@@ -193,6 +197,115 @@ print("done")
     assert "Resource temporarily unavailable" in done.stderr and "ulimit -u" in done.stderr, done.stderr
 
 
+FEW_THREADS = LIMIT + """
+from libray.exceptions import RayError
+
+extra = int(sys.argv[1])
+in_use = 0
+for entry in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if os.stat(f"/proc/{entry}").st_uid == os.getuid():
+            in_use += len(os.listdir(f"/proc/{entry}/task"))
+    except OSError:
+        pass
+limit(in_use + extra)
+try:
+    libray.init(num_cpus=1)
+except (RayError, RuntimeError, ConnectionError) as e:
+    assert "cannot start" in str(e) and "ulimit -u" in str(e), e
+    print("refused")
+    raise SystemExit
+ref = f.remote(1)
+if libray.wait([ref], timeout=15)[0]:
+    print("worked")
+else:
+    print("waited")
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{entry}").st_uid == os.getuid():
+                limit(hard, int(entry))
+        except OSError:
+            pass
+assert libray.get(ref, timeout=60) == 1
+ref = Actor.remote().echo.remote(2)
+if libray.wait([ref], timeout=60 if extra >= 80 else 15)[0]:
+    assert libray.get(ref) == 2
+else:
+    print("no actor")
+libray.shutdown()
+"""
+
+
+@pytest.mark.parametrize("extra", [0, 3, 16, 20, 30, 36, 45, 80])
+def test_few_threads_left(run_unprivileged, eventually, extra):
+    """So many more than are in use: init says which limit it met, or the first task is answered, or whoever waits
+    is told why and goes on when there are more. Nothing hangs, nothing stays."""
+    done = run_unprivileged(FEW_THREADS, str(extra))
+    assert done.returncode == 0, done.stderr
+    how = done.stdout.split("\n")
+    assert how[0] in ("refused", "worked", "waited"), done.stderr
+    if extra < 16:
+        assert how[0] == "refused"
+    if extra >= 80:
+        assert how[:2] == ["worked", ""]
+    if how[0] == "waited" or "no actor" in how:
+        assert "cannot start" in done.stderr and "ulimit -u" in done.stderr, done.stderr
+    eventually(lambda: not processes_of(54321))
+
+
+def processes_of(uid):
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{entry}").st_uid == uid and alive(entry):
+                found.append(int(entry))
+        except OSError:
+            continue
+    return found
+
+
+NO_FORK = COMMON + """
+import glob, signal
+try:
+    context = libray.init(num_cpus=1)
+except libray.exceptions.RayError as e:
+    print("refused", e)
+    (session,) = glob.glob(os.environ["LIBRAY_TMPDIR"] + "/session-*")
+    assert not [name for name in os.listdir(session) if name.endswith(".sock")]
+    raise SystemExit
+assert libray.get(f.remote(1), timeout=60) == 1
+with open(context["session_dir"] + "/session.json") as file:
+    for shard in json.load(file)["gcs_pids"]:
+        os.kill(shard, signal.SIGKILL)
+actor = Actor.options(name="known to the control store").remote()
+assert libray.get(actor.echo.remote(2), timeout=60) == 2
+print("worked")
+"""
+
+
+@pytest.mark.parametrize(
+    "nth, told",
+    [
+        (1, None),  # the first shard
+        (2, None),  # the second, while the first runs
+        (3, "no worker can be started"),  # the zygote
+        (4, "shard [01] of the control store does not start"),  # that is to replace one
+    ],
+)
+def test_a_daemon_that_may_not_fork(run_script, eventually, nth, told):
+    """Once: at the start that is the end of it, and nothing stays; later it tries again and says why it waits."""
+    with tempfile.TemporaryDirectory() as base:  # paths of sockets are short
+        env = {"LIBRAY_FAULTS": f"node.fork=fail@{nth}", "LIBRAY_TMPDIR": base}
+        done = run_script(NO_FORK, env=env, timeout=150)
+        eventually(lambda: not session_processes(base))
+    limit = r"cannot start '.*': Resource temporarily unavailable .*(ulimit -u|limit of processes)"
+    if told is None:
+        assert done.stdout.startswith("refused") and re.search(limit, done.stdout), done.stdout + done.stderr
+    else:
+        assert done.stdout == "worked\n", done.stderr
+        assert re.search(f"{told}.*{limit}", done.stderr), done.stderr
+
+
 def test_workers_that_die_at_once_are_reported(run_script):
     """The driver does not wait in silence for workers that never come."""
     done = run_script(COMMON + """
@@ -252,7 +365,7 @@ print("done")
     assert "done" in done.stdout
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5, 13, 14, 15, 16, 17])
 def test_a_thread_that_cannot_be_made(run_script, nth):
     """The nth thread of every process of a node is refused: init says what is missing, or all works; it never hangs."""
     done = run_script(
