@@ -4,9 +4,11 @@
 #include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -33,10 +35,19 @@ bool from_hex(const std::string& hex, std::string* out) {
   return true;
 }
 
+#ifndef SYS_close_range
+#define SYS_close_range 436  // everywhere
+#endif
+
 // Descriptors that the starting program left open are not this daemon's business.
 void close_inherited(int keep) {
-  for (int fd = 3; fd < 1024; ++fd)
-    if (fd != keep) ::close(fd);
+  auto close_all = [](unsigned from, unsigned to) {
+    if (from > to || ::syscall(SYS_close_range, from, to, 0) == 0) return;
+    for (unsigned fd = from; fd <= std::min(to, 4095u); ++fd)
+      ::close(static_cast<int>(fd));  // before Linux 5.9
+  };
+  if (keep > 3) close_all(3, static_cast<unsigned>(keep) - 1);
+  close_all(keep >= 3 ? static_cast<unsigned>(keep) + 1 : 3, ~0u);
 }
 
 void open_log_file(const std::string& path) {

@@ -178,6 +178,12 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
     if (s.ok()) s = resources.add(name, amount);
   if (!s.ok()) {
     if (spec.req_id) reply(p->index, spec.req_id, s.code(), s.message());
+    wire::DnActorState dead{};
+    dead.id = spec.id;
+    dead.state = wire::kActorDead;
+    dead.code = s.code();
+    dead.size = static_cast<uint32_t>(s.message().size());
+    send(p, wire::kDnActorState, &dead, sizeof dead, s.message().data(), s.message().size());
     return Status();
   }
   // The creator's handle is a reference to the actor's pseudo-object.

@@ -407,11 +407,12 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   if (!read_record(payload, &s)) return malformed("shape");
   std::map<std::string, double> amounts;
   sched::Pool pool{s.language, p->job};
-  RAY_TRY(read_needs(std::string_view(payload).substr(sizeof s), &amounts, &pool));
+  Status place = read_needs(std::string_view(payload).substr(sizeof s), &amounts, &pool);
+  if (!place.ok() && place.code() != RAY_UNSCHEDULABLE) return place;
   sched::Resources resources;
   for (const auto& [name, amount] : amounts) RAY_TRY(resources.add(name, amount));
   sched::Placement placement;
-  Status place = find_place(std::string_view(payload).substr(sizeof s), &placement);
+  if (place.ok()) place = find_place(std::string_view(payload).substr(sizeof s), &placement);
   if (!place.ok()) placement = {};
   RAY_TRY(scheduler_.define_shape(p->index, s.shape, resources, pool, placement));
   if (!place.ok()) unplaceable(p, s.shape, place);
@@ -428,7 +429,9 @@ Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* a
   auto known = env_numbers_.find(env);
   if (known == env_numbers_.end()) {
     if (envs_.size() >= kMaxEnvs)
-      return error(RAY_OUT_OF_MEMORY, "this node has seen %zu runtime environments and takes no more",
+      return error(RAY_UNSCHEDULABLE,
+                   "cannot run: this node has seen %zu different runtime environments and takes no more; give what "
+                   "differs from task to task as an argument",
                    envs_.size());
     envs_.push_back(env);
     known = env_numbers_.emplace(env, static_cast<uint32_t>(envs_.size())).first;

@@ -139,6 +139,26 @@ TEST(Rayd, ReportsInfeasibleShapeOnceWithTheReason) {
   EXPECT_FALSE(d->wait_type(wire::kDnLeaseGrant, &r, 100));  // one GPU: one lease
 }
 
+TEST(Rayd, TooManyRuntimeEnvironmentsFailTheirTasksNotTheirProcess) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  constexpr uint32_t kMost = 4096;
+  for (uint32_t i = 0; i <= kMost; ++i) {
+    wire::Packer w;
+    w.map(2).str("CPU").float64(1).str(wire::kRuntimeEnv).map(1).str("number").uint64(i);
+    ASSERT_TRUE(d->up(wire::kUpShape, wire::UpShape{i, 0}, w.bytes()));
+  }
+  Record r;
+  ASSERT_TRUE(d->wait_type(wire::kDnUnplaceable, &r));
+  EXPECT_EQ(r.as<wire::DnUnplaceable>().shape, kMost);
+  EXPECT_EQ(r.as<wire::DnUnplaceable>().code, RAY_UNSCHEDULABLE);
+  EXPECT_NE(r.tail<wire::DnUnplaceable>().find("4096 different runtime environments"),
+            std::string::npos);
+  d->shape(kMost + 1, {{"CPU", 1}});
+  want(d.get(), kMost + 1, 1);
+  EXPECT_NE(grant(d.get()).link, 0u);
+}
+
 TEST(Rayd, SecondClientGetsItsTurn) {
   Cluster cluster(1);
   auto first = cluster.driver(), second = cluster.driver();

@@ -504,3 +504,27 @@ def test_crash_in_a_worker_shows_its_stack(run_script):
     """)
     assert done.stdout.splitlines()[-1] == "crashed"
     assert "Segmentation fault" in done.stderr and "in crashes" in done.stderr
+
+
+def test_the_daemon_keeps_nothing_open_of_the_program(run_script):
+    """However high the number: else whoever reads the other end of such a pipe would wait for its end."""
+    done = run_script("""
+        import json, os, resource
+        import libray
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+        read, write = os.pipe()
+        for fd in (40, 1023, 1024, 5000):
+            os.dup2(write, fd, inheritable=True)
+        context = libray.init(num_cpus=1)
+        with open(context["session_dir"] + "/session.json") as f:
+            daemon = json.load(f)["pid"]
+        mine = os.stat(read).st_ino
+        for fd in os.listdir(f"/proc/{daemon}/fd"):
+            try:
+                assert os.stat(f"/proc/{daemon}/fd/{fd}").st_ino != mine, fd
+            except FileNotFoundError:
+                pass
+        print("closed")
+    """)
+    assert done.stdout == "closed\n"
