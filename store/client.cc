@@ -284,8 +284,10 @@ Status ClientImpl::create(const ObjectId& id, uint64_t size, int64_t timeout_ns,
   if (forked()) return forked_error();
   if (id.is_nil()) return error(RAY_INVALID_ARGUMENT, "an object needs an id");
   if (size > kMaxArena)
-    return error(RAY_STORE_FULL, "an object of %llu bytes does not fit the object store",
-                 static_cast<unsigned long long>(size));
+    return error(
+        RAY_STORE_FULL,
+        "an object of %llu bytes is larger than an object store can be: keep the value in pieces",
+        static_cast<unsigned long long>(size));
   uint64_t need = footprint(size), offset = 0;
   Lease* lease = nullptr;
   Status s;

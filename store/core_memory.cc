@@ -107,7 +107,7 @@ Core::Take Core::serve_lease(const Waiting& w) {
   if (bytes > options_.capacity_bytes) {
     refuse(p, w.request, RAY_STORE_FULL,
            strprintf("an object of %llu bytes does not fit the object store of %llu bytes: raise "
-                     "store_bytes",
+                     "store_bytes (object_store_memory in Python), or keep the value in pieces",
                      static_cast<unsigned long long>(w.bytes),
                      static_cast<unsigned long long>(options_.capacity_bytes)));
     return Take::kDone;

@@ -102,8 +102,10 @@ std::string Core::full_text(const Waiting& w, const std::string& why) {
       human(spilled_bytes_).c_str(), static_cast<unsigned long long>(spilled_objects_));
   if (!why.empty()) text += "; " + why;
   if (!spill_error_.ok()) text += "; " + spill_error_.message();
-  text += spill_.enabled() ? "; release values that are held, raise store_bytes or free disk space"
-                           : "; release references or values, raise store_bytes or allow spilling";
+  text +=
+      "; release references and values that are held, raise store_bytes (object_store_memory in "
+      "Python) or ";
+  text += spill_.enabled() ? "free disk space" : "allow spilling";
   return text;
 }
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -198,6 +199,49 @@ def test_many_objects_do_not_fill_the_store(fresh):
     for i in range(128):  # 512 MB in all; each is dropped before the next
         ref = libray.put(np.full(1 << 19, i, dtype=np.int64))
         assert libray.get(ref)[5] == i
+
+
+def test_an_object_larger_than_the_store(fresh):
+    """Wherever it comes from: an error with both sizes and what to do, at once, and the node goes on."""
+    fresh(num_cpus=1, object_store_memory=64 << 20)
+    size = 80 << 20
+
+    @libray.remote
+    def length(x):
+        return len(x)
+
+    @libray.remote
+    def make(n):
+        return np.ones(n, np.uint8)
+
+    @libray.remote
+    def stream(n):
+        yield np.ones(10, np.uint8)
+        yield np.ones(n, np.uint8)
+
+    @libray.remote
+    class Maker:
+        def make(self, n):
+            return np.ones(n, np.uint8)
+
+    maker = Maker.remote()
+    large = np.ones(size, np.uint8)
+    items = stream.options(num_returns="streaming").remote(size)
+    assert len(libray.get(next(items), timeout=60)) == 10
+    for attempt in (
+        lambda: libray.put(large),
+        lambda: libray.get(length.remote(large), timeout=60),
+        lambda: libray.get(make.remote(size), timeout=60),
+        lambda: libray.get(maker.make.remote(size), timeout=60),
+        lambda: libray.get(next(items), timeout=60),
+    ):
+        with pytest.raises(libray.exceptions.ObjectStoreFullError) as info:
+            attempt()
+        text = str(info.value)
+        assert str(64 << 20) in text and "object_store_memory" in text, text
+        assert int(re.search(r"an object of (\d+) bytes", text).group(1)) >= size
+    assert libray.get(length.remote(np.ones(40 << 20, np.uint8)), timeout=60) == 40 << 20
+    assert len(libray.get(maker.make.remote(40 << 20), timeout=60)) == 40 << 20
 
 
 def test_objects_from_several_threads():
