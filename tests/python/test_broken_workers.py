@@ -1,12 +1,15 @@
 """User code that breaks its own worker from inside: the caller gets an answer, the node goes on."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 import libray
 from libray.exceptions import RayError
+from conftest import Counter as Keeper
 
 
 @pytest.fixture
@@ -100,6 +103,67 @@ def test_tasks_that_wait_in_memory_that_is_overwritten(node, tmp_path, byte):
                 assert got == (("value", i) if i < 40 else "nothing")
                 values += 1
     assert values > 60 and values + failed == 300
+
+
+# A driver of the same node, and what it does to its memory. Its parent is another driver, which is to notice nothing.
+SPOILT_DRIVER = """
+import ctypes, os, sys
+import libray
+address, name, byte = sys.argv[1], sys.argv[2], int(sys.argv[3])
+libray.init(address)
+
+@libray.remote(max_retries=0)
+def echo(value):
+    return value
+
+@libray.remote
+class Actor:
+    def echo(self, value):
+        return value
+
+actor = Actor.remote()
+assert libray.get([echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
+assert len(libray.get(actor.echo.remote(bytes(2 << 20)), timeout=30)) == 2 << 20
+waiting = [echo.remote(i) for i in range(100)]
+with open("/proc/self/maps") as f:
+    places = [line.split()[0].split("-") for line in f if name in line and " rw" in line]
+print("fills", len(places), flush=True)  # the runtime may give up the second when the first is broken, and this dies
+for place in places:
+    begin, end = (int(x, 16) for x in place)
+    ctypes.memset(begin, byte, end - begin)
+try:
+    libray.get(waiting, timeout=2)
+    libray.get([echo.remote(i) for i in range(20)], timeout=2)
+    libray.get(actor.echo.remote(bytes(2 << 20)), timeout=2)
+except libray.exceptions.RayError:
+    pass
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("byte", [0x5A, 0x00, 0xFF])
+@pytest.mark.parametrize("name", ["ray-link", "ray-channel", "ray-node", "libray-store-control"])
+def test_a_driver_that_spoils_its_memory(tmp_path, eventually, name, byte):
+    """It fails as it may; the other driver's tasks and actor go on, and what it held comes back."""
+    context = libray.init(num_cpus=2)
+    try:
+        keeper = Keeper.options(num_cpus=0).remote()
+        assert libray.get(keeper.add.remote(), timeout=30) == 1
+        program = tmp_path / "driver.py"
+        program.write_text(SPOILT_DRIVER)
+        command = [sys.executable, str(program), context["session_dir"], name, str(byte)]
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        n = 1
+        while other.poll() is None:
+            n += 1
+            assert libray.get(keeper.add.remote(), timeout=30) == n
+            assert libray.get([echo.remote(i) for i in range(20)], timeout=30) == list(range(20))
+        out, err = other.communicate(timeout=60)
+        assert "fills" in out and "fills 0" not in out, err
+        assert len(libray.get(echo.remote(bytes(2 << 20)), timeout=30)) == 2 << 20
+        eventually(lambda: libray.available_resources().get("CPU") == 2)
+    finally:
+        libray.shutdown()
 
 
 def test_no_descriptors_left(node):
