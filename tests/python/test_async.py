@@ -140,9 +140,10 @@ def test_shutdown_answers_those_who_wait(run_script):
 
         ref = slow.remote()
         future = ref.future()
-        got = []
+        got, blocks = [], threading.Event()
 
         def block():
+            blocks.set()
             try:
                 libray.get(ref)
             except Exception as e:
@@ -153,7 +154,10 @@ def test_shutdown_answers_those_who_wait(run_script):
 
         async def main():
             waiting = asyncio.ensure_future(wait())
-            await asyncio.sleep(0.05)
+            blocks.wait(30)
+            while open(f"/proc/self/task/{thread.native_id}/stat").read().rsplit(")", 1)[1].split()[0] != "S":
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # what it waited for may have been the interpreter
             libray.shutdown()
             try:
                 await waiting

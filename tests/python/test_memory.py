@@ -36,8 +36,10 @@ def greedy(mb):
 
 
 @libray.remote(max_retries=0)
-def modest(path):
+def modest(path, filled=None):
     block = fill(50)
+    if filled:
+        open(filled, "w").close()
     while not os.path.exists(path):
         time.sleep(0.01)
     return len(block)
@@ -49,6 +51,9 @@ class Keeper:
         self.block = fill(mb)
         return os.getpid()
 
+    def size(self):
+        return len(self.block)
+
 
 def test_the_error_names_the_task_and_its_memory(small):
     with pytest.raises(OutOfMemoryError, match=r"held \d{3} MiB.*greedy"):
@@ -56,12 +61,12 @@ def test_the_error_names_the_task_and_its_memory(small):
     assert libray.get(modest.remote("/"), timeout=60) == 50 * MB
 
 
-def test_older_and_smaller_work_goes_on(small, tmp_path):
+def test_older_and_smaller_work_goes_on(small, tmp_path, eventually):
     keeper = Keeper.options(max_restarts=0).remote()
     pid = libray.get(keeper.keep.remote(150), timeout=60)
     path = str(tmp_path / "done")
-    older = modest.remote(path)
-    time.sleep(0.3)  # so that it is the older one by any clock
+    older = modest.remote(path, str(tmp_path / "filled"))
+    eventually((tmp_path / "filled").exists)
     with pytest.raises(OutOfMemoryError):
         libray.get(greedy.remote(400), timeout=60)
     open(path, "w").close()
@@ -83,12 +88,11 @@ def test_a_retry_finds_room(small, tmp_path):
     assert libray.get(learns.remote(), timeout=60) == "second"
 
 
-def test_an_actor_alone_is_ended_too(small):
+def test_an_actor_alone_is_ended_too(small, eventually):
     keeper = Keeper.remote()
     with pytest.raises(ActorDiedError, match="short of memory"):
         libray.get(keeper.keep.remote(600), timeout=60)
-        time.sleep(5)
-        libray.get(keeper.keep.remote(1), timeout=60)
+        eventually(lambda: libray.get(keeper.size.remote(), timeout=60) == 0)  # it keeps all until it is ended
 
 
 def test_without_a_monitor_nobody_is_ended(monkeypatch):

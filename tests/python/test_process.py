@@ -10,7 +10,7 @@ import time
 import pytest
 
 import libray
-from conftest import alive, eventually
+from conftest import alive, eventually, wait_until_it_blocks
 
 
 def session_processes(session):
@@ -96,7 +96,7 @@ except KeyboardInterrupt:
         start_new_session=True,
     )
     session = program.stdout.readline().strip()
-    time.sleep(0.2)
+    wait_until_it_blocks(program.pid)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole group
     out, err = program.communicate(timeout=30)
     assert (

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import libray
-from conftest import alive
+from conftest import alive, eventually, wait_until_it_blocks
 from test_process import session_processes
 
 SESSION = []
@@ -89,11 +89,9 @@ def start(method, tmp_path, *arguments):
     pid = libray.get(actor.pid.remote())
     mark = str(tmp_path / "mark")
     getattr(actor, method).remote(*arguments, mark)
-    deadline = time.monotonic() + 20
-    while not os.path.exists(mark):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.1)
+    eventually(lambda: os.path.exists(mark))
+    if method != "loop_in_python":
+        wait_until_it_blocks(pid)
     return actor, pid, mark
 
 
@@ -246,10 +244,7 @@ def test_own_handler_stays(run_script):
 
 def test_a_session_that_is_over(run_script):
     session = run_script("import libray\nprint(libray.init(num_cpus=1)['session_dir'])").stdout.strip()
-    deadline = time.monotonic() + 20
-    while session_processes(session):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: not session_processes(session))
     done = subprocess.run(
         [sys.executable, "-m", "libray._cli", "stack", "-s", session], capture_output=True, text=True
     )

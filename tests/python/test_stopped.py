@@ -10,7 +10,7 @@ import pytest
 
 import libray
 from libray.exceptions import ActorDiedError, WorkerCrashedError
-from conftest import Counter, alive
+from conftest import Counter, alive, children_of, node_of, pid_of_worker
 
 
 @pytest.fixture
@@ -19,11 +19,6 @@ def node(monkeypatch):
     context = libray.init(num_cpus=2)
     yield context
     libray.shutdown()
-
-
-@libray.remote
-def pid_of_worker():
-    return os.getpid()
 
 
 @libray.remote
@@ -63,12 +58,11 @@ def test_tasks_behind_a_stopped_worker_run_elsewhere(node, tmp_path):
     assert [len(runs(path)) for path in paths] == [1] * 20
 
 
-def test_a_running_task_fails_with_the_reason(node, tmp_path):
+def test_a_running_task_fails_with_the_reason(node, tmp_path, eventually):
     slow = mark.options(max_retries=0)
     path = tmp_path / "ran"
     ref = slow.remote(str(path), 0.5)
-    while not runs(path):
-        time.sleep(0.01)
+    eventually(lambda: runs(path))
     pid = int(runs(path)[0])
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -80,22 +74,20 @@ def test_a_running_task_fails_with_the_reason(node, tmp_path):
     assert libray.get(pid_of_worker.remote(), timeout=30) != pid
 
 
-def test_a_running_task_with_retries_runs_again(node, tmp_path):
+def test_a_running_task_with_retries_runs_again(node, tmp_path, eventually):
     path = tmp_path / "ran"
     ref = mark.options(max_retries=1).remote(str(path), 1)
-    while not runs(path):
-        time.sleep(0.01)
+    eventually(lambda: runs(path))
     first = int(runs(path)[0])
     os.kill(first, signal.SIGSTOP)
     assert libray.get(ref, timeout=40) != first
     assert len(runs(path)) == 2
 
 
-def test_a_worker_that_goes_on_in_time_is_left_alone(node, tmp_path):
+def test_a_worker_that_goes_on_in_time_is_left_alone(node, tmp_path, eventually):
     path = tmp_path / "ran"
     ref = mark.options(max_retries=0).remote(str(path), 0.2)
-    while not runs(path):
-        time.sleep(0.01)
+    eventually(lambda: runs(path))
     pid = int(runs(path)[0])
     os.kill(pid, signal.SIGSTOP)
     time.sleep(2)
@@ -123,15 +115,14 @@ def test_a_stopped_actor_that_nobody_calls_is_left_alone(node):
     assert libray.get(actor.add.remote(), timeout=30) == 1
 
 
-def test_a_worker_under_a_debugger_is_left_alone(node, tmp_path):
+def test_a_worker_under_a_debugger_is_left_alone(node, tmp_path, eventually):
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     attach, detach = 16, 17  # PTRACE_ATTACH, PTRACE_DETACH
     path = tmp_path / "ran"
     ref = mark.options(max_retries=0).remote(str(path), 0.2)
-    while not runs(path):
-        time.sleep(0.01)
+    eventually(lambda: runs(path))
     pid = int(runs(path)[0])
     if libc.ptrace(attach, pid, None, None) != 0:
         libray.cancel(ref)
@@ -144,38 +135,17 @@ def test_a_worker_under_a_debugger_is_left_alone(node, tmp_path):
     assert len(runs(path)) == 1
 
 
-def children_of(pid):
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as f:
-                    fields = f.read().rsplit(")", 1)[1].split()
-                with open(f"/proc/{entry}/cmdline", "rb") as f:
-                    command = f.read().decode(errors="replace")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == pid:
-                found.append((int(entry), command))
-    return found
-
-
-def daemon_pid():
-    return next(pid for pid, command in children_of(os.getpid()) if "rayd" in command)
-
-
-def test_a_stopped_daemon_does_not_stop_what_runs(node, capfd):
+def test_a_stopped_daemon_does_not_stop_what_runs(node, capfd, eventually):
     """Calls over links that exist go on, and nothing is lost when it resumes."""
     actor = Counter.remote()
     assert libray.get(actor.add.remote()) == 1
-    daemon = daemon_pid()
+    daemon = node_of(node)["pid"]
     os.kill(daemon, signal.SIGSTOP)
     try:
         refs = [actor.add.remote() for _ in range(500)]
         assert libray.get(refs, timeout=20) == list(range(2, 502))
         later = [pid_of_worker.remote() for _ in range(50)]
-        time.sleep(4)
-        assert f"kill -CONT {daemon}" in capfd.readouterr().err
+        eventually(lambda: f"kill -CONT {daemon}" in capfd.readouterr().err)
     finally:
         os.kill(daemon, signal.SIGCONT)
     assert len(libray.get(later, timeout=30)) == 50
@@ -183,9 +153,9 @@ def test_a_stopped_daemon_does_not_stop_what_runs(node, capfd):
 
 
 def test_a_stopped_zygote_is_replaced(monkeypatch):
-    libray.init(num_cpus=1)
+    context = libray.init(num_cpus=1)
     try:
-        daemon = daemon_pid()
+        daemon = node_of(context)["pid"]
         libray.get(pid_of_worker.remote(), timeout=30)
         zygote = next(pid for pid, command in children_of(daemon) if "_zygote" in command)
         os.kill(zygote, signal.SIGSTOP)
@@ -198,8 +168,7 @@ def test_a_stopped_zygote_is_replaced(monkeypatch):
 
 
 def test_a_stopped_shard_is_replaced(node):
-    daemon = daemon_pid()
-    shards = [pid for pid, command in children_of(daemon) if "\0gcs\0" in command]
+    shards = node_of(node)["gcs_pids"]
     assert shards
     for pid in shards:
         os.kill(pid, signal.SIGSTOP)
@@ -212,7 +181,7 @@ def test_a_stopped_shard_is_replaced(node):
 
 
 PROGRAM = """
-import os, signal, sys, time
+import json, os, signal, sys, time
 import libray
 context = libray.init(num_cpus=1)
 
@@ -222,16 +191,8 @@ def f():
 
 libray.get(f.remote())
 print(context["session_dir"], flush=True)
-time.sleep(0.2)
-for entry in os.listdir("/proc"):
-    if entry.isdigit():
-        try:
-            stat = open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()
-            command = open(f"/proc/{entry}/cmdline").read()
-        except OSError:
-            continue
-        if int(stat[1]) == os.getpid() and "rayd" in command:
-            os.kill(int(entry), signal.SIGSTOP)
+with open(context["session_dir"] + "/session.json") as f:
+    os.kill(json.load(f)["pid"], signal.SIGSTOP)
 """
 
 
