@@ -115,12 +115,12 @@ Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Loca
   std::vector<wire::PackedRef> refs;
   RAY_TRY(pack_refs(v, &refs));
   store::Building b;
-  RAY_TRY(store_->create(id, size, kStoreTimeoutNs, &b));
+  RAY_TRY(of_store(store_->create(id, size, kStoreTimeoutNs, &b)));
   uint8_t* data;
   std::vector<uint8_t*> oob;
   wire::pack_frame(v, refs.data(), b.data, &data, &oob);
   copy_parts(v, data, oob);
-  return store_->seal(&b, out);
+  return of_store(store_->seal(&b, out));
 }
 
 static Status check_value(const ray_value& v) {
@@ -215,7 +215,7 @@ Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& s
   uint64_t size;
   RAY_TRY(wire::packed_size(shape, &size));
   RAY_TRY(rt->pack_refs(shape, &refs));
-  RAY_TRY(rt->store()->create(id, size, Runtime::kStoreTimeoutNs, &building));
+  RAY_TRY(rt->of_store(rt->store()->create(id, size, Runtime::kStoreTimeoutNs, &building)));
   wire::pack_frame(shape, refs.data(), building.data, &data, &oob);
   for (uint32_t i = 0; i < shape.n_refs; ++i) contained.push_back(retain(object_of(shape.refs[i])));
   return Status();
@@ -223,7 +223,7 @@ Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& s
 
 Status Runtime::seal_put(WriterState* w, Object** out) {
   wire::Location loc;
-  RAY_TRY(store_->seal(&w->building, &loc));
+  RAY_TRY(of_store(store_->seal(&w->building, &loc)));
   w->sealed = true;
   Object* o = new_object(w->id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
@@ -453,9 +453,13 @@ void Runtime::read_shared_error(Object* o, const wire::Location& at) {
   ray_code code = RAY_OBJECT_LOST;
   std::string message = "the error of object " + o->id.hex() + " cannot be read", payload;
   uint32_t format = 0;
-  if (store_->pin(o->id, at, kStoreTimeoutNs, &pin).ok()) {
+  Status s = of_store(store_->pin(o->id, at, kStoreTimeoutNs, &pin));
+  if (s.ok()) {
     wire::unpack_error(pin.data, pin.size, &code, &message, &format, &payload);
     store_->unpin(&pin);
+  } else if (s.code() == RAY_NODE_DIED) {
+    code = s.code();
+    message = s.message();
   }
   ErrorBox* e = make_error(code, message, format, payload);
   {
@@ -657,7 +661,7 @@ Status Runtime::fill_store_buffer(Object* o, ray_buffer* out) {
   view->runtime = this;
   view->store = store_;
   if (!view->store) return error(RAY_WRONG_STATE, "this runtime was shut down");
-  Status s = store_->pin(o->id, o->location, kStoreTimeoutNs, &view->pin);
+  Status s = of_store(store_->pin(o->id, o->location, kStoreTimeoutNs, &view->pin));
   if (!s.ok()) {
     if (s.code() != RAY_NOT_FOUND) return s;
     return error(RAY_OBJECT_LOST, "object %s is no longer in the store: %s", o->id.hex().c_str(),

@@ -150,6 +150,15 @@ bool Runtime::daemon_gone() const {
   return ::poll(&p, 1, patience_ms) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR));
 }
 
+Status Runtime::of_store(Status s) const {
+  if (s.code() != RAY_UNAVAILABLE || !daemon_gone()) return s;
+  return error(RAY_NODE_DIED, "%s", node_dead() ? death_.c_str() : death_text(kDaemonDied).c_str());
+}
+
+std::string Runtime::death_text(const char* why) const {
+  return std::string(why) + " (session " + session_dir_ + ")";
+}
+
 Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
   watch_forks();
   load_faults_from_environment();
@@ -487,7 +496,9 @@ void Runtime::receive_loop() {
     if (!got.ok() && got.status().code() == RAY_TIMED_OUT) continue;
     if (!got.ok() || *got == 0) {
       bool closed = !got.ok() && ::fcntl(socket_.get(), F_GETFD) < 0;
-      if (!stopping_) node_lost(closed ? "this process closed libray's connection to the node daemon" : "the node daemon died");
+      RAY_FAULT("client.node_lost");  // known to whoever asks the daemon, not yet told to all
+      // Also while it shuts down: the daemon's answer to that would be waited for in vain.
+      node_lost(closed ? "this process closed libray's connection to the node daemon" : kDaemonDied);
       return;
     }
     on_datagram(buffer.data(), *got, &fds);
@@ -593,11 +604,11 @@ bool Runtime::callbacks_empty() {
 // ---- the end
 // ----------------------------------------------------------------------------------------
 
-void Runtime::node_lost(const std::string& why) {
+void Runtime::node_lost(const char* why) {
   {
     std::lock_guard lock(mutex_);
     if (node_dead_) return;
-    death_ = why + " (session " + session_dir_ + ")";
+    death_ = death_text(why);
     progress();  // results that are in the rings still count
     node_dead_.store(true, std::memory_order_release);
     fail_everything(RAY_NODE_DIED, death_);

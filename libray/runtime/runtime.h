@@ -171,6 +171,8 @@ class Runtime {
   void set_context(TaskContext* c);
   bool node_dead() const { return node_dead_.load(std::memory_order_acquire); }
   bool daemon_gone() const;  // looks at the socket: known before the receiver has acted on it
+  // What the store answered; when that is "no daemon any more", the death of the node that it is.
+  Status of_store(Status s) const;
   std::mutex& mutex() { return mutex_; }
   void cancel_children(const TaskId& parent);
   Status task_definition(uint64_t key, FunctionDefinition* out);
@@ -213,7 +215,9 @@ class Runtime {
   void look_for_stopped(int64_t now);
   void warn_stopped_daemon();
   bool kill_stopped_daemon();
-  void node_lost(const std::string& why);
+  static constexpr const char* kDaemonDied = "the node daemon died";
+  void node_lost(const char* why);
+  std::string death_text(const char* why) const;
   void fail_everything(ray_code code, const std::string& why);
   bool drained();
   void stop_threads();

@@ -268,11 +268,11 @@ Status Runtime::shrink(PendingTask* t, Prepared* p) {
   for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
   ObjectId id = put_object(t->id, kPutIndexBit >> 1);  // no put of the task itself has that index
   store::Building b;
-  RAY_TRY(store_->create(id, size, kStoreTimeoutNs, &b));
+  RAY_TRY(of_store(store_->create(id, size, kStoreTimeoutNs, &b)));
   uint8_t* at = b.data;
   for (const auto& a : p->args) at = encode_arg(a, at);
   wire::Location loc;
-  RAY_TRY(store_->seal(&b, &loc));
+  RAY_TRY(of_store(store_->seal(&b, &loc)));
   Object* o = new_object(id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   o->where = Where::kStore;

@@ -543,7 +543,7 @@ Status WorkerSide::seal_result(WriterState* w) {
     return error(RAY_WRONG_STATE, "the task of this result is finished");
   Execution* e = w->execution;
   wire::StoreRef r{w->id, {}};
-  RAY_TRY(runtime_->store()->seal(&w->building, &r.location));
+  RAY_TRY(runtime_->of_store(runtime_->store()->seal(&w->building, &r.location)));
   w->sealed = true;
   Execution::Out& out = e->results[w->index];
   out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);

@@ -322,6 +322,35 @@ static void daemon_under_load(void) {
   CHECK_EQ(kit_take_i64(kit_submit_i64("add", 4, 5)), 9);
 }
 
+/* Between the daemon's death and the news of it, a get and a put that need the store meet its closed
+ * socket: what they tell is the death of the node all the same. */
+static void daemon_dies_before_the_news(void) {
+  static const ray_code allowed[] = {RAY_NODE_DIED};
+  static uint8_t bytes[300000];
+  ray_value value = ray_plain(bytes, sizeof bytes, RAY_FMT_RAW);
+  static load l;
+  ray_ref* ref = NULL;
+  uint8_t ready[20];
+  size_t n_ready;
+  siginfo_t dead;
+  pid_t daemon;
+  start();
+  submit_load(&l);
+  CHECK_OK(ray_wait(rt, l.large, 20, 20, -1, ready, &n_ready, &err)); /* and nobody has read them */
+  CHECK_OK(ray_test_fault(ray_cstr("client.node_lost"), ray_cstr("delay:2000ms"), &err));
+  daemon = (pid_t)daemon_pid("rayd node");
+  CHECK_EQ(kill(daemon, SIGKILL), 0);
+  CHECK_EQ(waitid(P_PID, (id_t)daemon, &dead, WEXITED | WNOWAIT), 0);
+  check_load(&l, allowed, 1);
+  CHECK_CODE(RAY_NODE_DIED, ray_put(rt, &value, &ref, &err));
+  CHECK_MESSAGE("the node daemon died");
+  CHECK_OK(ray_test_fault(ray_cstr("client.node_lost"), ray_cstr(""), NULL));
+  (void)ray_shutdown(rt, 1000000000, NULL);
+  ray_runtime_release(rt);
+  rt = NULL;
+  nothing_is_left();
+}
+
 /* Tasks do not notice the death of a shard; what was committed is still there afterwards. */
 static void shard_under_load(void) {
   ray_bytes key = {"k", 1}, one = {"1", 1};
@@ -376,5 +405,6 @@ static void graceful_end(void) {
 static const kit_test tests[] = {KIT_TEST(graceful_end),           KIT_TEST(workers_under_load),
                                  KIT_TEST(worker_without_retries), KIT_TEST(actor_under_load),
                                  KIT_TEST(driver_under_load),      KIT_TEST(daemon_under_load),
+                                 KIT_TEST(daemon_dies_before_the_news),
                                  KIT_TEST(shard_under_load),       KIT_TEST(stopped_worker)};
 KIT_MAIN(tests, register_all)
