@@ -5,7 +5,8 @@
 // answered; what the shard has done already it recognises by (client, seq) or by lsn. NNG 1.5.2
 // sometimes does not notice that a connection broke, and then never dials again (see nng_close.h);
 // so a watch per shard pings while anything waits, and a link that does not answer is given a new
-// socket, over which everything unanswered is sent again. Locks: one per shard, never held while a
+// socket, over which everything unanswered is sent again. A socket is closed after the last of its
+// contexts: NNG 1.5.2 panics when both happen at once. Locks: one per shard, never held while a
 // callback runs or a frame is sent.
 #include "gcs/client.h"
 
@@ -52,6 +53,22 @@ using Replied = std::function<void(Exchange*, const Reply&)>;
 const Reply kClosed = {RAY_CANCELLED, "gcs client is closed", {}};
 using Slept = std::function<void(Exchange*, bool closed)>;
 
+// Shared by its link while that is the present one, and by every exchange with a context on it.
+struct Socket {
+  nng_socket id = NNG_SOCKET_INITIALIZER;
+  bool open = false;
+  Socket() = default;
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  ~Socket() {
+    if (open) abandon_socket(id);
+  }
+  void close() {
+    open = false;
+    close_socket(id);
+  }
+};
+
 // One request at a time over one context of the link's present socket. NNG's threads.
 class Exchange {
  public:
@@ -78,6 +95,11 @@ class Exchange {
   }
   // The link has another socket: what is under way is sent again over it. Any thread.
   void move() { nng_aio_abort(aio_, NNG_ECANCELED); }
+  // Gives up the context, and the socket if it was the last. Nothing is under way; under the link's lock.
+  void detach() {
+    if (socket_) nng_ctx_close(ctx_);
+    socket_.reset();
+  }
   // Ends what is under way, and everything that would follow; its callback has run when this
   // returns.
   void stop() {
@@ -95,18 +117,21 @@ class Exchange {
  private:
   static void on_event(void* self) { static_cast<Exchange*>(self)->advance(); }
   static void on_pause(void* self) { static_cast<Exchange*>(self)->wake(); }
-  bool attach();
+  bool attach(uint32_t* generation);
   bool attach_locked();
+  void follow(uint32_t generation);
   // Sends a copy of the request; the request itself is kept for a change of the socket.
   void transmit() {
     nng_msg* copy = nullptr;
-    if (!attach()) return finish(kClosed);
+    if (!attach(&generation_)) return finish(kClosed);
     if (nng_msg_dup(&copy, kept_) != 0)
       return finish({RAY_OUT_OF_MEMORY, "no memory for a gcs request", {}});
     state_ = kSending;
     set_timeout();
     nng_aio_set_msg(aio_, copy);
+    const uint32_t generation = generation_;
     nng_ctx_send(ctx_, aio_);
+    follow(generation);
   }
   void set_timeout() {
     int64_t left = deadline_ == INT64_MAX ? 0 : (deadline_ - steady_ns()) / 1'000'000;
@@ -126,7 +151,9 @@ class Exchange {
     if (state_ == kSending) {
       state_ = kReceiving;
       set_timeout();
-      return nng_ctx_recv(ctx_, aio_);
+      const uint32_t generation = generation_;
+      nng_ctx_recv(ctx_, aio_);
+      return follow(generation);
     }
     nng_msg* msg = nng_aio_get_msg(aio_);
     Reply r;
@@ -154,8 +181,8 @@ class Exchange {
   ShardLink* link_;
   bool is_poll_;
   nng_ctx ctx_ = NNG_CTX_INITIALIZER;
-  bool attached_ = false;
-  uint32_t generation_ = 0;  // of the socket that ctx_ belongs to
+  std::shared_ptr<Socket> socket_;  // that ctx_ belongs to
+  uint32_t generation_ = 0;         // of the socket that the last transmission went over
   nng_aio* aio_ = nullptr;
   nng_aio* pause_ =
       nullptr;  // of its own: in NNG 1.5.2 an aio that slept once calls a timeout a success
@@ -192,9 +219,8 @@ struct ShardLink {
   uint32_t index = 0;
   std::string url;
   std::mutex mutex;
-  nng_socket socket = NNG_SOCKET_INITIALIZER;
-  bool open = false;
-  uint32_t generation = 0;           // counts the sockets
+  std::shared_ptr<Socket> socket;
+  std::atomic<uint32_t> generation{0};  // counts the sockets; changed under the lock
   std::atomic<uint64_t> answers{0};  // heard on this link
   std::mutex moving;                 // held while a new socket is put in place; before `mutex`
   std::vector<std::unique_ptr<Exchange>> exchanges;  // all that were ever made
@@ -212,16 +238,20 @@ struct ShardLink {
   bool closing = false;
 };
 
-Status dial(const std::string& url, nng_socket* out) {
-  int rv = nng_req0_open(out);
+Status dial(const std::string& url, std::shared_ptr<Socket>* out) {
+  auto s = std::make_shared<Socket>();
+  int rv = nng_req0_open(&s->id);
   if (rv == 0) {
-    nng_socket_set_size(*out, NNG_OPT_RECVMAXSZ, kMaxFrame);
-    nng_socket_set_ms(*out, NNG_OPT_RECONNMINT, kReconnectMinMs);
-    nng_socket_set_ms(*out, NNG_OPT_RECONNMAXT, kReconnectMaxMs);
-    rv = nng_dial(*out, url.c_str(), nullptr, NNG_FLAG_NONBLOCK);
-    if (rv != 0) nng_close(*out);
+    s->open = true;
+    nng_socket_set_size(s->id, NNG_OPT_RECVMAXSZ, kMaxFrame);
+    nng_socket_set_ms(s->id, NNG_OPT_RECONNMINT, kReconnectMinMs);
+    nng_socket_set_ms(s->id, NNG_OPT_RECONNMAXT, kReconnectMaxMs);
+    rv = nng_dial(s->id, url.c_str(), nullptr, NNG_FLAG_NONBLOCK);
   }
-  if (rv == 0) return {};
+  if (rv == 0) {
+    *out = std::move(s);
+    return {};
+  }
   return error(RAY_UNAVAILABLE, "cannot reach gcs shard at %s: %s", url.c_str(), nng_strerror(rv));
 }
 
@@ -230,20 +260,26 @@ bool Exchange::open() {
          attach_locked();
 }
 
-bool Exchange::attach() {
+bool Exchange::attach(uint32_t* generation) {
   std::lock_guard lock(link_->mutex);
+  *generation = link_->generation;
   return attach_locked();
 }
 
 // A context on the present socket; false when there is none any more.
 bool Exchange::attach_locked() {
-  if (attached_ && generation_ == link_->generation) return true;
-  if (!link_->open) return false;
-  if (attached_) nng_ctx_close(ctx_);
-  attached_ = nng_ctx_open(&ctx_, link_->socket) == 0;
-  generation_ = link_->generation;
-  if (attached_) nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, is_poll_ ? kPollResendMs : kResendMs);
-  return attached_;
+  if (socket_ && socket_ == link_->socket) return true;
+  detach();
+  if (!link_->socket || nng_ctx_open(&ctx_, link_->socket->id) != 0) return false;
+  socket_ = link_->socket;
+  nng_ctx_set_ms(ctx_, NNG_OPT_REQ_RESENDTIME, is_poll_ ? kPollResendMs : kResendMs);
+  return true;
+}
+
+// Something was begun over the socket of this generation. If that was replaced meanwhile, move() came too
+// early for it. (Should it have ended by now, this at worst sends the next request twice.)
+void Exchange::follow(uint32_t generation) {
+  if (link_->generation.load() != generation) move();
 }
 
 void Exchange::heard() { link_->answers.fetch_add(1, std::memory_order_relaxed); }
@@ -306,7 +342,6 @@ Status ClientImpl::open() {
     link->index = static_cast<uint32_t>(links_.size() - 1);
     link->url = url;
     RAY_TRY(dial(url, &link->socket));
-    link->open = true;
     Exchange* x = nullptr;
     {
       std::lock_guard lock(link->mutex);
@@ -337,7 +372,13 @@ ClientImpl::~ClientImpl() {
     for (Exchange* x : all) x->stop();
     for (Exchange* x : all)
       x->stop();  // again: a callback of one may have begun something on another
-    if (link->open) close_socket(link->socket);
+    std::shared_ptr<Socket> last;
+    {
+      std::lock_guard lock(link->mutex);
+      for (Exchange* x : all) x->detach();
+      last = std::move(link->socket);
+    }
+    if (last) last->close();
     Status closed = error(RAY_CANCELLED, "gcs client is closed");
     for (Waiting& w : waiting) w.done(closed, {});
     for (auto& b : batches)
@@ -388,18 +429,17 @@ void ClientImpl::reconnect(uint32_t shard) {
   if (shard >= links_.size()) return;
   ShardLink* link = links_[shard].get();
   std::lock_guard moving(link->moving);
-  nng_socket fresh = NNG_SOCKET_INITIALIZER, old;
+  std::shared_ptr<Socket> fresh, old;
   std::vector<Exchange*> all;
   {
     std::lock_guard lock(link->mutex);
     if (link->closing || !dial(link->url, &fresh).ok()) return;
-    old = link->socket;
-    link->socket = fresh;
+    old = std::exchange(link->socket, std::move(fresh));
     ++link->generation;
     for (auto& x : link->exchanges) all.push_back(x.get());
+    for (Exchange* x : link->idle) x->detach();
   }
   for (Exchange* x : all) x->move();
-  abandon_socket(old);
 }
 
 // ---- calls

@@ -28,8 +28,8 @@ Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<voi
   set_priority(false);
 }
 
-Follower::~Follower() {
-  if (!thread_.joinable()) return;
+std::unique_ptr<Materialiser> Follower::end() {
+  if (!thread_.joinable()) return std::move(m_);
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
@@ -37,6 +37,7 @@ Follower::~Follower() {
   }
   wake_.notify_all();
   thread_.join();
+  return std::move(m_);
 }
 
 // Under the lock. Set by whoever wants something, for a thread without a processor cannot raise itself.

@@ -23,7 +23,9 @@ class Follower {
   // progress: called on this thread after each transaction.
   Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress);
   Status started() const { return started_; }  // an error: it has no thread
-  ~Follower();  // stops after the transaction that runs
+  ~Follower() { end(); }
+  // Stops after the transaction that runs and what tidies up behind it. Nothing else may be asked then.
+  std::unique_ptr<Materialiser> end();
   // The journal is committed up to sn. hurry: it grew large, catch up at normal priority.
   void follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry);
   // Waits until everything up to sn is materialised, at normal priority. False = time is over.

@@ -38,7 +38,12 @@ void close_socket(nng_socket socket) {
 
 void abandon_socket(nng_socket socket) {
   std::thread closer;
-  if (start_thread(&closer, "a thread that closes a socket", [socket] { nng_close(socket); }).ok()) closer.detach();
+  auto close = [socket] {
+    // Replies to requests that were given up are still coming in; see nng_close.h.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    nng_close(socket);
+  };
+  if (start_thread(&closer, "a thread that closes a socket", close).ok()) closer.detach();
 }
 
 }  // namespace ray::gcs

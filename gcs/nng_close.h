@@ -9,8 +9,7 @@ namespace ray::gcs {
 
 // To be called when none of the socket's operations is under way any more.
 void close_socket(nng_socket socket);
-// The same without waiting: the close is left to a thread of its own. What is still under way
-// fails.
+// The same without waiting: the close is left to a thread of its own.
 void abandon_socket(nng_socket socket);
 
 }  // namespace ray::gcs

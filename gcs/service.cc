@@ -197,8 +197,9 @@ ServiceImpl::~ServiceImpl() {
   server_.reset();
   if (!follower_) return;
   bool all = follower_->finish(journal_->last_sn(), journal_->segments(), options_.flush_ns);
-  follower_->materialiser().checkpoint();
-  follower_.reset();
+  auto materialiser = follower_->end();
+  materialiser->checkpoint();
+  materialiser.reset();
   uint64_t last = journal_->last_sn();
   std::vector<JournalFile> segments = journal_->segments();
   journal_.reset();

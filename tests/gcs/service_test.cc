@@ -8,6 +8,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "tests/gcs/shard_process.h"
 
@@ -37,6 +38,38 @@ TEST_F(ServiceTest, KeyValueWithVersionsSurvivesKill) {
   EXPECT_EQ(r.uint64(), 2u);
   EXPECT_EQ(r.bytes(), "two");
   EXPECT_EQ(kv_get(c.get(), 0, "ns", "other").code, RAY_NOT_FOUND);
+}
+
+// Sockets are given up while requests begin, wait and end on them: every one is answered all the same.
+TEST_F(ServiceTest, AnotherSocketEveryMomentLosesNothing) {
+  auto c = connect({shard_.url()}, node_of(1));
+  std::atomic<bool> stop{false};
+  std::atomic<int> asked{0}, answered{0}, wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t)
+    threads.emplace_back([&, t] {
+      for (int k = 0; !stop; ++k) {
+        std::string key = std::to_string(t) + "-" + std::to_string(k);
+        std::string args;
+        wire::Writer(&args).array(4).str("ns").bin(key).bin("v").uint64(0);
+        ++asked;
+        c->call(0, kKvPut, args, [&](Status s, std::string) {
+          wrong += !s.ok();
+          ++answered;
+        });
+        while (asked - answered > 50 && !stop) std::this_thread::yield();
+      }
+    });
+  for (int k = 0; k < 200; ++k) {
+    c->reconnect(0);
+    std::this_thread::sleep_for(std::chrono::microseconds(1000 + k * 37 % 1900));
+  }
+  stop = true;
+  for (auto& t : threads) t.join();
+  for (int k = 0; k < 4000 && asked != answered; ++k) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(asked, answered);
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(answered, 100);
 }
 
 TEST_F(ServiceTest, WrongTokenIsRefused) {
