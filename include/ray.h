@@ -490,7 +490,9 @@ RAY_API ray_code ray_group_wait(ray_runtime *runtime, const ray_id *group, int64
 RAY_API ray_code ray_group_remove(ray_runtime *runtime, const ray_id *group, ray_error **err);
 
 /* what: "nodes", "resources", "available", "actors", "tasks", "objects", "workers", "running", "jobs", "functions", "errors",
- * "store", "groups", "journal" (lineage sent to the control store by this node: records, bytes, batches). The answer is
+ * "store", "groups", "journal" (lineage sent to the control store by this node: records, bytes, batches); and of this
+ * process alone: "references" (held by whom, sizes), "unread" (errors of tasks whose last reference went unseen; taken,
+ * the last 1 000; the log tells of each as "unread-error"), "neglected" (those too that nobody saw for 5 s). The answer is
  * one MessagePack value: an array of maps, or a map of name -> number for resources and the journal.
  * filter: MessagePack map of column -> value, and "limit"; empty = all (at most 10 000 rows). */
 RAY_API ray_code ray_cluster_query(ray_runtime *runtime, ray_str what, ray_bytes filter_msgpack, ray_buffer *out,

@@ -419,11 +419,12 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   return Status();
 }
 
-// What a task or actor asks of its worker: amounts, and a pool by its runtime environment.
+// What a task or actor asks of its worker: amounts, and a pool by its GPUs and its runtime environment.
 Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* amounts,
                         sched::Pool* pool) {
   std::string env;
   RAY_TRY(read_resources(bytes, amounts, &env));
+  pool->gpus = amounts->count("GPU") > 0;
   if (env.empty()) return Status();
   if (env.size() > wire::kRuntimeEnvMax) return malformed("runtime environment");
   auto known = env_numbers_.find(env);

@@ -54,6 +54,7 @@ struct Pool {
   int32_t language = 0;
   uint32_t job = 0;
   uint32_t env = 0;  // number of the runtime environment; 0 = the job's own
+  bool gpus = false;  // what runs there holds some: a library fixes what it sees of them at its first use
   friend auto operator<=>(const Pool&, const Pool&) = default;
 };
 

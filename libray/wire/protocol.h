@@ -7,7 +7,7 @@
 //               datagrams of one or more records (RecordHeader + payload, padded to 8), with the
 //               descriptors that their kLink records announce, in order. EOF = the other is gone.
 //   up ring     process -> daemon, records below; the daemon is woken by its eventfd when armed.
-//   lineage     process -> daemon, records of lineage/record.h; drained every few milliseconds.
+//   lineage     process -> daemon, records of lineage/record.h; drained every 15 ms while there are some.
 // One link joins a client and a worker: a memfd with a task ring and a result ring. The daemon
 // makes it, hands it to both, and takes no part in its traffic.
 //

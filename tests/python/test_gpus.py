@@ -55,16 +55,28 @@ def test_tasks_have_their_own(four, tmp_path):
 
 
 def test_tasks_without_see_what_the_driver_sees(four):
-    """Also in a worker that ran a task with GPUs."""
-    ids, visible, pid = libray.get(look.options(num_gpus=1).remote())
+    ids, visible, _ = libray.get(look.options(num_gpus=1).remote())
     assert len(ids) == 1 and visible == str(ids[0])
     assert libray.get(look.remote())[:2] == ([], None)
-    for _ in range(200):
-        ids, visible, there = libray.get(look.remote())
-        assert (ids, visible) == ([], None)
-        if there == pid:
-            break
-        time.sleep(0.02)
+
+
+def test_workers_for_gpus_are_others(four):
+    """CUDA keeps what it saw at its first use, so no process runs tasks of both kinds, in whatever order."""
+    kept = libray.remote(num_gpus=1, max_calls=0)(seen)
+
+    @libray.remote
+    class Holder:
+        def seen(self):
+            return seen()
+
+    with_gpus, without = set(), set()
+    for _ in range(10):
+        without |= {pid for _, _, pid in libray.get([look.remote() for _ in range(8)])}
+        with_gpus |= {pid for _, _, pid in libray.get([kept.remote() for _ in range(8)])}
+    actor = Holder.options(num_gpus=1).remote()
+    with_gpus.add(libray.get(actor.seen.remote())[2])
+    assert not with_gpus & without
+    assert len(with_gpus) <= 5  # and they are used again
 
 
 def test_the_variable_is_set_before_the_function_is_loaded(four, tmp_path, monkeypatch):
