@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import time
 
@@ -84,8 +85,35 @@ def c_rows(args):
 
 # ---- Python, several systems in turns -------------------------------------------------------------
 
+def signal_tree(pid, number):
+    """To a process and all that come of it, also those in groups of their own."""
+    done = set()
+    while True:
+        parents = {}
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf8", errors="replace") as f:
+                    parents[int(entry)] = int(f.read().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it has ended
+        tree = {pid} & set(parents)
+        while True:
+            more = {p for p, parent in parents.items() if parent in tree} - tree
+            if not more:
+                break
+            tree |= more
+        if tree <= done:
+            return
+        for p in tree - done:
+            try:
+                os.kill(p, number)
+            except ProcessLookupError:
+                pass
+        done |= tree
+
+
 class Served:
-    """One bench.py --serve on a system."""
+    """One bench.py --serve on a system. It is stopped while another is measured."""
 
     def __init__(self, args, module, python):
         self.module = module
@@ -95,6 +123,7 @@ class Served:
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, line):
+        signal_tree(self.process.pid, signal.SIGCONT)
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -102,7 +131,12 @@ class Served:
             raise Failure(f"the measurements of {self.module} ended at {line}")
         return json.loads(answer)
 
+    def pause(self):
+        """Until it is asked again: what idle processes do would cost the others processor time."""
+        signal_tree(self.process.pid, signal.SIGSTOP)
+
     def end(self):
+        signal_tree(self.process.pid, signal.SIGCONT)
         self.process.stdin.close()
         try:
             self.process.wait(60)
@@ -132,6 +166,9 @@ def python_rows(args):
     served = [Served(args, "libray", build.venv_python())]
     try:
         served += [Served(args, peer, peer_python(peer)) for peer in peers]
+        for system in served:
+            system.ask("names")
+            system.pause()
         names = [n for n in served[0].ask("names")
                  if args.filter in n and not (args.quick and n in SLOW)]
         for name in names:
@@ -140,6 +177,8 @@ def python_rows(args):
                     continue  # minutes on any of them; queued_100k tells as much
                 status(f"measuring {name} on {system.module} ...")
                 found = system.ask(name)
+                if peers:
+                    system.pause()
                 if isinstance(found, dict):
                     say(f"{name} on {system.module}: {found['error']}")
                     continue
