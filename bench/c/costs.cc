@@ -163,6 +163,7 @@ void bench_growth(Bench& b) {
   if (!b.settings().growth) return;
   size_t most = b.settings().quick ? 1'000'000 : 10'000'000;
   for (size_t n = 1000; n <= most; n *= 10) {
+    if (!b.wants("growth_tasks_" + std::to_string(n))) continue;
     ray_runtime* rt = start();
     {
       Tasks tasks(rt);
@@ -171,6 +172,7 @@ void bench_growth(Bench& b) {
     stop(rt);
   }
   for (size_t live = 1; live <= 1'000'000; live *= 10) {
+    if (!b.wants("growth_refs_" + std::to_string(live))) continue;
     ray_runtime* rt = start();
     {
       Tasks tasks(rt);
@@ -184,6 +186,7 @@ void bench_growth(Bench& b) {
     stop(rt);
   }
   for (size_t rings = 1; rings <= 64; rings *= 2) {
+    if (!b.wants("growth_rings_" + std::to_string(rings))) continue;
     ray_runtime* rt = start(static_cast<double>(rings));
     {
       ray_function* klass = nullptr;

@@ -80,7 +80,7 @@ def c_rows(args):
         off = program(args, "c-unjournaled", [str(binaries / "bench_c"), "--filter", "tasks_batch_1000"], env)
         yield from (dict(r, name=r["name"] + "_unjournaled") for r in off)
     if args.growth:
-        yield from program(args, "growth", [str(binaries / "bench_c"), "--growth"])
+        yield from program(args, "growth", [*program_c, "--growth"])
 
 
 # ---- Python, several systems in turns -------------------------------------------------------------
