@@ -13,6 +13,7 @@ The programs (program.c, program.py) check values and errors; this script kills 
 """
 import argparse
 import collections
+import functools
 import os
 import random
 import shutil
@@ -255,7 +256,7 @@ class Run:
 class Matrix:
     """Runs seeds on a few threads; counts what was killed where."""
 
-    def __init__(self, args, report=print):
+    def __init__(self, args, report=functools.partial(print, flush=True)):
         self.args, self.report = args, report
         self.lock = threading.Lock()
         self.hit, self.victims = collections.Counter(), collections.Counter()
@@ -303,8 +304,12 @@ class Matrix:
         threads = [threading.Thread(target=self.work) for _ in range(self.args.jobs)]
         for t in threads:
             t.start()
-        for t in threads:
-            t.join()
+        told = began
+        while any(t.is_alive() for t in threads):
+            time.sleep(0.05)
+            if time.monotonic() - told > 60:
+                told = time.monotonic()
+                self.report(f"  {self.passed} runs passed, {len(self.failed)} failed, {told - began:.0f} s")
         points = ", ".join(f"{name} {n}" for name, n in sorted(self.hit.items()))
         roles = ", ".join(f"{name} {n}" for name, n in sorted(self.victims.items()))
         self.report(f"{self.passed} runs passed, {len(self.failed)} failed in "
