@@ -305,8 +305,8 @@ class Matrix:
         for t in threads:
             t.start()
         told = began
-        while any(t.is_alive() for t in threads):
-            time.sleep(0.05)
+        while running := [t for t in threads if t.is_alive()]:
+            running[0].join(1)
             if time.monotonic() - told > 60:
                 told = time.monotonic()
                 self.report(f"  {self.passed} runs passed, {len(self.failed)} failed, {told - began:.0f} s")

@@ -1,6 +1,6 @@
 // The crash proof of rings and of the records that are coded in them: a writer is single-stepped through
-// 150 records, alone and several to a publish, over the ring's end more than once, and after
-// every machine instruction a reader takes what is committed. Killed at any of them, a writer thus leaves
+// 150 records, alone and several to a publish, over the ring's end more than once, and after every
+// machine instruction a reader takes what is committed. Killed at any of them, a writer thus leaves
 // whole records, in order, and nothing else. A mutant that commits before it copies must be caught.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -15,9 +17,12 @@
 #include "libray/base/shm.h"
 #include "libray/lineage/delta.h"
 #include "libray/lineage/record.h"
+#include "tests/base/single_step.h"
 
 namespace ray::lineage {
 namespace {
+
+using test::can_step;
 
 constexpr uint64_t kRing = 4096, kMapped = 8192;
 constexpr uint32_t kRecords = 150;
@@ -127,14 +132,6 @@ Stepped step_through(bool early) {
     else ::ptrace(PTRACE_SINGLESTEP, pid, nullptr, nullptr);
   }
   return r;
-}
-
-bool can_step() {
-#ifdef LIBRAY_SANITIZED
-  return false;
-#else
-  return true;
-#endif
 }
 
 TEST(RingCrash, EveryInstructionLeavesWholeRecordsInOrder) {

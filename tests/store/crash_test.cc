@@ -11,12 +11,15 @@
 #include "libray/base/shm.h"
 #include "store/directory.h"
 #include "store/inspect.h"
+#include "tests/base/single_step.h"
 #include "tests/store/crash_plan.h"
 #include "tests/store/memory_image.h"
 #include "tests/store/process.h"
 
 namespace ray::store {
 namespace {
+
+using test::can_step;
 
 class Stepped {  // a traced crash_client, stopped at its first SIGSTOP
  public:
@@ -65,14 +68,6 @@ class Stepped {  // a traced crash_client, stopped at its first SIGSTOP
   int status_ = 0;
   bool alive_ = false;
 };
-
-bool can_step() {
-#ifdef LIBRAY_SANITIZED
-  return false;
-#else
-  return true;
-#endif
-}
 
 // Waits until the daemon has read everything, then stops it.
 std::unique_ptr<MemoryImage> freeze(const DaemonProcess& d) {
