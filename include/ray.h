@@ -446,8 +446,10 @@ enum {
 RAY_API ray_code ray_actor_create(ray_runtime *runtime, ray_function *klass, const ray_arg *args, size_t n_args,
                                   const ray_actor_options *options, ray_actor **out, ray_error **err);
 /* A call. Calls through one process's handles of an actor run in the order they were made, unless the actor was made
- * with RAY_ACTOR_OUT_OF_ORDER. While the actor restarts, a call without retries fails at once: RAY_ACTOR_RESTARTING.
- * options->resources are ignored. RAY_UNAVAILABLE = max_pending_calls reached. */
+ * with RAY_ACTOR_OUT_OF_ORDER; calls of several processes that wait for it run in the order of their submission, apart
+ * from the first calls of a process, whose way to the actor has yet to be made. While the actor restarts, a call
+ * without retries fails at once: RAY_ACTOR_RESTARTING. options->resources are ignored. RAY_UNAVAILABLE =
+ * max_pending_calls reached. */
 RAY_API ray_code ray_actor_call(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
                                 const ray_task_options *options, ray_ref **out_refs, ray_error **err);
 RAY_API ray_code ray_actor_call_stream(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,

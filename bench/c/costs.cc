@@ -111,6 +111,36 @@ struct Tasks {
   }
 };
 
+// Calls in turns to as many actors, each with a ring of its own, `batch` of them before they are got.
+void growth_rings(Bench& b, const std::string& name, size_t rings, size_t batch) {
+  if (!b.wants(name)) return;
+  ray_runtime* rt = start(static_cast<double>(rings));
+  ray_function* klass = nullptr;
+  BENCH_CHECK(ray_function_get(rt, ray_cstr("Idle"), &klass, err));
+  std::vector<ray_actor*> actors(rings);
+  for (auto& a : actors) BENCH_CHECK(ray_actor_create(rt, klass, nullptr, 0, nullptr, &a, err));
+  std::vector<ray_ref*> refs(batch);
+  std::vector<ray_buffer> buffers(batch);
+  auto round = [&] {
+    for (size_t i = 0; i < batch; ++i)
+      BENCH_CHECK(ray_actor_call(actors[i % rings], ray_cstr("noop"), nullptr, 0, nullptr, &refs[i], err));
+    BENCH_CHECK(ray_get(rt, refs.data(), batch, -1, buffers.data(), err));
+    for (size_t i = 0; i < batch; ++i) {
+      ray_buffer_release(&buffers[i]);
+      ray_ref_release(refs[i]);
+    }
+  };
+  // Every page of every ring is touched once before it counts.
+  const size_t calls = b.settings().quick ? 100'000 : 400'000, rounds = std::max<size_t>(1, calls / batch);
+  for (size_t i = 0; i < rounds / 2; ++i) round();
+  int64_t began = now_ns();
+  for (size_t i = 0; i < rounds; ++i) round();
+  b.add(name, "ns", {static_cast<double>(now_ns() - began) / static_cast<double>(rounds * batch)});
+  for (auto& a : actors) ray_actor_release(a);
+  ray_function_release(klass);
+  stop(rt);
+}
+
 }  // namespace
 
 void bench_costs(Bench& b) {
@@ -186,33 +216,9 @@ void bench_growth(Bench& b) {
     stop(rt);
   }
   for (size_t rings = 1; rings <= 64; rings *= 2) {
-    if (!b.wants("growth_rings_" + std::to_string(rings))) continue;
-    ray_runtime* rt = start(static_cast<double>(rings));
-    {
-      ray_function* klass = nullptr;
-      BENCH_CHECK(ray_function_get(rt, ray_cstr("Idle"), &klass, err));
-      std::vector<ray_actor*> actors(rings);
-      for (auto& a : actors) BENCH_CHECK(ray_actor_create(rt, klass, nullptr, 0, nullptr, &a, err));
-      std::vector<ray_ref*> refs(1024);
-      std::vector<ray_buffer> buffers(refs.size());
-      auto round = [&] {
-        for (size_t i = 0; i < refs.size(); ++i)
-          BENCH_CHECK(ray_actor_call(actors[i % rings], ray_cstr("noop"), nullptr, 0, nullptr, &refs[i], err));
-        BENCH_CHECK(ray_get(rt, refs.data(), refs.size(), -1, buffers.data(), err));
-        for (size_t i = 0; i < refs.size(); ++i) {
-          ray_buffer_release(&buffers[i]);
-          ray_ref_release(refs[i]);
-        }
-      };
-      round();
-      int64_t began = now_ns();
-      for (int i = 0; i < 100; ++i) round();
-      double ns = static_cast<double>(now_ns() - began) / 100.0 / static_cast<double>(refs.size());
-      b.add("growth_rings_" + std::to_string(rings), "ns", {ns});
-      for (auto& a : actors) ray_actor_release(a);
-      ray_function_release(klass);
-    }
-    stop(rt);
+    std::string n = std::to_string(rings);
+    growth_rings(b, "growth_rings_" + n, rings, 1024);
+    growth_rings(b, "growth_rings_deep_" + n, rings, 512 * rings);
   }
 }
 

@@ -1,8 +1,9 @@
 // bench_limits: what this machine can do without any runtime, as the yardstick of the C rows.
-//   bench_limits [--json FILE] [--quick]
+//   bench_limits [--json FILE] [--quick] [--growth]
 // limit_openmp_batch_1000: OpenMP tasks within one process (threads; no isolation, results in place).
 // limit_ring_batch_1000, limit_ring_latency_p50: two processes and a bare ring each way, 64-byte records,
-// nothing else: no ids, no counts, no journal.
+// nothing else: no ids, no counts, no journal. growth_rings_bare_N (--growth, and then nothing else): a batch
+// in turns over N processes.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -14,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "bare_chain.h"
 #include "libray/base/clock.h"
 #include "libray/base/ring.h"
 
@@ -48,7 +50,8 @@ double median(std::vector<double> v) {
 }
 
 struct Row {
-  const char *name, *unit;
+  std::string name;
+  const char* unit;
   double value;
 };
 
@@ -117,21 +120,27 @@ double openmp_rate(int rounds) {
 int main(int argc, char** argv) {
   std::string json;
   int rounds = 5;
+  bool growth = false;
   for (int i = 1; i < argc; ++i) {
     std::string a = argv[i];
     if (a == "--quick") rounds = 2;
+    else if (a == "--growth") growth = true;
     else if (a == "--json" && i + 1 < argc) json = argv[++i];
-    else return fprintf(stderr, "usage: bench_limits [--json FILE] [--quick]\n"), 2;
+    else return fprintf(stderr, "usage: bench_limits [--json FILE] [--quick] [--growth]\n"), 2;
   }
   std::vector<Row> rows;
-  measure_rings(&rows, rounds);  // before OpenMP makes threads: it forks
-  rows.push_back({"limit_openmp_batch_1000", "tasks/s", openmp_rate(rounds)});
-  for (const Row& r : rows) fprintf(stderr, "  %-34s %14.6g %s\n", r.name, r.value, r.unit);
+  for (size_t n = 1; growth && n <= 64; n *= 2)
+    rows.push_back({"growth_rings_bare_" + std::to_string(n), "ns", bare_chain_ns(n, 1024, 100ul * static_cast<size_t>(rounds))});
+  if (!growth) {
+    measure_rings(&rows, rounds);  // before OpenMP makes threads: it forks
+    rows.push_back({"limit_openmp_batch_1000", "tasks/s", openmp_rate(rounds)});
+  }
+  for (const Row& r : rows) fprintf(stderr, "  %-34s %14.6g %s\n", r.name.c_str(), r.value, r.unit);
   FILE* out = json.empty() ? nullptr : fopen(json.c_str(), "w");
   if (!out) return json.empty() ? 0 : 1;
   for (size_t i = 0; i < rows.size(); ++i)
     fprintf(out, "%s{\"name\": \"%s\", \"language\": \"c\", \"value\": %.9g, \"unit\": \"%s\", \"deviation\": 0}",
-            i ? ",\n " : "[", rows[i].name, rows[i].value, rows[i].unit);
+            i ? ",\n " : "[", rows[i].name.c_str(), rows[i].value, rows[i].unit);
   fprintf(out, "]\n");
   fclose(out);
   return 0;

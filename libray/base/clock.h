@@ -22,6 +22,16 @@ int64_t stamp_ns();
 // The wall clock at a stamp.
 int64_t wall_of(int64_t stamp);
 
+// A number that grows, on one machine and across its processes; no unit. Of two events of which one made
+// the other happen the later one has the greater number, where the processors' counters run together.
+inline uint64_t order_stamp() {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return static_cast<uint64_t>(steady_ns());
+#endif
+}
+
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

@@ -17,13 +17,13 @@ namespace ray {
 
 class SpinBudget {
  public:
-  explicit constexpr SpinBudget(int64_t most_ns) : most_(most_ns) {}
+  explicit constexpr SpinBudget(int64_t most_ns, int64_t least_ns = kLeastNs) : most_(most_ns), least_(least_ns) {}
   // The budget of the wait that begins now.
   int64_t ns() {
     if (failures_.load(std::memory_order_relaxed) < kFailures) return most_;
     uint32_t n = waits_.load(std::memory_order_relaxed) + 1;
     waits_.store(n, std::memory_order_relaxed);
-    return n % kPeriod < kTries ? most_ : std::min(kLeastNs, most_);
+    return n % kPeriod < kTries ? most_ : std::min(least_, most_);
   }
   void answered() { failures_.store(0, std::memory_order_relaxed); }
   void slept() {
@@ -36,7 +36,7 @@ class SpinBudget {
  private:
   static constexpr int64_t kLeastNs = 4000;  // a quick answer of a running peer fits
   static constexpr uint32_t kFailures = 2, kPeriod = 64, kTries = 3;
-  const int64_t most_;
+  const int64_t most_, least_;
   std::atomic<uint32_t> failures_{0}, waits_{0};
 };
 

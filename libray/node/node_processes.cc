@@ -561,6 +561,10 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   if (p->socket.valid()) unwatch(p->socket.get());
   if (p->pidfd.valid()) unwatch(p->pidfd.get());
   processes_[index].reset();
+  if (page_) {  // a dead process keeps no place, and none is kept for it (WakePage)
+    page_->bells[index].armed.store(kAtOnce);
+    page_->wakes.waiting[index / 64].fetch_and(~(uint64_t{1} << (index % 64)));
+  }
   free_indexes_.push_back(index);
   if (driver) end_job(job);
 }

@@ -281,7 +281,7 @@ void Runtime::pump_actor(Actor* a) {
   if (!any) return;
   a->link->tasks.publish();
   RAY_FAULT("client.called");
-  ray::ring(bell(a->link->peer));
+  wake(a->link);
 }
 
 void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {

@@ -31,24 +31,39 @@ Status WorkerSide::set_groups(const uint32_t* limits, size_t n) {
   return Status();
 }
 
+// Among the clients whose calls wait, the one whose next call was submitted first: a call that another one's
+// submission could know of begins before it. Null: nothing waits.
+std::shared_ptr<ServeLink> WorkerSide::oldest_link() {
+  std::lock_guard lock(links_mutex_);
+  std::shared_ptr<ServeLink>* oldest = nullptr;
+  for (auto& l : links_) {
+    std::lock_guard own(l->mutex);
+    if (l->dead || l->tasks.empty()) continue;
+    if (links_.size() == 1) return l;
+    if (l->next_at != l->tasks.position()) {
+      RingConsumer look = l->tasks;
+      RecordView r;
+      bool whole = look.next(&r) == RingConsumer::Next::kRecord && r.size >= sizeof(wire::TaskHeader);
+      l->next_stamp = 0;  // garbage: taken at once, and found to be that
+      if (whole) std::memcpy(&l->next_stamp, r.data + offsetof(wire::TaskHeader, submitted), sizeof l->next_stamp);
+      l->next_at = l->tasks.position();
+    }
+    if (!oldest || l->next_stamp < (*oldest)->next_stamp) oldest = &l;
+  }
+  return oldest ? *oldest : nullptr;
+}
+
 // Moves what clients sent to the queues of its groups. True when another group than `mine` got
 // something: its threads are to be woken. groups_mutex_ held.
 bool WorkerSide::route(uint32_t mine) {
-  std::vector<std::shared_ptr<ServeLink>> links;
-  {
-    std::lock_guard lock(links_mutex_);
-    for (auto& l : links_)
-      if (!l->dead && !l->tasks.empty()) links.push_back(l);
-  }
   bool others = false;
-  for (auto& link : links) {
+  while (auto link = oldest_link()) {
     Execution* e;
-    while (claim(link, &e)) {
-      e->group = e->header.flags >> wire::kGroupShift;
-      if (e->group >= groups_.size()) e->group = 0;
-      groups_[e->group]->ready.push_back(e);
-      others |= e->group != mine;
-    }
+    if (!claim(link, &e)) continue;
+    e->group = e->header.flags >> wire::kGroupShift;
+    if (e->group >= groups_.size()) e->group = 0;
+    groups_[e->group]->ready.push_back(e);
+    others |= e->group != mine;
   }
   return others;
 }

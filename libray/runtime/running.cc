@@ -33,7 +33,8 @@ void WorkerSide::hide(const Execution* e) {
 // For an event loop that is about to sleep: see ray_worker_poll. The descriptors of groups are served by
 // whoever routes, so they stay announced and nobody looks for long.
 Status WorkerSide::poll(uint32_t group, int64_t timeout_ns, int wake_fd) {
-  constexpr int64_t kLookAround = 10000;  // between two looks at wake_fd
+  constexpr int64_t kLookAround = 10000;    // between two looks at wake_fd
+  constexpr int64_t kWhenCrowded = 20000;  // what sleeping and waking costs a loop: others may have that long to wait
   const bool alone = !has_groups_;
   if (!alone && group >= groups_.size()) return error(RAY_INVALID_ARGUMENT, "no group %u", group);
   auto there = [&] {
@@ -49,6 +50,7 @@ Status WorkerSide::poll(uint32_t group, int64_t timeout_ns, int wake_fd) {
   int64_t looked = start;
   bool woken = false;
   for (int64_t now = start; now < until && !woken; now = steady_ns()) {
+    if (now - start >= kWhenCrowded && runtime_->wakes().crowded()) break;
     for (int i = 0; i < 20; ++i) cpu_relax();
     if (there()) {
       idle_spin_.answered();
@@ -60,10 +62,13 @@ Status WorkerSide::poll(uint32_t group, int64_t timeout_ns, int wake_fd) {
     woken = ::poll(&p, 1, 0) > 0;
   }
   if (woken) return Status(RAY_TIMED_OUT);  // the caller does not sleep
-  idle_spin_.slept();
+  if (!runtime_->wakes().crowded()) idle_spin_.slept();
   event_wanted_.store(true, std::memory_order_relaxed);
   runtime_->watch_bell();
-  if (!there()) return Status(RAY_TIMED_OUT);
+  if (!there()) {
+    runtime_->wakes().pass_on();  // when pulse sleeps on the bell already; else pulse does it
+    return Status(RAY_TIMED_OUT);
+  }
   event_wanted_.store(false, std::memory_order_relaxed);
   return Status();
 }

@@ -374,6 +374,7 @@ Status Runtime::hello(const ray_runtime_options& options) {
   channel_map_ = std::move(*channel);
   daemon_event_ = out_of_the_way(std::move(fds[2]));
   page_ = reinterpret_cast<wire::NodePage*>(page_map_.data());
+  wakes_.attach(page_, process_, static_cast<uint32_t>(usable_cpus()));
   channel_ = reinterpret_cast<wire::ChannelHeader*>(channel_map_.data());
   up_ring_ = RingProducer(&channel_->up, channel_map_.data() + wire::kUpOffset, wire::kUpRingBytes);
   lineage_ring_ = RingProducer(&channel_->lineage, channel_map_.data() + wire::kLineageOffset,
@@ -512,11 +513,12 @@ void Runtime::pulse_loop() {
   auto* urgent = urgent_bell(process_);
   uint64_t seen = 0;
   while (!stopped_) {
-    bool on_bell, busy;
+    bool on_bell;
+    int64_t nap;
     {
       std::lock_guard lock(mutex_);
       on_bell = needs_pulse_ > 0 || (worker_ && worker_->wants_event());
-      busy = ticking();
+      nap = left_marked_ ? kMarkedNs : ticking() ? 5000000 : 1000000000;
     }
     auto* word = on_bell ? bell_word : urgent;
     pulse_on_bell_.store(on_bell, std::memory_order_relaxed);
@@ -534,16 +536,42 @@ void Runtime::pulse_loop() {
     if (worker_) worker_->on_pulse();
     if (stopped_) return;
     if (!callbacks_empty()) continue;
-    sleep_armed(word, busy ? 5000000 : 1000000000);
+    if (on_bell) wakes_.pass_on();
+    sleep_armed(word, nap);
     if (word->load(std::memory_order_relaxed) == 0) urgent_work_ = true;
   }
 }
 
 bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0; }
 
+// There is work for the worker of this link: now, or when it is its turn. mutex_ held.
+void Runtime::wake(ClientLink* link) {
+  if (!wakes_.wake(link->peer) || left_marked_) return;
+  left_marked_ = true;
+  ring_all(process_);  // pulse takes short naps from now on
+}
+
+// Workers that were left asleep are woken by those that run dry; but these may run for long, or block.
+void Runtime::look_after_marked() {
+  if (!left_marked_) return;
+  const uint32_t passed = wakes_.passed();
+  const bool stuck = passed == passed_seen_;
+  passed_seen_ = passed;
+  bool any = false;
+  for (ClientLink* link : busy_links_) {
+    if (!wakes_.marked(link->peer)) continue;
+    if (stuck)
+      wakes_.wake_now(link->peer);
+    else
+      any = true;
+  }
+  left_marked_ = any;
+}
+
 // Every few milliseconds while there is work: give back idle leases, unstick stalled ones.
 void Runtime::tick() {
   int64_t now = steady_ns();
+  look_after_marked();
   if (n_pending_) look_for_stopped(now);
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)

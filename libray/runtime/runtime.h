@@ -36,6 +36,7 @@
 #include "libray/runtime/object.h"
 #include "libray/runtime/object_table.h"
 #include "libray/runtime/types.h"
+#include "libray/runtime/wake_chain.h"
 #include "store/client.h"
 
 namespace ray {
@@ -153,6 +154,8 @@ class Runtime {
   // Writes one lineage record; `fill` writes `size` bytes.
   template <class Fill>
   void lineage(uint16_t type, uint32_t size, Fill fill);
+  WakeChain& wakes() { return wakes_; }
+  void wake(ClientLink* link);  // mutex_ held
   std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
   // The word on which only `pulse` of a process sleeps: for work that must not wait for its
   // callers.
@@ -185,10 +188,12 @@ class Runtime {
  private:
   friend class WorkerSide;
   static constexpr int64_t kLeaseIdleNs = 200000000;  // an idle lease is kept that long
+  static constexpr int64_t kMarkedNs = 300000;        // a worker left asleep is looked after that often
   static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
   static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
   static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
   static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps
+  static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
   SpinBudget spin_{kSpinNs};
   Runtime() = default;
@@ -212,6 +217,7 @@ class Runtime {
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
   void pulse_loop();
   void tick();
+  void look_after_marked();
   void look_for_stopped(int64_t now);
   void warn_stopped_daemon();
   bool kill_stopped_daemon();
@@ -381,6 +387,7 @@ class Runtime {
   TaskContext root_;
   Mapping page_map_, channel_map_;
   wire::NodePage* page_ = nullptr;
+  WakeChain wakes_;
   wire::ChannelHeader* channel_ = nullptr;
   SpinLock up_mutex_, lineage_mutex_;
   RingProducer up_ring_, lineage_ring_;
@@ -437,6 +444,8 @@ class Runtime {
   uint64_t held_leases_ = 0;
   bool cancels_wait_ = false;               // for room in some link
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
+  bool left_marked_ = false;                // workers with work were left asleep
+  uint32_t passed_seen_ = 0;                // WakeChain::passed() when that was last looked after
   int64_t look_at_ = 0;                      // when to look for stopped peers again
   uint64_t up_head_seen_ = 0;                // how far the daemon had read at the last look
   std::atomic<int64_t> daemon_warned_ns_{0};

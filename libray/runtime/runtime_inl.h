@@ -76,7 +76,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
                                 : (timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns);
     }
     if (now >= deadline) break;
-    if (now - start < spin) {
+    if (now - start < (wakes_.crowded() ? std::min(spin, kCrowdedSpinNs) : spin)) {
       for (int i = 0; i < 20; ++i) cpu_relax();
       continue;
     }
@@ -95,6 +95,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     after_unlock();
     if (!result) {
       if (lent) worker_->give_back_all();
+      wakes_.pass_on();
       sleep_armed(word, std::min<int64_t>(deadline - now, lazily ? kLazySleepNs : 1000000000));
     }
     sleepers_.fetch_sub(1, std::memory_order_relaxed);

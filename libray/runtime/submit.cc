@@ -248,6 +248,7 @@ wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
   h.flags = uint32_t{t->group} << wire::kGroupShift;
   h.name_size = static_cast<uint16_t>(t->name.size());
   h.method_size = static_cast<uint16_t>(t->method.size());
+  h.submitted = order_stamp();
   return h;
 }
 
@@ -612,7 +613,7 @@ bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
   if (t->stream) patch_stream_slot(t, at);
   pushed(t, link, lease, at, size);
   link->tasks.publish();
-  ray::ring(bell(link->peer));
+  wake(link);
   if (t->shape && t->shape->pending > 1) update_want(t->shape);
   return true;
 }
@@ -697,7 +698,7 @@ void Runtime::flush_rings(ClientLink** links, size_t* n) {
   for (size_t i = 0; i < *n; ++i) {
     links[i]->tasks.publish();
     RAY_FAULT("client.pushed");  // and the worker is not woken
-    ray::ring(bell(links[i]->peer));
+    wake(links[i]);
   }
   *n = 0;
 }

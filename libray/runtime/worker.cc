@@ -223,35 +223,29 @@ bool WorkerSide::claim_any(Execution** out, uint32_t group) {
     }
   }
   if (is_actor_ && !actor_ready_) return false;
-  std::shared_ptr<ServeLink> link;
-  for (size_t i = 0;; ++i) {
-    {
-      std::lock_guard lock(links_mutex_);
-      if (i >= links_.size()) return false;
-      link = links_[(next_link_ + i) % links_.size()];
-      if (link->tasks.empty()) continue;
-      next_link_ = (next_link_ + i) % links_.size() + (is_actor_ ? 1 : 0);
-    }
-    if (!link->dead && claim(link, out)) return true;
-  }
+  while (std::shared_ptr<ServeLink> link = oldest_link())
+    if (claim(link, out)) return true;
+  return false;
 }
 
 bool WorkerSide::has_work() {
   if (have_creation_ || group_waits()) return true;
   std::lock_guard lock(links_mutex_);
-  for (auto& l : links_)
+  for (auto& l : links_) {
+    std::lock_guard own(l->mutex);
     if (!l->dead && !l->tasks.empty()) return true;
+  }
   return false;
 }
 
 Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
-  int64_t start = 0, spin = 0;
+  int64_t start = 0, spin = 0, crowded_spin = -1;
   bool slept = false;
   for (;;) {
     Execution* e = nullptr;
     if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
     if (claim_any(&e, group)) {
-      if (start && !slept) idle_spin_.answered();
+      if (start && !slept) (crowded_spin < 0 ? idle_spin_ : crowded_spin_).answered();
       bool begins = !e->cancelled;
       *out = this->start(e);
       if (!*out) continue;
@@ -260,12 +254,14 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
       (void)finish(e, RAY_CANCELLED);
       continue;
     }
-    if (unrung_.load(std::memory_order_relaxed)) ring_unrung();
+    const bool crowded = runtime_->wakes().crowded();
+    if (!crowded) ring_unrung();
     if (unwanted_ && outstanding_ == 0 && !has_work()) {
       RAY_TRY(exit_actor("the last handle of the actor is gone"));
       continue;
     }
     if (timeout_ns == 0) {
+      ring_unrung();
       const Fd& event = has_groups_ ? groups_[group]->event : event_;
       uint64_t drain;
       // What came between the look at the rings and this read would be announced to nobody.
@@ -279,15 +275,19 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
       spin = idle_spin_.ns();
     }
     if (timeout_ns > 0 && now - start >= timeout_ns) return Status(RAY_TIMED_OUT);
-    if (now - start < spin) {
-      for (int i = 0; i < 20; ++i) cpu_relax();
+    if (crowded && crowded_spin < 0) crowded_spin = std::min(spin, crowded_spin_.ns());
+    if (now - start < (crowded ? crowded_spin : spin)) {
+      for (int i = 0; i < (crowded ? 4 : 20); ++i) cpu_relax();
       continue;
     }
-    if (!slept) idle_spin_.slept();
+    if (!slept) (crowded ? crowded_spin_ : idle_spin_).slept();
     slept = true;
     auto* word = runtime_->bell(runtime_->process());
     arm(word);
+    runtime_->wakes().settle();
     if (anything_for(group) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
+    // A client that waits for many results looks by itself; the last in the chain wakes it.
+    if (!runtime_->wakes().pass_on()) ring_unrung();
     int64_t left = timeout_ns < 0 ? 1000000000 : timeout_ns - (now - start);
     sleep_armed(word, std::min<int64_t>(left, 1000000000));
   }
@@ -602,7 +602,7 @@ void WorkerSide::publish_lazily(ServeLink* link) {
 }
 
 void WorkerSide::ring_unrung() {
-  if (!unrung_.exchange(false, std::memory_order_relaxed)) return;
+  if (!unrung_.load(std::memory_order_relaxed) || !unrung_.exchange(false, std::memory_order_relaxed)) return;
   std::lock_guard lock(links_mutex_);
   for (auto& l : links_)
     if (l->unrung.exchange(false, std::memory_order_relaxed)) ray::ring(runtime_->bell(l->client));

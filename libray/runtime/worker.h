@@ -62,6 +62,7 @@ struct ServeLink {
   wire::LinkHeader* header = nullptr;
   SpinLock mutex;
   RingConsumer tasks;
+  uint64_t next_at = UINT64_MAX, next_stamp = 0;  // where the next call lies, and when it was submitted
   RingProducer results;
   std::deque<Claim> claims;
   uint32_t give_back_seen = 0, cancel_seen = 0;
@@ -176,9 +177,13 @@ class WorkerSide {
   static constexpr int64_t kIdleSpinNs =
       50000;  // a worker looks at most that long before it sleeps
   SpinBudget idle_spin_{kIdleSpinNs};
+  // The same while others wait for its place: no longer than a switch to one of them and back costs.
+  static constexpr int64_t kCrowdedSpinNs = 2000;
+  SpinBudget crowded_spin_{kCrowdedSpinNs, 0};
   bool claim(const std::shared_ptr<ServeLink>& link, Execution** out);
   bool claim_any(Execution** out, uint32_t group);
   bool claim_grouped(Execution** out, uint32_t group);
+  std::shared_ptr<ServeLink> oldest_link();
   bool route(uint32_t mine);
   bool full(uint32_t group);
   bool group_waits();
@@ -222,7 +227,6 @@ class WorkerSide {
   SpinLock links_mutex_;
   std::vector<std::shared_ptr<ServeLink>> links_;
   std::atomic<uint64_t> links_version_{0};
-  size_t next_link_ = 0;
 
   std::mutex run_mutex_;  // running executions, creation, pool, interrupt hook
   std::vector<Execution*> running_;

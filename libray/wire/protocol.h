@@ -24,7 +24,7 @@
 
 namespace ray::wire {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kMagic = 0x59415231;  // "1RAY"
 
 // ---- names in the session directory
@@ -81,6 +81,17 @@ struct alignas(64) Doorbell {
   std::atomic<uint32_t> armed;
   std::atomic<uint32_t> pad[15];
 };
+// Who may be awake at once, and who was left asleep though there is work for it (runtime/wake_chain.h).
+// Hints: whoever finds one wrong mends it, and what they delay is looked after by who published it.
+inline constexpr uint32_t kMaxPlaces = 256;
+struct WakePage {
+  alignas(64) std::atomic<uint64_t> summary;  // a bit for each word of `waiting` that may not be 0
+  std::atomic<uint32_t> passed;               // places that were passed on so far
+  std::atomic<uint32_t> cursor;               // whom the last one went to
+  alignas(64) std::atomic<uint32_t> places[kMaxPlaces];  // process index of the holder; 0: nobody
+  alignas(64) std::atomic<uint64_t> waiting[kMaxProcesses / 64];  // a bit for each process
+};
+static_assert(kMaxProcesses / 64 <= 64);
 struct NodePage {
   uint32_t magic, version;
   // The daemon's own sleep state, read by all: 1 = an up record must be followed by an eventfd
@@ -88,6 +99,7 @@ struct NodePage {
   alignas(64) std::atomic<uint32_t> daemon_armed;
   // 1 = also a lineage record must be (the journal pump sleeps without a timer).
   alignas(64) std::atomic<uint32_t> lineage_armed;
+  WakePage wakes;
   Doorbell bells[kMaxProcesses];
 };
 // One task that a process runs now: a hint for people, written by the process alone, so that "what runs
@@ -363,6 +375,7 @@ struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded 
   uint32_t stream_slot, stream_window;  // window > 0: a generator
   uint16_t name_size, method_size;
   uint32_t flags;       // kArgsInStore; group << kGroupShift
+  uint64_t submitted;   // order_stamp(): an actor begins its clients' calls in this order
 };
 // The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they
 // are.

@@ -112,6 +112,25 @@ static ray_code find_and_append(ray_task* task, void* user) {
   return kit_return_i64(task, 0, n);
 }
 
+/* A task that appends the numbers args[1] to args[2] to the actor in args[0], and waits for none of it. */
+static ray_code append_range(ray_task* task, void* user) {
+  const ray_buffer* args;
+  ray_actor* actor;
+  ray_ref* ref;
+  int64_t i;
+  (void)user;
+  CHECK_EQ(ray_task_args(task, &args), 3);
+  CHECK_OK(ray_buffer_ref(&args[0], 0, &ref, &err));
+  CHECK_OK(ray_actor_from_ref(ref, &actor, &err));
+  ray_ref_release(ref);
+  for (i = kit_arg_i64(task, 1); i <= kit_arg_i64(task, 2); i++) {
+    ray_arg arg = kit_i64(&i);
+    ray_ref_release(kit_call(actor, "append", &arg, 1));
+  }
+  ray_actor_release(actor);
+  return kit_return_i64(task, 0, 1);
+}
+
 static void register_all(void) {
   static const struct {
     const char* name;
@@ -128,6 +147,7 @@ static void register_all(void) {
     CHECK_OK(ray_register_method(ray_cstr("Broken"), name, methods[i].fn, NULL, &err));
   }
   CHECK_OK(ray_register_function(ray_cstr("call_through"), call_through, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("append_range"), append_range, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("find_and_append"), find_and_append, NULL, &err));
 }
 
@@ -580,6 +600,91 @@ static void several_returns(void) {
   ray_actor_release(actor);
 }
 
+/* A call runs behind the calls of other clients that were made before it, however long all of them waited. */
+static void calls_run_in_the_order_of_their_submission(void) {
+  ray_runtime_options options = kit_options();
+  int round;
+  options.num_cpus = 1; /* one worker for all tasks, so that its way to the actor is there */
+  CHECK_OK(ray_init(&options, &rt, &err));
+  for (round = 0; round < 20; round++) {
+    ray_value value = ray_plain("box", 3, RAY_FMT_RAW);
+    ray_actor* actor = kit_actor("Log", NULL);
+    ray_buffer all = RAY_BUFFER_INIT;
+    ray_ref *held, *ref, *box;
+    ray_arg args[3];
+    char name[32], begun[512], end[512];
+    int64_t n = 0, first, last;
+    CHECK_OK(ray_actor_to_ref(actor, &ref, &err));
+    value.refs = &ref;
+    value.n_refs = 1;
+    CHECK_OK(ray_put(rt, &value, &box, &err));
+    ray_ref_release(ref);
+    args[0] = kit_ref(box);
+    CHECK_EQ(kit_take_i64(kit_submit("call_through", args, 1, NULL)), ++n);
+    snprintf(name, sizeof name, "begun-%d", round);
+    snprintf(begun, sizeof begun, "%s", kit_path(name));
+    snprintf(name, sizeof name, "end-%d", round);
+    snprintf(end, sizeof end, "%s", kit_path(name));
+    args[0] = kit_text(begun);
+    args[1] = kit_text(end);
+    held = kit_call(actor, "wait", args, 2);
+    kit_await(begun);
+    while (n < 40) { /* 1 to 4 by the task, then as many by this process, and so on */
+      first = n + 1, last = n + 1 + n % 4;
+      args[0] = kit_ref(box);
+      args[1] = kit_i64(&first);
+      args[2] = kit_i64(&last);
+      CHECK_EQ(kit_take_i64(kit_submit("append_range", args, 3, NULL)), 1);
+      for (n = last + 1; n <= last + 1 + last % 4; n++) {
+        ray_arg arg = kit_i64(&n);
+        ray_ref_release(kit_call(actor, "append", &arg, 1));
+      }
+      --n;
+    }
+    kit_touch(end);
+    CHECK_EQ(kit_take_i64(held), 7);
+    ref = kit_call(actor, "all", NULL, 0);
+    CHECK_OK(ray_get(rt, &ref, 1, -1, &all, &err));
+    CHECK_EQ(all.size, n * 8);
+    for (first = 1; first < n; first++) CHECK_EQ(((const int64_t*)all.data)[first], first + 1);
+    ray_buffer_release(&all);
+    ray_ref_release(ref);
+    ray_ref_release(box);
+    ray_actor_release(actor);
+  }
+}
+
+/* More actors than processors, each of which waits for all the others, while the driver does nothing: calls
+ * that are left for when a processor is free begin all the same. */
+static void calls_begin_though_others_block(void) {
+  enum { kN = 12 };
+  ray_actor* actors[kN];
+  ray_ref* refs[kN];
+  char paths[kN][512], end[512];
+  int i, round;
+  kit_init();
+  for (i = 0; i < kN; i++) actors[i] = kit_actor("Log", NULL);
+  for (i = 0; i < kN; i++) CHECK(kit_take_i64(kit_call(actors[i], "pid", NULL, 0)) > 0);
+  /* Idle workers look by themselves once a second: rounds that rely on it take longer than a test may. */
+  for (round = 0; round < 200; round++) {
+    char name[32];
+    snprintf(name, sizeof name, "end-%d", round);
+    snprintf(end, sizeof end, "%s", kit_path(name));
+    for (i = 0; i < kN; i++) {
+      ray_arg args[2];
+      snprintf(name, sizeof name, "begun-%d-%d", round, i);
+      snprintf(paths[i], sizeof paths[i], "%s", kit_path(name));
+      args[0] = kit_text(paths[i]);
+      args[1] = kit_text(end);
+      refs[i] = kit_call(actors[i], "wait", args, 2);
+    }
+    for (i = 0; i < kN; i++) kit_await(paths[i]);
+    kit_touch(end);
+    for (i = 0; i < kN; i++) CHECK_EQ(kit_take_i64(refs[i]), 7);
+  }
+  for (i = 0; i < kN; i++) ray_actor_release(actors[i]);
+}
+
 static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(errors_leave_it_alive),
                                  KIT_TEST(constructor_fails),
@@ -598,5 +703,7 @@ static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(cancel_calls),
                                  KIT_TEST(more_actors_than_processors),
                                  KIT_TEST(resources_for_life),
-                                 KIT_TEST(several_returns)};
+                                 KIT_TEST(several_returns),
+                                 KIT_TEST(calls_run_in_the_order_of_their_submission),
+                                 KIT_TEST(calls_begin_though_others_block)};
 KIT_MAIN(tests, register_all)

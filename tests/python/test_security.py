@@ -177,7 +177,8 @@ def test_no_shared_memory_can_be_opened_through_proc(session):
             paths.append(path)
     assert memfds > 0
     assert as_nobody(lambda: opened(paths)) == []
-    assert [n for n in os.listdir("/dev/shm") if "ray" in n] == []
+    # The fuzz targets, which may run at the same time, keep their journals there.
+    assert [n for n in os.listdir("/dev/shm") if "ray" in n and "fuzz" not in n] == []
 
 
 def inodes(pids):

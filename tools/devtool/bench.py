@@ -81,6 +81,8 @@ def c_rows(args):
         yield from (dict(r, name=r["name"] + "_unjournaled") for r in off)
     if args.growth:
         yield from program(args, "growth", [*program_c, "--growth"])
+        if args.filter in "growth_rings_bare_" or args.filter.startswith("growth_rings"):
+            yield from program(args, "limits-growth", [str(binaries / "bench_limits"), "--growth"])
 
 
 # ---- Python, several systems in turns -------------------------------------------------------------

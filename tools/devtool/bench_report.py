@@ -42,6 +42,8 @@ own = [r for r in python if "system" not in r]
 systems = sorted({r["system"] for r in python if "system" in r})
 names = [r["name"] for r in own if not systems or any(
     p["name"] == r["name"] for p in python if "system" in p)]
+LINES = {"growth_rings": "1024 calls a batch, in all", "growth_rings_deep": "512 calls a batch to each",
+         "growth_rings_bare": "1024 bare records a batch, no runtime"}
 if names:
     width = 0.8 / (1 + len(systems))
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.34 * len(names)))
@@ -58,12 +60,18 @@ if names:
     figure.tight_layout()
     figure.savefig(docs + "/bench.png", dpi=110)
 for what, label in (("tasks", "tasks in all"), ("refs", "live references"), ("rings", "workers")):
-    points = sorted((int(r["name"].rsplit("_", 1)[1]), r["value"]) for r in rows
-                    if r["name"].startswith(f"growth_{what}_"))
-    if not points:
+    lines = {}
+    for r in rows:
+        start, _, n = r["name"].rpartition("_")
+        if start == f"growth_{what}" or start.startswith(f"growth_{what}_"):
+            lines.setdefault(LINES.get(start), []).append((int(n), r["value"]))
+    if not lines:
         continue
     figure, axes = plt.subplots(figsize=(5, 3))
-    axes.plot([x for x, _ in points], [y for _, y in points], "o-")
+    for name, points in lines.items():
+        axes.plot([x for x, _ in sorted(points)], [y for _, y in sorted(points)], "o-", label=name)
+    if len(lines) > 1:
+        axes.legend(fontsize=7)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label)
