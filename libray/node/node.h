@@ -197,7 +197,7 @@ class Node {
   bool job_over(uint32_t job) const;
   void close_job(uint32_t job);
   Process* process(uint32_t index);
-  void ring_process(uint32_t index);
+  void wake_process(uint32_t index);
   void send(Process* p, uint16_t type, const void* head, size_t size, const void* tail = nullptr,
             size_t tail_size = 0, uint16_t flags = 0, std::shared_ptr<Fd> fd = nullptr);
   uint32_t connect_link(uint32_t client, uint32_t worker);  // 0 = impossible

@@ -57,10 +57,13 @@ void Node::send(Process* p, uint16_t type, const void* head, size_t size, const 
   if (p->out.bytes() > kMaxOutbox) cut_off(p, "it does not read what it is sent");
 }
 
-void Node::ring_process(uint32_t index) {
+// A process that may have been about to be woken by one that died: its words may say that it was.
+void Node::wake_process(uint32_t index) {
   if (!page_ || index >= wire::kMaxProcesses) return;
-  ring(&page_->bells[index].armed);
-  ring(&page_->bells[index].pad[0]);  // the process's own thread sleeps on a word of its own
+  for (auto* word : {&page_->bells[index].armed, &page_->bells[index].urgent}) {
+    word->store(kAwake);
+    futex(word, FUTEX_WAKE, INT_MAX, nullptr);
+  }
 }
 
 // ---- hello
@@ -157,8 +160,10 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   Process* admitted = processes_[i].get();
   RAY_FAULT("node.admit");
   // A reused index: nobody who rang its last owner is to be heard by the new one.
-  page_->bells[i].armed.store(0, std::memory_order_relaxed);
-  page_->bells[i].pad[0].store(0, std::memory_order_relaxed);
+  wire::Doorbell& bell = page_->bells[i];
+  for (auto* word : {&bell.armed, &bell.urgent, &bell.place, &bell.waking}) word->store(0, std::memory_order_relaxed);
+  page_->wakes.waiting[i / 64].fetch_and(~(uint64_t{1} << (i % 64)));
+  bell.alive.store(1);
   welcome(admitted);
   pump_->attach(admitted->channel);
   (void)watch(admitted->socket.get(), kSocket, i, EPOLLIN);
@@ -555,16 +560,16 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   apply(actors);
   // Whoever slept on a word that the dead process was about to wake.
   flush_outboxes();
-  for (uint32_t peer : peers) ring_process(peer);
+  for (uint32_t peer : peers) wake_process(peer);
+  if (page_) {
+    page_->bells[index].alive.store(0);
+    if (uint32_t sleeper = page_->bells[index].waking.load()) wake_process(sleeper);
+  }
   uint32_t job = p->job;
   bool driver = p->driver;
   if (p->socket.valid()) unwatch(p->socket.get());
   if (p->pidfd.valid()) unwatch(p->pidfd.get());
   processes_[index].reset();
-  if (page_) {  // a dead process keeps no place, and none is kept for it (WakePage)
-    page_->bells[index].armed.store(kAtOnce);
-    page_->wakes.waiting[index / 64].fetch_and(~(uint64_t{1} << (index % 64)));
-  }
   free_indexes_.push_back(index);
   if (driver) end_job(job);
 }

@@ -374,7 +374,7 @@ Status Runtime::hello(const ray_runtime_options& options) {
   channel_map_ = std::move(*channel);
   daemon_event_ = out_of_the_way(std::move(fds[2]));
   page_ = reinterpret_cast<wire::NodePage*>(page_map_.data());
-  wakes_.attach(page_, process_, static_cast<uint32_t>(usable_cpus()));
+  wakes_.attach(page_, process_);
   channel_ = reinterpret_cast<wire::ChannelHeader*>(channel_map_.data());
   up_ring_ = RingProducer(&channel_->up, channel_map_.data() + wire::kUpOffset, wire::kUpRingBytes);
   lineage_ring_ = RingProducer(&channel_->lineage, channel_map_.data() + wire::kLineageOffset,
@@ -518,7 +518,6 @@ void Runtime::pulse_loop() {
     {
       std::lock_guard lock(mutex_);
       on_bell = needs_pulse_ > 0 || (worker_ && worker_->wants_event());
-      nap = left_marked_ ? kMarkedNs : ticking() ? 5000000 : 1000000000;
     }
     auto* word = on_bell ? bell_word : urgent;
     pulse_on_bell_.store(on_bell, std::memory_order_relaxed);
@@ -530,13 +529,14 @@ void Runtime::pulse_loop() {
       if (on_bell || urgent_work_.exchange(false) || progress_count_ == seen) progress();
       seen = progress_count_;
       tick();
+      nap = left_marked_ ? kMarkedNs : ticking() ? 5000000 : 1000000000;
     }
     after_unlock();
     run_callbacks();
-    if (worker_) worker_->on_pulse();
+    const bool work = worker_ && worker_->on_pulse();
     if (stopped_) return;
     if (!callbacks_empty()) continue;
-    if (on_bell) wakes_.pass_on();
+    if (on_bell && !work) wakes_.pass_on();  // a loop that has work keeps the place
     sleep_armed(word, nap);
     if (word->load(std::memory_order_relaxed) == 0) urgent_work_ = true;
   }
@@ -546,17 +546,24 @@ bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0; }
 
 // There is work for the worker of this link: now, or when it is its turn. mutex_ held.
 void Runtime::wake(ClientLink* link) {
-  if (!wakes_.wake(link->peer) || left_marked_) return;
+  if (!wakes_.wake(link->peer)) return;
+  ++marks_;
+  if (left_marked_) return;
   left_marked_ = true;
+  marked_look_ns_ = steady_ns() + kMarkedNs;
+  passed_seen_ = wakes_.passed();
   ring_all(process_);  // pulse takes short naps from now on
 }
 
-// Workers that were left asleep are woken by those that run dry; but these may run for long, or block.
-void Runtime::look_after_marked() {
-  if (!left_marked_) return;
+// Workers that were left asleep are woken by those that run dry; but these may run for long, or block. Where
+// few places are passed on, waking costs little beside the tasks. mutex_ held.
+void Runtime::look_after_marked(int64_t now) {
+  if (!left_marked_ || now < marked_look_ns_) return;
+  marked_look_ns_ = now + kMarkedNs;
   const uint32_t passed = wakes_.passed();
-  const bool stuck = passed == passed_seen_;
+  const bool stuck = passed - passed_seen_ < 4 * wakes_.n_places();
   passed_seen_ = passed;
+  if (std::exchange(marks_, 0) == 0) wakes_.step_aside();
   bool any = false;
   for (ClientLink* link : busy_links_) {
     if (!wakes_.marked(link->peer)) continue;
@@ -571,7 +578,7 @@ void Runtime::look_after_marked() {
 // Every few milliseconds while there is work: give back idle leases, unstick stalled ones.
 void Runtime::tick() {
   int64_t now = steady_ns();
-  look_after_marked();
+  look_after_marked(now);
   if (n_pending_) look_for_stopped(now);
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)

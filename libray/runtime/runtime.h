@@ -159,7 +159,7 @@ class Runtime {
   std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
   // The word on which only `pulse` of a process sleeps: for work that must not wait for its
   // callers.
-  std::atomic<uint32_t>* urgent_bell(uint32_t process) { return &page_->bells[process].pad[0]; }
+  std::atomic<uint32_t>* urgent_bell(uint32_t process) { return &page_->bells[process].urgent; }
   void ring_all(uint32_t process) {
     ray::ring(bell(process));
     ray::ring(urgent_bell(process));
@@ -217,7 +217,7 @@ class Runtime {
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
   void pulse_loop();
   void tick();
-  void look_after_marked();
+  void look_after_marked(int64_t now);
   void look_for_stopped(int64_t now);
   void warn_stopped_daemon();
   bool kill_stopped_daemon();
@@ -446,6 +446,8 @@ class Runtime {
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
   bool left_marked_ = false;                // workers with work were left asleep
   uint32_t passed_seen_ = 0;                // WakeChain::passed() when that was last looked after
+  uint64_t marks_ = 0;                      // calls to sleeping workers since then
+  int64_t marked_look_ns_ = 0;              // when to look again
   int64_t look_at_ = 0;                      // when to look for stopped peers again
   uint64_t up_head_seen_ = 0;                // how far the daemon had read at the last look
   std::atomic<int64_t> daemon_warned_ns_{0};

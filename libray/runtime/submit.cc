@@ -248,7 +248,7 @@ wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
   h.flags = uint32_t{t->group} << wire::kGroupShift;
   h.name_size = static_cast<uint16_t>(t->name.size());
   h.method_size = static_cast<uint16_t>(t->method.size());
-  h.submitted = order_stamp();
+  h.submitted = t->submitted;
   return h;
 }
 
@@ -378,6 +378,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   if (t->kind != RAY_KIND_ACTOR_CREATE)  // whose id is known already
     t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
   t->parent = c->id;
+  t->submitted = order_stamp();
   t->retry_on_error = o.flags & RAY_TASK_RETRY_ON_ERROR;
   t->group = static_cast<uint16_t>(std::min<uint32_t>(o.group, UINT16_MAX));
   if (o.name.size) t->name = view_string(o.name).substr(0, 255);

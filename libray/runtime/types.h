@@ -96,6 +96,7 @@ struct PendingTask {
   Actor* actor = nullptr;
   Stream* stream = nullptr;
   uint64_t seq = 0;
+  uint64_t submitted = 0;  // order_stamp()
   int64_t est_ns = 0;
   PendingTask *prev = nullptr, *next = nullptr;  // in backlog, actor queue or link
   const uint8_t* record = nullptr;               // payload in the ring while pushed

@@ -284,9 +284,10 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     slept = true;
     auto* word = runtime_->bell(runtime_->process());
     arm(word);
-    runtime_->wakes().settle();
+    // Several calls may be behind one mark: then all threads look, as after a ring.
+    if (runtime_->wakes().settle() && (max_concurrency_ > 1 || has_groups_)) ray::ring(word);
     if (anything_for(group) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
-    // A client that waits for many results looks by itself; the last in the chain wakes it.
+    // A client that waits for many results looks by itself; who passes nothing on wakes it.
     if (!runtime_->wakes().pass_on()) ring_unrung();
     int64_t left = timeout_ns < 0 ? 1000000000 : timeout_ns - (now - start);
     sleep_armed(word, std::min<int64_t>(left, 1000000000));
@@ -972,7 +973,7 @@ void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
   runtime_->poke();  // a yield that waits for its window looks at `cancelled`
 }
 
-void WorkerSide::on_pulse() {
+bool WorkerSide::on_pulse() {
   std::vector<std::shared_ptr<ServeLink>> links;
   {
     std::lock_guard lock(links_mutex_);
@@ -987,6 +988,7 @@ void WorkerSide::on_pulse() {
     work |= !l->tasks.empty();
   }
   ring_events(leaving() || unwanted_, work);
+  return work;
 }
 
 }  // namespace ray

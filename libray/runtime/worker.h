@@ -4,7 +4,7 @@
 // Threads: `next` and everything on an Execution belong to the thread that took it; add_link,
 // client_died, become_actor, unwanted and stop come from the receiver; on_pulse from the pulse
 // thread (cancellations, giving back unstarted tasks while the task thread is inside user code).
-// Locks: a ServeLink's mutex covers its rings and claims; links_mutex_ the list; both are leaves.
+// Locks: a ServeLink's mutex covers its rings and claims; links_mutex_ the list, and is taken first.
 // groups_mutex_ (call_groups.cc) comes before them.
 //
 // Invariants: a task record is claimed once, under the link's mutex; the ring space of a record is
@@ -129,7 +129,7 @@ class WorkerSide {
   void let_go();  // after everything stopped: unmaps the links
 
   // ---- pulse thread
-  void on_pulse();
+  bool on_pulse();  // true: there are tasks
 
   // ---- task threads
   Status next(int64_t timeout_ns, Execution** out, uint32_t group = 0);

@@ -76,22 +76,27 @@ struct Welcome {  // the answer, with descriptors: [0] node page, [1] channel, [
 // A sleeper stores armed = 1, fences, looks at its rings again and then waits on the word; whoever
 // published and sees armed == 1 stores 0 and wakes. Storing 0 is idempotent, so many may do it: the
 // one shared word with more than one writer. A waker that dies in between is healed by the daemon,
-// which rings everyone that shared a link with the dead process.
+// which wakes everyone that shared a link with the dead process, and whom it was waking.
 struct alignas(64) Doorbell {
   std::atomic<uint32_t> armed;
-  std::atomic<uint32_t> pad[15];
+  std::atomic<uint32_t> urgent;  // the same, for the process's own thread alone
+  std::atomic<uint32_t> alive;   // written by the daemon
+  std::atomic<uint32_t> place;   // which one of WakePage it has, plus 1
+  std::atomic<uint32_t> waking;  // whose mark in WakePage it has taken away without having rung yet
+  std::atomic<uint32_t> pad[11];
 };
 // Who may be awake at once, and who was left asleep though there is work for it (runtime/wake_chain.h).
 // Hints: whoever finds one wrong mends it, and what they delay is looked after by who published it.
 inline constexpr uint32_t kMaxPlaces = 256;
 struct WakePage {
+  alignas(64) std::atomic<uint32_t> n_places;  // written by the daemon: processors
   alignas(64) std::atomic<uint64_t> summary;  // a bit for each word of `waiting` that may not be 0
   std::atomic<uint32_t> passed;               // places that were passed on so far
   std::atomic<uint32_t> cursor;               // whom the last one went to
-  alignas(64) std::atomic<uint32_t> places[kMaxPlaces];  // process index of the holder; 0: nobody
+  alignas(64) std::atomic<uint32_t> places[kMaxPlaces];  // who took it last; 0: nobody
   alignas(64) std::atomic<uint64_t> waiting[kMaxProcesses / 64];  // a bit for each process
 };
-static_assert(kMaxProcesses / 64 <= 64);
+static_assert(kMaxProcesses / 64 == 64);
 struct NodePage {
   uint32_t magic, version;
   // The daemon's own sleep state, read by all: 1 = an up record must be followed by an eventfd

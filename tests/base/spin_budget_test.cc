@@ -43,5 +43,15 @@ TEST(SpinBudget, ABudgetBelowTheShortOneStays) {
   EXPECT_EQ(budget.ns(), 1000);
 }
 
+TEST(SpinBudget, MayBeNothingAtAll) {
+  SpinBudget budget(2000, 0);
+  EXPECT_EQ(budget.ns(), 2000);
+  budget.slept();
+  budget.slept();
+  EXPECT_EQ(budget.ns(), 0);
+  budget.answered();
+  EXPECT_EQ(budget.ns(), 2000);
+}
+
 }  // namespace
 }  // namespace ray

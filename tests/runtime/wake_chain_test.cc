@@ -22,10 +22,12 @@ class WakeChainTest : public ::testing::Test {
   void SetUp() override {
     page_.reset(static_cast<wire::NodePage*>(std::aligned_alloc(64, sizeof(wire::NodePage))));
     std::memset(static_cast<void*>(page_.get()), 0, sizeof(wire::NodePage));
+    page_->wakes.n_places = 2;
+    for (auto& b : page_->bells) b.alive = 1;
   }
-  WakeChain chain(uint32_t process, uint32_t processors = 2) {
+  WakeChain chain(uint32_t process) {
     WakeChain c;
-    c.attach(page_.get(), process, processors);
+    c.attach(page_.get(), process);
     return c;
   }
   std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
@@ -77,10 +79,75 @@ TEST_F(WakeChainTest, AFreePlaceIsTakenAtOnceAndTheNextWaits) {
 }
 
 TEST_F(WakeChainTest, MoreProcessorsAreMorePlaces) {
-  WakeChain caller = chain(kCaller, 4);
+  page_->wakes.n_places = 4;
+  WakeChain caller = chain(kCaller);
   for (uint32_t p = 5; p < 10; ++p) arm(bell(p));
   for (uint32_t p = 5; p < 8; ++p) EXPECT_FALSE(caller.wake(p)) << p;
   EXPECT_TRUE(caller.wake(8));
+}
+
+TEST_F(WakeChainTest, OneProcessHasOnePlace) {
+  page_->wakes.n_places = 4;
+  WakeChain caller = chain(kCaller);
+  for (uint32_t p = 5; p < 10; ++p) arm(bell(p));
+  for (int i = 0; i < 10; ++i) {  // it is woken and rests, over and over
+    EXPECT_FALSE(caller.wake(5));
+    if (i < 9) rest(5);
+  }
+  EXPECT_FALSE(caller.wake(6));
+  EXPECT_FALSE(caller.wake(7));
+  EXPECT_TRUE(caller.wake(8));
+}
+
+TEST_F(WakeChainTest, AWorkerThatCallsHasOnePlaceToo) {
+  WakeChain caller = chain(kCaller), worker = chain(5);
+  for (uint32_t p : {5u, 6u}) arm(bell(p));
+  EXPECT_FALSE(caller.wake(5));
+  arm(bell(kCaller));
+  EXPECT_FALSE(worker.wake(6));  // it is the caller now
+  EXPECT_FALSE(asleep(6));
+}
+
+TEST_F(WakeChainTest, WhoRestsFillsAllFreePlaces) {
+  page_->wakes.n_places = 3;
+  WakeChain caller = chain(kCaller);
+  for (uint32_t p = 5; p < 10; ++p) {
+    arm(bell(p));
+    caller.wake(p);
+  }
+  ASSERT_FALSE(asleep(5) || asleep(6));
+  arm(bell(5));
+  rest(6);
+  EXPECT_FALSE(asleep(7) || asleep(8));
+  EXPECT_TRUE(asleep(9));
+}
+
+TEST_F(WakeChainTest, TheDeadKeepNoPlaceAndGetNone) {
+  WakeChain caller = chain(kCaller);
+  for (uint32_t p = 5; p < 9; ++p) arm(bell(p));
+  EXPECT_FALSE(caller.wake(5));
+  EXPECT_TRUE(caller.wake(6));
+  EXPECT_TRUE(caller.wake(7));
+  page_->bells[5].alive = 0;  // while it runs
+  page_->bells[6].alive = 0;  // while it is marked
+  EXPECT_FALSE(caller.wake(6) && caller.wake(5));
+  EXPECT_FALSE(caller.wake(8));
+  EXPECT_FALSE(asleep(8));
+  rest(8);
+  EXPECT_FALSE(asleep(7));
+  EXPECT_EQ(page_->bells[8].waking, 0u);
+}
+
+TEST_F(WakeChainTest, ACallerThatDoesOtherThingsStepsAside) {
+  WakeChain caller = chain(kCaller);
+  for (uint32_t p : {5u, 6u, 7u}) {
+    arm(bell(p));
+    caller.wake(p);
+  }
+  ASSERT_TRUE(asleep(6));
+  caller.step_aside();
+  EXPECT_FALSE(asleep(6));
+  EXPECT_TRUE(asleep(7));
 }
 
 TEST_F(WakeChainTest, ACallerThatSleepsGivesItsPlaceToAWorker) {
@@ -127,8 +194,9 @@ TEST_F(WakeChainTest, WhoRestsForgetsAMarkThatItHasSeenToItself) {
   arm(bell(6));
   caller.wake(5);
   EXPECT_TRUE(caller.wake(6));
-  worker.settle();
+  EXPECT_TRUE(worker.settle());
   EXPECT_FALSE(caller.marked(6));
+  EXPECT_FALSE(worker.settle());
 }
 
 TEST_F(WakeChainTest, WhoWasLeftMarkedCanBeWokenNow) {
@@ -151,10 +219,15 @@ TEST_F(WakeChainTest, GarbageInThePageEndsNothing) {
     w.cursor = static_cast<uint32_t>(random());
     for (auto& p : w.places) p = static_cast<uint32_t>(random() >> (random() % 40));
     for (auto& word : w.waiting) word = random() % 3 ? 0 : random();
-    for (uint32_t p = 0; p < 100; ++p) bell(p)->store(random() % 3);
+    for (uint32_t p = 0; p < 100; ++p) {
+      bell(p)->store(random() % 3);
+      for (auto* word : {&page_->bells[p].alive, &page_->bells[p].place, &page_->bells[p].waking})
+        *word = static_cast<uint32_t>(random() >> (random() % 60));
+    }
+    w.n_places = static_cast<uint32_t>(random() >> (random() % 60));
     for (int k = 0; k < 50; ++k) {
       const uint32_t process = 1 + static_cast<uint32_t>(random() % (wire::kMaxProcesses - 1));
-      WakeChain c = chain(process, static_cast<uint32_t>(random() % 1000));
+      WakeChain c = chain(process);
       c.wake(1 + static_cast<uint32_t>(random() % (wire::kMaxProcesses - 1)));
       arm(bell(process));
       c.settle();
