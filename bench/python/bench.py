@@ -118,6 +118,7 @@ class Session:
 
     def __init__(self, module, quick):
         self.module, self.quick = module, quick
+        self.used = False
         self.end = lambda: None
         if module in ("libray", "ray"):
             self.api = importlib.import_module(module)
@@ -158,10 +159,15 @@ class Session:
         if name == "init_to_first_result" and self.module in ("libray", "ray"):
             value, deviation = first_result(self.module, 3 if self.quick else 7)
             return [self._row(name, value, "s", deviation)]
+        # A cluster of its own for each row: what the rows before it left to be done is not measured.
+        if self.used and self.module in ("libray", "ray"):
+            self.end()
+            self.rows = None
         self.start()
         row = self.rows.get(name)
         if row is None:
             return None
+        self.used = True
         if row.per_call == 0:  # measures by itself: [(name, value, unit, deviation)]
             return [self._row(*r) for r in row.prepare()(self.quick)]
         value, deviation = measure(row, 0.1 if self.quick else 1.0, 3 if self.module == "libray" else 1)
