@@ -425,3 +425,38 @@ def test_an_actor_knows_itself():
     libray.get(a.die_once.remote(), timeout=30)
     assert libray.get(a.me.remote()) == ("known to itself", a, True)
     assert libray.get(Self.remote().me.remote())[0] == ""
+
+
+def test_all_threads_of_an_actor_wake_though_others_hold_the_processors(run_script):
+    # Idle threads look by themselves once a second: rounds that rely on it take longer than the script may.
+    run_script(
+        """
+        import threading
+        import libray
+
+        @libray.remote
+        class Holder:
+            def hold(self):
+                threading.Event().wait()
+
+            def nothing(self):
+                pass
+
+        @libray.remote(max_concurrency=3)
+        class Meeting:
+            def __init__(self):
+                self.barrier = threading.Barrier(3)
+
+            def meet(self):
+                self.barrier.wait()
+
+        libray.init(num_cpus=2)
+        holders = [Holder.remote() for _ in range(4)]
+        meeting = Meeting.remote()
+        libray.get([h.nothing.remote() for h in holders])
+        held = [h.hold.remote() for h in holders]
+        for _ in range(300):
+            libray.get([meeting.meet.remote() for _ in range(3)])
+        """,
+        timeout=60,
+    )
