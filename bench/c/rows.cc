@@ -105,7 +105,8 @@ double tasks_in_tables(const std::string& session) {
   double n = 0;
   for (const std::string& f : files)
     if (f.size() > 3 && f.compare(f.size() - 3, 3, ".db") == 0)
-      n += number(f, "SELECT COUNT(*) FROM task_rows WHERE end_ns IS NOT NULL");
+      n += number(f, "SELECT COUNT(*) FROM task_rows WHERE end_ns IS NOT NULL") +
+           number(f, "SELECT value FROM meta WHERE key='pruned_tasks'");
   return n;
 }
 

@@ -155,6 +155,7 @@ def peer_python(peer):
     python = place / "bin" / "python"
     key = digest(*PEERS[peer])
     if not python.exists() or not is_stamped(f"peer-{peer}", key):
+        shutil.rmtree(BUILD / "stamps" / f"peer-{peer}-samples", ignore_errors=True)  # it is new: nothing is in it
         run([build.venv_python(), "-m", "venv", place], f"environment for {peer}", env=build.environment())
         run([python, "-m", "pip", "install", "--progress-bar", "off", "numpy", *PEERS[peer]],
             f"{peer} from PyPI", env=build.environment())
