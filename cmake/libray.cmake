@@ -32,7 +32,7 @@ endfunction()
 # Labels that the test runner knows (tools/devtool/runner.py): the lock-free parts also run under
 # ThreadSanitizer; what single-steps or measures does not run under sanitizers; what is slow is left
 # out of a quick run.
-set(LIBRAY_TSAN_TESTS base_test wire_test store_test store_parts_test)
+set(LIBRAY_TSAN_TESTS base_test wire_test store_test store_parts_test wake_chain_test)
 set(LIBRAY_NOSAN_TESTS store_crash_test store_pressure_test)
 set(LIBRAY_SLOW_TESTS store_crash_test store_pressure_test gcs_crash_test)
 
