@@ -1,6 +1,7 @@
-// The physical limit of growth_rings: as many processes, each with a bare ring each way, that get a batch
-// in turns. One wakes the next when its ring is empty and sleeps: one switch per process and batch, which
-// is the least there can be with more processes than processors.
+// The yardstick of growth_rings: as many processes, each with a bare ring each way, that get a batch in turns.
+// One wakes the next when its ring is empty and sleeps: one switch per process and batch, the fewest that
+// more processes than processors can do with. One at a time, so two processors are not used at once. Called
+// by limits.cc, on the main thread, before there are others: it forks.
 #include "bare_chain.h"
 
 #include <sched.h>

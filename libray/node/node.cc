@@ -114,8 +114,8 @@ Status Node::open_node_page() {
   page_map_ = std::move(*map);
   page_ = new (page_map_.data()) wire::NodePage;  // a fresh memfd is all zero
   page_->magic = wire::kMagic;
-  page_->wakes.n_places = std::clamp<uint32_t>(std::thread::hardware_concurrency(), 2, wire::kMaxPlaces);
   page_->version = wire::kProtocolVersion;
+  page_->wakes.n_places = std::clamp<uint32_t>(std::thread::hardware_concurrency(), 2, wire::kMaxPlaces);
   return Status();
 }
 

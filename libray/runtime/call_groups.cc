@@ -1,6 +1,7 @@
 // Concurrency groups of an actor, and the end by its own will: the part of WorkerSide (worker.h) that
-// only actors need. Threads: set_groups in the constructor's thread; route and claim_grouped in task
-// threads, route and ring_events also in the pulse thread.
+// only actors need; and which client's call comes next (oldest_link), for every worker. Threads: set_groups in
+// the constructor's thread; oldest_link, route and claim_grouped in task threads, oldest_link, route and ring_events
+// also in the pulse thread.
 //
 // Without groups a task thread takes a call straight from a link's ring. With groups a ring holds calls
 // of all of them in the order of the client, so whoever looks first moves everything that is there to

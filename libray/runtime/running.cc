@@ -33,7 +33,7 @@ void WorkerSide::hide(const Execution* e) {
 // For an event loop that is about to sleep: see ray_worker_poll. The descriptors of groups are served by
 // whoever routes, so they stay announced and nobody looks for long.
 Status WorkerSide::poll(uint32_t group, int64_t timeout_ns, int wake_fd) {
-  constexpr int64_t kLookAround = 10000;    // between two looks at wake_fd
+  constexpr int64_t kLookAround = 10000;   // between two looks at wake_fd
   constexpr int64_t kWhenCrowded = 20000;  // what sleeping and waking costs a loop: others may have that long to wait
   const bool alone = !has_groups_;
   if (!alone && group >= groups_.size()) return error(RAY_INVALID_ARGUMENT, "no group %u", group);

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <random>
 #include <thread>
@@ -32,12 +33,20 @@ class WakeChainTest : public ::testing::Test {
   }
   std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
   bool asleep(uint32_t process) { return bell(process)->load() != kAwake; }
-  // What a worker does that finds nothing to do; false: it had been marked after it last looked.
+  // What a worker does that finds nothing to do.
   void rest(uint32_t process) {
     WakeChain c = chain(process);
     arm(bell(process));
     c.settle();
     c.pass_on();
+  }
+
+  // All sleep, and there is work for them, in this order.
+  void call(WakeChain* caller, std::initializer_list<uint32_t> workers) {
+    for (uint32_t p : workers) {
+      arm(bell(p));
+      caller->wake(p);
+    }
   }
 
   struct Free {
@@ -111,10 +120,7 @@ TEST_F(WakeChainTest, AWorkerThatCallsHasOnePlaceToo) {
 TEST_F(WakeChainTest, WhoRestsFillsAllFreePlaces) {
   page_->wakes.n_places = 3;
   WakeChain caller = chain(kCaller);
-  for (uint32_t p = 5; p < 10; ++p) {
-    arm(bell(p));
-    caller.wake(p);
-  }
+  call(&caller, {5, 6, 7, 8, 9});
   ASSERT_FALSE(asleep(5) || asleep(6));
   arm(bell(5));
   rest(6);
@@ -130,7 +136,8 @@ TEST_F(WakeChainTest, TheDeadKeepNoPlaceAndGetNone) {
   EXPECT_TRUE(caller.wake(7));
   page_->bells[5].alive = 0;  // while it runs
   page_->bells[6].alive = 0;  // while it is marked
-  EXPECT_FALSE(caller.wake(6) && caller.wake(5));
+  EXPECT_FALSE(caller.wake(5));
+  EXPECT_FALSE(caller.wake(6));
   EXPECT_FALSE(caller.wake(8));
   EXPECT_FALSE(asleep(8));
   rest(8);
@@ -140,10 +147,7 @@ TEST_F(WakeChainTest, TheDeadKeepNoPlaceAndGetNone) {
 
 TEST_F(WakeChainTest, ACallerThatDoesOtherThingsStepsAside) {
   WakeChain caller = chain(kCaller);
-  for (uint32_t p : {5u, 6u, 7u}) {
-    arm(bell(p));
-    caller.wake(p);
-  }
+  call(&caller, {5, 6, 7});
   ASSERT_TRUE(asleep(6));
   caller.step_aside();
   EXPECT_FALSE(asleep(6));
@@ -152,10 +156,7 @@ TEST_F(WakeChainTest, ACallerThatDoesOtherThingsStepsAside) {
 
 TEST_F(WakeChainTest, ACallerThatSleepsGivesItsPlaceToAWorker) {
   WakeChain caller = chain(kCaller);
-  for (uint32_t p : {5u, 6u, 7u}) {
-    arm(bell(p));
-    caller.wake(p);
-  }
+  call(&caller, {5, 6, 7});
   rest(kCaller);
   EXPECT_FALSE(asleep(6));
   EXPECT_TRUE(asleep(7));
@@ -179,10 +180,7 @@ TEST_F(WakeChainTest, AllHaveTheirTurn) {
 
 TEST_F(WakeChainTest, AMarkOfOneThatWokeForAnotherReasonIsSkipped) {
   WakeChain caller = chain(kCaller);
-  for (uint32_t p : {5u, 6u, 7u}) {
-    arm(bell(p));
-    caller.wake(p);
-  }
+  call(&caller, {5, 6, 7});
   ring(bell(6));
   rest(5);
   EXPECT_FALSE(asleep(7));
@@ -201,10 +199,7 @@ TEST_F(WakeChainTest, WhoRestsForgetsAMarkThatItHasSeenToItself) {
 
 TEST_F(WakeChainTest, WhoWasLeftMarkedCanBeWokenNow) {
   WakeChain caller = chain(kCaller);
-  for (uint32_t p : {5u, 6u}) {
-    arm(bell(p));
-    caller.wake(p);
-  }
+  call(&caller, {5, 6});
   ASSERT_TRUE(asleep(6));
   caller.wake_now(6);
   EXPECT_FALSE(asleep(6));
