@@ -15,6 +15,7 @@ EPILOG = """examples:
   ./dev run                    install what is missing, build, train the sample policy
   ./dev test                   everything, sanitizers included; ends with the counts
   ./dev test --quick           what takes a minute
+  ./dev test --all             the long versions too
   ./dev test --list            the parts that can be named
   ./dev test capi_tasks        one part
   ./dev programs --peer ray    programs for Ray, on libray and on Ray
@@ -29,6 +30,8 @@ def add_test(commands):
     test.add_argument("names", nargs="*", metavar="NAME", help="parts to run: see --list")
     test.add_argument("--list", action="store_true", help="print the names of all parts")
     test.add_argument("--quick", action="store_true", help="what takes a minute, no sanitizers")
+    test.add_argument("--all", action="store_true",
+                      help="the long versions too: parts labelled long, a minute of fuzzing per target")
     test.add_argument("--sanitize", action="store_true",
                       help="only asan+ubsan over the C and C++ tests, tsan over lock-free parts")
     test.add_argument("--repeat", type=int, default=1, metavar="N",

@@ -5,8 +5,9 @@ a pytest folder. Parts run side by side where they do not measure or kill (ctest
 Each gets a directory of its own for sessions and a mark in its environment; a process that still
 carries the mark after the part has ended was left behind, and fails the part.
 
-Labels of ctest that mean something here:
+Labels of ctest that mean something here (a pytest file says "libray-test: slow" and the like in its first words):
   slow      not in --quick
+  long      only with --all, or by name
   tsan      also run under ThreadSanitizer (the lock-free parts)
   nosan     not under sanitizers (it measures memory, or single-steps)
 """
@@ -80,7 +81,7 @@ def python_parts():
     parts = []
     for path in found:
         text = path.read_text()
-        labels = {"slow"} if "libray-test: slow" in text else set()
+        labels = {label for label in ("slow", "long") if f"libray-test: {label}" in text}
         limit = re.search(r"^libray-test: timeout (\d+)$", text, re.MULTILINE)
         parts.append(Part("py_" + path.stem[5:], [path], kind="pytest",
                           timeout=int(limit.group(1)) if limit else 600, labels=labels,
@@ -312,8 +313,8 @@ def matches(part, names):
     return False
 
 
-def sanitizer_parts(names):
-    parts = []
+def sanitizer_parts(args):
+    names, parts = args.names, []
     build.build("asan+ubsan")
     parts += [p for p in ctest_parts("asan+ubsan") if "nosan" not in p.labels]
     build.configure("tsan")
@@ -323,10 +324,13 @@ def sanitizer_parts(names):
         build.build("tsan", targets)
         chosen = [p for p in ctest_parts("tsan") if "tsan" in p.labels]  # built: with their paths
     parts += chosen
+    if not args.all and not names:
+        parts = [p for p in parts if "long" not in p.labels]
     return [p for p in parts if not names or matches(p, names)]
 
 
-FUZZ_SECONDS = 60  # per target in a test run; ./dev fuzz searches longer
+FUZZ_SECONDS = 15  # per target in a test run; ./dev fuzz searches longer
+FUZZ_SECONDS_OF_ALL = 60
 
 
 def fuzz_targets():
@@ -337,9 +341,10 @@ def fuzz_targets():
 def fuzz_parts(args):
     """One part per fuzz target: libFuzzer searches for a few seconds. Builds them if any is chosen."""
     script = ROOT / "tools" / "fuzz.sh"
+    seconds_each = FUZZ_SECONDS_OF_ALL if args.all else FUZZ_SECONDS
     parts = []
     for name in fuzz_targets():
-        command = [script, name, FUZZ_SECONDS]
+        command = [script, name, seconds_each]
         if name == "planted":
             found = f'"{script}" planted 60 2>&1 | grep -q "heap-buffer-overflow"'
             command = ["bash", "-c", found]
@@ -365,6 +370,8 @@ def release_parts(args):
             build.install_requirements(sample)
     if args.quick:
         wanted = [p for p in wanted if "slow" not in p.labels]
+    if not args.all:
+        wanted = [p for p in wanted if "long" not in p.labels or args.names]
     return wanted + fuzz_parts(args)
 
 
@@ -390,7 +397,7 @@ def do_test(args):
         chosen = [] if args.sanitize else release_parts(args)
         run_parts(chosen, args.keep)
         if args.sanitize or not (args.quick or args.names):
-            under = sanitizer_parts(args.names)
+            under = sanitizer_parts(args)
             run_parts(under, args.keep)
             chosen = chosen + under
         if args.again:
