@@ -357,9 +357,24 @@ def fuzz_parts(args):
     return parts
 
 
+def build_for(preset, names):
+    """Everything; for parts that were named, the product and what those parts run."""
+    build.configure(preset)
+    parts = ctest_parts(preset) if names else []
+    chosen = {part.name for part in parts if matches(part, names)}
+    if "capi_symbols" in chosen:  # a script over the product and the objects of all tests in C
+        chosen.remove("capi_symbols")
+        chosen |= {part.name for part in parts if "capi" in part.labels} - {"capi_symbols"}
+    if any(name in ("python", "slow") or name.startswith("py_kill") for name in names):
+        chosen.add("kill_program")
+    if not names or not all(build.has_target(preset, name) for name in chosen):
+        return build.build(preset)
+    return build.build(preset, (build.PRODUCT if preset == "release" else []) + sorted(chosen))
+
+
 def release_parts(args):
     machine_parts = [check_part()]
-    build.build("release")
+    build_for("release", args.names)
     machine_parts += ctest_parts("release")
     python = python_parts()
     wanted = [p for p in machine_parts + python if not args.names or matches(p, args.names)]
