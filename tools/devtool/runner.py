@@ -392,7 +392,7 @@ def release_parts(args):
 
 def print_list():
     build.require("build")
-    build.build("release")
+    build.configure("release")
     say("parts (name one or more; a label names all parts that carry it):")
     for part in [check_part(), *ctest_parts("release"), *python_parts()]:
         say(f"  {part.name:<32} {' '.join(sorted(part.labels))}")
