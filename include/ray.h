@@ -31,6 +31,13 @@
 #define RAY_API __attribute__((visibility("default")))
 #endif
 
+/* The null pointer of the INIT macros: C++ compilers can be told to warn of 0. */
+#ifdef __cplusplus
+#define RAY_NULL nullptr
+#else
+#define RAY_NULL NULL
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -38,11 +45,11 @@ extern "C" {
 /* ---- 1. Version ------------------------------------------------------------------------------------------------ */
 
 /* Of this header: major << 16 | minor << 8 | patch. Within a major, symbols and numbers are only added. */
-#define RAY_API_VERSION 0x000100u
+#define RAY_API_VERSION 0x000200u
 
 /* Version of the loaded library. A binding refuses another major, or a minor lower than the one it was built with. */
 RAY_API uint32_t ray_api_version(void);
-/* "0.1.0 (gcc 12.2, release)"; static storage. */
+/* "0.2.0 (gcc 12.2, release)"; static storage. */
 RAY_API const char *ray_build_info(void);
 
 /* ---- 2. Views, codes and errors -------------------------------------------------------------------------------- */
@@ -56,6 +63,8 @@ typedef struct ray_bytes {
   const void *data;
   size_t size;
 } ray_bytes;
+#define RAY_STR_INIT { RAY_NULL, 0 }
+#define RAY_BYTES_INIT { RAY_NULL, 0 }
 /* Views of a C string and of nothing. */
 static inline ray_str ray_cstr(const char *s) {
   ray_str v;
@@ -87,7 +96,8 @@ enum {
   RAY_STREAM_END = 106,       /* not an error: the generator is exhausted */
   RAY_STORE_FULL = 107,       /* memory and disk of the object store are full */
   RAY_NODE_DIED = 108,        /* the node daemon is gone; this runtime can only be shut down */
-  RAY_GROUP_REMOVED = 109     /* the placement group that it was to run in was removed */
+  RAY_GROUP_REMOVED = 109,    /* the placement group that it was to run in was removed */
+  RAY_UNKNOWN_FUNCTION = 110  /* the worker knows no function, class or method of that name */
 };
 
 typedef struct ray_error ray_error; /* immutable, counted, readable from any thread */
@@ -139,7 +149,8 @@ typedef struct ray_runtime_options {
   ray_str job_name;
 } ray_runtime_options;
 #define RAY_RUNTIME_OPTIONS_INIT \
-  { sizeof(ray_runtime_options), {0, 0}, {0, 0}, {0, 0}, 0.0, {0, 0}, 0, 0, 0, 0, 0, {0, 0} }
+  { sizeof(ray_runtime_options), RAY_STR_INIT, RAY_STR_INIT, RAY_STR_INIT, 0.0, RAY_BYTES_INIT, 0, 0, 0, 0, \
+    RAY_NULL, RAY_STR_INIT }
 
 /* Starts or joins a cluster. options NULL = all defaults. In a process that libray started as a worker it joins that
  * worker's node whatever the options say: ask ray_runtime_mode and call ray_worker_run. Blocks until the node takes
@@ -165,6 +176,7 @@ typedef struct ray_id {
   uint8_t b[RAY_ID_SIZE];
 } ray_id; /* of a task, object, actor, node or job. Ids of tasks and objects are a function of the parent task and the
              submit index: a task that runs again makes the same ones (OSDI'18 4.2.1). */
+#define RAY_ID_INIT { {0} }
 /* Writes 48 hexadecimal digits and a nul. */
 RAY_API void ray_id_to_hex(const ray_id *id, char out[2 * RAY_ID_SIZE + 1]);
 
@@ -173,11 +185,7 @@ typedef struct ray_context {
   ray_id job, node, task, actor; /* task: the one this thread runs, or the driver's; actor: all zero if none */
   uint32_t pid, worker;          /* worker: index of this process on its node */
 } ray_context;
-/* Asked about every 50 ms, on the caller's thread and without a lock of ours, by calls that wait for room in the object
- * store (ray_put, and ray_submit and ray_actor_call with large arguments): true ends the call with RAY_CANCELLED.
- * Bindings look at their interpreter's signals here. fn NULL = never asked. Set before other threads use the runtime. */
-typedef bool (*ray_wait_fn)(void *user);
-RAY_API ray_code ray_on_wait(ray_runtime *runtime, ray_wait_fn fn, void *user, ray_error **err);
+#define RAY_CONTEXT_INIT { sizeof(ray_context), RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, 0, 0 }
 /* Where the calling thread stands. */
 RAY_API ray_code ray_runtime_context(ray_runtime *runtime, ray_context *out, ray_error **err);
 
@@ -207,8 +215,9 @@ typedef struct ray_value {
   ray_ref *const *refs;
   const ray_bytes *oob;
   size_t n_oob;
+  uint64_t reserved[2]; /* 0 */
 } ray_value;
-#define RAY_VALUE_INIT { 0, 0, 0, 0, 0, 0, 0 }
+#define RAY_VALUE_INIT { RAY_NULL, 0, 0, 0, RAY_NULL, RAY_NULL, 0, {0, 0} }
 /* A value without buffers or references. */
 static inline ray_value ray_plain(const void *data, size_t size, uint32_t format) {
   ray_value v = RAY_VALUE_INIT;
@@ -229,8 +238,9 @@ typedef struct ray_buffer {
   uint64_t n_oob;
   void (*release)(struct ray_buffer *self); /* NULL = released */
   void *private_data;
+  uint64_t reserved[2]; /* the library's */
 } ray_buffer;
-#define RAY_BUFFER_INIT { 0, 0, 0, 0, 0, 0, 0, 0 }
+#define RAY_BUFFER_INIT { RAY_NULL, 0, 0, 0, RAY_NULL, 0, RAY_NULL, RAY_NULL, {0, 0} }
 /* Calls and clears buffer->release. Safe on a zeroed or released buffer. */
 RAY_API void ray_buffer_release(ray_buffer *buffer);
 /* The index-th reference inside the value. Valid while the buffer is unreleased. */
@@ -241,6 +251,12 @@ RAY_API ray_code ray_buffer_refs(const ray_buffer *buffer, uint32_t first, uint3
 /* Puts a value into the object store and returns a reference to it. Copies once; blocks only when the store is full
  * and then at most until spilling made room (RAY_STORE_FULL after 10 s without progress). */
 RAY_API ray_code ray_put(ray_runtime *runtime, const ray_value *value, ray_ref **out, ray_error **err);
+
+/* Asked about every 50 ms, on the caller's thread and without a lock of ours, by calls that wait for room in the object
+ * store (ray_put, and ray_submit and ray_actor_call with large arguments): true ends the call with RAY_CANCELLED.
+ * Bindings look at their interpreter's signals here. fn NULL = never asked. Set before other threads use the runtime. */
+typedef bool (*ray_wait_fn)(void *user);
+RAY_API ray_code ray_on_wait(ray_runtime *runtime, ray_wait_fn fn, void *user, ray_error **err);
 
 /* A reference to an object that failed: get answers `code` with this message and payload (may be NULL). For bindings
  * that hand out references to parts of a result of which one could not be made. */
@@ -254,6 +270,7 @@ typedef struct ray_layout { /* where the parts go; filled by ray_writer_open */
   void *data;
   void **oob; /* n_oob addresses, 64-byte aligned; borrowed from the writer */
 } ray_layout;
+#define RAY_LAYOUT_INIT { RAY_NULL, RAY_NULL }
 /* Sizes come from `shape`: data and oob[i].data are ignored, sizes, format and refs count. */
 RAY_API ray_code ray_writer_open(ray_runtime *runtime, const ray_value *shape, ray_writer **out, ray_layout *layout,
                                  ray_error **err);
@@ -302,16 +319,23 @@ typedef struct ray_completion {
   uint32_t kind; /* RAY_COMPLETION_* */
   ray_ref *ref;  /* owned by the receiver: release it. Stream items: the item */
   ray_error *error; /* owned by the receiver; NULL when code is RAY_OK */
+  uint64_t reserved[2]; /* the library's */
 } ray_completion;
+#define RAY_COMPLETION_INIT { 0, 0, 0, RAY_NULL, RAY_NULL, {0, 0} }
 enum { RAY_COMPLETION_READY = 1, RAY_COMPLETION_STREAM_ITEM = 2, RAY_COMPLETION_STREAM_END = 3 };
 RAY_API ray_code ray_queue_create(ray_runtime *runtime, ray_queue **out, ray_error **err);
 /* Pending notifications of this queue are dropped. */
 RAY_API void ray_queue_release(ray_queue *queue);
 /* Readable (level-triggered) if and only if the queue is not empty. Poll it, never read it. -1 for a bad handle. */
 RAY_API int ray_queue_fd(const ray_queue *queue);
-/* Moves up to max completions to out, waiting up to timeout_ns for the first. Returns their number. */
-RAY_API size_t ray_queue_poll(ray_queue *queue, ray_completion *out, size_t max, int64_t timeout_ns);
-/* Makes a blocked ray_queue_poll return now. Async-signal-safe. */
+/* Moves up to max completions to out, waiting up to timeout_ns for the first; *out_count tells how many. RAY_OK with none
+ * = ray_queue_wake. RAY_TIMED_OUT = none came. RAY_WRONG_STATE = none is left and none will come: the runtime was shut
+ * down, or the queue released meanwhile. *out_count is 0 whenever the code is not RAY_OK. */
+RAY_API ray_code ray_queue_poll(ray_queue *queue, ray_completion *out, size_t max, int64_t timeout_ns,
+                                size_t *out_count, ray_error **err);
+/* Makes a blocked ray_queue_poll return now. Async-signal-safe. Sticky: with nobody blocked, the next ray_queue_poll that
+ * finds the queue empty returns at once. One poll takes all wakes so far. The descriptor shows completions alone, no
+ * wakes. */
 RAY_API void ray_queue_wake(ray_queue *queue);
 
 typedef void (*ray_done_fn)(const ray_completion *completion, void *user);
@@ -322,9 +346,11 @@ typedef struct ray_notify {
   void *user;
   uint64_t tag;
   uint32_t flags; /* RAY_NOTIFY_* */
+  uint32_t reserved;
+  void (*free_user)(void *user); /* NULL, or called once when `user` is of no more use, see below */
 } ray_notify;
 enum { RAY_NOTIFY_MAY_RUN_INLINE = 1 /* fn may run inside ray_on_ready when the object is ready already */ };
-#define RAY_NOTIFY_INIT { sizeof(ray_notify), 0, 0, 0, 0, 0 }
+#define RAY_NOTIFY_INIT { sizeof(ray_notify), RAY_NULL, RAY_NULL, RAY_NULL, 0, 0, 0, RAY_NULL }
 /* One notification when the object has a value or an error. *out_token (may be NULL) serves to cancel it. */
 RAY_API ray_code ray_on_ready(ray_ref *ref, const ray_notify *notify, uint64_t *out_token, ray_error **err);
 /* After it returned RAY_OK the callback will not run; RAY_NOT_FOUND = it ran, runs or is queued. */
@@ -349,6 +375,7 @@ typedef struct ray_arg {
   ray_ref *ref; /* NULL = use value */
   ray_value value;
 } ray_arg;
+#define RAY_ARG_INIT { RAY_NULL, RAY_VALUE_INIT }
 
 /* Where on the node or in which group something may run. */
 typedef struct ray_placement {
@@ -358,7 +385,7 @@ typedef struct ray_placement {
   uint32_t flags; /* RAY_PLACEMENT_* */
   ray_id node;    /* all zero = any. A node that is not there: RAY_UNSCHEDULABLE, unless SOFT */
 } ray_placement;
-#define RAY_PLACEMENT_INIT { sizeof(ray_placement), {{0}}, -1, 0, {{0}} }
+#define RAY_PLACEMENT_INIT { sizeof(ray_placement), RAY_ID_INIT, -1, 0, RAY_ID_INIT }
 enum { RAY_PLACEMENT_SOFT = 1 /* another node will do */ };
 
 #define RAY_RETRIES_DEFAULT (-2) /* 3 for tasks, 0 for actor methods */
@@ -378,7 +405,8 @@ typedef struct ray_task_options {
   uint32_t group;              /* actor calls: concurrency group (ray_worker_set_groups); 0 = the default */
   uint32_t reserved;
 } ray_task_options;
-#define RAY_TASK_OPTIONS_INIT { sizeof(ray_task_options), {0, 0}, {0, 0}, RAY_RETRIES_DEFAULT, 1, 0, 0, 0, 0, 0 }
+#define RAY_TASK_OPTIONS_INIT \
+  { sizeof(ray_task_options), RAY_STR_INIT, RAY_BYTES_INIT, RAY_RETRIES_DEFAULT, 1, 0, 0, RAY_NULL, 0, 0 }
 enum { RAY_TASK_RETRY_ON_ERROR = 1 /* max_retries counts failures of the user's function too */ };
 
 /* Submits a task and returns at once; never waits for a scheduler, the control store or the disk. out_refs receives
@@ -435,7 +463,8 @@ typedef struct ray_actor_options {
   const ray_placement *placement; /* NULL = anywhere */
 } ray_actor_options;
 #define RAY_ACTOR_OPTIONS_INIT \
-  { sizeof(ray_actor_options), {0, 0}, {0, 0}, {0, 0}, 0, RAY_RETRIES_DEFAULT, 0, 0, 0, 0, {0, 0}, 0 }
+  { sizeof(ray_actor_options), RAY_STR_INIT, RAY_STR_INIT, RAY_BYTES_INIT, 0, RAY_RETRIES_DEFAULT, 0, 0, 0, 0, \
+    RAY_BYTES_INIT, RAY_NULL }
 enum {
   RAY_ACTOR_GET_IF_EXISTS = 1, /* with a name: the existing actor instead of RAY_ALREADY_EXISTS */
   RAY_ACTOR_OUT_OF_ORDER = 2   /* a call whose arguments are there overtakes calls that wait for theirs */
@@ -458,7 +487,7 @@ RAY_API ray_code ray_actor_call_stream(ray_actor *actor, ray_str method, const r
 RAY_API ray_code ray_actor_find(ray_runtime *runtime, ray_str name, ray_str ns, ray_actor **out, ray_error **err);
 /* Kills its process at once; restarts it if allowed by `may_restart` and max_restarts. */
 RAY_API ray_code ray_actor_kill(ray_actor *actor, bool may_restart, ray_error **err);
-RAY_API ray_id ray_actor_get_id(const ray_actor *actor);
+RAY_API ray_id ray_actor_id(const ray_actor *actor);
 /* What the creator gave in options.metadata; borrowed from the handle. Handles found by name or taken from a value
  * may wait for the node to answer. */
 RAY_API ray_code ray_actor_metadata(ray_actor *actor, ray_bytes *out, ray_error **err);
@@ -483,7 +512,7 @@ typedef struct ray_group_options {
   int32_t strategy;          /* RAY_GROUP_* */
   int32_t lifetime;          /* RAY_LIFETIME_COUNTED = ends with its job; RAY_LIFETIME_DETACHED = when removed */
 } ray_group_options;
-#define RAY_GROUP_OPTIONS_INIT { sizeof(ray_group_options), {0, 0}, {0, 0}, {0, 0}, 0, 0 }
+#define RAY_GROUP_OPTIONS_INIT { sizeof(ray_group_options), RAY_BYTES_INIT, RAY_STR_INIT, RAY_STR_INIT, 0, 0 }
 /* Asks for a group and returns when the node knows it; its resources may come later. RAY_ALREADY_EXISTS: the name. */
 RAY_API ray_code ray_group_create(ray_runtime *runtime, const ray_group_options *options, ray_id *out, ray_error **err);
 /* Waits until its resources are reserved. RAY_TIMED_OUT; RAY_NOT_FOUND = there is no such group, or it was removed. */
@@ -575,11 +604,17 @@ typedef struct ray_task_info {
   ray_str name;         /* options.name, or the function's */
   uint64_t function_key; /* same key = same definition: use it to cache */
   uint32_t kind;        /* RAY_KIND_* */
-  uint32_t attempt;     /* 0 = first execution */
+  uint32_t attempt;     /* 1 = first execution */
   uint32_t num_returns;
   bool is_stream;
   bool has_gpus;        /* a task or a constructor that GPUs were assigned to: ray_task_gpus */
 } ray_task_info;
+#define RAY_TASK_INFO_INIT \
+  { sizeof(ray_task_info), RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_STR_INIT, RAY_STR_INIT, RAY_STR_INIT, \
+    0, 0, 0, 0, false, false }
+/* The runtime that the task came from; NULL for a bad handle. Borrowed: valid until the task is finished, and not to be
+ * released. */
+RAY_API ray_runtime *ray_task_runtime(const ray_task *task);
 /* [task thread] All views are borrowed from the task. */
 RAY_API ray_code ray_task_get_info(const ray_task *task, ray_task_info *out);
 /* [task thread] The GPUs assigned to the task, or to the actor that it belongs to: numbers from 0 below the node's number of

@@ -354,10 +354,18 @@ int ray_queue_fd(const ray_queue* queue) {
   return q ? q->event.get() : -1;
 }
 
-size_t ray_queue_poll(ray_queue* queue, ray_completion* out, size_t max, int64_t timeout_ns) {
-  auto* q = from_handle<Queue>(queue, kHandleQueue);
-  if (!q || !out || !max) return 0;
-  return queue_poll(q, out, max, timeout_ns);
+ray_code ray_queue_poll(ray_queue* queue, ray_completion* out, size_t max, int64_t timeout_ns,
+                        size_t* out_count, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    if (!out_count) return null_argument("out_count");
+    *out_count = 0;
+    auto* q = from_handle<Queue>(queue, kHandleQueue);
+    if (!q) return bad_handle("queue");
+    if (!out) return null_argument("out");
+    if (!max) return error(RAY_INVALID_ARGUMENT, "there is room for no completion: max is 0");
+    RAY_TRY(check_timeout(timeout_ns));
+    return queue_poll(q, out, max, timeout_ns, out_count);
+  });
 }
 
 void ray_queue_wake(ray_queue* queue) {

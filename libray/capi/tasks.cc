@@ -316,7 +316,7 @@ ray_code ray_actor_kill(ray_actor* actor, bool may_restart, ray_error** err) {
   });
 }
 
-ray_id ray_actor_get_id(const ray_actor* actor) {
+ray_id ray_actor_id(const ray_actor* actor) {
   ray_id id = {};
   if (auto* a = from_handle<Actor>(actor, kHandleActor)) std::memcpy(id.b, a->id.b, kIdSize);
   return id;

@@ -161,6 +161,11 @@ static ray_id id_of(const Id& id) {
   return out;
 }
 
+ray_runtime* ray_task_runtime(const ray_task* task) {
+  Execution* e;
+  return execution_of(task, &e).ok() ? static_cast<ray_runtime*>(e->side->runtime()->self_handle) : nullptr;
+}
+
 ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
   return guard(nullptr, [&]() -> Status {
     Execution* e;
@@ -180,7 +185,7 @@ ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
     out->name = e->name.empty() ? out->function : ray_str{e->name.data(), e->name.size()};
     out->function_key = h.kind == RAY_KIND_ACTOR_CALL ? e->side->class_key() : h.function;
     out->kind = h.kind;
-    out->attempt = h.attempt;
+    out->attempt = h.attempt + 1;
     out->num_returns = h.n_returns;
     out->is_stream = h.stream_window > 0;
     out->has_gpus = e->n_gpus > 0 && h.kind != RAY_KIND_ACTOR_CALL;

@@ -464,6 +464,6 @@ class Runtime {
 PendingTask* pending_task_at(uint32_t index);
 ray_error* error_handle(ErrorBox* e);  // a new handle, or NULL
 void queue_push(Queue* q, const ray_completion& c);
-size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns);
+Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n);
 
 }  // namespace ray

@@ -170,7 +170,7 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
   if (inline_now) {
     ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
     ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, retain(o)->handle(),
-                     error_handle(e)};
+                     error_handle(e), {}};
     n.fn(&c, n.user);
   } else {
     ray::ring(urgent_bell(process_));
@@ -187,7 +187,7 @@ ray_error* error_handle(ErrorBox* e) {
 // One completion, to a queue or to a callback on the pulse thread. mutex_ held.
 void Runtime::deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e) {
   ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? retain(o)->handle() : nullptr,
-                   error_handle(e)};
+                   error_handle(e), {}};
   if (kind == RAY_COMPLETION_STREAM_END && !e) c.code = RAY_STREAM_END;
   if (n.queue) return queue_push(n.queue, c);
   callbacks_.push_back([fn = n.fn, user = n.user, c] { fn(&c, user); });
@@ -226,9 +226,11 @@ void queue_push(Queue* q, const ray_completion& c) {
   (void)!::write(q->event.get(), &one, sizeof one);
 }
 
-size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns) {
+// A wake is sticky: the next poll that finds nothing takes it.
+Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n) {
   uint64_t drain;
   std::unique_lock lock(q->mutex);
+  bool woken = false;
   if (q->items.empty() && timeout_ns != 0) {
     lock.unlock();
     pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
@@ -237,14 +239,13 @@ size_t queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns)
     (void)::ppoll(fds, 2, timeout_ns < 0 ? nullptr : &ts, nullptr);
     lock.lock();
   }
-  (void)!::read(q->wake.get(), &drain, sizeof drain);
-  size_t n = 0;
-  while (n < max && !q->items.empty()) {
-    out[n++] = q->items.front();
+  woken = ::read(q->wake.get(), &drain, sizeof drain) > 0;
+  while (*n < max && !q->items.empty()) {
+    out[(*n)++] = q->items.front();
     q->items.pop_front();
   }
   if (q->items.empty()) (void)!::read(q->event.get(), &drain, sizeof drain);
-  return n;
+  return *n || woken ? Status() : Status(RAY_TIMED_OUT, "no completion came");
 }
 
 void Runtime::drop_queue(Queue* queue) {

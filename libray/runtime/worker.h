@@ -119,6 +119,7 @@ class WorkerSide {
  public:
   explicit WorkerSide(Runtime* runtime) : runtime_(runtime) {}
   ~WorkerSide();
+  Runtime* runtime() const { return runtime_; }
 
   // ---- receiver thread
   void add_link(const wire::DnLink& l, Mapping map);

@@ -224,10 +224,10 @@ static void names_and_namespaces(void) {
   options.ns = ray_cstr("");
   options.flags = RAY_ACTOR_GET_IF_EXISTS;
   CHECK_OK(ray_actor_create(rt, klass, NULL, 0, &options, &found, &err));
-  a = ray_actor_get_id(first);
-  b = ray_actor_get_id(found);
+  a = ray_actor_id(first);
+  b = ray_actor_id(found);
   CHECK(memcmp(&a, &b, sizeof a) == 0);
-  b = ray_actor_get_id(second);
+  b = ray_actor_id(second);
   CHECK(memcmp(&a, &b, sizeof a) != 0);
   CHECK_EQ(kit_call_i64(found, "append", 1), 1);
   ray_actor_release(found);
@@ -287,8 +287,8 @@ static void handle_inside_a_value(void) {
   value.n_refs = 1;
   CHECK_OK(ray_put(rt, &value, &box, &err));
   CHECK_OK(ray_actor_from_ref(ref, &back, &err));
-  a = ray_actor_get_id(actor);
-  b = ray_actor_get_id(back);
+  a = ray_actor_id(actor);
+  b = ray_actor_id(back);
   CHECK(memcmp(&a, &b, sizeof a) == 0);
   ray_ref_release(ref);
   ray_actor_release(actor);

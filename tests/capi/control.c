@@ -310,7 +310,7 @@ static void context(void) {
   CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
   memcpy(&there, buffer.data, sizeof there);
   ray_buffer_release(&buffer);
-  id = ray_actor_get_id(actor);
+  id = ray_actor_id(actor);
   CHECK(memcmp(&id, &there.actor, sizeof id) == 0);
   ray_ref_release(ref);
   ray_actor_release(actor);

@@ -210,6 +210,7 @@ static void bad_others(void) {
   ray_id zero, id;
   ray_bytes bytes;
   uint32_t format;
+  size_t count;
   int i;
   make_handles();
   memset(&zero, 0, sizeof zero);
@@ -224,7 +225,9 @@ static void bad_others(void) {
     info.struct_size = sizeof info;
     if ((void*)q == (void*)g.queue) continue;
     CHECK_EQ(ray_queue_fd(q), -1);
-    CHECK_EQ(ray_queue_poll(q, &completion, 1, 0), 0);
+    count = 7;
+    REFUSED(ray_queue_poll(q, &completion, 1, 0, &count, &err));
+    CHECK_EQ(count, 0);
     ray_queue_wake(q);
     ray_queue_release(q);
     notify.queue = q;
@@ -285,7 +288,7 @@ static void bad_actor(void) {
     REFUSED(ray_actor_kill(a, false, &err));
     REFUSED(ray_actor_metadata(a, &bytes, &err));
     REFUSED(ray_actor_to_ref(a, &ref, &err));
-    id = ray_actor_get_id(a);
+    id = ray_actor_id(a);
     CHECK(memcmp(&id, &zero, sizeof id) == 0);
     CHECK(ray_actor_retain(a) == NULL);
     ray_actor_release(a);

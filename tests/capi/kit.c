@@ -251,6 +251,12 @@ ray_code kit_get_code(ray_ref* ref) {
   return code;
 }
 
+size_t kit_poll(ray_queue* queue, ray_completion* out, size_t max) {
+  size_t n = 0;
+  CHECK_OK(ray_queue_poll(queue, out, max, -1, &n, &err));
+  return n;
+}
+
 void kit_get_text(ray_ref* ref, char* out, size_t capacity) {
   ray_buffer buffer = RAY_BUFFER_INIT;
   CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));

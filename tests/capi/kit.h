@@ -78,6 +78,8 @@ ray_ref* kit_submit(const char* function, const ray_arg* args, size_t n,
 ray_ref* kit_submit_i64(const char* function, int64_t a, int64_t b); /* function(a, b) */
 int64_t kit_get_i64(ray_ref* ref);                                   /* checks the get */
 ray_code kit_get_code(ray_ref* ref); /* of a get; the error stays in err */
+/* ray_queue_poll that finds something; how many. */
+size_t kit_poll(ray_queue* queue, ray_completion* out, size_t max);
 void kit_get_text(ray_ref* ref, char* out, size_t capacity);
 int64_t kit_take_i64(ray_ref* ref); /* get and release */
 int64_t kit_call_i64(ray_actor* actor, const char* method, int64_t a);

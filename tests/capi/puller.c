@@ -87,7 +87,7 @@ static ray_code run(ray_task* task) {
     CHECK_OK(ray_worker_set_groups(here, limits, 2, &err));
     CHECK_CODE(RAY_WRONG_STATE, ray_worker_set_groups(here, limits, 2, &err)); /* once */
     CHECK_OK(ray_worker_actor(here, &self, &err));
-    CHECK(memcmp(ray_actor_get_id(self).b, info.actor.b, RAY_ID_SIZE) == 0);
+    CHECK(memcmp(ray_actor_id(self).b, info.actor.b, RAY_ID_SIZE) == 0);
     ray_actor_release(self);
     grouped = 1;
     return RAY_OK;

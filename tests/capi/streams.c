@@ -297,7 +297,7 @@ static void notifications(void) {
   for (i = 0;; i++) {
     notify.tag = (uint64_t)(1000 + i);
     CHECK_OK(ray_stream_on_next(stream, &notify, &err));
-    CHECK_EQ(ray_queue_poll(queue, &got, 1, -1), 1);
+    CHECK_EQ(kit_poll(queue, &got, 1), 1);
     CHECK_EQ(got.tag, 1000 + i);
     if (got.kind == RAY_COMPLETION_STREAM_END) break;
     CHECK_EQ(got.kind, RAY_COMPLETION_STREAM_ITEM);

@@ -105,6 +105,7 @@ static ray_code die_until(ray_task* task, void* user) {
   if (st.st_size < lives) raise(SIGKILL);
   info.struct_size = sizeof info;
   CHECK_EQ(ray_task_get_info(task, &info), RAY_OK);
+  CHECK(ray_task_runtime(task) != NULL && ray_task_runtime(NULL) == NULL);
   return kit_return_i64(task, 0, (int64_t)info.attempt);
 }
 
@@ -459,7 +460,7 @@ static void retried_after_a_crash(void) {
   kit_init();
   args[0] = kit_text(kit_path("three"));
   args[1] = kit_i64(&lives);
-  CHECK_EQ(kit_take_i64(kit_submit("die_until", args, 2, NULL)), 2); /* default: three retries */
+  CHECK_EQ(kit_take_i64(kit_submit("die_until", args, 2, NULL)), 3); /* default: three retries */
   args[0] = kit_text(kit_path("none"));
   options.max_retries = 0;
   ref = kit_submit("die_until", args, 2, &options);

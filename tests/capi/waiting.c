@@ -138,7 +138,8 @@ static void queue(void) {
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
   CHECK(!readable(ray_queue_fd(queue)));
-  CHECK_EQ(ray_queue_poll(queue, got, 7, 0), 0);
+  CHECK_CODE(RAY_TIMED_OUT, ray_queue_poll(queue, got, 7, 0, &k, &err));
+  CHECK_EQ(k, 0);
   notify.queue = queue;
   for (i = 0; i < kN; i++) {
     refs[i] =
@@ -148,7 +149,7 @@ static void queue(void) {
     ray_ref_release(refs[i]); /* the notification holds it */
   }
   while (n < kN) {
-    k = ray_queue_poll(queue, got, 7, -1);
+    k = kit_poll(queue, got, 7);
     CHECK(k >= 1 && k <= 7);
     for (i = 0; i < k; i++, n++) {
       CHECK_EQ(got[i].kind, RAY_COMPLETION_READY);
@@ -192,11 +193,11 @@ static void descriptor_is_level_triggered(void) {
     p.events = POLLIN;
     CHECK_EQ(poll(&p, 1, -1), 1);
     CHECK(readable(fd)); /* looking does not change it */
-    CHECK_EQ(ray_queue_poll(queue, got, 1, -1), 1);
+    CHECK_EQ(kit_poll(queue, got, 1), 1);
     ray_ref_release(got[0].ref);
     CHECK_EQ(poll(&p, 1, -1), 1); /* one is left, or comes */
     CHECK(readable(fd));
-    CHECK_EQ(ray_queue_poll(queue, got, 2, -1), 1);
+    CHECK_EQ(kit_poll(queue, got, 2), 1);
     ray_ref_release(got[0].ref);
     CHECK(!readable(fd));
     for (i = 0; i < 2; i++) ray_ref_release(refs[i]);
@@ -218,7 +219,7 @@ static void wake_a_poller(void) {
   kit_init();
   CHECK_OK(ray_queue_create(rt, &queue, &err));
   CHECK_EQ(pthread_create(&thread, NULL, wake_soon, queue), 0);
-  CHECK_EQ(ray_queue_poll(queue, &got, 1, -1), 0);
+  CHECK_EQ(kit_poll(queue, &got, 1), 0);
   pthread_join(thread, NULL);
   ray_queue_release(queue);
 }

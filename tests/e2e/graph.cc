@@ -130,8 +130,8 @@ struct Actor {
 
 Actor create_actor(const std::string& oracle) {
   Actor a{kit_actor("Total", nullptr), ""};
-  a.id = hex(ray_actor_get_id(a.handle));
-  remember(oracle, producer(ray_actor_get_id(a.handle)), a.id, {});
+  a.id = hex(ray_actor_id(a.handle));
+  remember(oracle, producer(ray_actor_id(a.handle)), a.id, {});
   return a;
 }
 

@@ -14,7 +14,7 @@ from ._context import available_resources, cluster_resources, get_runtime_contex
 from ._core import init, is_initialized, shutdown
 from ._function import NativeFunction, c_function, load_library, native_function
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 ObjectID = ObjectRef
 
 __all__ = [

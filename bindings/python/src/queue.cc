@@ -117,9 +117,10 @@ PyObject* queue_poll(PyObject* self, PyObject* timeout) {  // poll(seconds or No
   int64_t ns;
   if (!parse_timeout(timeout, &ns)) return nullptr;
   ray_completion batch[64];
-  size_t n = ray_queue_poll(q->queue, batch, 64, 0);
+  size_t n;
+  (void)ray_queue_poll(q->queue, batch, 64, 0, &n, nullptr);
   if (n == 0 && ns != 0) {
-    Py_BEGIN_ALLOW_THREADS n = ray_queue_poll(q->queue, batch, 64, ns);
+    Py_BEGIN_ALLOW_THREADS (void)ray_queue_poll(q->queue, batch, 64, ns, &n, nullptr);
     Py_END_ALLOW_THREADS
   }
   Owned list(PyList_New(0));

@@ -295,7 +295,7 @@ int actor_clear(PyObject* self) {
   return 0;
 }
 Py_hash_t actor_hash(PyObject* self) {
-  const ray_id id = ray_actor_get_id(as_actor(self)->actor);
+  const ray_id id = ray_actor_id(as_actor(self)->actor);
   uint64_t a, b;
   memcpy(&a, id.b, 8);
   memcpy(&b, id.b + 16, 8);
@@ -304,12 +304,12 @@ Py_hash_t actor_hash(PyObject* self) {
 }
 PyObject* actor_compare(PyObject* a, PyObject* b, int op) {
   if (!actor_check(a) || !actor_check(b)) Py_RETURN_NOTIMPLEMENTED;
-  const ray_id x = ray_actor_get_id(as_actor(a)->actor), y = ray_actor_get_id(as_actor(b)->actor);
+  const ray_id x = ray_actor_id(as_actor(a)->actor), y = ray_actor_id(as_actor(b)->actor);
   const int c = memcmp(x.b, y.b, RAY_ID_SIZE);
   Py_RETURN_RICHCOMPARE(c, 0, op);
 }
 PyObject* actor_id_hex(PyObject* self, void*) {
-  return PyUnicode_FromString(id_hex(ray_actor_get_id(as_actor(self)->actor)).c_str());
+  return PyUnicode_FromString(id_hex(ray_actor_id(as_actor(self)->actor)).c_str());
 }
 // An ObjectRef that stands for this handle: it pickles like every reference.
 PyObject* actor_as_ref(PyObject* self, PyObject*) {

@@ -601,7 +601,7 @@ PyObject* worker_groups(PyObject*, PyObject* list) {
 }
 
 // _current_task() -> (label, function, method, attempt, id) of the task that this thread or else the
-// main thread runs, or None.
+// main thread runs, or None. Attempts count from 0, as in Ray.
 PyObject* current_task(PyObject*, PyObject*) {
   ray_task* task = t_task != nullptr ? t_task : g_main_task.load();
   ray_task_info info;
@@ -611,7 +611,7 @@ PyObject* current_task(PyObject*, PyObject*) {
   if (!label) return nullptr;
   return Py_BuildValue("Os#s#Iy#", label.get(), info.function.data,
                        static_cast<Py_ssize_t>(info.function.size), info.method.data,
-                       static_cast<Py_ssize_t>(info.method.size), info.attempt,
+                       static_cast<Py_ssize_t>(info.method.size), info.attempt - 1,
                        reinterpret_cast<const char*>(&info.id),
                        static_cast<Py_ssize_t>(sizeof(info.id)));
 }
