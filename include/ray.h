@@ -300,7 +300,7 @@ typedef struct ray_completion {
   uint64_t tag;
   ray_code code; /* of the object: RAY_OK = a value is there; get it with ray_try_get */
   uint32_t kind; /* RAY_COMPLETION_* */
-  ray_ref *ref;  /* owned by the receiver: release it. Stream items: the item */
+  ray_ref *ref;  /* owned by the receiver: release it. Streams: NULL */
   ray_error *error; /* owned by the receiver; NULL when code is RAY_OK */
 } ray_completion;
 enum { RAY_COMPLETION_READY = 1, RAY_COMPLETION_STREAM_ITEM = 2, RAY_COMPLETION_STREAM_END = 3 };
@@ -401,8 +401,12 @@ RAY_API ray_code ray_wait_any(ray_runtime *runtime, ray_ref *const *refs, size_t
                               uint8_t *ready_streams, ray_error **err);
 /* A reference that is ready when the generator's task is over: nil, or its error. The same object at each call. */
 RAY_API ray_code ray_stream_completed(ray_stream *stream, ray_ref **out, ray_error **err);
-/* One notification for the next item or the end; the item is taken from the stream. One at a time per stream. */
-RAY_API ray_code ray_stream_on_next(ray_stream *stream, const ray_notify *notify, ray_error **err);
+/* One notification when the next item, or the end, is there: a RAY_COMPLETION_STREAM_ITEM or _STREAM_END without a ref.
+ * It takes nothing from the stream: ray_stream_next(stream, 0, ...) does, and with several consumers it may find that
+ * another was faster (RAY_TIMED_OUT: ask again). Each item goes to one consumer, in the order of their takes. Any number
+ * of notifications may wait; *out_token (may be NULL) cancels this one (ray_cancel_notify). The last release tells
+ * them of the end. */
+RAY_API ray_code ray_stream_on_next(ray_stream *stream, const ray_notify *notify, uint64_t *out_token, ray_error **err);
 /* Id of the generator's task. */
 RAY_API ray_id ray_stream_id(const ray_stream *stream);
 /* Ends the producer: queued = never runs; running = its next yield fails with RAY_CANCELLED. */

@@ -121,7 +121,7 @@ class Runtime {
 
   // ---- streams (streams.cc)
   Status stream_next(Stream* s, int64_t timeout_ns, Object** out);
-  Status stream_on_next(Stream* s, const ray_notify& notify);
+  Status stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token);
   Status stream_completed(Stream* s, Object** out);
   Status stream_cancel(Stream* s, uint32_t flags);
   void stream_release(Stream* s);

@@ -90,47 +90,51 @@ void Runtime::stream_ack(Stream* s) {
   ray::ring(bell(s->link->peer));
 }
 
+// A notification says that there is something to take, and takes nothing: whoever gives up waiting loses
+// no item, and those who take items by hand get them in order beside it. mutex_ held.
 void Runtime::stream_deliver(Stream* s) {
-  if (!s->notify_armed || (s->items.empty() && !s->ended)) return;
-  s->notify_armed = false;
-  --needs_pulse_;
-  if (s->items.empty()) return deliver(s->notify, nullptr, RAY_COMPLETION_STREAM_END, nullptr);
-  Object* o = s->items.front();
-  s->items.pop_front();
-  stream_ack(s);
-  ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-  deliver(s->notify, o, RAY_COMPLETION_STREAM_ITEM, e);
-  deferred_release_.push_back(o);
-  have_deferred_ = true;
+  if (__builtin_expect(s->waiters.empty(), 1) || (s->items.empty() && !s->ended && !s->released)) return;
+  const uint32_t kind = s->items.empty() ? RAY_COMPLETION_STREAM_END : RAY_COMPLETION_STREAM_ITEM;
+  for (uint64_t token : s->waiters) {
+    auto it = notifications_.find(token);
+    if (it == notifications_.end()) continue;
+    deliver(it->second, nullptr, kind, nullptr);
+    notifications_.erase(it);
+    --needs_pulse_;
+  }
+  s->waiters.clear();
 }
 
 Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
-  auto there = [&] { return !s->items.empty() || s->ended; };
-  if (!wait_until(there, timeout_ns))
+  *out = nullptr;
+  // Taken under the lock of the look: another consumer may be as fast.
+  auto take = [&] {
+    if (s->items.empty()) return s->ended;
+    *out = s->items.front();
+    s->items.pop_front();
+    stream_ack(s);
+    return true;
+  };
+  if (!wait_until(take, timeout_ns))
     return error(RAY_TIMED_OUT, "the next item of generator %s is not ready", s->id.hex().c_str());
-  std::lock_guard lock(mutex_);
-  if (s->items.empty()) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
-  *out = s->items.front();
-  s->items.pop_front();
-  stream_ack(s);
+  if (!*out) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
   return Status();
 }
 
-Status Runtime::stream_on_next(Stream* s, const ray_notify& notify) {
+Status Runtime::stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token) {
   Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr, notify.fn,
                  notify.user, notify.tag, notify.flags, nullptr, s};
   if (notify.queue && !n.queue) return error(RAY_INVALID_ARGUMENT, "stale completion queue");
   {
     std::lock_guard lock(mutex_);
-    if (s->notify_armed)
-      return error(RAY_WRONG_STATE, "generator %s has a notification already", s->id.hex().c_str());
-    s->notify = n;
-    s->notify_armed = true;
+    const uint64_t t = next_token_++;
+    if (token) *token = t;
+    notifications_[t] = n;
+    s->waiters.push_back(t);
     ++needs_pulse_;
     urgent_work_ = true;
     stream_deliver(s);
   }
-  after_unlock();
   ray::ring(urgent_bell(process_));
   return Status();
 }
@@ -152,10 +156,7 @@ void Runtime::stream_release(Stream* s) {
     s->released = true;
     items.assign(s->items.begin(), s->items.end());
     s->items.clear();
-    if (s->notify_armed) {
-      s->notify_armed = false;
-      --needs_pulse_;
-    }
+    stream_deliver(s);  // there will be nothing to take
     // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
     const bool awaited = s->completion && s->completion->refs.load() > 1;
     if (!s->task) free_stream(s);  // else its end does

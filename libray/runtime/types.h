@@ -224,7 +224,7 @@ struct Notification {
   void* user = nullptr;
   uint64_t tag = 0;
   uint32_t flags = 0;
-  Object* object = nullptr;  // waited for (retained)
+  Object* object = nullptr;  // waited for (retained), or else:
   Stream* stream = nullptr;
 };
 
@@ -239,8 +239,8 @@ struct Stream {
   uint32_t window = 64;
   int32_t slot = -1;
   ClientLink* link = nullptr;
-  bool ended = false, released = false, notify_armed = false;
-  Notification notify;
+  bool ended = false, released = false;
+  std::vector<uint64_t> waiters;  // Runtime::notifications_: each is told once that there is something to take
 };
 
 // Completion queue. Its own mutex: filled under the runtime's, emptied without it.
