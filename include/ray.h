@@ -170,7 +170,7 @@ RAY_API void ray_id_to_hex(const ray_id *id, char out[2 * RAY_ID_SIZE + 1]);
 
 typedef struct ray_context {
   size_t struct_size;
-  ray_id job, node, task, actor; /* task: the one this thread runs, or the driver's; actor: all zero if none */
+  ray_id job, node, task, actor; /* task: the one this thread runs, or the driver's; all zero if none */
   uint32_t pid, worker;          /* worker: index of this process on its node */
 } ray_context;
 /* Asked about every 50 ms, on the caller's thread and without a lock of ours, by calls that wait for room in the object

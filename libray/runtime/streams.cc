@@ -1,28 +1,13 @@
 // Streams: the results of generator tasks, item by item, with a bounded window. The worker waits when
-// it is `window` items ahead of what was consumed; the count of consumed items is a word of the link
-// that only the client writes. See runtime.h.
+// it is `window` items ahead of what was consumed; the count of consumed items is a word of the task's
+// record in the ring, which only the client writes. See runtime.h.
+#include <atomic>
+#include <cstddef>
+
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 
 namespace ray {
-
-bool Runtime::assign_stream_slot(PendingTask* t, ClientLink* link) {
-  if (!t->stream) return true;
-  if (link->streams_used == ~uint64_t{0}) return false;
-  int slot = __builtin_ctzll(~link->streams_used);
-  link->streams_used |= uint64_t{1} << slot;
-  t->stream->slot = slot;
-  t->stream->link = link;
-  link->header->stream_acks[slot].store(t->stream->consumed, std::memory_order_release);
-  return true;
-}
-
-void Runtime::free_stream_slot(PendingTask* t, ClientLink* link) {
-  if (!t->stream || t->stream->slot < 0) return;
-  link->streams_used &= ~(uint64_t{1} << t->stream->slot);
-  t->stream->slot = -1;
-  t->stream->link = nullptr;
-}
 
 // An item arrived. A generator that runs again repeats its items: those are skipped. mutex_ held.
 void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h,
@@ -83,11 +68,14 @@ Status Runtime::stream_completed(Stream* s, Object** out) {
   return Status();
 }
 
+// The word lies in the task's record, which stays in the ring until its result was read. mutex_ held.
 void Runtime::stream_ack(Stream* s) {
   ++s->consumed;
-  if (s->slot < 0 || !s->link) return;
-  s->link->header->stream_acks[s->slot].store(s->consumed, std::memory_order_release);
-  ray::ring(bell(s->link->peer));
+  PendingTask* t = s->task;
+  if (!t || t->state != TaskState::kPushed) return;
+  auto* at = const_cast<uint8_t*>(t->record) + offsetof(wire::TaskHeader, stream_ack);
+  std::atomic_ref(*reinterpret_cast<uint32_t*>(at)).store(s->consumed, std::memory_order_release);
+  ray::ring(bell(t->link->peer));
 }
 
 // A notification says that there is something to take, and takes nothing: whoever gives up waiting loses

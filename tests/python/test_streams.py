@@ -355,7 +355,6 @@ def test_wait_and_next_beside_a_wait_that_was_given_up(tmp_path):
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(stream.__anext__(), 0.05)
         (tmp_path / "go").touch()
-        await asyncio.to_thread(time.sleep, 0)
         ready, _ = libray.wait([stream], timeout=30)
         assert ready == [stream]
         assert libray.get(next(stream)) == 1
@@ -377,3 +376,25 @@ def test_several_loops_take_from_one_generator(tmp_path):
         got = [part.result(timeout=60) for part in parts]
     assert all(part == sorted(part) for part in got)
     assert sorted(x for part in got for x in part) == list(range(300))
+
+
+def test_an_actor_has_more_generators_at_once_than_any_table_has_slots(tmp_path):
+    @libray.remote
+    class Many:
+        async def numbers(self, end):
+            yield 1
+            while not os.path.exists(end):
+                await asyncio.sleep(0.01)
+            yield 2
+
+        async def ping(self):
+            return "pong"
+
+    many = Many.options(max_concurrency=200).remote()
+    streams = [many.numbers.remote(str(tmp_path / "end")) for _ in range(150)]
+    for stream in streams:
+        assert libray.get(stream._next_sync(30)) == 1
+    assert libray.get(many.ping.remote(), timeout=30) == "pong"
+    (tmp_path / "end").touch()
+    for stream in streams:
+        assert [libray.get(ref) for ref in stream] == [2]
