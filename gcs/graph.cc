@@ -164,10 +164,13 @@ class Checker {
   void violation(const Id& id, const std::string& what) {
     if (r_.violations.size() < kMaxViolations) r_.violations.push_back(id.hex() + " " + what);
   }
-  bool is_driver(const TaskId& id) const {
+  // Of a driver, of a worker process, or of an incarnation of an actor.
+  bool is_root(const TaskId& id) const {
     if (g_.jobs.empty()) return true;
     for (const JobId& job : g_.jobs)
-      if (root_task(job) == id) return true;
+      if (is_root_of(job, id)) return true;
+    for (auto& [actor, chain] : g_.stateful)
+      if (is_root_of(actor, id)) return true;
     return false;
   }
   size_t index(const TaskId& id) const {
@@ -188,12 +191,11 @@ class Checker {
         continue;
       }
       ++r_.control_edges;
-      Origin o = origin_of(t.parent);
-      if (std::memcmp(o.b, t.id.b, sizeof o.b) != 0) violation(t.id, "is no child of its parent by its id");
+      if (!is_child_of(t.parent, t.id)) violation(t.id, "is no child of its parent by its id");
       edge(index(t.parent), k);
     }
     for (const TaskId& root : g_.roots)
-      if (!is_driver(root)) violation(root, "is a parent, but neither a task nor a driver");
+      if (!is_root(root)) violation(root, "is a parent, but neither a task nor a root");
   }
 
   void check_data() {
@@ -204,8 +206,8 @@ class Checker {
       const GraphTask* p = g_.find(producer);
       uint32_t n = e.object.object_index();
       if (!p) {
-        // Drivers have no record; only what they put can be theirs.
-        if (!roots.count(producer) && !is_driver(producer))
+        // Roots have no record; only what was put there can be theirs.
+        if (!roots.count(producer) && !is_root(producer))
           violation(e.object, "is an argument, but its producer is not known");
       } else if (n == 0) {
         violation(e.object, "is an argument, but names a task");

@@ -31,7 +31,7 @@ struct DataEdge {  // producer_of(object) -> consumer
 };
 struct Graph {
   std::vector<GraphTask> tasks;   // by id
-  std::vector<TaskId> roots;      // drivers: parents that no task is
+  std::vector<TaskId> roots;      // of drivers, workers and actors: parents that no task is
   std::vector<DataEdge> data;     // by consumer, argument
   // Tasks of an actor in the order of their last executions: its creation, then its methods.
   std::map<ActorId, std::vector<TaskId>> stateful;

@@ -182,7 +182,7 @@ RAY_API void ray_id_to_hex(const ray_id *id, char out[2 * RAY_ID_SIZE + 1]);
 
 typedef struct ray_context {
   size_t struct_size;
-  ray_id job, node, task, actor; /* task: the one this thread runs, or the driver's; actor: all zero if none */
+  ray_id job, node, task, actor; /* task: the one this thread runs, or the driver's; all zero if none */
   uint32_t pid, worker;          /* worker: index of this process on its node */
 } ray_context;
 #define RAY_CONTEXT_INIT { sizeof(ray_context), RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, 0, 0 }
@@ -317,7 +317,7 @@ typedef struct ray_completion {
   uint64_t tag;
   ray_code code; /* of the object: RAY_OK = a value is there; get it with ray_try_get */
   uint32_t kind; /* RAY_COMPLETION_* */
-  ray_ref *ref;  /* owned by the receiver: release it. Stream items: the item */
+  ray_ref *ref;  /* owned by the receiver: release it. Streams: NULL */
   ray_error *error; /* owned by the receiver; NULL when code is RAY_OK */
   uint64_t reserved[2]; /* the library's */
 } ray_completion;
@@ -429,8 +429,12 @@ RAY_API ray_code ray_wait_any(ray_runtime *runtime, ray_ref *const *refs, size_t
                               uint8_t *ready_streams, ray_error **err);
 /* A reference that is ready when the generator's task is over: nil, or its error. The same object at each call. */
 RAY_API ray_code ray_stream_completed(ray_stream *stream, ray_ref **out, ray_error **err);
-/* One notification for the next item or the end; the item is taken from the stream. One at a time per stream. */
-RAY_API ray_code ray_stream_on_next(ray_stream *stream, const ray_notify *notify, ray_error **err);
+/* One notification when the next item, or the end, is there: a RAY_COMPLETION_STREAM_ITEM or _STREAM_END without a ref.
+ * It takes nothing from the stream: ray_stream_next(stream, 0, ...) does, and with several consumers it may find that
+ * another was faster (RAY_TIMED_OUT: ask again). Each item goes to one consumer, in the order of their takes. Any number
+ * of notifications may wait; *out_token (may be NULL) cancels this one (ray_cancel_notify). The last release tells
+ * them of the end. */
+RAY_API ray_code ray_stream_on_next(ray_stream *stream, const ray_notify *notify, uint64_t *out_token, ray_error **err);
 /* Id of the generator's task. */
 RAY_API ray_id ray_stream_id(const ray_stream *stream);
 /* Ends the producer: queued = never runs; running = its next yield fails with RAY_CANCELLED. */

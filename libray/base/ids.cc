@@ -56,6 +56,36 @@ Id random_id() {
 
 TaskId root_task(const JobId& job) { return child_task(origin_of(job), 0); }
 
+TaskId worker_root(const JobId& job, uint64_t spawn) {
+  return child_task(origin_of(job), static_cast<uint32_t>(spawn % UINT32_MAX) + 1);
+}
+
+TaskId actor_root(const ActorId& actor, uint32_t incarnation) {
+  return child_task(origin_of(actor), incarnation);
+}
+
+Origin origin_of_part(const TaskId& parent, uint32_t what, uint32_t k) {
+  Id part = child_task(origin_of(parent), k);
+  part.set_object_index(what);
+  return origin_of(part);
+}
+
+bool is_child_of(const TaskId& parent, const TaskId& id) {
+  auto has = [&id](const Origin& o) { return std::memcmp(o.b, id.b, sizeof o.b) == 0; };
+  if (has(origin_of(parent))) return true;
+  constexpr uint32_t kMostParts = 64, kMostAttempts = 4096;
+  for (uint32_t k = 1; k <= kMostParts; ++k)
+    if (has(origin_of_part(parent, kTasksPartIndex, k))) return true;
+  for (uint32_t k = 1; k <= kMostAttempts; ++k)
+    if (has(origin_of_part(parent, kAttemptIndex, k))) return true;
+  return false;
+}
+
+bool is_root_of(const Id& job_or_actor, const TaskId& id) {
+  const Origin o = origin_of(job_or_actor);
+  return std::memcmp(o.b, id.b, sizeof o.b) == 0 && id.object_index() == 0;
+}
+
 uint64_t hash_id(const Id& id, uint64_t seed) {
   uint64_t w[3];
   std::memcpy(w, id.b, kIdSize);

@@ -51,6 +51,15 @@ class RingProducer {
     return n <= capacity() ? n : capacity();
   }
 
+  // From now on room that the consumer gave back is taken by refresh() alone, not by reserve().
+  void reuse_by_hand() { by_hand_ = true; }
+  // Takes the room that the consumer gave back, but nothing from `needed` on. True: `needed` kept some.
+  bool refresh(uint64_t needed) {
+    const uint64_t freed = words_->head.load(std::memory_order_acquire);
+    head_ = freed < needed ? freed : needed;
+    return needed < freed;
+  }
+
   // Space for one record, or nullptr when full. Written bytes become visible with publish().
   // Several reserves may precede one publish. Payloads up to max_payload() fit sooner or later.
   void* reserve(uint16_t type, uint32_t payload, uint16_t flags = 0) {
@@ -59,6 +68,7 @@ class RingProducer {
     uint64_t at = tail_ & mask_, to_end = capacity() - at;
     uint64_t skip = need <= to_end ? 0 : to_end;
     if (tail_ + skip + need - head_ > capacity()) {
+      if (by_hand_) return nullptr;
       head_ = words_->head.load(std::memory_order_acquire);
       if (tail_ + skip + need - head_ > capacity()) return nullptr;
     }
@@ -93,6 +103,7 @@ class RingProducer {
   RingWords* words_ = nullptr;
   uint8_t* data_ = nullptr;
   uint64_t mask_ = 0, tail_ = 0, head_ = 0;
+  bool by_hand_ = false;
 };
 
 struct RecordView {

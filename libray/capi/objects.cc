@@ -401,13 +401,13 @@ ray_code ray_cancel_notify(ray_runtime* runtime, uint64_t token, ray_error** err
   });
 }
 
-ray_code ray_stream_on_next(ray_stream* stream, const ray_notify* notify, ray_error** err) {
+ray_code ray_stream_on_next(ray_stream* stream, const ray_notify* notify, uint64_t* out_token, ray_error** err) {
   return guard(err, [&]() -> Status {
     auto* s = from_handle<Stream>(stream, kHandleStream);
     if (!s) return bad_handle("stream");
     RAY_TRY(s->runtime->usable());
     ray_notify n = RAY_NOTIFY_INIT;
     RAY_TRY(check_notify(notify, &n));
-    return s->runtime->stream_on_next(s, n);
+    return s->runtime->stream_on_next(s, n, out_token);
   });
 }

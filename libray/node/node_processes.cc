@@ -264,7 +264,7 @@ void Node::welcome(Process* p) {
   w.process = p->index;
   w.node = id_;
   w.job = job.id;
-  if (p->driver) w.root = root_task(job.id);
+  w.root = p->driver ? root_task(job.id) : worker_root(job.id, p->spawn);
   w.daemon_pid = ::getpid();
   w.size = static_cast<uint32_t>(job.ns.size());
   std::string datagram(reinterpret_cast<const char*>(&w), sizeof w);
@@ -449,8 +449,8 @@ Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* a
 Status Node::up_kill_worker(Process* p, const std::string& payload) {
   wire::UpLeaseReturn l;
   if (!read_record(payload, &l)) return malformed("kill");
-  // Only who holds the lease may; a stale one means that the worker is somebody else's by now.
-  if (scheduler_.holds(p->index, l.worker, l.lease)) kill_worker(l.worker, wire::kDeathForced);
+  // Only who holds the lease may, and the worker itself; a stale one means that it is somebody else's by now.
+  if (l.worker == p->index || scheduler_.holds(p->index, l.worker, l.lease)) kill_worker(l.worker, wire::kDeathForced);
   return Status();
 }
 

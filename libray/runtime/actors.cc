@@ -58,11 +58,12 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     return s.ok() ? error(RAY_OUT_OF_MEMORY, "no memory for another task") : s;
   }
   TaskContext* c = context();
-  // Who runs again makes other actors: the first ones may have died with the handles of his last
-  // process. Not those that outlive him and can be found by their name.
-  bool found_by_name = !name.empty() && o.lifetime == RAY_LIFETIME_DETACHED;
-  const Origin origin = c->again && !found_by_name ? origin_of(random_id()) : c->origin;
-  t->id = child_task(origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
+  const uint64_t nth = c->next_submit.fetch_add(1, std::memory_order_relaxed);
+  t->id = nth_task(c->id, c->origin, nth);
+  // Who runs again makes other actors, see ids.h: not those that outlive him and can be found by their name.
+  const bool found_by_name = !name.empty() && o.lifetime == RAY_LIFETIME_DETACHED;
+  if (c->attempt > 0 && !found_by_name)
+    t->id = child_task(origin_of_part(c->id, kAttemptIndex, c->attempt), static_cast<uint32_t>(nth));
   t->kind = RAY_KIND_ACTOR_CREATE;
   t->function = klass;
   Object* ref = new_object(ray::actor_of(t->id));
@@ -291,8 +292,10 @@ void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {
   lost.swap(a->lost);
   for (PendingTask* t : lost) fail_task(t, e);
   for (TaskList* list : {&a->queue, &a->aside})
-    while (PendingTask* t = list->head) {
-      if (t->shrinking) break;  // comes back here when it is stored
+    for (;;) {
+      PendingTask* t = list->head;
+      while (t && t->shrinking) t = t->next;  // comes back here when it is stored
+      if (!t) break;
       list->remove(t);
       t->aside = false;
       unpark(t);

@@ -81,7 +81,7 @@ bool WorkerSide::claim_grouped(Execution** out, uint32_t group) {
       g.ready.pop_front();
       g.outstanding.fetch_add(1, std::memory_order_relaxed);
       std::lock_guard link((*out)->link->mutex);  // cancelled since it was taken from the ring?
-      if (was_cancelled((*out)->link.get(), (*out)->header.tag)) (*out)->cancelled = true;
+      if (was_cancelled((*out)->link.get(), (*out)->end)) (*out)->cancelled = true;
       got = true;
     }
   }
@@ -114,12 +114,12 @@ bool WorkerSide::anything_for(uint32_t group) {
 }
 
 // A call that was taken from its link but waits for its group.
-bool WorkerSide::cancel_waiting(uint64_t tag, ServeLink* link, TaskId* id) {
+bool WorkerSide::cancel_waiting(uint64_t end, ServeLink* link, TaskId* id) {
   if (!has_groups_) return false;
   std::lock_guard lock(groups_mutex_);
   for (auto& g : groups_)
     for (Execution* e : g->ready)
-      if (e->link.get() == link && e->header.tag == tag) {
+      if (e->link.get() == link && e->end == end) {
         e->cancelled = true;
         *id = e->header.task;
         return true;

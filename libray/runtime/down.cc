@@ -123,6 +123,7 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
   link->header = reinterpret_cast<wire::LinkHeader*>(base);
   link->tasks =
       RingProducer(&link->header->tasks, base + wire::kLinkTasksOffset, wire::kLinkRingBytes);
+  link->tasks.reuse_by_hand();  // Runtime::task_room
   link->results =
       RingConsumer(&link->header->results, base + wire::kLinkResultsOffset, wire::kLinkRingBytes);
   log(kLogDebug, "runtime", "link", "linked to worker %u, pid %u", l.peer, l.peer_pid);

@@ -131,9 +131,18 @@ inline Object* object_of(const ray_ref* ref) {
     return nullptr;
   return o;
 }
+// Of an entry that the caller, or something that lives as long as the call, refers to already.
 inline Object* retain(Object* o) {
   o->refs.fetch_add(1, std::memory_order_relaxed);
   return o;
+}
+// Of one that was found in a table, under the lock: false = its last reference is gone and another thread is
+// about to free it.
+inline bool try_retain(Object* o) {
+  uint32_t n = o->refs.load(std::memory_order_acquire);
+  while (n != 0 && !o->refs.compare_exchange_weak(n, n + 1)) {
+  }
+  return n != 0;
 }
 
 }  // namespace ray

@@ -54,11 +54,8 @@ Object* Runtime::find_object(const ObjectId& id) {
   for (uint64_t i = 0;; ++i) {
     Object* o = object_slab().at(i);
     if (!o) return nullptr;
-    uint32_t n = o->refs.load(std::memory_order_acquire);
-    if (n == 0 || o->runtime != this || o->id != id) continue;
-    while (n != 0 && !o->refs.compare_exchange_weak(n, n + 1)) {
-    }
-    if (n != 0) return o;
+    if (o->refs.load(std::memory_order_acquire) == 0 || o->runtime != this || o->id != id) continue;
+    if (try_retain(o)) return o;
   }
 }
 
@@ -66,7 +63,7 @@ Object* Runtime::make_put_object(const ObjectId& id) { return new_object(id); }
 
 ObjectId Runtime::next_put_id() {
   TaskContext* c = context();
-  return put_object(c->id, c->next_put.fetch_add(1, std::memory_order_relaxed));
+  return nth_put(c->id, c->next_put.fetch_add(1, std::memory_order_relaxed));
 }
 
 // ---- packing ------------------------------------------------------------------------------------------
@@ -375,10 +372,7 @@ Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_
 Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Object* lender,
                            Object** out) {
   if (Object* there = table_.find(id)) {
-    uint32_t n = there->refs.load();
-    while (n != 0 && !there->refs.compare_exchange_weak(n, n + 1)) {
-    }
-    if (n != 0) {
+    if (try_retain(there)) {
       *out = there;
       return Status();
     }
@@ -434,7 +428,8 @@ void Runtime::on_obj_state(const wire::DnObjState& s) {
     completed(o);
   } else if (s.state == wire::kObjError && s.location.size) {
     // The error itself lies in the store: read it without the lock, then complete.
-    to_read_errors_.push_back({retain(o), s.location});
+    if (!try_retain(o)) return;
+    to_read_errors_.push_back({o, s.location});
     have_deferred_ = true;
   } else {
     ray_code code = s.state == wire::kObjLost && s.code == RAY_OK ? RAY_OBJECT_LOST : s.code;

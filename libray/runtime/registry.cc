@@ -7,6 +7,11 @@
 
 namespace ray {
 
+namespace {
+// While a library's initialiser runs on this thread: the first name that was taken.
+thread_local std::string* t_taken = nullptr;
+}  // namespace
+
 Registry& Registry::instance() {
   static auto* r = new Registry;
   return *r;
@@ -14,8 +19,10 @@ Registry& Registry::instance() {
 
 Status Registry::add_function(const std::string& name, NativeFunction f) {
   std::lock_guard lock(mutex_);
-  if (!functions_.emplace(native_function_key(name), f).second)
+  if (!functions_.emplace(native_function_key(name), f).second) {
+    if (t_taken && t_taken->empty()) *t_taken = name;
     return error(RAY_ALREADY_EXISTS, "function '%s' is registered already", name.c_str());
+  }
   return Status();
 }
 
@@ -71,11 +78,19 @@ bool Registry::used() {
   return !functions_.empty();
 }
 
+// Its name would stand for a function of somebody else.
+static Status loaded(const std::string& path, const std::string& taken) {
+  if (taken.empty()) return Status();
+  return error(RAY_ALREADY_EXISTS,
+               "library %s registers '%s', which this worker has from elsewhere: give it another name",
+               path.c_str(), taken.c_str());
+}
+
 Status Registry::load_library(const std::string& path) {
   std::lock_guard load(load_mutex_);  // its initialiser calls add_function: not under mutex_
   {
     std::lock_guard lock(mutex_);
-    if (libraries_.count(path)) return Status();
+    if (auto it = libraries_.find(path); it != libraries_.end()) return loaded(path, it->second);
   }
   void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) return error(RAY_NOT_FOUND, "cannot load library %s: %s", path.c_str(), ::dlerror());
@@ -84,10 +99,13 @@ Status Registry::load_library(const std::string& path) {
     ::dlclose(handle);
     return error(RAY_NOT_FOUND, "library %s has no function ray_module_init", path.c_str());
   }
+  std::string taken;
+  t_taken = &taken;
   init();
+  t_taken = nullptr;
   std::lock_guard lock(mutex_);
-  libraries_[path] = handle;
-  return Status();
+  libraries_[path] = taken;
+  return loaded(path, taken);
 }
 
 }  // namespace ray

@@ -40,7 +40,7 @@ class Registry {
   std::mutex mutex_;
   std::unordered_map<uint64_t, NativeFunction> functions_;
   std::unordered_map<std::string, NativeClass> classes_;
-  std::unordered_map<std::string, void*> libraries_;
+  std::unordered_map<std::string, std::string> libraries_;  // by path: what it could not register, or empty
   std::mutex load_mutex_;
 };
 

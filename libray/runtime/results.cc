@@ -67,8 +67,8 @@ void Runtime::drain(ClientLink* link) {
 }
 
 PendingTask* Runtime::task_of(ClientLink* link, uint64_t tag) {
-  PendingTask* t = pending_task_at(static_cast<uint32_t>(tag));
-  if (!t || t->tag() != tag || t->state != TaskState::kPushed || t->link != link) return nullptr;
+  PendingTask* t = pending_task_at(task_index(tag));
+  if (!t || t->tag != tag || t->state != TaskState::kPushed || t->link != link) return nullptr;
   return t;
 }
 
@@ -77,7 +77,6 @@ void Runtime::unlink(PendingTask* t) {
   ClientLink* link = t->link;
   link->inflight.remove(t);
   if (t->lease) t->lease->est_ns -= t->est_ns;
-  if (t->stream) free_stream_slot(t, link);
   t->link = nullptr;
   t->lease = nullptr;
 }
@@ -270,7 +269,7 @@ void Runtime::completed(Object* o) {
 
 void Runtime::run_waiter(Waiter* w, Object* o) {
   if (PendingTask* t = w->task) {
-    if (t->gen.load() == w->token && t->state == TaskState::kWaiting) {
+    if (t->tag == w->token && t->state == TaskState::kWaiting) {
       if (o->state.load(std::memory_order_relaxed) == ObjState::kReady) {
         task_ready(t);
       } else {
@@ -312,10 +311,9 @@ void Runtime::fail_dependents() {
     list.swap(failed_dependencies_);
     for (auto& d : list) {
       PendingTask* t = d.task;
-      if (t->gen.load() != d.gen || t->state != TaskState::kWaiting || t->shrinking) continue;
-      detach(t);
+      if (t->tag != d.tag || t->state != TaskState::kWaiting || t->shrinking) continue;
       ErrorBox* e = dependency_error(t, d.cause->error);
-      fail_task(t, e);
+      fail_waiting(t, e);
       e->release();
     }
   }
@@ -327,6 +325,19 @@ void Runtime::fail_task(PendingTask* t, ErrorBox* e) {
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
   if (t->stream) stream_end(t, e);
   finish_task(t);
+}
+
+// The same for one that stands in a queue. Calls of an actor that waited behind it go on.
+void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
+  Actor* a = t->kind == RAY_KIND_ACTOR_CALL ? t->actor : nullptr;
+  detach(t);
+  if (a) ++a->n_pending;  // keeps the entry while it is looked at
+  fail_task(t, e);
+  if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));
+  if (!a) return;
+  pump_actor(a);
+  --a->n_pending;
+  actor_maybe_done(a);
 }
 
 void Runtime::finish_task(PendingTask* t) {

@@ -583,6 +583,7 @@ void Runtime::tick() {
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)
       if (!link->cancels.empty()) flush_cancels(link.get());
+  if (!forced_.empty()) press_on(now);
   if (!to_read_and_free_.empty() && now >= read_again_ns_)
     callbacks_.push_back([this] { read_and_free(); });
   for (Shape* s : shape_list_) {
@@ -675,7 +676,7 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
   for (auto& [id, a] : actors_) fail_actor_tasks(a.get(), code, e);
   std::vector<Object*> open;
   table_.for_each([&open](Object* o) {
-    if (!o->done()) open.push_back(retain(o));
+    if (!o->done() && try_retain(o)) open.push_back(o);
   });
   for (auto& [token, n] : notifications_)
     if (n.object && !n.object->done()) open.push_back(retain(n.object));
@@ -786,7 +787,9 @@ void Runtime::fill_context(ray_context* out) const {
   TaskContext* c = const_cast<Runtime*>(this)->context();
   std::memcpy(out->job.b, job_.b, kIdSize);
   std::memcpy(out->node.b, node_.b, kIdSize);
-  std::memcpy(out->task.b, c->id.b, kIdSize);
+  const bool outside = c == outside_.load(std::memory_order_relaxed) && mode_ == RAY_MODE_WORKER;
+  const TaskId task = outside ? TaskId{} : c->id;  // a worker's root is no task
+  std::memcpy(out->task.b, task.b, kIdSize);
   std::memcpy(out->actor.b, c->actor.b, kIdSize);
   out->pid = static_cast<uint32_t>(getpid());
   out->worker = process_;
@@ -796,15 +799,28 @@ namespace {
 struct ThreadContext {
   const Runtime* runtime = nullptr;
   TaskContext* context = nullptr;
+  uint32_t turn = 0;
 };
 thread_local ThreadContext t_context;
 }  // namespace
 
 TaskContext* Runtime::context() {
-  return t_context.runtime == this && t_context.context ? t_context.context : &root_;
+  // A call that ended on another thread leaves this one outside.
+  TaskContext* c = t_context.context;
+  if (t_context.runtime == this && c && c->turn.load(std::memory_order_relaxed) == t_context.turn) return c;
+  return outside_.load(std::memory_order_acquire);
 }
 
-void Runtime::set_context(TaskContext* c) { t_context = {this, c}; }
+void Runtime::set_context(TaskContext* c) {
+  t_context = {this, c, c ? c->turn.load(std::memory_order_relaxed) : 0};
+}
+
+void Runtime::become_actor(const ActorId& actor, uint32_t incarnation) {
+  actor_root_.id = actor_root(actor, incarnation);
+  actor_root_.origin = origin_of(actor_root_.id);
+  actor_root_.actor = actor;
+  outside_.store(&actor_root_, std::memory_order_release);
+}
 
 void Runtime::bury(Runtime* rt) {
   static std::mutex mutex;

@@ -121,7 +121,7 @@ class Runtime {
 
   // ---- streams (streams.cc)
   Status stream_next(Stream* s, int64_t timeout_ns, Object** out);
-  Status stream_on_next(Stream* s, const ray_notify& notify);
+  Status stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token);
   Status stream_completed(Stream* s, Object** out);
   Status stream_cancel(Stream* s, uint32_t flags);
   void stream_release(Stream* s);
@@ -169,7 +169,9 @@ class Runtime {
   const JobId& job() const { return job_; }
   const NodeId& node() const { return node_; }
   TaskContext* context();  // of the calling thread
-  bool in_task() { return context() != &root_; }
+  bool in_task() { return context() != outside_.load(std::memory_order_relaxed); }
+  // From now on what this process makes outside of calls descends from the actor that it is.
+  void become_actor(const ActorId& actor, uint32_t incarnation);
   Status seal_put(WriterState* w, Object** out);
   void set_context(TaskContext* c);
   bool node_dead() const { return node_dead_.load(std::memory_order_acquire); }
@@ -297,12 +299,13 @@ class Runtime {
   void hold_arguments(PendingTask* t, Prepared* p);
   void encoded(PendingTask* t);
   void shrink_parked();
-  void patch_stream_slot(PendingTask* t, uint8_t* record);
+  uint8_t* task_room(ClientLink* link, uint32_t size);
   void fail_backlog(Shape* s);
   void flush_rings(ClientLink** links, size_t* n);
   void drop_lease(Lease* l);
   void detach(PendingTask* t);
   void flush_cancels(ClientLink* link);
+  void press_on(int64_t now);
 
   // results.cc
   void progress();  // mutex_ held
@@ -317,6 +320,7 @@ class Runtime {
   void complete_error(Object* o, ErrorBox* e);
   void completed(Object* o);
   void fail_task(PendingTask* t, ErrorBox* e);
+  void fail_waiting(PendingTask* t, ErrorBox* e);
   void finish_task(PendingTask* t);
   void requeue(PendingTask* t);
   void link_died(ClientLink* link, const wire::DnPeerDied& death);
@@ -353,8 +357,6 @@ class Runtime {
   void stream_end(PendingTask* t, ErrorBox* e);
   void complete_stream(Stream* s);
   void stream_deliver(Stream* s);
-  bool assign_stream_slot(PendingTask* t, ClientLink* link);
-  void free_stream_slot(PendingTask* t, ClientLink* link);
   void free_stream(Stream* s);
   void stream_ack(Stream* s);
 
@@ -384,7 +386,8 @@ class Runtime {
   uint32_t process_ = 0;
   NodeId node_;
   JobId job_;
-  TaskContext root_;
+  TaskContext root_, actor_root_;
+  std::atomic<TaskContext*> outside_{&root_};  // one of them
   Mapping page_map_, channel_map_;
   wire::NodePage* page_ = nullptr;
   WakeChain wakes_;
@@ -429,9 +432,14 @@ class Runtime {
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;
+  struct Forced {
+    uint64_t tag;
+    int64_t since;
+  };
+  std::vector<Forced> forced_;  // cancelled by force, and their workers may be running them
   struct FailedDependency {
     PendingTask* task;
-    uint64_t gen;
+    uint64_t tag;
     Object* cause;
   };
   std::vector<FailedDependency> failed_dependencies_;
@@ -443,6 +451,7 @@ class Runtime {
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
   uint64_t held_leases_ = 0;
   bool cancels_wait_ = false;               // for room in some link
+  bool results_wait_ = false;               // a ring is full of tasks whose results we have not read
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
   bool left_marked_ = false;                // workers with work were left asleep
   uint32_t passed_seen_ = 0;                // WakeChain::passed() when that was last looked after

@@ -31,8 +31,8 @@ void Runtime::look_for_stopped(int64_t now) {
     PendingTask* t = link->inflight.head;
     if (!t || link->dead) continue;
     uint64_t started = link->header->started.load(std::memory_order_acquire);
-    if (link->watched_tag != t->tag() || link->watched_started != started) {
-      link->watched_tag = t->tag();
+    if (link->watched_tag != t->tag || link->watched_started != started) {
+      link->watched_tag = t->tag;
       link->watched_started = started;
       link->watched_ns = now;
       continue;

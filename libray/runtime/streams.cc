@@ -1,28 +1,13 @@
 // Streams: the results of generator tasks, item by item, with a bounded window. The worker waits when
-// it is `window` items ahead of what was consumed; the count of consumed items is a word of the link
-// that only the client writes. See runtime.h.
+// it is `window` items ahead of what was consumed; the count of consumed items is a word of the task's
+// record in the ring, which only the client writes. See runtime.h.
+#include <atomic>
+#include <cstddef>
+
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 
 namespace ray {
-
-bool Runtime::assign_stream_slot(PendingTask* t, ClientLink* link) {
-  if (!t->stream) return true;
-  if (link->streams_used == ~uint64_t{0}) return false;
-  int slot = __builtin_ctzll(~link->streams_used);
-  link->streams_used |= uint64_t{1} << slot;
-  t->stream->slot = slot;
-  t->stream->link = link;
-  link->header->stream_acks[slot].store(t->stream->consumed, std::memory_order_release);
-  return true;
-}
-
-void Runtime::free_stream_slot(PendingTask* t, ClientLink* link) {
-  if (!t->stream || t->stream->slot < 0) return;
-  link->streams_used &= ~(uint64_t{1} << t->stream->slot);
-  t->stream->slot = -1;
-  t->stream->link = nullptr;
-}
 
 // An item arrived. A generator that runs again repeats its items: those are skipped. mutex_ held.
 void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h,
@@ -83,54 +68,61 @@ Status Runtime::stream_completed(Stream* s, Object** out) {
   return Status();
 }
 
+// The word lies in the task's record, which stays in the ring until its result was read. mutex_ held.
 void Runtime::stream_ack(Stream* s) {
   ++s->consumed;
-  if (s->slot < 0 || !s->link) return;
-  s->link->header->stream_acks[s->slot].store(s->consumed, std::memory_order_release);
-  ray::ring(bell(s->link->peer));
+  PendingTask* t = s->task;
+  if (!t || t->state != TaskState::kPushed) return;
+  auto* at = const_cast<uint8_t*>(t->record) + offsetof(wire::TaskHeader, stream_ack);
+  std::atomic_ref(*reinterpret_cast<uint32_t*>(at)).store(s->consumed, std::memory_order_release);
+  ray::ring(bell(t->link->peer));
 }
 
+// A notification says that there is something to take, and takes nothing: whoever gives up waiting loses
+// no item, and those who take items by hand get them in order beside it. mutex_ held.
 void Runtime::stream_deliver(Stream* s) {
-  if (!s->notify_armed || (s->items.empty() && !s->ended)) return;
-  s->notify_armed = false;
-  --needs_pulse_;
-  if (s->items.empty()) return deliver(s->notify, nullptr, RAY_COMPLETION_STREAM_END, nullptr);
-  Object* o = s->items.front();
-  s->items.pop_front();
-  stream_ack(s);
-  ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-  deliver(s->notify, o, RAY_COMPLETION_STREAM_ITEM, e);
-  deferred_release_.push_back(o);
-  have_deferred_ = true;
+  if (__builtin_expect(s->waiters.empty(), 1) || (s->items.empty() && !s->ended && !s->released)) return;
+  const uint32_t kind = s->items.empty() ? RAY_COMPLETION_STREAM_END : RAY_COMPLETION_STREAM_ITEM;
+  for (uint64_t token : s->waiters) {
+    auto it = notifications_.find(token);
+    if (it == notifications_.end()) continue;
+    deliver(it->second, nullptr, kind, nullptr);
+    notifications_.erase(it);
+    --needs_pulse_;
+  }
+  s->waiters.clear();
 }
 
 Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
-  auto there = [&] { return !s->items.empty() || s->ended; };
-  if (!wait_until(there, timeout_ns))
+  *out = nullptr;
+  // Taken under the lock of the look: another consumer may be as fast.
+  auto take = [&] {
+    if (s->items.empty()) return s->ended;
+    *out = s->items.front();
+    s->items.pop_front();
+    stream_ack(s);
+    return true;
+  };
+  if (!wait_until(take, timeout_ns))
     return error(RAY_TIMED_OUT, "the next item of generator %s is not ready", s->id.hex().c_str());
-  std::lock_guard lock(mutex_);
-  if (s->items.empty()) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
-  *out = s->items.front();
-  s->items.pop_front();
-  stream_ack(s);
+  if (!*out) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
   return Status();
 }
 
-Status Runtime::stream_on_next(Stream* s, const ray_notify& notify) {
+Status Runtime::stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token) {
   Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr, notify.fn,
                  notify.user, notify.tag, notify.flags, nullptr, s};
   if (notify.queue && !n.queue) return error(RAY_INVALID_ARGUMENT, "stale completion queue");
   {
     std::lock_guard lock(mutex_);
-    if (s->notify_armed)
-      return error(RAY_WRONG_STATE, "generator %s has a notification already", s->id.hex().c_str());
-    s->notify = n;
-    s->notify_armed = true;
+    const uint64_t t = next_token_++;
+    if (token) *token = t;
+    notifications_[t] = n;
+    s->waiters.push_back(t);
     ++needs_pulse_;
     urgent_work_ = true;
     stream_deliver(s);
   }
-  after_unlock();
   ray::ring(urgent_bell(process_));
   return Status();
 }
@@ -152,10 +144,7 @@ void Runtime::stream_release(Stream* s) {
     s->released = true;
     items.assign(s->items.begin(), s->items.end());
     s->items.clear();
-    if (s->notify_armed) {
-      s->notify_armed = false;
-      --needs_pulse_;
-    }
+    stream_deliver(s);  // there will be nothing to take
     // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
     const bool awaited = s->completion && s->completion->refs.load() > 1;
     if (!s->task) free_stream(s);  // else its end does

@@ -3,11 +3,9 @@
 // pooled task and object entries, no syscall while the worker is awake.
 #include <algorithm>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/base/sha256.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/wire/limits.h"
@@ -47,8 +45,6 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
   std::string full = std::to_string(language) + ":" + std::to_string(kind) + ":" + name;
   full += '\0';
   full += definition;
-  uint64_t key = XXH3_64bits(full.data(), full.size());
-  if (kind == wire::kFnNative) key = native_function_key(name);
   {
     std::lock_guard lock(mutex_);
     auto it = functions_.find(full);
@@ -57,6 +53,8 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
       return Status();
     }
   }
+  // A worker finds a function by its key alone, and takes equal keys for one definition.
+  const uint64_t key = kind == wire::kFnNative ? native_function_key(name) : sha256_key(full);
   std::string args;
   wire::Writer(&args).array(5).uint64(key).int64(language).uint64(kind).str(name).bin(definition);
   {
@@ -76,7 +74,7 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
 }
 
 uint64_t native_function_key(const std::string& name) {
-  return XXH3_64bits_withSeed(name.data(), name.size(), 0x6E61746976ull);
+  return sha256_key("native:" + name);
 }
 
 Shape* Runtime::shape(const std::string& resources, int32_t language) {
@@ -103,6 +101,7 @@ PendingTask* Runtime::new_task() {
   PendingTask* t = task_slab().alloc(&index);
   if (!t) return nullptr;
   t->index = index;
+  t->tag = ++t->uses << kTaskIndexBits | index;
   t->state = TaskState::kWaiting;
   t->kind = RAY_KIND_TASK;
   t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = false;
@@ -124,6 +123,7 @@ PendingTask* Runtime::new_task() {
 
 void Runtime::free_task(PendingTask* t) {
   t->state = TaskState::kFree;
+  t->tag = kNoTag;
   t->more_returns.clear();
   if (!t->spec.empty()) std::string().swap(t->spec);
   t->name.clear();
@@ -236,7 +236,7 @@ wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
   wire::TaskHeader h{};
   h.task = t->id;
   h.parent = t->parent;
-  h.tag = t->tag();
+  h.tag = t->tag;
   h.function = t->function->key;
   if (t->actor) h.actor = t->actor->id;
   h.seq = t->seq;
@@ -244,6 +244,7 @@ wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
   h.attempt = t->attempt;
   h.n_args = static_cast<uint32_t>(n_args);
   h.n_returns = t->n_returns;
+  h.stream_ack = t->stream ? t->stream->consumed : 0;
   h.stream_window = t->stream ? t->stream->window : 0;
   h.flags = uint32_t{t->group} << wire::kGroupShift;
   h.name_size = static_cast<uint16_t>(t->name.size());
@@ -267,7 +268,7 @@ void Runtime::encode(const PendingTask* t, const Prepared& p, uint8_t* at) const
 Status Runtime::shrink(PendingTask* t, Prepared* p) {
   uint64_t size = 0;
   for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
-  ObjectId id = put_object(t->id, kPutIndexBit >> 1);  // no put of the task itself has that index
+  ObjectId id = put_object(t->id, kArgumentsPut);
   store::Building b;
   RAY_TRY(of_store(store_->create(id, size, kStoreTimeoutNs, &b)));
   uint8_t* at = b.data;
@@ -376,7 +377,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
                            Object** returns, Stream** stream) {
   TaskContext* c = context();
   if (t->kind != RAY_KIND_ACTOR_CREATE)  // whose id is known already
-    t->id = child_task(c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
+    t->id = nth_task(c->id, c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
   t->parent = c->id;
   t->submitted = order_stamp();
   t->retry_on_error = o.flags & RAY_TASK_RETRY_ON_ERROR;
@@ -402,12 +403,10 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
       t->more_returns.push_back(r);
     returns[i] = r;
   }
+  if (t->kind == RAY_KIND_ACTOR_CALL) t->seq = t->actor->next_seq.fetch_add(1, std::memory_order_relaxed);
   lineage_submit(t, p);
   std::unique_lock lock(mutex_);
-  if (t->kind == RAY_KIND_ACTOR_CALL) {
-    t->seq = t->actor->next_seq++;
-    ++t->actor->n_pending;
-  }
+  if (t->kind == RAY_KIND_ACTOR_CALL) ++t->actor->n_pending;
   if (t->stream) streams_.insert(t->stream);
   ++n_pending_;
   if (t->shape) {
@@ -429,6 +428,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     t->spec.resize(size);
     encode(t, p, reinterpret_cast<uint8_t*>(t->spec.data()));
     enqueue(t);
+    if (std::exchange(results_wait_, false)) progress();
   }
   lock.unlock();
   if (have_deferred_.load(std::memory_order_relaxed)) after_unlock();
@@ -441,13 +441,13 @@ bool Runtime::register_dependencies(PendingTask* t, const Prepared& p) {
     if (!a.ref || a.ref->state.load(std::memory_order_relaxed) == ObjState::kReady) continue;
     if (a.ref->done()) {  // failed: the task fails with it, once it stands in the queue
       t->deps_left += 1;
-      failed_dependencies_.push_back({t, t->gen.load(), retain(a.ref)});
+      failed_dependencies_.push_back({t, t->tag, retain(a.ref)});
       have_deferred_ = true;
       continue;
     }
     resolve(a.ref);
     ++t->deps_left;
-    a.ref->waiters = new Waiter{a.ref->waiters, t, t->gen.load()};
+    a.ref->waiters = new Waiter{a.ref->waiters, t, t->tag};
   }
   return t->deps_left > 0;
 }
@@ -541,6 +541,7 @@ void Runtime::shrink_parked() {
     }
     Status s = shrink(t, t->prepared.get());
     std::lock_guard lock(mutex_);
+    if (s.ok() && node_dead()) s = error(RAY_NODE_DIED, "%s", death_.c_str());  // what waited has failed already
     t->deps_left = 0;
     t->shrinking = false;
     if (s.ok() && !t->cancelled) {
@@ -549,8 +550,7 @@ void Runtime::shrink_parked() {
     }
     if (s.ok()) s = error(RAY_CANCELLED, "task %s was cancelled", t->id.hex().c_str());
     ErrorBox* e = make_error(s.code(), s.message());
-    detach(t);
-    fail_task(t, e);
+    fail_waiting(t, e);
     e->release();
   }
 }
@@ -603,15 +603,10 @@ bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
     if (!t->shape->backlog.empty() || !(lease = choose_lease(t->shape, t))) return false;
     link = lease->link;
   }
-  if (!assign_stream_slot(t, link)) return false;
   uint32_t size = static_cast<uint32_t>(encoded_size(t, p));
-  auto* at = static_cast<uint8_t*>(link->tasks.reserve(wire::kLinkTask, size));
-  if (!at) {
-    free_stream_slot(t, link);
-    return false;
-  }
+  uint8_t* at = task_room(link, size);
+  if (!at) return false;
   encode(t, p, at);
-  if (t->stream) patch_stream_slot(t, at);
   pushed(t, link, lease, at, size);
   link->tasks.publish();
   wake(link);
@@ -620,24 +615,28 @@ bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
 }
 
 bool Runtime::push_spec(PendingTask* t, ClientLink* link) {
-  if (!assign_stream_slot(t, link)) return false;
   uint32_t size = static_cast<uint32_t>(t->spec.size());
-  auto* at = static_cast<uint8_t*>(link->tasks.reserve(wire::kLinkTask, size));
-  if (!at) {
-    free_stream_slot(t, link);
-    return false;
-  }
+  uint8_t* at = task_room(link, size);
+  if (!at) return false;
   std::memcpy(at, t->spec.data(), size);
   std::memcpy(at + offsetof(wire::TaskHeader, attempt), &t->attempt, sizeof t->attempt);
-  if (t->stream) patch_stream_slot(t, at);
+  if (t->stream)  // consumed since it was encoded
+    std::memcpy(at + offsetof(wire::TaskHeader, stream_ack), &t->stream->consumed, sizeof(uint32_t));
   std::string().swap(t->spec);
   pushed(t, link, t->lease, at, size);
   return true;
 }
 
-void Runtime::patch_stream_slot(PendingTask* t, uint8_t* record) {
-  uint32_t slot = static_cast<uint32_t>(t->stream->slot);
-  std::memcpy(record + offsetof(wire::TaskHeader, stream_slot), &slot, sizeof slot);
+// Room for a task record. The worker gives a record back as soon as it has answered it; what the answer asks
+// for (another run, the task back) is made from that record, so it is kept until we have read the answer.
+uint8_t* Runtime::task_room(ClientLink* link, uint32_t size) {
+  if (void* at = link->tasks.reserve(wire::kLinkTask, size)) return static_cast<uint8_t*>(at);
+  const PendingTask* oldest = link->inflight.head;
+  const bool kept = link->tasks.refresh(
+      oldest ? oldest->ring_end - pad8(sizeof(RecordHeader) + oldest->record_size) : link->tasks.tail());
+  void* at = link->tasks.reserve(wire::kLinkTask, size);
+  results_wait_ |= !at && kept;
+  return static_cast<uint8_t*>(at);
 }
 
 // The ring holds the record until its result is there: it is what a retry would use.
@@ -851,20 +850,36 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
   if (t->state != TaskState::kPushed) {
     ErrorBox* e =
         make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
-    detach(t);
-    fail_task(t, e);
+    fail_waiting(t, e);
     e->release();
     return Status();
   }
   t->forced |= force;
   ClientLink* link = t->link;
-  if (force) {
-    up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, t->lease ? t->lease->lease : 0});
-    return Status();
-  }
-  link->cancels.push_back(t->tag() | (flags & RAY_CANCEL_RECURSIVE ? kTagRecursive : 0));
+  const uint64_t how = (flags & RAY_CANCEL_RECURSIVE ? wire::kCancelRecursive : 0) |
+                       (force ? wire::kCancelForce : 0);
+  link->cancels.push_back({t->tag, t->ring_end | how});
   flush_cancels(link);
+  if (force) forced_.push_back({t->tag, steady_ns()});
+  // It waits in the ring behind another: its end need not.
+  if (t->lease && t->ring_end > link->header->started.load(std::memory_order_acquire)) ask_give_back(link);
   return Status();
+}
+
+// The worker ends itself if, and only if, it runs the task that was cancelled by force: what it runs next is not to
+// die with it. One that does not do so in time is killed, while that task is the last one that it has begun.
+// mutex_ held.
+void Runtime::press_on(int64_t now) {
+  constexpr int64_t kPatienceNs = 1'000'000'000;
+  std::erase_if(forced_, [&](const Forced& f) {
+    PendingTask* t = pending_task_at(task_index(f.tag));
+    if (!t || t->tag != f.tag || t->state != TaskState::kPushed) return true;
+    if (now - f.since < kPatienceNs) return false;
+    ClientLink* link = t->link;
+    if (link->header->started.load(std::memory_order_acquire) != t->ring_end) return false;
+    up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, t->lease ? t->lease->lease : 0});
+    return true;
+  });
 }
 
 // Tells the worker what is cancelled, as far as it has taken the last ones out of the link; the
@@ -874,10 +889,10 @@ void Runtime::flush_cancels(ClientLink* link) {
   uint32_t before = h->cancel_count.load(std::memory_order_relaxed), n = before;
   size_t at = 0;
   for (; at < link->cancels.size(); ++at) {
-    if (!task_of(link, link->cancels[at] & ~kTagRecursive)) continue;  // it has ended
-    std::atomic<uint64_t>& slot = h->cancel_tags[n % wire::kLinkCancelSlots];
+    if (!task_of(link, link->cancels[at].tag)) continue;  // it has ended
+    std::atomic<uint64_t>& slot = h->cancels[n % wire::kLinkCancelSlots];
     if (slot.load(std::memory_order_acquire) != 0) break;
-    slot.store(link->cancels[at], std::memory_order_relaxed);
+    slot.store(link->cancels[at].word, std::memory_order_relaxed);
     ++n;
   }
   link->cancels.erase(link->cancels.begin(), link->cancels.begin() + static_cast<long>(at));
@@ -907,16 +922,25 @@ void Runtime::detach(PendingTask* t) {
 void Runtime::cancel_children(const TaskId& parent) {
   {
     std::lock_guard lock(mutex_);
-    std::vector<PendingTask*> children;
+    std::vector<uint64_t> children;  // one may end when another does
+    auto look = [&](const PendingTask* t) {
+      if (t->parent == parent && !t->cancelled) children.push_back(t->tag);
+    };
     auto collect = [&](TaskList& list) {
-      for (PendingTask* t = list.head; t; t = t->next)
-        if (t->parent == parent && !t->cancelled) children.push_back(t);
+      for (PendingTask* t = list.head; t; t = t->next) look(t);
     };
     collect(waiting_tasks_);
     for (Shape* s : shape_list_) collect(s->backlog);
     for (auto& [id, link] : links_) collect(link->inflight);
-    for (auto& [id, actor] : actors_) collect(actor->queue);
-    for (PendingTask* t : children) (void)cancel_task(t, RAY_CANCEL_RECURSIVE);
+    for (auto& [id, actor] : actors_) {
+      collect(actor->queue);
+      collect(actor->aside);
+      for (const PendingTask* t : actor->lost) look(t);
+    }
+    for (uint64_t tag : children) {
+      PendingTask* t = pending_task_at(task_index(tag));
+      if (t && t->tag == tag) (void)cancel_task(t, RAY_CANCEL_RECURSIVE);
+    }
   }
   after_unlock();
 }

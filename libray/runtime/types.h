@@ -20,13 +20,14 @@ struct Lease;
 struct Actor;
 struct Stream;
 
-// Where a thread stands in the graph: its submissions are children of `id`.
+// Where a thread stands in the graph: its submissions are children of `id`, a task or a root (base/ids.h).
 struct TaskContext {
   TaskId id, parent;
   ActorId actor;
   Origin origin{};
-  bool again = false;  // a retry, or the constructor of an actor that was restarted
-  std::atomic<uint32_t> next_submit{1}, next_put{1};
+  uint32_t attempt = 0;  // not 0: a retry, or the constructor of an actor that was restarted
+  std::atomic<uint64_t> next_submit{1}, next_put{1};
+  std::atomic<uint32_t> turn{0};  // who stood here while it was another number stands outside now
 };
 
 struct FunctionDefinition {
@@ -74,7 +75,7 @@ struct ActorCreation {
 enum class TaskState : uint8_t { kFree, kWaiting, kQueued, kPushed, kLost };
 
 struct PendingTask {
-  std::atomic<uint32_t> gen{1};
+  std::atomic<uint32_t> gen{1};  // the slab's
   uint32_t next_free = 0;
   uint32_t index = 0;
   TaskState state = TaskState::kFree;
@@ -111,10 +112,15 @@ struct PendingTask {
   std::unique_ptr<ActorCreation> creation;
   std::vector<Object*> held;
 
-  uint64_t tag() const { return (uint64_t{gen.load(std::memory_order_relaxed)} << 32) | index; }
+  // Who remembers a task remembers this: no other task of the process ever has it, however often the entry is
+  // used again. The index is in the low bits.
+  uint64_t tag = 0, uses = 0;
   Object* result(uint32_t i) const { return i == 0 ? return0 : more_returns[i - 1]; }
 };
-inline constexpr uint64_t kTagRecursive = uint64_t{1} << 63;
+inline constexpr uint32_t kTaskIndexBits = 26;
+static_assert(Slab<PendingTask>::kChunk * Slab<PendingTask>::kChunks == uint64_t{1} << kTaskIndexBits);
+inline uint32_t task_index(uint64_t tag) { return tag & ((1u << kTaskIndexBits) - 1); }
+inline constexpr uint64_t kNoTag = 0;  // of an entry that is free
 
 std::string task_name(const PendingTask* t);  // for people: "f", "Counter.add"
 
@@ -165,8 +171,10 @@ struct ClientLink {
   bool dead = false, busy = false, give_back_asked = false;
   Lease* lease = nullptr;
   Actor* actor = nullptr;
-  uint64_t streams_used = 0;      // bit per stream slot
-  std::vector<uint64_t> cancels;  // tags that its header has no room for yet
+  struct Cancel {
+    uint64_t tag, word;
+  };
+  std::vector<Cancel> cancels;  // that its header has no room for yet
   int64_t last_result_ns = 0;
   uint64_t watched_tag = 0, watched_started = 0;  // the first task in flight at the last look, since
   int64_t watched_ns = 0;                         // when it is the same: see look_for_stopped
@@ -208,7 +216,8 @@ struct Actor {
   TaskList queue;                  // calls that wait for the actor, or for room
   TaskList aside;                  // out of order: calls that wait for arguments, and stop nobody
   std::vector<PendingTask*> lost;  // in flight when it died; the next state decides
-  uint64_t next_seq = 0, n_pending = 0;
+  std::atomic<uint64_t> next_seq{0};
+  uint64_t n_pending = 0;
   int32_t max_task_retries = 0;
   uint32_t max_pending = 0;
   bool connected = false, metadata_known = false, out_of_order = false;
@@ -224,7 +233,7 @@ struct Notification {
   void* user = nullptr;
   uint64_t tag = 0;
   uint32_t flags = 0;
-  Object* object = nullptr;  // waited for (retained)
+  Object* object = nullptr;  // waited for (retained), or else:
   Stream* stream = nullptr;
 };
 
@@ -237,10 +246,8 @@ struct Stream {
   ErrorBox* failure = nullptr;   // how it ended
   uint32_t received = 0, consumed = 0;
   uint32_t window = 64;
-  int32_t slot = -1;
-  ClientLink* link = nullptr;
-  bool ended = false, released = false, notify_armed = false;
-  Notification notify;
+  bool ended = false, released = false;
+  std::vector<uint64_t> waiters;  // Runtime::notifications_: each is told once that there is something to take
 };
 
 // Completion queue. Its own mutex: filled under the runtime's, emptied without it.

@@ -203,8 +203,13 @@ Status Runtime::cancel_notify(uint64_t token) {
     if (it == notifications_.end())
       return error(RAY_NOT_FOUND, "notification %lu was delivered or never existed", token);
     o = it->second.object;
+    Stream* s = it->second.stream;
     notifications_.erase(it);
     --needs_pulse_;
+    if (s) {
+      std::erase(s->waiters, token);
+      return Status();
+    }
     for (Waiter** w = &o->waiters; *w; w = &(*w)->next)
       if (!(*w)->task && (*w)->token == token) {
         Waiter* gone = *w;
@@ -254,11 +259,6 @@ void Runtime::drop_queue(Queue* queue) {
     std::lock_guard lock(mutex_);
     for (auto& [token, n] : notifications_)
       if (n.queue == queue) tokens.push_back(token);
-    for (Stream* s : streams_)
-      if (s->notify_armed && s->notify.queue == queue) {
-        s->notify_armed = false;
-        --needs_pulse_;
-      }
   }
   for (uint64_t t : tokens) (void)cancel_notify(t);
   for (auto& c : queue->items) {

@@ -75,6 +75,7 @@ void WorkerSide::become_actor(const wire::DnActorInit& init, const uint8_t* reco
   std::memcpy(&e->header, e->record, sizeof e->header);
   actor_ = init.id;
   incarnation_ = init.incarnation;
+  runtime_->become_actor(init.id, init.incarnation);
   e->header.actor = init.id;
   e->header.attempt = init.incarnation;
   max_concurrency_ = std::max<uint32_t>(1, init.max_concurrency);
@@ -150,7 +151,7 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
   link->header->started.store(r.end, std::memory_order_release);
   if (link->header->cancel_count.load(std::memory_order_acquire) != link->cancel_seen ||
       !link->cancelled.empty()) {
-    e->cancelled = was_cancelled(link.get(), e->header.tag);
+    e->cancelled = was_cancelled(link.get(), e->end);
   }
   *out = e;
   return true;
@@ -165,50 +166,6 @@ size_t WorkerSide::gpus_of(const Execution* e, uint32_t* out, size_t capacity) c
   for (size_t i = 0; i < std::min(n, capacity); ++i)
     out[i] = e->link->header->gpus[i].load(std::memory_order_relaxed);
   return n;
-}
-
-// Takes what the client has cancelled out of the link, so that it has room for more. link->mutex
-// held.
-void WorkerSide::absorb_cancels(ServeLink* link) {
-  uint32_t count = link->header->cancel_count.load(std::memory_order_acquire);
-  uint32_t left = std::min(count - link->cancel_seen, wire::kLinkCancelSlots);
-  if (left == 0) return;
-  link->cancel_seen = count;
-  for (; left > 0; --left) {
-    std::atomic<uint64_t>& slot =
-        link->header->cancel_tags[(count - left) % wire::kLinkCancelSlots];
-    uint64_t tag = slot.exchange(0, std::memory_order_acq_rel);
-    if (tag == 0) continue;
-    link->cancelled.push_back(tag);
-    link->fresh_cancels.push_back(tag);
-    link->any_cancelled.store(true, std::memory_order_relaxed);
-  }
-  // More than a ring holds: the oldest are of calls that had ended when they were cancelled.
-  constexpr size_t kMost = 8192;
-  for (auto* list : {&link->cancelled, &link->fresh_cancels})
-    if (list->size() > kMost) list->erase(list->begin(), list->begin() + kMost / 2);
-}
-
-// Whether a call of this tag was to be cancelled; the tag is forgotten. link->mutex held.
-bool WorkerSide::forget_cancel(ServeLink* link, uint64_t tag) {
-  if (link->cancelled.empty()) return false;
-  auto erase = [tag](std::vector<uint64_t>* list) {
-    auto it = std::find_if(list->begin(), list->end(),
-                           [tag](uint64_t t) { return (t & ~kTagRecursive) == tag; });
-    if (it == list->end()) return false;
-    list->erase(it);
-    return true;
-  };
-  erase(&link->fresh_cancels);
-  bool found = erase(&link->cancelled);
-  link->any_cancelled.store(!link->cancelled.empty(), std::memory_order_relaxed);
-  return found;
-}
-
-// Of a call that has not begun. link->mutex held.
-bool WorkerSide::was_cancelled(ServeLink* link, uint64_t tag) {
-  absorb_cancels(link);
-  return forget_cancel(link, tag);
 }
 
 bool WorkerSide::claim_any(Execution** out, uint32_t group) {
@@ -314,7 +271,7 @@ Execution* WorkerSide::start(Execution* e) {
   e->context.parent = h.parent;
   e->context.actor = h.actor;
   e->context.origin = origin_of(h.task);
-  e->context.again = h.attempt > 0;
+  e->context.attempt = h.attempt;
   e->context.next_submit = 1;
   e->context.next_put = 1;
   e->start_stamp = stamp_ns();
@@ -327,7 +284,7 @@ Execution* WorkerSide::start(Execution* e) {
   // One that came since the claim was looked for among what runs before this was.
   if (e->link && __builtin_expect(e->link->any_cancelled.load(std::memory_order_relaxed), 0)) {
     std::lock_guard lock(e->link->mutex);
-    if (was_cancelled(e->link.get(), h.tag)) e->cancelled = true;
+    if (was_cancelled(e->link.get(), e->end)) e->cancelled = true;
   }
   if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
   runtime_->set_context(&e->context);
@@ -696,8 +653,8 @@ Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
   if (!e->header.stream_window || !e->link)
     return error(RAY_WRONG_STATE, "this task is not a generator: it was not submitted as a stream");
   ServeLink* link = e->link.get();
-  std::atomic<uint32_t>& ack =
-      link->header->stream_acks[e->header.stream_slot % wire::kLinkStreams];
+  auto* word = const_cast<uint8_t*>(e->record) + offsetof(wire::TaskHeader, stream_ack);
+  std::atomic_ref ack(*reinterpret_cast<uint32_t*>(word));
   auto room = [&] {
     return e->cancelled || link->dead ||
            e->yielded - ack.load(std::memory_order_acquire) < e->header.stream_window ||
@@ -857,6 +814,7 @@ void WorkerSide::recycle(Execution* e) {
   e->record_copy.clear();
   e->yielded = 0;
   e->cancelled = false;
+  e->context.turn.fetch_add(1, std::memory_order_relaxed);
   e->definition_known = false;
   e->no_retry = false;
   CallGroup* group = nullptr;
@@ -888,6 +846,7 @@ bool WorkerSide::give_back(ServeLink* link, bool blocked) {
     if (r.size < sizeof h) continue;
     std::memcpy(&h, r.data, sizeof h);
     link->claims.push_back({r.end, true});
+    forget_cancel(link, r.end);  // its client knows
     void* at = link->results.reserve(wire::kLinkReturned, sizeof(wire::ReturnedHeader));
     if (!at) break;  // there is room
     wire::ReturnedHeader rh{h.tag, blocked, 0};
@@ -937,40 +896,6 @@ void WorkerSide::set_interrupt(ray_interrupt_fn fn, void* user) {
   std::lock_guard lock(run_mutex_);
   interrupt_ = fn;
   interrupt_user_ = user;
-}
-
-// False when it is not among what runs or waits here.
-bool WorkerSide::cancel_running(uint64_t tag, ServeLink* link, bool recursive) {
-  TaskId id;
-  if (!cancel_waiting(tag, link, &id)) {
-    std::lock_guard lock(run_mutex_);
-    auto it = std::find_if(running_.begin(), running_.end(), [&](Execution* e) {
-      return e->link.get() == link && e->header.tag == tag;
-    });
-    if (it == running_.end()) return false;
-    (*it)->cancelled = true;
-    id = (*it)->header.task;
-    if (interrupt_) interrupt_(static_cast<ray_task*>((*it)->handle), interrupt_user_);
-  }
-  if (recursive) runtime_->cancel_children(id);
-  return true;
-}
-
-void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
-  std::vector<uint64_t> tags;
-  {
-    std::lock_guard lock(link->mutex);
-    absorb_cancels(link.get());
-    if (link->fresh_cancels.empty()) return;
-    tags.swap(link->fresh_cancels);
-  }
-  for (uint64_t t : tags) {
-    uint64_t tag = t & ~kTagRecursive;
-    if (!cancel_running(tag, link.get(), t & kTagRecursive)) continue;
-    std::lock_guard lock(link->mutex);
-    forget_cancel(link.get(), tag);
-  }
-  runtime_->poke();  // a yield that waits for its window looks at `cancelled`
 }
 
 bool WorkerSide::on_pulse() {

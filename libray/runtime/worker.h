@@ -66,8 +66,8 @@ struct ServeLink {
   RingProducer results;
   std::deque<Claim> claims;
   uint32_t give_back_seen = 0, cancel_seen = 0;
-  std::vector<uint64_t> cancelled;  // tags of calls that nobody has found yet: they may begin later
-  std::vector<uint64_t> fresh_cancels;     // those of them that were not looked for among what runs
+  std::vector<uint64_t> cancelled;      // calls that nobody has found yet: they may begin later
+  std::vector<uint64_t> fresh_cancels;  // those of them that were not looked for among what runs
   std::atomic<bool> any_cancelled{false};  // `cancelled` is not empty
   std::atomic<bool> dead{false};
   std::atomic<bool> unrung{false};  // its client sleeps lazily; see ring_unrung()
@@ -189,7 +189,7 @@ class WorkerSide {
   bool full(uint32_t group);
   bool group_waits();
   bool anything_for(uint32_t group);
-  bool cancel_waiting(uint64_t tag, ServeLink* link, TaskId* id);
+  bool cancel_waiting(uint64_t end, ServeLink* link, TaskId* id);
   void ring_events(bool always, bool work);
   Execution* start(Execution* e);
   Execution* new_execution();
@@ -204,9 +204,10 @@ class WorkerSide {
   void complete_claim(ServeLink* link, uint64_t end);
   void scan_cancels(const std::shared_ptr<ServeLink>& link);
   void absorb_cancels(ServeLink* link);
-  bool forget_cancel(ServeLink* link, uint64_t tag);
-  bool was_cancelled(ServeLink* link, uint64_t tag);
-  bool cancel_running(uint64_t tag, ServeLink* link, bool recursive);
+  bool forget_cancel(ServeLink* link, uint64_t end);
+  bool was_cancelled(ServeLink* link, uint64_t end);
+  bool cancel_running(uint64_t word, ServeLink* link);
+  void die(ServeLink* link, uint64_t end);
   static std::string error_image(ray_code code, const std::string& message,
                                  const ray_value* payload);
   void write_done(Execution* e, ray_code code);

@@ -66,7 +66,7 @@ struct Welcome {  // the answer, with descriptors: [0] node page, [1] channel, [
   int32_t code;      // ray_code; when not RAY_OK the rest is absent and `size` bytes of text follow
   uint32_t process;  // index of this process on the node
   Id node, job;
-  TaskId root;  // the task that this process's own submissions descend from (drivers)
+  TaskId root;  // that what this process makes outside of tasks descends from
   int32_t daemon_pid;
   uint32_t size;  // of text (namespace of the job when code is RAY_OK)
 };
@@ -164,7 +164,7 @@ enum UpType : uint16_t {
   kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes
   kUpActorExit = 15,   // UpActor + text from its worker: ends by its own will. Flags 1: nothing runs any
                        // more, what is left has a time limit
-  kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker
+  kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker, or me
   kUpGoodbye = 17,     // nothing follows; the process leaves in order
   kUpError = 18,       // MessagePack map for the error table and the log
   kUpRetire = 25,      // from a worker: no more tasks for me; I stay until what I submitted is done
@@ -345,7 +345,6 @@ struct DnActorInit {
 // ---- links: client <-> worker
 // ------------------------------------------------------------------------
 inline constexpr uint32_t kLinkCancelSlots = 64;
-inline constexpr uint32_t kLinkStreams = 64;
 struct LinkHeader {
   uint32_t magic, version, client, worker;
   alignas(64) RingWords tasks;    // client -> worker
@@ -354,9 +353,8 @@ struct LinkHeader {
   alignas(64) std::atomic<uint32_t> give_back;          // bumped: return what you have not started
   std::atomic<uint32_t> cancel_count;                   // number of cancellations so far
   std::atomic<uint32_t> n_gpus;                         // of the lease; changed between leases
-  std::atomic<uint64_t> cancel_tags[kLinkCancelSlots];  // the last of them, circular
-  alignas(64) std::atomic<uint32_t> stream_acks[kLinkStreams];  // items consumed, per stream slot
-  std::atomic<uint32_t> gpus[kLinkGpus];                        // their numbers
+  std::atomic<uint64_t> cancels[kLinkCancelSlots];      // the last of them, circular
+  alignas(64) std::atomic<uint32_t> gpus[kLinkGpus];  // their numbers
   // Written by the worker.
   alignas(64) std::atomic<uint64_t> started;  // ring position after the last record it started
 };
@@ -364,6 +362,10 @@ inline constexpr uint64_t kLinkTasksOffset = 4096;
 inline constexpr uint64_t kLinkResultsOffset = kLinkTasksOffset + kLinkRingBytes;
 inline constexpr uint64_t kLinkBytes = kLinkResultsOffset + kLinkRingBytes;
 static_assert(sizeof(LinkHeader) <= kLinkTasksOffset);
+
+// A call that is to be cancelled is named by the position in the task ring where its record ends, which no
+// other record of the link ever has. The low bits are flags.
+inline constexpr uint64_t kCancelRecursive = 1, kCancelForce = 2, kCancelFlags = 7;
 
 enum LinkTaskType : uint16_t { kLinkTask = 1 };
 enum LinkResultType : uint16_t { kLinkDone = 1, kLinkItem = 2, kLinkReturned = 3 };
@@ -377,7 +379,8 @@ struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded 
   uint32_t kind;      // RAY_KIND_*
   uint32_t attempt;
   uint32_t n_args, n_returns;
-  uint32_t stream_slot, stream_window;  // window > 0: a generator
+  uint32_t stream_ack, stream_window;  // window > 0: a generator. The client goes on writing `ack` while the
+                                       // record lies in the ring: how many items were consumed
   uint16_t name_size, method_size;
   uint32_t flags;       // kArgsInStore; group << kGroupShift
   uint64_t submitted;   // order_stamp(): an actor begins its clients' calls in this order

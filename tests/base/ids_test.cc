@@ -26,6 +26,55 @@ TEST(Ids, AreAFunctionOfParentAndIndexForEver) {
   EXPECT_EQ(child.hex(), "0d20b86c2f7ba710435cc5e0db6cfff60000000500000000");
 }
 
+TEST(Ids, OutsideOfTasksHaveARootOfTheirOwn) {
+  const JobId job = filled(7);
+  const ActorId actor = actor_of(child_task(origin_of(root_task(job)), 1));
+  const std::vector<TaskId> roots = {root_task(job),       worker_root(job, 1),   worker_root(job, 2),
+                                     actor_root(actor, 0), actor_root(actor, 1), worker_root(filled(8), 1)};
+  EXPECT_EQ(std::set<TaskId>(roots.begin(), roots.end()).size(), roots.size());
+  std::set<Id> made;
+  for (const TaskId& root : roots) {
+    made.insert(nth_task(root, origin_of(root), 1));
+    made.insert(nth_put(root, 1));
+  }
+  EXPECT_EQ(made.size(), 2 * roots.size());
+  EXPECT_EQ(actor_root(actor, 1), actor_root(actor, 1));  // a replay knows the actor and the incarnation
+  EXPECT_TRUE(is_root_of(job, worker_root(job, 2)));
+  EXPECT_TRUE(is_root_of(actor, actor_root(actor, 1)));
+  EXPECT_FALSE(is_root_of(job, actor_root(actor, 1)));
+}
+
+TEST(Ids, OfActorsAreOfTheAttemptThatMadeThem) {
+  const TaskId creator = child_task(origin_of(root_task(filled(7))), 3);
+  std::set<Id> actors = {actor_of(nth_task(creator, origin_of(creator), 1))};
+  for (uint32_t attempt : {1, 2, 3}) {
+    const TaskId creation = child_task(origin_of_part(creator, kAttemptIndex, attempt), 1);
+    EXPECT_TRUE(is_child_of(creator, creation));
+    EXPECT_TRUE(actors.insert(actor_of(creation)).second);
+  }
+  EXPECT_FALSE(is_child_of(creator, creator));
+}
+
+TEST(Ids, DoNotRepeatAfterSomeBillions) {
+  const TaskId parent = child_task(origin_of(root_task(filled(7))), 3);
+  const Origin origin = origin_of(parent);
+  const uint64_t round = uint64_t{1} << 32;
+  std::set<Id> made;
+  size_t n = 0;
+  for (uint64_t part : {0, 1, 2, 7})
+    for (uint64_t index : {1, 2, 3, 1 << 30}) {
+      const TaskId task = nth_task(parent, origin, part * round + index);
+      EXPECT_TRUE(is_child_of(parent, task));
+      made.insert(task);
+      made.insert(put_object(task, 1));
+      made.insert(nth_put(parent, part * kPutsOfParent + index));
+      n += 3;
+    }
+  made.insert(actor_of(parent));
+  made.insert(put_object(parent, kArgumentsPut));
+  EXPECT_EQ(made.size(), n + 2);
+}
+
 TEST(Ids, OfOneTaskDifferOnlyInTheObjectIndex) {
   TaskId task = child_task(origin_of(root_task(filled(1))), 0x01020304);
   EXPECT_EQ(task.submit_index(), 0x01020304u);

@@ -233,7 +233,7 @@ static void bad_others(void) {
     notify.queue = q;
     if (q != NULL) REFUSED(ray_on_ready(g.ref, &notify, NULL, &err));
     REFUSED(ray_stream_next(s, 0, &ref, &err));
-    REFUSED(ray_stream_on_next(s, &notify, &err));
+    REFUSED(ray_stream_on_next(s, &notify, NULL, &err));
     REFUSED(ray_stream_cancel(s, 0, &err));
     id = ray_stream_id(s);
     CHECK(memcmp(&id, &zero, sizeof id) == 0);

@@ -1,4 +1,6 @@
 /* streams.c -- generator tasks: order, end, errors, the window, cancellation, notifications. */
+#include <pthread.h>
+
 #include "kit.h"
 
 /* Yields 0..n-1; leaves the number of items made so far in the file args[1] by its size. */
@@ -87,6 +89,20 @@ static ray_code patient(ray_task* task, void* user) {
   return RAY_OK;
 }
 
+/* Yields 0..2 once the file args[0] is there, and ends when the file args[1] is. */
+static ray_code three_when_told(ray_task* task, void* user) {
+  char path[512];
+  int64_t i;
+  (void)user;
+  kit_await(kit_arg_text(task, 0, path, sizeof path));
+  for (i = 0; i < 3; i++) {
+    ray_value value = ray_plain(&i, sizeof i, RAY_FMT_RAW);
+    if (ray_task_yield(task, &value, -1, NULL) != RAY_OK) return RAY_OK;
+  }
+  kit_await(kit_arg_text(task, 1, path, sizeof path));
+  return RAY_OK;
+}
+
 static ray_code tape_create(ray_task* task, void* user) {
   (void)task, (void)user;
   return RAY_OK;
@@ -98,6 +114,7 @@ static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("large_items"), large_items, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("try_to_overrun"), try_to_overrun, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("patient"), patient, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("three_when_told"), three_when_told, NULL, &err));
   CHECK_OK(ray_register_actor(ray_cstr("Tape"), tape_create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Tape"), ray_cstr("play"), count_up, NULL, &err));
 }
@@ -285,6 +302,7 @@ static void timeout(void) {
 }
 
 static void notifications(void) {
+  ray_ref* item;
   ray_notify notify = RAY_NOTIFY_INIT;
   ray_completion got;
   ray_stream* stream;
@@ -296,17 +314,99 @@ static void notifications(void) {
   notify.queue = queue;
   for (i = 0;; i++) {
     notify.tag = (uint64_t)(1000 + i);
-    CHECK_OK(ray_stream_on_next(stream, &notify, &err));
+    CHECK_OK(ray_stream_on_next(stream, &notify, NULL, &err));
     CHECK_EQ(kit_poll(queue, &got, 1), 1);
     CHECK_EQ(got.tag, 1000 + i);
+    CHECK(got.ref == NULL && got.error == NULL);
     if (got.kind == RAY_COMPLETION_STREAM_END) break;
     CHECK_EQ(got.kind, RAY_COMPLETION_STREAM_ITEM);
     CHECK_EQ(got.code, RAY_OK);
-    CHECK_EQ(kit_take_i64(got.ref), i);
+    CHECK_OK(ray_stream_next(stream, 0, &item, &err));
+    CHECK_EQ(kit_take_i64(item), i);
   }
+  CHECK_EQ(got.code, RAY_STREAM_END);
   CHECK_EQ(i, 50);
   ray_stream_release(stream);
   ray_queue_release(queue);
+}
+
+/* Several wait for one stream, and one has given up: items stay in order, and all of them arrive. */
+static void notifications_take_nothing(void) {
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_function* function = NULL;
+  ray_stream* stream = NULL;
+  ray_completion got[4];
+  ray_queue* queue;
+  uint64_t token, given_up;
+  ray_arg args[2];
+  ray_ref* item;
+  uint8_t ready = 0;
+  size_t n = 0;
+  int64_t i;
+  kit_init();
+  args[0] = kit_text(kit_path("go"));
+  args[1] = kit_text(kit_path("end"));
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  CHECK_OK(ray_function_get(rt, ray_cstr("three_when_told"), &function, &err));
+  CHECK_OK(ray_submit_stream(rt, function, args, 2, NULL, &stream, &err));
+  ray_function_release(function);
+  notify.queue = queue;
+  for (i = 0; i < 3; i++) {
+    notify.tag = (uint64_t)i;
+    CHECK_OK(ray_stream_on_next(stream, &notify, i == 1 ? &given_up : &token, &err));
+  }
+  CHECK_OK(ray_cancel_notify(rt, given_up, &err));
+  CHECK_CODE(RAY_NOT_FOUND, ray_cancel_notify(rt, given_up, &err));
+  kit_touch(kit_path("go"));
+  while (n < 2) n += kit_poll(queue, got + n, 4 - n);
+  CHECK_EQ(got[0].tag + got[1].tag, 0 + 2);
+  for (i = 0; i < 2; i++) CHECK_EQ(got[i].kind, RAY_COMPLETION_STREAM_ITEM);
+  for (i = 0; i < 3; i++) {
+    CHECK_OK(ray_wait_any(rt, NULL, 0, &stream, 1, 1, -1, NULL, &ready, &err));
+    CHECK_EQ(ready, 1);
+    CHECK_OK(ray_stream_next(stream, 0, &item, &err));
+    CHECK_EQ(kit_take_i64(item), i);
+  }
+  CHECK_CODE(RAY_TIMED_OUT, ray_stream_next(stream, 0, &item, &err));
+  CHECK_OK(ray_stream_on_next(stream, &notify, NULL, &err));
+  kit_touch(kit_path("end"));
+  CHECK_EQ(kit_poll(queue, got, 1), 1);
+  CHECK_EQ(got[0].kind, RAY_COMPLETION_STREAM_END);
+  ray_stream_release(stream);
+  ray_queue_release(queue);
+}
+
+/* Threads that take from one stream: each item goes to one of them, and nobody is told of an end before it. */
+enum { kConsumers = 4, kItems = 2000 };
+static ray_stream* g_shared;
+static unsigned char g_taken[kItems];
+static void* consume(void* user) {
+  int64_t value, before = -1;
+  (void)user;
+  for (;;) {
+    ray_buffer buffer = RAY_BUFFER_INIT;
+    ray_ref* item = NULL;
+    ray_code code = ray_stream_next(g_shared, -1, &item, NULL);
+    if (code == RAY_STREAM_END) return NULL;
+    CHECK_EQ(code, RAY_OK);
+    CHECK_EQ(ray_try_get(item, &buffer, NULL), RAY_OK);
+    memcpy(&value, buffer.data, sizeof value);
+    ray_buffer_release(&buffer);
+    ray_ref_release(item);
+    CHECK(value > before && value < kItems);
+    before = value;
+    g_taken[value]++; /* the check below would see two */
+  }
+}
+static void several_consumers(void) {
+  pthread_t threads[kConsumers];
+  int i;
+  kit_init();
+  g_shared = stream_of("count_up", kItems, 8);
+  for (i = 0; i < kConsumers; i++) CHECK(pthread_create(&threads[i], NULL, consume, NULL) == 0);
+  for (i = 0; i < kConsumers; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  for (i = 0; i < kItems; i++) CHECK_EQ(g_taken[i], 1);
+  ray_stream_release(g_shared);
 }
 
 static void stream_of_an_actor(void) {
@@ -434,6 +534,8 @@ static const kit_test tests[] = {KIT_TEST(room),
                                  KIT_TEST(cancel),
                                  KIT_TEST(timeout),
                                  KIT_TEST(notifications),
+                                 KIT_TEST(notifications_take_nothing),
+                                 KIT_TEST(several_consumers),
                                  KIT_TEST(stream_of_an_actor),
                                  KIT_TEST(several_streams)};
 KIT_MAIN(tests, register_all)

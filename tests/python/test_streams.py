@@ -1,6 +1,7 @@
 """Generator tasks: order, back-pressure, errors, cancellation, asyncio."""
 
 import asyncio
+import concurrent.futures
 import os
 import time
 
@@ -311,3 +312,89 @@ def test_a_cancelled_wait_loses_no_item(tmp_path):
         return sorted(await asyncio.gather(*several, *rest))
 
     assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+
+
+def gated_numbers(n):
+    @libray.remote
+    def numbers(path):
+        while not os.path.exists(path):
+            time.sleep(0.005)
+        yield from range(n)
+
+    return numbers
+
+
+@pytest.mark.parametrize("ask", ["next", "is_finished"])
+def test_items_keep_their_order_around_a_wait_that_was_given_up(tmp_path, ask):
+    async def main():
+        stream = gated_numbers(6).remote(str(tmp_path / "go"))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.05)
+        (tmp_path / "go").touch()
+        while not stream.next_ready():  # the loop is busy: nobody looks at its queue
+            time.sleep(0.001)
+        taken = [libray.get(next(stream)) for _ in range(2)] if ask == "next" else []
+        assert not stream.is_finished()
+        await asyncio.sleep(0.01)
+        return taken + [await ref async for ref in stream]
+
+    assert asyncio.run(main()) == list(range(6))
+
+
+def test_wait_and_next_beside_a_wait_that_was_given_up(tmp_path):
+    @libray.remote
+    def one(go, end):
+        while not os.path.exists(go):
+            time.sleep(0.005)
+        yield 1
+        while not os.path.exists(end):
+            time.sleep(0.005)
+
+    async def main():
+        stream = one.remote(str(tmp_path / "go"), str(tmp_path / "end"))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.05)
+        (tmp_path / "go").touch()
+        ready, _ = libray.wait([stream], timeout=30)
+        assert ready == [stream]
+        assert libray.get(next(stream)) == 1
+        (tmp_path / "end").touch()
+        assert [ref async for ref in stream] == []
+
+    asyncio.run(main())
+
+
+def test_several_loops_take_from_one_generator(tmp_path):
+    stream = gated_numbers(300).remote(str(tmp_path / "go"))
+
+    async def consume():
+        return [await ref async for ref in stream]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        parts = [pool.submit(asyncio.run, consume()) for _ in range(4)]
+        (tmp_path / "go").touch()
+        got = [part.result(timeout=60) for part in parts]
+    assert all(part == sorted(part) for part in got)
+    assert sorted(x for part in got for x in part) == list(range(300))
+
+
+def test_an_actor_has_more_generators_at_once_than_any_table_has_slots(tmp_path):
+    @libray.remote
+    class Many:
+        async def numbers(self, end):
+            yield 1
+            while not os.path.exists(end):
+                await asyncio.sleep(0.01)
+            yield 2
+
+        async def ping(self):
+            return "pong"
+
+    many = Many.options(max_concurrency=200).remote()
+    streams = [many.numbers.remote(str(tmp_path / "end")) for _ in range(150)]
+    for stream in streams:
+        assert libray.get(stream._next_sync(30)) == 1
+    assert libray.get(many.ping.remote(), timeout=30) == "pong"
+    (tmp_path / "end").touch()
+    for stream in streams:
+        assert [libray.get(ref) for ref in stream] == [2]

@@ -20,6 +20,7 @@ class _LoopQueue:
         self.queue = _libray.Queue()
         self.fd = self.queue.fd()
         self.loop = weakref.ref(loop)
+        self.streams: "weakref.WeakKeyDictionary[Any, asyncio.Future[Any]]" = weakref.WeakKeyDictionary()
         loop.add_reader(self.fd, self.drain)
 
     def drain(self) -> None:
@@ -177,57 +178,22 @@ def ref_on_completed(ref: Any, callback: Callable[[Any], None]) -> None:
     _notify(ref, deliver)
 
 
-class _StreamTarget:
-    """Takes the next item of a generator for those who wait for it. The item goes into the generator
-    first, so that nothing is lost when a waiter was cancelled in the meantime."""
-
-    waiting: "weakref.WeakKeyDictionary[Any, List[Any]]" = weakref.WeakKeyDictionary()
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = weakref.ref(stream)
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, item: Any) -> None:
-        self._wake(item, None)
-
-    def set_exception(self, error: BaseException) -> None:
-        self._wake(None, error)
-
-    def _wake(self, item: Any, error: Optional[BaseException]) -> None:
-        stream = self.stream()
-        if stream is None:
-            return
-        futures = self.waiting.pop(stream, [])
-        if error is None:
-            stream._deliver(item)
-        for future in futures:
-            future.get_loop().call_soon_threadsafe(_settle, future, error)
-
-
-def _settle(future: Any, error: Optional[BaseException]) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-
-
 async def next_of(stream: Any) -> Any:
-    """The next reference of a generator task."""
+    """The next reference of a generator task. Waiting takes nothing from the generator, so an await that is given
+    up loses nothing, and several loops and threads may take from one generator: each item goes to one of them."""
     loop = asyncio.get_running_loop()
-    while not stream._peek(0):
-        future = loop.create_future()
-        waiting = _StreamTarget.waiting.get(stream)
-        if waiting is not None:
-            waiting.append(future)
-        else:
-            _StreamTarget.waiting[stream] = [future]
-            queue_of(loop).queue.add(stream, _StreamTarget(stream))
-        await future
-    try:
-        return stream._next(0)
-    except StopIteration:
-        raise StopAsyncIteration from None
+    while True:
+        try:
+            item = stream._take()
+        except StopIteration:
+            raise StopAsyncIteration from None
+        if item is not None:
+            return item
+        entry = queue_of(loop)
+        told = entry.streams.get(stream)  # shared by all that wait in this loop
+        if told is None or told.done():
+            told = loop.create_future()
+            entry.queue.add(stream, told)
+            entry.streams[stream] = told
+        await asyncio.wait([told])
+        told.result()

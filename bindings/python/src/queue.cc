@@ -63,7 +63,7 @@ PyObject* queue_add(PyObject* self, PyObject* args) {  // add(ref or stream, tar
   if (ref_check(object)) {
     code = ray_on_ready(ref_get(object), &notify, nullptr, &err);
   } else if (PyObject_TypeCheck(object, &StreamType)) {
-    code = ray_stream_on_next(reinterpret_cast<StreamObject*>(object)->stream, &notify, &err);
+    code = ray_stream_on_next(reinterpret_cast<StreamObject*>(object)->stream, &notify, nullptr, &err);
   } else {
     q->targets->erase(notify.tag);
     Py_DECREF(target);
@@ -76,8 +76,8 @@ PyObject* queue_add(PyObject* self, PyObject* args) {  // add(ref or stream, tar
   return raise_code(code, err);
 }
 
-// (target, value, exception) of one completion; consumes it. For items: value is the ref, for an
-// end: None.
+// (target, value, exception) of one completion; consumes it. Of a generator: value is None, and its next
+// item or its end is there to be taken.
 PyObject* result_of(QueueObject* q, ray_completion* c) {
   PyObject* target = nullptr;
   const auto it = q->targets->find(c->tag);
@@ -100,9 +100,7 @@ PyObject* result_of(QueueObject* q, ray_completion* c) {
       Py_XDECREF(tb);
       exception = v;
     }
-  } else if (c->kind == RAY_COMPLETION_STREAM_ITEM && c->ref != nullptr) {
-    value = ref_new(std::exchange(c->ref, nullptr));
-  } else if (c->kind != RAY_COMPLETION_STREAM_END) {
+  } else if (c->kind != RAY_COMPLETION_STREAM_ITEM && c->kind != RAY_COMPLETION_STREAM_END) {
     exception = error_to_exception(c->code, std::exchange(c->error, nullptr));
   }
   if (c->ref != nullptr) ray_ref_release(c->ref);

@@ -453,14 +453,13 @@ PyObject* stream_reduce(PyObject*, PyObject*) {
                   "called the generator: pass the references that it gives");
   return nullptr;
 }
-// _deliver(ref or None): what asyncio took from the stream (None = it is over).
-PyObject* stream_deliver(PyObject* self, PyObject* item) {
-  if (item == Py_None) {
-    as_stream(self)->ended = true;
-  } else {
-    Py_XDECREF(std::exchange(as_stream(self)->pending, new_ref(item)));
-  }
-  Py_RETURN_NONE;
+// _take() -> the next item, or None when it is not there yet; StopIteration after the last.
+PyObject* stream_take_now(PyObject* self, PyObject*) {
+  PyObject* out = nullptr;
+  const int r = stream_take(as_stream(self), 0, &out);
+  if (r == RAY_TIMED_OUT) Py_RETURN_NONE;
+  if (r == RAY_STREAM_END) PyErr_SetNone(PyExc_StopIteration);
+  return out;
 }
 PyMethodDef stream_methods[] = {
     {"_peek", stream_peek, METH_O, nullptr},
@@ -470,7 +469,7 @@ PyMethodDef stream_methods[] = {
      "generator raised."},
     {"_next", stream_next_timeout, METH_O, nullptr},
     {"_cancel", stream_cancel, METH_O, nullptr},
-    {"_deliver", stream_deliver, METH_O, nullptr},
+    {"_take", stream_take_now, METH_NOARGS, nullptr},
     {"_task_hex", stream_id, METH_NOARGS, nullptr},
     {"__reduce__", stream_reduce, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};

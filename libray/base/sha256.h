@@ -1,0 +1,14 @@
+// SHA-256 (FIPS 180-4): for keys that stand for what they are made of, so that nobody finds two texts with one
+// key. Not for speed: some hundred MB/s. Any thread.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace ray {
+
+std::array<uint8_t, 32> sha256(std::string_view text);
+// Its first eight bytes, big endian.
+uint64_t sha256_key(std::string_view text);
+
+}  // namespace ray

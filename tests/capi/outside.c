@@ -1,0 +1,190 @@
+/* outside.c -- ids of what is made outside of a task: in threads of actors and workers, and by creators that run
+ * again; the order of an actor's calls as the journal has it. */
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "kit.h"
+
+/* ---- the remote side ---- */
+
+/* Ids of a put and of a task's result. */
+typedef struct made {
+  ray_id put, result;
+} made;
+
+static ray_code nothing(ray_task* task, void* user) {
+  (void)task, (void)user;
+  return RAY_OK;
+}
+
+static void* make(void* user) {
+  made* out = (made*)user;
+  ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  ray_ref *put, *result;
+  CHECK_OK(ray_put(rt, &value, &put, &err));
+  result = kit_submit("nothing", NULL, 0, NULL);
+  out->put = ray_ref_id(put);
+  out->result = ray_ref_id(result);
+  ray_ref_release(put);
+  ray_ref_release(result);
+  return NULL;
+}
+
+static ray_code make_in_thread(ray_task* task, void* user) {
+  made ids;
+  pthread_t thread;
+  ray_value value = ray_plain(&ids, sizeof ids, RAY_FMT_RAW);
+  (void)user;
+  kit_clear(); /* `err` is the thread's now */
+  CHECK(pthread_create(&thread, NULL, make, &ids) == 0);
+  CHECK(pthread_join(thread, NULL) == 0);
+  return ray_task_return(task, 0, &value, NULL);
+}
+
+static ray_code create(ray_task* task, void* user) {
+  (void)task, (void)user;
+  return RAY_OK;
+}
+
+static ray_code die(ray_task* task, void* user) {
+  (void)task, (void)user;
+  raise(SIGKILL);
+  return RAY_OK;
+}
+
+/* Creates an actor and appends its id to the file args[0]; dies as long as there are fewer than args[1]. */
+static ray_code create_again(ray_task* task, void* user) {
+  ray_actor* actor = kit_actor("Maker", NULL);
+  ray_id id = ray_actor_get_id(actor);
+  char path[512];
+  FILE* file = fopen(kit_arg_text(task, 0, path, sizeof path), "ab");
+  long size;
+  (void)user;
+  CHECK(file != NULL && fwrite(&id, sizeof id, 1, file) == 1);
+  size = ftell(file);
+  fclose(file);
+  if (size < (long)sizeof id * kit_arg_i64(task, 1)) raise(SIGKILL);
+  ray_ref_release(kit_call(actor, "nothing", NULL, 0));
+  ray_actor_release(actor);
+  return kit_return_i64(task, 0, 1);
+}
+
+static void register_all(void) {
+  CHECK_OK(ray_register_function(ray_cstr("nothing"), nothing, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("make_in_thread"), make_in_thread, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("create_again"), create_again, NULL, &err));
+  CHECK_OK(ray_register_actor(ray_cstr("Maker"), create, NULL, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Maker"), ray_cstr("nothing"), nothing, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Maker"), ray_cstr("make"), make_in_thread, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Maker"), ray_cstr("die"), die, NULL, &err));
+}
+
+/* ---- tests ---- */
+
+static made take_made(ray_ref* ref) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  made ids;
+  CHECK_OK(ray_get(rt, &ref, 1, -1, &buffer, &err));
+  CHECK_EQ(buffer.size, sizeof ids);
+  memcpy(&ids, buffer.data, sizeof ids);
+  ray_buffer_release(&buffer);
+  ray_ref_release(ref);
+  return ids;
+}
+
+static bool same(const ray_id* a, const ray_id* b) { return memcmp(a, b, sizeof *a) == 0; }
+
+/* Threads of two actors, of one that was restarted, and of the workers of tasks: nothing has the id of another. */
+static void ids_of_threads_are_their_own(void) {
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_actor* actors[2];
+  ray_ref* dead;
+  made all[6];
+  int i, k;
+  kit_init();
+  options.max_restarts = 1;
+  for (i = 0; i < 2; i++) actors[i] = kit_actor("Maker", &options);
+  for (i = 0; i < 2; i++) all[i] = take_made(kit_call(actors[i], "make", NULL, 0));
+  all[2] = take_made(kit_call(actors[0], "make", NULL, 0));
+  dead = kit_call(actors[0], "die", NULL, 0);
+  CHECK(kit_get_code(dead) != RAY_OK);
+  ray_ref_release(dead);
+  for (;;) { /* refused while it restarts */
+    ray_ref* ref = kit_call(actors[0], "nothing", NULL, 0);
+    ray_code code = kit_get_code(ref);
+    ray_ref_release(ref);
+    if (code == RAY_OK) break;
+    kit_pause();
+  }
+  all[3] = take_made(kit_call(actors[0], "make", NULL, 0));
+  all[4] = take_made(kit_submit("make_in_thread", NULL, 0, NULL));
+  make(&all[5]); /* the driver's */
+  for (i = 0; i < 6; i++)
+    for (k = 0; k < i; k++) {
+      CHECK(!same(&all[i].put, &all[k].put));
+      CHECK(!same(&all[i].result, &all[k].result));
+    }
+  for (i = 0; i < 2; i++) ray_actor_release(actors[i]);
+}
+
+/* Each attempt makes actors of its own. */
+static void actors_of_a_creator_that_runs_again(void) {
+  int64_t lives = 3;
+  ray_id ids[3];
+  ray_arg args[2];
+  FILE* file;
+  int i, k;
+  kit_init();
+  args[0] = kit_text(kit_path("ids"));
+  args[1] = kit_i64(&lives);
+  CHECK_EQ(kit_take_i64(kit_submit("create_again", args, 2, NULL)), 1);
+  file = fopen(kit_path("ids"), "rb");
+  CHECK(file != NULL && fread(ids, sizeof ids, 1, file) == 1);
+  fclose(file);
+  for (i = 0; i < 3; i++)
+    for (k = 0; k < i; k++) CHECK(!same(&ids[i], &ids[k]));
+}
+
+static ray_buffer g_rows;
+static bool three_calls(void* user) {
+  ray_bytes filter = *(const ray_bytes*)user;
+  ray_buffer_release(&g_rows);
+  CHECK_OK(ray_cluster_query(rt, ray_cstr("tasks"), filter, &g_rows, &err));
+  return mp_rows(mp_of(g_rows.data, (size_t)g_rows.size)) == 3;
+}
+
+/* The journal knows the order in which this process called. */
+static void counter_of_a_call_is_journaled(void) {
+  uint8_t bytes[64];
+  ray_bytes filter;
+  ray_actor* actor;
+  size_t at = 0, i, seen = 0;
+  mp in;
+  kit_init();
+  actor = kit_actor("Maker", NULL);
+  for (i = 0; i < 3; i++) ray_ref_release(kit_call(actor, "nothing", NULL, 0));
+  bytes[at++] = 0x81;
+  at += mp_put_str(bytes + at, "method");
+  at += mp_put_str(bytes + at, "nothing");
+  filter.data = bytes;
+  filter.size = at;
+  CHECK_UNTIL(three_calls, &filter);
+  in = mp_of(g_rows.data, (size_t)g_rows.size);
+  CHECK_EQ(mp_next(&in).size, 3);
+  for (i = 0; i < 3; i++) {
+    mp value;
+    CHECK(mp_find(in, "handle_seq", &value));
+    seen |= (size_t)1 << (int)mp_number(value);
+    mp_skip(&in);
+  }
+  CHECK_EQ(seen, 7); /* 0, 1 and 2 */
+  ray_buffer_release(&g_rows);
+  ray_actor_release(actor);
+}
+
+static const kit_test tests[] = {KIT_TEST(ids_of_threads_are_their_own),
+                                 KIT_TEST(actors_of_a_creator_that_runs_again),
+                                 KIT_TEST(counter_of_a_call_is_journaled)};
+KIT_MAIN(tests, register_all)
