@@ -137,7 +137,8 @@ typedef struct ray_runtime_options {
   ray_str address;     /* empty: start a private one-node cluster that dies with this process; else the path of the
                           session directory to join (LIBRAY_ADDRESS in the environment is the default) */
   ray_str ns;          /* namespace of named actors; empty = one of its own for this job */
-  ray_str session_dir; /* parent of the session directory; empty = LIBRAY_TMPDIR, else /tmp/libray-UID */
+  ray_str session_dir; /* parent of the session directory; empty = LIBRAY_TMPDIR, else /tmp/libray-UID. One that
+                          everybody may write to, such as /tmp, gets a folder of this user's */
   double num_cpus;     /* 0 = the number of processors this process may use */
   ray_bytes resources_msgpack; /* further resources of the node: map of name -> number, e.g. {"GPU": 2, "disk": 0.5} */
   uint64_t store_bytes;        /* capacity of the object store in RAM; 0 = 30 % of the machine's memory */

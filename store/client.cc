@@ -7,11 +7,11 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "libray/base/fault.h"
 #include "libray/base/thread.h"
+#include "libray/base/trust.h"
 #include "store/client_impl.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -50,16 +50,10 @@ Result<std::unique_ptr<Client>> ClientImpl::open(const std::string& path,
 }
 
 Status ClientImpl::hello(const std::string& path, const std::string& token) {
-  sockaddr_un addr{};
-  addr.sun_family = AF_UNIX;
-  if (path.size() >= sizeof addr.sun_path || token.size() > kTokenMax)
-    return error(RAY_INVALID_ARGUMENT, "the store's socket path or token is too long");
-  std::memcpy(addr.sun_path, path.c_str(), path.size());
-  socket_ = Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket_.valid()) return errno_error(RAY_UNAVAILABLE, "cannot make a socket");
-  socket_ = out_of_the_way(std::move(socket_));
-  if (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0)
-    return errno_error(RAY_UNAVAILABLE, "no object store answers at '%s'", path.c_str());
+  if (token.size() > kTokenMax) return error(RAY_INVALID_ARGUMENT, "the store's token is too long");
+  auto socket = connect_own(path, SOCK_SEQPACKET);
+  if (!socket.ok()) return error(socket.status().code(), "the object store: %s", socket.status().message().c_str());
+  socket_ = out_of_the_way(std::move(*socket));
   StoreHello h{};
   h.magic = kStoreMagic;
   h.version = kStoreVersion;

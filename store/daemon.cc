@@ -25,6 +25,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
+#include "libray/base/trust.h"
 #include "store/core.h"
 
 namespace ray::store {
@@ -353,9 +354,11 @@ void Server::accept_clients() {
     c.since_ns = steady_ns();
     int s = fd.get();
     c.socket = std::move(fd);
-    ucred cred{};
-    socklen_t len = sizeof cred;
-    if (::getsockopt(s, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0) continue;
+    ucred cred;
+    if (!is_same_user(s, &cred)) {  // before it is read from
+      log(kLogWarning, "store", "refused", "a process of user %u was refused", cred.uid);
+      continue;
+    }
     c.pid = cred.pid;
     ++strangers_;
     connections_[s] = std::move(c);
@@ -444,7 +447,7 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   for (size_t i = 0; i < options_.token.size(); ++i)
     differ |= static_cast<uint8_t>(h.token[i] ^ options_.token[i]);
   if (differ) return refuse(RAY_INVALID_ARGUMENT, "the store's token is wrong");
-  c->pidfd = Fd(pidfd_open(c->pid));
+  c->pidfd = peer_pidfd(c->socket.get(), c->pid);
   if (!c->pidfd.valid()) return false;  // it died meanwhile
   auto p = core_->attach(c->pid);
   if (!p.ok()) return refuse(p.status().code(), p.status().message());

@@ -1,5 +1,7 @@
 // What the system says of other processes and of programs. Any thread; a look costs some tens of microseconds.
 #pragma once
+#include <string>
+#include <vector>
 
 namespace ray {
 
@@ -10,5 +12,17 @@ bool is_stopped(int pid);
 // Whether this process may run the file, by the rights that exec looks at (access() looks at those of the
 // real user alone, without capabilities). False sets errno.
 bool is_program(const char* path);
+
+// Processes whose parent this one is: those that its main thread started, and orphans that it was given as a subreaper.
+// Dead ones that nobody has waited for are among them.
+std::vector<int> own_children();
+bool is_zombie(int pid);
+
+// Kills every process of this user that was started with this in its environment ("NAME=VALUE"), by itself or by what it
+// was forked from, but for this one; until there is none, for a second at most.
+void kill_with_environment(const std::string& entry);
+
+// A signal to the process that the descriptor is open to, never to another that got its number. errno when it fails.
+bool pidfd_signal(int pidfd, int signal);
 
 }  // namespace ray

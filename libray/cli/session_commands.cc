@@ -2,7 +2,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <fstream>
 
 #include "libray/base/clock.h"
+#include "libray/base/proc.h"
 #include "libray/base/shm.h"
 #include "libray/cli/commands.h"
 #include "libray/cli/running.h"
@@ -141,10 +141,6 @@ void print_status(const std::string& session, const NodeFile& f, NodeState state
   t.print(stdout, full ? 0 : terminal_width());
 }
 
-int pidfd_signal(int pidfd, int signal) {
-  return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
-}
-
 // True = the process is gone.
 bool wait_for_end(int pidfd, double seconds) {
   int64_t deadline = steady_ns() + static_cast<int64_t>(seconds * 1e9);
@@ -254,7 +250,7 @@ Status stop_session(const Common& common, const StopOptions& options) {
                  "node (pid %d) is stopped by a signal or a debugger: continue it (kill -CONT %d) "
                  "or use --force",
                  f.pid, f.pid);
-  if (!stopped && pidfd_signal(pidfd.get(), SIGTERM) != 0)
+  if (!stopped && !pidfd_signal(pidfd.get(), SIGTERM))
     return errno_error(RAY_UNAVAILABLE, "cannot signal the node (pid %d)", f.pid);
   if (!stopped && wait_for_end(pidfd.get(), options.timeout_s)) {
     std::printf("stopped %s (pid %d)\n", session->c_str(), f.pid);
@@ -264,7 +260,7 @@ Status stop_session(const Common& common, const StopOptions& options) {
     return error(RAY_TIMED_OUT,
                  "node (pid %d) did not end within %g s: wait longer (--timeout) or use --force",
                  f.pid, options.timeout_s);
-  if (pidfd_signal(pidfd.get(), SIGKILL) != 0 && errno != ESRCH)
+  if (!pidfd_signal(pidfd.get(), SIGKILL) && errno != ESRCH)
     return errno_error(RAY_UNAVAILABLE, "cannot kill the node (pid %d)", f.pid);
   if (!wait_for_end(pidfd.get(), options.timeout_s))
     return error(RAY_TIMED_OUT, "node (pid %d) was killed but has not ended", f.pid);

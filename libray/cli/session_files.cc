@@ -123,12 +123,16 @@ void task_name(sqlite3_context* context, int, sqlite3_value** values) {
 }  // namespace
 
 std::string sessions_base() {
-  const char* env = std::getenv("LIBRAY_TMPDIR");
-  return absolute(env && *env ? env : strprintf("/tmp/libray-%u", ::geteuid()));
+  return absolute(node::base_path(""));
 }
 
 Result<std::string> find_session(const std::string& requested) {
-  if (!requested.empty() && is_dir(requested)) return absolute(requested);
+  // Nothing of a session is read, let alone its databases opened, before it is known to be this user's own.
+  if (!requested.empty() && is_dir(requested)) {
+    std::string path = absolute(requested);
+    RAY_TRY(node::check_session(path));
+    return path;
+  }
   std::string base = sessions_base();
   auto all = node::list_sessions(base);
   if (requested.empty()) {

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -23,6 +24,7 @@
 #include <utility>
 
 #include "libray/base/clock.h"
+#include "libray/base/proc.h"
 #include "libray/base/shm.h"
 #include "libray/cli/commands.h"
 #include "libray/cli/session_files.h"
@@ -140,11 +142,20 @@ std::vector<Thread> threads_of(int pid) {
   return out;
 }
 
-// The thread that is to take the signal: one of the runtime's, else any.
-bool send_request(int pid, const std::vector<Thread>& threads) {
-  for (const Thread& t : threads)
-    if (t.name == kReceiver && ::syscall(SYS_tgkill, pid, t.tid, stack_signal()) == 0) return true;
-  return ::kill(pid, stack_signal()) == 0;
+// The thread that is to take the signal: one of the runtime's, else any. `pidfd` is of the process, and older than the look
+// at whether it expects the signal: a number could mean another one by now, which the signal would kill.
+bool send_request(int pidfd, const std::vector<Thread>& threads) {
+#ifndef PIDFD_THREAD
+  constexpr unsigned PIDFD_THREAD = O_EXCL;  // Linux 6.9
+#endif
+  for (const Thread& t : threads) {
+    if (t.name != kReceiver) continue;
+    Fd thread(static_cast<int>(::syscall(SYS_pidfd_open, t.tid, PIDFD_THREAD)));
+    // While the process lives its thread has this number, for the runtime keeps it to the end.
+    pollfd ended{pidfd, POLLIN, 0};
+    if (thread.valid() && ::poll(&ended, 1, 0) == 0 && pidfd_signal(thread.get(), stack_signal())) return true;
+  }
+  return pidfd_signal(pidfd, stack_signal());
 }
 
 // What the process answers; empty with *why set when it does not.
@@ -154,7 +165,8 @@ std::string python_stack(const ProcessInfo& p, const std::vector<Thread>& thread
     *why = strprintf("stopped by a signal or a debugger, it cannot answer: kill -CONT %d", p.pid);
     return "";
   }
-  std::string path = answer_file(p.pid);
+  Fd pidfd(pidfd_open(p.pid));
+  std::string path = pidfd.valid() ? answer_file(p.pid) : "";
   if (path.empty() || !expects_signal(p.pid)) {
     *why =
         "no Python stack: not a Python process of libray, still at its start, or its descriptors "
@@ -165,7 +177,7 @@ std::string python_stack(const ProcessInfo& p, const std::vector<Thread>& thread
   // Two askers share the file: the later one waits for the earlier one's answer.
   for (int i = 0; file.valid() && ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && i < 200; ++i)
     pause_ns(10'000'000);
-  if (!file.valid() || ::ftruncate(file.get(), 0) != 0 || !send_request(p.pid, threads)) {
+  if (!file.valid() || ::ftruncate(file.get(), 0) != 0 || !send_request(pidfd.get(), threads)) {
     *why = std::string("cannot ask it: ") + std::strerror(errno);
     return "";
   }

@@ -112,12 +112,13 @@ int main(int argc, char** argv) {
   bound_heap();
   if (n->parsed()) return run_node(std::move(node), resources, log);
   ::umask(077);  // SQLite gives its files what the umask leaves
-  auto token = ray::node::read_file(shard.dir + "/token");
-  if (!token.ok()) {
-    std::fprintf(stderr, "rayd gcs: %s\n", token.status().message().c_str());
+  auto session = ray::node::open_session(shard.dir);
+  if (!session.ok()) {
+    std::fprintf(stderr, "rayd gcs: %s\n", session.status().message().c_str());
     return 1;
   }
-  shard.token = *token;
+  session->lock.reset();  // a shard alone makes no session living
+  shard.token = session->token;
   ray::set_log_identity(("gcs-" + std::to_string(shard.index)).c_str());
   ray::set_log_handler(nullptr, ray::kLogInfo, nullptr);
   int rc = ray::gcs::gcs_main(shard);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
+#include "libray/base/proc.h"
 #include "libray/lineage/record.h"
 #include "libray/node/demands.h"
 #include "libray/wire/cursor.h"
@@ -160,6 +162,7 @@ Status Node::start() {
     if (!parent_.valid()) return error(RAY_UNAVAILABLE, "the driver %d is gone", options_.parent_pid);
     RAY_TRY(watch(parent_.get(), kParent, 0, EPOLLIN));
   }
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what workers leave behind becomes ours: end_orphans
   oom_seen_ = oom_kills();
   start_memory_monitor();
   raise_file_limit();
@@ -220,7 +223,7 @@ int Node::run() {
   if (!s.ok()) {
     write_ready("error: " + s.message());
     log(kLogError, "node", "start-failed", "%s", s.message().c_str());
-    for (Shard& shard : shards_) kill_group(shard.process.pid);
+    for (Shard& shard : shards_) (void)pidfd_signal(shard.process.pidfd.get(), SIGKILL);
     if (!session_.dir.empty()) remove_sockets(session_.dir);
     return 1;
   }
@@ -324,6 +327,7 @@ void Node::on_signal() {
   bool end = false;
   while (::read(signal_.get(), &info, sizeof info) == sizeof info)
     end |= info.ssi_signo != SIGCHLD;
+  end_orphans();
   if (end) begin_shutdown("the node was told to end by a signal");
 }
 
@@ -357,7 +361,7 @@ void Node::timers(int64_t now) {
       bury(&it->second);
       continue;
     }
-    kill_group(it->second.pid);
+    (void)pidfd_signal(it->second.pidfd.get(), SIGKILL);
     it->second.give_up_at = now + 1'000'000'000;
   }
   watch_memory(now);
@@ -404,11 +408,11 @@ void Node::begin_shutdown(const std::string& why) {
   flush_outboxes();
   for (auto& [number, s] : spawns_) {
     s.cause = wire::kDeathForced;
-    kill_group(s.pid);
+    (void)pidfd_signal(s.pidfd.get(), SIGKILL);
   }
   for (auto& [index, job] : jobs_)
     for (auto& [language, z] : job.zygotes) {
-      kill_group(z->pid());
+      (void)pidfd_signal(z->pidfd(), SIGKILL);
       ::waitpid(z->pid(), nullptr, 0);
     }
 }
@@ -418,7 +422,7 @@ void Node::begin_shutdown(const std::string& why) {
 void Node::advance_shutdown() {
   int64_t now = steady_ns();
   if (phase_ == Phase::kKilling) {
-    bool waiting = false;
+    bool waiting = end_orphans() > 0;
     for (auto& [number, s] : spawns_) waiting |= s.pid > 0;
     if (waiting && now < phase_deadline_) return;
     phase_ = Phase::kFlushing;
@@ -438,7 +442,7 @@ void Node::advance_shutdown() {
     pump_.reset();
     gcs_.reset();
     for (Shard& s : shards_)
-      if (s.process.pid > 0) ::kill(s.process.pid, SIGTERM);
+      (void)pidfd_signal(s.process.pidfd.get(), SIGINT);  // SIGTERM would be this process's death
   }
   if (phase_ == Phase::kClosing) {
     bool waiting = false;
@@ -447,7 +451,7 @@ void Node::advance_shutdown() {
     for (Shard& s : shards_) {
       if (s.process.pid <= 0) continue;
       log(kLogError, "node", "shard-hangs", "shard %u did not end in time", s.index);
-      kill_group(s.process.pid);
+      (void)pidfd_signal(s.process.pidfd.get(), SIGKILL);
     }
     store_.reset();
     remove_sockets(session_.dir);

@@ -177,9 +177,9 @@ class Node {
   void accept_all();
   static void refuse(int fd, const Status& s);
   void on_hello(uint64_t pending);
-  Status admit(Fd socket, const std::string& datagram);
-  Status admit_worker(const wire::Hello& hello, int pid, Process* p);
-  Status admit_driver(const wire::Hello& hello, const std::string& body, Process* p);
+  Status admit(Fd socket, const std::string& datagram, const std::vector<Fd>& fds);
+  Status admit_worker(const wire::Hello& hello, Fd pidfd, Process* p);
+  Status admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p);
   Result<uint32_t> new_index();
   void welcome(Process* p);
   bool drain_up(Process* p, uint32_t limit);
@@ -214,6 +214,7 @@ class Node {
   void on_spawn_exit(uint64_t number);
   void bury(Spawn* s);
   void kill_worker(uint32_t process, uint32_t cause);
+  size_t end_orphans();
   std::string death_text(int wait_status, uint32_t cause) const;
 
   // node_memory.cc

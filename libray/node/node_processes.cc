@@ -1,5 +1,6 @@
 // See node.h. Processes of the node: hello, up rings, links, death.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #include "libray/base/doorbell.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/base/proc.h"
+#include "libray/base/trust.h"
 #include "libray/lineage/record.h"
 #include "libray/node/demands.h"
 #include "libray/wire/cursor.h"
@@ -76,6 +79,13 @@ void Node::accept_all() {
       if (errno == EMFILE || errno == ENFILE) refuse_without_descriptors();
       return;
     }
+    ucred peer;
+    if (!is_same_user(fd.get(), &peer)) {  // before it is read from
+      Status s = error(RAY_INVALID_ARGUMENT, "user %u is not the user of this session", peer.uid);
+      refuse(fd.get(), s);
+      log(kLogWarning, "node", "refused", "process %d was refused: %s", peer.pid, s.message().c_str());
+      continue;
+    }
     if (pending_.size() >= kMaxPending) pending_.erase(pending_.begin());
     uint64_t id = next_pending_++;
     if (next_pending_ > 0xFFFFFFFFu) next_pending_ = 1;
@@ -88,14 +98,15 @@ void Node::on_hello(uint64_t pending) {
   auto it = pending_.find(pending);
   if (it == pending_.end()) return;
   std::string datagram(wire::kDatagramMax, '\0');
-  auto n = recv_with_fds(it->second.socket.get(), datagram.data(), datagram.size(), nullptr);
+  std::vector<Fd> fds;
+  auto n = recv_with_fds(it->second.socket.get(), datagram.data(), datagram.size(), &fds);
   if (!n.ok() && n.status().code() == RAY_TIMED_OUT) return;
   Fd socket = std::move(it->second.socket);
   pending_.erase(it);
   unwatch(socket.get());
   if (!n.ok() || *n == 0) return;
   datagram.resize(*n);
-  Status s = admit(std::move(socket), datagram);
+  Status s = admit(std::move(socket), datagram, fds);
   if (s.ok()) return;
   log(kLogWarning, "node", "refused", "a process was refused: %s", s.message().c_str());
 }
@@ -111,7 +122,24 @@ void Node::refuse(int fd, const Status& s) {
   (void)send_with_fds(fd, datagram.data(), datagram.size(), nullptr, 0);
 }
 
-Status Node::admit(Fd socket, const std::string& datagram) {
+// What follows the hello: in the datagram, or, where it is larger (a long environment), in a memfd that came with it. No
+// file of another kind is read from: that could wait.
+static Status hello_body(const wire::Hello& hello, const std::string& datagram, const std::vector<Fd>& fds,
+                         std::string* out) {
+  *out = datagram.substr(sizeof hello);
+  if (fds.empty() && hello.size == out->size()) return Status();
+  if (fds.size() != 1 || !out->empty() || hello.size > wire::kHelloMax || ::fcntl(fds[0].get(), F_GET_SEALS) < 0)
+    return error(RAY_INVALID_ARGUMENT, "its hello is malformed");
+  out->resize(hello.size);
+  for (size_t done = 0; done < out->size();) {
+    ssize_t n = ::pread(fds[0].get(), out->data() + done, out->size() - done, static_cast<off_t>(done));
+    if (n <= 0) return error(RAY_INVALID_ARGUMENT, "its hello is shorter than it says");
+    done += static_cast<size_t>(n);
+  }
+  return Status();
+}
+
+Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>& fds) {
   auto refused = [&socket](Status s) {
     refuse(socket.get(), s);
     return s;
@@ -119,10 +147,8 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   wire::Hello hello;
   if (!read_record(datagram, &hello) || hello.magic != wire::kMagic)
     return refused(error(RAY_INVALID_ARGUMENT, "its hello is malformed"));
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size);
-  if (peer.uid != ::geteuid())
+  ucred peer;
+  if (!is_same_user(socket.get(), &peer))
     return refused(
         error(RAY_INVALID_ARGUMENT, "user %u is not the user of this session", peer.uid));
   if (!same_token(session_.token, hello.token))
@@ -134,8 +160,8 @@ Status Node::admit(Fd socket, const std::string& datagram) {
                          "the same version of libray",
                          peer.pid, hello.version, wire::kProtocolVersion));
   if (phase_ != Phase::kRunning) return refused(error(RAY_UNAVAILABLE, "the node is ending"));
-  if (hello.size != datagram.size() - sizeof hello)
-    return refused(error(RAY_INVALID_ARGUMENT, "its hello is malformed"));
+  std::string body;
+  if (Status s = hello_body(hello, datagram, fds, &body); !s.ok()) return refused(s);
   auto index = new_index();
   if (!index.ok()) return refused(index.status());
   auto p = std::make_unique<Process>();
@@ -145,10 +171,11 @@ Status Node::admit(Fd socket, const std::string& datagram) {
   auto channel = Channel::create(p->index, p->pid);
   Status s = channel.ok() ? Status() : channel.status();
   if (s.ok()) p->channel = *channel;
-  std::string body = datagram.substr(sizeof hello);
-  if (s.ok())
-    s = hello.mode == RAY_MODE_WORKER ? admit_worker(hello, peer.pid, p.get())
-                                      : admit_driver(hello, body, p.get());
+  if (s.ok()) {
+    Fd pidfd = peer_pidfd(socket.get(), peer.pid);
+    s = hello.mode == RAY_MODE_WORKER ? admit_worker(hello, std::move(pidfd), p.get())
+                                      : admit_driver(hello, body, std::move(pidfd), p.get());
+  }
   if (!s.ok()) {
     free_indexes_.push_front(p->index);
     return refused(s);
@@ -190,7 +217,8 @@ Result<uint32_t> Node::new_index() {
   return index;
 }
 
-Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
+Status Node::admit_worker(const wire::Hello& hello, Fd pidfd, Process* p) {
+  const int pid = p->pid;
   auto it = spawns_.find(hello.spawn);
   if (it == spawns_.end() || it->second.process != kNone || !it->second.counted)
     return error(RAY_INVALID_ARGUMENT, "process %d says it is worker %llu, which nobody waits for",
@@ -202,7 +230,7 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
   if (s.pid <= 0 && s.by_zygote) {  // its zygote's message is still on the way
     s.pid = pid;
     logs_.started(s.number, pid);
-    s.pidfd = Fd(pidfd_open(pid));
+    s.pidfd = std::move(pidfd);
     if (s.pidfd.valid())
       (void)watch(s.pidfd.get(), kSpawnFd, static_cast<uint32_t>(s.number), EPOLLIN);
   }
@@ -215,7 +243,7 @@ Status Node::admit_worker(const wire::Hello& hello, int pid, Process* p) {
   return Status();
 }
 
-Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Process* p) {
+Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p) {
   Job job;
   wire::Cursor r(body);
   uint32_t n = r.map();
@@ -241,7 +269,7 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Pro
     }
   }
   if (!r.done()) return error(RAY_INVALID_ARGUMENT, "the hello of driver %d is malformed", p->pid);
-  p->pidfd = Fd(pidfd_open(p->pid));
+  p->pidfd = std::move(pidfd);
   if (!p->pidfd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot watch driver %d", p->pid);
   job.index = next_job_++;
   job.id = random_id();
@@ -591,7 +619,7 @@ void Node::end_job(uint32_t index) {
     const actor::Actor* a = s.process == kNone ? nullptr : actors_.of_worker(s.process);
     if (a && a->spec.lifetime == RAY_LIFETIME_DETACHED && a->state != wire::kActorDead) continue;
     s.cause = wire::kDeathForced;
-    kill_group(s.pid);
+    (void)pidfd_signal(s.pidfd.get(), SIGKILL);
   }
   close_job(index);
 }
@@ -613,7 +641,7 @@ void Node::close_job(uint32_t index) {
   if (it == jobs_.end() || !it->second.ended || !job_over(index)) return;
   it->second.env.clear();
   for (auto& [language, z] : it->second.zygotes)
-    kill_group(z->pid());  // and with it what it forked
+    (void)pidfd_signal(z->pidfd(), SIGKILL);  // and with it what it forked
 }
 
 // An event or error for the journal: a map of strings.

@@ -6,6 +6,8 @@
 //
 // Environment (of the program that starts the node): LIBRAY_STOPPED_WORKER_SECONDS = how long a stopped worker
 // that runs a task or an actor is waited for (10; 0 = for ever).
+#include <signal.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -112,7 +114,7 @@ void Node::resume_client(uint32_t index) {
 void Node::watch_servants(int64_t now) {
   if (now < servants_at_ || phase_ != Phase::kRunning) return;
   servants_at_ = now + kLookNs;
-  auto stuck = [this, now](StopWatch* stop, int pid, const char* what) {
+  auto stuck = [this, now](StopWatch* stop, int pid, int pidfd, const char* what) {
     if (pid <= 0 || !is_stopped(pid)) {
       stop->since = 0;
       return;
@@ -127,14 +129,14 @@ void Node::watch_servants(int64_t now) {
     log(kLogError, "node", "stopped", "the %s (pid %d) was stopped for too long: it is killed and started again",
         what, pid);
     report(lineage::kError, 0, {{"kind", "stopped"}, {"message", std::string("the ") + what + " was stopped"}});
-    kill_group(pid);
+    (void)pidfd_signal(pidfd, SIGKILL);
   };
-  for (Shard& s : shards_) stuck(&s.stop, s.process.pid, "shard of the control store");
+  for (Shard& s : shards_) stuck(&s.stop, s.process.pid, s.process.pidfd.get(), "shard of the control store");
   bool starting = false;  // else nobody waits for a zygote, and its workers would die with it
   for (const auto& [number, s] : spawns_) starting |= s.by_zygote && s.pid <= 0;
   if (!starting) return;
   for (auto& [index, job] : jobs_)
-    for (auto& [language, z] : job.zygotes) stuck(&z->stop, z->pid(), "zygote");
+    for (auto& [language, z] : job.zygotes) stuck(&z->stop, z->pid(), z->pidfd(), "zygote");
 }
 
 }  // namespace ray::node

@@ -68,6 +68,7 @@ Status Node::worker_command(const Job& job, int32_t language, std::vector<std::s
 std::map<std::string, std::string> Node::worker_env(const Job& job) const {
   std::map<std::string, std::string> env = job.env;
   env[wire::kEnvSession] = session_.dir;
+  env.erase(wire::kEnvWorker);  // of a driver that a worker of another node started
   return env;
 }
 
@@ -158,7 +159,7 @@ void Node::on_zygote(uint32_t index) {
         if (s == spawns_.end() || !s->second.by_zygote || s->second.pid > 0) break;
         s->second.pid = m.pid;
         logs_.started(m.spawn, m.pid);
-        if (m.pid > 0) s->second.pidfd = Fd(pidfd_open(m.pid));
+        s->second.pidfd = std::move(m.pidfd);
         if (m.pid < 0) {
           errno = -m.pid;
           start_failed(-m.pid == EAGAIN ? no_process_error(EAGAIN, "a process in the zygote").message()
@@ -194,9 +195,9 @@ void Node::zygote_gone(uint32_t job, int32_t language) {
   auto it = zygotes.find(language);
   if (it == zygotes.end()) return;
   unwatch(it->second->socket());
-  int pid = it->second->pid(), status = -1;
-  kill_group(pid);
-  ::waitpid(pid, &status, 0);
+  int status = -1;
+  (void)pidfd_signal(it->second->pidfd(), SIGKILL);
+  ::waitpid(it->second->pid(), &status, 0);
   zygotes.erase(it);
   if (phase_ == Phase::kRunning && !job_over(job)) {
     std::string how = death_text(status, wire::kDeathCrash);
@@ -209,6 +210,7 @@ void Node::zygote_gone(uint32_t job, int32_t language) {
     if (s.by_zygote && s.pool.job == job && s.pool.language == language && s.pid <= 0)
       never.push_back(number);
   for (uint64_t number : never) bury(&spawns_.at(number));
+  end_orphans();
 }
 
 // ---- death -----------------------------------------------------------------------------------------
@@ -219,18 +221,16 @@ void Node::on_spawn_exit(uint64_t number) {
   Spawn& s = it->second;
   s.exited = true;
   unwatch(s.pidfd.get());
-  if (!s.by_zygote) {
-    ::kill(-s.pid, SIGKILL);  // what it left behind; before its pid can be reused
-    if (::waitpid(s.pid, &s.wait_status, WNOHANG) == s.pid) s.reaped = true;
-    return bury(&s);
-  }
+  // Also one whose zygote has died: it is ours then.
+  if (!s.reaped && ::waitpid(s.pid, &s.wait_status, WNOHANG) == s.pid) s.reaped = true;
+  end_orphans();
+  if (!s.by_zygote) return bury(&s);
   if (s.reaped || !jobs_[s.pool.job].zygotes.count(s.pool.language)) return bury(&s);
   s.give_up_at = steady_ns() + kZygoteGraceNs;
 }
 
 void Node::bury(Spawn* s) {
   if (s->pidfd.valid() && !s->exited) unwatch(s->pidfd.get());
-  if (s->by_zygote && s->pid > 1) ::kill(-s->pid, SIGKILL);
   uint32_t cause = s->cause;
   bool killed = s->reaped && WIFSIGNALED(s->wait_status) && WTERMSIG(s->wait_status) == SIGKILL;
   if (killed && cause == wire::kDeathCrash) {
@@ -285,8 +285,27 @@ void Node::kill_worker(uint32_t index, uint32_t cause) {
   auto s = spawns_.find(p->spawn);
   if (s == spawns_.end()) return;
   s->second.cause = cause;
-  kill_group(s->second.pid);
-  if (p->pid != s->second.pid) kill_group(p->pid);  // a command that started another
+  (void)pidfd_signal(s->second.pidfd.get(), SIGKILL);
+}
+
+// Whatever a worker started ends with it, in whatever session or process group it is: every worker is a subreaper, so that
+// what its children leave behind stays below it, and what it leaves behind itself is given to this process, which is one
+// too. A child of ours that we did not start is such an orphan, or a worker whose command started it and has ended. They
+// are killed, then what they leave behind, until there is none. How many there still are.
+size_t Node::end_orphans() {
+  std::set<int> known;
+  for (const Shard& s : shards_) known.insert(s.process.pid);
+  for (const auto& [number, s] : spawns_) known.insert(s.pid);
+  for (const auto& [index, job] : jobs_)
+    for (const auto& [language, z] : job.zygotes) known.insert(z->pid());
+  size_t left = 0;
+  for (int pid : own_children()) {
+    if (known.count(pid) || ::waitpid(pid, nullptr, WNOHANG) != 0) continue;
+    ++left;
+    Fd pidfd(pidfd_open(pid));  // a child that was not waited for: the number is its own
+    (void)pidfd_signal(pidfd.get(), SIGKILL);
+  }
+  return left;  // SIGCHLD tells of their end
 }
 
 std::string Node::death_text(int wait_status, uint32_t cause) const {

@@ -18,6 +18,7 @@
 #include <filesystem>
 
 #include "libray/base/proc.h"
+#include "libray/base/trust.h"
 #include "libray/wire/protocol.h"
 
 namespace ray::node {
@@ -40,22 +41,42 @@ std::string random_hex(size_t digits) {
   return s;
 }
 
+std::string default_base() { return strprintf("/tmp/libray-%u", ::geteuid()); }
+
+// A folder in which everybody may make files, but nobody replace those of others: /tmp. Its owner could.
+bool is_shared(const struct stat& st) {
+  return S_ISDIR(st.st_mode) && (st.st_mode & kOthersWrite) && (st.st_mode & S_ISVTX) &&
+         (st.st_uid == 0 || st.st_uid == ::geteuid());
+}
+
+// That nobody can put another folder in the base's place. Owners of the folders above it are trusted, everybody is not.
+Status check_above(const std::string& base) {
+  std::error_code ec;
+  std::filesystem::path at = std::filesystem::canonical(std::filesystem::path(base).parent_path(), ec);
+  if (ec) return Status();  // there is none: making the base fails with the reason
+  for (;; at = at.parent_path()) {
+    struct stat st;
+    if (::stat(at.c_str(), &st) == 0 && (st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX))
+      return error(RAY_INVALID_ARGUMENT,
+                   "session base '%s' can be replaced by any user, who may write to '%s': chmod o-w that, or set "
+                   "LIBRAY_TMPDIR to another folder",
+                   base.c_str(), at.c_str());
+    if (at == at.parent_path()) return Status();
+  }
+}
+
 Status check_base(const std::string& base) {
+  RAY_TRY(check_above(base));
+  auto dir = open_own_dir(base);
   struct stat st;
-  if (::lstat(base.c_str(), &st) != 0)
-    return errno_error(RAY_UNAVAILABLE, "cannot look at session base '%s'", base.c_str());
-  if (!S_ISDIR(st.st_mode))
-    return error(RAY_INVALID_ARGUMENT, "session base '%s' is not a directory: set LIBRAY_TMPDIR to one",
-                 base.c_str());
-  if (st.st_uid != ::geteuid() && st.st_uid != 0)
-    return error(RAY_INVALID_ARGUMENT,
-                 "session base '%s' belongs to user %u: set LIBRAY_TMPDIR to a folder of your own",
-                 base.c_str(), st.st_uid);
-  if ((st.st_mode & 022) && !(st.st_mode & S_ISVTX))
-    return error(RAY_INVALID_ARGUMENT,
-                 "session base '%s' may be written by others: chmod go-w it or set LIBRAY_TMPDIR",
-                 base.c_str());
-  return Status();
+  // The default one is ours alone, so that whatever made it open to others (a umask, once) is put right. What others
+  // may have made in it is looked at by itself.
+  if (!dir.ok() && base == default_base() && ::lstat(base.c_str(), &st) == 0 && S_ISDIR(st.st_mode) &&
+      st.st_uid == ::geteuid() && ::chmod(base.c_str(), 0700) == 0)
+    return Status();
+  if (dir.ok()) return Status();
+  return error(dir.status().code(), "session base %s; LIBRAY_TMPDIR names another folder",
+               dir.status().message().c_str());
 }
 
 Status make_dir(const std::string& path) {
@@ -63,30 +84,50 @@ Status make_dir(const std::string& path) {
   return errno_error(RAY_UNAVAILABLE, "cannot make directory '%s'", path.c_str());
 }
 
-Result<Fd> lock_shared(const std::string& dir) {
+Result<Fd> lock_shared(int dir_fd, const std::string& dir) {
   std::string path = dir + "/" + kLockFile;
-  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot open '%s'", path.c_str());
+  auto fd = open_own_file(dir_fd, kLockFile, O_RDWR | O_CREAT, kOthersWrite, path);
+  if (!fd.ok()) return fd.status();
   // An exclusive lock is only ever taken for the moment of a test: wait for it.
   int rc;
-  do rc = ::flock(fd.get(), LOCK_SH);
+  do rc = ::flock(fd->get(), LOCK_SH);
   while (rc != 0 && errno == EINTR);
   if (rc != 0) return errno_error(RAY_UNAVAILABLE, "cannot lock '%s'", path.c_str());
   return fd;
 }
 
+Result<std::string> read_all(int fd, const std::string& path) {
+  std::string out;
+  char buf[4096];
+  for (;;) {
+    ssize_t n = ::read(fd, buf, sizeof buf);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(RAY_UNAVAILABLE, "cannot read '%s'", path.c_str());
+    if (n == 0) return out;
+    out.append(buf, static_cast<size_t>(n));
+    if (out.size() > (64u << 20)) return error(RAY_INVALID_ARGUMENT, "'%s' is too large", path.c_str());
+  }
+}
+
 }  // namespace
 
-Result<std::string> session_base(const std::string& requested) {
+std::string base_path(const std::string& requested) {
   std::string base = requested;
   if (base.empty()) {
     const char* env = std::getenv("LIBRAY_TMPDIR");
-    base = env && *env ? env : strprintf("/tmp/libray-%u", ::geteuid());
+    base = env && *env ? env : default_base();
   }
   std::error_code ec;
   std::string absolute = std::filesystem::absolute(base, ec).lexically_normal().string();
   if (!ec) base = absolute;
   while (base.size() > 1 && base.back() == '/') base.pop_back();
+  struct stat st;
+  if (::lstat(base.c_str(), &st) == 0 && is_shared(st)) base += strprintf("/libray-%u", ::geteuid());
+  return base;
+}
+
+Result<std::string> session_base(const std::string& requested) {
+  std::string base = base_path(requested);
   if (::mkdir(base.c_str(), 0700) != 0 && errno != EEXIST)
     return errno_error(RAY_UNAVAILABLE, "cannot make session base '%s'", base.c_str());
   RAY_TRY(check_base(base));
@@ -107,7 +148,9 @@ Result<Session> create_session(const std::string& base) {
                  "session path '%s' is too long for a socket: set LIBRAY_TMPDIR to a shorter folder",
                  s.dir.c_str());
   RAY_TRY(make_dir(s.dir));
-  auto lock = lock_shared(s.dir);
+  auto dir = open_own_dir(s.dir);
+  if (!dir.ok()) return dir.status();
+  auto lock = lock_shared(dir->get(), s.dir);
   if (!lock.ok()) return lock.status();
   s.lock = std::move(*lock);
   s.token = random_hex(sizeof(wire::Hello::token));
@@ -117,26 +160,39 @@ Result<Session> create_session(const std::string& base) {
   return s;
 }
 
-Result<Session> open_session(const std::string& dir) {
-  struct stat st;
-  if (::stat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
-    return error(RAY_NOT_FOUND, "no session directory '%s'", dir.c_str());
+Result<Session> open_session(const std::string& path) {
   Session s;
-  s.dir = dir;
-  auto token = read_file(dir + "/" + wire::kTokenFile);
+  s.dir = path;
+  char target[PATH_MAX];  // of a link, which is as good as what it leads to
+  struct stat st;
+  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && ::realpath(path.c_str(), target)) s.dir = target;
+  auto dir = open_own_dir(s.dir);
+  if (dir.status().code() == RAY_NOT_FOUND)
+    return error(RAY_NOT_FOUND, "no session directory '%s'", path.c_str());
+  if (!dir.ok()) return error(dir.status().code(), "session %s", dir.status().message().c_str());
+  std::string token_path = s.dir + "/" + wire::kTokenFile;
+  auto file = open_own_file(dir->get(), wire::kTokenFile, O_RDONLY, kOthersAny, token_path);
+  if (!file.ok()) return file.status();
+  auto token = read_all(file->get(), token_path);
   if (!token.ok()) return token.status();
   s.token = std::move(*token);
   while (!s.token.empty() && (s.token.back() == '\n' || s.token.back() == ' ')) s.token.pop_back();
   if (s.token.size() != sizeof(wire::Hello::token))
-    return error(RAY_INVALID_ARGUMENT, "token of session '%s' is malformed", dir.c_str());
-  auto lock = lock_shared(dir);
+    return error(RAY_INVALID_ARGUMENT, "token of session '%s' is malformed", s.dir.c_str());
+  auto lock = lock_shared(dir->get(), s.dir);
   if (!lock.ok()) return lock.status();
   s.lock = std::move(*lock);
   return s;
 }
 
+Status check_session(const std::string& path) {
+  auto dir = open_own_dir(path);
+  if (dir.ok()) return Status();
+  return error(dir.status().code(), "session %s", dir.status().message().c_str());
+}
+
 bool session_alive(const std::string& dir) {
-  Fd fd(::open((dir + "/" + kLockFile).c_str(), O_RDWR | O_CLOEXEC));
+  Fd fd(::open((dir + "/" + kLockFile).c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!fd.valid()) return false;
   return ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
@@ -145,8 +201,14 @@ std::vector<std::string> list_sessions(const std::string& base) {
   std::vector<std::string> out;
   DIR* d = ::opendir(base.c_str());
   if (!d) return out;
-  while (dirent* e = ::readdir(d))
-    if (std::strncmp(e->d_name, kPrefix, sizeof kPrefix - 1) == 0) out.push_back(base + "/" + e->d_name);
+  while (dirent* e = ::readdir(d)) {
+    struct stat st;
+    // What another user made is none of ours, whatever it says of itself.
+    if (std::strncmp(e->d_name, kPrefix, sizeof kPrefix - 1) == 0 &&
+        ::fstatat(::dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+        st.st_uid == ::geteuid() && !(st.st_mode & kOthersWrite))
+      out.push_back(base + "/" + e->d_name);
+  }
   ::closedir(d);
   std::sort(out.begin(), out.end());
   return out;
@@ -156,9 +218,6 @@ void prune_sessions(const std::string& base, size_t keep) {
   std::vector<std::string> all = list_sessions(base);
   std::vector<std::string> dead;
   for (const std::string& dir : all) {
-    struct stat st;
-    // One of another user (in a shared base) is not ours to judge.
-    if (::lstat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != ::geteuid()) continue;
     if (!session_alive(dir)) dead.push_back(dir);
   }
   // The newest are kept: their logs explain what happened. One that is being made right now and is
@@ -215,16 +274,7 @@ Result<std::string> find_rayd() {
 Result<std::string> read_file(const std::string& path) {
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot open '%s'", path.c_str());
-  std::string out;
-  char buf[4096];
-  for (;;) {
-    ssize_t n = ::read(fd.get(), buf, sizeof buf);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno_error(RAY_UNAVAILABLE, "cannot read '%s'", path.c_str());
-    if (n == 0) return out;
-    out.append(buf, static_cast<size_t>(n));
-    if (out.size() > (64u << 20)) return error(RAY_INVALID_ARGUMENT, "'%s' is too large", path.c_str());
-  }
+  return read_all(fd.get(), path);
 }
 
 Status write_file(const std::string& path, const std::string& content, int mode) {

@@ -21,16 +21,22 @@ struct Session {
   Fd lock;            // shared flock: keep it open as long as the session is in use
 };
 
-// Makes the base directory when it is absent. `requested` empty = LIBRAY_TMPDIR, else
-// /tmp/libray-UID. Refused: a symbolic link, a directory of another user, one that others may write.
+// Where this user's sessions lie: `requested`; empty = LIBRAY_TMPDIR, else /tmp/libray-UID. A folder that everybody may
+// write to and that is sticky, as /tmp is, stands for libray-UID in it. Nothing is made or checked.
+std::string base_path(const std::string& requested);
+// Makes that directory when it is absent. Refused: a symbolic link, a directory of another user, one that others may
+// write to, one in a folder in which everybody could replace it.
 Result<std::string> session_base(const std::string& requested);
 // Prunes dead sessions under `base`, then makes a new one with its token, logs/ and spill/.
 Result<Session> create_session(const std::string& base);
-// Locks and reads an existing one (a worker, a second driver, rayd).
+// Locks and reads an existing one (a worker, a second driver, rayd). Refused, before anything of it is believed: folder,
+// token or lock of another user, or open to others. See docs/security.md.
 Result<Session> open_session(const std::string& dir);
+// Whether it is one that only this user can have made; for tools, which read dead ones too.
+Status check_session(const std::string& dir);
 // Whether somebody holds the session's lock.
 bool session_alive(const std::string& dir);
-// Sessions under `base`, oldest first.
+// This user's sessions under `base`, oldest first.
 std::vector<std::string> list_sessions(const std::string& base);
 // Removes all but the `keep` newest dead sessions, and the sockets of those that are kept.
 void prune_sessions(const std::string& base, size_t keep = 10);

@@ -121,7 +121,7 @@ Result<Spawned> spawn(const SpawnOptions& o) {
   s.pidfd = Fd(pidfd_open(pid));
   if (!s.pidfd.valid()) {
     Status status = errno_error(RAY_UNAVAILABLE, "cannot watch process %d", pid);
-    kill_group(pid);
+    ::kill(pid, SIGKILL);  // not waited for yet: the number is its own
     ::waitpid(pid, nullptr, 0);
     return status;
   }
@@ -138,12 +138,6 @@ void raise_file_limit() {
   if (::getrlimit(RLIMIT_NOFILE, &g_files) != 0 || g_files.rlim_cur >= g_files.rlim_max) return;
   rlimit all{g_files.rlim_max, g_files.rlim_max};
   g_raised = ::setrlimit(RLIMIT_NOFILE, &all) == 0;
-}
-
-void kill_group(int pid) {
-  if (pid <= 1) return;
-  ::kill(pid, SIGKILL);
-  ::kill(-pid, SIGKILL);
 }
 
 int64_t oom_kills() {

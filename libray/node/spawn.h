@@ -19,7 +19,7 @@ struct SpawnOptions {
   int pass_fd = -1;                        // stays open in the child under the same number
   int death_signal = 9;                    // sent to the child when this process dies
   bool hold_signals = false;               // the child begins with SIGTERM, SIGINT and SIGHUP blocked
-  bool new_group = true;                   // a process group of its own: killed as a whole
+  bool new_group = true;                   // a process group of its own: the terminal's signals are not for it
 };
 struct StopWatch {  // of a child that a signal has stopped: node_stopped.cc
   int64_t since = 0, seen = 0;
@@ -27,7 +27,7 @@ struct StopWatch {  // of a child that a signal has stopped: node_stopped.cc
 };
 struct Spawned {
   int pid = -1;
-  Fd pidfd;
+  Fd pidfd;  // what signals go through: the number may mean another process once this one was waited for
 };
 Result<Spawned> spawn(const SpawnOptions& options);
 
@@ -35,8 +35,6 @@ Result<Spawned> spawn(const SpawnOptions& options);
 Result<Fd> open_log(const std::string& path);
 // Every process costs the daemon a few descriptors: as many as may be had. Not for its children.
 void raise_file_limit();
-// Kills the process and its group; errors are ignored (it may be gone).
-void kill_group(int pid);
 // The count of processes that the kernel killed for lack of memory since boot; -1 = unknown.
 int64_t oom_kills();
 

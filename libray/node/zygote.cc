@@ -36,7 +36,9 @@ Status Zygote::fork(uint64_t spawn, std::string_view env, int out_fd, int err_fd
 Zygote::Message Zygote::receive() {
   char line[128];
   Message m;
-  auto n = recv_with_fds(socket_.get(), line, sizeof line - 1, nullptr);
+  std::vector<Fd> fds;
+  bool lost = false;
+  auto n = recv_with_fds(socket_.get(), line, sizeof line - 1, &fds, &lost);
   if (!n.ok()) {
     m.kind = n.status().code() == RAY_TIMED_OUT ? Message::kNone : Message::kGarbage;
     return m;
@@ -53,6 +55,7 @@ Zygote::Message Zygote::receive() {
   } else if (std::sscanf(line, "pid %llu %d\n", &spawn, &m.pid) == 2) {
     m.kind = Message::kPid;
     m.spawn = spawn;
+    if (!fds.empty()) m.pidfd = std::move(fds[0]);
   } else if (std::sscanf(line, "exit %d %d\n", &m.pid, &m.wait_status) == 2) {
     m.kind = Message::kExit;
   }

@@ -9,7 +9,8 @@
 //   rayd -> zygote  "fork SPAWN\n"            with two descriptors: the worker's stdout and stderr; behind
 //                                             the line the worker's runtime environment, a packed map, if any
 //   zygote -> rayd  "ready\n"                 optional, once: imports are done (forks may be sent before)
-//   zygote -> rayd  "pid SPAWN PID\n"         after the fork; "pid SPAWN -1\n" when it failed
+//   zygote -> rayd  "pid SPAWN PID\n"         after the fork, with a pidfd of the child, made before it is waited for;
+//                                             "pid SPAWN -ERRNO\n" when it failed
 //   zygote -> rayd  "exit PID WAIT_STATUS\n"  after waitpid gave WAIT_STATUS (as an int, decimal)
 //
 // One text line per message. Numbers are decimal. EOF on the socket: the zygote ends; rayd kills it
@@ -43,6 +44,7 @@ class Zygote {
     uint64_t spawn = 0;
     int pid = -1;
     int wait_status = -1;
+    Fd pidfd;
   };
   Message receive();  // kNone: nothing there now
   int socket() const { return socket_.get(); }

@@ -1,5 +1,8 @@
 // Running native code in a worker: the pull loop, registered functions and classes, functions of
 // shared libraries, C symbols through libffi. See worker.h.
+#include <unistd.h>
+
+#include <cstdio>
 #include <unordered_map>
 
 #include "libray/base/log.h"
@@ -40,6 +43,7 @@ ray_code call_symbol(WorkerSide* side, Execution* e) {
   std::string result;
   wire::Writer w(&result);
   Status s = (*symbol)->call(args.data(), args.size(), &w);
+  side->end_forked_child(s.ok() ? RAY_OK : RAY_TASK_FAILED);
   if (s.ok() && !e->results.empty())
     s = side->set_result(e, 0, ray_plain(result.data(), result.size(), RAY_FMT_MSGPACK));
   if (s.ok()) return RAY_OK;
@@ -72,6 +76,14 @@ Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
   std::lock_guard lock(calls_mutex_);
   if (definition.size() <= 64 * 1024) definitions_[key] = *out;
   return Status();
+}
+
+// A function forked, and it is the child that comes back here: the task is its parent's to answer. For the child this is
+// the end of its program, without the exit handlers of the worker that it is a copy of.
+void WorkerSide::end_forked_child(ray_code code) {
+  if (__builtin_expect(!runtime_->forked(), 1)) return;
+  std::fflush(nullptr);
+  ::_exit(code == RAY_OK ? 0 : 1);
 }
 
 void WorkerSide::execute(Execution* e) {
@@ -109,6 +121,7 @@ void WorkerSide::execute(Execution* e) {
     if (h.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
   }
   ray_code code = f.fn(static_cast<ray_task*>(e->handle), f.user);
+  end_forked_child(code);
   (void)finish(e, code);
 }
 

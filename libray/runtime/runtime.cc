@@ -7,8 +7,8 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +22,7 @@
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
+#include "libray/base/trust.h"
 #include "libray/node/session.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
@@ -92,6 +93,10 @@ Status spawn_daemon(const std::vector<std::string>& args, const std::string& log
   posix_spawnattr_destroy(&attr);
   if (rc == 0) return Status();
   if (rc == EAGAIN) return no_process_error(rc, "the node daemon");
+  if (rc == E2BIG)
+    return error(RAY_INVALID_ARGUMENT,
+                 "no program can be started with this environment, not even the node daemon: Linux allows 128 KiB for "
+                 "one variable, and a quarter of the stack's limit (`ulimit -s`) for all; unset or shorten some");
   errno = rc;
   return errno_error(RAY_UNAVAILABLE, "cannot start the node daemon %s", argv[0]);
 }
@@ -104,14 +109,14 @@ void offer_to_oom_killer() {
 }
 
 // One line from the daemon: "ready", or "error: ...".
-Status await_ready(int fd, int pid, const std::string& log) {
+Status await_ready(int fd, int pidfd, const std::string& log) {
   std::string line;
   int64_t deadline = steady_ns() + 30000000000;
   for (;;) {
     pollfd p{fd, POLLIN, 0};
     int ms = static_cast<int>((deadline - steady_ns()) / 1000000);
     if (ms <= 0) {
-      ::kill(pid, SIGKILL);
+      (void)pidfd_signal(pidfd, SIGKILL);
       return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s",
                    log.c_str());
     }
@@ -132,6 +137,8 @@ Status await_ready(int fd, int pid, const std::string& log) {
 }
 
 }  // namespace
+
+bool Runtime::forked() const { return fork_generation_ != g_fork_generation.load(std::memory_order_relaxed); }
 
 Status Runtime::usable() const {
   if (stopping_.load(std::memory_order_relaxed))
@@ -184,7 +191,11 @@ Status Runtime::connect(const ray_runtime_options& options) {
   if (worker_session && spawn) {
     mode_ = RAY_MODE_WORKER;
     address = worker_session;
+    spawn_ = std::strtoull(spawn, nullptr, 10);
+    // A program that a task starts is no worker: it starts a node, or joins one, like any other.
+    ::unsetenv(wire::kEnvWorker);
     offer_to_oom_killer();
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what its children leave behind stays below it, and ends with it
   }
   RAY_TRY(start_threads());
   if (address.empty()) {
@@ -264,9 +275,10 @@ Status Runtime::start_node(const ray_runtime_options& o) {
                                    "--log",
                                    log};
   RAY_TRY(spawn_daemon(args, log, write_end.get(), &daemon_pid_));
+  daemon_pidfd_ = out_of_the_way(Fd(pidfd_open(daemon_pid_)));
   write_end.reset();
   own_node_ = true;
-  return await_ready(read_end.get(), daemon_pid_, log);
+  return await_ready(read_end.get(), daemon_pidfd_.get(), log);
 }
 
 static std::string hello_options(const ray_runtime_options& o, bool worker) {
@@ -304,6 +316,22 @@ static std::string hello_options(const ray_runtime_options& o, bool worker) {
   return s;
 }
 
+constexpr size_t kHelloDatagram = 64 << 10;  // larger ones travel in a memfd: sockets have their own limits
+
+static Result<Fd> memfd_of(const char* name, const std::string& content) {
+  if (content.size() > wire::kHelloMax)
+    return error(RAY_INVALID_ARGUMENT, "the environment and the command for workers have %zu bytes; %u are possible",
+                 content.size(), wire::kHelloMax);
+  auto fd = create_memfd(name, 0);
+  if (!fd.ok()) return fd.status();
+  for (size_t done = 0; done < content.size();) {
+    ssize_t n = ::write(fd->get(), content.data() + done, content.size() - done);
+    if (n <= 0) return errno_error(RAY_OUT_OF_MEMORY, "cannot write %zu bytes of shared memory", content.size());
+    done += static_cast<size_t>(n);
+  }
+  return fd;
+}
+
 static Status await_welcome(int socket, const std::string& path) {
   constexpr int kWelcomeMs = 60000;
   pollfd answer{socket, POLLIN, 0};
@@ -317,16 +345,9 @@ static Status await_welcome(int socket, const std::string& path) {
 Status Runtime::hello(const ray_runtime_options& options) {
   RAY_FAULT("client.hello");
   std::string path = session_dir_ + "/" + wire::kNodeSocket;
-  sockaddr_un addr{};
-  addr.sun_family = AF_UNIX;
-  if (path.size() >= sizeof addr.sun_path)
-    return error(RAY_INVALID_ARGUMENT, "session path %s is too long for a socket", path.c_str());
-  std::memcpy(addr.sun_path, path.c_str(), path.size() + 1);
-  socket_ = Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket_.valid()) return errno_error(RAY_UNAVAILABLE, "cannot make a socket");
-  socket_ = out_of_the_way(std::move(socket_));
-  if (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0)
-    return errno_error(RAY_UNAVAILABLE, "cannot reach the node daemon at %s", path.c_str());
+  auto socket = connect_own(path, SOCK_SEQPACKET);
+  if (!socket.ok()) return error(socket.status().code(), "the node daemon: %s", socket.status().message().c_str());
+  socket_ = out_of_the_way(std::move(*socket));
   bool worker = mode_ == RAY_MODE_WORKER;
   std::string extra = hello_options(options, worker);
   wire::Hello h{wire::kMagic,
@@ -338,11 +359,19 @@ Status Runtime::hello(const ray_runtime_options& options) {
                 static_cast<uint32_t>(extra.size()),
                 0};
   std::memcpy(h.token, token_.data(), std::min(sizeof h.token, token_.size()));
-  if (worker) h.spawn = std::strtoull(std::getenv(wire::kEnvWorker), nullptr, 10);
+  h.spawn = spawn_;
   std::string message(reinterpret_cast<char*>(&h), sizeof h);
-  message += extra;
+  Fd file;  // of what a datagram has no room for
+  if (message.size() + extra.size() <= kHelloDatagram) {
+    message += extra;
+  } else {
+    auto made = memfd_of("ray-hello", extra);
+    if (!made.ok()) return made.status();
+    file = std::move(*made);
+  }
+  int fds_sent[1] = {file.get()};
   // A daemon that refused us at once has closed its end: its reason can be read all the same.
-  Status sent = send_with_fds(socket_.get(), message.data(), message.size(), nullptr, 0);
+  Status sent = send_with_fds(socket_.get(), message.data(), message.size(), fds_sent, file.valid() ? 1 : 0);
   std::vector<uint8_t> buffer(wire::kDatagramMax);
   std::vector<Fd> fds;
   RAY_TRY(await_welcome(socket_.get(), path));
@@ -534,6 +563,7 @@ void Runtime::pulse_loop() {
     after_unlock();
     run_callbacks();
     const bool work = worker_ && worker_->on_pulse();
+    if (worker_) reap_strays();
     if (stopped_) return;
     if (!callbacks_empty()) continue;
     if (on_bell && !work) wakes_.pass_on();  // a loop that has work keeps the place
@@ -738,13 +768,14 @@ void Runtime::let_go() {
   socket_.reset();
   daemon_event_.reset();
   session_lock_.reset();
+  daemon_pidfd_.reset();
 }
 
 // The node is of no use without the driver that could not join it.
 void Runtime::end_daemon() {
   int status;
   if (waitpid(daemon_pid_, &status, WNOHANG) == 0) {
-    ::kill(daemon_pid_, SIGTERM);
+    (void)pidfd_signal(daemon_pidfd_.get(), SIGTERM);
     reap_daemon(2000000000);
   } else {
     node::remove_sockets(session_dir_);
@@ -759,7 +790,7 @@ void Runtime::reap_daemon(int64_t patience_ns) {
     int rc = waitpid(daemon_pid_, &status, WNOHANG);
     if (rc == daemon_pid_ || (rc < 0 && errno == ECHILD)) break;
     if (steady_ns() > deadline) {
-      ::kill(daemon_pid_, SIGKILL);
+      (void)pidfd_signal(daemon_pidfd_.get(), SIGKILL);
       waitpid(daemon_pid_, &status, 0);
       break;
     }

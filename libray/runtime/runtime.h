@@ -50,6 +50,8 @@ class Runtime {
   // ---- life (runtime.cc)
   static Status start(const ray_runtime_options& options, Runtime** out);
   Status shutdown(int64_t drain_timeout_ns);
+  // Whether this process is a child that was forked from the one that joined the node.
+  bool forked() const;
   // RAY_OK while usable; else why not (shut down, forked, node dead).
   Status usable() const;
   int32_t mode() const { return mode_; }
@@ -222,6 +224,7 @@ class Runtime {
   void look_after_marked(int64_t now);
   void look_for_stopped(int64_t now);
   void warn_stopped_daemon();
+  void reap_strays();
   bool kill_stopped_daemon();
   static constexpr const char* kDaemonDied = "the node daemon died";
   void node_lost(const char* why);
@@ -381,7 +384,10 @@ class Runtime {
   std::function<bool()> stop_waiting_;
   std::string session_dir_, token_, ns_;
   Fd session_lock_, socket_, daemon_event_;
+  Fd daemon_pidfd_;  // of the one that this process started: what it is signalled through
   int daemon_pid_ = -1;
+  uint64_t spawn_ = 0;  // of a worker: which one it is
+  int64_t strays_at_ns_ = 0;  // when to look again for orphans that ended; pulse alone
   bool own_node_ = false;
   uint32_t process_ = 0;
   NodeId node_;

@@ -4,8 +4,10 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -92,13 +94,28 @@ bool Runtime::kill_stopped_daemon() {
       log(kLogWarning, "runtime", "daemon-stopped",
           "the node daemon (pid %d) is stopped by a signal and is killed: what it had not journaled is lost",
           daemon_pid_);
-      ::kill(daemon_pid_, SIGKILL);
+      (void)pidfd_signal(daemon_pidfd_.get(), SIGKILL);
       return true;
     }
     timespec ts{0, 100000000};
     nanosleep(&ts, nullptr);
   }
   return false;
+}
+
+// A worker is a subreaper: processes that its children leave behind become its own, and nobody else can wait for them when
+// they end (`sh -c "something &"`). A few may lie there, for which of them the program itself will wait for cannot be told
+// apart; so many that the system could run out of processes are not waited for by anybody.
+void Runtime::reap_strays() {
+  constexpr size_t kStrays = 256;
+  constexpr int64_t kStrayLookNs = 5'000'000'000;
+  const int64_t now = steady_ns();
+  if (now < strays_at_ns_) return;
+  strays_at_ns_ = now + kStrayLookNs;
+  std::vector<int> ended = own_children();
+  if (ended.size() <= kStrays) return;
+  ended.erase(std::remove_if(ended.begin(), ended.end(), [](int pid) { return !is_zombie(pid); }), ended.end());
+  for (size_t i = 0; i + kStrays < ended.size(); ++i) ::waitpid(ended[i], nullptr, WNOHANG);  // the oldest ones
 }
 
 }  // namespace ray

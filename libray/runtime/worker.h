@@ -156,6 +156,7 @@ class WorkerSide {
   Status definition(Execution* e);
   void set_interrupt(ray_interrupt_fn fn, void* user);
   Status run();
+  void end_forked_child(ray_code code);
   void set_self(void* self) { self_ = self; }
   void* self() const { return self_; }
   // Numbers of the GPUs of this task or actor: up to `capacity` of them; how many there are.

@@ -50,7 +50,9 @@ inline constexpr uint32_t kDatagramMax = 128 << 10;
 
 // ---- hello
 // ------------------------------------------------------------------------------------------
-struct Hello {  // first datagram, process -> daemon; followed by `size` bytes of MessagePack:
+inline constexpr uint32_t kHelloMax = 16 << 20;  // Linux gives a new program at most 6 MiB of environment
+struct Hello {  // first datagram, process -> daemon; followed by `size` bytes of MessagePack, or, where they do not
+  // fit into the datagram, with a memfd that holds them:
   // {"worker_argv": [str], "cwd": str, "env": {str: str}, "job_name": str, "ns": str}; a worker
   // sends {}
   uint32_t magic, version;

@@ -71,7 +71,7 @@ void ShardProcess::kill9() {
 
 int ShardProcess::stop() {
   if (pid_ <= 0) return -1;
-  ::kill(pid_, SIGTERM);
+  ::kill(pid_, SIGINT);
   int status = 0;
   ::waitpid(pid_, &status, 0);
   pid_ = -1;

@@ -346,6 +346,34 @@ TEST(RaydZygote, KillNineOfRaydLeavesNoForkedWorker) {
   EXPECT_TRUE(eventually([&] { return !cluster.has_sockets(); }));
 }
 
+// A worker's number may be another process's by now: it is only signalled through its descriptor.
+TEST(RaydZygote, SignalsGoToNoReusedNumber) {
+  int innocent = ::fork();
+  if (innocent == 0) {
+    ::setpgid(0, 0);
+    for (;;) ::pause();
+  }
+  ::setpgid(innocent, innocent);
+  ::setenv("LIBRAY_TEST_NUMBER_NOW", std::to_string(innocent).c_str(), 1);
+  {
+    Cluster cluster;
+    ::unsetenv("LIBRAY_TEST_NUMBER_NOW");
+    auto d = cluster.driver(RAY_LANG_PYTHON);
+    d->shape(0, {{"CPU", 1}}, RAY_LANG_PYTHON);
+    want(d.get(), 0, 1);
+    auto a = grant(d.get());
+    ASSERT_TRUE(d->push(a.link, 1, 5));
+    d->up(wire::kUpKillWorker, wire::UpLeaseReturn{a.worker, a.lease});
+    Record r;
+    ASSERT_TRUE(d->wait_type(wire::kDnPeerDied, &r));
+    auto b = grant(d.get());
+    ASSERT_TRUE(d->push(b.link, 2, 5));
+  }  // the end of the node kills all workers
+  EXPECT_TRUE(running(innocent));
+  ::kill(innocent, SIGKILL);
+  ::waitpid(innocent, nullptr, 0);
+}
+
 TEST(RaydZygote, ADeadZygoteIsReplaced) {
   Cluster cluster;
   auto d = cluster.driver(RAY_LANG_PYTHON);

@@ -60,6 +60,61 @@ TEST_F(SessionTest, RefusesLinkAndSharedBase) {
   EXPECT_EQ(session_base(base_ + "/real").status().code(), RAY_INVALID_ARGUMENT);
 }
 
+// Everybody may make files in /tmp: this user's sessions are in a folder of its own there.
+TEST_F(SessionTest, StickySharedFolderHoldsAFolderOfThisUser) {
+  ASSERT_EQ(::chmod(base_.c_str(), 01777), 0);
+  auto base = session_base(base_);
+  ASSERT_TRUE(base.ok()) << base.status().message();
+  EXPECT_EQ(*base, base_ + "/libray-" + std::to_string(::geteuid()));
+  EXPECT_EQ(*base, base_path(base_));
+  EXPECT_EQ(mode(*base), 0700u);
+}
+
+TEST_F(SessionTest, RefusesABaseThatAnybodyCouldReplace) {
+  std::filesystem::create_directories(base_ + "/open/inner");
+  ASSERT_EQ(::chmod((base_ + "/open").c_str(), 0777), 0);
+  EXPECT_EQ(session_base(base_ + "/open/base").status().code(), RAY_INVALID_ARGUMENT);
+  EXPECT_EQ(session_base(base_ + "/open/inner/base").status().code(), RAY_INVALID_ARGUMENT);
+  ASSERT_EQ(::chmod((base_ + "/open").c_str(), 01777), 0);
+  EXPECT_TRUE(session_base(base_ + "/open/base").ok());
+}
+
+TEST_F(SessionTest, RefusesASessionThatOthersMayChange) {
+  auto s = create_session(base_);
+  ASSERT_TRUE(s.ok());
+  const std::string token = s->dir + "/token", lock = s->dir + "/lock";
+  ::chmod(s->dir.c_str(), 0770);
+  EXPECT_EQ(open_session(s->dir).status().code(), RAY_INVALID_ARGUMENT);
+  EXPECT_EQ(check_session(s->dir).code(), RAY_INVALID_ARGUMENT);
+  EXPECT_TRUE(list_sessions(base_).empty());
+  ::chmod(s->dir.c_str(), 0700);
+  ::chmod(token.c_str(), 0640);  // somebody else knows it
+  EXPECT_EQ(open_session(s->dir).status().code(), RAY_INVALID_ARGUMENT);
+  ::chmod(token.c_str(), 0600);
+  ::chmod(lock.c_str(), 0620);
+  EXPECT_EQ(open_session(s->dir).status().code(), RAY_INVALID_ARGUMENT);
+  ::chmod(lock.c_str(), 0600);
+  EXPECT_TRUE(open_session(s->dir).ok());
+}
+
+TEST_F(SessionTest, RefusesLinksAndPipesInTheirPlace) {
+  auto s = create_session(base_);
+  ASSERT_TRUE(s.ok());
+  const std::string token = s->dir + "/token", lock = s->dir + "/lock";
+  std::filesystem::rename(token, base_ + "/elsewhere");
+  std::filesystem::create_symlink(base_ + "/elsewhere", token);
+  EXPECT_EQ(open_session(s->dir).status().code(), RAY_INVALID_ARGUMENT);
+  std::filesystem::remove(token);
+  ASSERT_EQ(::mkfifo(token.c_str(), 0600), 0);  // opening it would wait for a writer
+  EXPECT_EQ(open_session(s->dir).status().code(), RAY_INVALID_ARGUMENT);
+  std::filesystem::rename(base_ + "/elsewhere", token);
+  EXPECT_TRUE(open_session(s->dir).ok());
+  std::filesystem::create_symlink(s->dir, base_ + "/link");  // as good as what it leads to
+  auto linked = open_session(base_ + "/link");
+  ASSERT_TRUE(linked.ok()) << linked.status().message();
+  EXPECT_EQ(linked->dir, s->dir);
+}
+
 TEST_F(SessionTest, AliveWhileAnyoneHoldsTheLock) {
   auto s = create_session(base_);
   ASSERT_TRUE(s.ok());

@@ -155,7 +155,12 @@ int zygote(int fd) {
       ::unsetenv("LIBRAY_ZYGOTE_FD");
       ::_exit(serve());
     }
-    say(fd, "pid " + std::to_string(spawn) + " " + std::to_string(pid) + "\n");
+    // What the number means by the time that the daemon reads it: a test can say.
+    const char* other = std::getenv("LIBRAY_TEST_NUMBER_NOW");
+    std::string text = "pid " + std::to_string(spawn) + " " + (other ? other : std::to_string(pid)) + "\n";
+    Fd pidfd(pidfd_open(pid));
+    int sent[1] = {pidfd.get()};
+    (void)send_with_fds(fd, text.data(), text.size(), sent, 1);
   }
 }
 

@@ -380,3 +380,34 @@ def test_a_reader_that_goes_away(run_script, tmp_path):
     child.stdout.close()
     assert "fine" in child.stderr.read()
     assert child.wait(timeout=60) == 0
+
+
+def test_odd_names_among_the_logs(run_script):
+    """Whatever a task makes in the folder of the logs, the lines of the others are shown."""
+    done = run_script("""
+        import libray, os, sys, time
+        context = libray.init(num_cpus=1)
+
+        @libray.remote
+        def odd(folder, job):
+            for name in (b"caf\\xe9.out", b"worker-1-\\xff-2.out", b"\\xff\\xfe"):
+                with open(os.path.join(os.fsencode(folder), name), "wb") as f:
+                    f.write(b"x\\n")
+            os.mkdir(os.path.join(folder, f"worker-7-{job}-7.out"))
+            os.mkfifo(os.path.join(folder, f"worker-8-{job}-8.out"))
+            os.rename(os.path.join(os.fsencode(folder), b"\\xff\\xfe"), os.path.join(os.fsencode(folder), b"\\xfe"))
+            print("first")
+
+        @libray.remote
+        def plain():
+            print("second")
+
+        libray.get(odd.remote(os.path.join(context["session_dir"], "logs"), libray._libray.context()["job"][:8]))
+        time.sleep(0.3)
+        libray.get(plain.remote())
+        time.sleep(0.3)
+        libray.get(plain.remote())
+    """)
+    lines = [line.split(") ", 1)[1] for line in done.stdout.splitlines()]
+    assert lines[:2] == ["first", "second"], done.stdout + done.stderr
+    assert "Exception" not in done.stderr

@@ -1,6 +1,9 @@
 """Runtime environments of jobs, tasks and actors: variables, working directories, modules, threads."""
 
 import os
+import shutil
+import socket
+import tempfile
 import zipfile
 
 import pytest
@@ -237,3 +240,86 @@ def test_a_hook_changes_the_environment_of_the_job(fresh, tmp_path, monkeypatch)
     monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "apply")
     with pytest.raises(ValueError, match="module.function"):
         libray.init(num_cpus=1)
+
+
+@libray.remote
+def whole_tree():
+    found = []
+    for folder, folders, names in os.walk(".", followlinks=False):
+        found += [os.path.join(folder, n)[2:] + "/" for n in folders]
+        found += [os.path.join(folder, n)[2:] for n in names]
+    return sorted(found)
+
+
+def test_only_files_and_folders_travel(cluster, tmp_path):
+    """A pipe would be waited for, a link out of the folder would lead nowhere, a cycle would have no end."""
+    here, outside = tmp_path / "here", tmp_path / "outside"
+    (here / "inner").mkdir(parents=True)
+    (here / "empty").mkdir()
+    (here / "inner" / "a.py").write_text("A = 1\n")
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "b.py").write_text("B = 2\n")
+    (outside / "deep" / "back").symlink_to(outside)
+    os.mkfifo(here / "pipe")
+    os.mkfifo(here / "inner" / ".gitignore")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(here / "socket"))
+    (here / "dangling").symlink_to("nowhere")
+    (here / "linked").symlink_to(outside)
+    (here / "single.py").symlink_to(outside / "deep" / "b.py")
+    (here / "inner" / "up").symlink_to(here)
+    (here / "alias").symlink_to("inner")
+
+    @libray.remote(runtime_env={"working_dir": str(here)})
+    def look():
+        from alias.a import A
+        from inner.up.inner.a import A as again
+        from linked.deep.b import B
+
+        return A, again, B, os.readlink("alias"), os.readlink("inner/up")
+
+    assert libray.get(look.remote(), timeout=60) == (1, 1, 2, "inner", "..")
+    names = libray.get(whole_tree.options(runtime_env={"working_dir": str(here)}).remote(), timeout=60)
+    names = [n for n in names if "__pycache__" not in n]
+    assert names == sorted(
+        ["alias/", "empty/", "inner/", "inner/a.py", "inner/up/", "linked/", "linked/deep/", "linked/deep/b.py",
+         "single.py"]
+    )
+    listener.close()
+
+
+def test_a_program_that_became_one_is_copied_anew(cluster, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho runs\n")
+
+    @libray.remote(num_cpus=0)
+    def run():
+        return os.access("program", os.X_OK)
+
+    env = {"working_dir": str(tmp_path)}
+    assert libray.get(run.options(runtime_env=env).remote()) is False
+    program.chmod(0o755)
+    assert libray.get(run.options(runtime_env=env).remote()) is True
+
+
+@pytest.mark.parametrize("mask", ["002", "000", "077"])
+def test_a_umask_that_lets_the_group_write(run_script, tmp_path, mask):
+    short = tempfile.mkdtemp(prefix="lr-", dir="/tmp")  # there is little room for the names of sockets
+    (tmp_path / "wd").mkdir()
+    (tmp_path / "wd" / "m.py").write_text("x = 1\n")
+    done = run_script(
+        f"""
+        import libray, os, stat
+        os.umask(0o{mask})
+        for env in ({{"working_dir": "wd"}}, None):
+            libray.init(num_cpus=1, runtime_env=env)
+            libray.shutdown()
+        base = os.environ["LIBRAY_TMPDIR"]
+        for folder in (base, base + "/packages"):
+            assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700, folder
+        print("ok")
+        """,
+        env={"LIBRAY_TMPDIR": os.path.join(short, "base")},
+    )
+    shutil.rmtree(short)
+    assert done.stdout == "ok\n"

@@ -1,18 +1,23 @@
 """What another user of the machine can do with a running cluster: nothing. Needs root, to become that user."""
 
 import errno
+import fcntl
 import glob
 import json
 import os
+import shutil
 import socket
 import stat
 import struct
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
 import libray
 
-NOBODY = 65534
+NOBODY, ANOTHER = 65534, 64001
 _DENIED = (errno.EACCES, errno.EPERM, errno.ENOENT)  # ENOENT: the way there is closed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -222,3 +227,168 @@ def test_nothing_listens_off_the_machine(session):
     for name in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
         found = [a for a, _, inode in endpoints(name) if inode in own]
         assert [a for a in found if not a.startswith("127.") and a != "::1"] == [], name
+
+
+# ---- what another user made is not joined ------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared():
+    """A folder to which everybody has access, like /tmp."""
+    folder = tempfile.mkdtemp(prefix="libray-shared-", dir="/tmp")
+    os.chmod(folder, 0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Trap:
+    """A session of the user `victim` at whose sockets this process listens, with some pieces of another user's."""
+
+    def __init__(self, base, victim, foreign):
+        self.folder = os.path.join(base, "session-99999999-000000-1-aaaaaa")
+        os.makedirs(self.folder, mode=0o700)
+        with open(os.path.join(self.folder, "token"), "w") as token:
+            token.write("0" * 32)
+        self.lock = open(os.path.join(self.folder, "lock"), "w")
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = os.path.join(self.folder, "node.sock")
+        self.listener.bind(path)
+        self.listener.listen(5)
+        self.listener.setblocking(False)
+        pieces = {"base": base, "session": self.folder, "token": self.folder + "/token",
+                  "lock": self.folder + "/lock", "socket": path}
+        for name, piece in pieces.items():
+            owner = ANOTHER if name == foreign else victim
+            os.chown(piece, owner, owner)
+            os.chmod(piece, 0o777 if name == foreign else 0o700 if os.path.isdir(piece) else 0o600)
+
+    def received(self):
+        """Bytes that came in; None when nobody connected."""
+        try:
+            connection, _ = self.listener.accept()
+        except BlockingIOError:
+            return None
+        with connection:
+            connection.settimeout(5)
+            return connection.recv(1 << 18)
+
+
+@pytest.mark.parametrize("how", ["auto", "path"])
+@pytest.mark.parametrize("foreign", ["base", "session", "token", "lock", "socket", "daemon"])
+def test_a_session_with_something_of_another_user_is_not_joined(shared, foreign, how):
+    base = os.path.join(shared, "base")
+    trap = Trap(base, NOBODY, foreign)  # root listens: for "daemon" that alone is wrong
+
+    def attempt():
+        os.environ["LIBRAY_TMPDIR"] = base
+        os.environ["LR_SECRET"] = "secret"
+        try:
+            libray.init(address="auto" if how == "auto" else trap.folder)
+        except Exception as e:
+            return f"{type(e).__name__}: {e}"
+        return "joined"
+
+    answer = as_nobody(attempt)
+    assert answer != "joined"
+    if foreign == "base" and how == "path":  # the session itself is looked at; who listens there is not this user
+        assert "belongs to user 0" in answer
+    elif how == "path":
+        assert "belongs to user" in answer, answer
+    assert trap.received() in (None, b"")
+
+
+def test_the_daemon_refuses_another_user_before_the_first_byte(session):
+    folder, _, _ = session
+    path, store = os.path.join(folder, "node.sock"), os.path.join(folder, "store.sock")
+    os.chmod(folder, 0o711)  # should the way there ever be open
+    os.chmod(os.path.dirname(folder), 0o711)
+    os.chmod(path, 0o666)
+    os.chmod(store, 0o666)
+
+    def attempt():
+        got = []
+        for where in (path, store):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+                s.settimeout(3)
+                s.connect(where)
+                try:
+                    text = s.recv(1 << 16)
+                except (ConnectionResetError, TimeoutError) as e:
+                    text = repr(e).encode()
+                got.append(text.decode(errors="replace"))
+        return got
+
+    try:
+        node, store_answer = as_nobody(attempt)
+    finally:
+        os.chmod(os.path.dirname(folder), 0o700)
+        os.chmod(folder, 0o700)
+        os.chmod(path, 0o600)
+        os.chmod(store, 0o600)
+    assert f"user {NOBODY} is not the user of this session" in node
+    assert store_answer == ""
+    assert libray.get(libray.put(1)) == 1
+
+
+def test_copies_of_a_runtime_environment_are_nobody_elses(shared):
+    """In a folder that everybody shares, another user made `packages` first."""
+    os.mkdir(os.path.join(shared, "packages"))
+    os.chmod(os.path.join(shared, "packages"), 0o777)
+    os.chown(os.path.join(shared, "packages"), ANOTHER, ANOTHER)
+    source = os.path.join(shared, "code")
+    os.mkdir(source)
+    os.chmod(source, 0o755)
+    with open(os.path.join(source, "module.py"), "w") as f:
+        f.write("x = 1\n")
+
+    def attempt():
+        from libray import _runtime_env
+
+        os.environ["LIBRAY_TMPDIR"] = shared
+        os.umask(0)
+        copy = _runtime_env.package(source)
+        owners = []
+        at = copy
+        while at != shared:
+            status = os.stat(at)
+            owners.append((status.st_uid, status.st_mode & 0o022))
+            at = os.path.dirname(at)
+        return sorted(os.listdir(copy)), sorted({tuple(o) for o in owners})
+
+    assert as_nobody(attempt) == [["module.py"], [[NOBODY, 0]]]
+
+
+@pytest.mark.parametrize("foreign", ["owner", "mode"])
+def test_a_copy_that_was_swapped_is_not_entered(shared, foreign):
+    copy = os.path.join(shared, "packages", "of-x", "copy-0")
+    os.makedirs(copy)
+    os.chown(copy, *((ANOTHER, ANOTHER) if foreign == "owner" else (NOBODY, NOBODY)))
+    os.chmod(copy, 0o777)
+
+    def attempt():
+        from libray import _runtime_env
+
+        before, got = os.getcwd(), []
+        for env in ({"working_dir": copy}, {"py_modules": [copy]}):
+            try:
+                _runtime_env.enter(env)
+                _runtime_env.extend_path()
+            except OSError as e:
+                got.append(type(e).__name__)
+        return got, os.getcwd() == before, copy in sys.path, _runtime_env._is_copy(copy)
+
+    assert as_nobody(attempt) == [["PermissionError"] * 2, True, False, False]
+
+
+def test_tools_read_no_session_of_another_user(shared):
+    trap = Trap(os.path.join(shared, "base"), ANOTHER, "daemon")
+    tool = [sys.executable, "-m", "libray._cli"]
+    env = {**os.environ, "LIBRAY_TMPDIR": os.path.dirname(trap.folder)}
+    for command in (["status"], ["logs"], ["stop"], ["tasks"], ["stack"]):
+        done = subprocess.run(
+            [*tool, *command, "-s", trap.folder], env=env, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode != 0 and f"belongs to user {ANOTHER}" in done.stderr, (command, done)
+    done = subprocess.run([*tool, "sessions"], env=env, capture_output=True, text=True, timeout=30)
+    assert os.path.basename(trap.folder) not in done.stdout

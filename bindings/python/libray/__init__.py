@@ -191,6 +191,11 @@ def _hook_up() -> None:
 
         return _worker.find_method(instance, name)
 
+    def leave_child(error: Any) -> None:
+        from . import _worker
+
+        _worker.leave_child(error)
+
     _libray.set_hooks(
         {
             "auto_init": _core.ensure,
@@ -206,6 +211,7 @@ def _hook_up() -> None:
             "check_export": _serialization.check_export,
             "make_dynamic": DynamicObjectRefGenerator,
             "should_retry": exceptions.should_retry,
+            "leave_child": leave_child,
             "load_function": _serialization.load_function,
             "captured": _placement.captured,
             "enter_note": _placement.enter_note,

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
-from . import _as_ray, _gpus, _libray, _runtime_env
+from . import _as_ray, _gpus, _libray, _runtime_env, _sessions
 
 _PATH = "LIBRAY_PYTHON_PATH"  # sys.path of the driver, for its workers
 _PRELOAD = "LIBRAY_PYTHON_PRELOAD"  # modules that the zygote may import when it is idle
@@ -362,30 +362,13 @@ def _resolve(address: Optional[str]) -> str:
                 "ports: omit the address to start a node."
             )
         return address
-    found = os.environ.get("LIBRAY_ADDRESS") or running_session()
+    found = os.environ.get("LIBRAY_ADDRESS") or _sessions.running()
     if not found:
         raise ConnectionError(
             "Could not find any running libray instance (of Ray or libray). Please specify the one to "
             "connect to by setting LIBRAY_ADDRESS or the `address` argument."
         )
     return found
-
-
-def running_session() -> str:
-    """The newest session of this user whose node is alive; empty when there is none."""
-    import fcntl
-    import glob
-
-    base = os.environ.get("LIBRAY_TMPDIR") or f"/tmp/libray-{os.getuid()}"
-    for folder in sorted(glob.glob(os.path.join(base, "session-*")), reverse=True):
-        try:
-            with open(os.path.join(folder, "lock"), "r+b") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # its daemon holds it
-            return folder
-        except OSError:
-            continue
-    return ""
 
 
 def _set_up_logging(config: Any, given: Dict[str, Any]) -> Dict[str, str]:
@@ -408,6 +391,9 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
     """`environment`: further variables for the workers."""
     global _context, _log_monitor
     environment = {
+        # Also of a program that a task of another cluster started: nothing of that one's is for our workers.
+        _runtime_env.ENVIRONMENT: "",
+        "LIBRAY_LOGGING": "",
         **environment,
         _PATH: _driver_path(),
         _PRELOAD: "numpy" if "numpy" in sys.modules else "",
@@ -479,6 +465,7 @@ def adopt_worker(options: Dict[str, Any]) -> None:
     """In a worker: joins the node that started this process."""
     global _context
     started = _libray.init(options)
+    os.environ.pop("LIBRAY_WORKER", None)  # the runtime has dropped it too: programs that tasks start are no workers
     _context = RayContext(started["session_dir"])
 
 
@@ -539,6 +526,7 @@ def _forget() -> None:
     global _context, _log_monitor, _starting
     _starting = _thread.RLock()  # a thread that held it is not in the child
     _libray.forget()
+    _runtime_env.forget()
     _context = None
     monitor, _log_monitor = _log_monitor, None
     if monitor is not None:

@@ -54,7 +54,7 @@ class _File:
 
     def read(self) -> bytes:
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return b""
         try:
@@ -211,7 +211,7 @@ class LogMonitor:
         names, at = set(), 0
         while at + _EVENT.size <= len(data):
             _, mask, _, size = _EVENT.unpack_from(data, at)
-            name = data[at + _EVENT.size : at + _EVENT.size + size].rstrip(b"\0").decode()
+            name = os.fsdecode(data[at + _EVENT.size : at + _EVENT.size + size].rstrip(b"\0"))
             at += _EVENT.size + size
             if mask & _IN_Q_OVERFLOW:
                 names |= self._list()

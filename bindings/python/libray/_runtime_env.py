@@ -20,7 +20,9 @@ import json
 import os
 import re
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from . import _sessions
 
 ENVIRONMENT = "LIBRAY_RUNTIME_ENV"  # of this process, as JSON
 _FIELDS = {"env_vars", "working_dir", "py_modules", "excludes", "config", "eager_install"}
@@ -107,12 +109,13 @@ def merge(outer: Dict[str, Any], inner: Dict[str, Any]) -> Dict[str, Any]:
 def current() -> Dict[str, Any]:
     """The environment of this process: the job's, with that of the task or actor on top."""
     text = os.environ.get(ENVIRONMENT)
-    return dict(json.loads(text)) if text else {}
+    return dict(json.loads(text)) if text else dict(_mine)
 
 
 THREADS = "OMP_NUM_THREADS"
 THREADS_BY_LIBRAY = "LIBRAY_OMP_NUM_THREADS"  # set when the number of threads is not the user's
 _own: Dict[str, Any] = {}  # of this worker beyond the job's: what it submits inherits it
+_mine: Dict[str, Any] = {}  # of this worker as a whole
 
 
 def for_call(env: Any, cpus: float) -> Dict[str, Any]:
@@ -144,9 +147,9 @@ def package(path: Any, excludes: Tuple[str, ...] = (), is_module: bool = False) 
     is_zip = source.endswith((".zip", ".whl")) and os.path.isfile(source)
     if not is_zip and not os.path.isdir(source) and not (is_module and os.path.isfile(source)):
         raise ValueError(f"the directory of the runtime_env does not exist: {source}")
-    if f"{os.sep}packages{os.sep}" in source and os.path.basename(source).startswith("copy-"):
-        return source  # a copy already: inherited from the caller
-    files = list(_files(source, excludes)) if not is_zip else [(source, "")]
+    if _is_copy(source):
+        return source  # inherited from the caller
+    files = list(_files(source, excludes)) if not is_zip else [(source, "", None)]
     target = os.path.join(_own_folder(), "copy-" + _digest(files, is_module, source))
     if not os.path.isdir(target):
         made = tempfile.mkdtemp(prefix="new-", dir=_own_folder())
@@ -159,18 +162,30 @@ def package(path: Any, excludes: Tuple[str, ...] = (), is_module: bool = False) 
     return target
 
 
+def _is_copy(source: str) -> bool:
+    """Whether it is one that a process of this user made here."""
+    above = os.path.dirname(source)
+    if not os.path.basename(source).startswith("copy-") or os.path.basename(os.path.dirname(above)) != "packages":
+        return False
+    try:
+        for folder in (os.path.dirname(above), above, source):
+            os.close(_sessions.open_own(folder))
+    except OSError:
+        return False
+    return True
+
+
 def _own_folder() -> str:
     """Where this process's copies go. Any thread."""
     import tempfile
 
+    from . import _core, _libray
+
     global _folder
     if _folder[1] is not None and os.path.isdir(_folder[0]):
         return _folder[0]
-    session = os.environ.get("LIBRAY_SESSION")  # of a worker
-    base = os.path.join(
-        session or os.environ.get("LIBRAY_TMPDIR") or f"/tmp/libray-{os.getuid()}", "packages"
-    )
-    os.makedirs(base, mode=0o700, exist_ok=True)
+    session = _core.session_dir() if _libray.is_worker() else ""
+    base = _sessions.own_folder(os.path.join(session or _sessions.make_base(), "packages"))
     _prune(base)
     made = tempfile.mkdtemp(prefix="of-", dir=base)
     lock = open(os.path.join(made, "lock"), "w")
@@ -179,6 +194,12 @@ def _own_folder() -> str:
     if not session:
         atexit.register(_remove, made, os.getpid())
     return made
+
+
+def forget() -> None:
+    """In a forked child: copies and environment are the parent's."""
+    global _folder, _own, _mine
+    _folder, _own, _mine = ("", None), {}, {}
 
 
 def _remove(path: str, pid: int) -> None:
@@ -202,26 +223,45 @@ def _prune(base: str) -> None:
             continue
 
 
-def _files(source: str, excludes: Tuple[str, ...]) -> Iterator[Tuple[str, str]]:
-    """(path, path below the source) of every file that neither `excludes` nor a .gitignore or .rayignore leaves out."""
+_Entry = Tuple[str, str, Optional[str]]  # path, path below the source, what a link to something of the source says
+
+
+def _files(source: str, excludes: Tuple[str, ...]) -> Iterator[_Entry]:
+    """Every file and empty folder that neither `excludes` nor a .gitignore or .rayignore leaves out. Links to folders
+    outside are followed; those to folders of the source itself stay links, so that cycles do no harm. What is neither a
+    file nor a folder, such as a named pipe, does not travel."""
     if os.path.isfile(source):
-        yield source, ""
+        yield source, "", None
         return
-    rules = {"": [_Ignore(excludes, "")]}  # folder below the source -> what counts for what is in it
-    for folder, folders, names in os.walk(source):
-        below = os.path.relpath(folder, source)
-        below = "" if below == "." else below + os.sep
-        here = rules[below] + _ignore_files(folder, names, below)
-        kept = []
-        for name in sorted(folders):
-            if name in ("__pycache__", ".git") or any(r.leaves_out(below + name, True) for r in here):
+    root = os.path.realpath(source)
+    waiting = [(source, "", [_Ignore(excludes, "")], ())]  # what counts for it, real paths of the folders above it
+    while waiting:
+        folder, below, rules, above = waiting.pop()
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        here = rules + _ignore_files(folder, names, below)
+        above += (os.path.realpath(folder),)
+        if not names and below:
+            yield folder, below, None
+        for name in names:
+            path = os.path.join(folder, name)
+            is_folder = os.path.isdir(path)
+            if is_folder and name in ("__pycache__", ".git"):
                 continue
-            kept.append(name)
-            rules[below + name + os.sep] = here
-        folders[:] = kept
-        for name in sorted(names):
-            if not any(r.leaves_out(below + name, False) for r in here):
-                yield os.path.join(folder, name), below + name
+            if any(r.leaves_out(below + name, is_folder) for r in here):
+                continue
+            if not is_folder:
+                if os.path.isfile(path):
+                    yield path, below + name, None
+                continue
+            real = os.path.realpath(path) if os.path.islink(path) else ""
+            if real and (real + os.sep).startswith(root + os.sep):
+                at = os.path.join(root, below)
+                yield path, below + name, os.path.relpath(real, at)
+            elif real not in above:
+                waiting.append((path, below + name + os.sep, here, above))
 
 
 def _ignore_files(folder: str, names: List[str], below: str) -> List["_Ignore"]:
@@ -230,8 +270,11 @@ def _ignore_files(folder: str, names: List[str], below: str) -> List["_Ignore"]:
         if name == ".gitignore" and os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") == "1":
             continue
         if name in names:
-            with open(os.path.join(folder, name), errors="surrogateescape") as file:
-                found.append(_Ignore(file.read().splitlines(), below))
+            try:
+                with _open_file(os.path.join(folder, name)) as file:
+                    found.append(_Ignore(file.read().decode(errors="surrogateescape").splitlines(), below))
+            except OSError:  # a folder or pipe of that name
+                continue
     return found
 
 
@@ -280,30 +323,45 @@ def _rule(line: str) -> Tuple[Callable[[str], Any], bool, bool]:
     return re.compile(out, re.S).fullmatch, negated, line.endswith("/")
 
 
-def _digest(files: List[Tuple[str, str]], is_module: bool, source: str) -> str:
+def _digest(files: List[_Entry], is_module: bool, source: str) -> str:
     import hashlib
 
-    state = hashlib.sha256(f"{is_module}:{source}".encode())
+    state = hashlib.sha256(f"{is_module}:{source}".encode(errors="surrogateescape"))
     total = 0
-    for path, relative in files:
+    for path, relative, link in files:
         try:
-            with open(path, "rb") as f:
-                state.update(relative.encode(errors="surrogateescape") + b"\0")
+            if link is not None or relative.endswith(os.sep):
+                state.update(f"\0{relative}\0{link}\0".encode(errors="surrogateescape"))
+                continue
+            with _open_file(path) as f:
+                status = os.fstat(f.fileno())
+                total += status.st_size
+                if total > _MAX_BYTES:
+                    raise ValueError(
+                        f"the directory of the runtime_env holds more than {_MAX_BYTES >> 20} MiB: leave "
+                        "files out with runtime_env['excludes'], or give tasks its path"
+                    )
+                head = f"\0{relative}\0{status.st_size}\0{status.st_mode & 0o111:o}\0"
+                state.update(head.encode(errors="surrogateescape"))
                 for block in iter(lambda: f.read(1 << 20), b""):
-                    total += len(block)
-                    if total > _MAX_BYTES:
-                        raise ValueError(
-                            f"the directory of the runtime_env holds more than {_MAX_BYTES >> 20} MiB: leave "
-                            "files out with runtime_env['excludes'], or give tasks its path"
-                        )
                     state.update(block)
-                state.update(b"\0")
-        except OSError:  # a socket, a dangling link
+        except OSError:  # one that cannot be read
             continue
     return state.hexdigest()[:32]
 
 
-def _copy(source: str, files: List[Tuple[str, str]], target: str, is_zip: bool) -> None:
+def _open_file(path: str) -> Any:
+    """For reading; never waits, whatever has taken the file's place since it was looked at."""
+    import stat
+
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.fdopen(fd, "rb")
+    os.close(fd)
+    raise OSError(f"{path!r} is not a file")
+
+
+def _copy(source: str, files: List[_Entry], target: str, is_zip: bool) -> None:
     import shutil
     import zipfile
 
@@ -319,11 +377,16 @@ def _copy(source: str, files: List[Tuple[str, str]], target: str, is_zip: bool) 
         return
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
-    for path, relative in files:
+    for path, relative, link in files:
         to = os.path.join(target, relative) if relative else target
-        os.makedirs(os.path.dirname(to), exist_ok=True)
         try:
-            shutil.copy2(path, to)
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            if link is not None:
+                os.symlink(link, to)
+            elif not relative.endswith(os.sep):
+                with _open_file(path) as original, open(to, "wb") as copy:
+                    shutil.copyfileobj(original, copy)
+                shutil.copystat(path, to)
         except OSError:
             continue
 
@@ -364,7 +427,13 @@ def for_job(env: Any) -> Dict[str, str]:
 def enter_job() -> None:
     """In a zygote: the job's working directory."""
     if current().get("working_dir"):
-        os.chdir(current()["working_dir"])
+        _enter_folder(current()["working_dir"])
+
+
+def _enter_folder(path: str) -> None:
+    fd = _sessions.open_own(path)  # nobody has put another one in its place
+    os.fchdir(fd)
+    os.close(fd)
 
 
 def enter(env: Dict[str, Any]) -> None:
@@ -379,14 +448,19 @@ def enter(env: Dict[str, Any]) -> None:
     for name, value in env.get("env_vars", {}).items():
         os.environ[name] = _expand(value)
     if env.get("working_dir"):
-        os.chdir(env["working_dir"])
+        _enter_folder(env["working_dir"])
     os.environ[ENVIRONMENT] = json.dumps(merge(current(), env))
 
 
 def extend_path() -> None:
     """In a worker, once sys.path is that of the driver: the copies come first, then what PYTHONPATH names, which
-    Python itself reads only when it starts."""
-    env = current()
+    Python itself reads only when it starts. From here on the environment is this process's, not that of programs
+    that it starts."""
+    global _mine
+    env = _mine = current()
+    os.environ.pop(ENVIRONMENT, None)
+    for copy in env.get("py_modules", []):
+        os.close(_sessions.open_own(copy))
     first = [env["working_dir"]] if env.get("working_dir") else []
     named = os.environ["PYTHONPATH"] if "PYTHONPATH" in env.get("env_vars", {}) else ""
     sys.path[:0] = first + list(env.get("py_modules", [])) + [p for p in named.split(os.pathsep) if p]

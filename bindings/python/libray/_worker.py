@@ -103,6 +103,32 @@ def _make_actor(cls: Any) -> Callable[..., Any]:
     return construct
 
 
+def leave_child(error: Optional[BaseException]) -> None:
+    """Ends a child that the user's code forked and that has come to the end of its function, as a program ends that comes
+    to its own end: with its exit status, its traceback, its exit handlers."""
+    import atexit
+    import traceback
+
+    code: Any = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = 0 if error.code is None else error.code
+            if not isinstance(code, int):
+                print(code, file=sys.stderr)
+                code = 1
+        elif error is not None and not isinstance(error, StopIteration):
+            code = 1
+            traceback.print_exception(type(error), error, error.__traceback__)
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that the child started
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        code = code or 1
+    finally:
+        os._exit(code & 0xFF)
+
+
 def _tell_of_constructor(cls: Any, error: Exception) -> None:
     from . import exceptions
 

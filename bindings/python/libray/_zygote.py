@@ -121,7 +121,10 @@ def _fork(message, fds, sock, children, poll):
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         return _cannot(spawn, sock, e)
-    sock.send(b"pid %d %d\n" % (spawn, pid))
+    import socket
+
+    # With the descriptor: by the time that the daemon reads it the number may mean another process.
+    socket.send_fds(sock, [b"pid %d %d\n" % (spawn, pid)], [pidfd])
     children[pidfd] = pid
     poll.register(pidfd, select.POLLIN)
 

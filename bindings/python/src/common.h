@@ -51,6 +51,7 @@ struct Process {
   uint64_t generation =
       0;  // grows with each init: handles of an earlier runtime are recognised by it
   bool worker = false;
+  bool forked_from_worker = false;  // a child that a task forked: it has no task to answer
   bool captures = false;  // the running task's children belong in its placement group
   int pid = 0;  // of the process that called init: a forked child has no runtime
   PyObject* before_block = nullptr;  // () -> None: called when a call is about to wait, if set
@@ -72,6 +73,7 @@ struct Hooks {
   PyObject* check_export = nullptr;      // () -> None, or an error: refs may not be pickled by hand
   PyObject* make_dynamic = nullptr;      // list of refs -> what num_returns="dynamic" returns
   PyObject* should_retry = nullptr;      // (exception, pickled classes) -> bool
+  PyObject* leave_child = nullptr;       // exception or None -> ends the process
   PyObject* load_function = nullptr;     // definition bytes -> (callable, max_calls)
   PyObject* captured = nullptr;          // remote function -> the same in the running task's group
   PyObject* enter_note = nullptr;        // (note or None) -> None: a task in a group begins, ends

@@ -263,6 +263,7 @@ enum class Sent { kNext, kReturn, kError };  // a coroutine is suspended, over, 
 
 // What a call of `throw`, or of `send` on something else than a coroutine, came to.
 Sent outcome(PyObject* yielded, PyObject** out) {
+  end_forked_child(yielded != nullptr);
   *out = yielded;
   if (yielded != nullptr) return Sent::kNext;
   if (!PyErr_ExceptionMatches(PyExc_StopIteration)) return Sent::kError;
@@ -277,6 +278,7 @@ Sent outcome(PyObject* yielded, PyObject** out) {
 Sent send(PyObject* coroutine, PyObject* value, PyObject** out) {
 #if PY_VERSION_HEX >= 0x030A0000
   const PySendResult r = PyIter_Send(coroutine, value, out);
+  end_forked_child(r == PYGEN_NEXT);
   return r == PYGEN_NEXT ? Sent::kNext : r == PYGEN_RETURN ? Sent::kReturn : Sent::kError;
 #else
   return outcome(PyObject_CallMethodOneArg(coroutine, g_names.send, value), out);

@@ -221,6 +221,7 @@ void shutdown(double drain_seconds) {
 // In a forked child: forgets the parent's runtime without touching it.
 void forget() {
   g_process.runtime = nullptr;
+  g_process.worker = false;
   forget_unread_errors();
 }
 
@@ -527,6 +528,7 @@ void set_hooks(const py::dict& d) {
   set("captured", &g_hooks.captured);
   set("enter_note", &g_hooks.enter_note);
   set("enter_gpus", &g_hooks.enter_gpus);
+  set("leave_child", &g_hooks.leave_child);
   set("load_function", &g_hooks.load_function);
   set("actor_call", &g_hooks.actor_call);
   set("show_unread", &g_hooks.show_unread);

@@ -99,9 +99,23 @@ bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
 }
 
 PyObject* call(PyObject* callable, const CallArgs& a) {
-  return PyObject_Vectorcall(callable, a.items.data() + 1,
-                             static_cast<size_t>(a.n_positional) | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                             a.kwnames.get());
+  PyObject* result = PyObject_Vectorcall(callable, a.items.data() + 1,
+                                         static_cast<size_t>(a.n_positional) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                         a.kwnames.get());
+  end_forked_child();
+  return result;
+}
+
+void leave_forked_child(bool suspended) {
+  if (suspended)
+    PyErr_SetString(PyExc_RuntimeError,
+                    "a process that was forked in an asyncio actor cannot go on with its parent's event loop");
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  if (trace != nullptr && value != nullptr) PyException_SetTraceback(value, trace);
+  PyObject_CallFunctionObjArgs(g_hooks.leave_child, value != nullptr ? value : Py_None, nullptr);
+  _exit(1);  // it does not return
 }
 
 namespace {
@@ -122,6 +136,12 @@ bool return_value(ray_task* task, uint32_t index, PyObject* object) {
   if (code == RAY_OK) return true;
   raise_code(code, err);
   return false;
+}
+
+PyObject* next_item(PyObject* iterator) {
+  PyObject* item = PyIter_Next(iterator);
+  end_forked_child();
+  return item;
 }
 
 PyObject* dump_current_error(PyObject* name);
@@ -145,7 +165,7 @@ bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
 // an exception keeps its value; more items than results are dropped.
 bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name, bool whole) {
   for (uint32_t i = 0; i < n; ++i) {
-    Owned item(PyIter_Next(generator));
+    Owned item(next_item(generator));
     if (item && return_value(task, i, item.get())) continue;
     if (!item && !PyErr_Occurred()) {
       PyErr_Format(PyExc_ValueError,
@@ -245,7 +265,7 @@ int run_stream(ray_task* task, PyObject* result) {
   for (;;) {
     int r = await_room(task);
     if (r == RAY_OK) {
-      Owned item(PyIter_Next(iterator.get()));
+      Owned item(next_item(iterator.get()));
       if (!item) return PyErr_Occurred() ? -1 : static_cast<int>(RAY_OK);
       r = yield_item(task, item.get(), true);
     }
@@ -267,7 +287,7 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, boo
     ray_ref* ref = nullptr;
     ray_error* err = nullptr;
     ray_code code;
-    Owned item(PyIter_Next(iterator.get()));
+    Owned item(next_item(iterator.get()));
     if (item) {
       Encoder encoder;
       Encoded encoded;
@@ -632,6 +652,8 @@ PyObject* actor_instance(PyObject*, PyObject*) {
 PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
   g_actor_exit = new_ref(actor_exit);
   g_main_thread = pthread_self();
+  // However it forks: os.fork, a library's fork.
+  pthread_atfork(nullptr, nullptr, [] { g_process.forked_from_worker = true; });
   ray_error* err = nullptr;
   const ray_code code = ray_worker_on_interrupt(g_process.runtime, on_interrupt, nullptr, &err);
   if (code != RAY_OK) return raise_code(code, err);

@@ -33,6 +33,14 @@ extern constinit thread_local ray_task* t_task;
 extern constinit thread_local bool* t_exits;  // set when the running call ends its actor
 extern bool g_output_waits;                   // something was printed that is not in the file yet
 
+// A child that the user's code forked comes back into our code, which it is only a copy of: its program is over. Ends the
+// process as the end of a program does, with the exception that is set, if one is. `suspended`: at an await.
+[[noreturn]] void leave_forked_child(bool suspended);
+// Looks for that; to be called whenever the user's code has come back.
+inline void end_forked_child(bool suspended = false) {
+  if (__builtin_expect(g_process.forked_from_worker, 0)) leave_forked_child(suspended);
+}
+
 bool decode_arguments(ray_task* task, CallArgs* out, Note* note);
 PyObject* call(PyObject* callable, const CallArgs& a);
 PyObject* method_of(const ray_task_info& info);  // borrowed; null with an exception set

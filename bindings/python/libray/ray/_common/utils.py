@@ -74,7 +74,9 @@ def get_default_system_temp_dir() -> str:
 
 
 def get_default_ray_temp_dir() -> str:
-    return os.environ.get("LIBRAY_TMPDIR") or f"/tmp/libray-{os.getuid()}"
+    from libray import _sessions
+
+    return _sessions.base_path()
 
 
 get_user_temp_dir, get_ray_temp_dir = get_default_system_temp_dir, get_default_ray_temp_dir

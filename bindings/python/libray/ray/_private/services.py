@@ -13,9 +13,9 @@ def get_node_instance_id() -> str:
 
 
 def find_gcs_addresses() -> set:
-    from libray import _core
+    from libray import _sessions
 
-    found = _core.running_session()
+    found = _sessions.running()
     return {found} if found else set()
 
 
