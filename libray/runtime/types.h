@@ -240,6 +240,7 @@ struct Stream {
   int32_t slot = -1;
   ClientLink* link = nullptr;
   bool ended = false, released = false, notify_armed = false;
+  bool to_end = false;  // RAY_TASK_RUN_TO_END
   Notification notify;
 };
 
