@@ -408,7 +408,11 @@ typedef struct ray_task_options {
 } ray_task_options;
 #define RAY_TASK_OPTIONS_INIT \
   { sizeof(ray_task_options), RAY_STR_INIT, RAY_BYTES_INIT, RAY_RETRIES_DEFAULT, 1, 0, 0, RAY_NULL, 0, 0 }
-enum { RAY_TASK_RETRY_ON_ERROR = 1 /* max_retries counts failures of the user's function too */ };
+enum {
+  RAY_TASK_RETRY_ON_ERROR = 1, /* max_retries counts failures of the user's function too */
+  RAY_TASK_RUN_TO_END = 2      /* streams: the last release does not cancel the generator; it runs to its end without
+                                  waiting for room, and what it makes from then on is dropped */
+};
 
 /* Submits a task and returns at once; never waits for a scheduler, the control store or the disk. out_refs receives
  * options->num_returns references (1 when options is NULL). Arguments: small values travel inline; larger ones are put
@@ -441,7 +445,7 @@ RAY_API ray_id ray_stream_id(const ray_stream *stream);
 /* Ends the producer: queued = never runs; running = its next yield fails with RAY_CANCELLED. */
 RAY_API ray_code ray_stream_cancel(ray_stream *stream, uint32_t flags, ray_error **err);
 RAY_API ray_stream *ray_stream_retain(ray_stream *stream);
-/* The last release cancels the producer and frees unconsumed items. */
+/* The last release frees unconsumed items and cancels the producer, unless it was submitted with RAY_TASK_RUN_TO_END. */
 RAY_API void ray_stream_release(ray_stream *stream);
 
 enum { RAY_CANCEL_FORCE = 1, RAY_CANCEL_RECURSIVE = 2 /* its children too */ };

@@ -146,9 +146,9 @@ void Runtime::stream_release(Stream* s) {
     s->items.clear();
     stream_deliver(s);  // there will be nothing to take
     // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
-    const bool awaited = s->completion && s->completion->refs.load() > 1;
+    const bool goes_on = s->to_end || (s->completion && s->completion->refs.load() > 1);
     if (!s->task) free_stream(s);  // else its end does
-    else if (!awaited) (void)cancel_task(s->task, 0);
+    else if (!goes_on) (void)cancel_task(s->task, 0);
     else for (size_t i = items.size(); i > 0; --i) stream_ack(s);
   }
   for (Object* o : items) release(o);

@@ -390,6 +390,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     t->stream->task = t;
     t->stream->id = t->id;
     t->stream->window = o.stream_window ? o.stream_window : 64;
+    t->stream->to_end = o.flags & RAY_TASK_RUN_TO_END;
     *stream = t->stream;
   }
   for (uint32_t i = 0; i < t->n_returns; ++i) {

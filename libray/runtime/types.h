@@ -247,6 +247,7 @@ struct Stream {
   uint32_t received = 0, consumed = 0;
   uint32_t window = 64;
   bool ended = false, released = false;
+  bool to_end = false;  // RAY_TASK_RUN_TO_END
   std::vector<uint64_t> waiters;  // Runtime::notifications_: each is told once that there is something to take
 };
 

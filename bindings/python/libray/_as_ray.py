@@ -147,12 +147,22 @@ def install_as_ray() -> Any:
         )
     install_finder()
     os.environ[ENVIRONMENT] = "1"
+    extend_pythonpath()
+    return importlib.import_module("ray")
+
+
+def search_path() -> List[str]:
+    """The folders in which a new interpreter finds `ray`, and libray if it would not look there anyway."""
+    return [p for p in (SHIM, _root_if_needed()) if p]
+
+
+def extend_pythonpath() -> None:
+    """Lets interpreters that this process starts, or becomes, find them."""
     path = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    for needed in (_root_if_needed(), SHIM):
-        if needed and needed not in path:
+    for needed in reversed(search_path()):
+        if needed not in path:
             path.insert(0, needed)
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
-    return importlib.import_module("ray")
 
 
 def become_ray(scope: Any) -> None:

@@ -431,12 +431,15 @@ def _on_sigterm(signum: int, frame: Any) -> None:
     sys.exit(128 + signum)
 
 
+own_handlers: List[Any] = [_on_sigterm]  # of SIGTERM: a forked child does not inherit them
+
+
 def _before_fork() -> None:
     """CPython drops signals that reach a child before its start is over: hold back those that our
     handler would have taken."""
     global _mask
     signal = sys.modules.get("signal")
-    if signal is not None and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+    if signal is not None and signal.getsignal(signal.SIGTERM) in own_handlers:
         _mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
@@ -472,6 +475,8 @@ def adopt_worker(options: Dict[str, Any]) -> None:
 def ensure() -> None:
     """Starts the runtime unless it runs."""
     if not _libray.is_initialized():
+        if _ending is not None:
+            raise _ending(_libray.RAY_WRONG_STATE, "the program ends: no runtime is started any more", b"", 0)
         with _starting:
             if not _libray.is_initialized():  # no other thread was faster
                 init()
@@ -509,8 +514,36 @@ def _show_last_errors() -> None:
         pass
 
 
+_ending: Any = None  # the interpreter ends: what makes errors now, for nothing can be imported any more
+
+
+def _quieten() -> None:
+    """Threads and finalisers that ask for results while the interpreter ends find the runtime gone. That is no news to
+    anybody: their tracebacks are not shown."""
+
+    def wrap(hook: Any) -> Any:
+        def quiet(args: Any) -> None:
+            if not getattr(args.exc_value, "runtime_ended", False):
+                hook(args)
+
+        return quiet
+
+    sys.unraisablehook = wrap(sys.unraisablehook)
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading.excepthook = wrap(threading.excepthook)
+
+
 def _at_exit() -> None:
-    if _libray.is_initialized() and not _libray.is_worker():
+    global _ending
+    if _libray.is_worker():
+        return
+    from . import exceptions
+
+    exceptions.ending = True
+    _ending = exceptions.make_error
+    _quieten()
+    if _libray.is_initialized():
         try:
             import signal
 
@@ -533,7 +566,7 @@ def _forget() -> None:
         monitor.abandon()
     signal = sys.modules.get("signal")
     try:
-        if signal is not None and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        if signal is not None and signal.getsignal(signal.SIGTERM) in own_handlers:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except ValueError:
         pass

@@ -7,7 +7,7 @@ import math
 import warnings
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import _libray, _placement, _runtime_env
+from . import _as_ray, _libray, _placement, _runtime_env
 
 _Check = Callable[[str, Any], None]
 _NONE = type(None)
@@ -96,6 +96,12 @@ def _backpressure(key: str, value: Any) -> None:
             f"{key}={value} is not allowed. Use a value > 0 (with 1 the generator makes one object "
             "for each `next`), or -1 for no limit."
         )
+
+
+def _per_yield(key: str, value: Any) -> None:
+    _typed(int)(key, value)
+    if value is not None and not 1 <= value <= 255:
+        raise ValueError(f"{key}={value} is not allowed: how many objects each `yield` gives, from 1 to 255.")
 
 
 def _retry_exceptions(key: str, value: Any) -> None:
@@ -210,6 +216,7 @@ TASK: Dict[str, _Check] = {
     "max_retries": _count(True),
     "retry_exceptions": _retry_exceptions,
     "_generator_backpressure_num_objects": _backpressure,
+    "_num_objects_per_yield": _per_yield,
 }
 ACTOR: Dict[str, _Check] = {
     **_COMMON,
@@ -232,6 +239,7 @@ METHOD: Dict[str, _Check] = {
     "retry_exceptions": _retry_exceptions,
     "enable_task_events": _typed(bool),
     "_generator_backpressure_num_objects": _backpressure,
+    "_num_objects_per_yield": _per_yield,
     "concurrency_group": _typed(str),
     "tensor_transport": _tensors("object_store", "OBJECT_STORE"),
 }
@@ -359,20 +367,24 @@ def returns_of(options: Dict[str, Any], is_generator: bool) -> int:
 
 def window_of(options: Dict[str, Any]) -> int:
     n = options.get("_generator_backpressure_num_objects")
-    return 1 << 31 if n is None or n == -1 else int(n)
+    # What one `yield` gives is given together.
+    return 1 << 31 if n is None or n == -1 else max(int(n), options.get("_num_objects_per_yield") or 1)
 
 
 def flags_of(options: Dict[str, Any]) -> int:
-    """RAY_TASK_RETRY_ON_ERROR when the user's exceptions are retried."""
-    return 1 if options.get("retry_exceptions") else 0
+    """RAY_TASK_RETRY_ON_ERROR when the user's exceptions are retried; RAY_TASK_RUN_TO_END in programs of Ray, where a
+    generator that its caller dropped still does all that it is to do."""
+    return (1 if options.get("retry_exceptions") else 0) | (2 if _as_ray.is_installed() else 0)
 
 
-_DYNAMIC, _RETRY_CLASSES, _IN_GROUP, _ALL_OR_NOTHING = 1, 2, 4, 8  # flags of a note: Note in src/worker.cc
+# Flags of a note: Note in src/worker.h.
+_DYNAMIC, _RETRY_CLASSES, _IN_GROUP, _ALL_OR_NOTHING, _PER_YIELD = 1, 2, 4, 8, 16
 
 
 def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = False) -> bytes:
     """What travels with every call besides its arguments: flags, then its placement group, then the
-    pickled classes of exceptions that are retried. Empty for most functions: then nothing travels."""
+    pickled classes of exceptions that are retried, then a byte: how many objects each `yield` gives. Empty for most
+    functions: then nothing travels."""
     flags, body = 0, _placement.note_of(options)
     if body:
         flags |= _IN_GROUP
@@ -386,6 +398,9 @@ def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = 
 
         flags |= _RETRY_CLASSES
         body += cloudpickle.dumps(tuple(classes), protocol=5)
+    if num_returns == STREAM and (options.get("_num_objects_per_yield") or 1) > 1:
+        flags |= _PER_YIELD
+        body += bytes([options["_num_objects_per_yield"]])
     return bytes([flags]) + body if flags else b""
 
 

@@ -12,7 +12,8 @@ class ObjectRefGenerator(_libray.StreamBase):  # type: ignore[misc]
     """References of a generator task, in order, as they come: `for`, `async for`, `next`.
 
     An exception of the generator is the last reference; then StopIteration, for ever. Dropping the
-    generator ends the task and frees what was not taken. It belongs to the process that called.
+    generator frees what was not taken and ends the task (in programs that import ray it runs to its end). It belongs to
+    the process that called.
     """
 
     __slots__ = ()

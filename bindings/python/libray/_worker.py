@@ -171,20 +171,34 @@ def _start_thread(run: Callable[[], Any], name: str) -> threading.Thread:
     return thread
 
 
+class _Threads:
+    """The threads of one group: as many as calls ran at a time, up to its limit."""
+
+    def __init__(self, group: int, limit: int) -> None:
+        self.group = group
+        self.limit = limit
+        self.started: List[threading.Thread] = []
+
+    def grow(self) -> None:
+        """Called with the GIL by a thread that took a call when no other of the group waits for one."""
+        if len(self.started) < self.limit:
+            name = f"actor-{self.group}-{len(self.started) + 1}"
+            self.started.append(_start_thread(self.run, name))
+
+    def run(self) -> None:
+        _libray._worker_run(False, self.group, self.grow)
+
+
 def _run_threads(mode: _Mode) -> str:
     """Each group has its own threads, the main thread is one of the default group's."""
-    threads = []
-    for group, limit in enumerate([mode.concurrency - 1, *mode.groups]):
-        for i in range(limit):
-
-            def run(group: int = group) -> None:
-                _libray._worker_run(False, group)
-
-            threads.append(_start_thread(run, f"actor-{group}-{i + 1}"))
-    end = str(_libray._worker_run(True))
+    groups = [_Threads(i, n) for i, n in enumerate([mode.concurrency - 1, *mode.groups])]
+    for group in groups[1:]:
+        group.grow()
+    end = str(_libray._worker_run(True, 0, groups[0].grow))
     if _libray._worker_exiting():  # calls that run go on to their end
-        for thread in threads:
-            thread.join()
+        for group in groups:
+            for thread in group.started:
+                thread.join()
     return end
 
 
@@ -309,6 +323,12 @@ class _AsyncActor:
             self.watch(True)
 
     async def give(self, task: Any, item: Any) -> bool:
+        for one in task.group(item):
+            if not await self.give_one(task, one):
+                return False
+        return True
+
+    async def give_one(self, task: Any, item: Any) -> bool:
         pause = 0.0002
         while True:
             given = task.yield_now(item)
@@ -332,11 +352,8 @@ class _AsyncActor:
                     if not await self.give(task, item):
                         task.finish_cancelled()
                         return
-        except self.asyncio.CancelledError as e:
-            if task.is_cancelled:
-                task.finish_cancelled()
-            else:
-                task.fail(e)
+        except self.asyncio.CancelledError:
+            task.finish_cancelled()
         except BaseException as e:
             task.fail(e)
         else:
@@ -391,14 +408,16 @@ def _run_actor() -> str:
 
 
 def _end() -> None:
-    """A graceful end: the actor's own hook, atexit handlers, buffers."""
+    """A graceful end: the actor's own hook, then its finaliser and those of what it owns, while the runtime still works.
+    The zygote's child goes on with atexit handlers and buffers."""
     instance = _libray._actor_instance()
     if instance is None:
         return
-    try:
-        _libray._worker_exit()  # nothing runs any more: from here on the node limits the time
-    except Exception:  # the node is gone
-        return
+    if not _terminated:
+        try:
+            _libray._worker_exit()  # nothing runs any more: from here on the node limits the time
+        except Exception:  # the node is gone
+            return
     hook = getattr(instance, "__ray_shutdown__", None)
     if hook is not None:
         try:
@@ -407,6 +426,30 @@ def _end() -> None:
             import traceback
 
             traceback.print_exc()
+    del instance, hook
+    _libray._drop_actor()
+    import gc
+
+    gc.collect()
+
+
+_terminated = False  # SIGTERM came
+
+
+def _on_sigterm(signum: int, frame: Any) -> None:
+    """The process ends at once, but in order: what runs is interrupted and lost, as by any other death of its process
+    (an actor that may restart does so); finalisers and atexit handlers run."""
+    global _terminated
+    if not _terminated:
+        _terminated = True
+        print("this worker ends: it received SIGTERM", file=sys.stderr)
+        raise SystemExit(128 + signum)
+
+
+def _handle_sigterm() -> None:
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    _core.own_handlers.append(_on_sigterm)
+    _libray._wake_for_sigterm()
 
 
 title_room: Any = ()  # addresses of this process's arguments, which the kernel shows
@@ -466,10 +509,15 @@ def run() -> int:
     _libray._worker_setup(ActorExit)
     if title_room:
         _libray._title_room(*title_room)
-    what: Optional[str] = None
-    while what not in ("end", "retire"):
-        what = _libray._worker_run(True) if what is None else _run_actor()
-    if what == "retire":  # what this process submitted ends first
-        _libray.shutdown(60.0)
+    try:
+        _handle_sigterm()
+        what: Optional[str] = None
+        while what not in ("end", "retire"):
+            what = _libray._worker_run(True) if what is None else _run_actor()
+        if what == "retire" and not _terminated:  # what this process submitted ends first
+            _libray.shutdown(60.0)
+    except SystemExit:
+        if not _terminated:
+            raise
     _end()
-    return 0
+    return 128 + signal.SIGTERM if _terminated else 0

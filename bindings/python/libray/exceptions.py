@@ -658,13 +658,24 @@ _DEFAULT_TEXT = {
 }
 
 
+ending = False  # the driver's interpreter ends: set by _core
+_ENDS = (_libray.RAY_CANCELLED, _libray.RAY_WRONG_STATE, _libray.RAY_NODE_DIED)
+
+
 def make_error(code: int, message: str, payload: bytes, payload_format: int) -> BaseException:
     """The exception for a failed call of the C API."""
+    error = _error_of(code, message, payload, payload_format)
+    if ending and code in _ENDS:
+        error.runtime_ended = True  # type: ignore[attr-defined]
+    return error
+
+
+def _error_of(code: int, message: str, payload: bytes, payload_format: int) -> BaseException:
     if code == _libray.RAY_TASK_FAILED:
         return _task_error(message, payload, payload_format)
     end, names = _dependents(message or "")
     if names:  # the system's error of an argument: the tasks that needed it failed with it
-        cause = make_error(code, message[end:], payload, payload_format)
+        cause = _error_of(code, message[end:], payload, payload_format)
         text = _with_dependents(message[:end], f"{type(cause).__name__}: {cause}")
         return RayTaskError(names[0], text, cause).as_instanceof_cause()
     cls: Any = _BY_CODE.get(code, RaySystemError)

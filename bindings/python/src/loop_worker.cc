@@ -168,10 +168,18 @@ PyObject* task_fail(PyObject* self, PyObject* exception) {
   Py_RETURN_NONE;
 }
 
+// The call ends as cancelled, also when it was no caller who cancelled it: a CancelledError that leaves a method must not
+// reach its caller as such, where it would cancel whatever awaits the call. Consumes the task.
+void finish_cancelled(ray_task* task) {
+  if (!ray_task_is_cancelled(task))
+    ray_task_fail(task, ray_cstr("the method let a CancelledError out"), nullptr);
+  ray_task_finish(task, RAY_CANCELLED);
+}
+
 PyObject* task_finish_cancelled(PyObject* self, PyObject*) {
   TaskObject* t = as_task(self);
   if (!alive(t)) return nullptr;
-  ray_task_finish(std::exchange(t->task, nullptr), RAY_CANCELLED);
+  finish_cancelled(std::exchange(t->task, nullptr));
   Py_RETURN_NONE;
 }
 
@@ -182,6 +190,15 @@ PyObject* task_yield(PyObject* self, PyObject* value) {
   const int r = yield_item(t->task, value, false);
   if (r == -1) return nullptr;
   return new_ref(r == RAY_OK ? Py_True : r == RAY_TIMED_OUT ? Py_None : Py_False);
+}
+
+// group(item) -> the objects that one `yield` gave.
+PyObject* task_group(PyObject* self, PyObject* item) {
+  TaskObject* t = as_task(self);
+  Note note;
+  if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
+  const unsigned n = note.per_yield();
+  return n == 1 ? PyTuple_Pack(1, item) : yielded_group(item, n);
 }
 
 PyObject* task_key(PyObject* self, void*) { return PyLong_FromVoidPtr(as_task(self)->task); }
@@ -298,10 +315,9 @@ void end_call(ray_task* task, Sent sent, Owned value, const Note& note, bool exi
   if (sent == Sent::kReturn && return_all(task, info.num_returns, value.get(), info, note)) {
     value = Owned();  // when the caller sees the result, this process holds nothing of it
     ray_task_finish(task, RAY_OK);
-  } else if (sent == Sent::kError && PyErr_ExceptionMatches(g_names.cancelled_error) &&
-             ray_task_is_cancelled(task)) {
+  } else if (sent == Sent::kError && PyErr_ExceptionMatches(g_names.cancelled_error)) {
     PyErr_Clear();
-    ray_task_finish(task, RAY_CANCELLED);
+    finish_cancelled(task);
   } else {
     finish_with_exception(task, info, note);
   }
@@ -701,6 +717,7 @@ PyMethodDef task_methods[] = {{"steps", task_steps, METH_O, nullptr},
                               {"end_stream", task_end_stream, METH_NOARGS, nullptr},
                               {"fail", task_fail, METH_O, nullptr},
                               {"finish_cancelled", task_finish_cancelled, METH_NOARGS, nullptr},
+                              {"group", task_group, METH_O, nullptr},
                               {"yield_now", task_yield, METH_O, nullptr},
                               {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef task_getset[] = {{"key", task_key, nullptr, nullptr, nullptr},

@@ -4,7 +4,8 @@
 //
 // Cancellation: the runtime's thread calls on_interrupt, which sends SIGINT to the main thread if
 // that runs the task; the Python handler raises KeyboardInterrupt only when the task that runs then
-// is a cancelled one.
+// is a cancelled one. A method of an actor is not interrupted, for that could leave the actor's state
+// half changed: it may ask (is_canceled), runs to its end, and its caller is told that it was cancelled.
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -38,16 +39,22 @@ std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instanc
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
 PyObject* g_actor_exit = nullptr;                 // exception class: the actor ends by its own will
 std::atomic<ray_task*> g_main_task{nullptr};      // what the main thread runs
+std::atomic<bool> g_interruptible{false};         // it is no method of an actor
 std::atomic<ray_task*> g_interrupt_for{nullptr};  // the last task that was to be interrupted
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
 std::atomic<bool> g_exiting{false};   // exit_actor was called
 PyObject* g_flush = nullptr;  // flushes the output streams
+std::vector<uint32_t> g_waiting;  // threads that wait for a task, of each concurrency group. GIL
+std::atomic<ray_runtime*> g_serving{nullptr};  // looked at by the handler of SIGTERM
+pid_t g_serving_pid = 0;
+struct sigaction g_python_sigterm;
+std::atomic<bool> g_terminated{false};  // SIGTERM came
 
 void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the GIL
   if (task == nullptr) return;
   g_interrupt_for.store(task);  // before the look: run_task looks after it has said what it runs
-  if (task == g_main_task.load()) pthread_kill(g_main_thread, SIGINT);
+  if (task == g_main_task.load() && g_interruptible.load()) pthread_kill(g_main_thread, SIGINT);
   tell_loops(task);
 }
 
@@ -246,6 +253,15 @@ int yield_item(ray_task* task, PyObject* object, bool wait) {
   return -1;
 }
 
+PyObject* yielded_group(PyObject* item, unsigned n) {
+  Owned group(PySequence_Fast(item, "a generator with _num_objects_per_yield > 1 yields sequences"));
+  if (!group) return nullptr;
+  if (PySequence_Fast_GET_SIZE(group.get()) == static_cast<Py_ssize_t>(n)) return group.release();
+  PyErr_Format(PyExc_ValueError, "a `yield` gave %zd objects, but _num_objects_per_yield=%u",
+               PySequence_Fast_GET_SIZE(group.get()), n);
+  return nullptr;
+}
+
 namespace {
 
 // Waits until one more item may be made. RAY_OK, RAY_CANCELLED, or -1 with an exception set.
@@ -258,8 +274,19 @@ int await_room(ray_task* task) {
   return interrupted ? -1 : static_cast<int>(code);
 }
 
+// Gives what one `yield` gave: one object, or `per_yield` of them.
+int yield_all(ray_task* task, PyObject* item, unsigned per_yield) {
+  if (__builtin_expect(per_yield == 1, 1)) return yield_item(task, item, true);
+  Owned group(yielded_group(item, per_yield));
+  if (!group) return -1;
+  int r = RAY_OK;
+  for (unsigned i = 0; i < per_yield && r == RAY_OK; ++i)
+    r = yield_item(task, PySequence_Fast_GET_ITEM(group.get(), i), true);
+  return r;
+}
+
 // Runs a generator to its end. Returns the code to finish with, or -1 with an exception set.
-int run_stream(ray_task* task, PyObject* result) {
+int run_stream(ray_task* task, PyObject* result, unsigned per_yield) {
   Owned iterator(PyObject_GetIter(result));
   if (!iterator) return -1;
   for (;;) {
@@ -267,7 +294,7 @@ int run_stream(ray_task* task, PyObject* result) {
     if (r == RAY_OK) {
       Owned item(next_item(iterator.get()));
       if (!item) return PyErr_Occurred() ? -1 : static_cast<int>(RAY_OK);
-      r = yield_item(task, item.get(), true);
+      r = yield_all(task, item.get(), per_yield);
     }
     if (r == RAY_OK) continue;
     if (r == RAY_CANCELLED && PyGen_Check(iterator.get())) {
@@ -316,16 +343,19 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, boo
   return made && return_value(task, 0, made.get()) ? static_cast<int>(RAY_OK) : -1;
 }
 
-constexpr char kExitText[] = "The actor is dead because it ended itself: exit_actor() is called.";
+constexpr char kExitActor[] = "it ended itself: exit_actor() is called";
+constexpr char kSysExit[] = "it ended itself: its code called sys.exit(0)";
 
 }  // namespace
 
 // A call that ended its actor: its caller sees the end of the actor. Consumes the task.
-void finish_exiting(ray_task* task) {
+void finish_exiting(ray_task* task, const char* why) {
+  if (why == nullptr) why = kExitActor;
   ray_error* err = nullptr;
-  if (ray_worker_exit(g_process.runtime, ray_cstr(kExitText), &err) != RAY_OK) ray_error_release(err);
+  if (ray_worker_exit(g_process.runtime, ray_cstr(why), &err) != RAY_OK) ray_error_release(err);
   g_exiting = true;
-  ray_task_fail(task, ray_cstr(kExitText), nullptr);
+  const std::string text = std::string("The actor is dead because ") + why + ".";
+  ray_task_fail(task, ray_str{text.data(), text.size()}, nullptr);
   ray_task_finish(task, RAY_ACTOR_DIED);
 }
 
@@ -358,15 +388,18 @@ PyObject* dump_current_error(PyObject* name) {
 // An exception that is no Exception ends the process, as outside of a task. Whether the task is
 // tried again is its caller's affair.
 void finish_fatally(ray_task* task, const ray_task_info& info, ray_str message) {
-  if (info.kind != RAY_KIND_TASK) {
+  if (info.kind != RAY_KIND_TASK && !g_terminated) {
     const std::string text(message.data, message.size);
     fprintf(stderr, "%s\n", text.c_str());
     fflush(stderr);
     fflush(stdout);
     _exit(1);
   }
-  ray_task_fail(task, message, nullptr);
-  ray_task_finish(task, RAY_WORKER_CRASHED);
+  // A call of an actor that was told to end stays unfinished: the end of the process tells its caller, after the hooks.
+  if (info.kind == RAY_KIND_TASK) {
+    ray_task_fail(task, message, nullptr);
+    ray_task_finish(task, RAY_WORKER_CRASHED);
+  }
   g_retire = true;
 }
 
@@ -380,7 +413,7 @@ void finish_with_exception(ray_task* task, const ray_task_info& info, const Note
   if (g_actor_exit != nullptr && PyErr_GivenExceptionMatches(type, g_actor_exit)) {
     return finish_exiting(task);
   }
-  if (info.kind != RAY_KIND_TASK && is_orderly_exit(value)) return finish_exiting(task);
+  if (info.kind != RAY_KIND_TASK && is_orderly_exit(value)) return finish_exiting(task, kSysExit);
   if (ray_task_is_cancelled(task) && PyErr_GivenExceptionMatches(type, PyExc_KeyboardInterrupt)) {
     ray_task_finish(task, RAY_CANCELLED);
     return;
@@ -470,7 +503,7 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
     *made_actor = true;
     return RAY_OK;
   }
-  if (info.is_stream) return run_stream(task, result.get());
+  if (info.is_stream) return run_stream(task, result.get(), note->per_yield());
   if (__builtin_expect(note->has(Note::kDynamic), 0))
     return run_dynamic(task, result.get(), info, note->has(Note::kAllOrNothing));
   return return_all(task, info.num_returns, result.get(), info, *note) ? static_cast<int>(RAY_OK)
@@ -505,8 +538,10 @@ bool run_task(ray_task* task, bool main_thread) {
   }
   if (main_thread) {
     g_interrupt_given = false;
+    g_interruptible.store(info.kind != RAY_KIND_ACTOR_CALL, std::memory_order_relaxed);
     g_main_task.store(task);
-    if (__builtin_expect(g_interrupt_for.load() == task, 0)) pthread_kill(g_main_thread, SIGINT);
+    if (__builtin_expect(g_interrupt_for.load() == task, 0) && g_interruptible.load())
+      pthread_kill(g_main_thread, SIGINT);
     title_task(info);
   }
   bool made_actor = false, exits = false;
@@ -536,6 +571,8 @@ bool run_task(ray_task* task, bool main_thread) {
     finish_exiting(task);
     return true;
   }
+  if (code == RAY_OK && info.kind == RAY_KIND_ACTOR_CALL && ray_task_is_cancelled(task))
+    code = RAY_CANCELLED;
   if (code >= 0) {
     ray_task_finish(task, code);
   } else {
@@ -546,15 +583,25 @@ bool run_task(ray_task* task, bool main_thread) {
   return !made_actor;
 }
 
-// _worker_run(main, group=0) -> "actor" (an actor was made here), "retire" (this process is used up)
-// or "end". With main=False: a further thread of an actor.
+// After a thread of an actor took a task: asks for one more thread when none is left that waits, so that as many exist as
+// are used at a time. `grow` starts one, up to the group's limit.
+bool grow_threads(PyObject* grow, unsigned group) {
+  if (grow == nullptr || g_waiting[group] != 0) return true;
+  Owned grown(PyObject_CallNoArgs(grow));
+  return static_cast<bool>(grown);
+}
+
+// _worker_run(main, group=0, grow=None) -> "actor" (an actor was made here), "retire" (this process is used up) or "end".
+// With main=False: a further thread of an actor.
 PyObject* worker_run(PyObject*, PyObject* args) {
   ray_runtime* rt = g_process.runtime;
   int main_thread = 0;
   unsigned group = 0;
-  if (!PyArg_ParseTuple(args, "p|I", &main_thread, &group)) return nullptr;
+  PyObject* grow = nullptr;
+  if (!PyArg_ParseTuple(args, "p|IO", &main_thread, &group, &grow)) return nullptr;
   if (rt == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
   if (main_thread) g_main_thread = pthread_self();
+  if (g_waiting.size() <= group) g_waiting.resize(group + 1);
   for (;;) {
     ray_task* task = nullptr;
     ray_error* err = nullptr;
@@ -562,9 +609,12 @@ PyObject* worker_run(PyObject*, PyObject* args) {
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
       if (main_thread) title_idle();
+      ++g_waiting[group];
       Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(rt, group, -1, &task, &err);
       Py_END_ALLOW_THREADS
+      --g_waiting[group];
     }
+    if (code == RAY_OK && !grow_threads(grow, group)) PyErr_WriteUnraisable(grow);
     if (code == RAY_CANCELLED) {
       ray_error_release(err);
       return PyUnicode_FromString("end");
@@ -593,7 +643,7 @@ PyObject* task_cancelled_now(PyObject*, PyObject*) {
 // _worker_exit(): the actor ends after what runs now. False: nothing of an actor runs here.
 PyObject* worker_exit(PyObject*, PyObject*) {
   ray_error* err = nullptr;
-  const ray_code code = ray_worker_exit(g_process.runtime, ray_cstr(kExitText), &err);
+  const ray_code code = ray_worker_exit(g_process.runtime, ray_cstr(kExitActor), &err);
   if (code != RAY_OK) return raise_code(code, err);
   g_exiting = true;
   if (t_exits != nullptr) *t_exits = true;
@@ -640,13 +690,44 @@ PyObject* current_task(PyObject*, PyObject*) {
 // yet.
 PyObject* take_interrupt(PyObject*, PyObject*) {
   ray_task* task = g_main_task.load();
-  const bool take = task != nullptr && !g_interrupt_given && ray_task_is_cancelled(task);
+  const bool take = task != nullptr && g_interruptible.load() && !g_interrupt_given &&
+                    ray_task_is_cancelled(task);
   if (take) g_interrupt_given = true;
   return PyBool_FromLong(take);
 }
 
 PyObject* actor_instance(PyObject*, PyObject*) {
   return new_ref(g_instance != nullptr ? g_instance : Py_None);
+}
+
+// _drop_actor(): lets go of the actor's instance, whose __del__ runs unless something else refers to it.
+PyObject* drop_actor(PyObject*, PyObject*) {
+  for (auto& [name, method] : std::exchange(g_methods, {})) Py_DECREF(method);
+  Py_CLEAR(g_instance);
+  Py_RETURN_NONE;
+}
+
+// SIGTERM: Python's own handler notes the signal for the main thread; a main thread that waits for a task is woken.
+void on_sigterm(int signal, siginfo_t* info, void* context) {
+  if (g_python_sigterm.sa_flags & SA_SIGINFO)
+    g_python_sigterm.sa_sigaction(signal, info, context);
+  else if (g_python_sigterm.sa_handler != SIG_DFL && g_python_sigterm.sa_handler != SIG_IGN)
+    g_python_sigterm.sa_handler(signal);
+  if (getpid() != g_serving_pid) return;  // a child
+  g_terminated = true;
+  if (ray_runtime* rt = g_serving.load()) ray_worker_stop(rt);
+}
+
+// _wake_for_sigterm(): to be called when Python's handler of SIGTERM is set.
+PyObject* wake_for_sigterm(PyObject*, PyObject*) {
+  g_serving_pid = getpid();
+  g_serving = g_process.runtime;
+  struct sigaction ours = {};
+  ours.sa_sigaction = on_sigterm;
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  if (sigaction(SIGTERM, nullptr, &g_python_sigterm) != 0 || sigaction(SIGTERM, &ours, nullptr) != 0)
+    return PyErr_SetFromErrno(PyExc_OSError);
+  Py_RETURN_NONE;
 }
 
 PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
@@ -713,6 +794,8 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullpt
                                 {"_main_task_cancelled", task_cancelled_now, METH_NOARGS, nullptr},
                                 {"_current_task", current_task, METH_NOARGS, nullptr},
                                 {"_actor_instance", actor_instance, METH_NOARGS, nullptr},
+                                {"_drop_actor", drop_actor, METH_NOARGS, nullptr},
+                                {"_wake_for_sigterm", wake_for_sigterm, METH_NOARGS, nullptr},
                                 {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -9,13 +9,20 @@
 namespace libray_py {
 
 // What the caller says about the call besides its arguments: one byte of flags, then its placement
-// group, then the pickled exception classes that are retried. Written by _options.note_of.
+// group, then the pickled exception classes that are retried, then how many objects each yield of a
+// generator gives. Written by _options.note_of.
 struct Note {
-  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4, kAllOrNothing = 8;
+  static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4, kAllOrNothing = 8,
+                                 kPerYield = 16;
   Owned bytes;
   bool has(unsigned char flag) const {
     return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
            (static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[0]) & flag) != 0;
+  }
+  unsigned per_yield() const {
+    if (!has(kPerYield)) return 1;
+    return static_cast<unsigned char>(
+        PyBytes_AS_STRING(bytes.get())[PyBytes_GET_SIZE(bytes.get()) - 1]);
   }
 };
 
@@ -48,9 +55,11 @@ bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_inf
                 const Note& note);
 // One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
 int yield_item(ray_task* task, PyObject* object, bool wait);
+// What one `yield` gives when it gives several objects: a sequence of n, or null with an exception set.
+PyObject* yielded_group(PyObject* item, unsigned n);
 void flush_output();
 // These consume the task.
-void finish_exiting(ray_task* task);
+void finish_exiting(ray_task* task, const char* why = nullptr);  // null: exit_actor() was called
 void finish_with_exception(ray_task* task, const ray_task_info& info, const Note& note);
 
 // loop_worker.cc
