@@ -98,7 +98,8 @@ def explain(failure, faults, driver, bound, out, no_shrink):
     head = f"# setup group={seeds[0] // run.GROUP} faults={int(faults)} driver={driver}\n"
     path.write_text(head + programs.text(small) + "\n")
     final = run.run_some([(seeds[0], small)], settings, bound)
-    return "\n".join(report + [f"  small: {programs.text(small)}", f"  which says: {final.text if final else 'nothing, this time'}",
+    says = final.text if final else "nothing, this time"
+    return "\n".join(report + [f"  small: {programs.text(small)}", f"  which says: {says}",
                                f"  again: ./dev model --program {path}"])
 
 
@@ -153,8 +154,8 @@ def main():
                     kinds[failure[1]] += 1
                     failures.append(failure)
                     which = failure[0] if failure[0] is not None else f"{failure[3]}..{failure[4]}"
-                    print(f"FAILED after {done} programs, {time.monotonic() - began:.0f} s: seed {which}: {failure[1]}: "
-                          f"{failure[2]}", flush=True)
+                    print(f"FAILED after {done} programs, {time.monotonic() - began:.0f} s: seed {which}: "
+                          f"{failure[1]}: {failure[2]}", flush=True)
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 print(f"  {done} programs, {len(failures)} failures, {told - began:.0f} s", flush=True)
