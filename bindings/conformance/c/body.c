@@ -219,6 +219,7 @@ static void destroy(void* self, void* user) {
 
 void register_all(void) {
   if (ray_register_function(ray_cstr("run"), run_function, NULL, NULL) != RAY_OK ||
+      ray_register_function(ray_cstr("twin"), run_function, NULL, NULL) != RAY_OK ||
       ray_register_actor(ray_cstr("Box"), create, destroy, NULL, NULL) != RAY_OK ||
       ray_register_method(ray_cstr("Box"), ray_cstr("run"), run_method, NULL, NULL) != RAY_OK)
     abort_driver("cannot register");

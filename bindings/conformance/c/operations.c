@@ -228,6 +228,13 @@ static void end_submission(machine* m, submission* s, ray_code code, ray_error* 
     empty(m);
 }
 
+static const char* option(words* w, const char* name) {
+  size_t i, n = strlen(name);
+  for (i = 1; i < w->n; i++)
+    if (strncmp(w->at[i], name, n) == 0 && w->at[i][n] == '=') return w->at[i] + n + 1;
+  return NULL;
+}
+
 static void op_task(machine* m, words* w) { /* task LABEL rD,.. OPTIONS ARGS [BODY] */
   submission s;
   ray_function* function = NULL;
@@ -238,7 +245,7 @@ static void op_task(machine* m, words* w) { /* task LABEL rD,.. OPTIONS ARGS [BO
   split_outs(&s, w->at[2]);
   s.options.num_returns = s.n_outs;
   if (s.right) {
-    code = ray_function_get(rt, ray_cstr("run"), &function, &err);
+    code = ray_function_get(rt, ray_cstr(option(w, "twin") ? "twin" : "run"), &function, &err);
     if (code == RAY_OK) code = ray_submit(rt, function, s.args, s.n_args, &s.options, s.refs, &err);
     ray_function_release(function);
   }
@@ -286,13 +293,6 @@ static void op_callstream(machine* m, words* w) { /* callstream LABEL aS sD OPTI
   if (s.right) code = ray_actor_call_stream(*actor, ray_cstr("run"), s.args, s.n_args, &s.options, &stream, &err);
   if (s.right && code == RAY_OK) set_stream(m, w->at[3], stream);
   end_submission(m, &s, s.right ? code : RAY_NOT_FOUND, err);
-}
-
-static const char* option(words* w, const char* name) {
-  size_t i, n = strlen(name);
-  for (i = 1; i < w->n; i++)
-    if (strncmp(w->at[i], name, n) == 0 && w->at[i][n] == '=') return w->at[i] + n + 1;
-  return NULL;
 }
 
 static void op_actor(machine* m, words* w) { /* actor LABEL aD OPTIONS ARGS [BODY] */

@@ -333,8 +333,9 @@ class Maker:
         names = [k for k in self.WEIGHTS if not (self.settings.get("nested") and k in ("driver", "fork", "fault", "kill"))]
         base = changed(self.WEIGHTS)
         weights = [base[k] * self.random.choice((0.2, 1, 1, 3)) for k in names]
+        scenes_share = changed({"scenes": 0.04})["scenes"]
         while len(self.program) < n:
-            if self.chance(self.settings.get("scenes", 0.04)) and not self.settings.get("nested"):
+            if self.chance(scenes_share) and not self.settings.get("nested"):
                 scenes.pick(self, changed)
             else:
                 getattr(self, "do_" + self.random.choices(names, weights)[0])()

@@ -667,11 +667,18 @@ class Model:
     def fits(self, needs, but=None):
         held = {}
         holders = [a.needs for a in self.actors if not a.killed and a is not but]
-        holders += [g.needs() for g in self.groups if not g.removed and g is not but]
         for one in holders:
             for name, amount in one.items():
                 held[name] = held.get(name, 0) + amount
-        return all(self.capacity.get(n, 0) - held.get(n, 0) >= amount - 1e-9 for n, amount in needs.items())
+
+        def room(wanted):
+            return all(self.capacity.get(n, 0) - held.get(n, 0) >= amount - 1e-9 for n, amount in wanted.items())
+
+        for group in self.groups:  # one that has no room beside the actors waits and holds nothing
+            if not group.removed and group is not but and room(group.needs()):
+                for name, amount in group.needs().items():
+                    held[name] = held.get(name, 0) + amount
+        return room(needs)
 
     def may_wait(self, task):
         if task.cancelled:

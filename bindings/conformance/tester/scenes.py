@@ -63,31 +63,27 @@ def attempts(m):
 
 
 def burst(m):
-    """A long task with short ones behind it, which its worker gives back, and more of them meanwhile."""
-    refs = []
-    size = m.random.choice((64, 2000, 8000))
-    n_args = m.random.choice((1, 4, 6))
-    shape = [f"res={m.random.choice(('CPU:1', 'CPU:0.5', 'CPU:2'))}"] if m.chance(0.5) else []
-    n = m.random.choice((20, 60))
-    warm = m.new("r")
-    if m.chance(0.7):
-        for _ in range(n):
-            m.emit("task", m.label(), warm, *shape, f"v{m.tag()}:8", [["arg", "0"], ["ret", "0", "1:8"]])
-            m.emit("get", warm)
+    """A long task with short ones behind it, which its worker gives back, and more of another kind meanwhile."""
+    refs, warm = [], m.new("r")
+    size, n_args = m.random.choice(((64, 1), (2000, 6), (8000, 6), (8000, 7), (8000, 7)))
+    shape = ["res=CPU:" + m.random.choice(("1", str(m.settings["cpus"])))]
 
-    def one(us):
-        ref = m.new("r")
+    def one(us, twin):
+        refs.append(m.new("r"))
         args = [f"v{m.tag()}:{size}" for _ in range(n_args)]
-        m.emit("task", m.label(), ref, "retries=0", *shape, *args,
+        m.emit("task", m.label(), refs[-1], "retries=0", *shape, *twin, *args,
                ([["sleep", str(us)]] if us else []) + [["arg", str(i)] for i in range(n_args)] + [["ret", "0", "1:8"]])
-        refs.append(ref)
 
-    long = m.random.randrange(5000, 9000)
+    for _ in range(m.random.choice((20, 60))):
+        for twin in ([], ["twin=1"]):
+            m.emit("task", m.label(), warm, *shape, *twin, [["ret", "0", "1:8"]])
+            m.emit("get", warm)
+    long = m.random.randrange(5600, 8100)
     for i in range(8):
-        one(0 if i else long)
+        one(0 if i else long, [])
     m.emit("spin", str(long + m.random.randrange(300, 2800)))
     for _ in range(8):
-        one(0)
+        one(0, ["twin=1"])
     for ref in refs:
         m.emit("get", ref)
         m.add_ref(ref)
@@ -134,7 +130,8 @@ def no_room(m):
     """A task or a group that cannot be placed while an actor keeps a processor; others go on."""
     a, big = m.new("a"), m.new("r")
     cpus = m.settings["cpus"]
-    m.emit("actor", m.label(), a, "res=CPU:1", [])
+    shapes = (1, 0.5, 0.25) if cpus > 1 else (0.5, 0.25, 0.125)
+    m.emit("actor", m.label(), a, f"res=CPU:{shapes[0]}", [])
     small = m.new("r")
     m.emit("call", m.label(), a, small, [["ret", "0", "1:8"]])
     m.emit("get", small)
@@ -145,7 +142,7 @@ def no_room(m):
         m.emit("group", group, "0", f"CPU:{cpus}")
         big = None
     for i in range(25):
-        m.emit("task", m.label(), small, f"res=CPU:{(1, 0.5, 0.25)[i % 3]}", [["sleep", "500"], ["ret", "0", "1:8"]])
+        m.emit("task", m.label(), small, f"res=CPU:{shapes[i % 3]}", [["sleep", "500"], ["ret", "0", "1:8"]])
         m.emit("get", small)
         m.emit("sleep", "3000")
     if big and m.chance(0.5):
