@@ -20,7 +20,7 @@ class Maker:
         self.random, self.name, self.settings = random.Random(seed), name, settings
         self.program, self.labels, self.next_slot = [], 0, {"r": 0, "a": 0, "s": 0, "g": 0}
         self.refs, self.actors, self.streams = [], [], []  # what the driver's slots hold: (slot, facts)
-        self.spawned = 0
+        self.share = changed({"scenes": 0.04, "trouble": 1.0, "in_thread": 0.25, "inside": 0.6})
 
     # -- words
     def label(self):
@@ -89,13 +89,13 @@ class Maker:
         for _ in range(r.choice((0, 0, 0, 1, 1, 2))):
             s = slot()
             if depth > 0 and self.chance(0.5):
-                b.append(["task", self.label(), s] + self.own_options(0.1) + self.inline_args(mine)
+                b.append(["task", self.label(), s] + self.own_options(0.1, True) + self.inline_args(mine)
                          + [self.body(depth - 1, 0, 1)])
                 if self.chance(0.5):
                     b.append(["get", s])
             else:
                 put = ["put", s, self.value([r.choice(mine)] if mine and self.chance(0.3) else ())]
-                b.append(["thread", [put]] if self.chance(self.settings.get("threads", 0.25)) else put)
+                b.append(["thread", [put]] if self.chance(self.share["in_thread"]) else put)
             mine.append(s)
         if call and self.chance(0.5):
             b.append(["add", str(self.tag())])
@@ -104,7 +104,7 @@ class Maker:
 
     def returns(self, b, outs, stream, mine, call):
         r = self.random
-        inside = lambda: r.sample(mine, r.randint(1, len(mine))) if mine and self.chance(0.6) else ()
+        inside = lambda: r.sample(mine, r.randint(1, len(mine))) if mine and self.chance(self.share["inside"]) else ()
         if stream:
             for _ in range(r.choice((0, 1, 2, 3, 5))):
                 b.append(["yield", self.value(inside())])
@@ -112,12 +112,12 @@ class Maker:
                 b.append(["fail"])
             return
         mark = ["a"] if not call and self.chance(0.4) else []
-        trouble = r.random()
+        trouble = r.random() if self.chance(self.share["trouble"]) else 0.5
         at = r.randrange(outs + 1)
         for i in range(outs):
             if trouble < 0.12 and i == at and not call:
                 b.append([r.choice(("fail", "fail", "crash")), str(r.choice((1, 1, 2)))])
-            if self.chance(0.03):
+            if self.chance(0.03 * self.share["trouble"]):
                 b.append(["reterr", str(i)])
             elif self.chance(0.97):
                 b.append(["ret", str(i), self.value(inside())] + mark)
@@ -134,14 +134,16 @@ class Maker:
             args.append("v" + self.value([self.random.choice(mine)] if mine and self.chance(0.4) else ()))
         return args
 
-    def own_options(self, resources=0.2):
+    def own_options(self, resources=0.2, nested=False):
+        """Resources that the node has; a child asks for nothing that its parent would not lend it."""
         words, r = [], self.random
         if self.chance(0.5):
             words.append(f"retries={r.choice((0, 0, 1, 2, 3, -1))}")
         if self.chance(0.4):
             words.append("roe=1")
         if self.chance(resources):
-            words.append(f"res={r.choice(('CPU:0.5', 'CPU:0', 'CPU:2', 'CPU:1,disk:1', 'CPU:0.25'))}")
+            some = ["CPU:0.5", "CPU:0", "CPU:0.25", f"CPU:{self.settings['cpus']}"]
+            words.append("res=" + r.choice(some if nested else some + ["CPU:1,disk:1"]))
         return words
 
     def arguments(self):
@@ -228,8 +230,9 @@ class Maker:
         slot = self.new("s")
         window = [f"window={self.random.choice((1, 2, 64))}"] if self.chance(0.3) else []
         if self.actors and self.chance(0.3):
-            self.emit("callstream", self.label(), self.random.choice(self.actors)[0], slot, *window, *words,
-                      self.body(1, len(words), 0, True, args=inside))
+            actor, facts = self.random.choice(self.actors)
+            self.emit("callstream", self.label(), actor, slot, *window, *words,
+                      self.body(1, len(words), 0, True, args=inside if facts["ordered"] else ()))
         else:
             self.emit("stream", self.label(), slot, *self.own_options(), *window, *words,
                       self.body(1, len(words), 0, True, args=inside))
@@ -269,6 +272,8 @@ class Maker:
     def call(self, slot, facts):
         words, inside = self.arguments()
         outs = self.handles()
+        if not facts["ordered"]:  # it might wait for a call that itself keeps from running
+            inside = ()
         body = self.body(1, len(words), len(outs.split(",")), call=facts["ordered"], args=inside)
         if facts["ordered"] and self.chance(0.2):
             body.append(["rets", "0"]) if not any(w[0] in ("ret", "reterr") and w[1] == "0" for w in body) else None
@@ -333,9 +338,8 @@ class Maker:
         names = [k for k in self.WEIGHTS if not (self.settings.get("nested") and k in ("driver", "fork", "fault", "kill"))]
         base = changed(self.WEIGHTS)
         weights = [base[k] * self.random.choice((0.2, 1, 1, 3)) for k in names]
-        scenes_share = changed({"scenes": 0.04})["scenes"]
         while len(self.program) < n:
-            if self.chance(scenes_share) and not self.settings.get("nested"):
+            if self.chance(self.share["scenes"]) and not self.settings.get("nested"):
                 scenes.pick(self, changed)
             else:
                 getattr(self, "do_" + self.random.choices(names, weights)[0])()

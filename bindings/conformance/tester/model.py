@@ -72,10 +72,14 @@ class Machine:
 
     def op_drop(self, words):
         for name in words[1:]:
-            thing = self.slots.pop(name, None)
-            if isinstance(thing, Actor):
-                thing.dropped = True
+            self.gone(self.slots.pop(name, None))
         self.pick([("ok",)])
+
+    def gone(self, thing):
+        if isinstance(thing, Actor):
+            thing.dropped = True
+        elif isinstance(thing, list) and isinstance(thing[0], Task):  # its producer is cancelled
+            self.model.cancel(thing[0], "-")
 
     def op_copy(self, words):
         thing = self.slot(words[2])
@@ -111,6 +115,7 @@ class Machine:
     def op_stream(self, words):
         task = self.new_task(words, 3, 1, True)
         self.pick([("ok",)])
+        self.gone(self.slots.get(words[2]))
         self.slots[words[2]] = [task, 0]
 
     def op_call(self, words):
@@ -127,6 +132,7 @@ class Machine:
         task = self.new_task(words, 4, 1, True, actor)
         self.pick([("ok",)])
         self.call_made(actor, task)
+        self.gone(self.slots.get(words[3]))
         self.slots[words[3]] = [task, 0]
 
     def call_made(self, actor, task):
@@ -690,7 +696,7 @@ class Model:
 
     # -- events
     def cancel(self, task, flags):
-        if task.complete and not task.is_stream:
+        if task.complete and (not task.is_stream or task.length_seen and task.length_seen[1]):
             return
         task.cancelled = True
         task.force = task.force or "f" in flags

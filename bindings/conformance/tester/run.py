@@ -85,7 +85,10 @@ class Group:
         self.spent["run"] += time.monotonic() - began
         began = time.monotonic()
         try:
-            Driver(self.model, lambda path: answers.get(path, [])).run(one)
+            driver = Driver(self.model, lambda path: answers.get(path, []))
+            driver.run(one)
+            for thing in list(driver.slots.values()):
+                driver.gone(thing)
         except Mismatch as wrong:
             text = str(wrong)
             if problem is not None and "no answer" in text:
@@ -97,24 +100,27 @@ class Group:
             self.spent["model"] += time.monotonic() - began
         if problem is not None:
             raise Failure("hung" if isinstance(problem, Hung) else "died", str(problem))
+        self.cleanup()
         self.labels += journal.expected(self.model)
 
     def cleanup(self):
         """Ends what outlives its program on purpose."""
-        names = [n for n, a in self.model.names.items() if a.detached]
-        if names:
-            self.session.run(";".join(f"find {n} a1;kill a1 0;drop a1" for n in names))
+        left = [a for a in self.model.names.values() if a.detached]
+        if left:
+            self.session.run(";".join(f"find {a.name} a1;kill a1 0;drop a1" for a in left))
+        for actor in left:
+            self.model.kill_actor(actor, False)
+        self.model.names.clear()
 
     def finish(self):
         """The quiet invariants, the end, and the journal; raises Failure."""
-        self.cleanup()
         left = self.session.settle()
         if left:
             raise Failure("unquiet", left)
         left = self.session.end()
         if left:
             raise Failure("end", left)
-        wrong = journal.compare(self.session, self.labels)
+        wrong = journal.compare(self.session, self.labels, self.settings.driver == "c")
         if wrong:
             raise Failure("journal", wrong)
 
