@@ -85,6 +85,9 @@ def parser():
     one.add_argument("--program", choices=["c", "python"], help="only this one")
     one.add_argument("--jobs", type=int, default=1, help="runs side by side")
     one.add_argument("--verbose", action="store_true", help="a line for every run")
+    one = commands.add_parser("model", help="random programs against a model (bindings/conformance/SPEC.md)",
+                              add_help=False)
+    one.add_argument("arguments", nargs=argparse.REMAINDER, help="--help shows them")
     one = commands.add_parser("clean", help="remove build products; the Python environment stays")
     one.add_argument("--all", action="store_true", help="remove the whole build folder")
     return top
@@ -165,22 +168,36 @@ def do_soak(args):
     return code
 
 
+def do_model(args):
+    build.build("release")
+    build.install_package()
+    process = start([build.venv_python(), "-u", ROOT / "bindings" / "conformance" / "tester", *args.arguments],
+                    env=build.environment())
+    code = process.wait()
+    forget(process)
+    return code
+
+
 def main():
-    args = parser().parse_args()
+    args, rest = parser().parse_known_args()
+    if rest and args.command != "model":
+        parser().error("unrecognized arguments: " + " ".join(rest))
+    if args.command == "model":
+        args.arguments = rest + args.arguments
     if args.command is None:
         parser().print_help()
         return 2
     began = time.monotonic()
     actions = {"setup": do_setup, "build": do_build, "run": do_run, "check": do_check,
                "test": runner.do_test, "programs": programs.do_programs, "bench": bench.do_bench,
-               "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak,
+               "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak, "model": do_model,
                "clean": lambda a: build.clean(a.all)}
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: the tests send it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         code = actions[args.command](args) or 0
-        if args.command not in ("test", "check", "soak"):
+        if args.command not in ("test", "check", "soak", "model"):
             say(f"done in {seconds(began)}")
         return code
     except Failure as failure:

@@ -1,0 +1,183 @@
+"""The model of an actor: the states in which it may be after each of its calls."""
+from outcomes import ANYTHING, CAP, Failure, World
+from program import amounts
+
+EMPTY = (None,) * 8
+
+
+class Actor:
+    """A state is ("up", sum, kept, restarts left), ("back", restarts left): it restarts, or ("dead",)."""
+    complete, nested = True, False
+
+    def __init__(self, model, label, opts, ctor):
+        self.model, self.label, self.ctor = model, label, ctor
+        self.name = opts.get("name")
+        self.detached = "detached" in opts
+        self.restarts = {-1: 1000}.get(int(opts.get("restarts", 0)), int(opts.get("restarts", 0)))
+        self.again = {-2: 0}.get(int(opts.get("again", 0)), int(opts.get("again", 0)))
+        self.ordered = "ooo" not in opts and int(opts.get("conc", 1)) == 1 and opts.get("kind", "sync") == "sync"
+        self.needs = amounts(opts["res"]) if "res" in opts else {}
+        self.entries = []      # calls and kills, in order
+        self.users = []
+        self.may_die = self.dropped = self.killed = False
+        self.computed = 0      # entries whose worlds stand
+        self.states = []       # before each entry
+
+    # -- being a value's content
+    def label_of(self):
+        return self.label
+
+    def add(self, entry):
+        self.entries.append(entry)
+
+    def dirty(self, call):
+        if call.nested or call not in self.entries:
+            return
+        at = self.entries.index(call)
+        self.computed = min(self.computed, at)
+        for later in self.entries[at:]:
+            if later is not call and not isinstance(later, Kill) and later.cached is not None:
+                later.cached = None
+                for user in later.users:
+                    user.dirty()
+
+    def initial(self, left):
+        """States after the constructor."""
+        found = []
+        for combination in self.model.combinations([a.outcomes() for a in self.ctor.args]):
+            if any(isinstance(o, Failure) for o in combination) or any(o is ANYTHING for o in combination):
+                found.append(("dead",))
+                continue
+            for run in self.model.evaluate(self.ctor, combination, 0, ("up", 0, EMPTY, left)):
+                found.append(run.state if run.status == "ok" else ("dead",))
+                if run.status == "crashed" and left > 0:
+                    found.append(("back", left - 1))
+        if self.ctor.may_fail():
+            found.append(("dead",))
+        return list(dict.fromkeys(found))
+
+    def compute(self):
+        """Worlds of the calls, each from the states that the one before may have left."""
+        if not self.states:
+            self.states = [self.initial(self.restarts)]
+        for at in range(self.computed, len(self.entries)):
+            entry, before = self.entries[at], self.states[at]
+            if isinstance(entry, Kill):
+                after = entry.after(before)
+            elif before is None or len(before) > CAP:
+                entry.cached = entry.filtered([World(entry.all_outs(ANYTHING), "any", children=())])
+                after = None
+            else:
+                worlds = [w for state in before for w in self.call(entry, state)]
+                entry.cached = entry.filtered(worlds)
+                after = list(dict.fromkeys(w.after for w in entry.cached))
+                if not self.ordered:
+                    after = list(dict.fromkeys(before + after))
+                if any(w.status == "any" for w in entry.cached):
+                    after = None
+            self.states[at + 1:] = [after]
+        self.computed = len(self.entries)
+
+    def call(self, task, state):
+        if state[0] == "dead":
+            return [World(task.all_outs(Failure("ACTOR_DIED")), "refused", 0, before=state, after=state)] + (
+                [World(task.all_outs(Failure("CANCELLED")), "cancelled", 0, before=state, after=state)]
+                if task.cancelled else []) + [w for w in self.dependencies(task, state)]
+        if state[0] == "back":
+            refused = [World(task.all_outs(Failure("ACTOR_RESTARTING")), "refused", 0, before=state, after=state)]
+            return refused + [w for s in self.initial(state[1]) for w in self.call(task, s)]
+        worlds = []
+        for w in task.natural(state):
+            if w.status in ("crashed", "died"):
+                worlds += self.lost(task, w, state, own=True)
+            else:
+                worlds.append(w)
+        if task.kills:
+            worlds += self.lost(task, World([], "killed", after=state), state, own=False)
+        return worlds
+
+    def dependencies(self, task, state):
+        found = []
+        for a in task.args:
+            for o in a.outcomes():
+                if isinstance(o, Failure):
+                    found.append(World(task.all_outs(o), "dependency", 0, before=state, after=state))
+        return found
+
+    def lost(self, task, world, state, own):
+        """The actor's process ended while it ran the call, or before."""
+        left = state[3]
+        if world.status == "died":  # by its own will
+            return [World(task.all_outs(Failure("ACTOR_DIED")), "died", before=state, after=("dead",)),
+                    World(world.outs, "died", before=state, after=("dead",))]
+        if left == 0:
+            return [World(task.all_outs(Failure("ACTOR_DIED")), "lost", before=state, after=("dead",))]
+        back = ("back", left - 1)
+        worlds = [World(task.all_outs(Failure("ACTOR_RESTARTING")), "lost", before=state, after=back)]
+        if task.retries > 0:
+            for s in self.initial(left - 1):
+                for w in task.natural(s):
+                    if w.status not in ("crashed", "died"):
+                        worlds.append(World(w.outs, w.status, 2, w.children, state, w.after))
+                    else:
+                        worlds.append(World(task.all_outs(Failure("ACTOR_DIED")), "lost", before=state, after=("dead",)))
+        return worlds
+
+    def may_wait(self, call):
+        """Whether the call may wait for ever: the actor has no room, or an earlier call waits."""
+        if self.model.may_wait_actor(self) or self.ctor.may_wait_for_arguments():
+            return True
+        if call.nested or not self.ordered:
+            return False
+        earlier = self.entries[:self.entries.index(call)] if call in self.entries else []
+        return any(not isinstance(e, Kill) and not e.complete and not e.cancelled
+                   and any(a.may_wait() for a in e.args) for e in earlier)
+
+
+class Kill:
+    """The actor's process was killed here; `certain` if it was this one."""
+
+    def __init__(self, may_restart, certain, unresolved):
+        self.may_restart, self.certain, self.unresolved = may_restart, certain, unresolved
+
+    def after(self, before):
+        if before is None:
+            return None
+        found = [] if self.certain else list(before)
+        for state in before:
+            left = state[3] if state[0] == "up" else state[1] if state[0] == "back" else 0
+            if state[0] == "dead" or not self.may_restart or left == 0:
+                found.append(("dead",))
+            else:
+                found.append(("back", left - 1))
+            if self.unresolved or state[0] == "back":
+                found.append(state)
+        return list(dict.fromkeys(found))
+
+
+class Constructor:
+    """Looks like a task to the evaluation of bodies."""
+    is_stream, n_outs, retries, nested, complete = False, 1, 0, False, False
+
+    def __init__(self, model, label, body, args, words, parent):
+        self.model, self.label, self.body, self.args, self.parent = model, label, body, args, parent
+        self.made, self.users, self.cancelled = {}, [], False
+        for a in args:
+            task = getattr(a, "task", None)
+            if task is not None:
+                task.users.append(self)
+
+    def dirty(self):
+        if self.actor_model.states:
+            self.actor_model.states, self.actor_model.computed = [], 0
+            for call in self.actor_model.entries:
+                if not isinstance(call, Kill):
+                    call.cached = None
+                    for user in call.users:
+                        user.dirty()
+
+    def may_fail(self):
+        return False
+
+    def may_wait_for_arguments(self):
+        return any(a.may_wait() for a in self.args)

@@ -1,0 +1,765 @@
+"""The sequential model: what each instruction of a program may answer (../SPEC.md)."""
+import itertools
+
+from actors import Actor, Constructor, Kill
+from outcomes import ANYTHING, CAP, NIL, Done, Failure, Item, Put, Result, Task, Value, mixed
+from program import MASK, amounts, mix, options
+
+
+class Mismatch(Exception):
+    """An answer that is none of those that there may be."""
+
+
+class Invalid(Exception):
+    """The program itself is wrong: only shrinking makes such."""
+
+
+class GaveUp(Exception):
+    """The driver waited for something that may indeed never come, and did no more."""
+
+
+class End(Exception):
+    """A body ends before its last instruction."""
+
+    def __init__(self, status):
+        super().__init__(status)
+        self.status = status
+
+
+class Run:
+    def __init__(self, status, outs, items, children, state):
+        self.status, self.outs, self.items, self.children, self.state = status, outs, items, children, state
+
+
+class Machine:
+    """What driver and body share. pick(options) says which of several (answer, effect) it was."""
+
+    def __init__(self, model):
+        self.model, self.slots, self.acc = model, {}, 0
+        self.task = None
+
+    def slot(self, name):
+        found = self.slots.get(name)
+        if found is None:
+            self.empty()
+        return found
+
+    def value(self, word, acc=None, attempt=None):
+        parts = word.split(":", 2)
+        contents = [self.slot(n) for n in parts[2].split(",")] if len(parts) > 2 else []
+        tag = int(parts[0]) & MASK
+        return Value(tag if acc is None else mixed(acc, tag, attempt), int(parts[1]), contents)
+
+    def see(self, outcome):
+        if outcome is ANYTHING or getattr(outcome, "tag", 0) is None:
+            self.acc = None
+        elif self.acc is not None:
+            self.acc = mix(self.acc, outcome.seen())
+
+    def arguments(self, words):
+        found = []
+        for w in words:
+            if isinstance(w, list) or "=" in w:
+                continue
+            found.append(self.slot(w) if w[0] == "r" else Put(self.value(w[1:])))
+        return found
+
+    # -- values
+    def op_put(self, words):
+        value = self.value(words[2])
+        self.pick([("ok",)])
+        self.slots[words[1]] = Put(value)
+
+    def op_drop(self, words):
+        for name in words[1:]:
+            self.gone(self.slots.pop(name, None))
+        self.pick([("ok",)])
+
+    def gone(self, thing):
+        if isinstance(thing, Actor):
+            thing.dropped = True
+        elif isinstance(thing, list) and isinstance(thing[0], Task):  # its producer is cancelled
+            self.model.cancel(thing[0], "-")
+
+    def op_copy(self, words):
+        thing = self.slot(words[2])
+        self.pick([("ok",)])
+        self.slots[words[1]] = thing
+
+    def content(self, outcome, words):
+        """Of elem and argx: the answer and what comes into the slot."""
+        index = int(words[2])
+        if outcome is ANYTHING:
+            raise Invalid("an element of anything")
+        if index >= len(outcome.contents):
+            return ("e", "INVALID_ARGUMENT"), None
+        thing = outcome.contents[index]
+        if isinstance(thing, Actor) != (words[3][0] == "a"):
+            return ("e", "INVALID_ARGUMENT"), None
+        return ("ok",), thing
+
+    # -- submitting
+    def new_task(self, words, first, n_outs, is_stream=False, actor=None):
+        task = Task(self.model, words[1], words[-1], self.arguments(words[first:]), words[first:], n_outs, self.task,
+                    is_stream, actor)
+        self.created(task)
+        return task
+
+    def op_task(self, words):
+        outs = [] if words[2] == "-" else words[2].split(",")
+        task = self.new_task(words, 3, len(outs))
+        self.pick([("ok",)])
+        for i, name in enumerate(outs):
+            self.slots[name] = Result(task, i)
+
+    def op_stream(self, words):
+        task = self.new_task(words, 3, 1, True)
+        self.pick([("ok",)])
+        self.gone(self.slots.get(words[2]))
+        self.slots[words[2]] = [task, 0]
+
+    def op_call(self, words):
+        actor = self.slot(words[2])
+        outs = [] if words[3] == "-" else words[3].split(",")
+        task = self.new_task(words, 4, len(outs), False, actor)
+        self.pick([("ok",)])
+        self.call_made(actor, task)
+        for i, name in enumerate(outs):
+            self.slots[name] = Result(task, i)
+
+    def op_callstream(self, words):
+        actor = self.slot(words[2])
+        task = self.new_task(words, 4, 1, True, actor)
+        self.pick([("ok",)])
+        self.call_made(actor, task)
+        self.gone(self.slots.get(words[3]))
+        self.slots[words[3]] = [task, 0]
+
+    def call_made(self, actor, task):
+        if not task.nested:
+            actor.add(task)
+
+    def op_actor(self, words):
+        opts = options(words)
+        ctor = Constructor(self.model, words[1], words[-1], self.arguments(words[3:]), words, self.task)
+        actor = Actor(self.model, words[1], opts, ctor)
+        ctor.actor_model = actor
+        existing = self.model.names.get(actor.name) if actor.name else None
+        if existing is None or existing.killed:
+            certain = existing is None or existing.told_dead()
+            self.pick([("ok",)] + ([] if certain else [("e", "ALREADY_EXISTS")]), last=self.name_taken)
+            if self.last[0] != "ok":
+                return
+        else:
+            self.pick([("e", "ALREADY_EXISTS")] + ([("ok",)] if existing.dropped and not existing.detached else []))
+            if self.last[0] != "ok":
+                return
+        if actor.name:
+            self.model.names[actor.name] = actor
+        self.created_actor(actor)
+        self.slots[words[2]] = actor
+
+    def name_taken(self):
+        return None
+
+    def op_sleep(self, words):
+        self.pick([("ok",)])
+
+    op_spin = op_sleep
+
+    def op_fork(self, words):
+        self.pick([("x", "0")])
+
+    def op_thread(self, words):
+        self.run(words[1], inside=True)
+
+    # -- key-value
+    def op_kvput(self, words):
+        tag, version = self.model.keys.get(words[1], (None, 0))
+        want = words[3]
+        known = self.versions().get(words[1], 0)
+        if want == "any" or want == "none" and tag is None or want == "last" and known == version and tag is not None \
+                or want == "last" and tag is None and known == 0:
+            self.pick([("k", words[2], None)])
+            fresh = int(self.last[2]) if self.last[2] is not None else version + 1
+            if fresh <= self.model.highest.get(words[1], 0):
+                raise Mismatch(f"version {fresh} of {words[1]} was there before")
+            self.model.highest[words[1]] = fresh
+            self.model.keys[words[1]] = (int(words[2]), fresh)
+            self.versions()[words[1]] = fresh
+        else:
+            self.pick([("e", "CONFLICT")])
+
+    def op_kvget(self, words):
+        tag, version = self.model.keys.get(words[1], (None, 0))
+        if tag is None:
+            self.pick([("e", "NOT_FOUND")])
+        else:
+            self.pick([("k", str(tag), str(version))])
+            self.versions()[words[1]] = version
+            self.acc = None if self.acc is None else mix(self.acc, tag)
+
+    def op_kvdel(self, words):
+        tag, version = self.model.keys.get(words[1], (None, 0))
+        if tag is None:
+            self.pick([("e", "NOT_FOUND")] + ([("e", "CONFLICT")] if words[2] == "last" else []))
+        elif words[2] == "any" or self.versions().get(words[1], 0) == version:
+            self.pick([("ok",)])
+            self.model.keys[words[1]] = (None, 0)
+        else:
+            self.pick([("e", "CONFLICT")])
+
+    def versions(self):
+        return self.model.known.setdefault(id(self), {})
+
+
+class Body(Machine):
+    """One possible run of a body; `choose(n)` takes one of n possibilities."""
+
+    def __init__(self, model, task, combination, attempt, state, choose):
+        super().__init__(model)
+        self.task, self.args, self.attempt, self.state, self.choose = task, combination, attempt, state, choose
+        self.outs, self.items, self.children = {}, [], []
+
+    def empty(self):
+        raise End("failed")
+
+    def created(self, task):
+        self.children.append(task)
+
+    def created_actor(self, actor):
+        actor.nested = True
+        self.children.append(actor)
+
+    def pick(self, possible, last=None):
+        self.last = possible[self.choose(len(possible))]
+        if self.last[0] == "e":
+            raise End("failed")
+        return self.last
+
+    def run(self, program, inside=False):
+        for words in program:
+            operation = getattr(self, "op_" + words[0], None)
+            if operation is None:
+                raise Invalid(f"{words[0]} in a body")
+            operation(words)
+
+    def play(self):
+        status = "ok"
+        try:
+            self.run(self.task.body)
+        except End as end:
+            status = end.status
+        return Run(status, self.outs, self.items, self.children, self.state)
+
+    def op_get(self, words):
+        for name in words[1:]:
+            outcomes = self.slot(name).outcomes()
+            values = [o for o in outcomes if not isinstance(o, Failure)]
+            at = self.choose(len(values) + (1 if len(values) < len(outcomes) else 0))
+            if at == len(values):
+                raise End("failed")
+            self.see(values[at])
+
+    def op_wait(self, words):
+        for name in words[3:]:
+            self.slot(name)
+
+    def op_elem(self, words):
+        outcomes = self.slot(words[1]).outcomes()
+        outcome = outcomes[self.choose(len(outcomes))]
+        if isinstance(outcome, Failure):
+            raise End("failed")
+        answer, thing = self.content(outcome, words)
+        if answer[0] == "e":
+            raise End("failed")
+        self.slots[words[3]] = thing
+
+    def op_next(self, words):
+        stream = self.slot(words[1])
+        worlds = stream[0].worlds()
+        ends = [w for w in worlds if len(w.outs) <= stream[1]]
+        more = len(ends) < len(worlds)
+        if ends and (not more or self.choose(2)):
+            self.acc = mix(self.acc, 7) if self.acc is not None else None
+            self.slots.pop(words[2], None)
+            return
+        self.slots[words[2]] = Item(stream[0], stream[1])
+        stream[1] += 1
+
+    def op_arg(self, words):
+        at = int(words[1])
+        if at >= len(self.args):
+            raise End("failed")
+        self.see(self.args[at])
+
+    def op_argx(self, words):
+        at = int(words[1])
+        if at >= len(self.args):
+            raise End("failed")
+        answer, thing = self.content(self.args[at], words)
+        if answer[0] == "e":
+            raise End("failed")
+        self.slots[words[3]] = thing
+
+    def made(self, words, at):
+        attempt = self.attempt if len(words) > at + 1 and words[at + 1] == "a" else None
+        if self.acc is None:
+            value = self.value(words[at])
+            value.tag = None
+            return value
+        return self.value(words[at], self.acc, attempt)
+
+    def op_ret(self, words):
+        self.outs[int(words[1])] = self.made(words, 2)
+
+    def op_reterr(self, words):
+        self.outs[int(words[1])] = Failure("TASK_FAILED")
+
+    def op_rets(self, words):
+        self.outs[int(words[1])] = Value(self.state[1], 0) if self.state else ANYTHING
+
+    def op_yield(self, words):
+        self.items.append(self.made(words, 1))
+
+    def op_fail(self, words):
+        if len(words) < 2 or self.attempt < int(words[1]):
+            raise End("failed")
+
+    def op_crash(self, words):
+        if len(words) < 2 or self.attempt < int(words[1]):
+            self.model.lossy_now()
+            raise End("crashed")
+
+    def op_exit(self, words):
+        raise End("died")
+
+    def op_hold(self, words):
+        return
+
+    def op_add(self, words):
+        if self.state is None:
+            self.acc = None
+            return
+        up, total, kept, left = self.state
+        total = (total + int(words[1])) & MASK
+        self.state = (up, total, kept, left)
+        if self.acc is not None:
+            self.acc = mix(self.acc, total)
+
+    def op_keep(self, words):
+        thing = self.slot(words[2])
+        if self.state is not None:
+            up, total, kept, left = self.state
+            at = int(words[1]) & 7
+            self.state = (up, total, kept[:at] + (thing,) + kept[at + 1:], left)
+
+    def op_kept(self, words):
+        if self.state is None:
+            raise Invalid("kept by a call of another process")
+        thing = self.state[2][int(words[1]) & 7]
+        if thing is None:
+            raise End("failed")
+        self.slots[words[2]] = thing
+
+
+class Driver(Machine):
+    """A driver's machine; answers(path) gives what it said."""
+
+    def __init__(self, model, answers, task=None):
+        super().__init__(model)
+        self.answers, self.path, self.lines = answers, "", []
+
+    def created(self, task):
+        self.model.tasks.append(task)
+
+    def created_actor(self, actor):
+        self.model.actors.append(actor)
+
+    def empty(self):
+        raise Mismatch("empty")
+
+    def run(self, program, prefix="", inside=False):
+        prefix = self.path + "." if inside else prefix
+        outer = self.path
+        for index, words in enumerate(program):
+            self.path = f"{prefix}{index}"
+            self.lines = self.answers(self.path)
+            self.step(words)
+        self.path = outer
+
+    def step(self, words):
+        operation = getattr(self, "op_" + words[0], None)
+        if operation is None:
+            raise Invalid(f"{words[0]} in a driver")
+        try:
+            operation(words)
+        except Mismatch as wrong:
+            if str(wrong) == "empty":
+                if self.lines and self.lines[0][0] == "empty":
+                    return
+                wrong = Mismatch(f"answered {self.lines}, its slot is empty")
+            where = f"{self.path}: {' '.join(str(w) if not isinstance(w, list) else '[...]' for w in words)}"
+            raise Mismatch(f"{where}\n    {wrong}") from None
+
+    def next_line(self):
+        if not self.lines:
+            raise Mismatch("no answer")
+        line = self.lines.pop(0)
+        return line
+
+    def pick(self, possible, last=None):
+        line = self.next_line()
+        for p in possible:
+            if all(i < len(line) and (w is None or line[i] == w) for i, w in enumerate(p)):
+                self.last = line
+                return line
+        raise Mismatch(f"answered '{' '.join(line)}', but only {possible} may be")
+
+    def observed(self, thing):
+        """Takes a line as the answer of a get of it; returns what it turned out to be."""
+        line = self.next_line()
+        if line[0] == "t":
+            if not thing.may_wait():
+                raise Mismatch("did not become ready in time")
+            raise GaveUp
+        if line[0] == "e" and self.model.explains(line[1], thing):
+            return Failure(line[1])
+        possible = thing.outcomes()
+        outcome = thing.observe(line)
+        if outcome is None:
+            raise Mismatch(f"answered '{' '.join(line)}', but only {possible} may be")
+        if hasattr(thing, "complete") and not isinstance(thing, (Put, Result, Item)):
+            thing.complete = True
+        return outcome
+
+    def op_get(self, words):
+        things = [self.slot(n) for n in words[1:]]
+        if len(things) > 1:
+            if not self.lines or self.lines[0][0] != "values":
+                line = self.next_line()
+                if line[0] == "t" and any(t.may_wait() for t in things):
+                    raise GaveUp
+                if line[0] == "e" and any(o.fits(line) for t in things for o in t.outcomes()):
+                    return
+                raise Mismatch(f"answered '{' '.join(line)}', but only {[t.outcomes() for t in things]} may be")
+            self.lines.pop(0)
+        for thing in things:
+            self.observed(thing)
+
+    def op_try(self, words):
+        thing = self.slot(words[1])
+        if self.lines and self.lines[0][0] == "t" and not thing.complete:
+            self.lines.pop(0)
+            return
+        self.observed(thing)
+
+    def op_wait(self, words):
+        things = [self.slot(n) for n in words[3:]]
+        want, ms = int(words[1]), int(words[2])
+        line = self.next_line()
+        if len({id(t) for t in things}) < len(things) or want > len(things) or line[0] != "w":
+            if line[:2] == ["e", "INVALID_ARGUMENT"]:
+                return
+            raise Mismatch(f"answered '{' '.join(line)}'")
+        count, mask = int(line[1]), line[2]
+        known = [t.complete for t in things]
+        marked = [m == "1" for m in mask]
+        if count != sum(marked) or count > want:
+            raise Mismatch(f"answered '{' '.join(line)}' for {want}")
+        if ms < 0 and count < want and not any(t.may_wait() for t in things):
+            raise Mismatch(f"answered '{' '.join(line)}': {want} should have become ready")
+        if ms < 0 and count < want:
+            raise GaveUp
+        for i, ready in enumerate(known):
+            if ready and not marked[i] and sum(marked[:i]) < want and count < want:
+                raise Mismatch(f"answered '{' '.join(line)}': number {i} was ready before")
+        for t, m in zip(things, marked):
+            if m and isinstance(t, Result):
+                t.task.complete = True
+            elif m and isinstance(t, Done):
+                t.complete = True
+
+    def op_elem(self, words):
+        thing = self.slot(words[1])
+        line = self.lines[0] if self.lines else self.next_line()
+        good = []
+        for outcome in thing.outcomes():
+            if isinstance(outcome, Failure):
+                good.append((("e", outcome.code), None))
+            elif outcome is ANYTHING:
+                raise Invalid("an element of anything")
+            else:
+                good.append(self.content(outcome, words))
+        self.pick([g[0] for g in good] + ([("t",)] if thing.may_wait() else []))
+        if line[0] == "t":
+            raise GaveUp
+        if line[0] == "ok":
+            self.slots[words[3]] = next(g[1] for g in good if g[0] == ("ok",))
+
+    def op_next(self, words):
+        stream = self.slot(words[1])
+        task, at = stream
+        worlds = task.worlds()
+        more, end = any(len(w.outs) > at for w in worlds), any(len(w.outs) <= at for w in worlds)
+        possible = ([("ok",)] if more else []) + ([("end",)] if end else [])
+        if int(words[3]) >= 0 or task.may_wait():
+            possible.append(("t",))
+        if self.lines and self.lines[0][0] == "e" and task.cancelled:
+            possible.append(("e", "CANCELLED"))
+        self.pick(possible)
+        if self.last[0] == "t" and int(words[3]) < 0:
+            raise GaveUp
+        if self.last[0] == "end":
+            task.length_seen, task.complete = (at, True), True
+            self.slots.pop(words[2], None)
+            task.dirty()
+        elif self.last[0] == "ok":
+            task.length_seen = (at + 1, False)
+            stream[1] += 1
+            self.slots[words[2]] = Item(task, at)
+            if end:
+                task.dirty()
+
+    def op_scancel(self, words):
+        task = self.slot(words[1])[0]
+        self.pick([("ok",)])
+        self.model.cancel(task, words[2])
+
+    def op_sdone(self, words):
+        task = self.slot(words[1])[0]
+        self.pick([("ok",)])
+        self.slots[words[2]] = Done(task)
+
+    def op_cancel(self, words):
+        thing = self.slot(words[1])
+        if isinstance(thing, (Put, Item, Done)):
+            self.pick([("ok",), ("e", "INVALID_ARGUMENT"), ("e", "NOT_FOUND"), ("e", "UNSUPPORTED")])
+            return
+        if thing.task.actor is not None and "f" in words[2]:
+            self.pick([("e", "UNSUPPORTED")] + ([("ok",)] if thing.task.complete else []))
+            return
+        self.pick([("ok",)])
+        self.model.cancel(thing.task, words[2])
+
+    def op_find(self, words):
+        actor = self.model.names.get(words[1])
+        possible = []
+        if actor is not None and not (actor.killed and actor.told_dead()):
+            possible.append(("ok",))
+        if actor is None or actor.killed or actor.may_die or actor.dropped and not actor.detached:
+            possible.append(("e", "NOT_FOUND"))
+        self.pick(possible)
+        self.slots.pop(words[2], None)
+        if self.last[0] == "ok":
+            self.slots[words[2]] = actor
+
+    def op_kill(self, words):
+        actor = self.slot(words[1])
+        self.pick([("ok",)] + ([("e", "ACTOR_DIED"), ("e", "NOT_FOUND")] if actor.may_die or actor.killed else []))
+        self.model.kill_actor(actor, words[2] == "1")
+
+    def op_pump(self, words):
+        thing = self.slot(words[2])
+        self.pick([("y",)] + ([("n",)] if thing.may_wait() else []))
+
+    # -- groups
+    def op_group(self, words):
+        self.pick([("ok",)])
+        self.slots[words[1]] = self.model.group([amounts(b) for b in words[3].split("/")], int(words[2]))
+
+    def op_gwait(self, words):
+        group = self.slots.get(words[1])
+        if group is None or group.removed:
+            self.pick([("e", "NOT_FOUND")])
+        else:
+            self.pick([("ok",)] + ([("t",)] if group.may_wait() else []))
+
+    def op_gremove(self, words):
+        group = self.slots.pop(words[1], None)
+        if group is None:
+            self.pick([("e", "NOT_FOUND")])
+            return
+        self.pick([("ok",)])
+        self.model.remove_group(group)
+
+    # -- beside
+    def op_spawn(self, words):
+        self.pick([("ok",)])
+        beside = Driver(self.model, self.answers)
+        beside.slots = {k: (list(v) if isinstance(v, list) else v) for k, v in self.slots.items()}
+        beside.run(words[2], prefix=self.path + ".")
+
+    def op_join(self, words):
+        self.pick([("ok",), ("empty",)])
+
+    def op_fork(self, words):
+        self.pick([("x", "0")])
+
+    def op_driver(self, words):
+        other = Driver(self.model, self.answers)
+        other.run(words[2], prefix=self.path + ".")
+        self.lines = self.answers(self.path)
+        self.pick([("x", "1009" if words[1] == "die" else "0")])
+
+    def op_fault(self, words):
+        self.pick([("ok",), ("no",)])
+        self.model.fault(words[1])
+
+
+class Group:
+    def __init__(self, model, bundles, strategy):
+        self.model, self.bundles, self.strategy, self.removed = model, bundles, strategy, False
+
+    def needs(self):
+        total = {}
+        for b in self.bundles:
+            for name, amount in b.items():
+                total[name] = total.get(name, 0) + amount
+        return total
+
+    def may_wait(self):
+        return self.strategy == 3 and len(self.bundles) > 1 or not self.model.fits(self.needs(), but=self)
+
+
+class Model:
+    """All that a session's programs have made so far."""
+
+    def __init__(self, capacity):
+        self.capacity = capacity
+        self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
+        self.lossy, self.lossy_left = False, 0
+        self.begin()
+
+    def begin(self):
+        """A new program: what the last one made is gone, but for names and keys."""
+        self.tasks, self.actors, self.groups = [], [], []
+        self.lossy_left = max(0, self.lossy_left - 1)
+        self.lossy = self.lossy_left > 0
+
+    # -- possibilities
+    def combinations(self, lists):
+        n = 1
+        for one in lists:
+            n *= len(one)
+        if n > CAP:
+            return [tuple(ANYTHING if len(one) > 1 else one[0] for one in lists)]
+        return list(itertools.product(*lists))
+
+    def evaluate(self, task, combination, attempt, state):
+        key = (attempt, tuple(o.key() for o in combination), state, self.lossy)
+        if key in task.made:
+            return task.made[key]
+        runs, todo = [], [[]]
+        while todo:
+            prefix, trace = todo.pop(), []
+
+            def choose(n):
+                if n <= 1:
+                    return 0
+                at = prefix[len(trace)] if len(trace) < len(prefix) else 0
+                if len(trace) >= len(prefix):
+                    todo.extend(trace + [k] for k in range(1, n))
+                trace.append(at)
+                return at
+
+            runs.append(Body(self, task, combination, attempt, state, choose).play())
+            if len(runs) > CAP:
+                break
+        task.made[key] = runs
+        return runs
+
+    # -- room
+    def fits(self, needs, but=None):
+        held = {}
+        holders = [a.needs for a in self.actors if not a.killed and a is not but]
+        for one in holders:
+            for name, amount in one.items():
+                held[name] = held.get(name, 0) + amount
+
+        def room(wanted):
+            return all(self.capacity.get(n, 0) - held.get(n, 0) >= amount - 1e-9 for n, amount in wanted.items())
+
+        for group in self.groups:  # one that has no room beside the actors waits and holds nothing
+            if not group.removed and group is not but and room(group.needs()):
+                for name, amount in group.needs().items():
+                    held[name] = held.get(name, 0) + amount
+        return room(needs)
+
+    def may_wait(self, task):
+        if task.cancelled:
+            return False
+        return "group" in task.opts or not self.fits(task.needs)
+
+    def may_wait_actor(self, actor):
+        return not actor.killed and not self.fits(actor.needs, but=actor)
+
+    # -- events
+    def cancel(self, task, flags):
+        if task.complete and (not task.is_stream or task.length_seen and task.length_seen[1]):
+            return
+        task.cancelled = True
+        task.force = task.force or "f" in flags
+        if "f" in flags:
+            self.lossy_now()
+        if "r" in flags:
+            for runs in task.made.values():
+                for run in runs:
+                    for child in run.children:
+                        if isinstance(child, Task):
+                            self.cancel(child, flags)
+        task.dirty()
+        task.cached = None
+
+    def kill_actor(self, actor, may_restart):
+        self.lossy_now()
+        unresolved = False
+        for call in actor.entries:
+            if isinstance(call, Task) and not call.complete:
+                call.kills += 1
+                call.dirty()
+                unresolved = True
+        actor.add(Kill(may_restart, True, unresolved))
+        actor.may_die = True
+        if not may_restart or actor.restarts == 0:
+            actor.killed = True
+
+    def lossy_now(self):
+        self.lossy, self.lossy_left = True, 2
+
+    def group(self, bundles, strategy):
+        found = Group(self, bundles, strategy)
+        self.groups.append(found)
+        return found
+
+    def remove_group(self, group):
+        group.removed = True
+        self.lossy_now()
+
+    def fault(self, kind):
+        if kind not in ("kill", "crash"):
+            return
+        self.lossy_now()
+        for task in self.tasks:
+            if not task.complete and task.actor is None:
+                task.kills += 1
+                task.dirty()
+        for actor in self.actors:
+            for call in actor.entries:
+                if isinstance(call, Task) and not call.complete:
+                    call.kills += 1
+                    call.dirty()
+            actor.add(Kill(True, False, True))
+            actor.may_die = True
+
+    def explains(self, code, thing):
+        """Codes that need no world of their own."""
+        return False
+
+
+def told_dead(actor):
+    return any(isinstance(e, Task) and any(a[:2] == ["e", "ACTOR_DIED"] for a in e.seen.values()) for e in actor.entries)
+
+
+Actor.told_dead = told_dead
+assert NIL

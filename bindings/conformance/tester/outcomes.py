@@ -1,0 +1,322 @@
+"""What a reference may turn out to be: values, nil, errors, and tasks with several possible worlds."""
+from program import amounts, mix, options
+
+CAP = 48  # more possible worlds than this are not told apart: anything goes then
+
+
+class Value:
+    """A tag, a size, and what is inside: objects and actors. `tag` None: any."""
+
+    def __init__(self, tag, size, contents=()):
+        self.tag, self.size, self.contents = tag, size, tuple(contents)
+
+    def fits(self, answer):
+        return answer[0] == "v" and (self.tag is None or int(answer[1]) == self.tag) \
+            and int(answer[2]) == self.size and int(answer[3]) == len(self.contents)
+
+    def seen(self):
+        return self.tag + self.size
+
+    def key(self):
+        return ("v", self.tag, self.size, self.contents)
+
+    def __repr__(self):
+        return f"v {self.tag} {self.size} {len(self.contents)}"
+
+
+class Nil:
+    contents = ()
+
+    def fits(self, answer):
+        return answer[0] == "nil"
+
+    def seen(self):
+        return 1
+
+    def key(self):
+        return ("nil",)
+
+    def __repr__(self):
+        return "nil"
+
+
+class Failure:
+    def __init__(self, code):
+        self.code = code
+
+    def fits(self, answer):
+        return answer[0] == "e" and answer[1] == self.code
+
+    def key(self):
+        return ("e", self.code)
+
+    def __repr__(self):
+        return f"e {self.code}"
+
+
+class Anything:
+    """When the possible worlds were too many."""
+    contents = ()
+
+    def fits(self, answer):
+        return answer[0] in ("v", "nil", "e")
+
+    def key(self):
+        return ("any",)
+
+    def __repr__(self):
+        return "anything"
+
+
+NIL, ANYTHING = Nil(), Anything()
+
+
+def unique(outcomes):
+    found = {}
+    for o in outcomes:
+        found.setdefault(o.key(), o)
+    return list(found.values())
+
+
+class Put:
+    """A reference whose value is known."""
+    complete = True
+    nested = False
+    label = None
+
+    def __init__(self, value):
+        self.value = value
+
+    def outcomes(self):
+        return [self.value]
+
+    def observe(self, answer):
+        return self.value if self.value.fits(answer) else None
+
+    def may_wait(self):
+        return False
+
+
+class World:
+    """One way in which a task may have gone."""
+
+    def __init__(self, outs, status, runs=1, children=(), before=None, after=None):
+        self.outs, self.status, self.runs, self.children = outs, status, runs, children
+        self.before, self.after = before, after
+
+    def key(self):
+        return (tuple(o.key() for o in self.outs), self.before, self.after)
+
+
+class Task:
+    """A task, a call or a generator: its possible worlds follow from its body and its arguments, and shrink with each
+    answer that was seen."""
+
+    def __init__(self, model, label, body, args, words, n_outs, parent, is_stream=False, actor=None):
+        self.model, self.label, self.body, self.args, self.parent = model, label, body, args, parent
+        self.opts, self.n_outs, self.is_stream, self.actor = options(words), n_outs, is_stream, actor
+        default = -2 if actor is None else 0
+        retries = int(self.opts.get("retries", default))
+        if actor is not None and "retries" not in self.opts:
+            retries = actor.again
+        self.retries = {-1: 1000, -2: 3}.get(retries, retries)
+        self.needs = amounts(self.opts["res"]) if "res" in self.opts else {"CPU": 1.0}
+        self.cancelled = self.force = self.abandoned = False
+        self.kills = 0            # deaths that may have hit it
+        self.complete = False     # an end was seen
+        self.nested = parent is not None
+        self.seen = {}            # index -> answer
+        self.length_seen = None   # streams: (items, ended)
+        self.users, self.made = [], {}
+        self.cached = None
+        for a in args:
+            if isinstance(a, (Result, Item)):
+                a.task.users.append(self)
+        if actor is not None:
+            actor.users.append(self)
+
+    # -- worlds
+    def dirty(self):
+        if self.cached is None and self.actor is None:
+            return
+        self.cached = None
+        if self.actor is not None:
+            self.actor.dirty(self)
+        for user in self.users:
+            user.dirty()
+
+    def worlds(self):
+        if self.cached is None:
+            if self.actor is not None and not self.nested:
+                self.actor.compute()
+            else:
+                self.cached = self.filtered(self.natural(None))
+        return self.cached
+
+    def filtered(self, worlds):
+        good = {}
+        for w in worlds:
+            if all(i < len(w.outs) and w.outs[i].fits(a) for i, a in self.seen.items()) and self.fits_length(w):
+                good.setdefault(w.key(), w)
+        return list(good.values())
+
+    def fits_length(self, w):
+        if self.length_seen is None:
+            return True
+        n, ended = self.length_seen
+        return len(w.outs) == n if ended else len(w.outs) >= n
+
+    def all_outs(self, outcome):
+        return [outcome] if self.is_stream else [outcome] * max(self.n_outs, 1)
+
+    def natural(self, state):
+        """Worlds from this state of the actor (None: no actor's state)."""
+        worlds = []
+        for combination in self.model.combinations([a.outcomes() for a in self.args]):
+            failures = [o for o in combination if isinstance(o, Failure)]
+            if any(o is ANYTHING for o in combination):
+                worlds.append(World(self.all_outs(ANYTHING), "any", before=state, after=state))
+            elif failures:
+                for f in failures:
+                    worlds.append(World(self.all_outs(f), "dependency", 0, before=state, after=state))
+            else:
+                worlds += self.attempts(combination, state)
+        if self.cancelled:
+            worlds += self.when_cancelled(worlds, state)
+        if self.kills and self.actor is None:
+            worlds.append(World(self.all_outs(Failure("WORKER_CRASHED")), "crashed")) if self.kills > self.retries else None
+        if self.nested and self.model.lossy:
+            worlds += [World(self.all_outs(Failure(c)), "lost") for c in ("OBJECT_LOST", "WORKER_CRASHED")]
+        return worlds if len(worlds) <= CAP else [World(self.all_outs(ANYTHING), "any", before=state, after=state)]
+
+    def attempts(self, combination, state):
+        worlds, todo = [], [0]
+        last = 0
+        while todo:
+            attempt = todo.pop()
+            last = max(last, attempt)
+            for run in self.model.evaluate(self, combination, attempt, state):
+                again = attempt < self.retries
+                if run.status == "failed" and "roe" in self.opts and again or run.status == "crashed" and again:
+                    if attempt + 1 not in todo:
+                        todo.append(attempt + 1)
+                    if not self.cancelled:
+                        continue
+                worlds.append(World(self.outs_of(run), run.status, attempt + 1, run.children, state, run.state))
+        for attempt in range(last + 1, last + 1 + min(self.kills, self.retries - last)):
+            for run in self.model.evaluate(self, combination, attempt, state):
+                worlds.append(World(self.outs_of(run), run.status, attempt + 1, run.children, state, run.state))
+        return worlds
+
+    def outs_of(self, run):
+        error = {"failed": "TASK_FAILED", "crashed": "WORKER_CRASHED", "cancelled": "CANCELLED"}.get(run.status)
+        if self.is_stream:
+            return run.items + ([Failure(error)] if error else [])
+        if error:
+            return self.all_outs(Failure(error))
+        return [run.outs.get(i, NIL) for i in range(max(self.n_outs, 1))]
+
+    def when_cancelled(self, worlds, state):
+        codes = ["CANCELLED"] + (["WORKER_CRASHED"] if self.force else [])
+        more = []
+        afters = {state} | {w.after for w in worlds}
+        for code in codes:
+            for after in afters:
+                more.append(World(self.all_outs(Failure(code)), "cancelled", 0, before=state, after=after))
+        if self.is_stream:
+            for w in list(worlds):
+                for n in range(len(w.outs)):
+                    more.append(World(w.outs[:n], "cancelled", before=state, after=w.after))
+                    more += [World(w.outs[:n] + [Failure(c)], "cancelled", before=state, after=w.after) for c in codes]
+        return more
+
+    # -- what was seen
+    def observe(self, index, answer):
+        """Keeps the worlds in which result `index` answers so; None when there is none."""
+        before = self.worlds()
+        fitting = [w for w in before if index < len(w.outs) and w.outs[index].fits(answer)]
+        if not fitting:
+            return None
+        self.complete = True
+        if len(fitting) != len(before) or self.actor is not None:
+            self.seen[index] = answer
+            self.dirty()
+            self.cached = None
+            fitting = [w for w in self.worlds() if index < len(w.outs)]
+            if not fitting:
+                return None
+        return fitting[0].outs[index]
+
+    def may_wait(self):
+        if any(a.may_wait() for a in self.args):
+            return True
+        if self.actor is not None:
+            return self.actor.may_wait(self)
+        return self.model.may_wait(self)
+
+    def children(self):
+        found = {}
+        for w in self.worlds():
+            for c in w.children:
+                found[id(c)] = c
+        return found.values()
+
+
+class Result:
+    """The index-th result of a task."""
+
+    def __init__(self, task, index):
+        self.task, self.index = task, index
+
+    complete = property(lambda self: self.task.complete)
+
+    def outcomes(self):
+        return unique(w.outs[self.index] if self.index < len(w.outs) else w.outs[-1] for w in self.task.worlds())
+
+    def observe(self, answer):
+        return self.task.observe(self.index, answer)
+
+    def may_wait(self):
+        return not self.task.complete and self.task.may_wait()
+
+
+class Item:
+    """The index-th item of a stream: there as soon as one has it."""
+    complete = True
+
+    def __init__(self, task, index):
+        self.task, self.index = task, index
+
+    def outcomes(self):
+        return unique(w.outs[self.index] for w in self.task.worlds() if self.index < len(w.outs)) or [ANYTHING]
+
+    def observe(self, answer):
+        return self.task.observe(self.index, answer)
+
+    def may_wait(self):
+        return False
+
+
+class Done:
+    """The reference of ray_stream_completed: nil, or the generator's error."""
+
+    def __init__(self, task):
+        self.task, self.complete = task, False
+
+    def outcomes(self):
+        found = []
+        for w in self.task.worlds():
+            failed = w.outs and isinstance(w.outs[-1], Failure)
+            found.append(w.outs[-1] if failed else Failure("CANCELLED") if w.status == "cancelled" else NIL)
+        return unique(found) + ([Failure("CANCELLED"), NIL] if self.task.cancelled else [])
+
+    def observe(self, answer):
+        return next((o for o in self.outcomes() if o.fits(answer)), None)
+
+    def may_wait(self):
+        return True  # the generator may be waiting for somebody to take its items
+
+
+def mixed(acc, tag, attempt=None):
+    tag = mix(acc, tag)
+    return tag if attempt is None else mix(tag, 1000 + attempt)

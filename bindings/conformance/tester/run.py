@@ -1,0 +1,154 @@
+"""Groups of programs on a session of their own: run, compare, look what is left; and a program alone."""
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import generate
+import journal
+import program as programs
+from model import Driver, GaveUp, Invalid, Mismatch, Model
+from session import Died, Hung, Session
+
+GROUP = 40  # programs on one session
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = Path(os.environ.get("LIBRAY_BUILD", ROOT / "build" / "release"))
+
+
+def command(driver):
+    if os.environ.get("CONFORMANCE_DRIVER"):
+        return os.environ["CONFORMANCE_DRIVER"].split()
+    if driver == "c":
+        return [str(BUILD / "tests" / "conformance_driver")]
+    return [sys.executable, "-u", str(ROOT / "bindings" / "conformance" / "python" / "driver.py")]
+
+
+class Settings:
+    """What the programs of a group share; their group's number alone says it."""
+
+    def __init__(self, group, faults, driver="c"):
+        pick = random.Random(group * 7919 + 1)
+        self.cpus = pick.choice((1, 2, 2, 4))
+        self.store = pick.choice((64, 64, 256, 16)) << 20
+        self.faults, self.driver = faults, driver
+        self.fork = float(os.environ.get("CONFORMANCE_FORK", "0.3"))
+
+    def setup(self):
+        return f"cpus={self.cpus} store={self.store} resources=disk:2"
+
+    def capacity(self):
+        return {"CPU": float(self.cpus), "disk": 2.0}
+
+    def of_program(self):
+        return {"cpus": self.cpus, "faults": self.faults, "fork": self.fork, "huge": 3 * self.store // 4,
+                "driver": self.driver}
+
+
+class Failure(Exception):
+    def __init__(self, kind, text, seed=None):
+        super().__init__(text)
+        self.kind, self.text, self.seed = kind, text, seed
+
+
+def make(seed, settings):
+    return generate.program(f"p{seed}", seed, settings.of_program())
+
+
+def folder():
+    base = os.environ.get("LIBRAY_TMPDIR") or tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="lm-", dir=base)
+
+
+class Group:
+    """A session and the model of it."""
+
+    def __init__(self, settings, bound=20.0):
+        self.settings, self.folder = settings, folder()
+        self.session = Session(command(settings.driver), settings.setup(), self.folder, bound)
+        self.model = Model(settings.capacity())
+        self.labels = []  # of all programs: what the journal has to show
+        self.gave_up = 0
+        self.spent = {"run": 0.0, "model": 0.0}
+
+    def run(self, one):
+        """Runs a program and compares; raises Failure."""
+        self.model.begin()
+        began = time.monotonic()
+        answers, problem = {}, None
+        try:
+            answers = self.session.run(programs.text(one))
+        except (Hung, Died) as e:
+            problem, answers = e, e.answers
+        self.spent["run"] += time.monotonic() - began
+        began = time.monotonic()
+        try:
+            driver = Driver(self.model, lambda path: answers.get(path, []))
+            driver.run(one)
+            for thing in list(driver.slots.values()):
+                driver.gone(thing)
+        except Mismatch as wrong:
+            text = str(wrong)
+            if problem is not None and "no answer" in text:
+                raise Failure("hung" if isinstance(problem, Hung) else "died", f"{problem}, in {text}") from None
+            raise Failure("answer", text) from None
+        except GaveUp:
+            self.gave_up += 1
+        finally:
+            self.spent["model"] += time.monotonic() - began
+        if problem is not None:
+            raise Failure("hung" if isinstance(problem, Hung) else "died", str(problem))
+        self.cleanup()
+        self.labels += journal.expected(self.model)
+
+    def cleanup(self):
+        """Ends what outlives its program on purpose."""
+        left = [a for a in self.model.names.values() if a.detached]
+        if left:
+            self.session.run(";".join(f"find {a.name} a1;kill a1 0;drop a1" for a in left))
+        for actor in left:
+            self.model.kill_actor(actor, False)
+        self.model.names.clear()
+
+    def finish(self):
+        """The quiet invariants, the end, and the journal; raises Failure."""
+        left = self.session.settle()
+        if left:
+            raise Failure("unquiet", left)
+        left = self.session.end()
+        if left:
+            raise Failure("end", left)
+        wrong = journal.compare(self.session, self.labels, self.settings.driver == "c")
+        if wrong:
+            raise Failure("journal", wrong)
+
+    def close(self, keep=False):
+        self.session.kill()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run_some(numbered, settings, bound=20.0):
+    """Runs (seed, program) pairs on one session; the first Failure, or None."""
+    try:
+        group = Group(settings, bound)
+    except (Hung, Died) as e:
+        return Failure("start", str(e))
+    seed = None
+    try:
+        for seed, one in numbered:
+            group.run(one)
+        seed = None
+        group.finish()
+    except Failure as failure:
+        failure.seed = seed
+        return failure
+    except (Hung, Died) as e:
+        return Failure("hung" if isinstance(e, Hung) else "died", f"at the end: {e}")
+    except Invalid as e:
+        return Failure("invalid", str(e), seed)
+    finally:
+        group.close()
+    return None

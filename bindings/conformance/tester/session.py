@@ -1,0 +1,250 @@
+"""A running driver: sends it programs, reads its answers, breaks things when it asks, and looks at what is left."""
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+MARK = "LIBRAY_TEST_CLUSTER"
+SLOW = float(os.environ.get("LIBRAY_TEST_SLOW", "1"))
+
+
+class Hung(Exception):
+    """No line came within the bound."""
+
+
+class Died(Exception):
+    """The driver ended."""
+
+
+def unpack(data, at=0):
+    """A MessagePack value and where it ends; as much as queries need."""
+    c = data[at]
+    big = lambda n: int.from_bytes(data[at + 1:at + 1 + n], "big")
+    text = lambda start, n: (data[start:start + n].decode(errors="replace"), start + n)
+
+    def many(start, n, pairs):
+        out = {} if pairs else []
+        for _ in range(n):
+            k, start = unpack(data, start)
+            if pairs:
+                out[k], start = unpack(data, start)
+            else:
+                out.append(k)
+        return out, start
+
+    if c < 0x80 or c >= 0xe0:
+        return (c if c < 0x80 else c - 256), at + 1
+    if c < 0x90:
+        return many(at + 1, c & 15, True)
+    if c < 0xa0:
+        return many(at + 1, c & 15, False)
+    if c < 0xc0:
+        return text(at + 1, c & 31)
+    if c in (0xc0, 0xc2, 0xc3):
+        return {0xc0: None, 0xc2: False, 0xc3: True}[c], at + 1
+    if 0xc4 <= c <= 0xc6:
+        n = 1 << (c - 0xc4)
+        return data[at + 1 + n:at + 1 + n + big(n)].hex(), at + 1 + n + big(n)
+    if c == 0xcb:
+        import struct
+        return struct.unpack(">d", data[at + 1:at + 9])[0], at + 9
+    if 0xcc <= c <= 0xcf:
+        n = 1 << (c - 0xcc)
+        return big(n), at + 1 + n
+    if 0xd0 <= c <= 0xd3:
+        n = 1 << (c - 0xd0)
+        return int.from_bytes(data[at + 1:at + 1 + n], "big", signed=True), at + 1 + n
+    if 0xd9 <= c <= 0xdb:
+        n = 1 << (c - 0xd9)
+        return text(at + 1 + n, big(n))
+    n = 2 << (c - (0xdc if c < 0xde else 0xde))
+    return many(at + 1 + n, big(n), c >= 0xde)
+
+
+def marked(mark):
+    """(pid, command line) of every living process that carries the mark."""
+    needle, found = f"{MARK}={mark}".encode(), []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as f:
+                if needle not in f.read().split(b"\0"):
+                    continue
+            with open(f"/proc/{name}/stat") as f:
+                if f.read().rsplit(")", 1)[1].split()[0] in "ZX":
+                    continue
+            with open(f"/proc/{name}/cmdline", "rb") as f:
+                found.append((int(name), f.read().replace(b"\0", b" ").decode(errors="replace").strip()))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+class Session:
+    """One driver with a node of its own."""
+
+    def __init__(self, command, setup, folder, bound=20.0):
+        self.mark, self.folder, self.bound = uuid.uuid4().hex, Path(folder), bound * SLOW
+        self.folder.mkdir(parents=True, exist_ok=True)
+        env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder))
+        env[MARK] = self.mark
+        env.pop("LIBRAY_ADDRESS", None)
+        self.log = open(self.folder / "driver.log", "w")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+                                        env=env, bufsize=0)
+        self.buffer = b""
+        self.stopped = []
+        try:
+            self.send(f"init {setup} bound={int(self.bound * 1000)}")
+            line = self.line(30 * SLOW)
+            if line[0] != "started":
+                raise Died("did not start: " + " ".join(line))
+            self.directory = Path(line[2])
+        except BaseException:
+            self.kill()
+            raise
+
+    def send(self, text):
+        try:
+            self.process.stdin.write(text.encode() + b"\n")
+        except BrokenPipeError:
+            raise Died("the driver ended") from None
+
+    def line(self, seconds):
+        end = time.monotonic() + seconds
+        while b"\n" not in self.buffer:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise Hung(f"no answer for {seconds:.0f} s")
+            more = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not more:
+                raise Died(f"the driver ended with status {self.process.wait()}")
+            self.buffer += more
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line.decode(errors="replace").split()
+
+    def run(self, text, limit=None):
+        """Runs a program; {path: [answers]} in the order in which they came."""
+        answers = {}
+        self.send("run " + text)
+        while True:
+            try:
+                line = self.line(limit or 3 * self.bound)
+            except (Hung, Died) as problem:
+                problem.answers = answers
+                raise
+            if line[0] == "done":
+                return answers
+            if line[0] == "a":
+                answers.setdefault(line[1], []).append(line[2:])
+            elif line[0] == "f":
+                self.send("ok" if self.fault(line[1], int(line[2])) else "no")
+
+    def query(self, what):
+        self.send("query " + what)
+        line = self.line(30 * SLOW)
+        return unpack(bytes.fromhex(line[1]))[0] if len(line) > 1 else None
+
+    # -- faults
+    def processes(self, role):
+        found = []
+        for pid, command in sorted(marked(self.mark)):
+            is_role = "shard" if "rayd gcs" in command else "node" if "rayd node" in command else "worker"
+            if is_role == role and pid != self.process.pid and "--join" not in command and "zygote" not in command:
+                found.append(pid)
+        return found
+
+    def fault(self, kind, n):
+        role = {"kill": "worker", "stop": "worker", "slow": "shard", "shard": "shard", "node": "node"}.get(kind)
+        if role is None:
+            return False
+        pids = self.processes(role)
+        if not pids:
+            return False
+        pid = pids[n % len(pids)]
+        try:
+            if kind in ("stop", "slow"):
+                os.kill(pid, signal.SIGSTOP)
+                subprocess.Popen(["sh", "-c", f"sleep {0.02 + n % 7 * 0.05}; kill -CONT {pid}"])
+            else:
+                os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    # -- the end
+    def unquiet(self):
+        """What is not as in a node where nothing happens; "" when all is."""
+        refs = self.query("references")
+        if refs:
+            return f"references are left: {refs[:3]}"
+        total, available = self.query("resources"), self.query("available")
+        if total != available:
+            return f"available {available} of {total}"
+        store = self.query("store")
+        if store:
+            return f"in the store: {len(store)} objects, {sum(r['size'] for r in store)} bytes: {store[:3]}"
+        workers = self.query("workers")
+        busy = [w for w in workers if w["kind"] == "worker" and (w["actor"] or any(w["resources"].values()))]
+        if busy:
+            return f"workers hold something: {busy[:3]}"
+        drivers = [w for w in workers if w["kind"] == "driver"]
+        if len(drivers) != 1:
+            return f"{len(drivers)} drivers"
+        running = self.query("running")
+        return f"running: {running[:3]}" if running else ""
+
+    def settle(self, seconds=8.0):
+        """Waits until all is quiet; what is not, after so long."""
+        end, pause = time.monotonic() + seconds * SLOW, 0.002
+        while True:
+            left = self.unquiet()
+            if not left or time.monotonic() > end:
+                return left
+            time.sleep(pause)
+            pause = min(0.1, pause * 1.5)
+
+    def counts(self):
+        self.send("count")
+        return [int(x) for x in self.line(10)[1:]]
+
+    def end(self):
+        """Ends driver and node in order; what is wrong with that, or ""."""
+        self.send("end")
+        line = self.line(60 * SLOW)
+        self.process.stdin.close()
+        code = self.process.wait(30)
+        if line != ["bye", "RAY_OK"] or code:
+            return f"the end: {' '.join(line)}, status {code}"
+        until = time.monotonic() + 10 * SLOW
+        left = marked(self.mark)
+        while left and time.monotonic() < until:
+            time.sleep(0.01)
+            left = marked(self.mark)
+        if left:
+            return f"processes are left: {left}"
+        files = [p for p in self.folder.rglob("*") if p.is_socket()] + [p for p in self.folder.rglob("spill*/*") if p.is_file()]
+        return f"files are left: {files}" if files else ""
+
+    def kill(self):
+        for pid, _ in marked(self.mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+    def rows(self, sql):
+        """Of all shards' readable tables, after the end."""
+        found = []
+        for path in sorted(self.directory.glob("gcs-*.db")):
+            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            found += db.execute(sql).fetchall()
+            db.close()
+        return found

@@ -1,0 +1,81 @@
+"""The tester of random programs: that it can see what it is there to see, and a few programs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bindings" / "conformance" / "tester"))
+
+import generate  # noqa: E402
+import program as programs  # noqa: E402
+import run  # noqa: E402
+import shrink  # noqa: E402
+from model import Driver, Mismatch, Model  # noqa: E402
+
+SETTINGS = {"cpus": 2, "faults": True, "fork": 1.0, "huge": 40 << 20}
+
+
+def judge(text, answers):
+    """What the model says of these answers, one list of lines per instruction."""
+    lines = {str(i): [a.split() for a in some] for i, some in enumerate(answers)}
+    Driver(Model({"CPU": 2.0}), lambda path: lines.get(path, [])).run(programs.parse(text))
+
+
+def test_a_program_is_its_seed_and_its_text():
+    for seed in range(200):
+        one = generate.program("p", seed, SETTINGS)
+        assert one == generate.program("p", seed, SETTINGS)
+        text = programs.text(one)
+        assert programs.text(programs.parse(text)) == text
+
+
+@pytest.mark.parametrize("text, answers", [
+    ("put r1 5:8;get r1", [["ok"], ["v 5 8 0"]]),
+    ("task L r1 [ret 0 5:8];get r1", [["ok"], ["v 6 8 0"]]),
+    ("task L r1 [fail];get r1", [["ok"], ["e TASK_FAILED # on purpose"]]),
+    ("task L r1 [ret 0 5:8];cancel r1 -;get r1", [["ok"], ["ok"], ["e CANCELLED"]]),
+    ("task L r1 [ret 0 5:8];cancel r1 -;get r1", [["ok"], ["ok"], ["v 6 8 0"]]),
+    ("actor A a1 [add 3];call L a1 r1 [add 4;rets 0];get r1", [["ok"], ["ok"], ["v 7 0 0"]]),
+    ("task L r1,r2 roe=1 [ret 0 5:8 a;fail 1;ret 1 5:8 a];get r1;get r2",
+     [["ok"], [f"v {programs.mix(6, 1001)} 8 0"], [f"v {programs.mix(6, 1001)} 8 0"]]),
+    ("get r1;put r1 5:8", [["empty"], ["ok"]]),
+])
+def test_what_is_right_passes(text, answers):
+    judge(text, answers)
+
+
+@pytest.mark.parametrize("text, answers", [
+    ("put r1 5:8;get r1", [["ok"], ["v 6 8 0"]]),
+    ("put r1 5:8;get r1", [["ok"], ["damaged 5 8 24"]]),
+    ("task L r1 [ret 0 5:8];get r1", [["ok"], ["t"]]),
+    ("task L r1 [ret 0 5:8];get r1", [["ok"], ["e WORKER_CRASHED"]]),
+    ("task L r1 [ret 0 5:8];cancel r1 -;get r1;get r1", [["ok"], ["ok"], ["e CANCELLED"], ["v 6 8 0"]]),
+    ("task L r1,r2 roe=1 [ret 0 5:8 a;fail 1;ret 1 5:8 a];get r1;get r2",
+     [["ok"], [f"v {programs.mix(6, 1000)} 8 0"], [f"v {programs.mix(6, 1001)} 8 0"]]),
+    ("actor A a1 [add 3];call L a1 r1 [add 4;rets 0];call L a1 r2 [rets 0];get r1;get r2",
+     [["ok"], ["ok"], ["ok"], ["v 7 0 0"], ["v 3 0 0"]]),
+    ("put r1 5:8;wait 1 -1 r1", [["ok"], ["w 0 0"]]),
+])
+def test_what_is_wrong_is_seen(text, answers):
+    with pytest.raises(Mismatch):
+        judge(text, answers)
+
+
+def test_a_failing_program_becomes_small():
+    one = generate.program("p", 3, SETTINGS)
+    one.insert(len(one) // 2, ["task", "L", "r1", "retries=2", [["sleep", "1"], ["exit"], ["ret", "0", "1:8"]]])
+
+    def fails(candidate):
+        return any(i[0] == "exit" for i in programs.instructions(candidate))
+
+    assert shrink.shrink(one, fails, lambda: True) == [["task", "L", "r1", [["exit"]]]]
+
+
+def test_a_few_programs():
+    settings = run.Settings(0, False)
+    text = "put r1 5:200000;task L1 r2 r1 [arg 0;put r1 6:9000;ret 0 1:20000:r1];elem r2 0 r3;get r3;get r2;" \
+           "actor L2 a1 [add 5];call L3 a1 r4 v1:8:r1 [add 2;rets 0];get r4;stream L4 s1 [yield 1:8;yield 2:8];" \
+           "next s1 r5 -1;get r5;next s1 r5 -1;next s1 r5 -1"
+    failure = run.run_some([(1, programs.parse(text))], settings)
+    assert failure is None, failure.text
