@@ -204,8 +204,6 @@ static void bad_others(void) {
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_notify notify = RAY_NOTIFY_INIT;
   ray_completion completion;
-  ray_function* function;
-  ray_actor* actor;
   ray_ref* ref = NULL;
   ray_id zero, id;
   ray_bytes bytes;
@@ -262,6 +260,15 @@ static void bad_others(void) {
     }
   }
   CHECK_EQ(ray_error_code(NULL), RAY_INVALID_ARGUMENT);
+  drop_handles();
+}
+
+static void bad_functions(void) {
+  ray_function* function;
+  ray_actor* actor;
+  ray_ref* ref = NULL;
+  int i;
+  make_handles();
   for (i = 0; i < kBad; i++) {
     function = (ray_function*)bad(i, g.function);
     CHECK(ray_function_retain(function) == NULL);
@@ -508,7 +515,7 @@ static void fork_child(void) {
 }
 
 static const kit_test tests[] = {
-    KIT_TEST(bad_runtime),    KIT_TEST(bad_ref),         KIT_TEST(bad_others),
+    KIT_TEST(bad_runtime),    KIT_TEST(bad_ref),         KIT_TEST(bad_others), KIT_TEST(bad_functions),
     KIT_TEST(bad_actor),      KIT_TEST(null_arguments),  KIT_TEST(struct_sizes),
     KIT_TEST(older_struct),   KIT_TEST(wrong_states),    KIT_TEST(after_shutdown),
     KIT_TEST(double_release), KIT_TEST(no_error_wanted), KIT_TEST(fork_child)};

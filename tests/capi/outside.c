@@ -57,7 +57,7 @@ static ray_code die(ray_task* task, void* user) {
 /* Creates an actor and appends its id to the file args[0]; dies as long as there are fewer than args[1]. */
 static ray_code create_again(ray_task* task, void* user) {
   ray_actor* actor = kit_actor("Maker", NULL);
-  ray_id id = ray_actor_get_id(actor);
+  ray_id id = ray_actor_id(actor);
   char path[512];
   FILE* file = fopen(kit_arg_text(task, 0, path, sizeof path), "ab");
   long size;

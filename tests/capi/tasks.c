@@ -487,7 +487,7 @@ static void retried_after_a_crash(void) {
   lives = 6;
   options.max_retries = RAY_RETRIES_INFINITE;
   args[0] = kit_text(kit_path("many"));
-  CHECK_EQ(kit_take_i64(kit_submit("die_until", args, 2, &options)), 5);
+  CHECK_EQ(kit_take_i64(kit_submit("die_until", args, 2, &options)), 6);
 }
 
 static void retried_after_an_error(void) {
