@@ -122,6 +122,7 @@ Status ClientImpl::map(StoreWelcome w, std::vector<Fd> fds) {
   new (&*own) Mapping();  // its life ends with this client: see the destructor
   segments_[segment_ % kSegmentTable].store(m, std::memory_order_release);
   enlist(&ahead_);
+  watch_forks();
   for (Mapping* x : {&control_, &arena_, &directory_map_}) {
     ::madvise(x->data(), x->size(), MADV_DONTFORK);
     ::madvise(x->data(), x->size(), MADV_DONTDUMP);
@@ -131,14 +132,16 @@ Status ClientImpl::map(StoreWelcome w, std::vector<Fd> fds) {
 
 ClientImpl::~ClientImpl() {
   bool child = guard_ && forked();
+  forget_forks();
   stop_.store(true);
   if (child) {
     if (flusher_.joinable()) flusher_.detach();  // it does not exist here
   } else if (flusher_.joinable()) {
     flusher_.join();
   }
-  // shutdown, not just close: a forked child may still have the descriptor.
-  if (socket_.valid() && !child) ::shutdown(socket_.get(), SHUT_RDWR);
+  // shutdown, not just close: a forked child may still have the descriptor. If it reads what was pinned here, that
+  // keeps its pins.
+  if (socket_.valid() && !child && !read_by_children()) ::shutdown(socket_.get(), SHUT_RDWR);
   for (auto& slot : segments_)
     for (MappedSegment* m = slot.load(); m;) {
       MappedSegment* next = m->next.load();

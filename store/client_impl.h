@@ -122,6 +122,16 @@ class ClientImpl final : public Client {
     return reinterpret_cast<std::atomic<uint64_t>*>(control_.data() + kHoldsAt);
   }
 
+  // ---- client_fork.cc: pins that children inherited
+  void watch_forks();
+  void forget_forks();
+  static void before_fork();
+  static void after_fork();
+  static void in_child();
+  bool kept_for_children(uint32_t hold);
+  void look_for_children(bool now);
+  bool read_by_children();
+
   // ---- client_wait.cc: requests and answers
   void enlist(Request* r);
   Status await(Request* r, int64_t timeout_ns);
@@ -177,6 +187,14 @@ class ClientImpl final : public Client {
   std::vector<uint32_t> free_holds_;
   uint32_t hold_limit_ = 0;
   uint64_t recent_ = 0;
+  struct Inherited {  // of one fork
+    std::shared_ptr<Fd> children;  // ends when none of them is left
+    std::vector<bool> holds;       // that were in use
+    std::vector<uint32_t> kept;    // those of them that were unpinned here meanwhile
+  };
+  std::vector<Inherited> inherited_;
+  std::atomic<bool> any_inherited_{false};
+  std::atomic<int64_t> next_look_{0};
 
   static constexpr uint32_t kSegmentTable = 1024;
   std::atomic<MappedSegment*> segments_[kSegmentTable] = {};

@@ -98,6 +98,7 @@ ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint
 
 Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, Pin* out) {
   if (forked()) return forked_error();
+  if (__builtin_expect(any_inherited_.load(std::memory_order_relaxed), 0)) look_for_children(false);
   uint32_t hold;
   if (!take_hold(hint.segment ? hold_word(hint.segment, hint.offset) : 0, &hold))
     return error(RAY_OUT_OF_MEMORY, "this process pins %u objects already: release some", kHolds);
@@ -165,6 +166,7 @@ void ClientImpl::unpin(Pin* p) {
   uint32_t hold = static_cast<uint32_t>(p->cookie - 1);
   *p = Pin{};
   if (forked()) return;
+  if (__builtin_expect(any_inherited_.load(std::memory_order_relaxed), 0) && kept_for_children(hold)) return;
   RAY_FAULT("store.unpin");
   clear_hold(hold);
   give_hold(hold);
