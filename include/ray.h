@@ -10,15 +10,27 @@
  *  2. Handles are opaque and owned by whoever received them: a `foo **out` gives one count, foo_retain adds one,
  *     foo_release drops one. foo_release(NULL) does nothing. Release in any order. A null, stale or foreign handle
  *     is RAY_INVALID_ARGUMENT (or a no-op where no code is returned), never a crash: a handle is a tagged number,
- *     not an address.
- *  3. Option structs start with struct_size and are made with their RAY_*_INIT macro; absent tail fields mean 0.
- *     A struct that is larger than this library knows is accepted if its unknown tail is zero, else RAY_UNSUPPORTED.
- *  4. Timeouts are int64_t nanoseconds: -1 = for ever, 0 = do not block.
- *  5. Any function may be called from any thread, except those marked [task thread] (the thread that took the task).
+ *     not an address. A release too many takes no count but your own: what the runtime needs it keeps.
+ *  3. Structs that may grow start with struct_size, or have reserved words; make all of them with their RAY_*_INIT
+ *     macro. struct_size is that of a published header: larger than this library knows is accepted if the unknown tail
+ *     is zero, else RAY_UNSUPPORTED; absent tail fields mean 0; other sizes are RAY_INVALID_ARGUMENT. So are unknown
+ *     flags and enumerators, and reserved words that are not 0: they may mean something later.
+ *  4. Timeouts are int64_t nanoseconds: -1 = for ever, 0 = do not block. Values below -1 are RAY_INVALID_ARGUMENT.
+ *  5. Any function may be called from any thread. Those marked [task thread] are for the thread that took the task:
+ *     from another one they work as well, if you see to it that they do not overlap (a pool that finishes what one
+ *     thread took); but the ids of what a thread submits, and whether its waits end with a cancellation, go by the
+ *     task that it took or entered (ray_worker_enter).
  *  6. No function throws, exits, aborts on a user's mistake, or installs a signal handler. Callbacks run without a
- *     lock held and exactly once; `void *user` comes last.
- *  7. Strings and bytes are views {data, size}; size RAY_NUL means "nul-terminated". A view that is passed in is
- *     copied before the call returns; a view that is handed out is borrowed from the handle it came from.
+ *     lock held, except ray_interrupt_fn, and exactly once; `void *user` comes last.
+ *  7. Strings and bytes are views {data, size}. Passed in, size RAY_NUL means "nul-terminated", and the view is copied
+ *     before the call returns. Handed out, a view is borrowed from the handle it came from, has its true size, and a
+ *     text (not bytes) has a nul behind it.
+ *  8. In a forked child nothing of the parent's runtime can be used, and nothing changes it: calls answer
+ *     RAY_WRONG_STATE, releases do nothing, and none waits for a lock of a thread that is not there. Errors can be read.
+ *     Buffers show what they showed at the fork, as long as the child keeps its descriptors; an object under
+ *     construction (ray_layout) is not there: touching it is a segmentation fault. The child may ray_init its own.
+ *  9. ray_THING_id gives an id (ray_ref_id, ray_actor_id, ray_stream_id); ray_THING_get_X and ray_THING_X look, and
+ *     change no count.
  */
 #ifndef RAY_H
 #define RAY_H
@@ -44,7 +56,8 @@ extern "C" {
 
 /* ---- 1. Version ------------------------------------------------------------------------------------------------ */
 
-/* Of this header: major << 16 | minor << 8 | patch. Within a major, symbols and numbers are only added. */
+/* Of this header: major << 16 | minor << 8 | patch. Within a major from 1 on, symbols and numbers are only added and
+ * structs only grow; while it is 0, a new minor may change them. */
 #define RAY_API_VERSION 0x000200u
 
 /* Version of the loaded library. A binding refuses another major, or a minor lower than the one it was built with. */
@@ -53,6 +66,13 @@ RAY_API uint32_t ray_api_version(void);
 RAY_API const char *ray_build_info(void);
 
 /* ---- 2. Views, codes and errors -------------------------------------------------------------------------------- */
+
+/* Limits; what is over them is RAY_INVALID_ARGUMENT. Timeouts and sizes of values have none but memory. */
+#define RAY_MAX_NAME 4096           /* bytes of a name, namespace, path or signature */
+#define RAY_MAX_KEY (60 * 1024)     /* bytes of a key of ray_kv_put */
+#define RAY_MAX_METADATA (240 * 1024) /* bytes of ray_actor_options.metadata */
+#define RAY_MAX_SHARDS 64           /* ray_runtime_options.gcs_shards */
+#define RAY_MAX_RETURNS 3968        /* ray_task_options.num_returns */
 
 #define RAY_NUL SIZE_MAX
 typedef struct ray_str {
@@ -76,7 +96,8 @@ static inline ray_str ray_cstr(const char *s) {
 typedef int32_t ray_code; /* one of: */
 enum {
   RAY_OK = 0,
-  RAY_CANCELLED = 1,        /* the task was cancelled, or its runtime was shut down */
+  RAY_CANCELLED = 1,        /* the task was cancelled, or its runtime was shut down; of a call that waits: the task
+                               that waits was cancelled */
   RAY_INVALID_ARGUMENT = 2, /* null, stale or foreign handle; wrong size; malformed value */
   RAY_TIMED_OUT = 3,        /* retryable */
   RAY_NOT_FOUND = 4,
@@ -108,7 +129,7 @@ RAY_API const char *ray_code_name(ray_code code);
 RAY_API bool ray_code_is_retryable(ray_code code);
 /* RAY_INVALID_ARGUMENT for a bad handle; never RAY_OK. */
 RAY_API ray_code ray_error_code(const ray_error *error);
-/* One line that names the task, the node and the remedy. Borrowed from the error. */
+/* One line that names what failed (of a task: its name, id, attempt, worker and node) and the remedy. Borrowed. */
 RAY_API ray_str ray_error_message(const ray_error *error);
 /* The remote exception as the failing function gave it to ray_task_finish (a serialised value in the format that
  * *out_format tells; out_format may be NULL); empty when there is none. Borrowed from the error. */
@@ -122,7 +143,9 @@ enum { RAY_LOG_ERROR = 1, RAY_LOG_WARNING = 2, RAY_LOG_INFO = 3, RAY_LOG_DEBUG =
 /* `module` and `msg_id` are short stable names ("runtime", "worker-died"): filter by them, not by the text. */
 typedef void (*ray_log_fn)(int32_t level, ray_str module, ray_str msg_id, ray_str text, void *user);
 /* Process-wide. fn NULL restores standard error. max_level: least severe level that is delivered; the environment
- * variable LIBRAY_LOG=error|warning|info|debug overrides it. The handler is called from any thread. */
+ * variable LIBRAY_LOG=error|warning|info|debug overrides it. The handler is called from any thread. When the call
+ * returns, the handler before is not running and will not be called again (unless it is the one that calls): its
+ * `user` may be freed, which is why there is no destructor. */
 RAY_API void ray_set_log_handler(ray_log_fn fn, int32_t max_level, void *user);
 
 /* ---- 4. Runtime: start, join, stop ----------------------------------------------------------------------------- */
@@ -146,7 +169,9 @@ typedef struct ray_runtime_options {
   uint32_t gcs_shards;         /* 0 = 2 */
   int32_t language;            /* RAY_LANG_*: what this program's own tasks are written in */
   const char *const *worker_argv; /* NULL-terminated command of workers of that language; NULL = this very program when
-                                     functions were registered before ray_init, else the generic native worker */
+                                     functions were registered before ray_init, else the generic native worker. Nothing
+                                     is added: this program is run with argv[0] = its path and no arguments, in the
+                                     driver's directory and environment; ray_runtime_mode tells the two apart */
   ray_str job_name;
 } ray_runtime_options;
 #define RAY_RUNTIME_OPTIONS_INIT \
@@ -155,19 +180,22 @@ typedef struct ray_runtime_options {
 
 /* Starts or joins a cluster. options NULL = all defaults. In a process that libray started as a worker it joins that
  * worker's node whatever the options say: ask ray_runtime_mode and call ray_worker_run. Blocks until the node takes
- * work. Not to be called between fork and exec, and a runtime does not survive a fork: in the child every call on it
- * answers RAY_WRONG_STATE. Errors: RAY_UNAVAILABLE (the daemon did not start: the message names its log file),
- * RAY_INVALID_ARGUMENT, RAY_OUT_OF_MEMORY. */
+ * work. A runtime does not survive a fork (convention 8). Errors: RAY_UNAVAILABLE (the daemon did not start: the message
+ * names its log file), RAY_INVALID_ARGUMENT, RAY_OUT_OF_MEMORY. */
 RAY_API ray_code ray_init(const ray_runtime_options *options, ray_runtime **out, ray_error **err);
 /* RAY_MODE_DRIVER or RAY_MODE_WORKER; -1 for a bad handle. */
 RAY_API int32_t ray_runtime_mode(const ray_runtime *runtime);
 /* Directory that holds this session's logs, journal and sockets (mode 0700). Borrowed from the runtime. */
 RAY_API ray_str ray_runtime_session_dir(const ray_runtime *runtime);
 /* Ends the job: refuses new work, waits up to drain_timeout_ns for submitted tasks, cancels the rest, completes every
- * pending notification (RAY_CANCELLED), kills this job's processes and, if this process started the cluster, ends it
- * after its journal is written. A second call is RAY_OK and does nothing. */
+ * pending notification (RAY_CANCELLED), ends the waits of other threads, kills this job's processes and, if this process
+ * started the cluster, ends it after its journal is written (some tenths of a second). A second call is RAY_OK and does
+ * nothing. RAY_WRONG_STATE at once, and nothing happens: in a callback (ray_done_fn, ray_log_fn and ray_interrupt_fn on a
+ * thread of the runtime), which would wait for its own end, and in a task, whose worker the node ends. */
 RAY_API ray_code ray_shutdown(ray_runtime *runtime, int64_t drain_timeout_ns, ray_error **err);
-/* Shuts down if that was not done. Child handles stay valid and answer RAY_WRONG_STATE. */
+/* ray_shutdown(runtime, 0) if that was not done: what is not finished yet is cancelled, so shut down first to drain. In a
+ * callback it returns at once, and a thread of its own shuts down. Child handles stay valid and answer
+ * RAY_WRONG_STATE; what came before can still be released and read. */
 RAY_API void ray_runtime_release(ray_runtime *runtime);
 
 /* ---- 5. Ids: plain values, comparable with memcmp --------------------------------------------------------------- */
@@ -203,7 +231,7 @@ enum {
   RAY_FMT_PICKLE5 = 2,
   RAY_FMT_ARROW_IPC = 3,
   RAY_FMT_JAVA = 4,
-  RAY_FMT_USER = 0x1000 /* and above: yours */
+  RAY_FMT_USER = 0x1000 /* and above, to 0x7fffffff: yours; what is in between is refused */
 };
 typedef struct ray_ref ray_ref;     /* counted reference to a result that exists or will exist: a future */
 typedef struct ray_actor ray_actor; /* counted handle of an actor */
@@ -216,7 +244,7 @@ typedef struct ray_value {
   ray_ref *const *refs;
   const ray_bytes *oob;
   size_t n_oob;
-  uint64_t reserved[2]; /* 0 */
+  uint64_t reserved[2]; /* 0; of an argument (ray_arg) too, with a reference as well */
 } ray_value;
 #define RAY_VALUE_INIT { RAY_NULL, 0, 0, 0, RAY_NULL, RAY_NULL, 0, {0, 0} }
 /* A value without buffers or references. */
@@ -228,8 +256,10 @@ static inline ray_value ray_plain(const void *data, size_t size, uint32_t format
   return v;
 }
 
-/* A value that came out of the runtime. Caller-allocated, moved by memcpy, ended with ray_buffer_release. `data` and
- * `oob` point at memory that is shared and read-only; it stays valid until the release, wherever it lives. */
+/* A value that came out of the runtime. Caller-allocated, moved by memcpy, ended with ray_buffer_release (of one copy).
+ * `data` and `oob` stay valid until the release, wherever they lie, and are not to be written: values above 8 KiB are in
+ * shared memory, where a write is a segmentation fault; smaller ones are in plain memory of this process, where nothing
+ * stops a write and other readers may see it. */
 typedef struct ray_buffer {
   const void *data;
   uint64_t size;
@@ -255,12 +285,13 @@ RAY_API ray_code ray_put(ray_runtime *runtime, const ray_value *value, ray_ref *
 
 /* Asked about every 50 ms, on the caller's thread and without a lock of ours, by calls that wait for room in the object
  * store (ray_put, and ray_submit and ray_actor_call with large arguments): true ends the call with RAY_CANCELLED.
- * Bindings look at their interpreter's signals here. fn NULL = never asked. Set before other threads use the runtime. */
+ * Bindings look at their interpreter's signals here. fn NULL = never asked. Set before other threads use the runtime, and
+ * good until it is shut down: `user` may be freed then. */
 typedef bool (*ray_wait_fn)(void *user);
 RAY_API ray_code ray_on_wait(ray_runtime *runtime, ray_wait_fn fn, void *user, ray_error **err);
 
-/* A reference to an object that failed: get answers `code` with this message and payload (may be NULL). For bindings
- * that hand out references to parts of a result of which one could not be made. */
+/* A reference to an object that failed: get answers `code` with this message and payload (may be NULL; bytes alone, no
+ * buffers or references). For bindings that hand out references to parts of a result of which one could not be made. */
 RAY_API ray_code ray_put_error(ray_runtime *runtime, ray_code code, ray_str message, const ray_value *payload,
                                ray_ref **out, ray_error **err);
 
@@ -291,7 +322,7 @@ RAY_API ray_id ray_ref_id(const ray_ref *ref);
 RAY_API ray_code ray_ref_find(ray_runtime *runtime, const ray_id *id, ray_ref **out, ray_error **err);
 /* Serialises a reference to send it by other means (a file, a socket). *inout_size: capacity in, size out; buf NULL asks
  * for the size. An exported reference keeps its object alive until the job ends, for nobody can know when the bytes
- * are used: prefer putting references inside values. */
+ * are used: prefer putting references inside values. Another cluster's export is RAY_INVALID_ARGUMENT. */
 RAY_API ray_code ray_ref_export(ray_ref *ref, void *buf, size_t *inout_size, ray_error **err);
 RAY_API ray_code ray_ref_import(ray_runtime *runtime, ray_bytes exported, ray_ref **out, ray_error **err);
 /* A reference that stands for an actor handle, to be listed in ray_value.refs, and back. Each gives a new count. */
@@ -305,7 +336,9 @@ RAY_API ray_code ray_actor_from_ref(ray_ref *ref, ray_actor **out, ray_error **e
 RAY_API ray_code ray_try_get(ray_ref *ref, ray_buffer *out, ray_error **err);
 /* Blocks until all n values are there (duplicates allowed) and fills out[0..n) in order. If any failed, or the time is
  * over, nothing is filled; as soon as one has failed, the error of the first in order among those that are there is
- * returned, whatever is still pending. A worker that blocks here lends its CPU. */
+ * returned, whatever is still pending. A worker that blocks here lends its CPU.
+ * Of this and every call that waits: in a native task that was cancelled it answers RAY_CANCELLED instead of sleeping
+ * (what is there is still given). Where a binding interrupts its interpreter (ray_worker_on_interrupt) that does it. */
 RAY_API ray_code ray_get(ray_runtime *runtime, ray_ref *const *refs, size_t n, int64_t timeout_ns, ray_buffer *out,
                          ray_error **err);
 /* Blocks until `want` of n are complete (value or error) or the time is over; RAY_OK in both cases. ready[i] = 1 for at
@@ -325,7 +358,7 @@ typedef struct ray_completion {
 #define RAY_COMPLETION_INIT { 0, 0, 0, RAY_NULL, RAY_NULL, {0, 0} }
 enum { RAY_COMPLETION_READY = 1, RAY_COMPLETION_STREAM_ITEM = 2, RAY_COMPLETION_STREAM_END = 3 };
 RAY_API ray_code ray_queue_create(ray_runtime *runtime, ray_queue **out, ray_error **err);
-/* Pending notifications of this queue are dropped. */
+/* Pending notifications of this queue are dropped; a thread in ray_queue_poll leaves. A queue has one owner, no counts. */
 RAY_API void ray_queue_release(ray_queue *queue);
 /* Readable (level-triggered) if and only if the queue is not empty. Poll it, never read it. -1 for a bad handle. */
 RAY_API int ray_queue_fd(const ray_queue *queue);
@@ -343,16 +376,21 @@ typedef void (*ray_done_fn)(const ray_completion *completion, void *user);
 typedef struct ray_notify {
   size_t struct_size;
   ray_queue *queue; /* exactly one of queue and fn */
-  ray_done_fn fn;   /* called on a runtime thread; must not block; takes over completion->ref and ->error */
+  ray_done_fn fn;   /* called on a runtime thread; must not block; takes over completion->ref and ->error. The
+                       completion itself is gone when fn returns */
   void *user;
   uint64_t tag;
   uint32_t flags; /* RAY_NOTIFY_* */
   uint32_t reserved;
-  void (*free_user)(void *user); /* NULL, or called once when `user` is of no more use, see below */
+  void (*free_user)(void *user); /* NULL, or called once, on any thread, when `user` is of no more use: after fn
+                                    returned, after the completion went to the queue, or when the notification was
+                                    cancelled or dropped. Not when the call that was to make it failed */
 } ray_notify;
-enum { RAY_NOTIFY_MAY_RUN_INLINE = 1 /* fn may run inside ray_on_ready when the object is ready already */ };
+enum { RAY_NOTIFY_MAY_RUN_INLINE = 1 /* fn may run inside ray_on_ready when the object is ready already; not deeper
+                                        than 8 callbacks in one another */ };
 #define RAY_NOTIFY_INIT { sizeof(ray_notify), RAY_NULL, RAY_NULL, RAY_NULL, 0, 0, 0, RAY_NULL }
-/* One notification when the object has a value or an error. *out_token (may be NULL) serves to cancel it. */
+/* One notification when the object has a value or an error, or with RAY_CANCELLED at the shutdown; after that:
+ * RAY_WRONG_STATE. The queue is of the same runtime. *out_token (may be NULL) serves to cancel it. */
 RAY_API ray_code ray_on_ready(ray_ref *ref, const ray_notify *notify, uint64_t *out_token, ray_error **err);
 /* After it returned RAY_OK the callback will not run; RAY_NOT_FOUND = it ran, runs or is queued. */
 RAY_API ray_code ray_cancel_notify(ray_runtime *runtime, uint64_t token, ray_error **err);
@@ -362,7 +400,8 @@ RAY_API ray_code ray_cancel_notify(ray_runtime *runtime, uint64_t token, ray_err
 typedef struct ray_function ray_function; /* a remote function or actor class of a runtime, resolved once */
 
 /* Handle of a native function or class by the name it is registered under in the workers (section 12), or that
- * ray_define_symbol or ray_define_library made known. Does not check that it exists: the task will say so. */
+ * ray_define_symbol or ray_define_library made known. Does not check that it exists: the task will say so, with
+ * RAY_UNKNOWN_FUNCTION. */
 RAY_API ray_code ray_function_get(ray_runtime *runtime, ray_str name, ray_function **out, ray_error **err);
 /* Publishes code in a private format for workers of `language`, once per (name, definition), in the function table
  * (OSDI'18 4.2.1: the function is pushed to all workers); workers read it with ray_task_definition. */
@@ -371,7 +410,8 @@ RAY_API ray_code ray_function_define(ray_runtime *runtime, int32_t language, ray
 RAY_API ray_function *ray_function_retain(ray_function *function);
 RAY_API void ray_function_release(ray_function *function);
 
-/* An argument: a reference (the task waits for it and sees its value) or a value in place. */
+/* An argument: a reference (the task waits for it and sees its value) or a value in place. It needs no reserved words of
+ * its own to grow: those of `value` are its own, so set `value` with a reference too (RAY_ARG_INIT, or ray_plain). */
 typedef struct ray_arg {
   ray_ref *ref; /* NULL = use value */
   ray_value value;
@@ -399,7 +439,7 @@ typedef struct ray_task_options {
                                   The entry "runtime_env" is a map for the worker: {"env_vars": {str: str},
                                   "working_dir": str, ...bindings' own}; equal ones share workers */
   int32_t max_retries;         /* executions after a worker crash */
-  uint32_t num_returns;        /* as given; 0 = none (fire and forget) */
+  uint32_t num_returns;        /* as given; 0 = none (fire and forget): what the function gives is dropped */
   uint32_t stream_window;      /* streams: unconsumed items before the producer waits; 0 = 64 */
   uint32_t flags;              /* RAY_TASK_* */
   const ray_placement *placement; /* NULL = anywhere */
@@ -462,7 +502,8 @@ typedef struct ray_actor_options {
   size_t struct_size;
   ray_str name, ns;            /* empty name = anonymous; empty ns = the runtime's */
   ray_bytes resources_msgpack; /* held for life; empty = nothing while it runs. "runtime_env": as for tasks */
-  int32_t max_restarts;        /* RAY_RETRIES_INFINITE allowed */
+  int32_t max_restarts;        /* RAY_RETRIES_INFINITE allowed. A restart begins at once, there is no back-off: a
+                                  constructor that crashes has soon used them up */
   int32_t max_task_retries;    /* of calls lost to a restart; RAY_RETRIES_DEFAULT = 0 */
   uint32_t max_concurrency;    /* calls that ray_worker_next hands out before one is finished; 0 = 1 */
   int32_t lifetime;
@@ -539,7 +580,7 @@ RAY_API ray_code ray_cluster_query(ray_runtime *runtime, ray_str what, ray_bytes
                                    ray_error **err);
 
 #define RAY_KV_ANY UINT64_MAX
-/* Linearizable per key; journaled. Versions count from 1; 0 = the key does not exist. */
+/* Linearizable per key; journaled. Versions of a key only grow, also over a delete; 0 = the key does not exist. */
 RAY_API ray_code ray_kv_get(ray_runtime *runtime, ray_str ns, ray_bytes key, ray_buffer *out, uint64_t *out_version,
                             ray_error **err);
 /* Stores if the key's version is `expected` (RAY_KV_ANY = whatever it is); else RAY_CONFLICT. */
@@ -552,12 +593,16 @@ RAY_API ray_code ray_kv_list(ray_runtime *runtime, ray_str ns, ray_bytes prefix,
 /* ---- 12. Being a worker ------------------------------------------------------------------------------------------------ */
 
 /* A native program is its own worker: it registers its functions, calls ray_init, and if ray_runtime_mode says
- * RAY_MODE_WORKER, returns ray_worker_run(...) from main. Bindings pull tasks themselves with ray_worker_next. */
+ * RAY_MODE_WORKER, returns ray_worker_run(...) from main: libray starts it again for that (ray_runtime_options.worker_argv
+ * says with what arguments). Bindings pull tasks themselves with ray_worker_next. */
 typedef struct ray_task ray_task; /* one execution, until ray_task_finish */
 typedef ray_code (*ray_task_fn)(ray_task *task, void *user);
 
-/* Registers a function under a name, process-wide; to be called before ray_init. fn returns RAY_OK after
- * ray_task_return, or any other code (RAY_TASK_FAILED) after ray_task_fail. RAY_ALREADY_EXISTS. */
+/* Registers a function under a name, process-wide and for good, so `user` needs no destructor. RAY_WRONG_STATE once a
+ * ray_init has succeeded: workers run the program up to there and would not know it. (Shared libraries register when they
+ * are loaded, see ray_define_library.) fn returns RAY_OK after ray_task_return, or another code after ray_task_fail:
+ * RAY_TASK_FAILED, or that of a call that failed; codes below 100 but RAY_CANCELLED and RAY_OUT_OF_MEMORY are reported as
+ * RAY_TASK_FAILED. RAY_OK after ray_task_fail is a failure too. fn does not call ray_task_finish. RAY_ALREADY_EXISTS. */
 RAY_API ray_code ray_register_function(ray_str name, ray_task_fn fn, void *user, ray_error **err);
 /* Registers an actor class: create runs as a task and calls ray_task_set_self; methods are registered one by one;
  * destroy (may be NULL) runs at a graceful end. */
@@ -565,7 +610,7 @@ RAY_API ray_code ray_register_actor(ray_str klass, ray_task_fn create, void (*de
                                     void *user, ray_error **err);
 RAY_API ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn fn, void *user, ray_error **err);
 
-/* Pull loop over registered functions until the node ends this worker. RAY_WRONG_STATE in a driver. */
+/* Pull loop over registered functions until the node ends this worker. RAY_WRONG_STATE in a driver, and in a task. */
 RAY_API ray_code ray_worker_run(ray_runtime *runtime, ray_error **err);
 /* Takes one task. RAY_TIMED_OUT = none came; RAY_CANCELLED = this worker is to end. With timeout 0 it costs one load per
  * connected client. In an actor with max_concurrency > 1 it may be called before earlier tasks are finished. */
@@ -600,7 +645,9 @@ RAY_API ray_code ray_worker_enter(ray_runtime *runtime, ray_task *task, ray_erro
 /* Makes ray_worker_run and ray_worker_next return RAY_CANCELLED. Async-signal-safe. */
 RAY_API void ray_worker_stop(ray_runtime *runtime);
 /* Called on a runtime thread when a task that this process runs is cancelled, or its worker is asked to end
- * (task NULL): bindings interrupt their interpreter here. */
+ * (task NULL): bindings interrupt their interpreter here. The list of running tasks is locked meanwhile, so that the task
+ * does not end: of this section only ray_task_is_cancelled, ray_task_get_info and ray_task_runtime may be called. When
+ * ray_worker_on_interrupt returns, the hook before is not running and will not be called again. */
 typedef void (*ray_interrupt_fn)(ray_task *task, void *user);
 RAY_API ray_code ray_worker_on_interrupt(ray_runtime *runtime, ray_interrupt_fn fn, void *user, ray_error **err);
 
@@ -637,7 +684,8 @@ RAY_API size_t ray_task_args(ray_task *task, const ray_buffer **out);
 RAY_API ray_code ray_task_take_arg(ray_task *task, size_t index, ray_buffer *out, ray_error **err);
 /* [task thread] The bytes given to ray_function_define; may ask the node once per function_key. */
 RAY_API ray_code ray_task_definition(ray_task *task, ray_buffer *out, ray_error **err);
-/* [task thread] Result `index`. May be called once per index; results not given are nil. */
+/* [task thread] Result `index`. May be called once per index; results not given are nil. Of a task with num_returns 0
+ * everything is accepted and dropped: a function need not know what its caller wants. */
 RAY_API ray_code ray_task_return(ray_task *task, uint32_t index, const ray_value *value, ray_error **err);
 /* [task thread] Result `index` is an error of its own: its get fails, while the other results have their values. */
 RAY_API ray_code ray_task_return_error(ray_task *task, uint32_t index, ray_code code, ray_str message,
@@ -657,12 +705,13 @@ RAY_API bool ray_task_is_cancelled(const ray_task *task);
 /* [task thread] State of a native actor. */
 RAY_API void *ray_task_self(const ray_task *task);
 RAY_API ray_code ray_task_set_self(ray_task *task, void *self, ray_error **err);
-/* [task thread] Sets the error that ray_task_finish will report; payload may be NULL. */
+/* [task thread] The task fails with this, whatever it returns or finishes with; payload may be NULL, else bytes alone. */
 RAY_API ray_code ray_task_fail(ray_task *task, ray_str message, const ray_value *payload);
-/* [task thread] Ends and consumes the task: RAY_OK, or RAY_TASK_FAILED / RAY_CANCELLED; for an actor RAY_ACTOR_DIED ends
+/* [task thread] Ends and consumes a task of ray_worker_next: RAY_OK, or RAY_TASK_FAILED / RAY_CANCELLED; for an actor
+ * RAY_ACTOR_DIED ends
  * the actor after this call, which returns normally, or fails with RAY_ACTOR_DIED if ray_task_fail was called.
  * RAY_WORKER_CRASHED says that this process is of no more use: the task is tried again elsewhere as after a crash, and
- * the caller ends the process. */
+ * the caller ends the process. RAY_WRONG_STATE in a registered function, which returns its code instead. */
 RAY_API ray_code ray_task_finish(ray_task *task, ray_code code);
 
 /* ---- 13. Dynamic C calls ------------------------------------------------------------------------------------------------ */

@@ -12,6 +12,8 @@
 #include <ctime>
 #include <mutex>
 
+#include "libray/base/fork.h"
+
 namespace ray {
 namespace {
 
@@ -23,6 +25,7 @@ struct Sink {
   char identity[32] = "";
   std::atomic<uint64_t> lost{0};  // lines that could not be written, and nobody was told yet
   Sink() {
+    held_over_forks(&mutex);
     const char* env = std::getenv("LIBRAY_LOG");
     if (!env) return;
     static const char* names[] = {"", "error", "warning", "info", "debug"};

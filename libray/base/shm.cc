@@ -34,6 +34,10 @@ void Mapping::reset() {
   data_ = nullptr;
 }
 
+void Mapping::keep_from_children() {
+  if (data_) ::madvise(data_, size_, MADV_DONTFORK);
+}
+
 void Mapping::detach() {
   if (data_)
     ::mmap(data_, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,

@@ -49,6 +49,8 @@ class Mapping {
   size_t size() const { return size_; }
   explicit operator bool() const { return data_ != nullptr; }
   void reset();
+  // A forked child does not get it: an access there ends the child, instead of changing what is its parent's.
+  void keep_from_children();
   // Puts private zero pages in its place: the shared memory is let go, but a thread that still looks
   // there does no harm. The address range stays taken.
   void detach();

@@ -1,7 +1,13 @@
 // ray.h sections 1 to 5: version, codes, errors, logging, runtime, ids. See boundary.h.
+#include <condition_variable>
+#include <utility>
+
 #include "libray/base/fault.h"
+#include "libray/base/fork.h"
 #include "libray/base/log.h"
 #include "libray/capi/boundary.h"
+#include "libray/runtime/registry.h"
+#include "libray/wire/msgpack.h"
 
 using namespace ray;
 using namespace ray::capi;
@@ -72,26 +78,50 @@ namespace {
 struct UserLog {
   ray_log_fn fn;
   void* user;
+  uint32_t running = 0;  // calls of fn; in a forked child some may be the parent's
+  uint32_t generation = fork_generation();
 };
-std::mutex g_log_mutex;
-UserLog g_user_log{};
+struct LogState {
+  std::mutex mutex;
+  std::condition_variable ended;  // a call of a handler
+  std::shared_ptr<UserLog> user;
+  LogState() { held_over_forks(&mutex); }
+};
+LogState& log_state() {
+  static auto* s = new LogState;
+  return *s;
+}
+thread_local UserLog* t_logging = nullptr;
 
 void forward_log(int32_t level, const char* module, const char* msg_id, const char* line, void*) {
-  UserLog u;
+  LogState& s = log_state();
+  std::shared_ptr<UserLog> u;
   {
-    std::lock_guard lock(g_log_mutex);
-    u = g_user_log;
+    std::lock_guard lock(s.mutex);
+    u = s.user;
+    if (!u) return;
+    ++u->running;
   }
-  if (u.fn) u.fn(level, ray_cstr(module), ray_cstr(msg_id), ray_cstr(line), u.user);
+  UserLog* outer = std::exchange(t_logging, u.get());
+  auto sized = [](const char* text) { return ray_str{text, std::strlen(text)}; };
+  u->fn(level, sized(module), sized(msg_id), sized(line), u->user);
+  t_logging = outer;
+  std::lock_guard lock(s.mutex);
+  if (--u->running == 0) s.ended.notify_all();
 }
 }  // namespace
 
 void ray_set_log_handler(ray_log_fn fn, int32_t max_level, void* user) {
-  {
-    std::lock_guard lock(g_log_mutex);
-    g_user_log = {fn, user};
-  }
-  set_log_handler(fn ? forward_log : nullptr, max_level, nullptr);
+  (void)guard(nullptr, [&]() -> Status {
+    LogState& s = log_state();
+    std::shared_ptr<UserLog> now = fn ? std::make_shared<UserLog>(UserLog{fn, user}) : nullptr;
+    std::unique_lock lock(s.mutex);
+    std::shared_ptr<UserLog> old = std::exchange(s.user, now);
+    set_log_handler(fn ? forward_log : nullptr, max_level, nullptr);
+    if (old && old.get() != t_logging && old->generation == fork_generation())
+      s.ended.wait(lock, [&] { return old->running == 0; });
+    return Status();
+  });
 }
 
 // ---- runtime ----------------------------------------------------------------------------------------
@@ -105,9 +135,16 @@ ray_code ray_init(const ray_runtime_options* options, ray_runtime** out, ray_err
       return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", o.language);
     if (!(o.num_cpus >= 0 && o.num_cpus <= 1e6))
       return error(RAY_INVALID_ARGUMENT, "num_cpus %g is not between 0 and 1000000", o.num_cpus);
-    if (o.gcs_shards > 64) return error(RAY_INVALID_ARGUMENT, "gcs_shards is at most 64");
+    if (o.gcs_shards > RAY_MAX_SHARDS)
+      return error(RAY_INVALID_ARGUMENT, "gcs_shards is at most %d", RAY_MAX_SHARDS);
+    std::string checked;
+    RAY_TRY(name_arg(o.ns, "ns", &checked));
+    RAY_TRY(name_arg(o.job_name, "job_name", &checked));
+    RAY_TRY(bytes_arg(o.resources_msgpack, "resources_msgpack", SIZE_MAX / 2, &checked));
+    if (auto r = wire::parse_resources(checked); !r.ok()) return r.status();
     Runtime* rt;
     RAY_TRY(Runtime::start(o, &rt));
+    Registry::instance().close();
     rt->self_handle = make_handle_of<ray_runtime>(kHandleRuntime, rt);
     *out = static_cast<ray_runtime*>(rt->self_handle);
     return Status();
@@ -129,6 +166,7 @@ ray_code ray_shutdown(ray_runtime* runtime, int64_t drain_timeout_ns, ray_error*
   return guard(err, [&]() -> Status {
     auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
     if (!rt) return bad_handle("runtime");
+    RAY_TRY(check_timeout(drain_timeout_ns));
     return rt->shutdown(drain_timeout_ns);
   });
 }
@@ -136,8 +174,12 @@ ray_code ray_shutdown(ray_runtime* runtime, int64_t drain_timeout_ns, ray_error*
 void ray_runtime_release(ray_runtime* runtime) {
   if (void* p = HandleTable::instance().release(runtime, kHandleRuntime)) {
     // The object stays: other handles may still point to it, in whatever order they are released.
-    (void)guard(nullptr, [&] { return static_cast<Runtime*>(p)->shutdown(0); });
-    Runtime::bury(static_cast<Runtime*>(p));
+    (void)guard(nullptr, [&]() -> Status {
+      auto* rt = static_cast<Runtime*>(p);
+      if (rt->foreign()) return Status();
+      Runtime::bury(rt);
+      return rt->in_callback() ? rt->shutdown_aside() : rt->shutdown(0);
+    });
   }
 }
 
@@ -155,11 +197,9 @@ ray_code ray_runtime_context(ray_runtime* runtime, ray_context* out, ray_error**
   return guard(err, [&]() -> Status {
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
-    if (!out) return null_argument("out");
-    if (out->struct_size != sizeof *out)
-      return error(RAY_INVALID_ARGUMENT, "ray_context.struct_size must be sizeof(ray_context)");
-    rt->fill_context(out);
-    return Status();
+    ray_context c = RAY_CONTEXT_INIT;
+    rt->fill_context(&c);
+    return write_info(out, "ray_context", c);
   });
 }
 

@@ -37,10 +37,11 @@ ray_code ray_put(ray_runtime* runtime, const ray_value* value, ray_ref** out, ra
   return guard(err, [&]() -> Status {
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
-    if (!value || !out) return null_argument(value ? "out" : "value");
+    RAY_TRY(value_arg(value, "value"));
+    if (!out) return null_argument("out");
     Object* o;
     RAY_TRY(rt->put(*value, &o));
-    *out = o->handle();
+    *out = hand_out(o);
     return Status();
   });
 }
@@ -51,11 +52,11 @@ ray_code ray_put_error(ray_runtime* runtime, ray_code code, ray_str message,
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
     if (!out) return null_argument("out");
-    if (code <= RAY_OK) return error(RAY_INVALID_ARGUMENT, "%d is not the code of an error", code);
-    if (payload && payload->size && !payload->data) return null_argument("payload");
+    RAY_TRY(error_arg(code));
+    RAY_TRY(payload_arg(payload));
     Object* o;
     RAY_TRY(rt->put_error(code, text(message), payload, &o));
-    *out = o->handle();
+    *out = hand_out(o);
     return Status();
   });
 }
@@ -65,6 +66,7 @@ static WriterState* take_writer(ray_writer* writer) {
 }
 
 static void end_writer(WriterState* w) {
+  if (w->runtime->foreign()) return delete w;
   if (!w->sealed && w->runtime->store()) w->runtime->store()->abort(&w->building);
   for (Object* o : w->contained) w->runtime->release(o);
   delete w;
@@ -81,7 +83,8 @@ ray_code ray_writer_open(ray_runtime* runtime, const ray_value* shape, ray_write
   return guard(err, [&]() -> Status {
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
-    if (!shape || !out || !layout) return null_argument("shape, out or layout");
+    RAY_TRY(value_arg(shape, "shape", true));
+    if (!out || !layout) return null_argument("out or layout");
     auto w = std::make_unique<WriterState>();
     RAY_TRY(w->open(rt, rt->next_put_id(), *shape));
     give_writer(w.release(), out, layout);
@@ -99,7 +102,7 @@ ray_code ray_writer_seal(ray_writer* writer, ray_ref** out, ray_error** err) {
     else if (s.ok() && !out) s = null_argument("out");
     else if (s.ok()) s = w->runtime->seal_put(w, &o);
     end_writer(w);
-    if (o) *out = o->handle();
+    if (o) *out = hand_out(o);
     return s;
   });
 }
@@ -108,8 +111,9 @@ ray_code ray_writer_abort(ray_writer* writer) {
   return guard(nullptr, [&]() -> Status {
     WriterState* w = take_writer(writer);
     if (!w) return bad_handle("writer");
+    Status s = w->runtime->foreign() ? w->runtime->usable() : Status();
     end_writer(w);
-    return Status();
+    return s;
   });
 }
 
@@ -118,7 +122,8 @@ ray_code ray_task_return_open(ray_task* task, uint32_t index, const ray_value* s
   return guard(err, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
-    if (!shape || !out || !layout) return null_argument("shape, out or layout");
+    RAY_TRY(value_arg(shape, "shape", true));
+    if (!out || !layout) return null_argument("out or layout");
     auto w = std::make_unique<WriterState>();
     RAY_TRY(e->side->open_result(e, index, *shape, w.get()));
     give_writer(w.release(), out, layout);
@@ -130,13 +135,11 @@ ray_code ray_task_return_open(ray_task* task, uint32_t index, const ray_value* s
 
 ray_ref* ray_ref_retain(ray_ref* ref) {
   Object* o = object_of(ref);
-  if (!o) return nullptr;
-  retain(o);
-  return ref;
+  return o ? hand_out(retain(o)) : nullptr;
 }
 
 void ray_ref_release(ray_ref* ref) {
-  if (Object* o = object_of(ref)) o->runtime->release(o);
+  if (Object* o = object_of(ref); o && take_back(o)) o->runtime->release(o);
 }
 
 ray_id ray_ref_id(const ray_ref* ref) {
@@ -149,9 +152,10 @@ namespace {
 // What ray_ref_export writes. The check tells references from other bytes.
 struct Exported {
   uint32_t magic, check;
+  NodeId cluster;  // of the node that keeps the object for it
   wire::PackedRef ref;
 };
-constexpr uint32_t kExportMagic = 0x46455231;  // "1REF"
+constexpr uint32_t kExportMagic = 0x46455232;  // "2REF"
 
 uint32_t check_of(const wire::PackedRef& r) {
   return static_cast<uint32_t>(hash_id(r.id, r.hint.offset ^ r.hint.size));
@@ -171,7 +175,7 @@ ray_code ray_ref_export(ray_ref* ref, void* buf, size_t* inout_size, ray_error**
                    sizeof(Exported));
     RAY_TRY(o->runtime->usable());
     RAY_TRY(o->runtime->export_hold(o));
-    Exported e{kExportMagic, 0, o->runtime->packed_ref(o)};
+    Exported e{kExportMagic, 0, o->runtime->node(), o->runtime->packed_ref(o)};
     e.check = check_of(e.ref);
     std::memcpy(buf, &e, sizeof e);
     return Status();
@@ -188,7 +192,7 @@ ray_code ray_ref_find(ray_runtime* runtime, const ray_id* id, ray_ref** out, ray
     Object* o = rt->find_object(wanted);
     if (!o)
       return error(RAY_NOT_FOUND, "this process has no reference to %s", wanted.hex().c_str());
-    *out = o->handle();
+    *out = hand_out(o);
     return Status();
   });
 }
@@ -204,9 +208,11 @@ ray_code ray_ref_import(ray_runtime* runtime, ray_bytes exported, ray_ref** out,
     std::memcpy(&e, exported.data, sizeof e);
     if (e.magic != kExportMagic || e.check != check_of(e.ref))
       return error(RAY_INVALID_ARGUMENT, "the bytes are not an exported reference");
+    if (e.cluster != rt->node())
+      return error(RAY_INVALID_ARGUMENT, "object %s was exported in another cluster", e.ref.id.hex().c_str());
     Object* o;
     RAY_TRY(rt->import(e.ref.id, {}, &o));
-    *out = o->handle();
+    *out = hand_out(o);
     return Status();
   });
 }
@@ -337,21 +343,29 @@ ray_code ray_queue_create(ray_runtime* runtime, ray_queue** out, ray_error** err
     q->event = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     q->wake = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!q->event.valid() || !q->wake.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a completion queue");
+    rt->add_queue(q.get());
     *out = make_handle_of<ray_queue>(kHandleQueue, q.release());
     return Status();
   });
 }
 
+static void end_use(Queue* q, ray_queue* handle) {
+  if (HandleTable::instance().unuse(handle)) q->runtime->drop_queue(q);
+}
+
 void ray_queue_release(ray_queue* queue) {
-  if (void* p = HandleTable::instance().release(queue, kHandleQueue)) {
-    auto* q = static_cast<Queue*>(p);
-    q->runtime->drop_queue(q);
-  }
+  auto& table = HandleTable::instance();
+  auto* q = static_cast<Queue*>(table.use(queue, kHandleQueue));
+  if (!q) return;
+  if (q->runtime->foreign()) return (void)table.unuse(queue);
+  (void)table.release(queue, kHandleQueue);  // queues are not counted: that was it
+  q->close();                                // whoever polls leaves, and the last one ends it
+  end_use(q, queue);
 }
 
 int ray_queue_fd(const ray_queue* queue) {
   auto* q = from_handle<Queue>(queue, kHandleQueue);
-  return q ? q->event.get() : -1;
+  return q && !q->runtime->foreign() ? q->event.get() : -1;
 }
 
 ray_code ray_queue_poll(ray_queue* queue, ray_completion* out, size_t max, int64_t timeout_ns,
@@ -359,19 +373,20 @@ ray_code ray_queue_poll(ray_queue* queue, ray_completion* out, size_t max, int64
   return guard(err, [&]() -> Status {
     if (!out_count) return null_argument("out_count");
     *out_count = 0;
-    auto* q = from_handle<Queue>(queue, kHandleQueue);
-    if (!q) return bad_handle("queue");
     if (!out) return null_argument("out");
     if (!max) return error(RAY_INVALID_ARGUMENT, "there is room for no completion: max is 0");
     RAY_TRY(check_timeout(timeout_ns));
-    return queue_poll(q, out, max, timeout_ns, out_count);
+    auto* q = static_cast<Queue*>(HandleTable::instance().use(queue, kHandleQueue));
+    if (!q) return bad_handle("queue");
+    Status s = q->runtime->foreign() ? q->runtime->usable() : queue_poll(q, out, max, timeout_ns, out_count);
+    end_use(q, queue);
+    return s;
   });
 }
 
 void ray_queue_wake(ray_queue* queue) {
   auto* q = from_handle<Queue>(queue, kHandleQueue);
-  uint64_t one = 1;
-  if (q) (void)!::write(q->wake.get(), &one, sizeof one);
+  if (q && !q->runtime->foreign()) q->wake_pollers();
 }
 
 static Status check_notify(const ray_notify* in, ray_notify* out) {
@@ -379,6 +394,8 @@ static Status check_notify(const ray_notify* in, ray_notify* out) {
   RAY_TRY(read_options(in, "ray_notify", out));
   if (!out->queue == !out->fn)
     return error(RAY_INVALID_ARGUMENT, "a notification goes to exactly one of queue and fn");
+  if (out->flags & ~uint32_t{RAY_NOTIFY_MAY_RUN_INLINE} || out->reserved)
+    return error(RAY_INVALID_ARGUMENT, "unknown flags %u or reserved word %u of ray_notify", out->flags, out->reserved);
   return Status();
 }
 
@@ -388,7 +405,8 @@ ray_code ray_on_ready(ray_ref* ref, const ray_notify* notify, uint64_t* out_toke
     RAY_TRY(object_arg(ref, &o));
     ray_notify n = RAY_NOTIFY_INIT;
     RAY_TRY(check_notify(notify, &n));
-    if (!o->done()) RAY_TRY(o->runtime->usable());
+    Status usable = o->runtime->usable();
+    if (!usable.ok() && (usable.code() != RAY_NODE_DIED || !o->done())) return usable;
     return o->runtime->on_ready(o, n, out_token);
   });
 }

@@ -9,49 +9,55 @@ using namespace ray::capi;
 
 // ---- functions --------------------------------------------------------------------------------------
 
-static ray_code define(ray_runtime* runtime, int32_t language, uint32_t kind, const std::string& name,
-                       const std::string& definition, ray_function** out, ray_error** err) {
-  return guard(err, [&]() -> Status {
-    Runtime* rt;
-    RAY_TRY(runtime_of(runtime, &rt));
-    if (!out) return null_argument("out");
-    if (language < 0 || language >= RAY_LANG_COUNT)
-      return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
-    Function* f;
-    RAY_TRY(rt->function(language, kind, name, definition, &f));
-    *out = make_handle_of<ray_function>(kHandleFunction, f);
-    return Status();
-  });
+static Status define(ray_runtime* runtime, int32_t language, uint32_t kind, ray_str name,
+                     const std::string& definition, ray_function** out) {
+  Runtime* rt;
+  RAY_TRY(runtime_of(runtime, &rt));
+  if (!out) return null_argument("out");
+  if (language < 0 || language >= RAY_LANG_COUNT)
+    return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
+  std::string n;
+  RAY_TRY(name_arg(name, "the name of a function", &n));
+  Function* f;
+  RAY_TRY(rt->function(language, kind, n, definition, &f));
+  *out = make_handle_of<ray_function>(kHandleFunction, f);
+  return Status();
 }
 
 ray_code ray_function_get(ray_runtime* runtime, ray_str name, ray_function** out, ray_error** err) {
-  return define(runtime, RAY_LANG_NATIVE, wire::kFnNative, text(name), "", out, err);
+  return guard(err, [&] { return define(runtime, RAY_LANG_NATIVE, wire::kFnNative, name, "", out); });
 }
 
 ray_code ray_function_define(ray_runtime* runtime, int32_t language, ray_str name,
                              ray_bytes definition, ray_function** out, ray_error** err) {
-  return define(runtime, language, wire::kFnOpaque, text(name), bytes(definition), out, err);
+  return guard(err, [&]() -> Status {
+    std::string d;
+    RAY_TRY(bytes_arg(definition, "a definition", SIZE_MAX / 2, &d));
+    return define(runtime, language, wire::kFnOpaque, name, d, out);
+  });
 }
 
 ray_code ray_define_library(ray_runtime* runtime, ray_str name, ray_str path, ray_function** out,
                             ray_error** err) {
-  std::string p = text(path);
-  if (p.empty()) return report(error(RAY_INVALID_ARGUMENT, "path is empty"), err);
-  return define(runtime, RAY_LANG_NATIVE, wire::kFnLibrary, text(name), p, out, err);
+  return guard(err, [&]() -> Status {
+    std::string p;
+    RAY_TRY(name_arg(path, "path", &p));
+    if (p.empty()) return error(RAY_INVALID_ARGUMENT, "path is empty");
+    return define(runtime, RAY_LANG_NATIVE, wire::kFnLibrary, name, p, out);
+  });
 }
 
 ray_code ray_define_symbol(ray_runtime* runtime, ray_str name, ray_str library, ray_str symbol,
                            ray_str signature, ray_function** out, ray_error** err) {
-  std::string definition;
-  ray_code code = guard(err, [&]() -> Status {
-    std::string s = text(symbol), sig = text(signature);
+  return guard(err, [&]() -> Status {
+    std::string l, s, sig;
+    RAY_TRY(name_arg(library, "library", &l));
+    RAY_TRY(name_arg(symbol, "symbol", &s));
+    RAY_TRY(name_arg(signature, "signature", &sig));
     if (s.empty()) return error(RAY_INVALID_ARGUMENT, "symbol is empty");
     if (auto parsed = ffi::Signature::parse(sig); !parsed.ok()) return parsed.status();
-    definition = ffi::Symbol::pack_definition(text(library), s, sig);
-    return Status();
+    return define(runtime, RAY_LANG_NATIVE, wire::kFnSymbol, name, ffi::Symbol::pack_definition(l, s, sig), out);
   });
-  if (code != RAY_OK) return code;
-  return define(runtime, RAY_LANG_NATIVE, wire::kFnSymbol, text(name), definition, out, err);
 }
 
 ray_function* ray_function_retain(ray_function* function) {
@@ -66,8 +72,6 @@ void ray_function_release(ray_function* function) {
 
 namespace {
 
-constexpr uint32_t kMaxReturns = 1u << 20;
-
 Status function_of(ray_runtime* runtime, ray_function* function, Runtime** rt, Function** f) {
   RAY_TRY(runtime_of(runtime, rt));
   *f = from_handle<Function>(function, kHandleFunction);
@@ -77,10 +81,15 @@ Status function_of(ray_runtime* runtime, ray_function* function, Runtime** rt, F
 
 Status task_options(const ray_task_options* in, ray_task_options* out) {
   RAY_TRY(read_options(in, "ray_task_options", out));
-  if (out->num_returns > kMaxReturns)
-    return error(RAY_INVALID_ARGUMENT, "num_returns %u is more than %u", out->num_returns, kMaxReturns);
+  if (out->num_returns > RAY_MAX_RETURNS)
+    return error(RAY_INVALID_ARGUMENT, "num_returns %u is more than %d", out->num_returns, RAY_MAX_RETURNS);
   if (out->max_retries < RAY_RETRIES_DEFAULT)
     return error(RAY_INVALID_ARGUMENT, "max_retries %d is negative", out->max_retries);
+  if (out->flags & ~uint32_t{RAY_TASK_RETRY_ON_ERROR | RAY_TASK_RUN_TO_END} || out->reserved)
+    return error(RAY_INVALID_ARGUMENT, "unknown flags %u or reserved word %u of ray_task_options", out->flags,
+                 out->reserved);
+  if (out->group > UINT16_MAX)
+    return error(RAY_INVALID_ARGUMENT, "concurrency group %u: no actor has that many", out->group);
   return Status();
 }
 
@@ -184,7 +193,7 @@ ray_code ray_stream_next(ray_stream* stream, int64_t timeout_ns, ray_ref** out, 
     RAY_TRY(check_timeout(timeout_ns));
     Object* o;
     RAY_TRY(s->runtime->stream_next(s, timeout_ns, &o));
-    *out = o->handle();
+    *out = hand_out(o);
     return Status();
   });
 }
@@ -196,7 +205,7 @@ ray_code ray_stream_completed(ray_stream* stream, ray_ref** out, ray_error** err
     if (!out) return null_argument("out");
     Object* o;
     RAY_TRY(s->runtime->stream_completed(s, &o));
-    *out = o->handle();
+    *out = hand_out(o);
     return Status();
   });
 }
@@ -207,11 +216,17 @@ ray_id ray_stream_id(const ray_stream* stream) {
   return id;
 }
 
+static Status cancel_flags(uint32_t flags) {
+  if ((flags & ~uint32_t{RAY_CANCEL_FORCE | RAY_CANCEL_RECURSIVE}) == 0) return Status();
+  return error(RAY_INVALID_ARGUMENT, "unknown flags %u of a cancellation", flags);
+}
+
 ray_code ray_stream_cancel(ray_stream* stream, uint32_t flags, ray_error** err) {
   return guard(err, [&]() -> Status {
     auto* s = from_handle<Stream>(stream, kHandleStream);
     if (!s) return bad_handle("stream");
     RAY_TRY(s->runtime->usable());
+    RAY_TRY(cancel_flags(flags));
     return s->runtime->stream_cancel(s, flags);
   });
 }
@@ -232,8 +247,7 @@ ray_code ray_cancel(ray_ref* ref, uint32_t flags, ray_error** err) {
     Object* o;
     RAY_TRY(object_arg(ref, &o));
     RAY_TRY(o->runtime->usable());
-    if (flags & ~uint32_t{RAY_CANCEL_FORCE | RAY_CANCEL_RECURSIVE})
-      return error(RAY_INVALID_ARGUMENT, "unknown flags %u of ray_cancel", flags);
+    RAY_TRY(cancel_flags(flags));
     return o->runtime->cancel(o, flags);
   });
 }
@@ -246,6 +260,20 @@ static Status actor_of(const ray_actor* actor, Actor** out) {
   return (*out)->runtime->usable();
 }
 
+static Status check_actor(const ray_actor_options& o) {
+  if (o.max_restarts < -1) return error(RAY_INVALID_ARGUMENT, "max_restarts %d is negative", o.max_restarts);
+  if (o.max_task_retries < RAY_RETRIES_DEFAULT)
+    return error(RAY_INVALID_ARGUMENT, "max_task_retries %d is negative", o.max_task_retries);
+  if (o.lifetime != RAY_LIFETIME_COUNTED && o.lifetime != RAY_LIFETIME_DETACHED)
+    return error(RAY_INVALID_ARGUMENT, "lifetime %d is none of RAY_LIFETIME_*", o.lifetime);
+  if (o.flags & ~uint32_t{RAY_ACTOR_GET_IF_EXISTS | RAY_ACTOR_OUT_OF_ORDER})
+    return error(RAY_INVALID_ARGUMENT, "unknown flags %u of ray_actor_options", o.flags);
+  std::string checked;
+  RAY_TRY(name_arg(o.name, "the name of an actor", &checked));
+  RAY_TRY(name_arg(o.ns, "ns", &checked));
+  return bytes_arg(o.metadata, "metadata", RAY_MAX_METADATA, &checked);
+}
+
 ray_code ray_actor_create(ray_runtime* runtime, ray_function* klass, const ray_arg* args,
                           size_t n_args, const ray_actor_options* options, ray_actor** out,
                           ray_error** err) {
@@ -256,7 +284,7 @@ ray_code ray_actor_create(ray_runtime* runtime, ray_function* klass, const ray_a
     if ((n_args && !args) || !out) return null_argument(out ? "args" : "out");
     ray_actor_options o = RAY_ACTOR_OPTIONS_INIT;
     RAY_TRY(read_options(options, "ray_actor_options", &o));
-    if (o.max_restarts < -1) return error(RAY_INVALID_ARGUMENT, "max_restarts %d is negative", o.max_restarts);
+    RAY_TRY(check_actor(o));
     std::string resources;
     RAY_TRY(place(&o, false, &resources));
     Actor* a = nullptr;
@@ -275,7 +303,9 @@ ray_code ray_actor_call(ray_actor* actor, ray_str method, const ray_arg* args, s
     ray_task_options o = RAY_TASK_OPTIONS_INIT;
     if (options) RAY_TRY(task_options(options, &o));
     return with_returns(o.num_returns, out_refs, [&](Object** objects) {
-      return a->runtime->actor_call(a, text(method), args, n_args, o, objects, nullptr);
+      std::string m;
+      RAY_TRY(name_arg(method, "the name of a method", &m));
+      return a->runtime->actor_call(a, m, args, n_args, o, objects, nullptr);
     });
   });
 }
@@ -289,7 +319,9 @@ ray_code ray_actor_call_stream(ray_actor* actor, ray_str method, const ray_arg* 
     ray_task_options o = RAY_TASK_OPTIONS_INIT;
     RAY_TRY(task_options(options, &o));
     Stream* s = nullptr;
-    RAY_TRY(a->runtime->actor_call(a, text(method), args, n_args, o, nullptr, &s));
+    std::string m;
+    RAY_TRY(name_arg(method, "the name of a method", &m));
+    RAY_TRY(a->runtime->actor_call(a, m, args, n_args, o, nullptr, &s));
     *out = make_handle_of<ray_stream>(kHandleStream, s);
     return Status();
   });
@@ -302,7 +334,10 @@ ray_code ray_actor_find(ray_runtime* runtime, ray_str name, ray_str ns, ray_acto
     RAY_TRY(runtime_of(runtime, &rt));
     if (!out) return null_argument("out");
     Actor* a;
-    RAY_TRY(rt->actor_find(text(name), text(ns), &a));
+    std::string n, space;
+    RAY_TRY(name_arg(name, "the name of an actor", &n));
+    RAY_TRY(name_arg(ns, "ns", &space));
+    RAY_TRY(rt->actor_find(n, space, &a));
     *out = make_handle_of<ray_actor>(kHandleActor, a);
     return Status();
   });
@@ -350,7 +385,7 @@ ray_code ray_actor_to_ref(ray_actor* actor, ray_ref** out, ray_error** err) {
     Actor* a;
     RAY_TRY(actor_of(actor, &a));
     if (!out) return null_argument("out");
-    *out = retain(a->ref)->handle();
+    *out = hand_out(retain(a->ref));
     return Status();
   });
 }
@@ -396,6 +431,13 @@ Status only_element(const std::string& answer, std::string* out) {
   return Status();
 }
 
+Status key_arg(ray_str ns, ray_bytes key, std::string* space) {
+  if (!key.data) return null_argument("key");
+  if (key.size > RAY_MAX_KEY)
+    return error(RAY_INVALID_ARGUMENT, "a key of %zu bytes; at most %d are allowed", key.size, RAY_MAX_KEY);
+  return name_arg(ns, "ns", space);
+}
+
 Status kv_call(ray_runtime* runtime, uint32_t op, const std::string& args, std::string* answer) {
   Runtime* rt;
   RAY_TRY(runtime_of(runtime, &rt));
@@ -412,12 +454,17 @@ ray_code ray_group_create(ray_runtime* runtime, const ray_group_options* options
     RAY_TRY(read_options(options, "ray_group_options", &o));
     if (o.strategy < RAY_GROUP_PACK || o.strategy > RAY_GROUP_STRICT_SPREAD)
       return error(RAY_INVALID_ARGUMENT, "strategy %d is none of RAY_GROUP_*", o.strategy);
+    if (o.lifetime != RAY_LIFETIME_COUNTED && o.lifetime != RAY_LIFETIME_DETACHED)
+      return error(RAY_INVALID_ARGUMENT, "lifetime %d is none of RAY_LIFETIME_*", o.lifetime);
+    std::string name, ns;
+    RAY_TRY(name_arg(o.name, "the name of a group", &name));
+    RAY_TRY(name_arg(o.ns, "ns", &ns));
     std::string bundles = bytes(o.bundles_msgpack), args, answer;
     wire::Reader check(bundles);
     if (!wire::is_one_value(bundles) || check.peek() != wire::Type::kArray)
       return error(RAY_INVALID_ARGUMENT, "bundles_msgpack is not an array of maps of name to amount");
     wire::Writer w(&args);
-    w.array(5).raw(bundles).int64(o.strategy).int64(o.lifetime).str(text(o.name)).str(text(o.ns));
+    w.array(5).raw(bundles).int64(o.strategy).int64(o.lifetime).str(name).str(ns);
     RAY_TRY(kv_call(runtime, wire::kOpGroupCreate, args, &answer));
     wire::Reader r(answer);
     uint32_t n;
@@ -480,9 +527,10 @@ ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter,
 ray_code ray_kv_get(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_buffer* out,
                     uint64_t* out_version, ray_error** err) {
   return guard(err, [&]() -> Status {
-    if (!out || !key.data) return null_argument("out or key");
-    std::string args, answer;
-    wire::Writer(&args).array(2).str(text(ns)).bin(key.data, key.size);
+    if (!out) return null_argument("out");
+    std::string space, args, answer;
+    RAY_TRY(key_arg(ns, key, &space));
+    wire::Writer(&args).array(2).str(space).bin(key.data, key.size);
     RAY_TRY(kv_call(runtime, wire::kOpKvGet, args, &answer));
     wire::Reader r(answer);
     uint32_t n;
@@ -499,9 +547,10 @@ ray_code ray_kv_get(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_buffer*
 ray_code ray_kv_put(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_bytes value,
                     uint64_t expected, uint64_t* out_version, ray_error** err) {
   return guard(err, [&]() -> Status {
-    if (!key.data || (value.size && !value.data)) return null_argument("key or value");
-    std::string args, answer;
-    wire::Writer(&args).array(4).str(text(ns)).bin(key.data, key.size).bin(value.data, value.size)
+    if (value.size && !value.data) return null_argument("value");
+    std::string space, args, answer;
+    RAY_TRY(key_arg(ns, key, &space));
+    wire::Writer(&args).array(4).str(space).bin(key.data, key.size).bin(value.data, value.size)
         .uint64(expected);
     RAY_TRY(kv_call(runtime, wire::kOpKvPut, args, &answer));
     wire::Reader r(answer);
@@ -517,9 +566,9 @@ ray_code ray_kv_put(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_bytes v
 ray_code ray_kv_delete(ray_runtime* runtime, ray_str ns, ray_bytes key, uint64_t expected,
                        ray_error** err) {
   return guard(err, [&]() -> Status {
-    if (!key.data) return null_argument("key");
-    std::string args;
-    wire::Writer(&args).array(3).str(text(ns)).bin(key.data, key.size).uint64(expected);
+    std::string space, args;
+    RAY_TRY(key_arg(ns, key, &space));
+    wire::Writer(&args).array(3).str(space).bin(key.data, key.size).uint64(expected);
     return kv_call(runtime, wire::kOpKvDelete, args, nullptr);
   });
 }
@@ -528,8 +577,10 @@ ray_code ray_kv_list(ray_runtime* runtime, ray_str ns, ray_bytes prefix, ray_buf
                      ray_error** err) {
   return guard(err, [&]() -> Status {
     if (!out) return null_argument("out");
-    std::string args, answer, keys;
-    wire::Writer(&args).array(2).str(text(ns)).bin(prefix.data, prefix.data ? prefix.size : 0);
+    std::string space, args, answer, keys;
+    if (prefix.data || prefix.size) RAY_TRY(key_arg(ns, prefix, &space));
+    else RAY_TRY(name_arg(ns, "ns", &space));
+    wire::Writer(&args).array(2).str(space).bin(prefix.data, prefix.data ? prefix.size : 0);
     RAY_TRY(kv_call(runtime, wire::kOpKvList, args, &answer));
     RAY_TRY(only_element(answer, &keys));
     own_bytes(std::move(keys), RAY_FMT_MSGPACK, out);

@@ -7,7 +7,9 @@ using namespace ray::capi;
 
 ray_code ray_register_function(ray_str name, ray_task_fn fn, void* user, ray_error** err) {
   return guard(err, [&]() -> Status {
-    std::string n = text(name);
+    RAY_TRY(Registry::instance().open());
+    std::string n;
+    RAY_TRY(name_arg(name, "the name of a function", &n));
     if (n.empty() || !fn) return error(RAY_INVALID_ARGUMENT, "a function needs a name and an address");
     return Registry::instance().add_function(n, {fn, user});
   });
@@ -16,7 +18,9 @@ ray_code ray_register_function(ray_str name, ray_task_fn fn, void* user, ray_err
 ray_code ray_register_actor(ray_str klass, ray_task_fn create, void (*destroy)(void*, void*),
                             void* user, ray_error** err) {
   return guard(err, [&]() -> Status {
-    std::string n = text(klass);
+    RAY_TRY(Registry::instance().open());
+    std::string n;
+    RAY_TRY(name_arg(klass, "the name of a class", &n));
     if (n.empty() || !create) return error(RAY_INVALID_ARGUMENT, "a class needs a name and a constructor");
     return Registry::instance().add_class(n, {create, user}, destroy);
   });
@@ -25,9 +29,12 @@ ray_code ray_register_actor(ray_str klass, ray_task_fn create, void (*destroy)(v
 ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn fn, void* user,
                              ray_error** err) {
   return guard(err, [&]() -> Status {
-    std::string m = text(method);
+    RAY_TRY(Registry::instance().open());
+    std::string k, m;
+    RAY_TRY(name_arg(klass, "the name of a class", &k));
+    RAY_TRY(name_arg(method, "the name of a method", &m));
     if (m.empty() || !fn) return error(RAY_INVALID_ARGUMENT, "a method needs a name and an address");
-    return Registry::instance().add_method(text(klass), m, {fn, user});
+    return Registry::instance().add_method(k, m, {fn, user});
   });
 }
 
@@ -35,6 +42,7 @@ ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn fn, void
 static Status side_of(const ray_runtime* runtime, WorkerSide** out) {
   auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
   if (!rt) return bad_handle("runtime");
+  if (rt->foreign()) return rt->usable();
   if (!rt->worker()) return error(RAY_WRONG_STATE, "this process is a driver, not a worker");
   *out = rt->worker();
   return Status();
@@ -170,26 +178,23 @@ ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
   return guard(nullptr, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
-    if (!out || out->struct_size != sizeof *out)
-      return error(RAY_INVALID_ARGUMENT, "ray_task_info.struct_size must be sizeof(ray_task_info)");
     const wire::TaskHeader& h = e->header;
-    *out = ray_task_info{};
-    out->struct_size = sizeof *out;
-    out->id = id_of(h.task);
-    out->parent = id_of(h.parent);
-    out->job = id_of(e->side->job());
-    out->actor = id_of(h.actor);
+    ray_task_info info = RAY_TASK_INFO_INIT;
+    info.id = id_of(h.task);
+    info.parent = id_of(h.parent);
+    info.job = id_of(e->side->job());
+    info.actor = id_of(h.actor);
     const std::string& f = e->side->function_name(e);
-    out->function = {f.data(), f.size()};
-    out->method = {e->method.data(), e->method.size()};
-    out->name = e->name.empty() ? out->function : ray_str{e->name.data(), e->name.size()};
-    out->function_key = h.kind == RAY_KIND_ACTOR_CALL ? e->side->class_key() : h.function;
-    out->kind = h.kind;
-    out->attempt = h.attempt + 1;
-    out->num_returns = h.n_returns;
-    out->is_stream = h.stream_window > 0;
-    out->has_gpus = e->n_gpus > 0 && h.kind != RAY_KIND_ACTOR_CALL;
-    return Status();
+    info.function = {f.data(), f.size()};
+    info.method = {e->method.data(), e->method.size()};
+    info.name = e->name.empty() ? info.function : ray_str{e->name.data(), e->name.size()};
+    info.function_key = h.kind == RAY_KIND_ACTOR_CALL ? e->side->class_key() : h.function;
+    info.kind = h.kind;
+    info.attempt = h.attempt + 1;
+    info.num_returns = h.n_returns;
+    info.is_stream = h.stream_window > 0;
+    info.has_gpus = e->n_gpus > 0 && h.kind != RAY_KIND_ACTOR_CALL;
+    return write_info(out, "ray_task_info", info);
   });
 }
 
@@ -238,7 +243,7 @@ ray_code ray_task_return(ray_task* task, uint32_t index, const ray_value* value,
   return guard(err, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
-    if (!value || (value->size && !value->data)) return null_argument("value");
+    RAY_TRY(value_arg(value, "value"));
     return e->side->set_result(e, index, *value);
   });
 }
@@ -248,8 +253,8 @@ ray_code ray_task_return_error(ray_task* task, uint32_t index, ray_code code, ra
   return guard(err, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
-    if (code <= RAY_OK) return error(RAY_INVALID_ARGUMENT, "%d is not the code of an error", code);
-    if (payload && payload->size && !payload->data) return null_argument("payload");
+    RAY_TRY(error_arg(code));
+    RAY_TRY(payload_arg(payload));
     return e->side->set_error_result(e, index, code, text(message), payload);
   });
 }
@@ -276,7 +281,7 @@ ray_code ray_task_yield(ray_task* task, const ray_value* value, int64_t timeout_
   return guard(err, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
-    if (!value || (value->size && !value->data)) return null_argument("value");
+    RAY_TRY(value_arg(value, "value"));
     RAY_TRY(check_timeout(timeout_ns));
     return e->side->yield(e, *value, timeout_ns);
   });
@@ -288,8 +293,8 @@ bool ray_task_is_cancelled(const ray_task* task) {
 }
 
 void* ray_task_self(const ray_task* task) {
-  auto* e = from_handle<Execution>(task, kHandleTask);
-  return e ? e->side->self() : nullptr;
+  Execution* e;
+  return execution_of(task, &e).ok() ? e->side->self() : nullptr;
 }
 
 ray_code ray_task_set_self(ray_task* task, void* self, ray_error** err) {
@@ -307,6 +312,7 @@ ray_code ray_task_fail(ray_task* task, ray_str message, const ray_value* payload
   return guard(nullptr, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
+    RAY_TRY(payload_arg(payload));
     e->side->fail(e, text(message), payload);
     return Status();
   });
@@ -316,6 +322,8 @@ ray_code ray_task_finish(ray_task* task, ray_code code) {
   return guard(nullptr, [&]() -> Status {
     Execution* e;
     RAY_TRY(execution_of(task, &e));
+    if (e->registered)
+      return error(RAY_WRONG_STATE, "a registered function ends its task by returning");
     return e->side->finish(e, code);
   });
 }

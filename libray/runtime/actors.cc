@@ -40,9 +40,6 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
           {static_cast<const char*>(o.resources_msgpack.data), o.resources_msgpack.size});
       !r.ok())
     return r.status();
-  if (o.metadata.size + name.size() > 256 * 1024)
-    return error(RAY_INVALID_ARGUMENT, "actor metadata of %zu bytes is too large (256 KiB at most)",
-                 o.metadata.size);
   auto create = std::make_unique<ActorCreation>();
   create->options = o;
   create->name = name;
@@ -210,8 +207,7 @@ void Runtime::send_actor_create(PendingTask* t) {
 
 Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
                            const ray_task_options& o, Object** returns, Stream** stream) {
-  if (method.empty() || method.size() > 1000)
-    return error(RAY_INVALID_ARGUMENT, "a method needs a name of 1 to 1000 bytes");
+  if (method.empty()) return error(RAY_INVALID_ARGUMENT, "a method needs a name");
   if (a->max_pending && a->n_pending >= a->max_pending)
     return error(RAY_UNAVAILABLE,
                  "actor %s has %lu pending calls, as many as max_pending_calls allows",
@@ -423,6 +419,7 @@ void Runtime::actor_retain(Actor* a) {
 }
 
 void Runtime::actor_release(Actor* a) {
+  if (foreign()) return;
   {
     std::lock_guard lock(mutex_);
     --a->handles;

@@ -111,7 +111,7 @@ void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
     std::lock_guard lock(link->mutex);
     if (found || has_ended(*link, end)) forget_cancel(link.get(), end);
   }
-  runtime_->poke();  // a yield that waits for its window looks at `cancelled`
+  has_interrupt() ? runtime_->poke() : runtime_->wake_waiters();  // who waits in that task looks at `cancelled`
 }
 
 }  // namespace ray

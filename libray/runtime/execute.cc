@@ -81,7 +81,7 @@ Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
 // A function forked, and it is the child that comes back here: the task is its parent's to answer. For the child this is
 // the end of its program, without the exit handlers of the worker that it is a copy of.
 void WorkerSide::end_forked_child(ray_code code) {
-  if (__builtin_expect(!runtime_->forked(), 1)) return;
+  if (__builtin_expect(!runtime_->foreign(), 1)) return;
   std::fflush(nullptr);
   ::_exit(code == RAY_OK ? 0 : 1);
 }
@@ -94,7 +94,7 @@ void WorkerSide::execute(Execution* e) {
     if (!f.fn) {
       fail(e, "actor class '" + class_name_ + "' has no method '" + e->method +
                   "': register it with ray_register_method before ray_init", nullptr);
-      (void)finish(e, RAY_TASK_FAILED);
+      (void)finish(e, RAY_UNKNOWN_FUNCTION);
       return;
     }
   } else {
@@ -114,18 +114,21 @@ void WorkerSide::execute(Execution* e) {
         fail(e, s.ok() ? "function '" + name + "' is not known to this worker: register it with "
                              "ray_register_function before ray_init, or name its library"
                        : s.message(), nullptr);
-        (void)finish(e, RAY_TASK_FAILED);
+        (void)finish(e, s.ok() || s.code() == RAY_NOT_FOUND ? RAY_UNKNOWN_FUNCTION : RAY_TASK_FAILED);
         return;
       }
     }
     if (h.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
   }
+  e->registered = true;
   ray_code code = f.fn(static_cast<ray_task*>(e->handle), f.user);
   end_forked_child(code);
   (void)finish(e, code);
 }
 
 Status WorkerSide::run() {
+  if (runs(runtime_->context()))
+    return error(RAY_WRONG_STATE, "a task cannot run the loop that serves tasks: it would wait for its own end");
   for (;;) {
     Execution* e;
     Status s = next(-1, &e);

@@ -21,16 +21,40 @@ void* HandleTable::insert(HandleKind kind, void* object) {
   return make_handle(kind, e->gen.load(std::memory_order_relaxed), index);
 }
 
+bool HandleTable::add(Entry* e, uint64_t n) {
+  uint64_t counts = e->counts.load(std::memory_order_relaxed);
+  do
+    if (!owned(counts)) return false;
+  while (!e->counts.compare_exchange_weak(counts, counts + n, std::memory_order_acq_rel));
+  return true;
+}
+
 bool HandleTable::retain(const void* handle, HandleKind kind) {
   auto* e = const_cast<Entry*>(find(handle, kind));
-  if (!e) return false;
-  e->counts.fetch_add(1, std::memory_order_relaxed);
-  return true;
+  return e && add(e, 1);
 }
 
 void* HandleTable::release(const void* handle, HandleKind kind) {
   auto* e = const_cast<Entry*>(find(handle, kind));
-  if (!e || e->counts.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
+  if (!e) return nullptr;
+  uint64_t counts = e->counts.load(std::memory_order_relaxed);
+  do
+    if (!owned(counts)) return nullptr;
+  while (!e->counts.compare_exchange_weak(counts, counts - 1, std::memory_order_acq_rel));
+  return counts == 1 ? end(e, handle) : nullptr;
+}
+
+void* HandleTable::use(const void* handle, HandleKind kind) {
+  auto* e = const_cast<Entry*>(find(handle, kind));
+  return e && add(e, kUse) ? e->object : nullptr;
+}
+
+void* HandleTable::unuse(const void* handle) {
+  Entry* e = slab_.at(handle_index(handle));
+  return e->counts.fetch_sub(kUse, std::memory_order_acq_rel) == kUse ? end(e, handle) : nullptr;
+}
+
+void* HandleTable::end(Entry* e, const void* handle) {
   void* object = e->object;
   e->object = nullptr;
   slab_.free(e, static_cast<uint32_t>(handle_index(handle)));

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "libray/base/fork.h"
 #include "libray/base/spin.h"
 
 namespace ray {
@@ -47,6 +48,7 @@ inline uint64_t handle_index(const void* h) {
 template <class Entry>
 class Slab {
  public:
+  Slab() { held_over_forks(&mutex_); }  // a slab lives as long as the process
   static constexpr uint64_t kChunk = 1024, kChunks = 1 << 16;
   Entry* at(uint64_t index) const {
     uint64_t chunk = index / kChunk;
@@ -98,8 +100,13 @@ class HandleTable {
     return e ? e->object : nullptr;
   }
   bool retain(const void* handle, HandleKind kind);
-  // Drops one count; returns the object when that was the last, else nullptr.
+  // Drops one count; returns the object when that was the last and nobody uses it, else nullptr. Counts
+  // are the callers': one release too many finds none.
   void* release(const void* handle, HandleKind kind);
+  // Like get, and the object outlives its last count until unuse: for calls that sleep on it. unuse
+  // returns the object when its last count went meanwhile: the caller ends it.
+  void* use(const void* handle, HandleKind kind);
+  void* unuse(const void* handle);
   // A fresh handle to the object of an unreleased one, which becomes stale. Nobody else uses either.
   void* renew(const void* handle);
 
@@ -107,7 +114,7 @@ class HandleTable {
   struct Entry {
     std::atomic<uint32_t> gen{1};
     uint32_t next_free = 0;
-    std::atomic<uint32_t> counts{0};
+    std::atomic<uint64_t> counts{0};  // of callers; above them kUse for each use
     HandleKind kind{};
     void* object = nullptr;
   };
@@ -116,8 +123,13 @@ class HandleTable {
     const Entry* e = slab_.at(handle_index(handle));
     if (!e || e->gen.load(std::memory_order_acquire) != handle_gen(handle) || e->kind != kind)
       return nullptr;
-    return e->counts.load(std::memory_order_relaxed) ? e : nullptr;
+    return owned(e->counts.load(std::memory_order_relaxed)) ? e : nullptr;
   }
+  static constexpr uint64_t kUse = uint64_t{1} << 32;
+  static bool owned(uint64_t counts) { return static_cast<uint32_t>(counts) != 0; }
+  void* end(Entry* e, const void* handle);
+  // Adds to the counts unless there are none.
+  static bool add(Entry* e, uint64_t n);
   Slab<Entry> slab_;
 };
 

@@ -2,7 +2,8 @@
 //
 // Threads: `refs` and `state` are atomic; a value is immutable once `state` says that it is there, so
 // it may then be read without a lock. Everything else is guarded by the runtime's mutex.
-// Invariant: refs > 0 as long as a handle, a buffer, a pending task or a container uses the entry.
+// Invariants: refs > 0 as long as a handle, a buffer, a pending task or a container uses the entry; handles
+// of them are the callers', and no caller can take others.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -62,6 +63,7 @@ struct Object {
   std::atomic<uint32_t> gen{1};
   uint32_t next_free = 0;
   std::atomic<uint32_t> refs{0};
+  std::atomic<uint32_t> handles{0};
   uint32_t index = 0;
   std::atomic<ObjState> state{ObjState::kPending};
   Where where = Where::kSmall;
@@ -127,9 +129,22 @@ inline Object* object_of(const ray_ref* ref) {
   if (handle_kind(ref) != kHandleRef) return nullptr;
   Object* o = object_slab().at(handle_index(ref));
   if (!o || o->gen.load(std::memory_order_acquire) != handle_gen(ref) ||
-      o->refs.load(std::memory_order_relaxed) == 0)
+      o->handles.load(std::memory_order_relaxed) == 0)
     return nullptr;
   return o;
+}
+// A count that the runtime owns becomes the caller's.
+inline ray_ref* hand_out(Object* o) {
+  o->handles.fetch_add(1, std::memory_order_relaxed);
+  return o->handle();
+}
+// And back; false: the caller has none.
+inline bool take_back(Object* o) {
+  uint32_t n = o->handles.load(std::memory_order_relaxed);
+  do
+    if (n == 0) return false;
+  while (!o->handles.compare_exchange_weak(n, n - 1, std::memory_order_relaxed));
+  return true;
 }
 // Of an entry that the caller, or something that lives as long as the call, refers to already.
 inline Object* retain(Object* o) {

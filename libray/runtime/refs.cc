@@ -43,6 +43,7 @@ Object* Runtime::new_object(const ObjectId& id) {
   o->producer = nullptr;
   o->waiters = nullptr;
   o->state.store(ObjState::kPending, std::memory_order_relaxed);
+  o->handles.store(0, std::memory_order_relaxed);
   o->refs.store(1, std::memory_order_release);
   return o;
 }
@@ -120,10 +121,14 @@ Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Loca
   return of_store(store_->seal(&b, out));
 }
 
-static Status check_value(const ray_value& v) {
-  if ((v.size && !v.data) || (v.n_refs && !v.refs) || (v.n_oob && !v.oob))
+Status check_value(const ray_value& v, bool shape) {
+  if (__builtin_expect(v.format > RAY_FMT_JAVA && (v.format < RAY_FMT_USER || v.format > INT32_MAX), 0))
+    return error(RAY_INVALID_ARGUMENT, "format %u is none of RAY_FMT_*, and below RAY_FMT_USER or above 2^31", v.format);
+  if (__builtin_expect((v.reserved[0] | v.reserved[1]) != 0, 0))
+    return error(RAY_INVALID_ARGUMENT, "the reserved words of a value are not 0: make it with RAY_VALUE_INIT");
+  if ((v.size && !v.data && !shape) || (v.n_refs && !v.refs) || (v.n_oob && !v.oob))
     return error(RAY_INVALID_ARGUMENT, "value has a size but no data");
-  for (size_t i = 0; i < v.n_oob; ++i)
+  for (size_t i = 0; i < v.n_oob && !shape; ++i)
     if (v.oob[i].size && !v.oob[i].data)
       return error(RAY_INVALID_ARGUMENT, "buffer %zu of the value has a size but no data", i);
   return Status();
@@ -360,11 +365,11 @@ Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_
       wire::PackedRef r = view.packed.ref(first + i);
       Object* o;
       s = import_one(r.id, r.hint, lender, &o);
-      if (s.ok()) out[i] = o->handle();
+      if (s.ok()) out[i] = hand_out(o);
     }
   }
   if (s.ok()) return s;
-  for (--i; i-- > 0;) release(object_of(out[i]));
+  for (--i; i-- > 0;) ray_ref_release(out[i]);
   return s;
 }
 
@@ -468,6 +473,7 @@ void Runtime::read_shared_error(Object* o, const wire::Location& at) {
 // ---- freeing --------------------------------------------------------------------------------------------
 
 void Runtime::free_object(Object* o) {
+  if (foreign()) return;  // a forked child's copy: the parent has the object
   std::vector<Object*> more;
   {
     std::lock_guard lock(mutex_);
@@ -606,6 +612,7 @@ void release_view_buffer(ray_buffer* b) {
 }
 
 void buffer_from_view(BufferView* view, ray_buffer* out) {
+  *out = RAY_BUFFER_INIT;
   out->data = view->packed.data;
   out->size = view->packed.size;
   out->format = view->packed.format;
@@ -620,10 +627,29 @@ void Runtime::unpin(store::Pin* pin) {
   if (store_) store_->unpin(pin);
 }
 
+// The smallest values are copied: that costs no more than to count the reader, and what a reader writes there by
+// mistake nobody else reads.
+static Status copy_small(const Object* o, ray_buffer* out) {
+  void* copy = std::malloc(Object::kSmallMax);
+  if (!copy) return error(RAY_OUT_OF_MEMORY, "no memory for a value of %lu bytes", o->size);
+  std::memcpy(copy, o->small, Object::kSmallMax);
+  *out = RAY_BUFFER_INIT;
+  out->data = copy;
+  out->size = o->size;
+  out->format = o->format;
+  out->private_data = copy;
+  out->release = [](ray_buffer* b) {
+    b->release = nullptr;
+    std::free(b->private_data);
+  };
+  return Status();
+}
+
 // The object is kReady. Inline values are handed out in place; stored ones are pinned.
 Status Runtime::fill_buffer(Object* o, ray_buffer* out) {
   if (o->where == Where::kStore) return fill_store_buffer(o, out);
   if (!o->packed) {
+    if (o->where == Where::kSmall) return copy_small(o, out);
     *out = RAY_BUFFER_INIT;
     out->data = o->bytes();
     out->size = o->size;

@@ -17,6 +17,17 @@ Registry& Registry::instance() {
   return *r;
 }
 
+namespace {
+thread_local bool t_loading = false;  // this thread runs the initialiser of a library
+}
+
+Status Registry::open() const {
+  if (!closed_ || t_loading) return Status();
+  return error(RAY_WRONG_STATE,
+               "functions, classes and methods are registered before the first ray_init of a program: its workers "
+               "know no others");
+}
+
 Status Registry::add_function(const std::string& name, NativeFunction f) {
   std::lock_guard lock(mutex_);
   if (!functions_.emplace(native_function_key(name), f).second) {
@@ -101,7 +112,9 @@ Status Registry::load_library(const std::string& path) {
   }
   std::string taken;
   t_taken = &taken;
+  t_loading = true;
   init();
+  t_loading = false;
   t_taken = nullptr;
   std::lock_guard lock(mutex_);
   libraries_[path] = taken;

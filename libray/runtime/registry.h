@@ -1,12 +1,15 @@
 // Registry: native functions, actor classes and methods of this process, by name and by function key.
-// Filled before ray_init (and by shared libraries when they are loaded); read by the worker loop.
+// Filled before the first ray_init, because workers register what stands before it, and by shared libraries
+// when they are loaded; read by the worker loop.
 // Any thread.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 
+#include "libray/base/fork.h"
 #include "libray/base/status.h"
 
 namespace ray {
@@ -24,9 +27,13 @@ struct NativeClass {
 class Registry {
  public:
   static Registry& instance();
+  // A runtime was made: from now on only shared libraries may register.
+  void close() { closed_ = true; }
   Status add_function(const std::string& name, NativeFunction f);
   Status add_class(const std::string& name, NativeFunction create, void (*destroy)(void*, void*));
   Status add_method(const std::string& klass, const std::string& method, NativeFunction f);
+  // RAY_WRONG_STATE once it is closed.
+  Status open() const;
   // Copies, so that a caller needs no lock while it runs user code. fn null = unknown.
   NativeFunction function(uint64_t key);
   NativeFunction method(const std::string& klass, const std::string& method);
@@ -37,6 +44,8 @@ class Registry {
   Status load_library(const std::string& path);
 
  private:
+  Registry() { held_over_forks(&mutex_); }
+  std::atomic<bool> closed_{false};
   std::mutex mutex_;
   std::unordered_map<uint64_t, NativeFunction> functions_;
   std::unordered_map<std::string, NativeClass> classes_;

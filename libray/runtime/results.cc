@@ -124,8 +124,8 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       return requeue(t);
     }
     unlink(t);
-    message = "task " + task_name(t) + " (" + t->id.hex() + ") on worker pid " +
-              std::to_string(link->peer_pid) + ": " + message;
+    message = "task " + task_name(t) + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
+              ") on worker pid " + std::to_string(link->peer_pid) + " of node " + node_.hex() + ": " + message;
     ErrorBox* e = make_error(code, std::move(message), format, std::move(payload));
     fail_task(t, e);
     return e->release();
@@ -421,7 +421,7 @@ std::string task_name(const PendingTask* t) {
 
 std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d) const {
   std::string name = task_name(t);
-  return "worker pid " + std::to_string(d.pid) + " " + describe_status(d) + " while it ran task " +
+  return "worker pid " + std::to_string(d.pid) + " of node " + node_.hex() + " " + describe_status(d) + " while it ran task " +
          name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
          "); its log is in " + session_dir_ + "/logs; raise max_retries to run it again";
 }

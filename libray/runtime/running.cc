@@ -1,11 +1,13 @@
 // What others see of a worker: tools, which tasks run now (wire/protocol.h, RunningSlot; on the thread that
-// takes or ends a task); an event loop that serves it, whether there is anything to do (on the loop's
-// thread). See worker.h.
+// takes or ends a task); the journal, how they went; an event loop that serves it, whether there is anything
+// to do (on the loop's thread). See worker.h.
 #include <poll.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "libray/runtime/runtime.h"
+#include "libray/runtime/runtime_inl.h"
 #include "libray/runtime/worker.h"
 
 namespace ray {
@@ -22,12 +24,76 @@ void WorkerSide::show(Execution* e) {
   s.generation.store(s.generation.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
+bool WorkerSide::runs(const TaskContext* context) {
+  std::lock_guard lock(run_mutex_);
+  return std::any_of(running_.begin(), running_.end(), [&](const Execution* e) { return &e->context == context; });
+}
+
 void WorkerSide::hide(const Execution* e) {
   if (e->slot >= wire::kRunningSlots) return;
   shown_ &= ~(1u << e->slot);
   wire::RunningSlot& s = runtime_->channel()->running[e->slot];
   s.generation.store(s.generation.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);  // before the next task's id is written
+}
+
+// For the journal: how an execution went, and its small results.
+void WorkerSide::write_lineage(Execution* e, ray_code code) {
+  std::string text;
+  if (code != RAY_OK) {
+    ray_code c;
+    uint32_t format;
+    std::string payload;
+    wire::unpack_error(e->error_image.data(), e->error_image.size(), &c, &text, &format, &payload);
+    if (text.size() > 1024) text.resize(1024);
+  }
+  uint64_t size = sizeof(lineage::ExecRecord) + pad8(text.size());
+  size_t n = code == RAY_OK ? std::min<size_t>(e->results.size(), 1024) : 0;
+  for (size_t i = 0; i < n; ++i) {
+    auto& r = e->results[i];
+    bool keep =
+        r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
+    size += sizeof(lineage::ResultRecord) + (keep ? pad8(r.bytes.size()) : 0);
+  }
+  runtime_->lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
+    lineage::ExecRecord x{};
+    x.task = e->header.task;
+    x.actor = e->header.actor;
+    x.actor_pos = e->actor_pos;
+    x.start_ns = e->start_wall;
+    x.end_ns = e->start_wall + (e->end_stamp - e->start_stamp);  // the clock may have been set meanwhile
+    x.incarnation = is_actor_ ? incarnation_ : 0;
+    x.execution = e->header.attempt;
+    x.process = runtime_->process();
+    x.pid = pid_;
+    x.code = code;
+    x.n_results = static_cast<uint32_t>(n);
+    x.error_size = static_cast<uint32_t>(text.size());
+    x.kind = e->header.kind;
+    std::memcpy(at, &x, sizeof x);
+    at += sizeof x;
+    for (size_t i = 0; i < n; ++i) {
+      auto& r = e->results[i];
+      bool in_store = r.given && r.header.where == wire::kStore;
+      bool keep =
+          r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
+      uint64_t full = r.bytes.size();
+      if (in_store) {
+        wire::StoreRef ref;
+        std::memcpy(&ref, r.bytes.data(), sizeof ref);
+        full = ref.location.size;
+      }
+      lineage::ResultRecord rr{
+          static_cast<uint32_t>(i), r.given ? r.header.format : uint32_t{RAY_FMT_MSGPACK},
+          r.given ? full : 0, keep ? static_cast<uint32_t>(r.bytes.size()) : 0, in_store};
+      std::memcpy(at, &rr, sizeof rr);
+      at += sizeof rr;
+      if (!keep) continue;
+      std::memcpy(at, r.bytes.data(), r.bytes.size());
+      at += pad8(r.bytes.size());
+    }
+    std::memcpy(at, text.data(), text.size());
+  });
 }
 
 // For an event loop that is about to sleep: see ray_worker_poll. The descriptors of groups are served by

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/doorbell.h"
 #include "libray/base/fault.h"
+#include "libray/base/fork.h"
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
@@ -33,13 +35,6 @@ extern char** environ;
 
 namespace ray {
 namespace {
-
-std::atomic<uint32_t> g_fork_generation{0};
-
-void watch_forks() {
-  static std::once_flag once;
-  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { ++g_fork_generation; }); });
-}
 
 std::string view(ray_str s) {
   if (!s.data) return {};
@@ -138,13 +133,11 @@ Status await_ready(int fd, int pidfd, const std::string& log) {
 
 }  // namespace
 
-bool Runtime::forked() const { return fork_generation_ != g_fork_generation.load(std::memory_order_relaxed); }
-
 Status Runtime::usable() const {
+  if (foreign())
+    return error(RAY_WRONG_STATE, "a runtime does not survive fork(): call ray_init in the child");
   if (stopping_.load(std::memory_order_relaxed))
     return error(RAY_WRONG_STATE, "this runtime was shut down");
-  if (fork_generation_ != g_fork_generation.load(std::memory_order_relaxed))
-    return error(RAY_WRONG_STATE, "a runtime does not survive fork(): call ray_init in the child");
   if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
   return Status();
 }
@@ -170,7 +163,7 @@ Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
   watch_forks();
   load_faults_from_environment();
   std::unique_ptr<Runtime> rt(new Runtime);
-  rt->fork_generation_ = g_fork_generation.load();
+  rt->fork_generation_ = fork_generation();
   Status s = rt->connect(options);
   if (!s.ok()) {
     if (rt->own_node_) rt->end_daemon();
@@ -212,7 +205,10 @@ Status Runtime::connect(const ray_runtime_options& options) {
   auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_);
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
-  if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  if (mode_ == RAY_MODE_WORKER) {
+    worker_ = std::make_unique<WorkerSide>(this);
+    stop_waiting_ = [this] { return cancelled_here(); };
+  }
   log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
       mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
       session_dir_.c_str());
@@ -401,6 +397,8 @@ Status Runtime::hello(const ray_runtime_options& options) {
   if (!channel.ok()) return channel.status();
   page_map_ = std::move(*page);
   channel_map_ = std::move(*channel);
+  page_map_.keep_from_children();
+  channel_map_.keep_from_children();
   daemon_event_ = out_of_the_way(std::move(fds[2]));
   page_ = reinterpret_cast<wire::NodePage*>(page_map_.data());
   wakes_.attach(page_, process_);
@@ -478,7 +476,7 @@ uint64_t Runtime::begin_call(std::shared_ptr<Call>* out) {
 Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
                            int64_t timeout_ns) {
   std::unique_lock lock(calls_mutex_);
-  auto done = [&] { return call->done || node_dead() || stopped_; };
+  auto done = [&] { return call->done || node_dead() || stopped_ || cancelled_here(); };
   constexpr int64_t kSlice = 2000000000;  // then a look whether the daemon can answer at all
   for (int64_t left = timeout_ns; left != 0;) {
     int64_t slice = left < 0 ? kSlice : std::min(left, kSlice);
@@ -491,6 +489,8 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
   calls_.erase(id);
   if (!call->done) {
     if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
+    if (stopped_) return error(RAY_CANCELLED, "the runtime was shut down");
+    if (cancelled_here()) return waiter_cancelled();
     if (is_stopped(daemon_pid_))
       return error(RAY_TIMED_OUT, "the node daemon (pid %d) is stopped by a signal: `kill -CONT %d` resumes it",
                    daemon_pid_, daemon_pid_);
@@ -517,6 +517,7 @@ Status Runtime::request(uint32_t op, const std::string& args, std::string* answe
 
 void Runtime::receive_loop() {
   pthread_setname_np(pthread_self(), "ray-receiver");
+  enter_callback(this);  // it calls log handlers and what interrupts tasks
   std::vector<uint8_t> buffer(wire::kDatagramMax);
   for (;;) {
     std::vector<Fd> fds;
@@ -538,9 +539,11 @@ void Runtime::receive_loop() {
 // Steps in where no caller waits. See runtime.h.
 void Runtime::pulse_loop() {
   pthread_setname_np(pthread_self(), "ray-pulse");
+  enter_callback(this);
   auto* bell_word = bell(process_);
   auto* urgent = urgent_bell(process_);
   uint64_t seen = 0;
+  bool feeds = false;  // tasks wait for room in rings, and nobody but this thread drains any
   while (!stopped_) {
     bool on_bell;
     int64_t nap;
@@ -548,16 +551,19 @@ void Runtime::pulse_loop() {
       std::lock_guard lock(mutex_);
       on_bell = needs_pulse_ > 0 || (worker_ && worker_->wants_event());
     }
-    auto* word = on_bell ? bell_word : urgent;
+    const bool lazily = feeds && !on_bell;
+    auto* word = on_bell || lazily ? bell_word : urgent;
     pulse_on_bell_.store(on_bell, std::memory_order_relaxed);
-    arm(word);
+    lazily ? arm_lazily(word) : arm(word);
     if (!on_bell && worker_ && worker_->wants_event()) continue;  // since the look above
     {
       std::lock_guard lock(mutex_);
       // Callers that drain make our turn superfluous, unless somebody depends on us alone.
-      if (on_bell || urgent_work_.exchange(false) || progress_count_ == seen) progress();
+      const bool alone = progress_count_ == seen;
+      if (on_bell || urgent_work_.exchange(false) || alone) progress();
       seen = progress_count_;
       tick();
+      feeds = feeding_ && alone && sleepers_ == 0;
       nap = left_marked_ ? kMarkedNs : ticking() ? 5000000 : 1000000000;
     }
     after_unlock();
@@ -566,8 +572,9 @@ void Runtime::pulse_loop() {
     if (worker_) reap_strays();
     if (stopped_) return;
     if (!callbacks_empty()) continue;
+    if (feeds && !lazily && !on_bell) continue;
     if (on_bell && !work) wakes_.pass_on();  // a loop that has work keeps the place
-    sleep_armed(word, nap);
+    sleep_armed(word, lazily ? std::min(nap, kLazySleepNs) : nap);
     if (word->load(std::memory_order_relaxed) == 0) urgent_work_ = true;
   }
 }
@@ -616,6 +623,8 @@ void Runtime::tick() {
   if (!forced_.empty()) press_on(now);
   if (!to_read_and_free_.empty() && now >= read_again_ns_)
     callbacks_.push_back([this] { read_and_free(); });
+  feeding_ = std::any_of(busy_links_.begin(), busy_links_.end(),
+                         [](ClientLink* l) { return l->actor && !l->actor->queue.empty(); });
   for (Shape* s : shape_list_) {
     bool idle_lease = false, stalled = false;
     for (size_t i = 0; i < s->leases.size();) {
@@ -634,8 +643,17 @@ void Runtime::tick() {
       ++i;
     }
     if (stalled || !s->backlog.empty()) pump(s);
+    feeding_ |= !s->backlog.empty() && !s->leases.empty();
     (void)idle_lease;
   }
+}
+
+// A task waits for room in a ring. Whoever waits for results makes it; if nobody does, pulse: without a caller in
+// get, tasks would trickle. mutex_ held.
+void Runtime::feed() {
+  if (feeding_) return;
+  feeding_ = true;
+  ray::ring(urgent_bell(process_));
 }
 
 // The caller has just made a reason for pulse to sleep on the doorbell (an atomic, not needs_pulse_).
@@ -649,7 +667,33 @@ void Runtime::poke() {
   ray::ring(urgent_bell(process_));
 }
 
+void Runtime::wake_calls() {
+  std::lock_guard lock(calls_mutex_);
+  calls_cv_.notify_all();
+}
+
+// A task was cancelled: whoever waits looks whether it was his.
+void Runtime::wake_waiters() {
+  poke();
+  wake_calls();
+  std::lock_guard lock(mutex_);
+  for (Queue* q : queues_) q->wake_pollers();
+}
+
+namespace {
+thread_local const Runtime* t_calls_back = nullptr;  // whose thread this is, or whose callback runs on it
+}
+
+bool Runtime::in_callback() const { return t_calls_back == this; }
+const Runtime* Runtime::enter_callback(const Runtime* rt) { return std::exchange(t_calls_back, rt); }
+
 void Runtime::run_callbacks() {
+  const Runtime* outer = enter_callback(this);
+  run_each_callback();
+  enter_callback(outer);
+}
+
+void Runtime::run_each_callback() {
   for (;;) {
     std::function<void()> f;
     {
@@ -679,10 +723,7 @@ void Runtime::node_lost(const char* why) {
     node_dead_.store(true, std::memory_order_release);
     fail_everything(RAY_NODE_DIED, death_);
   }
-  {
-    std::lock_guard lock(calls_mutex_);
-    calls_cv_.notify_all();
-  }
+  wake_calls();
   if (own_node_) node::remove_sockets(session_dir_);
   if (worker_) worker_->stop();
   after_unlock();
@@ -728,8 +769,12 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
 bool Runtime::drained() { return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0; }
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
-  if (fork_generation_ != g_fork_generation.load())
+  if (foreign())
     return error(RAY_WRONG_STATE, "this runtime belongs to the parent process");
+  if (!stopping_ && in_callback())
+    return error(RAY_WRONG_STATE, "a callback cannot shut its runtime down, which would wait for the callback's end");
+  if (!stopping_ && worker_ && worker_->runs(context()))
+    return error(RAY_WRONG_STATE, "a task cannot shut down the runtime that it runs in");
   if (stopping_.exchange(true)) return Status();
   if (worker_ && drain_timeout_ns != 0) worker_->retire();
   if (!node_dead() && drain_timeout_ns != 0)
@@ -737,10 +782,12 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   {
     std::lock_guard lock(mutex_);
     if (!node_dead()) progress();
+    closed_ = true;
     fail_everything(RAY_CANCELLED, "the runtime was shut down");
   }
   after_unlock();
   run_callbacks();
+  close_queues();
   if (!node_dead()) {
     if (own_node_ && !kill_stopped_daemon()) {
       Status s = request(wire::kOpShutdown, std::string("\x90", 1), nullptr, 20000000000);
@@ -749,9 +796,18 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     up_bytes(wire::kUpGoodbye, nullptr, 0, nullptr, 0);
   }
   stop_threads();
+  run_callbacks();  // what the pulse thread left
   log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_) reap_daemon(20000000000);
   let_go();
+  return Status();
+}
+
+// For who cannot wait: a callback gave up the last handle of the runtime.
+Status Runtime::shutdown_aside() {
+  std::thread thread;
+  RAY_TRY(start_thread(&thread, "a thread of libray", [this] { (void)shutdown(0); }));
+  thread.detach();
   return Status();
 }
 
@@ -804,6 +860,7 @@ void Runtime::stop_threads() {
   stopped_ = true;
   ::shutdown(socket_.get(), SHUT_RDWR);
   poke();
+  wake_calls();
   if (receiver_.joinable()) receiver_.join();
   if (!pulse_.joinable()) return;
   while (!pulse_ended_.load(std::memory_order_acquire)) {  // it may be about to sleep: ring until it is gone
@@ -835,6 +892,15 @@ struct ThreadContext {
 thread_local ThreadContext t_context;
 }  // namespace
 
+bool Runtime::cancelled_here() {
+  TaskContext* c = worker_ ? context() : nullptr;
+  return c && c->cancelled && c->cancelled->load(std::memory_order_relaxed) && !worker_->has_interrupt();
+}
+
+Status Runtime::waiter_cancelled() const {
+  return error(RAY_CANCELLED, "the task that waits was cancelled");
+}
+
 TaskContext* Runtime::context() {
   // A call that ended on another thread leaves this one outside.
   TaskContext* c = t_context.context;
@@ -854,9 +920,13 @@ void Runtime::become_actor(const ActorId& actor, uint32_t incarnation) {
 }
 
 void Runtime::bury(Runtime* rt) {
-  static std::mutex mutex;
+  static auto* mutex = [] {
+    auto* m = new std::mutex;
+    held_over_forks(m);
+    return m;
+  }();
   static auto* buried = new std::vector<Runtime*>;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(*mutex);
   buried->push_back(rt);
 }
 

@@ -50,10 +50,13 @@ class Runtime {
   // ---- life (runtime.cc)
   static Status start(const ray_runtime_options& options, Runtime** out);
   Status shutdown(int64_t drain_timeout_ns);
-  // Whether this process is a child that was forked from the one that joined the node.
-  bool forked() const;
+  Status shutdown_aside();
+  // Whether the calling thread runs a callback of this runtime, which cannot wait for its end.
+  bool in_callback() const;
   // RAY_OK while usable; else why not (shut down, forked, node dead).
   Status usable() const;
+  // It belongs to the process that this one was forked from: nothing of it may be touched but plain memory.
+  bool foreign() const { return fork_generation_ != fork_generation(); }
   int32_t mode() const { return mode_; }
   const std::string& session_dir() const { return session_dir_; }
   void* self_handle = nullptr;
@@ -85,7 +88,9 @@ class Runtime {
   Object* find_object(const ObjectId& id);  // one that this process refers to; retained, or nullptr
   ObjectId next_put_id();
   // Asked now and then by a put that waits for room; set before there are any.
-  void on_wait(std::function<bool()> stop) { stop_waiting_ = std::move(stop); }
+  void on_wait(std::function<bool()> stop) {
+    stop_waiting_ = [this, stop = std::move(stop)] { return cancelled_here() || (stop && stop()); };
+  }
 
   // ---- waiting (wait.cc)
   Status get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
@@ -99,7 +104,11 @@ class Runtime {
   bool poll(Object* o);
   Status on_ready(Object* o, const ray_notify& notify, uint64_t* token);
   Status cancel_notify(uint64_t token);
+  void add_queue(Queue* queue);
   void drop_queue(Queue* queue);
+  // The calling thread runs a task that was cancelled, and nobody else interrupts it: it may not sleep.
+  bool cancelled_here();
+  Status waiter_cancelled() const;
   // Calls pred under the lock until it is true or the deadline is over; drains meanwhile.
   template <class Pred, class Much>
   bool wait_until(Pred pred, int64_t timeout_ns, Much much);
@@ -108,6 +117,13 @@ class Runtime {
     return wait_until(pred, timeout_ns, [] { return false; });
   }
   bool may_be_lazy(uint64_t* seen);
+  // Nobody is to sleep here any more: shut down, or the waiting task was cancelled.
+  bool closed_waits() { return stopped_.load(std::memory_order_relaxed) || (worker_ && cancelled_here()); }
+  // Why a wait ended early; RAY_OK: it did not.
+  Status wait_ended() {
+    if (worker_ && cancelled_here()) return waiter_cancelled();
+    return stopped_ ? usable() : Status();
+  }
 
   // ---- what this process itself knows (unread.cc)
   // The answer of a query that needs no daemon, one MessagePack value; false: it is none.
@@ -237,7 +253,15 @@ class Runtime {
   void reap_daemon(int64_t patience_ns);
   void poke();
   void watch_bell();
+  void feed();
   void run_callbacks();
+  void run_each_callback();
+  static const Runtime* enter_callback(const Runtime* rt);  // the one before
+  void run_inline(const Notification& n, Object* o);
+  void close_queues();
+  Status check_notify(const ray_notify& notify, Queue** queue) const;
+  void wake_calls();
+  void wake_waiters();
   bool callbacks_empty();
   bool ticking() const;
   void wake_daemon(std::atomic<uint32_t>* armed);
@@ -424,6 +448,8 @@ class Runtime {
   std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
   std::unordered_set<Stream*> streams_;
   std::unordered_map<uint64_t, Notification> notifications_;
+  std::unordered_set<Queue*> queues_;
+  bool closed_ = false;  // shut down: nothing begins any more
   uint64_t next_token_ = 1;
   uint32_t wait_mark_ = 0;
   std::deque<std::function<void()>> callbacks_;
@@ -458,6 +484,7 @@ class Runtime {
   uint64_t held_leases_ = 0;
   bool cancels_wait_ = false;               // for room in some link
   bool results_wait_ = false;               // a ring is full of tasks whose results we have not read
+  bool feeding_ = false;                    // tasks wait for room in some ring: see feed()
   std::atomic<bool> pulse_on_bell_{false};  // which word it sleeps on
   bool left_marked_ = false;                // workers with work were left asleep
   uint32_t passed_seen_ = 0;                // WakeChain::passed() when that was last looked after

@@ -68,6 +68,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
       if (round > 0 && !slept) spin_.answered();
       break;
     }
+    if (__builtin_expect(closed_waits(), 0)) break;
     int64_t now = steady_ns();
     if (round == 0) {
       start = now;

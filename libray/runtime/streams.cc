@@ -54,6 +54,7 @@ void Runtime::complete_stream(Stream* s) {
 }
 
 Status Runtime::stream_completed(Stream* s, Object** out) {
+  if (foreign()) return usable();
   {
     std::lock_guard lock(mutex_);
     if (!s->completion) {
@@ -94,6 +95,7 @@ void Runtime::stream_deliver(Stream* s) {
 }
 
 Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
+  if (foreign()) return usable();
   *out = nullptr;
   // Taken under the lock of the look: another consumer may be as fast.
   auto take = [&] {
@@ -103,18 +105,24 @@ Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
     stream_ack(s);
     return true;
   };
-  if (!wait_until(take, timeout_ns))
+  if (!wait_until(take, timeout_ns)) {
+    if (timeout_ns != 0) RAY_TRY(wait_ended());
     return error(RAY_TIMED_OUT, "the next item of generator %s is not ready", s->id.hex().c_str());
+  }
   if (!*out) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
   return Status();
 }
 
 Status Runtime::stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token) {
-  Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr, notify.fn,
-                 notify.user, notify.tag, notify.flags, nullptr, s};
-  if (notify.queue && !n.queue) return error(RAY_INVALID_ARGUMENT, "stale completion queue");
+  Queue* queue;
+  RAY_TRY(check_notify(notify, &queue));
+  Notification n(notify, queue);
+  n.stream = s;
   {
     std::lock_guard lock(mutex_);
+    if (closed_) return error(RAY_WRONG_STATE, "this runtime was shut down");
+    if (queue && !queues_.count(queue))
+      return error(RAY_INVALID_ARGUMENT, "the completion queue is being released");
     const uint64_t t = next_token_++;
     if (token) *token = t;
     notifications_[t] = n;
@@ -138,6 +146,7 @@ Status Runtime::stream_cancel(Stream* s, uint32_t flags) {
 }
 
 void Runtime::stream_release(Stream* s) {
+  if (foreign()) return;
   std::vector<Object*> items;
   {
     std::lock_guard lock(mutex_);

@@ -149,12 +149,22 @@ static Status unreadable(size_t index, int32_t language, uint32_t format) {
       index, format, names[language]);
 }
 
+// With a reference its value does not count, but for the words that may mean something one day.
+static Status check_arg(const ray_arg& a) {
+  if (!a.ref) return check_value(a.value);
+  ray_value v = RAY_VALUE_INIT;
+  std::memcpy(v.reserved, a.value.reserved, sizeof v.reserved);
+  return check_value(v);
+}
+
 // Looks every argument up, retains references, packs and stores what does not travel as plain
 // bytes. No lock held: storing may wait for room.
 Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out) {
   out->args.resize(n);
   for (size_t i = 0; i < n; ++i) {
     PreparedArg& p = out->args[i];
+    if (Status s = check_arg(args[i]); __builtin_expect(!s.ok(), 0))
+      return error(s.code(), "argument %zu: %s", i, s.message().c_str());
     if (args[i].ref) {
       Object* o = object_of(args[i].ref);
       if (!o || o->runtime != this)
@@ -167,8 +177,6 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
     }
     const ray_value& v = args[i].value;
     if (!can_read(language, v.format)) return unreadable(i, language, v.format);
-    if (v.size && !v.data)
-      return error(RAY_INVALID_ARGUMENT, "argument %zu has a size but no data", i);
     p.format = v.format;
     if (plain_inline(v)) {
       p.where = wire::kPlain;
@@ -398,6 +406,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
     r->producer = t;
     r->refs.store(2, std::memory_order_relaxed);  // the caller's and the task's
+    r->handles.store(1, std::memory_order_relaxed);
     if (i == 0)
       t->return0 = r;
     else
@@ -561,10 +570,13 @@ void Runtime::enqueue(PendingTask* t) {
   if (t->kind == RAY_KIND_ACTOR_CREATE) return send_actor_create(t);
   if (t->actor) {
     t->actor->queue.push_back(t);
-    return pump_actor(t->actor);
+    pump_actor(t->actor);
+    if (t->state == TaskState::kQueued && t->actor->link) feed();
+    return;
   }
   t->shape->backlog.push_back(t);
   pump(t->shape);
+  if (t->state == TaskState::kQueued && !t->shape->leases.empty()) feed();
 }
 
 // ---- dispatch

@@ -28,6 +28,7 @@ struct TaskContext {
   uint32_t attempt = 0;  // not 0: a retry, or the constructor of an actor that was restarted
   std::atomic<uint64_t> next_submit{1}, next_put{1};
   std::atomic<uint32_t> turn{0};  // who stood here while it was another number stands outside now
+  const std::atomic<bool>* cancelled = nullptr;  // of the task that runs; null outside of one
 };
 
 struct FunctionDefinition {
@@ -58,6 +59,9 @@ struct Prepared {
   std::vector<PreparedArg> args;
   std::vector<Object*> held;  // contained references, retained until the task is done
 };
+
+// What a value must be to be read at all; of a shape the sizes alone count.
+Status check_value(const ray_value& v, bool shape = false);
 
 uint64_t native_function_key(const std::string& name);
 inline std::string view_string(ray_str s) {
@@ -233,8 +237,15 @@ struct Notification {
   void* user = nullptr;
   uint64_t tag = 0;
   uint32_t flags = 0;
+  void (*free_user)(void*) = nullptr;
   Object* object = nullptr;  // waited for (retained), or else:
   Stream* stream = nullptr;
+  Notification() = default;
+  Notification(const ray_notify& n, Queue* to)
+      : queue(to), fn(n.fn), user(n.user), tag(n.tag), flags(n.flags), free_user(n.free_user) {}
+  void over() const {  // `user` is of no more use; no lock held
+    if (free_user) free_user(user);
+  }
 };
 
 struct Stream {
@@ -258,7 +269,9 @@ struct Queue {
   std::deque<ray_completion> items;
   Fd event;  // readable while there are items
   Fd wake;   // written by ray_queue_wake, which may run in a signal handler
-  bool closed = false;
+  bool closed = false;  // nothing comes any more, and `wake` stays written
+  void close();
+  void wake_pollers();
 };
 
 }  // namespace ray

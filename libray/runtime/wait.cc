@@ -50,6 +50,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
   constexpr size_t kMuch = 16;
   auto much = [&] { return n - first >= kMuch; };
   if (!advance() && !wait_until(all_there, timeout_ns, much)) {
+    if (timeout_ns != 0) RAY_TRY(wait_ended());
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
     return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready", missing, n);
@@ -101,7 +102,7 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
     failures = n_errors_ > 0;
     return count >= want;
   };
-  wait_until(enough, timeout_ns);
+  if (!wait_until(enough, timeout_ns) && timeout_ns != 0) RAY_TRY(wait_ended());
   size_t count = 0, i = 0;
   for (; i < n && count < want; ++i) count += ready[i] = objects[i]->done();
   std::memset(ready + i, 0, n - i);
@@ -132,7 +133,7 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
     failures = n_errors_ > 0;
     return count >= want;
   };
-  wait_until(enough, timeout_ns);
+  if (!wait_until(enough, timeout_ns) && timeout_ns != 0) RAY_TRY(wait_ended());
   if (failures) saw(objects, ready_objects, n_objects);
   return Status();
 }
@@ -140,22 +141,30 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
 // ---- notifications
 // ---------------------------------------------------------------------------------------
 
+Status Runtime::check_notify(const ray_notify& notify, Queue** queue) const {
+  *queue = notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr;
+  if (notify.queue && (!*queue || (*queue)->runtime != this))
+    return error(RAY_INVALID_ARGUMENT, "the completion queue is released, not one, or of another runtime");
+  return Status();
+}
+
 Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
-  Notification n{notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr,
-                 notify.fn,
-                 notify.user,
-                 notify.tag,
-                 notify.flags,
-                 o,
-                 nullptr};
-  if (notify.queue && !n.queue) return error(RAY_INVALID_ARGUMENT, "stale completion queue");
+  constexpr int kNested = 8;  // callbacks inside callbacks; more go to the pulse thread
+  static thread_local int depth = 0;
+  Queue* queue;
+  RAY_TRY(check_notify(notify, &queue));
+  Notification n(notify, queue);
+  n.object = o;
   bool inline_now = false;
   {
     std::lock_guard lock(mutex_);
+    if (closed_) return error(RAY_WRONG_STATE, "this runtime was shut down");
+    if (queue && !queues_.count(queue))
+      return error(RAY_INVALID_ARGUMENT, "the completion queue is being released");
     uint64_t t = next_token_++;
     if (token) *token = t;
     if (o->done()) {
-      inline_now = n.fn && (n.flags & RAY_NOTIFY_MAY_RUN_INLINE);
+      inline_now = n.fn && (n.flags & RAY_NOTIFY_MAY_RUN_INLINE) && depth < kNested;
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
       if (!inline_now) deliver(n, o, RAY_COMPLETION_READY, e);
     } else {
@@ -167,15 +176,23 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
       urgent_work_ = true;
     }
   }
-  if (inline_now) {
-    ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-    ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, retain(o)->handle(),
-                     error_handle(e), {}};
-    n.fn(&c, n.user);
-  } else {
+  if (!inline_now) {
     ray::ring(urgent_bell(process_));
+    return Status();
   }
+  ++depth;
+  run_inline(n, o);
+  --depth;
   return Status();
+}
+
+void Runtime::run_inline(const Notification& n, Object* o) {
+  ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
+  ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, hand_out(retain(o)), error_handle(e), {}};
+  const Runtime* outer = enter_callback(this);
+  n.fn(&c, n.user);
+  n.over();
+  enter_callback(outer);
 }
 
 ray_error* error_handle(ErrorBox* e) {
@@ -186,31 +203,36 @@ ray_error* error_handle(ErrorBox* e) {
 
 // One completion, to a queue or to a callback on the pulse thread. mutex_ held.
 void Runtime::deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e) {
-  ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? retain(o)->handle() : nullptr,
+  ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? hand_out(retain(o)) : nullptr,
                    error_handle(e), {}};
   if (kind == RAY_COMPLETION_STREAM_END && !e) c.code = RAY_STREAM_END;
-  if (n.queue) return queue_push(n.queue, c);
-  callbacks_.push_back([fn = n.fn, user = n.user, c] { fn(&c, user); });
+  if (n.queue) {
+    queue_push(n.queue, c);
+    if (!n.free_user) return;
+    callbacks_.push_back([n] { n.over(); });
+  } else {
+    callbacks_.push_back([n, c] {
+      n.fn(&c, n.user);
+      n.over();
+    });
+  }
   ray::ring(urgent_bell(process_));
   ray::ring(bell(process_));
 }
 
 Status Runtime::cancel_notify(uint64_t token) {
-  Object* o = nullptr;
+  Notification n;
   {
     std::lock_guard lock(mutex_);
     auto it = notifications_.find(token);
     if (it == notifications_.end())
       return error(RAY_NOT_FOUND, "notification %lu was delivered or never existed", token);
-    o = it->second.object;
-    Stream* s = it->second.stream;
+    n = it->second;
     notifications_.erase(it);
     --needs_pulse_;
-    if (s) {
-      std::erase(s->waiters, token);
-      return Status();
-    }
-    for (Waiter** w = &o->waiters; *w; w = &(*w)->next)
+    if (n.stream) std::erase(n.stream->waiters, token);
+    Waiter* none = nullptr;
+    for (Waiter** w = n.object ? &n.object->waiters : &none; *w; w = &(*w)->next)
       if (!(*w)->task && (*w)->token == token) {
         Waiter* gone = *w;
         *w = gone->next;
@@ -218,7 +240,8 @@ Status Runtime::cancel_notify(uint64_t token) {
         break;
       }
   }
-  release(o);
+  if (n.object) release(n.object);
+  n.over();
   return Status();
 }
 
@@ -231,12 +254,22 @@ void queue_push(Queue* q, const ray_completion& c) {
   (void)!::write(q->event.get(), &one, sizeof one);
 }
 
-// A wake is sticky: the next poll that finds nothing takes it.
+void Queue::wake_pollers() {
+  uint64_t one = 1;
+  (void)!::write(wake.get(), &one, sizeof one);
+}
+
+void Queue::close() {
+  std::lock_guard lock(mutex);
+  closed = true;
+  wake_pollers();
+}
+
+// A wake is sticky: the next poll that finds nothing takes it. That of a closed queue stays, for all pollers.
 Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n) {
   uint64_t drain;
   std::unique_lock lock(q->mutex);
-  bool woken = false;
-  if (q->items.empty() && timeout_ns != 0) {
+  if (q->items.empty() && timeout_ns != 0 && !q->runtime->cancelled_here()) {
     lock.unlock();
     pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
     timespec ts{static_cast<time_t>(timeout_ns / 1000000000),
@@ -244,19 +277,32 @@ Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns,
     (void)::ppoll(fds, 2, timeout_ns < 0 ? nullptr : &ts, nullptr);
     lock.lock();
   }
-  woken = ::read(q->wake.get(), &drain, sizeof drain) > 0;
-  while (*n < max && !q->items.empty()) {
-    out[(*n)++] = q->items.front();
-    q->items.pop_front();
-  }
+  for (; *n < max && !q->items.empty(); q->items.pop_front()) out[(*n)++] = q->items.front();
   if (q->items.empty()) (void)!::read(q->event.get(), &drain, sizeof drain);
-  return *n || woken ? Status() : Status(RAY_TIMED_OUT, "no completion came");
+  if (*n) return Status();
+  if (q->closed) return error(RAY_WRONG_STATE, "the runtime was shut down, or the queue released: nothing comes");
+  bool woken = ::read(q->wake.get(), &drain, sizeof drain) > 0;
+  if (timeout_ns != 0 && q->runtime->cancelled_here()) return q->runtime->waiter_cancelled();
+  return woken ? Status() : Status(RAY_TIMED_OUT, "no completion came");
 }
 
+void Runtime::add_queue(Queue* queue) {
+  std::lock_guard lock(mutex_);
+  queues_.insert(queue);
+  if (closed_) queue->close();
+}
+
+void Runtime::close_queues() {
+  std::lock_guard lock(mutex_);
+  for (Queue* q : queues_) q->close();
+}
+
+// Nobody polls it any more.
 void Runtime::drop_queue(Queue* queue) {
   std::vector<uint64_t> tokens;
   {
     std::lock_guard lock(mutex_);
+    queues_.erase(queue);
     for (auto& [token, n] : notifications_)
       if (n.queue == queue) tokens.push_back(token);
   }

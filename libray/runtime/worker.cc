@@ -274,6 +274,7 @@ Execution* WorkerSide::start(Execution* e) {
   e->context.attempt = h.attempt;
   e->context.next_submit = 1;
   e->context.next_put = 1;
+  e->context.cancelled = &e->cancelled;
   e->start_stamp = stamp_ns();
   e->start_wall = wall_of(e->start_stamp);
   {
@@ -459,12 +460,23 @@ Status WorkerSide::encode_result(const ray_value& v, const ObjectId& id, uint32_
   return Status();
 }
 
-Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) {
+// A function does not know what its caller asked for: when that is nothing, what it gives is dropped.
+Status WorkerSide::check_result(const Execution* e, uint32_t index, bool* dropped) {
+  *dropped = e->header.n_returns == 0 && e->header.stream_window == 0 && index < RAY_MAX_RETURNS;
+  if (*dropped) return Status();
+  if (e->header.stream_window)
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task is a generator, whose results are yielded", index);
   if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index,
-                 e->results.size());
+    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
+  if (e->results[index].given) return error(RAY_WRONG_STATE, "result %u was given already", index);
+  return Status();
+}
+
+Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) {
+  bool dropped;
+  RAY_TRY(check_result(e, index, &dropped));
+  if (dropped) return Status();
   Execution::Out& out = e->results[index];
-  if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", index);
   uint32_t holder = e->link ? e->link->client : runtime_->process();
   RAY_TRY(encode_result(v, return_object(e->header.task, index), holder, &out));
   out.given = true;
@@ -473,11 +485,10 @@ Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) 
 
 Status WorkerSide::set_error_result(Execution* e, uint32_t index, ray_code code,
                                     const std::string& message, const ray_value* payload) {
-  if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index,
-                 e->results.size());
+  bool dropped;
+  RAY_TRY(check_result(e, index, &dropped));
+  if (dropped) return Status();
   Execution::Out& out = e->results[index];
-  if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", index);
   out.bytes = error_image(code, message, payload);
   out.header = {wire::kFmtError, wire::kPacked, 0, out.bytes.size()};
   out.given = true;
@@ -486,10 +497,7 @@ Status WorkerSide::set_error_result(Execution* e, uint32_t index, ray_code code,
 
 Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& shape,
                                WriterState* w) {
-  if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index,
-                 e->results.size());
-  if (e->results[index].given) return error(RAY_WRONG_STATE, "result %u was given already", index);
+  RAY_TRY(check_result(e, index, &w->dropped));
   w->execution = e;
   w->task_handle = e->handle;
   w->index = index;
@@ -499,6 +507,7 @@ Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& sh
 Status WorkerSide::seal_result(WriterState* w) {
   if (HandleTable::instance().get(w->task_handle, kHandleTask) != w->execution)
     return error(RAY_WRONG_STATE, "the task of this result is finished");
+  if (w->dropped) return Status();
   Execution* e = w->execution;
   wire::StoreRef r{w->id, {}};
   RAY_TRY(runtime_->of_store(runtime_->store()->seal(&w->building, &r.location)));
@@ -617,14 +626,19 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
   complete_claim(link, e->end);
 }
 
-// Many large inline results do not fit one record: the largest move to the store.
+// Many large inline results do not fit one record: the largest move to the store. So RAY_MAX_RETURNS always fit.
+static_assert(RAY_MAX_RETURNS * (sizeof(wire::ArgHeader) + sizeof(wire::StoreRef)) <=
+              wire::kLinkRingBytes / 2 - 4096);
 Status WorkerSide::fit_results(Execution* e) {
   uint64_t total = 0;
   for (auto& r : e->results) total += sizeof r.header + pad8(r.bytes.size());
   uint64_t limit = wire::kLinkRingBytes / 4;
-  for (size_t i = 0; i < e->results.size() && total > limit; ++i) {
+  const size_t n = e->results.size();  // first those that are worth it, then whatever is longer than its place
+  for (size_t k = 0; k < 2 * n && total > limit; ++k) {
+    const size_t i = k % n;
     Execution::Out& r = e->results[i];
-    if (!r.given || r.header.where == wire::kStore || r.bytes.size() < 256) continue;
+    if (!r.given || r.header.where == wire::kStore || r.bytes.size() < (k < n ? 256 : sizeof(wire::StoreRef) + 1))
+      continue;
     wire::StoreRef ref{return_object(e->header.task, static_cast<uint32_t>(i)), {}};
     bool refs = false;
     if (r.header.where == wire::kPlain) {
@@ -690,69 +704,12 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
 // ---- finish
 // -----------------------------------------------------------------------------------------------
 
-void WorkerSide::write_lineage(Execution* e, ray_code code) {
-  std::string text;
-  if (code != RAY_OK) {
-    ray_code c;
-    uint32_t format;
-    std::string payload;
-    wire::unpack_error(e->error_image.data(), e->error_image.size(), &c, &text, &format, &payload);
-    if (text.size() > 1024) text.resize(1024);
-  }
-  uint64_t size = sizeof(lineage::ExecRecord) + pad8(text.size());
-  size_t n = code == RAY_OK ? std::min<size_t>(e->results.size(), 1024) : 0;
-  for (size_t i = 0; i < n; ++i) {
-    auto& r = e->results[i];
-    bool keep =
-        r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
-    size += sizeof(lineage::ResultRecord) + (keep ? pad8(r.bytes.size()) : 0);
-  }
-  runtime_->lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
-    lineage::ExecRecord x{};
-    x.task = e->header.task;
-    x.actor = e->header.actor;
-    x.actor_pos = e->actor_pos;
-    x.start_ns = e->start_wall;
-    x.end_ns = e->start_wall + (e->end_stamp - e->start_stamp);  // the clock may have been set meanwhile
-    x.incarnation = is_actor_ ? incarnation_ : 0;
-    x.execution = e->header.attempt;
-    x.process = runtime_->process();
-    x.pid = pid_;
-    x.code = code;
-    x.n_results = static_cast<uint32_t>(n);
-    x.error_size = static_cast<uint32_t>(text.size());
-    x.kind = e->header.kind;
-    std::memcpy(at, &x, sizeof x);
-    at += sizeof x;
-    for (size_t i = 0; i < n; ++i) {
-      auto& r = e->results[i];
-      bool in_store = r.given && r.header.where == wire::kStore;
-      bool keep =
-          r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
-      uint64_t full = r.bytes.size();
-      if (in_store) {
-        wire::StoreRef ref;
-        std::memcpy(&ref, r.bytes.data(), sizeof ref);
-        full = ref.location.size;
-      }
-      lineage::ResultRecord rr{
-          static_cast<uint32_t>(i), r.given ? r.header.format : uint32_t{RAY_FMT_MSGPACK},
-          r.given ? full : 0, keep ? static_cast<uint32_t>(r.bytes.size()) : 0, in_store};
-      std::memcpy(at, &rr, sizeof rr);
-      at += sizeof rr;
-      if (!keep) continue;
-      std::memcpy(at, r.bytes.data(), r.bytes.size());
-      at += pad8(r.bytes.size());
-    }
-    std::memcpy(at, text.data(), text.size());
-  });
-}
-
 Status WorkerSide::finish(Execution* e, ray_code code) {
   if (runtime_->context() == &e->context) runtime_->set_context(nullptr);
   bool ends = code == RAY_ACTOR_DIED && is_actor_;
   if (ends) RAY_TRY(exit_actor("it has ended by its own will"));
   if (ends && e->error_image.empty()) code = RAY_OK;
+  if (code == RAY_OK && !e->error_image.empty()) code = RAY_TASK_FAILED;  // what ray_task_fail said stands
   if (code == RAY_OK)
     if (Status s = fit_results(e); !s.ok()) {
       fail(e, s.message(), nullptr);
@@ -768,8 +725,8 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
     wire::unpack_error(e->error_image.data(), e->error_image.size(), &inner, &message, &format,
                        &payload);
     ray_code reported = e->cancelled && code == RAY_TASK_FAILED ? RAY_CANCELLED : code;
-    if (reported < RAY_TASK_FAILED && reported != RAY_CANCELLED && reported != RAY_OUT_OF_MEMORY)
-      reported = RAY_TASK_FAILED;
+    bool foreign = reported < RAY_TASK_FAILED && reported != RAY_CANCELLED && reported != RAY_OUT_OF_MEMORY;
+    if (foreign || reported == RAY_STREAM_END || reported > RAY_UNKNOWN_FUNCTION) reported = RAY_TASK_FAILED;
     e->error_image = wire::pack_error(reported, message, format, payload);
     code = reported;
   }
@@ -816,7 +773,7 @@ void WorkerSide::recycle(Execution* e) {
   e->cancelled = false;
   e->context.turn.fetch_add(1, std::memory_order_relaxed);
   e->definition_known = false;
-  e->no_retry = false;
+  e->no_retry = e->registered = false;
   CallGroup* group = nullptr;
   if (has_groups_.load(std::memory_order_relaxed) && e->header.kind == RAY_KIND_ACTOR_CALL)
     group = groups_[e->group].get();
@@ -896,6 +853,7 @@ void WorkerSide::set_interrupt(ray_interrupt_fn fn, void* user) {
   std::lock_guard lock(run_mutex_);
   interrupt_ = fn;
   interrupt_user_ = user;
+  has_interrupt_ = fn != nullptr;
 }
 
 bool WorkerSide::on_pulse() {

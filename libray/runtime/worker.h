@@ -44,6 +44,7 @@ struct WriterState {
   std::vector<uint8_t*> oob;
   uint8_t* data = nullptr;
   bool sealed = false;
+  bool dropped = false;  // a result that nobody asked for
   Execution* execution = nullptr;  // results only
   void* task_handle = nullptr;
   uint32_t index = 0;
@@ -102,6 +103,7 @@ struct Execution {
   FunctionDefinition definition;
   bool definition_known = false;
   bool no_retry = false;
+  bool registered = false;  // a registered function runs it: its return ends it
   uint32_t group = 0;
   uint32_t slot = 0;  // of wire::ChannelHeader::running
   uint32_t n_gpus = 0;  // that come with its lease; an actor's belong to its constructor here
@@ -143,6 +145,7 @@ class WorkerSide {
   Status exit_actor(const std::string& why);
   Status self_actor(Actor** out);
   void enter(Execution* e);  // what this thread runs from now on; nullptr = nothing
+  static Status check_result(const Execution* e, uint32_t index, bool* dropped);
   Status set_result(Execution* e, uint32_t index, const ray_value& v);
   Status set_error_result(Execution* e, uint32_t index, ray_code code, const std::string& message,
                           const ray_value* payload);
@@ -155,8 +158,10 @@ class WorkerSide {
   Status take_arg(Execution* e, size_t index, ray_buffer* out);
   Status definition(Execution* e);
   void set_interrupt(ray_interrupt_fn fn, void* user);
+  bool has_interrupt() const { return has_interrupt_.load(std::memory_order_relaxed); }
   Status run();
   void end_forked_child(ray_code code);
+  bool runs(const TaskContext* context);  // whether it is that of a task that is not finished
   void set_self(void* self) { self_ = self; }
   void* self() const { return self_; }
   // Numbers of the GPUs of this task or actor: up to `capacity` of them; how many there are.
@@ -239,6 +244,7 @@ class WorkerSide {
   std::atomic<bool> have_creation_{false};
   ray_interrupt_fn interrupt_ = nullptr;
   void* interrupt_user_ = nullptr;
+  std::atomic<bool> has_interrupt_{false};
 
   std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false}, retiring_{false};
   std::atomic<uint32_t> outstanding_{0};

@@ -671,7 +671,7 @@ def make_error(code: int, message: str, payload: bytes, payload_format: int) -> 
 
 
 def _error_of(code: int, message: str, payload: bytes, payload_format: int) -> BaseException:
-    if code == _libray.RAY_TASK_FAILED:
+    if code in (_libray.RAY_TASK_FAILED, _libray.RAY_UNKNOWN_FUNCTION):  # a native function, that is
         return _task_error(message, payload, payload_format)
     end, names = _dependents(message or "")
     if names:  # the system's error of an argument: the tasks that needed it failed with it

@@ -547,7 +547,7 @@ void define_codes(py::module_& m) {
       RAY_WRONG_STATE, RAY_UNSUPPORTED,      RAY_INTERNAL,         RAY_CONFLICT,
       RAY_TASK_FAILED, RAY_WORKER_CRASHED,   RAY_OBJECT_LOST,      RAY_UNSCHEDULABLE,
       RAY_ACTOR_DIED,  RAY_ACTOR_RESTARTING, RAY_STREAM_END,       RAY_STORE_FULL,
-      RAY_NODE_DIED,   RAY_GROUP_REMOVED};
+      RAY_NODE_DIED,   RAY_GROUP_REMOVED,    RAY_UNKNOWN_FUNCTION};
   for (const ray_code c : codes) m.attr(ray_code_name(c)) = c;
 }
 

@@ -1,0 +1,60 @@
+// See fork.h.
+#include "libray/base/fork.h"
+
+#include <pthread.h>
+
+#include <vector>
+
+namespace ray {
+
+std::atomic<uint32_t> g_fork_generation{0};
+
+namespace {
+
+struct Locks {
+  std::mutex mutex;  // of the lists
+  std::vector<std::mutex*> mutexes;
+  std::vector<SpinLock*> spins;
+};
+Locks& locks() {
+  static auto* l = new Locks;
+  return *l;
+}
+
+void before() {
+  Locks& l = locks();
+  l.mutex.lock();
+  for (auto* m : l.mutexes) m->lock();
+  for (auto* m : l.spins) m->lock();
+}
+
+void after() {
+  Locks& l = locks();
+  for (auto* m : l.spins) m->unlock();
+  for (auto* m : l.mutexes) m->unlock();
+  l.mutex.unlock();
+}
+
+void in_child() {
+  g_fork_generation.fetch_add(1, std::memory_order_relaxed);
+  after();
+}
+
+}  // namespace
+
+void watch_forks() {
+  static std::once_flag once;
+  std::call_once(once, [] { ::pthread_atfork(before, after, in_child); });
+}
+
+void held_over_forks(std::mutex* m) {
+  std::lock_guard lock(locks().mutex);
+  locks().mutexes.push_back(m);
+}
+
+void held_over_forks(SpinLock* m) {
+  std::lock_guard lock(locks().mutex);
+  locks().spins.push_back(m);
+}
+
+}  // namespace ray
