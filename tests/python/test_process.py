@@ -127,6 +127,67 @@ def test_fork_in_a_driver(run_script):
     assert done.stdout.split("\n")[:2] == ["[1, 2]", "2"]
 
 
+def test_a_forked_child_drops_what_it_inherited(run_script):
+    """That is nothing to the parent: not the rings, not the counts, not an actor's last handle."""
+    done = run_script("""
+        import libray, multiprocessing
+
+        libray.init(num_cpus=2)
+
+        @libray.remote
+        def f(x):
+            return x
+
+        @libray.remote
+        class Counter:
+            n = 0
+
+            def add(self):
+                self.n += 1
+                return self.n
+
+        shared = libray.put(list(range(5)))
+        libray.get(f.remote([shared]))
+        counter = Counter.remote()
+        libray.get(counter.add.remote())
+
+        def drop():
+            global shared, counter
+            shared = counter = None
+
+        child = multiprocessing.get_context("fork").Process(target=drop)
+        child.start()
+        child.join()
+        for i in range(200):
+            x = libray.put(i)
+            assert libray.get(libray.get(f.remote([x]), timeout=20)[0], timeout=20) == i
+            del x
+        print(child.exitcode, libray.get(shared), libray.get(counter.add.remote(), timeout=20))
+    """)
+    assert done.stdout == "0 [0, 1, 2, 3, 4] 2\n"
+
+
+def test_an_inherited_array_does_not_change(run_script):
+    """The parent drops it and fills the store with others while the child reads."""
+    done = run_script("""
+        import libray, numpy, os
+
+        libray.init(num_cpus=1, object_store_memory=100 << 20)
+        array = libray.get(libray.put(numpy.full(30 << 20, 1, numpy.uint8)))
+        go, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.read(go, 1)
+            os._exit(0 if (array == 1).all() else 1)
+        del array
+        for i in range(2, 10):
+            libray.get(libray.put(numpy.full(30 << 20, i, numpy.uint8)))
+        os.write(told, b"x")
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """)
+    assert done.stdout == "0\n"
+
+
 def test_import_is_light(run_script):
     done = run_script("""
         import sys
