@@ -146,9 +146,10 @@ int ray_worker_fd(ray_runtime* runtime) {
   return side_of(runtime, &w).ok() ? w->event_fd() : -1;
 }
 
+// No errors are made here, and so no memory taken: it may be called in a signal handler.
 void ray_worker_stop(ray_runtime* runtime) {
-  WorkerSide* w;
-  if (side_of(runtime, &w).ok()) w->request_stop();
+  auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);
+  if (rt && !rt->foreign() && rt->worker()) rt->worker()->request_stop();
 }
 
 ray_code ray_worker_on_interrupt(ray_runtime* runtime, ray_interrupt_fn fn, void* user,
