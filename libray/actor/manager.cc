@@ -50,9 +50,22 @@ const Actor* Manager::of_worker(uint32_t worker) const {
 
 // ---- creation --------------------------------------------------------------------------------------
 
+void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job) {
+  auto [it, fresh] = actors_.try_emplace(id);
+  if (!fresh) return;
+  Actor& a = it->second;
+  a.announced = true;
+  a.spec.id = id;
+  a.spec.creator = creator;
+  a.spec.job = job;
+}
+
 void Manager::create(Spec spec, Actions* out) {
   auto known = actors_.find(spec.id);
-  if (known != actors_.end()) {
+  const bool open = known != actors_.end() && known->second.announced && known->second.state != wire::kActorDead;
+  if (open && known->second.spec.creator == spec.creator) {
+    known->second.announced = false;
+  } else if (known != actors_.end()) {
     // A creator that runs again. While the name is being claimed the answer comes with the claim.
     if (known->second.naming) known->second.spec.req_id = spec.req_id;
     else if (spec.req_id) out->push_back(reply(spec, RAY_OK, spec.id));
@@ -130,10 +143,13 @@ void Manager::worker_assigned(const ActorId& id, uint32_t worker, Actions* out) 
 void Manager::constructed(uint32_t worker, const ActorId& id, uint32_t incarnation, int32_t code,
                           const std::string& error, Actions* out) {
   auto it = actors_.find(id);
-  if (it == actors_.end() || worker == kNoProcess || it->second.worker != worker ||
-      it->second.incarnation != incarnation)
-    return;
+  if (it == actors_.end() || worker == kNoProcess) return;
   Actor& a = it->second;
+  if (a.announced) {  // its creator has given up
+    if (a.spec.creator == worker && a.state != wire::kActorDead) die(&a, code ? code : RAY_ACTOR_DIED, error, out);
+    return;
+  }
+  if (a.worker != worker || a.incarnation != incarnation) return;
   if (a.state == wire::kActorAlive || a.state == wire::kActorDead) return;
   if (code != RAY_OK) {
     out->push_back(make(Action::kKill, id, worker));
@@ -186,7 +202,7 @@ void Manager::unreferenced(const ActorId& id, Actions* out) {
   if (it == actors_.end() || it->second.state == wire::kActorDead) return;
   Actor& a = it->second;
   a.unreferenced = true;
-  if (a.spec.lifetime == RAY_LIFETIME_DETACHED || a.naming) return;
+  if (a.spec.lifetime == RAY_LIFETIME_DETACHED || a.naming || a.announced) return;
   give_up_name(&a, out);  // for good: who asks for it by its name does not find it from now on
   if (a.worker == kNoProcess)
     die(&a, RAY_ACTOR_DIED, "the last handle of the actor is gone", out);
@@ -202,7 +218,12 @@ bool Manager::may_restart(const Actor& a) const {
 }
 
 void Manager::process_died(uint32_t process, const std::string& how, Actions* out) {
-  for (auto& [id, a] : actors_) a.subscribers.erase(process);
+  std::vector<Actor*> orphans;
+  for (auto& [id, a] : actors_) {
+    a.subscribers.erase(process);
+    if (a.announced && a.spec.creator == process && a.state != wire::kActorDead) orphans.push_back(&a);
+  }
+  for (Actor* a : orphans) die(a, RAY_ACTOR_DIED, "its creator has died before the arguments of its constructor were there", out);
   auto w = by_worker_.find(process);
   if (w == by_worker_.end()) return;
   Actor& a = actors_.at(w->second);
@@ -285,6 +306,8 @@ void Manager::change(Actor* a, uint32_t state, Actions* out) {
 void Manager::connect(const ActorId& id, uint32_t process, Actions* out) {
   auto it = actors_.find(id);
   if (it != actors_.end()) it->second.subscribers.insert(process);
+  // Of one that is only announced there is nothing to say yet.
+  if (it != actors_.end() && it->second.announced && it->second.state != wire::kActorDead) return;
   out->push_back(make(Action::kTell, id, process));  // unknown: state_of() says dead
 }
 

@@ -1,7 +1,7 @@
 // Life cycle of the node's actors. A pure state machine: events in, actions out. Driven by the node
 // daemon's main thread and by tests.
 //
-//   create -> [claim name] -> kPending: wait for worker -> constructing -> kAlive -> kDead
+//   [announce ->] create -> [claim name] -> kPending: wait for worker -> constructing -> kAlive -> kDead
 //                                ^                                            |
 //                                +---- kRestarting (incarnation + 1) <--------+  while restarts are left
 //
@@ -65,6 +65,7 @@ struct Actor {
   uint32_t state = wire::kActorPending;
   uint32_t incarnation = 0;
   uint32_t worker = kNoProcess;  // has it from assignment to death
+  bool announced = false;        // its creator waits for the constructor's arguments: there is no spec yet
   bool naming = false;           // the name is being claimed
   bool named = false;
   bool waiting = false;          // for a worker
@@ -80,6 +81,8 @@ struct Actor {
 
 class Manager {
  public:
+  // `creator` is going to create it: others may hold it and connect to it already.
+  void announce(const ActorId& id, uint32_t creator, uint32_t job);
   // Idempotent by id: a second create of a known actor answers with its id.
   void create(Spec spec, Actions* out);
   // `winner`: the id that has the name now; this actor's own when it won. code != RAY_OK: the control

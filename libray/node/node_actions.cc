@@ -209,6 +209,7 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
   actor::Actions actions;
   switch (type) {
     case wire::kUpActorConnect:
+      if (u.flags & 1) actors_.announce(u.id, p->index, p->job);
       if (!actors_.find(u.id)) {
         // Its creator wrote first, but perhaps to a ring that this pass had gone by already: all
         // rings are read once more before anyone is told that there is no such actor.

@@ -84,6 +84,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     a->metadata = create->metadata;
     a->metadata_known = true;
     t->actor = a;
+    a->creating = true;
     t->creation = std::move(create);
     *out = a;
   }
@@ -186,15 +187,33 @@ void Runtime::create_ready_actors() {
       up(wire::kUpActorCreate, u, tail.data(), tail.size());
     }
     std::lock_guard lock(mutex_);
-    Actor* a = t->actor;
     if (s.ok()) {
-      connect_actor(a);
+      connect_actor(t->actor);
       finish_task(t);
       continue;
     }
-    finish_task(t);
-    actor_dead(a, make_error(RAY_ACTOR_DIED, "actor was not created: " + s.message()));
+    ErrorBox* e = make_error(s.code(), s.message());
+    fail_task(t, e);
+    e->release();
   }
+}
+
+// Its constructor's arguments are missing: who gets a handle meanwhile is to know that it will be. mutex_ held.
+void Runtime::announce_actor(Actor* a) {
+  a->connected = true;
+  up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 1, 0});
+}
+
+// An argument has failed, or the creation was cancelled. All that hold the actor are told. mutex_ held.
+void Runtime::creation_failed(Actor* a, const ErrorBox* cause) {
+  const std::string why = "actor " + a->class_name + " (" + a->id.hex() + ") was not created: " + cause->message;
+  ErrorBox* e = make_error(RAY_ACTOR_DIED, why, cause->payload_format, cause->payload);
+  if (a->connected && !node_dead()) {
+    const std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
+    up(wire::kUpActorReady, wire::UpActor{a->id, 0, RAY_ACTOR_DIED, 0, static_cast<uint32_t>(image.size())},
+       image.data(), image.size());
+  }
+  actor_dead(a, e);
 }
 
 void Runtime::send_actor_create(PendingTask* t) {
@@ -402,7 +421,7 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
 
 // After the last handle is gone and the last call answered, our reference goes too. mutex_ held.
 void Runtime::actor_maybe_done(Actor* a) {
-  if (a->handles || a->n_pending) return;
+  if (a->handles || a->n_pending || a->creating) return;
   if (a->link) {
     if (!a->link->inflight.empty()) return;
     a->link->actor = nullptr;

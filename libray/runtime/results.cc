@@ -324,6 +324,7 @@ void Runtime::fail_dependents() {
 void Runtime::fail_task(PendingTask* t, ErrorBox* e) {
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
   if (t->stream) stream_end(t, e);
+  if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t->actor, e);
   finish_task(t);
 }
 
@@ -358,12 +359,13 @@ void Runtime::finish_task(PendingTask* t) {
     deferred_release_.insert(deferred_release_.end(), more.begin(), more.end());
     have_deferred_ = true;
   }
-  Actor* a = t->kind == RAY_KIND_ACTOR_CALL ? t->actor : nullptr;
+  Actor* a = t->actor;
+  const bool call = t->kind == RAY_KIND_ACTOR_CALL;
   free_task(t);
-  if (a) {
-    --a->n_pending;
-    actor_maybe_done(a);
-  }
+  if (!a) return;
+  if (call) --a->n_pending;
+  else a->creating = false;
+  actor_maybe_done(a);
 }
 
 // What may not happen under the lock: storing, reading the store, releasing. Whoever drained does

@@ -378,6 +378,8 @@ class Runtime {
   void fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause);
   void actor_link_died(Actor* a, ClientLink* link);
   void send_actor_create(PendingTask* t);
+  void announce_actor(Actor* a);
+  void creation_failed(Actor* a, const ErrorBox* cause);
 
   // streams.cc
   void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);

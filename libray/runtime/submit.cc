@@ -488,6 +488,7 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     (t->aside ? t->actor->aside : t->actor->queue).push_back(t);
   } else {
     waiting_tasks_.push_back(t);
+    if (t->actor) announce_actor(t->actor);
   }
 }
 
@@ -937,7 +938,7 @@ void Runtime::cancel_children(const TaskId& parent) {
     std::lock_guard lock(mutex_);
     std::vector<uint64_t> children;  // one may end when another does
     auto look = [&](const PendingTask* t) {
-      if (t->parent == parent && !t->cancelled) children.push_back(t->tag);
+      if (t->parent == parent && !t->cancelled && t->kind != RAY_KIND_ACTOR_CREATE) children.push_back(t->tag);
     };
     auto collect = [&](TaskList& list) {
       for (PendingTask* t = list.head; t; t = t->next) look(t);

@@ -225,6 +225,7 @@ struct Actor {
   int32_t max_task_retries = 0;
   uint32_t max_pending = 0;
   bool connected = false, metadata_known = false, out_of_order = false;
+  bool creating = false;  // we create it, and the daemon has not been told how
   ErrorBox* death = nullptr;
   std::string class_name, metadata;
   std::unique_ptr<Function> call_function;  // stands for its methods in tasks

@@ -161,9 +161,11 @@ enum UpType : uint16_t {
   kUpObjRelease = 9,     // UpObjCount: I hold `count` less (process = my index)
   kUpObjResolve = 10,    // UpObj (id only): tell me once when it is ready, failed or lost
   kUpActorCreate = 11,   // UpActorCreate + bytes
-  kUpActorConnect = 12,  // UpActor: I will call it: send its states and a link when it lives
+  kUpActorConnect = 12,  // UpActor: I will call it: send its states and a link when it lives. Flags 1: and I
+                         // am going to create it, when its constructor's arguments are there
   kUpActorKill = 13,     // UpActor: flags 1 = may restart
-  kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes
+  kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes; from who
+                       // was going to create it: it will not
   kUpActorExit = 15,   // UpActor + text from its worker: ends by its own will. Flags 1: nothing runs any
                        // more, what is left has a time limit
   kUpKillWorker = 16,  // UpLeaseReturn: force-cancel: kill this worker, or me

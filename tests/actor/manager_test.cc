@@ -67,6 +67,62 @@ TEST_F(ManagerTest, CreationWaitsForAWorkerThenConstructs) {
   EXPECT_EQ(m.of_worker(kWorker)->spec.id, id);
 }
 
+// Others may hold an actor whose constructor's arguments are not there yet.
+TEST_F(ManagerTest, AnnouncedThenCreated) {
+  const ActorId id = actor_of(child_task(origin_of(TaskId{}), next + 1));
+  m.announce(id, kCreator, 1);
+  m.announce(id, kCaller, 1);  // says nothing new
+  m.connect(id, kCaller, &out);
+  EXPECT_EQ(state(id), wire::kActorPending);
+  EXPECT_EQ(count(Action::kWantWorker), 0u);
+  out.clear();
+  ASSERT_EQ(create(), id);
+  EXPECT_EQ(count(Action::kWantWorker), 1u);
+  EXPECT_EQ(count(Action::kHold), 1u);
+  ASSERT_EQ(count(Action::kTell), 1u);
+  EXPECT_EQ(last(Action::kTell)->process, kCaller);
+  EXPECT_FALSE(m.find(id)->announced);
+}
+
+TEST_F(ManagerTest, AnnouncedAndNeverCreated) {
+  ActorId ids[4];
+  for (uint32_t i = 0; i < 4; ++i) {
+    ids[i] = actor_of(child_task(origin_of(TaskId{}), 100 + i));
+    m.announce(ids[i], kCreator, i == 3 ? 9 : 1);
+    m.connect(ids[i], kCaller, &out);
+  }
+  out.clear();
+  m.constructed(kCaller, ids[0], 0, RAY_ACTOR_DIED, "not mine to say", &out);
+  EXPECT_EQ(state(ids[0]), wire::kActorPending);
+  m.constructed(kCreator, ids[0], 0, RAY_ACTOR_DIED, "an argument failed", &out);
+  EXPECT_EQ(state(ids[0]), wire::kActorDead);
+  EXPECT_EQ(m.find(ids[0])->cause, "an argument failed");
+  m.kill(ids[1], false, &out);
+  EXPECT_EQ(state(ids[1]), wire::kActorDead);
+  m.job_ended(9, &out);
+  EXPECT_EQ(state(ids[3]), wire::kActorDead);
+  m.process_died(kCreator, "gone", &out);
+  EXPECT_EQ(state(ids[2]), wire::kActorDead);
+  EXPECT_EQ(count(Action::kTell), 4u);
+  Spec late;  // what was on its way when it was killed
+  late.id = ids[1];
+  late.creator = kCreator;
+  m.create(std::move(late), &out);
+  EXPECT_EQ(state(ids[1]), wire::kActorDead);
+  EXPECT_EQ(count(Action::kWantWorker), 0u);
+}
+
+// Nobody holds it when it is created at last: it is not started.
+TEST_F(ManagerTest, AnnouncedAndDropped) {
+  const ActorId id = actor_of(child_task(origin_of(TaskId{}), next + 1));
+  m.announce(id, kCreator, 1);
+  m.unreferenced(id, &out);
+  EXPECT_EQ(state(id), wire::kActorPending);
+  ASSERT_EQ(create(), id);
+  EXPECT_EQ(state(id), wire::kActorDead);
+  EXPECT_EQ(count(Action::kWantWorker), 0u);
+}
+
 TEST_F(ManagerTest, CreateIsIdempotent) {
   Spec s;
   s.req_id = 5;

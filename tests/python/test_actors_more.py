@@ -460,3 +460,84 @@ def test_all_threads_of_an_actor_wake_though_others_hold_the_processors(run_scri
         """,
         timeout=60,
     )
+
+
+@libray.remote
+class Keeper:
+    def __init__(self, value):
+        self.value = value
+
+    def get(self):
+        return self.value
+
+
+@libray.remote(max_retries=0)
+def after(path, fails=False):
+    while not os.path.exists(path):
+        time.sleep(0.002)
+    if fails:
+        raise ValueError("no value")
+    return 5
+
+
+@libray.remote(max_retries=0)
+def ask(keeper, asked):
+    ref = keeper.get.remote()
+    open(asked, "w").close()
+    return libray.get(ref)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_actor_is_known_while_its_constructor_waits_for_arguments(tmp_path, fails, eventually):
+    go, asked = str(tmp_path / "go"), str(tmp_path / "asked")
+    keeper = Keeper.remote(after.options(num_cpus=0).remote(go, fails))
+    mine = [keeper.get.remote() for _ in range(3)]
+    other = ask.remote(keeper, asked)
+    eventually(lambda: os.path.exists(asked))
+    open(go, "w").close()
+    if not fails:
+        assert libray.get([*mine, other], timeout=30) == [5] * 4
+        return
+    for ref in [*mine, keeper.get.remote(), other]:
+        with pytest.raises(exc.ActorDiedError, match="was not created.*no value"):
+            libray.get(ref, timeout=30)
+
+
+def test_an_actor_whose_handle_goes_before_its_arguments_come(tmp_path):
+    go = str(tmp_path / "go")
+    for _ in range(20):
+        Keeper.remote(after.options(num_cpus=0).remote(go))  # nobody keeps it
+    kept = Keeper.remote(after.options(num_cpus=0).remote(go))
+    open(go, "w").close()
+    assert libray.get(kept.get.remote(), timeout=30) == 5
+
+
+def test_an_actor_whose_creator_dies_before_its_arguments_come(tmp_path, eventually):
+    @libray.remote(max_retries=0)
+    def create(never, box):
+        keeper = Keeper.remote(after.options(num_cpus=0).remote(never))
+        box.append(keeper)
+        told.put.remote(box)
+        return os.getpid()
+
+    @libray.remote
+    class Told:
+        def __init__(self):
+            self.box = None
+
+        def put(self, box):
+            self.box = box
+
+        def there(self):
+            return self.box is not None
+
+        def ask(self):
+            return self.box[0].get.remote()
+
+    told = Told.remote()
+    pid = libray.get(create.remote(str(tmp_path / "never"), []), timeout=30)
+    eventually(lambda: libray.get(told.there.remote()))
+    ref = libray.get(told.ask.remote())
+    os.kill(pid, 9)
+    with pytest.raises(exc.ActorDiedError):
+        libray.get(ref, timeout=30)
