@@ -411,3 +411,36 @@ def test_odd_names_among_the_logs(run_script):
     lines = [line.split(") ", 1)[1] for line in done.stdout.splitlines()]
     assert lines[:2] == ["first", "second"], done.stdout + done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_a_stream_that_raises_ends_no_thread(run_script):
+    """What the program put in the place of its standard output may fail as it likes."""
+    done = run_script("""
+        import libray, sys, time
+        libray.init(num_cpus=1)
+
+        class Odd:
+            failed = 0
+
+            def write(self, text):
+                if "first" in text:
+                    Odd.failed += 1
+                    raise RuntimeError("not today")
+                return sys.__stdout__.write(text)
+
+            def flush(self):
+                sys.__stdout__.flush()
+
+        sys.stdout = Odd()
+
+        @libray.remote
+        def speak(text):
+            print(text)
+
+        libray.get(speak.remote("first"))
+        while not Odd.failed:
+            time.sleep(0.01)
+        libray.get(speak.remote("second"))
+        libray.shutdown()
+    """)
+    assert "second" in done.stdout and "Exception in thread" not in done.stderr

@@ -342,7 +342,7 @@ def _write(stream: Any, text: str) -> None:
     except UnicodeEncodeError:
         encoding = getattr(stream, "encoding", None) or "ascii"
         _write(stream, text.encode(encoding, "backslashreplace").decode(encoding))
-    except (OSError, ValueError, AttributeError):
+    except Exception:  # of a stream that the program has put in its place, too: its errors are not this thread's end
         pass
 
 
