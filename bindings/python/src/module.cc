@@ -61,6 +61,23 @@ PyObject* raise_code(ray_code code, ray_error* err) {
   return nullptr;
 }
 
+PyObject* raise_unreadable(PyObject* what) {
+  Owned text(what);
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  Owned t(type), v(value), tb(trace);
+  if (!v) return PyErr_NoMemory();
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  Owned error(text && g_hooks.unreadable != nullptr
+                  ? PyObject_CallFunctionObjArgs(g_hooks.unreadable, text.get(), value, nullptr)
+                  : new_ref(value));
+  if (!error) PyErr_Clear();
+  PyObject* raised = error && PyExceptionInstance_Check(error.get()) ? error.get() : value;
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised)), raised);
+  return nullptr;
+}
+
 ray_runtime* ensure_runtime_slow() {
   Owned done(PyObject_CallFunctionObjArgs(g_hooks.auto_init, nullptr));
   if (!done) return nullptr;
@@ -519,8 +536,10 @@ void set_hooks(const py::dict& d) {
   set("loads", &g_hooks.loads);
   set("await_ref", &g_hooks.await_ref);
   set("ref_future", &g_hooks.ref_future);
+  set("ref_as_future", &g_hooks.ref_as_future);
   set("ref_on_completed", &g_hooks.ref_on_completed);
   set("ref_info", &g_hooks.ref_info);
+  set("unreadable", &g_hooks.unreadable);
   set("explain_pickle", &g_hooks.explain_pickle);
   set("check_export", &g_hooks.check_export);
   set("should_retry", &g_hooks.should_retry);

@@ -60,6 +60,14 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
 
 // ---- arguments and results ----------------------------------------------------------------------
 
+// "argument 2", or "argument 'name'" of one that was given by keyword, for an error.
+PyObject* name_of_argument(const CallArgs& a, size_t index, size_t n) {
+  const Py_ssize_t n_kw = a.kwnames ? PyTuple_GET_SIZE(a.kwnames.get()) : 0;
+  const Py_ssize_t keyword = static_cast<Py_ssize_t>(index + n_kw) - static_cast<Py_ssize_t>(n);
+  if (keyword < 0) return PyUnicode_FromFormat("argument %zu", index + 1);
+  return PyUnicode_FromFormat("argument %R", PyTuple_GET_ITEM(a.kwnames.get(), keyword));
+}
+
 }  // namespace
 
 bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
@@ -91,9 +99,10 @@ bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
       ray_buffer own = RAY_BUFFER_INIT;
       ray_error* err = nullptr;
       const ray_code code = ray_task_take_arg(task, i, &own, &err);
-      value = code == RAY_OK ? decode_owned(&own) : raise_code(code, err);
+      if (code != RAY_OK) return raise_code(code, err) != nullptr;
+      value = decode_owned(&own);
     }
-    if (value == nullptr) return false;
+    if (value == nullptr) return raise_unreadable(name_of_argument(*out, i, n)) != nullptr;
     out->items.push_back(value);
   }
   const Py_ssize_t n_kw = out->kwnames ? PyTuple_GET_SIZE(out->kwnames.get()) : 0;
