@@ -9,12 +9,10 @@ import itertools
 import os
 import queue
 import threading
-import warnings
 from multiprocessing import TimeoutError
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import ray
-from ray.util.annotations import RayDeprecationWarning
 
 _IN_FLIGHT = 2
 
@@ -34,13 +32,30 @@ class PoolActor:
     def __init__(
         self, initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = ()
     ) -> None:
-        if initializer is not None:
-            initializer(*initargs)
+        self._scope: Any = None  # the initializer's globals
+        self._set: Dict[str, Any] = {}  # what it set there
+        if initializer is None:
+            return
+        self._scope = _globals_of(initializer)
+        before = dict(self._scope or ())
+        initializer(*initargs)
+        missing = object()
+        for name, value in (self._scope or {}).items():
+            if before.get(name, missing) is not value:
+                self._set[name] = value
+
+    def _show_globals(self, function: Any) -> None:
+        """The function of a script travels with globals of its own, not the initializer's: it gets what that set."""
+        scope = _globals_of(function) if self._set else None
+        if scope is None or scope is self._scope or scope.get("__name__") != self._scope.get("__name__"):
+            return
+        scope.update(self._set)
 
     def ping(self) -> None:
         """Started."""
 
     def run_batch(self, function: Callable[..., Any], batch: List[Any]) -> List[Any]:
+        self._show_globals(function)
         results = []
         for args, kwargs in batch:
             try:
@@ -48,6 +63,20 @@ class PoolActor:
             except Exception as error:
                 results.append(PoolTaskError(error))
         return results
+
+
+def _globals_of(function: Any) -> Any:
+    """Globals of the function below a partial, a bound method or an object that can be called; None: it has none."""
+    for _ in range(10):
+        if hasattr(function, "__globals__"):
+            return function.__globals__
+        for below in ("func", "__func__", "__wrapped__"):
+            if hasattr(function, below):
+                function = getattr(function, below)
+                break
+        else:
+            function = type(function).__call__
+    return None
 
 
 class AsyncResult:
@@ -130,7 +159,7 @@ class IMapIterator:
         if chunksize < 1:
             raise ValueError("chunksize must be at least 1")
         self._pool, self._function, self._ordered = pool, function, ordered
-        self._source = iter(_as_iterable(iterable))
+        self._source = iter(iterable)
         self._chunksize = chunksize
         self._condition = threading.Condition()
         self._arrived: Dict[int, Any] = {}  # chunks by index
@@ -190,12 +219,20 @@ class UnorderedIMapIterator(IMapIterator):
     """Results as they come."""
 
 
+class _Chunk:
+    """One call of an actor."""
+
+    def __init__(self, function: Any, batch: List[Any], deliver: Callable[[int, Any], None], index: int) -> None:
+        self.function, self.batch, self.deliver, self.index = function, batch, deliver, index
+
+
 class _Slot:
     """One actor of the pool."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
-        self.in_flight = 0
+        self.under_way: List[_Chunk] = []  # the first of them runs
+        self.victim: Optional[_Chunk] = None  # that ran when the actor died
         self.given = 0
 
 
@@ -262,42 +299,62 @@ class Pool:
             if self._terminated:
                 raise ValueError("Pool not running")
             self._unfinished += 1
-            self._pending.append((function, batch, deliver, index))
+            self._pending.append(_Chunk(function, batch, deliver, index))
             self._dispatch()
 
     def _dispatch(self) -> None:
         """With the lock held: chunks go to the actors that have the fewest."""
         while self._pending:
-            slot = min(self._slots, key=lambda s: s.in_flight)
-            if slot.in_flight >= (_IN_FLIGHT if self._most is None else 1):
+            slot = min(self._slots, key=lambda s: len(s.under_way))
+            if len(slot.under_way) >= (_IN_FLIGHT if self._most is None else 1):
                 return
-            function, batch, deliver, index = self._pending.popleft()
+            chunk = self._pending.popleft()
             if self._most is not None and slot.given >= self._most:
                 slot.actor.__ray_terminate__.remote()
                 slot.actor, slot.given = self._start_actor(), 0
-            slot.in_flight += 1
-            slot.given += 1
-            ref = slot.actor.run_batch.remote(function, batch)
             events = self._events
+            try:
+                ref = slot.actor.run_batch.remote(chunk.function, chunk.batch)
+            except Exception as error:  # what cannot be pickled
+                events.put((None, chunk, error))
+                continue
+            slot.under_way.append(chunk)
+            slot.given += 1
             ref._on_completed(
-                lambda value, slot=slot, deliver=deliver, index=index: events.put(
-                    (slot, deliver, index, value)
-                )
+                lambda value, slot=slot, chunk=chunk: events.put((slot, chunk, value))
             )
+
+    def _take_back(self, slot: _Slot, chunk: _Chunk, value: Any) -> bool:
+        """With the lock held: a chunk has left its actor. True: it never ran, for the actor died before, and another
+        will run it. An actor that died is replaced."""
+        first = slot.under_way[0]
+        slot.under_way.remove(chunk)
+        died = isinstance(value, ray.exceptions.ActorDiedError)
+        if self._terminated or not died or isinstance(value, ray.exceptions.RayTaskError):
+            return False
+        if slot.victim is None:
+            slot.victim = first
+            self._slots[self._slots.index(slot)] = _Slot(self._start_actor())
+        if chunk is slot.victim:
+            return False
+        self._pending.appendleft(chunk)
+        return True
 
     def _run(self) -> None:
         while True:
             event = self._events.get()
             if event is None:
                 return
-            slot, deliver, index, value = event
+            slot, chunk, value = event
             with self._lock:
-                slot.in_flight -= 1
+                again = slot is not None and self._take_back(slot, chunk, value)
                 if not self._terminated:
                     self._dispatch()
+            if again:
+                continue
             try:
-                deliver(index, value)
-            except Exception:  # of a user's callback
+                chunk.deliver(chunk.index, value)
+            except BaseException:  # of a user's callback, also sys.exit()
                 import traceback
 
                 traceback.print_exc()
@@ -405,8 +462,8 @@ class Pool:
             slots, self._slots = self._slots, []
         for slot in slots:
             ray.kill(slot.actor)
-        for _, _, deliver, index in lost:
-            self._events.put((_Slot(None), deliver, index, ray.exceptions.ActorDiedError("the pool was terminated")))
+        for chunk in lost:
+            self._events.put((None, chunk, ray.exceptions.ActorDiedError("the pool was terminated")))
 
     def join(self) -> None:
         """Waits for the end of all work, after `close` or `terminate`."""
@@ -430,17 +487,6 @@ class Pool:
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
-
-
-def _as_iterable(given: Any) -> Iterable[Any]:
-    if isinstance(given, Iterable):
-        return given
-    warnings.warn(
-        "Passing a non-iterable argument to imap or imap_unordered is deprecated.",
-        RayDeprecationWarning,
-        stacklevel=4,
-    )
-    return [given]
 
 
 def _plain(function: Any) -> Any:
