@@ -313,6 +313,17 @@ def test_pool_replaces_workers_that_died():
             except TypeError:
                 print("told")
             assert pool.apply(ident, (1,)) == 1
+            for _ in range(3):  # some die while they have nothing to do, and nobody has noticed
+                for pid in set(pool.map(lambda _: (time.sleep(0.05), os.getpid())[1], range(4), chunksize=1)):
+                    os.kill(pid, 9)
+                assert pool.map(ident, range(6), chunksize=1) == list(range(6))
+        class Never:
+            def __init__(self): os._exit(1)
+        try:
+            with Pool(1, initializer=Never) as pool:
+                pool.map(ident, range(3))
+        except ray.exceptions.RayActorError:
+            print("gave up")
         """
     )
 

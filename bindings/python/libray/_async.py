@@ -201,7 +201,7 @@ class _Notifier:
                 self._deliver(self.queue.poll(None))
             except MemoryError:  # what is ready stays in the queue
                 time.sleep(0.05)
-            if self.stopping:
+            if self.stopping or not self.queue.current:
                 for target in self.queue.abandon():
                     _call(target, None, _shut_down())
                 return

@@ -6,13 +6,17 @@ thread, which delivers the result, runs the user's callbacks and hands out the n
 
 import collections
 import itertools
+import mmap
 import os
 import queue
+import tempfile
 import threading
+import uuid
 from multiprocessing import TimeoutError
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import ray
+from libray import _core
 
 _IN_FLIGHT = 2
 
@@ -30,8 +34,13 @@ class PoolActor:
     """Runs chunks: `[(function, args, kwargs), ...]` to a list of values and PoolTaskErrors."""
 
     def __init__(
-        self, initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = ()
+        self,
+        initializer: Optional[Callable[..., Any]] = None,
+        initargs: Tuple[Any, ...] = (),
+        marks: str = "",
+        slot: int = 0,
     ) -> None:
+        self._marks, self._slot = (_Marks(marks) if marks else None), slot
         self._scope: Any = None  # the initializer's globals
         self._set: Dict[str, Any] = {}  # what it set there
         if initializer is None:
@@ -54,7 +63,9 @@ class PoolActor:
     def ping(self) -> None:
         """Started."""
 
-    def run_batch(self, function: Callable[..., Any], batch: List[Any]) -> List[Any]:
+    def run_batch(self, function: Callable[..., Any], batch: List[Any], number: int = 0) -> List[Any]:
+        if self._marks is not None:
+            self._marks[self._slot] = number
         self._show_globals(function)
         results = []
         for args, kwargs in batch:
@@ -63,6 +74,23 @@ class PoolActor:
             except Exception as error:
                 results.append(PoolTaskError(error))
         return results
+
+
+class _Marks:
+    """The number of the chunk that each actor began last, in a file that pool and actors map: when an actor dies the
+    pool knows which of its chunks never ran."""
+
+    def __init__(self, path: str, slots: int = 0) -> None:
+        with open(path, "w+b" if slots else "r+b") as file:
+            if slots:
+                file.truncate(8 * slots)
+            self._map = mmap.mmap(file.fileno(), 0)
+
+    def __getitem__(self, slot: int) -> int:
+        return int.from_bytes(self._map[8 * slot : 8 * slot + 8], "little")
+
+    def __setitem__(self, slot: int, number: int) -> None:
+        self._map[8 * slot : 8 * slot + 8] = number.to_bytes(8, "little")
 
 
 def _globals_of(function: Any) -> Any:
@@ -222,18 +250,21 @@ class UnorderedIMapIterator(IMapIterator):
 class _Chunk:
     """One call of an actor."""
 
-    def __init__(self, function: Any, batch: List[Any], deliver: Callable[[int, Any], None], index: int) -> None:
-        self.function, self.batch, self.deliver, self.index = function, batch, deliver, index
+    def __init__(
+        self, number: int, function: Any, batch: List[Any], deliver: Callable[[int, Any], None], index: int
+    ) -> None:
+        self.number, self.function, self.batch = number, function, batch
+        self.deliver, self.index = deliver, index
 
 
 class _Slot:
     """One actor of the pool."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self.under_way: List[_Chunk] = []  # the first of them runs
-        self.victim: Optional[_Chunk] = None  # that ran when the actor died
+    def __init__(self, index: int, actor: Any) -> None:
+        self.index, self.actor = index, actor
+        self.in_flight = 0
         self.given = 0
+        self.ran: Optional[int] = None  # when it has died: the chunk that it had begun last
 
 
 class Pool:
@@ -262,7 +293,11 @@ class Pool:
         self._pending: collections.deque = collections.deque()
         self._unfinished = 0
         self._idle = threading.Condition(self._lock)
-        self._slots = [_Slot(self._start_actor()) for _ in range(self._processes)]
+        self._numbers = itertools.count(1)
+        self._barren = 0  # actors in a row that died before they began a chunk
+        self._marks_path = os.path.join(_core.session_dir() or tempfile.gettempdir(), f"pool-{uuid.uuid4().hex}")
+        self._marks = _Marks(self._marks_path, self._processes)
+        self._slots = [_Slot(i, self._start_actor(i)) for i in range(self._processes)]
         ray.get([slot.actor.ping.remote() for slot in self._slots])
         self._events: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="pool-results", daemon=True)
@@ -287,8 +322,11 @@ class Pool:
             )
         return processes
 
-    def _start_actor(self) -> Any:
-        return PoolActor.options(**self._options).remote(self._initializer, self._initargs)
+    def _start_actor(self, slot: int) -> Any:
+        self._marks[slot] = 0
+        return PoolActor.options(**self._options).remote(
+            self._initializer, self._initargs, self._marks_path, slot
+        )
 
     # ---- the machinery: _submit on any thread, _run on the pool's own
 
@@ -299,26 +337,26 @@ class Pool:
             if self._terminated:
                 raise ValueError("Pool not running")
             self._unfinished += 1
-            self._pending.append(_Chunk(function, batch, deliver, index))
+            self._pending.append(_Chunk(next(self._numbers), function, batch, deliver, index))
             self._dispatch()
 
     def _dispatch(self) -> None:
         """With the lock held: chunks go to the actors that have the fewest."""
         while self._pending:
-            slot = min(self._slots, key=lambda s: len(s.under_way))
-            if len(slot.under_way) >= (_IN_FLIGHT if self._most is None else 1):
+            slot = min(self._slots, key=lambda s: s.in_flight)
+            if slot.in_flight >= (_IN_FLIGHT if self._most is None else 1):
                 return
             chunk = self._pending.popleft()
             if self._most is not None and slot.given >= self._most:
                 slot.actor.__ray_terminate__.remote()
-                slot.actor, slot.given = self._start_actor(), 0
+                slot.actor, slot.given = self._start_actor(slot.index), 0
             events = self._events
             try:
-                ref = slot.actor.run_batch.remote(chunk.function, chunk.batch)
+                ref = slot.actor.run_batch.remote(chunk.function, chunk.batch, chunk.number)
             except Exception as error:  # what cannot be pickled
                 events.put((None, chunk, error))
                 continue
-            slot.under_way.append(chunk)
+            slot.in_flight += 1
             slot.given += 1
             ref._on_completed(
                 lambda value, slot=slot, chunk=chunk: events.put((slot, chunk, value))
@@ -327,15 +365,16 @@ class Pool:
     def _take_back(self, slot: _Slot, chunk: _Chunk, value: Any) -> bool:
         """With the lock held: a chunk has left its actor. True: it never ran, for the actor died before, and another
         will run it. An actor that died is replaced."""
-        first = slot.under_way[0]
-        slot.under_way.remove(chunk)
+        slot.in_flight -= 1
         died = isinstance(value, ray.exceptions.ActorDiedError)
-        if self._terminated or not died or isinstance(value, ray.exceptions.RayTaskError):
+        if not died or isinstance(value, ray.exceptions.RayTaskError) or self._terminated:
+            self._barren = 0
             return False
-        if slot.victim is None:
-            slot.victim = first
-            self._slots[self._slots.index(slot)] = _Slot(self._start_actor())
-        if chunk is slot.victim:
+        if slot.ran is None:
+            slot.ran = self._marks[slot.index]
+            self._barren = 0 if slot.ran else self._barren + 1
+            self._slots[self._slots.index(slot)] = _Slot(slot.index, self._start_actor(slot.index))
+        if chunk.number == slot.ran or value.actor_init_failed or self._barren > 2 * self._processes:
             return False
         self._pending.appendleft(chunk)
         return True
@@ -462,6 +501,7 @@ class Pool:
             slots, self._slots = self._slots, []
         for slot in slots:
             ray.kill(slot.actor)
+        self._forget_marks()
         for chunk in lost:
             self._events.put((None, chunk, ray.exceptions.ActorDiedError("the pool was terminated")))
 
@@ -476,7 +516,14 @@ class Pool:
             self._terminated = True
         for slot in slots:
             slot.actor.__ray_terminate__.remote()
+        self._forget_marks()
         self._events.put(None)
+
+    def _forget_marks(self) -> None:
+        try:
+            os.unlink(self._marks_path)
+        except OSError:  # it went before
+            pass
 
     def __enter__(self) -> "Pool":
         self._check()
