@@ -755,6 +755,8 @@ def unreadable(what: str, error: BaseException) -> BaseException:
     is not there. `what`: of what it is the value. Called by the extension."""
     if not isinstance(error, Exception) or isinstance(error, MemoryError):
         return error  # of this process, not of the value
+    if getattr(error, "_is_result", False):  # of local mode, where the value stands for an error
+        return error
     task = _libray._current_task()
     where = f"in {task[0]}()" if task else "here"
     text = f"reading {what} failed {where} (pid={os.getpid()}): {type(error).__name__}: {_first_line(error)}"
