@@ -86,6 +86,7 @@ class Runtime {
   ObjectId next_put_id();
   // Asked now and then by a put that waits for room; set before there are any.
   void on_wait(std::function<bool()> stop) { stop_waiting_ = std::move(stop); }
+  const std::function<bool()>* stop_waiting() const { return &stop_waiting_; }
 
   // ---- waiting (wait.cc)
   Status get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,

@@ -322,6 +322,7 @@ Status WorkerSide::read_args(Execution* e) {
     if (static_cast<size_t>(end - at) < sizeof r)
       return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, at, sizeof r);
+    store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &e->args_pin));
     e->args_pinned = true;
     at = e->args_pin.data;
@@ -361,6 +362,7 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_
     if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, bytes, sizeof r);
     view->store = runtime_->shared_store();
+    store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(view->store->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &view->pin));
     view->pinned = true;
     if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {

@@ -7,6 +7,7 @@ import copyreg
 import io
 import pickle
 import sys
+import types
 
 import cloudpickle
 import numpy as np
@@ -283,6 +284,20 @@ def test_an_argument_that_cannot_be_read():
     broken = Taker.remote(OnlyThere())
     with pytest.raises(exc.ActorDiedError, match="reading argument 1 failed"):
         libray.get(broken.take.remote(1))
+
+
+def test_code_that_cannot_be_loaded_where_it_runs(monkeypatch):
+    ghost = types.ModuleType("ghost")  # importable here alone
+    exec("def helper():\n    return 1", ghost.__dict__)
+    monkeypatch.setitem(sys.modules, "ghost", ghost)
+    helper = ghost.helper
+
+    @libray.remote
+    def uses():
+        return helper()
+
+    text = unreadable(uses.remote())
+    assert "reading the code of" in text and "uses failed in" in text and "No module named 'ghost'" in text
 
 
 # ---- errors and their classes

@@ -114,6 +114,29 @@ bool parse_timeout(PyObject* o, int64_t* out_ns);
 
 void call_before_block();
 
+// While it exists, a call of the runtime that seldom waits is under way with the GIL: should it wait after all
+// (for what comes back from disk), look_at_signals gives the GIL up, until the end of the scope. Signals wait
+// till then.
+class YieldWhenWaiting {
+ public:
+  explicit YieldWhenWaiting(bool has_gil = true) : outer_(std::exchange(now, this)), has_gil_(has_gil) {}
+  ~YieldWhenWaiting() {
+    now = outer_;
+    if (saved_ != nullptr) PyEval_RestoreThread(saved_);
+  }
+  YieldWhenWaiting(const YieldWhenWaiting&) = delete;
+  YieldWhenWaiting& operator=(const YieldWhenWaiting&) = delete;
+  void yield() {
+    if (has_gil_ && saved_ == nullptr) saved_ = PyEval_SaveThread();
+  }
+  static constinit thread_local YieldWhenWaiting* now;  // of this thread
+
+ private:
+  YieldWhenWaiting* outer_;
+  bool has_gil_;
+  PyThreadState* saved_ = nullptr;
+};
+
 // Runs `body(slice_ns)` without the GIL, again and again until it answers anything but
 // RAY_TIMED_OUT or the whole time is over. Between the slices signals are looked at, so that Ctrl-C
 // ends a wait; *interrupted tells that.

@@ -26,6 +26,7 @@ namespace py = pybind11;
 namespace libray_py {
 
 Process g_process;
+constinit thread_local YieldWhenWaiting* YieldWhenWaiting::now = nullptr;
 Hooks g_hooks;
 
 PyObject* error_to_exception(ray_code code, ray_error* err) {
@@ -167,9 +168,14 @@ FunctionObject* as_function(const py::object& o) {
 // ---- start and stop
 // ---------------------------------------------------------------------------------------------------
 
-// Called by puts that wait for room in the store, with or without the GIL. The exception that a signal's handler
+// Called by puts that wait for room in the store, and by workers whose task's arguments come back from disk,
+// with or without the GIL. The exception that a signal's handler
 // raised stays set: raise_code passes it on.
 bool look_at_signals(void*) {
+  if (YieldWhenWaiting* scope = YieldWhenWaiting::now) {
+    scope->yield();
+    return false;
+  }
   const PyGILState_STATE state = PyGILState_Ensure();
   const bool stop = PyErr_CheckSignals() != 0;
   if (!stop) {  // small puts keep the GIL: others have their turn

@@ -452,8 +452,14 @@ PyObject* unpickle(ray_buffer* buffer, PyObject* holder) {
 }
 
 PyObject* decode_raw(const ray_buffer* b) {
-  return PyBytes_FromStringAndSize(static_cast<const char*>(b->data),
-                                   static_cast<Py_ssize_t>(b->size));
+  constexpr uint64_t kLarge = 1 << 20;  // bytes that are copied without the GIL
+  const auto n = static_cast<Py_ssize_t>(b->size);
+  if (b->size < kLarge) return PyBytes_FromStringAndSize(static_cast<const char*>(b->data), n);
+  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, n);
+  if (bytes == nullptr) return nullptr;
+  char* to = PyBytes_AS_STRING(bytes);
+  Py_BEGIN_ALLOW_THREADS memcpy(to, b->data, b->size);
+  Py_END_ALLOW_THREADS return bytes;
 }
 
 PyObject* foreign_format(uint32_t format) {
@@ -737,7 +743,8 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   if (type == &PyList_Type) return pack_list(o, depth);
   if (type == &PyDict_Type) return pack_dict(o, depth);
   if (type == &RefType) {
-    if (ref_get(o) == nullptr || (exact_ && has_serializer(type))) return no_match(o);
+    const bool custom = exact_ && g_custom_types != nullptr && has_serializer(type);
+    if (ref_get(o) == nullptr || custom) return no_match(o);
     if ((p = buffer_.grow(6)) == nullptr) return no_memory();
     p[0] = 0xd6;
     p[1] = kExtRef;

@@ -134,6 +134,11 @@ void leave_forked_child(bool suspended) {
   _exit(1);  // it does not return
 }
 
+ray_code next_task(ray_runtime* rt, uint32_t group, ray_task** task, ray_error** err) {
+  const YieldWhenWaiting scope;
+  return ray_worker_next_in(rt, group, 0, task, err);
+}
+
 namespace {
 
 bool return_value(ray_task* task, uint32_t index, PyObject* object) {
@@ -474,7 +479,10 @@ Loaded* function_of(ray_task* task, const ray_task_info& info) {
   Owned pair(PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr));
   PyObject* callable;
   unsigned max_calls;
-  if (!pair || !PyArg_ParseTuple(pair.get(), "OI", &callable, &max_calls)) return nullptr;
+  if (!pair || !PyArg_ParseTuple(pair.get(), "OI", &callable, &max_calls)) {
+    raise_unreadable(PyUnicode_FromFormat("the code of %s", std::string(info.function.data, info.function.size).c_str()));
+    return nullptr;
+  }
   Loaded& loaded = g_functions[info.function_key];  // its address stays
   loaded.callable = new_ref(callable);
   loaded.max_calls = max_calls;
@@ -614,11 +622,12 @@ PyObject* worker_run(PyObject*, PyObject* args) {
   for (;;) {
     ray_task* task = nullptr;
     ray_error* err = nullptr;
-    ray_code code = ray_worker_next_in(rt, group, 0, &task, &err);
+    ray_code code = next_task(rt, group, &task, &err);
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
       if (main_thread) title_idle();
       ++g_waiting[group];
+      const YieldWhenWaiting scope(false);
       Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(rt, group, -1, &task, &err);
       Py_END_ALLOW_THREADS
       --g_waiting[group];
