@@ -287,6 +287,25 @@ def spilled(start):
     return refs, [libray.get(refs[0]), libray.get(refs[1])]
 
 
+def test_a_get_of_what_is_on_disk_stops_no_other_thread(fresh):
+    refs, held = spilled(fresh)
+    got = []
+
+    def read():
+        try:
+            got.append(int(libray.get(refs[2])[0]))
+        except BaseException as e:
+            got.append(e)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(20):  # this thread runs meanwhile
+        time.sleep(0.01)
+    held.clear()
+    thread.join(60)
+    assert got == [2]
+
+
 def test_arguments_on_disk_stop_no_other_thread(fresh, tmp_path, eventually):
     refs, held = spilled(fresh)
     ticks = tmp_path / "ticks"

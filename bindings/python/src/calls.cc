@@ -491,7 +491,7 @@ PyObject* get_one(PyObject* object, PyObject* timeout) {
   if (__builtin_expect(ref == nullptr, 0)) return raise_no_object(object);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
-  ray_code code = ray_try_get(ref, &buffer, &err);
+  ray_code code = try_get_ref(ref, &buffer, &err);
   if (code == RAY_TIMED_OUT) {
     ray_error_release(std::exchange(err, nullptr));
     int64_t ns;
@@ -518,7 +518,7 @@ PyObject* try_get(PyObject*, PyObject* args) {
   if (ref_get(ref) == nullptr) return raise_no_object(ref);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
-  const ray_code code = ray_try_get(ref_get(ref), &buffer, &err);
+  const ray_code code = try_get_ref(ref_get(ref), &buffer, &err);
   if (code == RAY_OK) return value_of(ref, &buffer);
   if (code != RAY_TIMED_OUT) return raise_code(code, err);
   ray_error_release(err);
@@ -548,7 +548,11 @@ PyObject* get_list(PyObject* list, PyObject* timeout) {
   std::vector<ray_buffer> buffers(n);
   ray_error* err = nullptr;
   bool interrupted = false;
-  ray_code code = ray_get(rt, refs.data(), n, 0, buffers.data(), &err);
+  ray_code code;
+  {
+    const YieldWhenWaiting scope;
+    code = ray_get(rt, refs.data(), n, 0, buffers.data(), &err);
+  }
   if (code == RAY_TIMED_OUT && ns != 0) {
     code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
       ray_error_release(std::exchange(err, nullptr));

@@ -170,7 +170,7 @@ void value_of(ray_completion* c, PyObject** value, PyObject** exception) {
   }
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
-  const ray_code code = ray_try_get(c->ref, &buffer, &err);
+  const ray_code code = try_get_ref(c->ref, &buffer, &err);
   if (code == RAY_TIMED_OUT) {
     ray_error_release(err);
     *value = ref_new(std::exchange(c->ref, nullptr));
