@@ -663,7 +663,7 @@ typedef struct ray_task_info {
   uint32_t attempt;     /* 1 = first execution */
   uint32_t num_returns;
   bool is_stream;
-  bool has_gpus;        /* a task or a constructor that GPUs were assigned to: ray_task_gpus */
+  bool has_gpus;        /* a task or a constructor that GPUs or other accelerators were assigned to */
 } ray_task_info;
 #define RAY_TASK_INFO_INIT \
   { sizeof(ray_task_info), RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_STR_INIT, RAY_STR_INIT, RAY_STR_INIT, \
@@ -677,6 +677,9 @@ RAY_API ray_code ray_task_get_info(const ray_task *task, ray_task_info *out);
  * GPUs ("GPU" in the node's resources). Nobody else has one of them meanwhile, unless each asked for a fraction of it.
  * Writes up to `capacity` of them to ids, which may be NULL for 0; returns how many there are. */
 RAY_API size_t ray_task_gpus(const ray_task *task, uint32_t *ids, size_t capacity);
+/* [task thread] The same for any resource whose units the node tells apart: "GPU", "TPU", "neuron_cores", "NPU", "HPU",
+ * "RBLN", "FURIOSA". 0 for others. */
+RAY_API size_t ray_task_accelerators(const ray_task *task, ray_str resource, uint32_t *ids, size_t capacity);
 /* [task thread] The arguments, in place, borrowed until ray_task_finish; returns their number. To keep one longer, take
  * it with ray_task_take_arg. */
 RAY_API size_t ray_task_args(ray_task *task, const ray_buffer **out);

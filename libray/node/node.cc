@@ -69,7 +69,7 @@ void Mailbox::close() {
 static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {
   sched::SchedulerOptions s;
   s.max_workers = o.max_workers;
-  s.instanced = {"GPU"};
+  s.instanced.assign(std::begin(wire::kAccelerators), std::end(wire::kAccelerators));
   (void)s.total.add("CPU", o.num_cpus);
   std::map<std::string, double> more;
   if (read_resources(o.resources_msgpack, &more).ok())

@@ -187,6 +187,7 @@ class Node {
   Status up_object(Process* p, uint16_t type, const std::string& payload);
   Status up_count(Process* p, uint16_t type, const std::string& payload);
   Status up_shape(Process* p, const std::string& payload);
+  std::vector<uint32_t> accelerators_of(uint32_t worker) const;
   Status read_needs(std::string_view bytes, std::map<std::string, double>* amounts, sched::Pool* pool);
   Status up_kill_worker(Process* p, const std::string& payload);
   void on_socket(uint32_t index, uint32_t events);

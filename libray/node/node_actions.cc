@@ -44,7 +44,7 @@ void Node::apply(sched::Actions& actions) {
         }
         RAY_FAULT("node.grant");
         wire::DnLease grant{a.shape, a.worker, a.lease, link};
-        auto gpus = scheduler_.instances(a.worker, "GPU");
+        auto gpus = accelerators_of(a.worker);
         send(process(a.client), wire::kDnLeaseGrant, &grant, sizeof grant, gpus.data(),
              gpus.size() * sizeof(uint32_t));
         break;
@@ -325,7 +325,7 @@ void Node::apply(actor::Actions& actions) {
       case actor::Action::kInit: {
         if (!a) break;
         RAY_FAULT("node.actor.init");
-        auto gpus = scheduler_.instances(x.process, "GPU");
+        auto gpus = accelerators_of(x.process);
         wire::DnActorInit init{x.id, x.incarnation, a->spec.max_concurrency,
                                static_cast<uint32_t>(a->spec.record.size()),
                                static_cast<uint32_t>(gpus.size())};

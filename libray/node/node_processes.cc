@@ -452,12 +452,21 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   return Status();
 }
 
-// What a task or actor asks of its worker: amounts, and a pool by its GPUs and its runtime environment.
+// Units of accelerators that are assigned to what runs in the worker, as they travel.
+std::vector<uint32_t> Node::accelerators_of(uint32_t worker) const {
+  std::vector<uint32_t> out;
+  for (uint32_t kind = 0; kind < std::size(wire::kAccelerators); ++kind)
+    for (uint32_t unit : scheduler_.instances(worker, wire::kAccelerators[kind]))
+      out.push_back(kind << wire::kAcceleratorShift | unit);
+  return out;
+}
+
+// What a task or actor asks of its worker: amounts, and a pool by its accelerators and its runtime environment.
 Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* amounts,
                         sched::Pool* pool) {
   std::string env;
   RAY_TRY(read_resources(bytes, amounts, &env));
-  pool->gpus = amounts->count("GPU") > 0;
+  for (const char* name : wire::kAccelerators) pool->gpus |= amounts->count(name) > 0;
   if (env.empty()) return Status();
   if (env.size() > wire::kRuntimeEnvMax) return malformed("runtime environment");
   auto known = env_numbers_.find(env);

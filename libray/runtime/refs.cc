@@ -682,6 +682,7 @@ Status Runtime::fill_store_buffer(Object* o, ray_buffer* out) {
   view->runtime = this;
   view->store = store_;
   if (!view->store) return error(RAY_WRONG_STATE, "this runtime was shut down");
+  store::Interruptible scope(&stop_waiting_);
   Status s = of_store(store_->pin(o->id, o->location, kStoreTimeoutNs, &view->pin));
   if (!s.ok()) {
     if (s.code() != RAY_NOT_FOUND) return s;

@@ -91,6 +91,7 @@ class Runtime {
   void on_wait(std::function<bool()> stop) {
     stop_waiting_ = [this, stop = std::move(stop)] { return cancelled_here() || (stop && stop()); };
   }
+  const std::function<bool()>* stop_waiting() const { return &stop_waiting_; }
 
   // ---- waiting (wait.cc)
   Status get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,

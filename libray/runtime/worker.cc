@@ -157,14 +157,16 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
   return true;
 }
 
-size_t WorkerSide::gpus_of(const Execution* e, uint32_t* out, size_t capacity) const {
-  if (e->header.kind != RAY_KIND_TASK) {
-    std::copy_n(gpus_.begin(), std::min(capacity, gpus_.size()), out);
-    return gpus_.size();
+size_t WorkerSide::accelerators_of(const Execution* e, uint32_t kind, uint32_t* out, size_t capacity) const {
+  const bool own = e->header.kind == RAY_KIND_TASK;  // an actor's are for life
+  const size_t all = !own ? gpus_.size() : e->link ? std::min(e->n_gpus, wire::kLinkGpus) : 0;
+  size_t n = 0;
+  for (size_t i = 0; i < all; ++i) {
+    const uint32_t unit = own ? e->link->header->gpus[i].load(std::memory_order_relaxed) : gpus_[i];
+    if (unit >> wire::kAcceleratorShift != kind) continue;
+    if (n < capacity) out[n] = unit & ((1u << wire::kAcceleratorShift) - 1);
+    ++n;
   }
-  size_t n = e->link ? std::min(e->n_gpus, wire::kLinkGpus) : 0;
-  for (size_t i = 0; i < std::min(n, capacity); ++i)
-    out[i] = e->link->header->gpus[i].load(std::memory_order_relaxed);
   return n;
 }
 
@@ -321,6 +323,7 @@ Status WorkerSide::read_args(Execution* e) {
     if (static_cast<size_t>(end - at) < sizeof r)
       return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, at, sizeof r);
+    store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &e->args_pin));
     e->args_pinned = true;
     at = e->args_pin.data;
@@ -360,6 +363,7 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_
     if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, bytes, sizeof r);
     view->store = runtime_->shared_store();
+    store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(view->store->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &view->pin));
     view->pinned = true;
     if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {

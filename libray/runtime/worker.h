@@ -164,8 +164,9 @@ class WorkerSide {
   bool runs(const TaskContext* context);  // whether it is that of a task that is not finished
   void set_self(void* self) { self_ = self; }
   void* self() const { return self_; }
-  // Numbers of the GPUs of this task or actor: up to `capacity` of them; how many there are.
-  size_t gpus_of(const Execution* e, uint32_t* out, size_t capacity) const;
+  // Units of one kind (index in wire::kAccelerators) that this task or actor has: up to `capacity` numbers; how
+  // many there are.
+  size_t accelerators_of(const Execution* e, uint32_t kind, uint32_t* out, size_t capacity) const;
   const std::string& class_name() const { return class_name_; }
   uint64_t class_key() const { return class_key_; }
   const JobId& job() const;

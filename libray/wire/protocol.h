@@ -45,7 +45,11 @@ inline constexpr uint64_t kLinkRingBytes = 512 << 10;   // each direction
 inline constexpr uint32_t kInlineValueMax = 8 << 10;    // larger values go through the store
 inline constexpr uint32_t kInlineRecordMax = 64 << 10;  // all inline arguments of one task
 inline constexpr uint32_t kFragmentMax = 48 << 10;      // bytes of a request or reply per record
-inline constexpr uint32_t kLinkGpus = 128;  // that a task can be told of
+inline constexpr uint32_t kLinkGpus = 128;  // units of accelerators that a task can be told of
+// Resources whose units are told apart. On the wire a unit is its number with the index of its resource here
+// in the top byte.
+inline constexpr const char* kAccelerators[] = {"GPU", "TPU", "neuron_cores", "NPU", "HPU", "RBLN", "FURIOSA"};
+inline constexpr uint32_t kAcceleratorShift = 24;
 inline constexpr uint32_t kDatagramMax = 128 << 10;
 
 // ---- hello

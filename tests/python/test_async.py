@@ -2,7 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import gc
+import logging
 import os
+import sys
 import threading
 import time
 
@@ -176,3 +179,130 @@ def test_shutdown_answers_those_who_wait(run_script):
             print("answered")
     """)
     assert done.stdout.split() == ["cancelled", "1", "True", "answered"]
+
+
+@libray.remote(num_cpus=0)
+def hold_then_give(path, size):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return bytes(size)
+
+
+def test_awaits_in_closed_loops_leave_nothing(tmp_path, eventually):
+    gate, refs = str(tmp_path / "gate"), []
+    large = 300_000
+
+    async def give_up():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(waits(), 0.01)
+
+    async def waits():
+        return await hold_then_give.remote(gate, large)
+
+    async def abandon():  # the loop is closed while this one waits
+        refs.append(asyncio.ensure_future(waits()))
+        await asyncio.sleep(0)
+
+    def loops():
+        gc.collect()
+        return sum(isinstance(o, asyncio.BaseEventLoop) for o in gc.get_objects())
+
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    asyncio.run(give_up())
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of tasks that were pending
+    before = loops(), descriptors()
+    for _ in range(10):
+        asyncio.run(give_up())
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(abandon())
+        loop.close()
+    del loop
+    refs.clear()
+    assert loops() <= before[0] + 1 and descriptors() <= before[1] + 2
+    open(gate, "w").close()
+    eventually(lambda: all(row["size"] < large for row in libray._libray.query("store", b"")))
+
+
+def test_an_await_that_is_given_up_keeps_no_result(tmp_path, eventually):
+    gate = str(tmp_path / "gate")
+
+    async def main():
+        from libray import _async
+
+        queue = _async.queue_of(asyncio.get_running_loop()).queue
+        task = asyncio.ensure_future(waits())
+        await asyncio.sleep(0.01)
+        assert queue.pending() == 1
+        task.cancel()
+        await asyncio.wait([task])
+        assert queue.pending() == 0
+        future = hold_then_give.remote(gate, 10).as_future()
+        future.cancel()
+        await asyncio.sleep(0)
+        assert queue.pending() == 0
+
+    async def waits():
+        return await hold_then_give.remote(gate, 10)
+
+    asyncio.run(main())
+    open(gate, "w").close()
+
+
+def test_as_future_is_one_of_asyncio():
+    async def main():
+        future = work.remote(5).as_future()
+        assert asyncio.isfuture(future) and future.get_loop() is asyncio.get_running_loop()
+        with pytest.raises(LookupError, match="remote"):
+            await fail.remote().as_future()
+        done, _ = await asyncio.wait([work.remote(1).as_future(), work.remote(2).as_future()])
+        return await future, sorted(f.result() for f in done)
+
+    assert asyncio.run(main()) == (5, [1, 2])
+
+
+def test_callbacks_that_leave_by_system_exit_stop_nobody(capfd):
+    def leave(_):
+        sys.exit("leaves")
+
+    for _ in range(2):
+        work.remote(1)._on_completed(leave)
+        future = work.remote(2).future()
+        future.add_done_callback(leave)
+        assert future.result(30) == 2
+    assert work.remote(3).future().result(30) == 3
+    assert "leaves" in capfd.readouterr().err
+
+
+def test_a_result_that_cannot_be_made_takes_no_other_with_it(tmp_path):
+    """The exceptions of some cannot be made for want of memory, while dozens of others are delivered with them."""
+    from libray import _libray, exceptions
+
+    def make_error(code, message, *payload):
+        if "no memory for this" in message:
+            raise MemoryError("made by the test")
+        return exceptions.make_error(code, message, *payload)
+
+    @libray.remote(num_cpus=0.01)
+    def task(k, path):
+        while not os.path.exists(path):
+            time.sleep(0.002)
+        if k % 10 == 3:
+            raise ValueError("no memory for this")
+        return k
+
+    async def main(path):
+        refs = [task.remote(k, path) for k in range(30)]
+        futures = [r.as_future() for r in refs]
+        open(path, "w").close()
+        libray.wait(refs, num_returns=len(refs))  # all are there before the loop looks
+        return await asyncio.gather(*futures, return_exceptions=True)
+
+    _libray.set_hooks({"make_error": make_error})
+    try:
+        results = asyncio.run(main(str(tmp_path / "gate")))
+    finally:
+        _libray.set_hooks({"make_error": exceptions.make_error})
+    for k, result in enumerate(results):
+        assert isinstance(result, MemoryError) if k % 10 == 3 else result == k

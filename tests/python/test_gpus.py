@@ -274,3 +274,39 @@ def test_detection(monkeypatch):
     folders.update({"/proc/driver/nvidia/gpus": [], "/dev": ["nvidia0", "nvidia1", "nvidiactl", "null"]})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert _gpus.of_this_machine() == 2
+
+
+def test_other_accelerators_are_told_apart_too(fresh, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "4,5,6,7")
+    fresh(num_cpus=4, num_gpus=1, resources={"TPU": 4, "neuron_cores": 4, "plain": 4})
+
+    @libray.remote(num_cpus=0)
+    def look(folder, number):
+        ids = libray.get_runtime_context().get_accelerator_ids()
+        open(os.path.join(folder, str(os.getpid())), "w").close()
+        testing.wait_until(lambda: len(os.listdir(folder)) >= number)
+        names = ("CUDA_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS", "TPU_CHIPS_PER_HOST_BOUNDS", "NEURON_RT_VISIBLE_CORES")
+        return ids, [os.environ.get(name) for name in names]
+
+    def run(name, number, **resources):
+        folder = tmp_path / name
+        folder.mkdir()
+        return libray.get([look.options(resources=resources).remote(str(folder), number) for _ in range(number)])
+
+    rows = run("tpu", 2, TPU=2)
+    assert sorted(i for ids, _ in rows for i in ids["TPU"]) == ["0", "1", "2", "3"]
+    for ids, seen in rows:
+        assert seen == [None, ",".join(ids["TPU"]), "1,2,1", "4,5,6,7"] and ids["GPU"] == []
+    rows = run("neuron", 4, neuron_cores=1)
+    assert sorted(i for ids, _ in rows for i in ids["neuron_cores"]) == ["4", "5", "6", "7"]
+    assert all(seen == [None, None, None, ids["neuron_cores"][0]] for ids, seen in rows)
+    (ids, seen), = run("plain", 1, plain=1)
+    assert seen == [None, None, None, "4,5,6,7"] and not ids["TPU"]
+
+    @libray.remote(num_gpus=1, resources={"TPU": 1})
+    class Both:
+        def ids(self):
+            return libray.get_runtime_context().get_accelerator_ids(), os.environ["TPU_VISIBLE_CHIPS"]
+
+    ids, seen = libray.get(Both.remote().ids.remote())
+    assert ids["GPU"] == ["0"] and ids["TPU"] == [seen]

@@ -274,3 +274,69 @@ def test_keyboard_interrupt_ends_get_and_wait(gate):
         timer.join()
     gate.open()
     assert libray.get(ref) == str(gate)
+
+
+# ---- values on disk
+
+
+def spilled(start):
+    """A full store: two values that are held by their arrays, and one that is on disk until both are let go."""
+    start(num_cpus=2, object_store_memory=110 << 20)
+    size = 40 << 20
+    refs = [libray.put(np.full(size, k, np.uint8)) for k in range(3)]
+    return refs, [libray.get(refs[0]), libray.get(refs[1])]
+
+
+def test_a_get_of_what_is_on_disk_stops_no_other_thread(fresh):
+    refs, held = spilled(fresh)
+    got = []
+
+    def read():
+        try:
+            got.append(int(libray.get(refs[2])[0]))
+        except BaseException as e:
+            got.append(e)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(20):  # this thread runs meanwhile
+        time.sleep(0.01)
+    held.clear()
+    thread.join(60)
+    assert got == [2]
+
+
+def test_arguments_on_disk_stop_no_other_thread(fresh, tmp_path, eventually):
+    refs, held = spilled(fresh)
+    ticks = tmp_path / "ticks"
+
+    @libray.remote
+    class Ticks:
+        def __init__(self):
+            threading.Thread(target=self.tick, daemon=True).start()
+
+        def tick(self):
+            while True:
+                with open(ticks, "a") as file:
+                    file.write("x")
+                time.sleep(0.01)
+
+        def busy(self, until):
+            while not os.path.exists(until):
+                time.sleep(0.005)
+
+        def take(self, array):
+            return int(array[0])
+
+    actor = Ticks.remote()
+    eventually(ticks.exists)
+    until = tmp_path / "until"
+    actor.busy.remote(str(until))
+    result = actor.take.remote(refs[2])  # is taken by a worker that does not sleep
+    time.sleep(0.1)
+    until.touch()
+    time.sleep(0.3)  # it waits for its argument now
+    before = ticks.stat().st_size
+    eventually(lambda: ticks.stat().st_size > before + 20, 8)
+    held.clear()
+    assert libray.get(result) == 2

@@ -193,7 +193,8 @@ wait_for_pid_to_exit(process.pid)
 def test_options_and_descriptors():
     run(
         """
-from ray._private import ray_option_utils as options
+from ray._private import ray_constants, ray_option_utils as options
+assert ray_constants.DEFAULT_TASK_MAX_RETRIES == 3
 for table in (options.task_options, options.actor_options):
     for name, option in table.items():
         option.validate(name, option.default_value)

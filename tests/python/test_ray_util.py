@@ -222,7 +222,7 @@ def test_pool_is_a_drop_in():
 def test_pool_imap():
     run(
         """
-        import itertools, time, warnings
+        import itertools, time
         from ray.util.multiprocessing import Pool, TimeoutError
         def square(x): return x * x
         def fail(x):
@@ -236,9 +236,13 @@ def test_pool_imap():
             assert [next(endless) for _ in range(5)] == [0, 1, 4, 9, 16]
             got = list(pool.imap(fail, range(5)))
             assert isinstance(got[3].underlying, KeyError) and got[:3] + got[4:] == [0, 1, 2, 4]
-            with warnings.catch_warnings(record=True) as noted:
-                warnings.simplefilter("always")
-                assert list(pool.imap(square, 3)) == [9] and "non-iterable" in str(noted[-1].message)
+            for imap in (pool.imap, pool.imap_unordered):
+                try:
+                    imap(square, 3)
+                except TypeError as e:
+                    assert "not iterable" in str(e)
+                else:
+                    raise AssertionError("3 was iterated over")
             stuck = pool.map_async(nap, [3600] * 6)
         pool.join()
         try:
@@ -280,6 +284,82 @@ def test_pool_initializer_and_replaced_actors():
             print("closed")
         """
     )
+
+
+def test_pool_replaces_workers_that_died():
+    run(
+        """
+        import os, time
+        from ray.util.multiprocessing import Pool
+        ray.init(num_cpus=2)
+        def crash(x): os._exit(1)
+        def ident(x):
+            time.sleep(0.05)
+            return x
+        with Pool(2) as pool:
+            pids = set(pool.map(lambda _: os.getpid(), range(8), chunksize=1))
+            for _ in range(3):  # more often than there are workers
+                crashed = pool.apply_async(crash, (0,))
+                others = [pool.apply_async(ident, (k,)) for k in range(12)]
+                try:
+                    crashed.get(timeout=30)
+                except ray.exceptions.RayActorError:
+                    pass
+                assert [r.get(timeout=30) for r in others] == list(range(12))
+            assert len(set(pool.map(lambda _: (time.sleep(0.05), os.getpid())[1], range(8), chunksize=1))) == 2
+            bad = pool.apply_async(ident, (open("/dev/null"),))
+            try:
+                bad.get(timeout=30)
+            except TypeError:
+                print("told")
+            assert pool.apply(ident, (1,)) == 1
+            for _ in range(3):  # some die while they have nothing to do, and nobody has noticed
+                for pid in set(pool.map(lambda _: (time.sleep(0.05), os.getpid())[1], range(4), chunksize=1)):
+                    os.kill(pid, 9)
+                assert pool.map(ident, range(6), chunksize=1) == list(range(6))
+        class Never:
+            def __init__(self): os._exit(1)
+        try:
+            with Pool(1, initializer=Never) as pool:
+                pool.map(ident, range(3))
+        except ray.exceptions.RayActorError:
+            print("gave up")
+        """
+    )
+
+
+def test_pool_initializer_sets_globals_of_the_script(run_script):
+    done = run_script("""
+        import functools
+        import libray
+        libray.install_as_ray()
+        import ray
+        from ray.util.multiprocessing import Pool
+
+        TABLE = None
+
+        def set_up(n):
+            global TABLE, LATE
+            TABLE, LATE = list(range(n)), "late"
+
+        def helper():
+            return TABLE
+
+        def use(k):
+            return helper()[k], LATE
+
+        def add(n, k):
+            return TABLE[n + k]
+
+        if __name__ == "__main__":
+            ray.init(num_cpus=2)
+            with Pool(2, initializer=set_up, initargs=(10,)) as pool:
+                print(pool.map(use, range(4)))
+                print(pool.map(functools.partial(add, 1), range(3)))
+    """)
+    assert done.stdout.splitlines()[-2:] == [
+        "[(0, 'late'), (1, 'late'), (2, 'late'), (3, 'late')]", "[1, 2, 3]"
+    ]
 
 
 def test_as_completed_and_map_unordered():
@@ -543,6 +623,54 @@ def test_joblib_backend():
                 joblib.Parallel()(joblib.delayed(bad)(k) for k in range(3))
             except ZeroDivisionError:
                 print("raised")
+        """
+    )
+
+
+def test_the_joblib_backend_starts_the_runtime():
+    pytest.importorskip("joblib")
+    run(
+        """
+        import joblib
+        from ray.util.joblib import register_ray
+        register_ray()
+        with joblib.parallel_backend("ray", n_jobs=2):
+            assert joblib.Parallel()(joblib.delayed(abs)(-k) for k in range(9)) == list(range(9))
+        assert ray.is_initialized()
+        """
+    )
+
+
+def test_metrics_of_local_iterators():
+    run(
+        """
+        from ray.util.iter import from_range, LocalIterator
+        ray.init(num_cpus=2)
+        def count(x):
+            metrics = LocalIterator.get_metrics()
+            metrics.counters["seen"] += 1
+            metrics.info["actor"] = metrics.current_actor is not None
+            with metrics.timers["t"]:
+                return x
+        it = from_range(6).gather_sync().for_each(count)
+        assert sorted(it.take(4)) == [0, 1, 3, 4]
+        metrics = it.shared_metrics.get()
+        assert metrics.counters["seen"] == 4 and metrics.info == {"actor": True} and metrics.timers["t"].count == 4
+        assert metrics.save() == {"counters": {"seen": 4}, "info": {"actor": True}, "timers": None}
+        list(it)
+        assert metrics.counters["seen"] == 6
+        metrics.restore({"counters": {"seen": 1}, "info": {}, "timers": None})
+        assert metrics.counters["seen"] == 1 and not metrics.timers
+        both = from_range(3, 1).gather_sync().for_each(count).union(from_range(2, 1).gather_sync().for_each(count))
+        list(both)
+        assert both.shared_metrics.get().counters["seen"] == 5
+        try:
+            LocalIterator.get_metrics()
+        except ValueError as e:
+            assert "outside an iterator" in str(e)
+        # in a shard too
+        assert sorted(from_range(4).for_each(count).gather_sync()) == [0, 1, 2, 3]
+        print("fine")
         """
     )
 

@@ -176,6 +176,11 @@ def _hook_up() -> None:
 
         return _async.ref_future(ref)
 
+    def ref_as_future(ref: Any) -> Any:
+        from . import _async
+
+        return _async.ref_as_future(ref)
+
     def ref_on_completed(ref: Any, callback: Any) -> None:
         from . import _async
 
@@ -205,8 +210,10 @@ def _hook_up() -> None:
             "loads": _serialization.loads,
             "await_ref": await_ref,
             "ref_future": ref_future,
+            "ref_as_future": ref_as_future,
             "ref_on_completed": ref_on_completed,
             "ref_info": _context.ref_info,
+            "unreadable": exceptions.unreadable,
             "explain_pickle": _serialization.explain_argument,
             "check_export": _serialization.check_export,
             "make_dynamic": DynamicObjectRefGenerator,

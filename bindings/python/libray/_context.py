@@ -145,7 +145,7 @@ class RuntimeContext:
 
     def get_accelerator_ids(self) -> Dict[str, List[str]]:
         """Ids of the accelerators assigned to this task or actor, by resource: {"GPU": ["0"], ...}.
-        Libraries that go by CUDA_VISIBLE_DEVICES see only those."""
+        Libraries that go by CUDA_VISIBLE_DEVICES, TPU_VISIBLE_CHIPS and the like see only those."""
         self._need("Accelerator ids")
         return _gpus.accelerator_ids()
 

@@ -1,9 +1,10 @@
-"""GPUs: how many the node has, which of them are this task's or actor's, and CUDA_VISIBLE_DEVICES.
+"""Accelerators: how many GPUs the node has, which units are this task's or actor's, and the variables by which
+libraries see those alone: CUDA_VISIBLE_DEVICES for GPUs, TPU_VISIBLE_CHIPS, NEURON_RT_VISIBLE_CORES and so on.
 
-The node gives out numbers from 0. Where CUDA_VISIBLE_DEVICES was set for the driver, number i means its
-i-th entry. Variables with Ray's names and meaning: RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES=1 leaves
-CUDA_VISIBLE_DEVICES alone; RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1 empties it for tasks and actors that
-have no GPUs, which else see all of them.
+The node gives out numbers from 0. Where a variable was set for the driver, number i means its i-th entry. Variables
+with Ray's names and meaning: RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES=1 (and so for each of the others) leaves the
+variable alone; RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1 empties CUDA_VISIBLE_DEVICES for tasks and actors that have no
+GPUs, which else see all of them.
 """
 
 from __future__ import annotations
@@ -12,20 +13,31 @@ import os
 from typing import Any, Dict, List, Optional
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_RESOURCES = ("GPU", "neuron_cores", "TPU", "NPU", "HPU", "RBLN", "FURIOSA")
+_VARIABLES = {  # resource -> the variable that libraries go by
+    "GPU": VISIBLE,
+    "neuron_cores": "NEURON_RT_VISIBLE_CORES",
+    "TPU": "TPU_VISIBLE_CHIPS",
+    "NPU": "ASCEND_RT_VISIBLE_DEVICES",
+    "HPU": "HABANA_VISIBLE_MODULES",
+    "RBLN": "RBLN_DEVICES",
+    "FURIOSA": "FURIOSA_VISIBLE_DEVICES",
+}
+# How a part of a host's chips is laid out, for libtpu; all of them need no word.
+_TPU_BOUNDS = ("TPU_CHIPS_PER_HOST_BOUNDS", "TPU_HOST_BOUNDS")
+_TPU_LAYOUTS = {1: "1,1,1", 2: "1,2,1"}
 
-_assigned: List[int] = []  # numbers, in a worker whose task or actor has GPUs
-_base: Optional[str] = None  # CUDA_VISIBLE_DEVICES between tasks
-_names: Optional[List[str]] = None  # what the driver's CUDA_VISIBLE_DEVICES named
+_assigned: Dict[str, List[int]] = {}  # numbers, in a worker whose task or actor has some
+_base: Dict[str, Optional[str]] = {}  # the variables between tasks
+_names: Dict[str, Optional[List[str]]] = {}  # what the driver's variables named
 
 
 def _flag(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true")
 
 
-def visible() -> Optional[List[str]]:
-    """Entries of CUDA_VISIBLE_DEVICES; None when it is not set."""
-    value = os.environ.get(VISIBLE)
+def visible(variable: str = VISIBLE) -> Optional[List[str]]:
+    """Entries of the variable; None when it is not set."""
+    value = os.environ.get(variable)
     if value is None:
         return None
     return value.split(",") if value not in ("", "NoDevFiles") else []
@@ -56,48 +68,55 @@ def check(number: float) -> None:
         )
 
 
-def _set(value: Optional[str]) -> None:
-    if _flag("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"):
+def _set(variable: str, value: Optional[str]) -> None:
+    if _flag(f"RAY_EXPERIMENTAL_NOSET_{variable}"):
         return
     if value is None:
-        os.environ.pop(VISIBLE, None)
+        os.environ.pop(variable, None)
     else:
-        os.environ[VISIBLE] = value
+        os.environ[variable] = value
 
 
 def prepare_worker() -> None:
     """In a new worker, before it runs anything."""
-    global _base, _names
-    _names = visible()
+    for resource, variable in _VARIABLES.items():
+        _names[resource] = visible(variable)
     if _flag("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
-        _set("")
-    _base = os.environ.get(VISIBLE)
+        _set(VISIBLE, "")
+    for variable in (*_VARIABLES.values(), *_TPU_BOUNDS):
+        _base[variable] = os.environ.get(variable)
 
 
-def enter(ids: Optional[List[int]]) -> None:
-    """Called by the extension before a task with GPUs, or the constructor of such an actor, and after
-    the task (None)."""
+def enter(ids: Optional[Dict[str, List[int]]]) -> None:
+    """Called by the extension before a task with accelerators, or the constructor of such an actor, and after the task
+    (None)."""
     global _assigned
-    if ids is None:
-        _assigned = []
-        _set(_base)
-    else:
-        _assigned = ids
-        _set(",".join(str(i) for i in get_gpu_ids()))
+    before, _assigned = _assigned, ids or {}
+    for resource in {*before, *_assigned}:
+        variable = _VARIABLES[resource]
+        here = resource in _assigned
+        _set(variable, ",".join(map(str, _ids_of(resource))) if here else _base.get(variable))
+        if resource == "TPU" and not _flag(f"RAY_EXPERIMENTAL_NOSET_{variable}"):
+            layout = _TPU_LAYOUTS.get(len(_assigned["TPU"])) if here else None
+            for name, value in zip(_TPU_BOUNDS, (layout, "1,1,1")):
+                _set(name, value if layout else _base.get(name))
+
+
+def _ids_of(resource: str) -> List[Any]:
+    numbers, names = _assigned.get(resource, []), _names.get(resource)
+    if names is None:
+        return list(numbers)
+    if all(i < len(names) for i in numbers):
+        return [names[i] for i in numbers]
+    return list(names)
 
 
 def get_gpu_ids() -> List[Any]:
-    """The GPUs assigned to the running task or actor: numbers, or what the driver's
-    CUDA_VISIBLE_DEVICES called them. Empty in a driver."""
-    if _names is None:
-        return list(_assigned)
-    if all(i < len(_names) for i in _assigned):
-        return [_names[i] for i in _assigned]
-    return list(_names)
+    """The GPUs assigned to the running task or actor: numbers, or what the driver's CUDA_VISIBLE_DEVICES called them.
+    Empty in a driver."""
+    return _ids_of("GPU")
 
 
 def accelerator_ids() -> Dict[str, List[str]]:
     """See RuntimeContext.get_accelerator_ids."""
-    ids: Dict[str, List[str]] = {name: [] for name in _RESOURCES}
-    ids["GPU"] = [str(i) for i in get_gpu_ids()]
-    return ids
+    return {resource: [str(i) for i in _ids_of(resource)] for resource in _VARIABLES}

@@ -64,7 +64,9 @@ class _Failed:
 
 
 def _fail(code: int, message: str, payload: bytes) -> None:
-    raise exceptions.make_error(code, message, payload, 2 if payload else 0)
+    error: Any = exceptions.make_error(code, message, payload, 2 if payload else 0)
+    error._is_result = True  # of a task that failed: nothing is wrong with reading it
+    raise error
 
 
 def _failed(error: BaseException, name: str) -> Any:

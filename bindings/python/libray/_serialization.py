@@ -3,14 +3,15 @@ fit."""
 
 from __future__ import annotations
 
-import collections
+import copyreg
 import io
 import os
 import pickle
+import sys
 import threading
 import types
 import uuid
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import cloudpickle
 
@@ -30,11 +31,76 @@ _plain_reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
 
 
 class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle that keeps the names of source files, which remote tracebacks show."""
+    """cloudpickle that keeps the names of source files, which remote tracebacks show, and finds the submodules that
+    nested code uses. `reduce_ref`: what stands for an ObjectRef in this one pickle; without it references are
+    exported, and the pickle can be read alone."""
 
-    dispatch_table = collections.ChainMap(
-        {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
-    )
+    def __init__(
+        self,
+        file: Any,
+        keep: Optional[Callable[[pickle.PickleBuffer], bool]] = None,
+        reduce_ref: Optional[Callable[[Any], Any]] = None,
+    ) -> None:
+        # One plain dict: it is looked at for every object, and C looks faster than a ChainMap.
+        reducers = {
+            **copyreg.dispatch_table,
+            **cloudpickle.Pickler.dispatch_table.maps[0],
+            types.CodeType: _reduce_code,
+        }
+        if "pyarrow" in sys.modules:
+            from . import _arrow
+
+            reducers = {**_arrow.reducers(), **reducers}
+        if reduce_ref is not None:
+            reducers[_libray.ObjectRef] = reduce_ref
+        self.dispatch_table = reducers
+        super().__init__(file, protocol=5, buffer_callback=keep)
+
+    def _dynamic_function_reduce(self, function: Any) -> Any:
+        made = super()._dynamic_function_reduce(function)
+        found = _submodules_of_nested_code(function)
+        try:
+            made[2][1]["_cloudpickle_submodules"].extend(found)
+        except (TypeError, KeyError, IndexError, AttributeError):  # another release of cloudpickle
+            if found:
+                made = (_import_first, (found, made[0], *made[1]), *made[2:])
+        return made
+
+
+def _import_first(modules: Any, make: Any, *args: Any) -> Any:
+    return make(*args)
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _nested(constant)
+
+
+def _submodules_of_nested_code(function: Any) -> List[types.ModuleType]:
+    """Submodules that comprehensions, lambdas, inner functions and classes of the function name as attributes of
+    their packages. cloudpickle looks at the function's own code alone, and a worker has imported little."""
+    codes = list(_nested(function.__code__))
+    if not codes:
+        return []
+    used = set(function.__code__.co_names).union(*(code.co_names for code in codes))
+    values = [function.__globals__.get(name) for name in used]
+    for cell in function.__closure__ or ():
+        try:
+            values.append(cell.cell_contents)
+        except ValueError:  # empty
+            pass
+    found: Dict[str, types.ModuleType] = {}
+    for package in values:
+        if not isinstance(package, types.ModuleType) or not getattr(package, "__path__", None):
+            continue
+        prefix = package.__name__ + "."
+        for name, module in list(sys.modules.items()):
+            if name.startswith(prefix) and used.issuperset(name[len(prefix) :].split(".")):
+                if isinstance(module, types.ModuleType):
+                    found[name] = module
+    return list(found.values())
 
 
 class _Pickler(_CodePickler):
@@ -62,12 +128,14 @@ def register_serializer(
         raise TypeError(f"register_serializer needs a class, not {type(cls)}")
     _custom[cls] = (serializer, deserializer)
     _pickler = _Pickler
+    _libray._set_custom_types(set(_custom))
 
 
 def deregister_serializer(cls: type) -> None:
     """Instances of `cls` are pickled as usual again."""
     global _pickler
     _custom.pop(cls, None)
+    _libray._set_custom_types(set(_custom))
     if not _custom:
         _pickler = _CodePickler
 
@@ -75,8 +143,10 @@ def deregister_serializer(cls: type) -> None:
 _pickler: Any = _CodePickler
 
 
-def dumps(value: Any) -> Tuple[bytes, List[memoryview]]:
-    """The pickle and its out-of-band buffers."""
+def dumps(
+    value: Any, reduce_ref: Optional[Callable[[Any], Any]] = None
+) -> Tuple[bytes, List[memoryview]]:
+    """The pickle and its out-of-band buffers. `reduce_ref`: see _CodePickler."""
     buffers: List[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -86,9 +156,46 @@ def dumps(value: Any) -> Tuple[bytes, List[memoryview]]:
             return True
         return False
 
-    file = io.BytesIO()
-    _pickler(file, protocol=5, buffer_callback=keep).dump(value)
-    return file.getvalue(), buffers
+    def dump() -> bytes:
+        buffers.clear()
+        file = io.BytesIO()
+        _pickler(file, keep, reduce_ref).dump(value)
+        return file.getvalue()
+
+    try:
+        return dump(), buffers
+    except pickle.PicklingError as e:
+        if not isinstance(e.__cause__, RecursionError):
+            raise
+    with _deep:
+        return dump(), buffers
+
+
+class _DeepRecursion:
+    """Room for what nests deeper than half of the interpreter's limit: before Python 3.12 the pickler counts each level
+    twice. What nests without an end still fails, far from the end of the stack."""
+
+    EXTRA = 2000
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.usual = sys.getrecursionlimit()
+                sys.setrecursionlimit(self.usual + self.EXTRA)
+
+    def __exit__(self, *exc: Any) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0 and sys.getrecursionlimit() == self.usual + self.EXTRA:
+                sys.setrecursionlimit(self.usual)
+
+
+_deep = _DeepRecursion()
 
 
 def loads(body: Any, buffers: List[Any]) -> Any:
@@ -206,7 +313,7 @@ class Definition:
         self.blob: Optional[bytes] = None
         self.handle: Any = None
         self.generation = -1
-        self.busy = False
+        self.busy = 0  # the thread that pickles it now
         self.is_class = is_class
         self.max_calls = 0  # a worker ends after so many calls; 0: never
 
@@ -230,10 +337,10 @@ class Definition:
     def bytes(self) -> bytes:
         with _lock:
             if self.blob is None:
-                self.busy = True
+                self.busy = threading.get_ident()
                 try:
                     file = io.BytesIO()
-                    _CodePickler(file, protocol=5).dump(
+                    _CodePickler(file).dump(
                         (self.uid, self.name, self.is_class, self.target, self.max_calls)
                     )
                     self.blob = file.getvalue()
@@ -243,7 +350,7 @@ class Definition:
                         f"the {kind} {self.name}", self.target, self.name, e
                     ) from None
                 finally:
-                    self.busy = False
+                    self.busy = 0
                 if len(self.blob) > LARGE_DEFINITION:
                     self.check_size()
             return self.blob
@@ -266,7 +373,7 @@ class Definition:
         logging.getLogger("ray").warning(f"The {what} is very large ({size >> 20} MiB). {advice}")
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        if self.blob is None and not self.busy:
+        if self.blob is None and self.busy != threading.get_ident():
             self.bytes()
         if self.blob is not None:
             return (_from_blob, (self.uid, self.name, self.is_class, self.blob))

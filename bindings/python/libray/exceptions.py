@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import traceback
+import types
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import _ids, _libray
@@ -125,7 +126,9 @@ class RayTaskError(RayError):
     def as_instanceof_cause(self) -> "RayTaskError":
         """This error as an instance of both RayTaskError and the class of its cause."""
         cause = self.cause
-        if cause is None or issubclass(RayTaskError, type(cause)):
+        # What is no Exception (CancelledError, GeneratorExit) steers whoever raises it: to the caller, who was not
+        # cancelled, a task's is a plain failure.
+        if not isinstance(cause, Exception) or issubclass(RayTaskError, type(cause)):
             return self
         cls = _dual_class(type(cause))
         if cls is None:
@@ -170,12 +173,38 @@ def _warn_not_dual(cause_class: type, why: object) -> None:
     )
 
 
+def _argument_lists(cause: Any) -> Tuple[Any, ...]:
+    """What the builtin class below the user's may take: its usual arguments, those of a group, none."""
+    return cause.args, (getattr(cause, "message", ""), getattr(cause, "exceptions", ())), ()
+
+
+def _builtin_new(builtin: Any, cls: type, cause: Any) -> Any:
+    # Where the layout is that of Exception (MemoryError), only that one's __new__ is allowed.
+    for make in (builtin.__new__, Exception.__new__):
+        for args in _argument_lists(cause):
+            try:
+                return make(cls, *args)
+            except TypeError as e:
+                error = e
+    raise error
+
+
 def _builtin_init(builtin: Any, self: Any, cause: Any) -> None:
-    for args in (cause.args, (getattr(cause, "message", ""), getattr(cause, "exceptions", ()))):
+    for args in _argument_lists(cause):
         try:
-            return builtin.__init__(self, *args)  # type: ignore[no-any-return]
+            builtin.__init__(self, *args)
+            break
         except TypeError:
             pass
+    for cls in builtin.__mro__:  # what was given by keyword, or set afterwards: ImportError.name, OSError.filename
+        if cls in (Exception, BaseException, object):
+            continue
+        for attribute in vars(cls).values():
+            if isinstance(attribute, (types.MemberDescriptorType, types.GetSetDescriptorType)):
+                try:
+                    attribute.__set__(self, attribute.__get__(cause))
+                except (AttributeError, TypeError):  # not set, or read-only
+                    pass
 
 
 def _dual_class(cause_class: type) -> Optional[type]:
@@ -187,13 +216,7 @@ def _dual_class(cause_class: type) -> Optional[type]:
     builtin: Any = next(c for c in cause_class.__mro__ if c.__module__ == "builtins")
 
     def new(cls: type, error: RayTaskError) -> Any:
-        cause: Any = error.cause
-        for args in (cause.args, (getattr(cause, "message", ""), getattr(cause, "exceptions", ()))):
-            try:
-                return builtin.__new__(cls, *args)
-            except TypeError:
-                pass
-        return builtin.__new__(cls)
+        return _builtin_new(builtin, cls, error.cause)
 
     def init(self: Any, error: RayTaskError) -> None:
         _builtin_init(builtin, self, error.cause)
@@ -547,6 +570,8 @@ class RaySystemError(RayError):
         self.client_exc = client_exc
         self.traceback_str = traceback_str
 
+    _of_argument = False  # an argument of the task that runs could not be read
+
     def __str__(self) -> str:
         text = f"System error: {self.client_exc}"
         return f"{text}\ntraceback: {self.traceback_str}" if self.traceback_str else text
@@ -722,6 +747,25 @@ def _task_error(message: str, payload: bytes, payload_format: int) -> BaseExcept
     return RayTaskError(function, text, cause, pid=pid).as_instanceof_cause()
 
 
+_ARGUMENT = "At least one of the input arguments for this task could not be computed"
+
+
+def unreadable(what: str, error: BaseException) -> BaseException:
+    """The error for a value that came here whole and cannot be read: its class refuses to be made again, or its module
+    is not there. `what`: of what it is the value. Called by the extension."""
+    if not isinstance(error, Exception) or isinstance(error, MemoryError):
+        return error  # of this process, not of the value
+    if getattr(error, "_is_result", False):  # of local mode, where the value stands for an error
+        return error
+    task = _libray._current_task()
+    where = f"in {task[0]}()" if task else "here"
+    text = f"reading {what} failed {where} (pid={os.getpid()}): {type(error).__name__}: {_first_line(error)}"
+    made = RaySystemError(text, _user_traceback(error))
+    made._of_argument = what.startswith("argument")
+    made.__cause__ = error
+    return made
+
+
 _DEPENDENT = re.compile(r"an argument of task (\S+) failed: ")
 
 
@@ -743,8 +787,8 @@ def _with_dependents(message: str, text: str) -> str:
     its result: the runtime puts their names before the message."""
     for name in reversed(_dependents(message)[1]):
         text = (
-            f"ray::{name}() (pid={os.getpid()}, ip=127.0.0.1)\n  At least one of the input arguments "
-            f"for this task could not be computed:\nray.exceptions.RayTaskError: {text}"
+            f"ray::{name}() (pid={os.getpid()}, ip=127.0.0.1)\n  {_ARGUMENT}:\n"
+            f"ray.exceptions.RayTaskError: {text}"
         )
     return text
 
@@ -832,6 +876,8 @@ def _remote_text(exc: BaseException, function: str) -> str:
     head = f"ray::{function}() (pid={os.getpid()}, ip=127.0.0.1{_actor_label()})"
     if isinstance(exc, RayTaskError):
         return f"{head}\n{_frames_only(exc)}ray.exceptions.{type(exc).__name__}: {exc.traceback_str}"
+    if isinstance(exc, RaySystemError) and exc._of_argument:
+        return f"{head}\n  {_ARGUMENT}:\nray.exceptions.RaySystemError: {exc}"
     return f"{head}\n{_user_traceback(exc)}"
 
 

@@ -479,12 +479,19 @@ ray_runtime* running() {
   return g_process.runtime;
 }
 
+// The value of `ref` out of a buffer, which is consumed.
+PyObject* value_of(PyObject* ref, ray_buffer* buffer) {
+  PyObject* value = decode_owned(buffer);
+  if (__builtin_expect(value != nullptr, 1)) return value;
+  return raise_unreadable(PyUnicode_FromFormat("the value of %R", ref));
+}
+
 PyObject* get_one(PyObject* object, PyObject* timeout) {
   ray_ref* ref = ref_get(object);
   if (__builtin_expect(ref == nullptr, 0)) return raise_no_object(object);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
-  ray_code code = ray_try_get(ref, &buffer, &err);
+  ray_code code = try_get_ref(ref, &buffer, &err);
   if (code == RAY_TIMED_OUT) {
     ray_error_release(std::exchange(err, nullptr));
     int64_t ns;
@@ -501,7 +508,7 @@ PyObject* get_one(PyObject* object, PyObject* timeout) {
       return nullptr;
     }
   }
-  return code == RAY_OK ? decode_owned(&buffer) : raise_code(code, err);
+  return code == RAY_OK ? value_of(object, &buffer) : raise_code(code, err);
 }
 
 // _try_get(ref, default): the value if it is there, else default; never blocks.
@@ -511,8 +518,8 @@ PyObject* try_get(PyObject*, PyObject* args) {
   if (ref_get(ref) == nullptr) return raise_no_object(ref);
   ray_buffer buffer = RAY_BUFFER_INIT;
   ray_error* err = nullptr;
-  const ray_code code = ray_try_get(ref_get(ref), &buffer, &err);
-  if (code == RAY_OK) return decode_owned(&buffer);
+  const ray_code code = try_get_ref(ref_get(ref), &buffer, &err);
+  if (code == RAY_OK) return value_of(ref, &buffer);
   if (code != RAY_TIMED_OUT) return raise_code(code, err);
   ray_error_release(err);
   return new_ref(otherwise);
@@ -541,7 +548,11 @@ PyObject* get_list(PyObject* list, PyObject* timeout) {
   std::vector<ray_buffer> buffers(n);
   ray_error* err = nullptr;
   bool interrupted = false;
-  ray_code code = ray_get(rt, refs.data(), n, 0, buffers.data(), &err);
+  ray_code code;
+  {
+    const YieldWhenWaiting scope;
+    code = ray_get(rt, refs.data(), n, 0, buffers.data(), &err);
+  }
   if (code == RAY_TIMED_OUT && ns != 0) {
     code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
       ray_error_release(std::exchange(err, nullptr));
@@ -555,7 +566,7 @@ PyObject* get_list(PyObject* list, PyObject* timeout) {
   if (code != RAY_OK) return raise_code(code, err);
   Owned out(PyList_New(n));
   for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* value = out ? decode_owned(&buffers[i]) : nullptr;
+    PyObject* value = out ? value_of(PyList_GET_ITEM(held.get(), i), &buffers[i]) : nullptr;
     if (value == nullptr) {
       for (Py_ssize_t j = i; j < n; ++j) ray_buffer_release(&buffers[j]);
       return nullptr;

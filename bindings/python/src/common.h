@@ -67,8 +67,10 @@ struct Hooks {
   PyObject* loads = nullptr;             // (bytes-like, [buffer]) -> object
   PyObject* await_ref = nullptr;         // ref -> iterator
   PyObject* ref_future = nullptr;        // ref -> concurrent.futures.Future
+  PyObject* ref_as_future = nullptr;     // ref -> asyncio.Future
   PyObject* ref_on_completed = nullptr;  // (ref, callback) -> None
   PyObject* ref_info = nullptr;          // (ref, "task" | "job" | "owner") -> id or bytes
+  PyObject* unreadable = nullptr;        // (of what, exception) -> exception: a value cannot be read
   PyObject* explain_pickle = nullptr;    // (remote function, argument, exception) -> exception
   PyObject* check_export = nullptr;      // () -> None, or an error: refs may not be pickled by hand
   PyObject* make_dynamic = nullptr;      // list of refs -> what num_returns="dynamic" returns
@@ -77,7 +79,7 @@ struct Hooks {
   PyObject* load_function = nullptr;     // definition bytes -> (callable, max_calls)
   PyObject* captured = nullptr;          // remote function -> the same in the running task's group
   PyObject* enter_note = nullptr;        // (note or None) -> None: a task in a group begins, ends
-  PyObject* enter_gpus = nullptr;        // ([number] or None) -> None: a task with GPUs begins, ends
+  PyObject* enter_gpus = nullptr;        // ({resource: [number]} or None) -> None: a task with devices
   PyObject* show_unread = nullptr;       // () -> None: errors that nobody looked at are there
   PyObject* run_async = nullptr;         // (task, coroutine) -> None
   PyObject* actor_created = nullptr;     // (instance) -> None: chooses how the worker goes on
@@ -95,7 +97,10 @@ inline ray_runtime* ensure_runtime() {
 
 // Sets the Python exception for a failed call; consumes err. Always returns null.
 PyObject* raise_code(ray_code code, ray_error* err);
-// The same as an exception object (new reference), or null with another exception set.
+// The exception that is set now, of a value that could not be decoded, becomes one that says of what it
+// is (consumes `what`; may be null, with a further exception set). Always returns null.
+PyObject* raise_unreadable(PyObject* what);
+// What raise_code raises as an exception object (new reference), or null with another exception set.
 PyObject* error_to_exception(ray_code code, ray_error* err);
 
 inline ray_str as_str(const char* data, Py_ssize_t size) {
@@ -108,6 +113,29 @@ bool str_view(PyObject* o, ray_str* out);
 bool parse_timeout(PyObject* o, int64_t* out_ns);
 
 void call_before_block();
+
+// While it exists, a call of the runtime that seldom waits is under way with the GIL: should it wait after all
+// (for what comes back from disk), look_at_signals gives the GIL up, until the end of the scope. Signals wait
+// till then.
+class YieldWhenWaiting {
+ public:
+  explicit YieldWhenWaiting(bool has_gil = true) : outer_(std::exchange(now, this)), has_gil_(has_gil) {}
+  ~YieldWhenWaiting() {
+    now = outer_;
+    if (saved_ != nullptr) PyEval_RestoreThread(saved_);
+  }
+  YieldWhenWaiting(const YieldWhenWaiting&) = delete;
+  YieldWhenWaiting& operator=(const YieldWhenWaiting&) = delete;
+  void yield() {
+    if (has_gil_ && saved_ == nullptr) saved_ = PyEval_SaveThread();
+  }
+  static constinit thread_local YieldWhenWaiting* now;  // of this thread
+
+ private:
+  YieldWhenWaiting* outer_;
+  bool has_gil_;
+  PyThreadState* saved_ = nullptr;
+};
 
 // Runs `body(slice_ns)` without the GIL, again and again until it answers anything but
 // RAY_TIMED_OUT or the whole time is over. Between the slices signals are looked at, so that Ctrl-C

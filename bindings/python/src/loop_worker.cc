@@ -657,7 +657,7 @@ PyObject* calls_take(PyObject* self, PyObject* most) {
   for (; left > 0; --left) {
     ray_task* task = nullptr;
     ray_error* err = nullptr;
-    const ray_code code = ray_worker_next_in(g_process.runtime, c->group, 0, &task, &err);
+    const ray_code code = next_task(g_process.runtime, c->group, &task, &err);
     if (code == RAY_TIMED_OUT || code == RAY_CANCELLED) {
       ray_error_release(err);
       return new_ref(code == RAY_TIMED_OUT ? Py_None : Py_False);

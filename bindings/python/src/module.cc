@@ -26,6 +26,7 @@ namespace py = pybind11;
 namespace libray_py {
 
 Process g_process;
+constinit thread_local YieldWhenWaiting* YieldWhenWaiting::now = nullptr;
 Hooks g_hooks;
 
 PyObject* error_to_exception(ray_code code, ray_error* err) {
@@ -58,6 +59,23 @@ PyObject* raise_code(ray_code code, ray_error* err) {
   Owned exception(error_to_exception(code, err));
   if (exception)
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())), exception.get());
+  return nullptr;
+}
+
+PyObject* raise_unreadable(PyObject* what) {
+  Owned text(what);
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  Owned t(type), v(value), tb(trace);
+  if (!v) return PyErr_NoMemory();
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  Owned error(text && g_hooks.unreadable != nullptr
+                  ? PyObject_CallFunctionObjArgs(g_hooks.unreadable, text.get(), value, nullptr)
+                  : new_ref(value));
+  if (!error) PyErr_Clear();
+  PyObject* raised = error && PyExceptionInstance_Check(error.get()) ? error.get() : value;
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised)), raised);
   return nullptr;
 }
 
@@ -150,9 +168,14 @@ FunctionObject* as_function(const py::object& o) {
 // ---- start and stop
 // ---------------------------------------------------------------------------------------------------
 
-// Called by puts that wait for room in the store, with or without the GIL. The exception that a signal's handler
+// Called by puts that wait for room in the store, and by workers whose task's arguments come back from disk,
+// with or without the GIL. The exception that a signal's handler
 // raised stays set: raise_code passes it on.
 bool look_at_signals(void*) {
+  if (YieldWhenWaiting* scope = YieldWhenWaiting::now) {
+    scope->yield();
+    return false;
+  }
   const PyGILState_STATE state = PyGILState_Ensure();
   const bool stop = PyErr_CheckSignals() != 0;
   if (!stop) {  // small puts keep the GIL: others have their turn
@@ -519,8 +542,10 @@ void set_hooks(const py::dict& d) {
   set("loads", &g_hooks.loads);
   set("await_ref", &g_hooks.await_ref);
   set("ref_future", &g_hooks.ref_future);
+  set("ref_as_future", &g_hooks.ref_as_future);
   set("ref_on_completed", &g_hooks.ref_on_completed);
   set("ref_info", &g_hooks.ref_info);
+  set("unreadable", &g_hooks.unreadable);
   set("explain_pickle", &g_hooks.explain_pickle);
   set("check_export", &g_hooks.check_export);
   set("should_retry", &g_hooks.should_retry);

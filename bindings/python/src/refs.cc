@@ -1,6 +1,6 @@
 // ObjectRef and the other handle types. An ObjectRef holds one count of a ray_ref and no Python
-// object, so it is not tracked by the garbage collector. Pickled inside a value it becomes an index
-// into the value's references; pickled by anything else it is exported, which keeps its object
+// object, so it is not tracked by the garbage collector. In the pickle of a value it becomes an index
+// into the value's references (value.cc); in every other pickle it is exported, which keeps its object
 // until the job ends.
 #include "refs.h"
 
@@ -206,16 +206,16 @@ PyObject* ref_future(PyObject* self, PyObject*) {
   return PyObject_CallFunctionObjArgs(g_hooks.ref_future, self, nullptr);
 }
 
+PyObject* ref_as_future(PyObject* self, PyObject*) {
+  return PyObject_CallFunctionObjArgs(g_hooks.ref_as_future, self, nullptr);
+}
+
 PyObject* ref_on_completed(PyObject* self, PyObject* callback) {
   return PyObject_CallFunctionObjArgs(g_hooks.ref_on_completed, self, callback, nullptr);
 }
 
-// (function, (argument,)) for pickle: an index while a value is being built, else the exported
-// bytes.
-PyObject* reduce_handle(ray_ref* ref) {
-  if (Encoder* encoder = current_encoder()) {
-    return Py_BuildValue("O(I)", g_module_ref_at, static_cast<unsigned>(encoder->take_ref(ref)));
-  }
+// (function, (exported bytes,)): for a pickle that can be read alone.
+PyObject* reduce_exported(ray_ref* ref) {
   if (g_hooks.check_export != nullptr) {  // whether this is allowed at all
     Owned ok(PyObject_CallFunctionObjArgs(g_hooks.check_export, nullptr));
     if (!ok) return nullptr;
@@ -232,7 +232,7 @@ PyObject* reduce_handle(ray_ref* ref) {
 }
 
 PyObject* ref_reduce(PyObject* self, PyObject*) {
-  if (as_ref(self)->ref != nullptr) return reduce_handle(as_ref(self)->ref);
+  if (as_ref(self)->ref != nullptr) return reduce_exported(as_ref(self)->ref);
   Owned bytes(ref_binary(self, nullptr));
   return bytes ? Py_BuildValue("O(O)", &RefType, bytes.get()) : nullptr;
 }
@@ -255,7 +255,7 @@ PyMethodDef ref_methods[] = {
     {"redis_shard_hash", ref_shard_hash, METH_NOARGS, nullptr},
     {"is_nil", ref_is_nil, METH_NOARGS, "Whether this names no object."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
-    {"as_future", ref_future, METH_NOARGS, "The same as future()."},
+    {"as_future", ref_as_future, METH_NOARGS, "An asyncio.Future of the value."},
     {"_on_completed", ref_on_completed, METH_O,
      "Calls callback(value or exception) once, on a helper thread."},
     {"__reduce__", ref_reduce, METH_NOARGS, nullptr},
@@ -542,6 +542,10 @@ PyObject* ref_new(ray_ref* ref) {
   r->ref = ref;
   r->weakrefs = nullptr;
   return reinterpret_cast<PyObject*>(r);
+}
+
+PyObject* reduce_to_index(uint32_t index) {
+  return Py_BuildValue("O(I)", g_module_ref_at, static_cast<unsigned>(index));
 }
 
 PyObject* raise_no_object(PyObject* ref) {

@@ -17,6 +17,13 @@ inline ray_ref* ref_get(PyObject* o) { return reinterpret_cast<RefObject*>(o)->r
 PyObject* raise_no_object(PyObject* ref);
 // Takes over the count of `ref`, also when it fails.
 PyObject* ref_new(ray_ref* ref);
+// ray_try_get; should it wait for what is on disk, without the GIL.
+inline ray_code try_get_ref(ray_ref* ref, ray_buffer* out, ray_error** err) {
+  const YieldWhenWaiting scope;
+  return ray_try_get(ref, out, err);
+}
+// For the pickle of a value: the index-th of its references.
+PyObject* reduce_to_index(uint32_t index);
 
 struct FunctionObject {  // a ray_function of one runtime
   PyObject_HEAD ray_function* function;

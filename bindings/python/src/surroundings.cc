@@ -27,16 +27,21 @@ bool enter_group(PyObject* note) {
 void leave_group() { tell(g_hooks.enter_note, Py_None); }
 
 void enter_gpus(ray_task* task) {
-  std::vector<uint32_t> ids(ray_task_gpus(task, nullptr, 0));
-  ids.resize(std::min(ids.size(), ray_task_gpus(task, ids.data(), ids.size())));
-  Owned list(PyList_New(static_cast<Py_ssize_t>(ids.size())));
-  if (!list) return PyErr_Clear();
-  for (size_t i = 0; i < ids.size(); ++i) {
-    PyObject* number = PyLong_FromUnsignedLong(ids[i]);
-    if (number == nullptr) return PyErr_Clear();
-    PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), number);
+  Owned all(PyDict_New());
+  for (const char* resource : {"GPU", "TPU", "neuron_cores", "NPU", "HPU", "RBLN", "FURIOSA"}) {
+    const ray_str name = ray_cstr(resource);
+    std::vector<uint32_t> ids(ray_task_accelerators(task, name, nullptr, 0));
+    ids.resize(std::min(ids.size(), ray_task_accelerators(task, name, ids.data(), ids.size())));
+    if (ids.empty()) continue;
+    Owned list(PyList_New(0));
+    for (const uint32_t id : ids) {
+      Owned number(PyLong_FromUnsignedLong(id));
+      if (!list || !number || PyList_Append(list.get(), number.get()) != 0) return PyErr_Clear();
+    }
+    if (!all || PyDict_SetItemString(all.get(), resource, list.get()) != 0) return PyErr_Clear();
   }
-  tell(g_hooks.enter_gpus, list.get());
+  if (!all) return PyErr_Clear();
+  tell(g_hooks.enter_gpus, all.get());
 }
 
 void leave_gpus() { tell(g_hooks.enter_gpus, Py_None); }

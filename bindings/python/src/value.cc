@@ -10,12 +10,14 @@ namespace libray_py {
 
 namespace {
 
-thread_local Encoder* t_encoder = nullptr;
 thread_local ray_buffer* t_buffer = nullptr;
+PyObject* g_custom_types = nullptr;  // set of classes with serializers of the program's own, or null
+PyObject* g_copyreg = nullptr;       // copyreg.dispatch_table
 
 constexpr int kMaxDepth = 24;
 constexpr size_t kRawMin =
     256;  // bytes from here on travel as RAW, without the copy into the encoder's buffer
+constexpr Py_ssize_t kSharedMin = 16;  // a shorter string costs no more than a mention of it
 
 // Put back at the end of a scope: pickling may nest.
 template <typename T>
@@ -58,8 +60,6 @@ inline uint64_t get64(const uint8_t* p) {
 // ------------------------------------------------------------
 
 PyTypeObject* g_ndarray = nullptr;
-PyObject* g_dtype_text =
-    nullptr;  // dict: dtype -> its text, or None when it does not travel as a tensor
 PyObject* g_text_dtype = nullptr;  // dict: text -> dtype
 PyObject* g_numpy = nullptr;
 
@@ -71,24 +71,45 @@ bool is_ndarray(PyObject* o) {
   return true;
 }
 
-// Text of an array's dtype ("<f8"); borrowed; None = not a plain number type; null = error.
+// Whether an attribute is true; -1 = error.
+int is_true(PyObject* o, const char* name) {
+  Owned value(PyObject_GetAttrString(o, name));
+  return value ? PyObject_IsTrue(value.get()) : -1;
+}
+
+// Whether the text of a dtype ("<f8") says all of it: a plain number of numpy's own. Not types of other
+// packages (float8_e5m2 is "<f1", which names none), not what carries metadata. -1 = error.
+int is_plain_number(PyObject* dtype) {
+  Owned kind(PyObject_GetAttrString(dtype, "kind"));
+  Owned meta(PyObject_GetAttrString(dtype, "metadata"));
+  Owned builtin(PyObject_GetAttrString(dtype, "isbuiltin"));  // 1: numpy's, 2: registered by others
+  if (!kind || !meta || !builtin) return -1;
+  const char* k = PyUnicode_AsUTF8(kind.get());
+  const long origin = PyLong_AsLong(builtin.get());
+  if (k == nullptr || (origin == -1 && PyErr_Occurred())) return -1;
+  if (strchr("biufc", k[0]) == nullptr || meta.get() != Py_None || origin != 1) return 0;
+  return is_true(dtype, "isnative");
+}
+
+// Texts of the dtypes that came by last, by identity: dtypes that are equal may differ in metadata.
+struct KnownDtype {
+  PyObject *dtype, *text;
+};
+KnownDtype g_known_dtypes[16];
+
+// Text of an array's dtype; borrowed; None = it does not travel as a tensor; null = error.
 PyObject* dtype_text(PyObject* array) {
   Owned dtype(PyObject_GetAttrString(array, "dtype"));
   if (!dtype) return nullptr;
-  if (g_dtype_text == nullptr && (g_dtype_text = PyDict_New()) == nullptr) return nullptr;
-  if (PyObject* known = PyDict_GetItemWithError(g_dtype_text, dtype.get())) return known;
-  if (PyErr_Occurred()) return nullptr;
-  Owned kind(PyObject_GetAttrString(dtype.get(), "kind"));
-  Owned native(PyObject_GetAttrString(dtype.get(), "isnative"));
-  Owned meta(PyObject_GetAttrString(dtype.get(), "metadata"));
-  if (!kind || !native || !meta) return nullptr;
-  const char* k = PyUnicode_AsUTF8(kind.get());
-  if (k == nullptr) return nullptr;
-  const bool plain =
-      strchr("biufc", k[0]) != nullptr && native.get() == Py_True && meta.get() == Py_None;
-  Owned text(plain ? PyObject_GetAttrString(dtype.get(), "str") : new_ref(Py_None));
-  if (!text || PyDict_SetItem(g_dtype_text, dtype.get(), text.get()) != 0) return nullptr;
-  return PyDict_GetItemWithError(g_dtype_text, dtype.get());
+  KnownDtype& known = g_known_dtypes[reinterpret_cast<uintptr_t>(dtype.get()) / 16 % 16];
+  if (known.dtype == dtype.get()) return known.text;
+  const int plain = is_plain_number(dtype.get());
+  if (plain < 0) return nullptr;
+  PyObject* text = plain != 0 ? PyObject_GetAttrString(dtype.get(), "str") : new_ref(Py_None);
+  if (text == nullptr) return nullptr;
+  Owned old_dtype(std::exchange(known.dtype, dtype.release()));
+  Owned old_text(std::exchange(known.text, text));
+  return text;
 }
 
 bool load_numpy() {
@@ -145,6 +166,38 @@ PyObject* slice_new(PyObject* holder, const void* data, uint64_t size) {
   s->data = data;
   s->size = static_cast<Py_ssize_t>(size);
   return reinterpret_cast<PyObject*>(s);
+}
+
+// ---- references in a pickle
+
+// table(ref) -> what stands for the reference in the one pickle that this was made for. Any other pickle
+// that is made meanwhile (a cached definition, a class that pickles its members itself) has no part in
+// the value's table: it exports its references and can be read alone.
+struct TableObject {
+  PyObject_HEAD Encoder* encoder;  // null: the pickle is complete
+};
+PyTypeObject TableType = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+PyObject* table_new(Encoder* encoder) {
+  auto* t = PyObject_New(TableObject, &TableType);
+  if (t != nullptr) t->encoder = encoder;
+  return reinterpret_cast<PyObject*>(t);
+}
+void table_dealloc(PyObject* self) { PyObject_Free(self); }
+
+PyObject* table_call(PyObject* self, PyObject* args, PyObject*) {
+  PyObject* ref;
+  if (!PyArg_ParseTuple(args, "O!", &RefType, &ref)) return nullptr;
+  Encoder* encoder = reinterpret_cast<TableObject*>(self)->encoder;
+  if (encoder == nullptr || ref_get(ref) == nullptr) return PyObject_CallMethod(ref, "__reduce__", nullptr);
+  return reduce_to_index(encoder->take_ref(ref_get(ref)));
+}
+
+// Whether the program has a serializer of its own for a type, by register_serializer or copyreg.
+bool has_serializer(PyTypeObject* type) {
+  auto* key = reinterpret_cast<PyObject*>(type);
+  if (g_custom_types != nullptr && PySet_Contains(g_custom_types, key) == 1) return true;
+  return g_copyreg != nullptr && PyDict_Contains(g_copyreg, key) == 1;
 }
 
 // ---- decoder
@@ -399,8 +452,14 @@ PyObject* unpickle(ray_buffer* buffer, PyObject* holder) {
 }
 
 PyObject* decode_raw(const ray_buffer* b) {
-  return PyBytes_FromStringAndSize(static_cast<const char*>(b->data),
-                                   static_cast<Py_ssize_t>(b->size));
+  constexpr uint64_t kLarge = 1 << 20;  // bytes that are copied without the GIL
+  const auto n = static_cast<Py_ssize_t>(b->size);
+  if (b->size < kLarge) return PyBytes_FromStringAndSize(static_cast<const char*>(b->data), n);
+  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, n);
+  if (bytes == nullptr) return nullptr;
+  char* to = PyBytes_AS_STRING(bytes);
+  Py_BEGIN_ALLOW_THREADS memcpy(to, b->data, b->size);
+  Py_END_ALLOW_THREADS return bytes;
 }
 
 PyObject* foreign_format(uint32_t format) {
@@ -410,7 +469,6 @@ PyObject* foreign_format(uint32_t format) {
 
 }  // namespace
 
-Encoder* current_encoder() { return t_encoder; }
 ray_buffer* current_buffer() { return t_buffer; }
 
 bool Bytes::reserve(size_t need) {
@@ -457,6 +515,38 @@ bool Encoder::seen_before(PyObject* o) {
   }
   if (n_seen_ == 32) return true;
   seen_[n_seen_++] = o;
+  return false;
+}
+
+// Whether this string, these bytes or this tuple was met before in this value: pickle then stores it
+// once and keeps its identity. What nobody else refers to cannot come twice.
+bool Encoder::mentioned_before(PyObject* o) {
+  if (Py_REFCNT(o) == 1) return false;
+  if (n_shared_ < kFewShared) {
+    for (size_t i = 0; i < n_shared_; ++i) {
+      if (shared_[i] == o) return true;
+    }
+    shared_[n_shared_++] = o;
+    return false;
+  }
+  const auto slot = [&](PyObject* p) {
+    const size_t mask = more_shared_.size() - 1;
+    size_t at = (reinterpret_cast<uintptr_t>(p) >> 4) * 0x9e3779b97f4a7c15u >> 20 & mask;
+    while (more_shared_[at] != nullptr && more_shared_[at] != p) at = (at + 1) & mask;
+    return at;
+  };
+  if (n_shared_ == kFewShared || n_shared_ * 2 > more_shared_.size()) {
+    std::vector<PyObject*> old(n_shared_ == kFewShared ? std::vector<PyObject*>(shared_, shared_ + n_shared_)
+                                                       : std::move(more_shared_));
+    more_shared_.assign(n_shared_ == kFewShared ? 4 * kFewShared : 2 * old.size(), nullptr);
+    for (PyObject* p : old) {
+      if (p != nullptr) more_shared_[slot(p)] = p;
+    }
+  }
+  const size_t at = slot(o);
+  if (more_shared_[at] == o) return true;
+  more_shared_[at] = o;
+  ++n_shared_;
   return false;
 }
 
@@ -519,7 +609,8 @@ Encoder::Pack Encoder::pack_str(PyObject* o) {
     PyErr_Clear();
     return Pack::kFallback;
   }
-  if (static_cast<size_t>(n) > UINT32_MAX) return no_match(o);
+  if (static_cast<size_t>(n) > UINT32_MAX || (exact_ && n >= kSharedMin && mentioned_before(o)))
+    return no_match(o);
   uint8_t* p;
   if (!pack_head(0xa0, 31, 0xd9, 0xda, 0xdb, n) || (p = buffer_.grow(n)) == nullptr)
     return no_memory();
@@ -541,8 +632,8 @@ Encoder::Pack Encoder::pack_list(PyObject* o, int depth) {
 
 // A tuple is an extension around an array, for lists are arrays; in other languages it is an array.
 Encoder::Pack Encoder::pack_tuple(PyObject* o, int depth) {
-  if (depth >= kMaxDepth) return no_match(o);
   const Py_ssize_t n = PyTuple_GET_SIZE(o);
+  if (depth >= kMaxDepth || (exact_ && n != 0 && mentioned_before(o))) return no_match(o);
   const size_t start = buffer_.size();
   if (exact_ && buffer_.grow(3) == nullptr) return no_memory();
   if (!pack_head(0x90, 15, 0, 0xdc, 0xdd, n)) return no_memory();
@@ -586,7 +677,7 @@ Encoder::Pack Encoder::pack_dict(PyObject* o, int depth) {
 }
 
 Encoder::Pack Encoder::pack_tensor(PyObject* o) {
-  if (exact_ && seen_before(o)) return Pack::kFallback;
+  if (exact_ && (seen_before(o) || has_serializer(Py_TYPE(o)))) return no_match(o);
   PyObject* text = dtype_text(o);
   if (text == nullptr) return Pack::kError;
   if (text == Py_None) return no_match(o);
@@ -641,7 +732,8 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   }
   if (type == &PyBytes_Type) {
     const Py_ssize_t n = PyBytes_GET_SIZE(o);
-    if (static_cast<size_t>(n) > UINT32_MAX) return no_match(o);
+    if (static_cast<size_t>(n) > UINT32_MAX || (exact_ && n >= kSharedMin && mentioned_before(o)))
+      return no_match(o);
     if (!pack_head(0, 0, 0xc4, 0xc5, 0xc6, n) || (p = buffer_.grow(n)) == nullptr)
       return no_memory();
     memcpy(p, PyBytes_AS_STRING(o), n);
@@ -651,7 +743,8 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   if (type == &PyList_Type) return pack_list(o, depth);
   if (type == &PyDict_Type) return pack_dict(o, depth);
   if (type == &RefType) {
-    if (ref_get(o) == nullptr) return no_match(o);
+    const bool custom = exact_ && g_custom_types != nullptr && has_serializer(type);
+    if (ref_get(o) == nullptr || custom) return no_match(o);
     if ((p = buffer_.grow(6)) == nullptr) return no_memory();
     p[0] = 0xd6;
     p[1] = kExtRef;
@@ -678,8 +771,10 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
 }
 
 bool Encoder::pickle(PyObject* o, Encoded* out) {
-  Restore<Encoder*> scope(t_encoder, this);
-  PyObject* pair = PyObject_CallFunctionObjArgs(g_hooks.dumps, o, nullptr);
+  Owned table(table_new(this));
+  if (!table) return false;
+  PyObject* pair = PyObject_CallFunctionObjArgs(g_hooks.dumps, o, table.get(), nullptr);
+  reinterpret_cast<TableObject*>(table.get())->encoder = nullptr;
   if (pair == nullptr) return false;
   keep_.push_back(pair);
   PyObject* body = PyTuple_GET_ITEM(pair, 0);
@@ -712,6 +807,7 @@ bool Encoder::add(PyObject* o, bool exact, Encoded* out) {
     direct_bytes_ += out->size;
   } else {
     n_seen_ = 0;
+    n_shared_ = 0;
     out->offset = buffer_.size();
     const Pack r = pack(o, 0);
     if (r == Pack::kError) return false;
@@ -734,6 +830,7 @@ bool Encoder::add(PyObject* o, bool exact, Encoded* out) {
 
 bool Encoder::add_kwnames(PyObject* names, Encoded* out) {
   exact_ = true;
+  n_shared_ = 0;
   *out = Encoded{};
   out->ref_begin = out->ref_end = static_cast<uint32_t>(refs_.size());
   out->oob_begin = out->oob_end = static_cast<uint32_t>(oob_.size());
@@ -846,7 +943,32 @@ int decode_kwnames(const ray_buffer* b, PyObject** out) {
   return *out != nullptr ? 1 : -1;
 }
 
-bool init_value_types(PyObject*) {
+namespace {
+
+// _set_custom_types(set of classes): those with a serializer of the program's own, which no fast format
+// carries.
+PyObject* set_custom_types(PyObject*, PyObject* classes) {
+  if (!PyAnySet_Check(classes)) return PyErr_Format(PyExc_TypeError, "a set of classes is needed");
+  PyObject* now = PySet_GET_SIZE(classes) != 0 ? new_ref(classes) : nullptr;
+  Py_XDECREF(std::exchange(g_custom_types, now));
+  Py_RETURN_NONE;
+}
+
+PyMethodDef module_methods[] = {{"_set_custom_types", set_custom_types, METH_O, nullptr},
+                                {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+bool init_value_types(PyObject* module) {
+  Owned copyreg(PyImport_ImportModule("copyreg"));
+  if (!copyreg) return false;
+  g_copyreg = PyObject_GetAttrString(copyreg.get(), "dispatch_table");
+  if (g_copyreg == nullptr || !PyDict_Check(g_copyreg)) return false;
+  TableType.tp_name = "libray._libray._Table";
+  TableType.tp_basicsize = sizeof(TableObject);
+  TableType.tp_dealloc = table_dealloc;
+  TableType.tp_call = table_call;
+  TableType.tp_flags = Py_TPFLAGS_DEFAULT;
   HolderType.tp_name = "libray._libray._Holder";
   HolderType.tp_basicsize = sizeof(HolderObject);
   HolderType.tp_dealloc = holder_dealloc;
@@ -856,7 +978,8 @@ bool init_value_types(PyObject*) {
   SliceType.tp_dealloc = slice_dealloc;
   SliceType.tp_as_buffer = &slice_buffer;
   SliceType.tp_flags = Py_TPFLAGS_DEFAULT;
-  return PyType_Ready(&HolderType) == 0 && PyType_Ready(&SliceType) == 0;
+  return PyType_Ready(&HolderType) == 0 && PyType_Ready(&SliceType) == 0 &&
+         PyType_Ready(&TableType) == 0 && PyModule_AddFunctions(module, module_methods) == 0;
 }
 
 }  // namespace libray_py

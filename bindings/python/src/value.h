@@ -65,8 +65,7 @@ class Encoder {
   bool add_note(PyObject* bytes, Encoded* out);
   ray_value view(const Encoded& e);
   size_t total() const { return buffer_.size() + direct_bytes_; }
-  // Called back through `__reduce__` while a value is pickled: takes a count of ref, gives its
-  // index in the value.
+  // Takes a count of ref, gives its index in the value.
   uint32_t take_ref(ray_ref* ref);
 
  private:
@@ -80,6 +79,7 @@ class Encoder {
   Pack pack_tensor(PyObject* o);
   bool pack_head(uint8_t fix, uint8_t fix_max, uint8_t c8, uint8_t c16, uint8_t c32, size_t n);
   bool seen_before(PyObject* o);
+  bool mentioned_before(PyObject* o);
   bool pickle(PyObject* o, Encoded* out);
   Pack no_memory();
   Pack no_match(PyObject* o);
@@ -94,6 +94,10 @@ class Encoder {
   uint32_t ref_base_ = 0, oob_base_ = 0;
   PyObject* seen_[32];
   int n_seen_ = 0;
+  static constexpr size_t kFewShared = 16;
+  PyObject* shared_[kFewShared];  // immutable parts that others refer to as well: the first few,
+  std::vector<PyObject*> more_shared_;  // and all as a hash table once there are more
+  size_t n_shared_ = 0;
 };
 
 // The value in `buffer`, which is released or lives on in zero-copy arrays: consumed either way.
@@ -108,9 +112,7 @@ int decode_kwnames(const ray_buffer* buffer, PyObject** out);
 // The bytes of a note (add_note), or null when the buffer is none.
 const char* decode_note(const ray_buffer* buffer, size_t* size);
 
-// Encoder of the value that this thread pickles now, and buffer of the value that it unpickles now;
-// null: neither.
-Encoder* current_encoder();
+// Buffer of the value that this thread unpickles now; null: none.
 ray_buffer* current_buffer();
 
 bool init_value_types(PyObject* module);

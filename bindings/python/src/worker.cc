@@ -60,6 +60,14 @@ void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the 
 
 // ---- arguments and results ----------------------------------------------------------------------
 
+// "argument 2", or "argument 'name'" of one that was given by keyword, for an error.
+PyObject* name_of_argument(const CallArgs& a, size_t index, size_t n) {
+  const Py_ssize_t n_kw = a.kwnames ? PyTuple_GET_SIZE(a.kwnames.get()) : 0;
+  const Py_ssize_t keyword = static_cast<Py_ssize_t>(index + n_kw) - static_cast<Py_ssize_t>(n);
+  if (keyword < 0) return PyUnicode_FromFormat("argument %zu", index + 1);
+  return PyUnicode_FromFormat("argument %R", PyTuple_GET_ITEM(a.kwnames.get(), keyword));
+}
+
 }  // namespace
 
 bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
@@ -91,9 +99,10 @@ bool decode_arguments(ray_task* task, CallArgs* out, Note* note) {
       ray_buffer own = RAY_BUFFER_INIT;
       ray_error* err = nullptr;
       const ray_code code = ray_task_take_arg(task, i, &own, &err);
-      value = code == RAY_OK ? decode_owned(&own) : raise_code(code, err);
+      if (code != RAY_OK) return raise_code(code, err) != nullptr;
+      value = decode_owned(&own);
     }
-    if (value == nullptr) return false;
+    if (value == nullptr) return raise_unreadable(name_of_argument(*out, i, n)) != nullptr;
     out->items.push_back(value);
   }
   const Py_ssize_t n_kw = out->kwnames ? PyTuple_GET_SIZE(out->kwnames.get()) : 0;
@@ -123,6 +132,11 @@ void leave_forked_child(bool suspended) {
   if (trace != nullptr && value != nullptr) PyException_SetTraceback(value, trace);
   PyObject_CallFunctionObjArgs(g_hooks.leave_child, value != nullptr ? value : Py_None, nullptr);
   _exit(1);  // it does not return
+}
+
+ray_code next_task(ray_runtime* rt, uint32_t group, ray_task** task, ray_error** err) {
+  const YieldWhenWaiting scope;
+  return ray_worker_next_in(rt, group, 0, task, err);
 }
 
 namespace {
@@ -465,7 +479,10 @@ Loaded* function_of(ray_task* task, const ray_task_info& info) {
   Owned pair(PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr));
   PyObject* callable;
   unsigned max_calls;
-  if (!pair || !PyArg_ParseTuple(pair.get(), "OI", &callable, &max_calls)) return nullptr;
+  if (!pair || !PyArg_ParseTuple(pair.get(), "OI", &callable, &max_calls)) {
+    raise_unreadable(PyUnicode_FromFormat("the code of %s", std::string(info.function.data, info.function.size).c_str()));
+    return nullptr;
+  }
   Loaded& loaded = g_functions[info.function_key];  // its address stays
   loaded.callable = new_ref(callable);
   loaded.max_calls = max_calls;
@@ -605,11 +622,12 @@ PyObject* worker_run(PyObject*, PyObject* args) {
   for (;;) {
     ray_task* task = nullptr;
     ray_error* err = nullptr;
-    ray_code code = ray_worker_next_in(rt, group, 0, &task, &err);
+    ray_code code = next_task(rt, group, &task, &err);
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
       if (main_thread) title_idle();
       ++g_waiting[group];
+      const YieldWhenWaiting scope(false);
       Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(rt, group, -1, &task, &err);
       Py_END_ALLOW_THREADS
       --g_waiting[group];

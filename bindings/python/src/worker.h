@@ -53,6 +53,8 @@ PyObject* call(PyObject* callable, const CallArgs& a);
 PyObject* method_of(const ray_task_info& info);  // borrowed; null with an exception set
 bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
                 const Note& note);
+// ray_worker_next_in without a wait for tasks; arguments on disk are waited for without the GIL.
+ray_code next_task(ray_runtime* rt, uint32_t group, ray_task** task, ray_error** err);
 // One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
 int yield_item(ray_task* task, PyObject* object, bool wait);
 // What one `yield` gives when it gives several objects: a sequence of n, or null with an exception set.

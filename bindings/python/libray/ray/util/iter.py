@@ -7,10 +7,12 @@ iteration may block, in seconds, before it yields NOT_READY (None: without end):
 
 import collections
 import random
+import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import ray
+from ray.util.iter_metrics import MetricsContext, SharedMetrics
 
 
 class _NotReady:
@@ -240,7 +242,7 @@ class ParallelIterator:
                     yield row
                     continue
                 for actor, item in row:
-                    _source.actor = actor
+                    _set_source(actor)
                     yield item
 
         return LocalIterator(make, f"{self}.gather_sync()")
@@ -273,7 +275,7 @@ class ParallelIterator:
                 if items:
                     asked[actor.par_iter_next_batch.remote(batch_ms)] = actor
                 for item in items:
-                    _source.actor = actor
+                    _set_source(actor)
                     yield item
 
         return LocalIterator(make, f"{self}.gather_async()")
@@ -323,19 +325,69 @@ class _Source:
 _source = _Source()
 
 
-class LocalIterator:
-    """An iteration in this process. `for` and `next` share one run; a copy that was sent begins anew."""
+def _set_source(actor: Any) -> None:
+    _source.actor = actor
+    metrics = getattr(_here, "metrics", None)
+    if metrics is not None:
+        metrics.current_actor = actor
 
-    def __init__(self, make: Callable[[Optional[float]], Iterator[Any]], name: str) -> None:
+
+class _Here(threading.local):
+    """Of this thread. Pickled by name, for stages that travel refer to this module's globals."""
+
+    metrics: Optional[MetricsContext] = None  # of the iterator whose next item is being made
+
+    def __reduce__(self) -> str:
+        return "_here"
+
+
+_here = _Here()
+
+
+class LocalIterator:
+    """An iteration in this process. `for` and `next` share one run; a copy that was sent begins anew. What is made of
+    an iterator shares its metrics, and so do the parts of a union."""
+
+    def __init__(
+        self,
+        make: Callable[[Optional[float]], Iterator[Any]],
+        name: str,
+        shared_metrics: Optional[SharedMetrics] = None,
+    ) -> None:
         self.make, self.name = make, name
+        self.shared_metrics = shared_metrics or SharedMetrics()
         self._running: Optional[Iterator[Any]] = None
 
     def __reduce__(self) -> Any:
         return (LocalIterator, (self.make, self.name))
 
+    @staticmethod
+    def get_metrics() -> MetricsContext:
+        """The metrics of the iterator whose stage asks."""
+        if _here.metrics is None:
+            raise ValueError("Cannot access context outside an iterator.")
+        return _here.metrics
+
+    def _derived(self, make: Callable[[Optional[float]], Iterator[Any]], name: str) -> "LocalIterator":
+        return LocalIterator(make, name, self.shared_metrics)
+
+    def _run(self) -> Iterator[Any]:
+        items = self.make(None)
+        end = object()
+        while True:
+            outer, _here.metrics = _here.metrics, self.shared_metrics.get()
+            try:
+                item = next(items, end)
+            finally:
+                _here.metrics = outer
+            if item is end:
+                return
+            if item is not NOT_READY:
+                yield item
+
     def __iter__(self) -> Iterator[Any]:
         if self._running is None:
-            self._running = (item for item in self.make(None) if item is not NOT_READY)
+            self._running = self._run()
         return self._running
 
     def __next__(self) -> Any:
@@ -346,7 +398,7 @@ class LocalIterator:
 
     def transform(self, fn: Callable[[Iterable[Any]], Iterable[Any]]) -> "LocalIterator":
         """The items go through `fn`, which takes an iterator and gives one."""
-        return LocalIterator(lambda wait: iter(fn(_ready(self.make(None)))), self.name + ".transform()")
+        return self._derived(lambda wait: iter(fn(_ready(self.make(None)))), self.name + ".transform()")
 
     def _each(self, step: Callable[[Any], Iterable[Any]], name: str) -> "LocalIterator":
         def make(wait: Optional[float]) -> Iterator[Any]:
@@ -356,7 +408,7 @@ class LocalIterator:
                 else:
                     yield from step(item)
 
-        return LocalIterator(make, self.name + name)
+        return self._derived(make, self.name + name)
 
     def for_each(
         self, fn: Callable[[Any], Any], max_concurrency: int = 1, resources: Optional[Dict[str, Any]] = None
@@ -379,7 +431,7 @@ class LocalIterator:
             while pending:
                 yield ray.get(pending.popleft())
 
-        return LocalIterator(make, self.name + ".for_each()")
+        return self._derived(make, self.name + ".for_each()")
 
     def filter(self, fn: Callable[[Any], bool]) -> "LocalIterator":
         return self._each(lambda item: (item,) if fn(item) else (), ".filter()")
@@ -408,7 +460,7 @@ class LocalIterator:
             if items:
                 yield items
 
-        return LocalIterator(make, f"{self.name}.batch({n})")
+        return self._derived(make, f"{self.name}.batch({n})")
 
     def shuffle(self, shuffle_buffer_size: int, seed: Optional[int] = None) -> "LocalIterator":
         """Draws from a buffer of so many items at random."""
@@ -426,7 +478,7 @@ class LocalIterator:
                 yield items.pop(chance.randrange(len(items)))
 
         size = "None" if shuffle_buffer_size is None else shuffle_buffer_size
-        return LocalIterator(make, f"{self.name}.shuffle(shuffle_buffer_size={size}, seed={seed})")
+        return self._derived(make, f"{self.name}.shuffle(shuffle_buffer_size={size}, seed={seed})")
 
     def take(self, n: int) -> List[Any]:
         """The next n items, or as many as there are."""
@@ -461,7 +513,7 @@ class LocalIterator:
 
             return make
 
-        return [LocalIterator(maker(q), f"{self.name}.duplicate[{i}]") for i, q in enumerate(waiting)]
+        return [self._derived(maker(q), f"{self.name}.duplicate[{i}]") for i, q in enumerate(waiting)]
 
     def union(
         self,
@@ -498,7 +550,8 @@ class LocalIterator:
                             break
                         left -= 1
 
-        return LocalIterator(make, f"LocalUnion[{self}, {', '.join(map(str, others))}]")
+        name = f"LocalUnion[{self}, {', '.join(map(str, others))}]"
+        return LocalIterator(make, name, SharedMetrics(parents=[part.shared_metrics for part in parts]))
 
 
 def _ready(items: Iterator[Any]) -> Iterator[Any]:

@@ -33,6 +33,8 @@ class RayBackend(MultiprocessingBackend):
     def effective_n_jobs(self, n_jobs: Optional[int]) -> int:
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if not ray.is_initialized():
+            ray.init()
         cpus = max(int(ray.cluster_resources().get("CPU", 1)), 1)
         if n_jobs is None:
             return 1

@@ -6,15 +6,17 @@ thread, which delivers the result, runs the user's callbacks and hands out the n
 
 import collections
 import itertools
+import mmap
 import os
 import queue
+import tempfile
 import threading
-import warnings
+import uuid
 from multiprocessing import TimeoutError
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import ray
-from ray.util.annotations import RayDeprecationWarning
+from libray import _core
 
 _IN_FLIGHT = 2
 
@@ -32,15 +34,39 @@ class PoolActor:
     """Runs chunks: `[(function, args, kwargs), ...]` to a list of values and PoolTaskErrors."""
 
     def __init__(
-        self, initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = ()
+        self,
+        initializer: Optional[Callable[..., Any]] = None,
+        initargs: Tuple[Any, ...] = (),
+        marks: str = "",
+        slot: int = 0,
     ) -> None:
-        if initializer is not None:
-            initializer(*initargs)
+        self._marks, self._slot = (_Marks(marks) if marks else None), slot
+        self._scope: Any = None  # the initializer's globals
+        self._set: Dict[str, Any] = {}  # what it set there
+        if initializer is None:
+            return
+        self._scope = _globals_of(initializer)
+        before = dict(self._scope or ())
+        initializer(*initargs)
+        missing = object()
+        for name, value in (self._scope or {}).items():
+            if before.get(name, missing) is not value:
+                self._set[name] = value
+
+    def _show_globals(self, function: Any) -> None:
+        """The function of a script travels with globals of its own, not the initializer's: it gets what that set."""
+        scope = _globals_of(function) if self._set else None
+        if scope is None or scope is self._scope or scope.get("__name__") != self._scope.get("__name__"):
+            return
+        scope.update(self._set)
 
     def ping(self) -> None:
         """Started."""
 
-    def run_batch(self, function: Callable[..., Any], batch: List[Any]) -> List[Any]:
+    def run_batch(self, function: Callable[..., Any], batch: List[Any], number: int = 0) -> List[Any]:
+        if self._marks is not None:
+            self._marks[self._slot] = number
+        self._show_globals(function)
         results = []
         for args, kwargs in batch:
             try:
@@ -48,6 +74,37 @@ class PoolActor:
             except Exception as error:
                 results.append(PoolTaskError(error))
         return results
+
+
+class _Marks:
+    """The number of the chunk that each actor began last, in a file that pool and actors map: when an actor dies the
+    pool knows which of its chunks never ran."""
+
+    def __init__(self, path: str, slots: int = 0) -> None:
+        with open(path, "w+b" if slots else "r+b") as file:
+            if slots:
+                file.truncate(8 * slots)
+            self._map = mmap.mmap(file.fileno(), 0)
+
+    def __getitem__(self, slot: int) -> int:
+        return int.from_bytes(self._map[8 * slot : 8 * slot + 8], "little")
+
+    def __setitem__(self, slot: int, number: int) -> None:
+        self._map[8 * slot : 8 * slot + 8] = number.to_bytes(8, "little")
+
+
+def _globals_of(function: Any) -> Any:
+    """Globals of the function below a partial, a bound method or an object that can be called; None: it has none."""
+    for _ in range(10):
+        if hasattr(function, "__globals__"):
+            return function.__globals__
+        for below in ("func", "__func__", "__wrapped__"):
+            if hasattr(function, below):
+                function = getattr(function, below)
+                break
+        else:
+            function = type(function).__call__
+    return None
 
 
 class AsyncResult:
@@ -130,7 +187,7 @@ class IMapIterator:
         if chunksize < 1:
             raise ValueError("chunksize must be at least 1")
         self._pool, self._function, self._ordered = pool, function, ordered
-        self._source = iter(_as_iterable(iterable))
+        self._source = iter(iterable)
         self._chunksize = chunksize
         self._condition = threading.Condition()
         self._arrived: Dict[int, Any] = {}  # chunks by index
@@ -190,13 +247,24 @@ class UnorderedIMapIterator(IMapIterator):
     """Results as they come."""
 
 
+class _Chunk:
+    """One call of an actor."""
+
+    def __init__(
+        self, number: int, function: Any, batch: List[Any], deliver: Callable[[int, Any], None], index: int
+    ) -> None:
+        self.number, self.function, self.batch = number, function, batch
+        self.deliver, self.index = deliver, index
+
+
 class _Slot:
     """One actor of the pool."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    def __init__(self, index: int, actor: Any) -> None:
+        self.index, self.actor = index, actor
         self.in_flight = 0
         self.given = 0
+        self.ran: Optional[int] = None  # when it has died: the chunk that it had begun last
 
 
 class Pool:
@@ -225,7 +293,11 @@ class Pool:
         self._pending: collections.deque = collections.deque()
         self._unfinished = 0
         self._idle = threading.Condition(self._lock)
-        self._slots = [_Slot(self._start_actor()) for _ in range(self._processes)]
+        self._numbers = itertools.count(1)
+        self._barren = 0  # actors in a row that died before they began a chunk
+        self._marks_path = os.path.join(_core.session_dir() or tempfile.gettempdir(), f"pool-{uuid.uuid4().hex}")
+        self._marks = _Marks(self._marks_path, self._processes)
+        self._slots = [_Slot(i, self._start_actor(i)) for i in range(self._processes)]
         ray.get([slot.actor.ping.remote() for slot in self._slots])
         self._events: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="pool-results", daemon=True)
@@ -250,8 +322,11 @@ class Pool:
             )
         return processes
 
-    def _start_actor(self) -> Any:
-        return PoolActor.options(**self._options).remote(self._initializer, self._initargs)
+    def _start_actor(self, slot: int) -> Any:
+        self._marks[slot] = 0
+        return PoolActor.options(**self._options).remote(
+            self._initializer, self._initargs, self._marks_path, slot
+        )
 
     # ---- the machinery: _submit on any thread, _run on the pool's own
 
@@ -262,7 +337,7 @@ class Pool:
             if self._terminated:
                 raise ValueError("Pool not running")
             self._unfinished += 1
-            self._pending.append((function, batch, deliver, index))
+            self._pending.append(_Chunk(next(self._numbers), function, batch, deliver, index))
             self._dispatch()
 
     def _dispatch(self) -> None:
@@ -271,33 +346,54 @@ class Pool:
             slot = min(self._slots, key=lambda s: s.in_flight)
             if slot.in_flight >= (_IN_FLIGHT if self._most is None else 1):
                 return
-            function, batch, deliver, index = self._pending.popleft()
+            chunk = self._pending.popleft()
             if self._most is not None and slot.given >= self._most:
                 slot.actor.__ray_terminate__.remote()
-                slot.actor, slot.given = self._start_actor(), 0
+                slot.actor, slot.given = self._start_actor(slot.index), 0
+            events = self._events
+            try:
+                ref = slot.actor.run_batch.remote(chunk.function, chunk.batch, chunk.number)
+            except Exception as error:  # what cannot be pickled
+                events.put((None, chunk, error))
+                continue
             slot.in_flight += 1
             slot.given += 1
-            ref = slot.actor.run_batch.remote(function, batch)
-            events = self._events
             ref._on_completed(
-                lambda value, slot=slot, deliver=deliver, index=index: events.put(
-                    (slot, deliver, index, value)
-                )
+                lambda value, slot=slot, chunk=chunk: events.put((slot, chunk, value))
             )
+
+    def _take_back(self, slot: _Slot, chunk: _Chunk, value: Any) -> bool:
+        """With the lock held: a chunk has left its actor. True: it never ran, for the actor died before, and another
+        will run it. An actor that died is replaced."""
+        slot.in_flight -= 1
+        died = isinstance(value, ray.exceptions.ActorDiedError)
+        if not died or isinstance(value, ray.exceptions.RayTaskError) or self._terminated:
+            self._barren = 0
+            return False
+        if slot.ran is None:
+            slot.ran = self._marks[slot.index]
+            self._barren = 0 if slot.ran else self._barren + 1
+            self._slots[self._slots.index(slot)] = _Slot(slot.index, self._start_actor(slot.index))
+        if chunk.number == slot.ran or value.actor_init_failed or self._barren > 2 * self._processes:
+            return False
+        self._pending.appendleft(chunk)
+        return True
 
     def _run(self) -> None:
         while True:
             event = self._events.get()
             if event is None:
                 return
-            slot, deliver, index, value = event
+            slot, chunk, value = event
             with self._lock:
-                slot.in_flight -= 1
+                again = slot is not None and self._take_back(slot, chunk, value)
                 if not self._terminated:
                     self._dispatch()
+            if again:
+                continue
             try:
-                deliver(index, value)
-            except Exception:  # of a user's callback
+                chunk.deliver(chunk.index, value)
+            except BaseException:  # of a user's callback, also sys.exit()
                 import traceback
 
                 traceback.print_exc()
@@ -405,8 +501,9 @@ class Pool:
             slots, self._slots = self._slots, []
         for slot in slots:
             ray.kill(slot.actor)
-        for _, _, deliver, index in lost:
-            self._events.put((_Slot(None), deliver, index, ray.exceptions.ActorDiedError("the pool was terminated")))
+        self._forget_marks()
+        for chunk in lost:
+            self._events.put((None, chunk, ray.exceptions.ActorDiedError("the pool was terminated")))
 
     def join(self) -> None:
         """Waits for the end of all work, after `close` or `terminate`."""
@@ -419,7 +516,14 @@ class Pool:
             self._terminated = True
         for slot in slots:
             slot.actor.__ray_terminate__.remote()
+        self._forget_marks()
         self._events.put(None)
+
+    def _forget_marks(self) -> None:
+        try:
+            os.unlink(self._marks_path)
+        except OSError:  # it went before
+            pass
 
     def __enter__(self) -> "Pool":
         self._check()
@@ -430,17 +534,6 @@ class Pool:
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
-
-
-def _as_iterable(given: Any) -> Iterable[Any]:
-    if isinstance(given, Iterable):
-        return given
-    warnings.warn(
-        "Passing a non-iterable argument to imap or imap_unordered is deprecated.",
-        RayDeprecationWarning,
-        stacklevel=4,
-    )
-    return [given]
 
 
 def _plain(function: Any) -> Any:
