@@ -117,11 +117,13 @@ LocalScheduler::Placed LocalScheduler::place(Round* r, const Waiting& w) {
     grant(r, w, exact, pick_idle(&p->second, w.demand() ? w.demand()->client : UINT32_MAX));
     return Placed::kGranted;
   }
-  ++r->planned[q.pool];
+  const uint32_t starting = p == pools_.end() ? 0 : p->second.starting;
+  const bool one_more = ++r->planned[q.pool] > starting;  // than those that start already
   // Nothing is set aside for a worker that may not come: others can use it meanwhile.
-  bool starts = p != pools_.end() && p->second.starting > 0;
-  if (starts && (r->now - p->second.starting_since > kStartNs || p->second.failures > 1)) return Placed::kNoWorker;
-  if (!starts && (r->room == 0 || (p != pools_.end() && p->second.retry_at > r->now))) return Placed::kNoWorker;
+  if (starting && (r->now - p->second.starting_since > kStartNs || p->second.failures > 1)) return Placed::kNoWorker;
+  if (!starting && p != pools_.end() && p->second.retry_at > r->now) return Placed::kNoWorker;
+  if (one_more && r->room == 0) return Placed::kNoWorker;
+  if (one_more) --r->room, ++r->may_start[q.pool];
   ++q.planned;
   take(&free_, exact, -1);
   r->set_aside.push_back(std::move(exact));
@@ -226,7 +228,7 @@ void LocalScheduler::take_turns(Round* r) {
       continue;
     }
     Placed placed = place(r, w);
-    if (placed == Placed::kNoWorker) set_due(q, r->now + options_.age_ns);
+    if (placed == Placed::kNoWorker) ask_for_process(r, q);
     if (placed == Placed::kUnfit && !has_turn(r, w)) continue;
     if (extra && placed != Placed::kNoWorker)
       next_extra_turn_ = r->now + options_.age_ns * (64 + int64_t{blocked_} * blocked_) / 64;
@@ -237,6 +239,30 @@ void LocalScheduler::take_turns(Round* r) {
     r->turns.push_back(q->wants());
     wake_at(q->turn_ends);
   }
+}
+
+// It fits, but there is no worker for it. When the node has as many processes as it may have, one of another pool
+// ends for it: an idle one, or the one whose lease is the oldest.
+void LocalScheduler::ask_for_process(Round* r, Request* q) {
+  auto p = pools_.find(q->pool);
+  bool comes = p != pools_.end() && (p->second.starting > 0 || p->second.retry_at > r->now);
+  if (r->room > 0 || comes) return set_due(q, r->now + options_.age_ns);
+  if (q->turn_ends && q->turn_ends <= r->now) return end_turn(q, r->now);
+  if (!q->turn_ends) q->turn_ends = r->now + (options_.turn_ns << std::min(q->turns, options_.max_turn_shift));
+  wake_at(q->turn_ends);
+  bar(r, q->wants());
+  for (const auto& [index, w] : workers_)
+    if (w.stopping && w.state == kIdle) return;  // that one makes room
+  for (const auto& [since, index] : idle_)
+    if (Worker& w = workers_.at(index); w.pool != q->pool) return stop_worker(&w, r->out);
+  Lease* oldest = nullptr;
+  for (auto& [id, lease] : leases_) {
+    if (lease.slow || workers_.at(lease.worker).pool == q->pool) continue;
+    if (lease.reclaiming && lease.reclaimed_at + kComingNs > r->now) return wake_at(lease.reclaimed_at + kComingNs);
+    if (lease.reclaiming || lease.granted_at + options_.quantum_ns > r->now) continue;
+    if (!oldest || lease.granted_at < oldest->granted_at) oldest = &lease;
+  }
+  if (oldest) reclaim(r, oldest);
 }
 
 // ---- everybody else, in order ----------------------------------------------------------------------
@@ -368,10 +394,11 @@ void LocalScheduler::start_workers(Round* r) {
     }
     uint32_t n = std::min(need - p.starting, kMaxStarting - std::min(kMaxStarting, p.starting));
     if (p.failures > 0) n = std::min(n, p.starting ? 0u : 1u);  // a crashing command: one at a time
-    n = std::min(n, r->room);
+    const uint32_t allowed = r->may_start[pool];
+    n = std::min(n, allowed + r->room);
     if (n == 0) continue;
     if (!p.starting) p.starting_since = r->now;
-    r->room -= n;
+    r->room -= n - std::min(n, allowed);
     p.starting += n;
     starting_ += n;
     prestart_.erase(pool);
@@ -380,7 +407,7 @@ void LocalScheduler::start_workers(Round* r) {
     action.count = n;
     r->out->push_back(action);
   }
-  if (r->room == 0) make_room(r);
+  if (workers_.size() + starting_ >= options_.max_workers) make_room(r);
   for (const auto& [pool, need] : needs) tidy(pool);
 }
 

@@ -363,6 +363,7 @@ class LocalScheduler {
   void take_turns(Round* r);
   bool has_turn(Round* r, const Waiting& w);
   void end_turn(Request* q, int64_t now);
+  void ask_for_process(Round* r, Request* q);
   void bar(Round* r, const Need& need);
   bool barred(const Need& need) const;
   std::vector<Amount> returnable() const;

@@ -16,7 +16,8 @@ struct LocalScheduler::Round {
   std::vector<Need> turns;           // of those who have one
   std::map<Pool, uint32_t> planned;  // workers that are missing
   std::vector<Waiting> unfit;        // in order of priority
-  uint32_t room = 0;                 // workers that may still be started
+  std::map<Pool, uint32_t> may_start;  // how many of these, in the order of those who need them
+  uint32_t room = 0;                   // how many more
 };
 
 }  // namespace ray::sched
