@@ -210,6 +210,12 @@ bool LocalScheduler::has_turn(Round* r, const Waiting& w) {
   return true;
 }
 
+// Calls of a recursion wait for leases of the shape that their client has already.
+int64_t LocalScheduler::extra_pause(bool same_shape) const {
+  const double levels = blocked_ / 8.0, squared = levels * levels;
+  return static_cast<int64_t>(static_cast<double>(options_.age_ns) * (1 + (same_shape ? squared * squared : squared)));
+}
+
 // Those who have waited too long, in the order in which they were due. Who has leases already may go first only
 // now and then, and the less often the more workers are blocked: these are levels of a recursion, whose calls
 // would else run side by side and need ever more workers.
@@ -219,8 +225,10 @@ void LocalScheduler::take_turns(Round* r) {
     Request* q = (it++)->request;
     Waiting w{leases_of(*q), q};
     bool extra = w.leases > 0 && !q->turn_ends;
-    if (extra && r->now < next_extra_turn_) {
-      set_due(q, next_extra_turn_);
+    const bool same_shape = w.leases > 0 && w.demand()->have > 0;
+    int64_t& next_extra = next_extra_turn_[same_shape];
+    if (extra && r->now < next_extra) {
+      set_due(q, next_extra);
       continue;
     }
     if (w.demand() && !zero_room(*w.demand())) {
@@ -230,8 +238,7 @@ void LocalScheduler::take_turns(Round* r) {
     Placed placed = place(r, w);
     if (placed == Placed::kNoWorker) ask_for_process(r, q);
     if (placed == Placed::kUnfit && !has_turn(r, w)) continue;
-    if (extra && placed != Placed::kNoWorker)
-      next_extra_turn_ = r->now + options_.age_ns * (64 + int64_t{blocked_} * blocked_) / 64;
+    if (extra && placed != Placed::kNoWorker) next_extra = r->now + extra_pause(same_shape);
     if (placed != Placed::kUnfit) continue;
     std::vector<Amount> free = coming(*r);
     if (!fits(*q, free)) pick_victims(r, w, &free);

@@ -362,6 +362,7 @@ class LocalScheduler {
   void grant(Round* r, const Waiting& w, const Need& need, uint32_t worker);
   void take_turns(Round* r);
   bool has_turn(Round* r, const Waiting& w);
+  int64_t extra_pause(bool same_shape) const;
   void end_turn(Request* q, int64_t now);
   void ask_for_process(Round* r, Request* q);
   void bar(Round* r, const Need& need);
@@ -404,7 +405,7 @@ class LocalScheduler {
   std::set<uint32_t> waiting_clients_;           // whose line is not empty
   std::set<Due> due_;                            // all that waits
   std::vector<Request*> hopeless_;               // to be reported
-  int64_t next_extra_turn_ = 0;
+  int64_t next_extra_turn_[2] = {0, 0};  // of clients that have leases; of those that have some of that very shape
   uint64_t freed_ = 1;  // counts what may let somebody in who did not fit
   uint64_t round_ = 0;
   uint64_t next_seq_ = 1;
