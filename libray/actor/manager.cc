@@ -8,6 +8,11 @@ namespace {
 
 // Dead actors that are remembered in full, so that late callers are told why.
 constexpr size_t kMaxDead = 4096;
+constexpr size_t kMaxDeadBytes = 16u << 20;
+
+size_t bytes_of(const Actor& a) {
+  return a.spec.name.size() + a.spec.ns.size() + a.spec.klass.size() + a.spec.metadata.size() + a.cause.size();
+}
 
 Action make(Action::Kind kind, const ActorId& id, uint32_t process = 0, uint32_t incarnation = 0) {
   Action a{kind};
@@ -55,6 +60,8 @@ void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job) {
   if (!fresh) return;
   Actor& a = it->second;
   a.announced = true;
+  announced_.insert(id);
+  living_[job].insert(id);
   a.spec.id = id;
   a.spec.creator = creator;
   a.spec.job = job;
@@ -65,17 +72,26 @@ void Manager::create(Spec spec, Actions* out) {
   const bool open = known != actors_.end() && known->second.announced && known->second.state != wire::kActorDead;
   if (open && known->second.spec.creator == spec.creator) {
     known->second.announced = false;
+    announced_.erase(spec.id);
   } else if (known != actors_.end()) {
-    // A creator that runs again. While the name is being claimed the answer comes with the claim.
-    if (known->second.naming) known->second.spec.req_id = spec.req_id;
-    else if (spec.req_id) out->push_back(reply(spec, RAY_OK, spec.id));
+    // A creator that runs again. While the name is being claimed the answer comes with the claim, and it is the new
+    // process that waits for it.
+    if (known->second.naming) {
+      known->second.spec.creator = spec.creator;
+      known->second.spec.req_id = spec.req_id;
+    } else if (spec.req_id) {
+      out->push_back(reply(spec, RAY_OK, spec.id));
+    }
     return;
   }
   Actor& a = actors_[spec.id];
   a.spec = std::move(spec);
+  living_[a.spec.job].insert(a.spec.id);
+  if (a.spec.lifetime == RAY_LIFETIME_DETACHED) ++detached_[a.spec.job];
   out->push_back(make(Action::kHold, a.spec.id));
   if (!a.spec.name.empty()) {
     a.naming = true;
+    naming_.insert(a.spec.id);
     out->push_back(make(Action::kClaimName, a.spec.id));
     return;
   }
@@ -90,6 +106,7 @@ void Manager::name_claimed(const ActorId& id, int32_t code, const ActorId& winne
   if (it == actors_.end() || !it->second.naming) return;
   Actor& a = it->second;
   a.naming = false;
+  naming_.erase(id);
   if (code == RAY_OK && winner == id) {
     a.named = true;
     by_name_[{a.spec.ns, a.spec.name}] = id;
@@ -97,6 +114,7 @@ void Manager::name_claimed(const ActorId& id, int32_t code, const ActorId& winne
       a.named = false;
       by_name_.erase({a.spec.ns, a.spec.name});
       out->push_back(make(Action::kReleaseName, id));
+      if (a.spec.req_id) out->push_back(reply(a.spec, RAY_ACTOR_DIED, id, "the actor died before it had its name"));
       return;
     }
     if (a.spec.req_id) out->push_back(reply(a.spec, RAY_OK, id));
@@ -106,18 +124,21 @@ void Manager::name_claimed(const ActorId& id, int32_t code, const ActorId& winne
   }
   bool get = code == RAY_OK && (a.spec.flags & RAY_ACTOR_GET_IF_EXISTS);
   if (a.spec.req_id) {
-    if (get)
+    if (get) {
       out->push_back(reply(a.spec, RAY_OK, winner));
-    else if (code == RAY_OK)
+      out->back().other = true;
+    } else if (code == RAY_OK)
       out->push_back(reply(a.spec, RAY_ALREADY_EXISTS, winner,
                            "an actor named '" + a.spec.name + "' exists in namespace '" + a.spec.ns +
                                "': use another name or get_if_exists"));
     else
       out->push_back(reply(a.spec, code, id, text));
   }
+  if (a.state == wire::kActorDead) return;  // meanwhile, and is remembered as such
   // It never was: nobody can have called it but its creator, who has just been told.
   out->push_back(make(Action::kDrop, id));
-  actors_.erase(it);
+  end(a);
+  erase(id);
 }
 
 void Manager::start(Actor* a, Actions* out) {
@@ -218,11 +239,15 @@ bool Manager::may_restart(const Actor& a) const {
 }
 
 void Manager::process_died(uint32_t process, const std::string& how, Actions* out) {
-  std::vector<Actor*> orphans;
-  for (auto& [id, a] : actors_) {
-    a.subscribers.erase(process);
-    if (a.announced && a.spec.creator == process && a.state != wire::kActorDead) orphans.push_back(&a);
+  if (auto s = by_subscriber_.find(process); s != by_subscriber_.end()) {
+    for (const ActorId& id : s->second) actors_.at(id).subscribers.erase(process);
+    by_subscriber_.erase(s);
   }
+  for (const ActorId& id : naming_)  // nobody waits for that answer, and the next of this number waits for others
+    if (Spec& spec = actors_.at(id).spec; spec.creator == process) spec.req_id = 0;
+  std::vector<Actor*> orphans;
+  for (const ActorId& id : announced_)
+    if (Actor& a = actors_.at(id); a.spec.creator == process && a.state != wire::kActorDead) orphans.push_back(&a);
   for (Actor* a : orphans) die(a, RAY_ACTOR_DIED, "its creator has died before the arguments of its constructor were there", out);
   auto w = by_worker_.find(process);
   if (w == by_worker_.end()) return;
@@ -251,9 +276,9 @@ void Manager::process_died(uint32_t process, const std::string& how, Actions* ou
 
 void Manager::job_ended(uint32_t job, Actions* out) {
   std::vector<ActorId> ids;
-  for (const auto& [id, a] : actors_)
-    if (a.spec.job == job && a.spec.lifetime != RAY_LIFETIME_DETACHED && a.state != wire::kActorDead)
-      ids.push_back(id);
+  if (auto living = living_.find(job); living != living_.end())
+    for (const ActorId& id : living->second)
+      if (actors_.at(id).spec.lifetime != RAY_LIFETIME_DETACHED) ids.push_back(id);
   for (const ActorId& id : ids) {
     Actor& a = actors_.at(id);
     a.kill_for_good = true;
@@ -278,19 +303,49 @@ void Manager::die(Actor* a, int32_t code, const std::string& cause, Actions* out
   a->cause = cause;
   give_up_name(a, out);
   out->push_back(make(Action::kDrop, id));
+  end(*a);
   change(a, wire::kActorDead, out);
-  a->spec.record.clear();
-  a->spec.record.shrink_to_fit();
-  a->spec.dependencies.clear();
+  std::string().swap(a->spec.record);
+  std::string().swap(a->spec.resources);
+  std::vector<ObjectId>().swap(a->spec.dependencies);
   dead_.push_back(id);
+  dead_bytes_ += bytes_of(*a);
   forget_old_dead();
 }
 
+// Its job does not count it any more.
+void Manager::end(const Actor& a) {
+  uint32_t job = a.spec.job;
+  if (auto living = living_.find(job); living != living_.end()) {
+    living->second.erase(a.spec.id);
+    if (living->second.empty()) living_.erase(living);
+  }
+  if (a.spec.lifetime == RAY_LIFETIME_DETACHED && --detached_[job] == 0) detached_.erase(job);
+}
+
+bool Manager::keeps_job(uint32_t job) const { return detached_.count(job) > 0; }
+
+void Manager::erase(const ActorId& id) {
+  auto it = actors_.find(id);
+  for (uint32_t process : it->second.subscribers)
+    if (auto s = by_subscriber_.find(process); s != by_subscriber_.end()) s->second.erase(id);
+  naming_.erase(id);
+  announced_.erase(id);
+  actors_.erase(it);
+}
+
+// One whose process is not gone yet, or whose claim is not answered, is looked at again when it is the oldest next.
 void Manager::forget_old_dead() {
-  while (dead_.size() > kMaxDead) {
-    auto it = actors_.find(dead_.front());
-    if (it != actors_.end() && it->second.worker == kNoProcess) actors_.erase(it);
-    dead_.erase(dead_.begin());
+  for (size_t n = dead_.size(); n > 0 && (dead_.size() > kMaxDead || dead_bytes_ > kMaxDeadBytes); --n) {
+    ActorId id = dead_.front();
+    dead_.pop_front();
+    const Actor& a = actors_.at(id);
+    if (a.worker != kNoProcess || a.naming) {
+      dead_.push_back(id);
+      continue;
+    }
+    dead_bytes_ -= bytes_of(a);
+    erase(id);
   }
 }
 
@@ -305,7 +360,10 @@ void Manager::change(Actor* a, uint32_t state, Actions* out) {
 
 void Manager::connect(const ActorId& id, uint32_t process, Actions* out) {
   auto it = actors_.find(id);
-  if (it != actors_.end()) it->second.subscribers.insert(process);
+  if (it != actors_.end()) {
+    it->second.subscribers.insert(process);
+    by_subscriber_[process].insert(id);
+  }
   // Of one that is only announced there is nothing to say yet.
   if (it != actors_.end() && it->second.announced && it->second.state != wire::kActorDead) return;
   out->push_back(make(Action::kTell, id, process));  // unknown: state_of() says dead
@@ -316,14 +374,28 @@ std::string Manager::check() const {
     const Actor* a = find(id);
     if (!a || a->worker != worker) return "a worker of an actor that has another";
   }
+  std::map<uint32_t, uint32_t> detached;
+  size_t living = 0, listed = 0, bytes = 0, naming = 0, subscribed = 0, indexed = 0;
   for (const auto& [id, a] : actors_) {
+    naming += a.naming;
+    subscribed += a.subscribers.size();
+    if (a.state == wire::kActorDead) bytes += bytes_of(a);
     if (a.worker != kNoProcess && !by_worker_.count(a.worker)) return "a worker that is not indexed";
     if (a.waiting && a.worker != kNoProcess) return "an actor with a worker waits for one";
     if (a.waiting && a.state == wire::kActorDead) return "a dead actor waits for a worker";
     if (a.state == wire::kActorAlive && a.worker == kNoProcess) return "alive without a worker";
-    bool indexed = by_name_.count({a.spec.ns, a.spec.name}) > 0;
-    if (a.named && !indexed) return "a name that is not indexed";
+    if (a.named && !by_name_.count({a.spec.ns, a.spec.name})) return "a name that is not indexed";
+    if (a.state == wire::kActorDead) continue;
+    ++living;
+    if (a.spec.lifetime == RAY_LIFETIME_DETACHED) ++detached[a.spec.job];
   }
+  for (const auto& [job, ids] : living_) listed += ids.size();
+  for (const auto& [process, ids] : by_subscriber_) indexed += ids.size();
+  if (living != listed) return "the lists of living actors are wrong";
+  if (detached != detached_) return "the counts of detached actors are wrong";
+  if (bytes != dead_bytes_) return "the bytes of dead actors are wrong";
+  if (naming != naming_.size()) return "the list of actors that claim a name is wrong";
+  if (subscribed != indexed) return "a subscriber is not indexed";
   return "";
 }
 

@@ -10,6 +10,7 @@
 // creation record and the holds on its dependencies are kept exactly as long as a start is possible.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -38,7 +39,8 @@ struct Spec {
 
 struct Action {
   enum Kind {
-    kReply,         // process, req_id, code, id (RAY_OK: the actor to use), text
+    kReply,         // process, req_id, code, id (RAY_OK: the actor to use), text; other: id is not the one that
+                    // was to be created, and is to be held for the process
     kClaimName,     // id: name and ns are in the spec; answer with name_claimed()
     kReleaseName,   // id
     kWantWorker,    // id: resources, language and job are in the spec
@@ -56,6 +58,7 @@ struct Action {
   uint64_t req_id = 0;
   uint32_t incarnation = 0;
   int32_t code = 0;
+  bool other = false;
   std::string text;
 };
 using Actions = std::vector<Action>;
@@ -108,6 +111,8 @@ class Manager {
   const Actor* find(const std::string& name, const std::string& ns) const;
   const Actor* of_worker(uint32_t worker) const;
   const std::map<ActorId, Actor>& all() const { return actors_; }
+  // Whether a detached actor of this job is not dead.
+  bool keeps_job(uint32_t job) const;
   std::string check() const;
 
  private:
@@ -117,11 +122,20 @@ class Manager {
   void die(Actor* a, int32_t code, const std::string& cause, Actions* out);
   bool may_restart(const Actor& a) const;
   void forget_old_dead();
+  void end(const Actor& a);
+  void erase(const ActorId& id);
 
   std::map<ActorId, Actor> actors_;
   std::map<uint32_t, ActorId> by_worker_;
   std::map<std::pair<std::string, std::string>, ActorId> by_name_;  // (ns, name)
-  std::vector<ActorId> dead_;  // oldest first; bounded
+  // What a death looks at, so that it does not look at everybody.
+  std::map<uint32_t, std::set<ActorId>> by_subscriber_;  // process
+  std::map<uint32_t, std::set<ActorId>> living_;         // job -> its actors that are not dead
+  std::map<uint32_t, uint32_t> detached_;                // job -> how many of these are detached
+  std::set<ActorId> naming_;
+  std::set<ActorId> announced_;  // may hold some that died since
+  std::deque<ActorId> dead_;  // oldest first; bounded in number and bytes
+  size_t dead_bytes_ = 0;
 };
 
 }  // namespace ray::actor

@@ -517,6 +517,7 @@ ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter,
     } else {
       w.map(0);
     }
+    if (text(what) == "available") rt->return_idle_leases();
     RAY_TRY(rt->request(wire::kOpQuery, args, &answer));
     RAY_TRY(only_element(answer, &rows));
     own_bytes(std::move(rows), RAY_FMT_MSGPACK, out);

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <thread>
@@ -66,9 +67,19 @@ void Mailbox::close() {
   queue_.clear();
 }
 
+static bool wants_checks() {
+#if defined(LIBRAY_SANITIZED) || !defined(NDEBUG)
+  return true;
+#else
+  const char* text = std::getenv("LIBRAY_CHECKS");
+  return text && *text && *text != '0';
+#endif
+}
+
 static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {
   sched::SchedulerOptions s;
   s.max_workers = o.max_workers;
+  s.checks = wants_checks();
   s.instanced.assign(std::begin(wire::kAccelerators), std::end(wire::kAccelerators));
   (void)s.total.add("CPU", o.num_cpus);
   std::map<std::string, double> more;
@@ -82,7 +93,8 @@ Node::Node(NodeOptions options)
       id_(random_id()),
       started_at_(wall_ns()),
       mailbox_(std::make_shared<Mailbox>()),
-      scheduler_(scheduler_options(options_)) {
+      scheduler_(scheduler_options(options_)),
+      checks_(wants_checks()) {
   processes_.resize(wire::kMaxProcesses);
   for (uint32_t i = 1; i < wire::kMaxProcesses; ++i) free_indexes_.push_back(i);  // 0 stays free: "none"
 }
@@ -332,12 +344,27 @@ void Node::on_signal() {
 }
 
 void Node::run_scheduler() {
-  if (!scheduling_needed_ && !scheduler_.next_deadline(steady_ns())) return;
+  int64_t now = steady_ns(), at = scheduler_.next_deadline(now);
+  if (!scheduling_needed_ && (!at || at > now)) return;
   scheduling_needed_ = false;
   if (phase_ != Phase::kRunning) return;
   sched::Actions actions;
-  scheduler_.schedule(steady_ns(), &actions);
+  scheduler_.schedule(now, &actions);
   apply(actions);
+  if (checks_) check_invariants(now);
+}
+
+// In builds and runs for tests: what the cores say of themselves is looked at after every decision, but for a tenth
+// of the time at most.
+void Node::check_invariants(int64_t now) {
+  if (now < check_at_) return;
+  std::string broken = scheduler_.check();
+  if (broken.empty()) broken = actors_.check();
+  if (broken.empty()) broken = directory_.check();
+  check_at_ = now + 10 * (steady_ns() - now);
+  if (broken.empty()) return;
+  log(kLogError, "node", "invariant", "an invariant does not hold any more: %s", broken.c_str());
+  (void)::raise(SIGABRT);  // with a core, for whoever looks for the reason
 }
 
 void Node::timers(int64_t now) {
@@ -371,6 +398,7 @@ void Node::timers(int64_t now) {
   relink(now);
   std::vector<std::function<void()>> work;
   work.swap(deferred_);
+  rings_read_ = false;
   for (auto& f : work) f();
 }
 

@@ -22,6 +22,7 @@
 #include "libray/actor/manager.h"
 #include "libray/base/shm.h"
 #include "libray/node/channel.h"
+#include "libray/node/environments.h"
 #include "libray/node/journal_pump.h"
 #include "libray/node/outbox.h"
 #include "libray/node/session.h"
@@ -81,6 +82,7 @@ class Node {
     std::string cwd, name, ns;
     std::map<std::string, std::string> env;
     bool ended = false;
+    uint32_t spawns = 0;  // that are not buried
     std::map<int32_t, std::unique_ptr<Zygote>> zygotes;  // by language
   };
   // A worker from the decision to start it to its death.
@@ -104,7 +106,6 @@ class Node {
   struct Link {
     uint32_t id = 0;
   };
-  static constexpr size_t kMaxEnvs = 4096;  // runtime environments that a node remembers
   struct Request {
     uint32_t op = 0;
     std::string body;
@@ -121,7 +122,7 @@ class Node {
     Outbox out;
     std::map<uint64_t, Request> fragments;
     size_t fragment_bytes = 0;
-    std::set<uint32_t> shapes;
+    std::map<uint32_t, uint32_t> envs;   // shape -> its runtime environment, if it has one of its own
     std::map<uint32_t, Link> as_client;  // worker -> link
     std::set<uint32_t> as_worker;        // clients with a link to this worker
   };
@@ -143,6 +144,7 @@ class Node {
     std::string name, ns, bundles;  // bundles as they came: MessagePack
     int32_t strategy = 0, lifetime = 0;
     uint32_t job = 0;
+    JobId job_id;
     const char* state = "PENDING";
     uint64_t number = 0;
     std::vector<std::pair<uint32_t, uint64_t>> waiters;  // process, request
@@ -163,6 +165,7 @@ class Node {
   void pass();
   int next_timeout(bool* armed);
   void run_scheduler();
+  void check_invariants(int64_t now);
   void flush_outboxes();
   void timers(int64_t now);
   void on_signal();
@@ -189,6 +192,8 @@ class Node {
   Status up_shape(Process* p, const std::string& payload);
   std::vector<uint32_t> accelerators_of(uint32_t worker) const;
   Status read_needs(std::string_view bytes, std::map<std::string, double>* amounts, sched::Pool* pool);
+  void drop_env(uint32_t env);
+  void read_all_rings();
   Status up_kill_worker(Process* p, const std::string& payload);
   void on_socket(uint32_t index, uint32_t events);
   void expect_exit(Process* p, int64_t grace_ns);
@@ -197,6 +202,8 @@ class Node {
   void end_job(uint32_t job);
   bool job_over(uint32_t job) const;
   void close_job(uint32_t job);
+  void forget_job(uint32_t job);
+  const Job& job_of(const Process& p) const;
   Process* process(uint32_t index);
   void wake_process(uint32_t index);
   void send(Process* p, uint16_t type, const void* head, size_t size, const void* tail = nullptr,
@@ -247,16 +254,18 @@ class Node {
   void apply(actor::Actions& actions);
   void want_worker(const actor::Actor& a);
   void connect_late(const ActorId& id, uint32_t index);
+  void waits_no_more(const ActorId& id);
   void tell_actor(const ActorId& id, uint32_t process);
   Status up_actor_create(Process* p, const std::string& payload);
   Status up_actor(Process* p, uint16_t type, const std::string& payload);
   void claim_name(const ActorId& id);
+  void claim_late(const ActorId& id);
   void name_claimed(const ActorId& id, const Status& s, const std::string& answer);
   void release_name(const ActorId& id, const std::string& ns, const std::string& name);
   void drop_creator(const ActorId& id);
   void journal_actor(const ActorId& id);
   using WriteRow = std::function<void(gcs::Client::Answered)>;
-  void write_actor_row(const ActorId& id, WriteRow write);
+  void write_actor_row(const ActorId& id, WriteRow write, bool change);
   void write_next_row(const ActorId& id);
 
   // node_requests.cc
@@ -269,7 +278,11 @@ class Node {
   void query(uint32_t process, uint64_t req_id, const std::string& body);
   std::string query_local(const std::string& what);
   std::string running_msgpack();
+  std::string tables_msgpack() const;
+  std::vector<uint32_t> unused_leases() const;
+  bool runs_something(const Process& p) const;
   void actor_find(uint32_t process, uint64_t req_id, const std::string& body);
+  void find_late(uint32_t process, uint64_t req_id, const std::string& name, const std::string& ns);
   void actor_info(uint32_t process, uint64_t req_id, const std::string& body);
 
   // node_groups.cc: placement groups, and what is said of where a task or actor may run
@@ -314,11 +327,17 @@ class Node {
 
   // (ns, name) -> actors that want it as soon as the control store has taken it back.
   std::map<std::pair<std::string, std::string>, std::vector<ActorId>> releasing_names_;
-  // Rows of actors that the control store has not confirmed; the first of each is under way.
-  std::unordered_map<ActorId, std::deque<WriteRow>> actor_rows_;
+  // Rows of actors that the control store has not confirmed: the first of each is under way, and of the changes
+  // that wait behind it the last says all.
+  struct ActorRow {
+    WriteRow write;
+    bool change;
+  };
+  std::unordered_map<ActorId, std::deque<ActorRow>> actor_rows_;
 
   std::map<Id, Group> groups_;
-  std::deque<Id> removed_groups_;  // oldest first, bounded
+  std::deque<Id> removed_groups_;  // oldest first, bounded in number and bytes
+  size_t removed_bytes_ = 0;
   uint64_t next_group_ = 1;
   std::map<uint64_t, Pending> pending_;
   uint64_t next_pending_ = 1;
@@ -326,8 +345,8 @@ class Node {
   std::set<uint32_t> live_;          // indexes of processes_
   std::deque<uint32_t> free_indexes_;
   std::map<uint64_t, Spawn> spawns_;
-  std::vector<std::string> envs_;  // runtime environments as packed maps; number = index + 1
-  std::map<std::string, uint32_t> env_numbers_;
+  Environments envs_;
+  std::unordered_map<ActorId, uint32_t> actor_envs_;  // of actors that wait for a worker
   uint64_t next_spawn_ = 1;
   WorkerLogs logs_;
   std::map<uint32_t, Job> jobs_;
@@ -338,7 +357,8 @@ class Node {
   std::set<uint32_t> dirty_;         // processes with something in their outbox
   std::unordered_map<uint64_t, std::string> functions_;  // key -> packed arguments of its definition
   size_t function_bytes_ = 0;
-  std::vector<std::function<void()>> deferred_;
+  std::vector<std::function<void()>> deferred_;  // work for later in this iteration, after the pass
+  bool rings_read_ = false;                      // to their tails, since that work began
   int64_t oom_seen_ = -1;
   sched::MemoryMonitor memory_monitor_;
   int64_t memory_period_ns_ = 0, memory_at_ = 0;  // when to look again, while anybody has work
@@ -358,6 +378,8 @@ class Node {
   uint32_t lazy_records_ = 0, urgent_records_ = 0;  // of this iteration
   int64_t urgent_at_ = 0;
   bool scheduling_needed_ = true;
+  const bool checks_;
+  int64_t check_at_ = 0;
 
   enum class Phase { kRunning, kKilling, kFlushing, kClosing, kDone } phase_ = Phase::kRunning;
   int64_t phase_deadline_ = 0;

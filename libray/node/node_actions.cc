@@ -75,6 +75,7 @@ void Node::apply(sched::Actions& actions) {
         actor::Actions more;
         actors_.worker_assigned(a.id, a.worker, &more);
         apply(more);
+        waits_no_more(a.id);
         break;
       }
       case sched::Action::kStartWorkers:
@@ -163,7 +164,7 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
   spec.record = next(c.record_size);
   spec.dependencies.resize(c.n_dependencies);
   for (ObjectId& d : spec.dependencies) std::memcpy(d.b, next(kIdSize).data(), kIdSize);
-  if (spec.ns.empty()) spec.ns = jobs_[p->job].ns;
+  if (spec.ns.empty()) spec.ns = job_of(*p).ns;
   Status s = spec.record.size() > kMaxRecord
                  ? error(RAY_INVALID_ARGUMENT,
                          "arguments of an actor's constructor take %zu bytes, more "
@@ -173,6 +174,7 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
   std::map<std::string, double> amounts;
   sched::Pool pool{c.language, p->job};
   if (s.ok()) s = read_needs(spec.resources, &amounts, &pool);
+  drop_env(pool.env);  // it is looked up again when a worker is wanted
   sched::Resources resources;
   for (const auto& [name, amount] : amounts)
     if (s.ok()) s = resources.add(name, amount);
@@ -232,9 +234,7 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
 }
 
 void Node::connect_late(const ActorId& id, uint32_t index) {
-  std::vector<uint32_t> indexes(live_.begin(), live_.end());
-  for (uint32_t other : indexes)
-    if (Process* p = process(other)) drain_up(p, UINT32_MAX);
+  read_all_rings();
   actor::Actions actions;
   if (process(index)) actors_.connect(id, index, &actions);
   apply(actions);
@@ -283,19 +283,29 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
 void Node::want_worker(const actor::Actor& a) {
   std::map<std::string, double> amounts;
   sched::Pool pool{a.spec.language, a.spec.job};
-  (void)read_needs(a.spec.resources, &amounts, &pool);  // checked at creation
+  Status place = read_needs(a.spec.resources, &amounts, &pool);  // checked at creation, but for room
   sched::Resources resources;
   for (const auto& [name, amount] : amounts) (void)resources.add(name, amount);
   sched::Placement placement;
-  Status place = find_place(a.spec.resources, &placement);
+  if (place.ok()) place = find_place(a.spec.resources, &placement);
+  if (pool.env) actor_envs_[a.spec.id] = pool.env;
   if (place.ok()) {
     scheduler_.want_actor(a.spec.id, resources, pool, placement);
     scheduling_needed_ = true;
     return;
   }
+  waits_no_more(a.spec.id);
   actor::Actions more;
   actors_.fail(ActorId(a.spec.id), place.code(), place.message(), &more);
   apply(more);
+}
+
+// Its worker, if it has one, keeps the environment from now on.
+void Node::waits_no_more(const ActorId& id) {
+  auto env = actor_envs_.find(id);
+  if (env == actor_envs_.end()) return;
+  drop_env(env->second);
+  actor_envs_.erase(env);
 }
 
 void Node::apply(actor::Actions& actions) {
@@ -303,15 +313,13 @@ void Node::apply(actor::Actions& actions) {
     const actor::Actor* a = actors_.find(x.id);
     switch (x.kind) {
       case actor::Action::kReply: {
-        bool other =
-            x.code == RAY_OK && (!a || a->spec.creator != x.process || a->spec.req_id != x.req_id);
-        if (other && actors_.find(x.id)) directory_.hold(x.id, x.process, 1);  // get_if_exists
+        if (x.other && a && process(x.process)) directory_.hold(x.id, x.process, 1);  // get_if_exists
         wire::Packer w;
         w.array(1).id(x.id);
         reply(x.process, x.req_id, x.code, x.code == RAY_OK ? w.bytes() : x.text);
         break;
       }
-      case actor::Action::kClaimName: claim_name(x.id); break;
+      case actor::Action::kClaimName: claim_late(x.id); break;
       case actor::Action::kReleaseName:
         if (a) release_name(x.id, a->spec.ns, a->spec.name);
         break;
@@ -320,6 +328,7 @@ void Node::apply(actor::Actions& actions) {
         break;
       case actor::Action::kCancelWorker:
         scheduler_.cancel_actor(x.id);
+        waits_no_more(x.id);
         scheduling_needed_ = true;
         break;
       case actor::Action::kInit: {
@@ -364,6 +373,15 @@ void Node::apply(actor::Actions& actions) {
 
 // ---- what the control store is told
 // ----------------------------------------------------------------
+
+// Whoever has the name may have said goodbye, and the creator may have been told so by the actor itself, while this
+// pass had gone by its ring already: all rings are read once more before the name counts as taken.
+void Node::claim_late(const ActorId& id) {
+  deferred_.push_back([this, id] {
+    read_all_rings();
+    claim_name(id);
+  });
+}
 
 void Node::claim_name(const ActorId& id) {
   const actor::Actor* a = actors_.find(id);
@@ -431,7 +449,7 @@ void Node::journal_actor(const ActorId& id) {
     spec.max_restarts = a->spec.max_restarts;
     spec.lifetime = a->spec.lifetime;
     return write_actor_row(
-        id, [this, spec](gcs::Client::Answered done) { gcs::register_actor(gcs_.get(), spec, done); });
+        id, [this, spec](gcs::Client::Answered done) { gcs::register_actor(gcs_.get(), spec, done); }, false);
   }
   gcs::ActorChange change;
   change.actor = id;
@@ -449,23 +467,24 @@ void Node::journal_actor(const ActorId& id) {
           ? message
           : a->cause;
   write_actor_row(
-      id, [this, change](gcs::Client::Answered done) { gcs::update_actor(gcs_.get(), change, done); });
+      id, [this, change](gcs::Client::Answered done) { gcs::update_actor(gcs_.get(), change, done); }, true);
 }
 
 // One at a time for each actor: what is sent again after a shard's restart keeps no order, and the row
 // of an actor that is dead would say for ever that it is pending.
-void Node::write_actor_row(const ActorId& id, WriteRow write) {
-  std::deque<WriteRow>& rows = actor_rows_[id];
-  rows.push_back(std::move(write));
+void Node::write_actor_row(const ActorId& id, WriteRow write, bool change) {
+  std::deque<ActorRow>& rows = actor_rows_[id];
+  if (rows.size() > 1 && change && rows.back().change) rows.pop_back();
+  rows.push_back({std::move(write), change});
   if (rows.size() == 1) write_next_row(id);
 }
 
 void Node::write_next_row(const ActorId& id) {
   if (!gcs_) return;  // the node has closed
-  actor_rows_.at(id).front()([this, box = mailbox_, id](Status s, std::string) {
+  actor_rows_.at(id).front().write([this, box = mailbox_, id](Status s, std::string) {
     if (!s.ok()) log(kLogWarning, "node", "actor-row", "%s", s.message().c_str());
     box->post([this, id] {
-      std::deque<WriteRow>& rows = actor_rows_.at(id);
+      std::deque<ActorRow>& rows = actor_rows_.at(id);
       rows.pop_front();
       if (!rows.empty()) return write_next_row(id);
       actor_rows_.erase(id);

@@ -14,7 +14,9 @@ namespace {
 
 constexpr size_t kGroupIdBytes = 18;   // the rest is zero: as long as bindings are used to
 constexpr size_t kMaxBundles = 4096;
-constexpr size_t kMaxRemoved = 1000;   // removed groups that queries still tell of
+constexpr size_t kMaxGroups = 16384;   // that are not removed
+constexpr size_t kMaxRemoved = 1000;   // removed groups that queries still tell of,
+constexpr size_t kMaxRemovedBytes = 16u << 20;  // and what they take
 constexpr size_t kMaxWaiters = 65536;  // of one group
 
 const char* strategy_name(int32_t strategy) {
@@ -59,7 +61,10 @@ void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body
   g.ns = r.text();
   if (!p || n != 5 || !r.done() || g.strategy < 0 || g.strategy > RAY_GROUP_STRICT_SPREAD)
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
-  if (g.ns.empty()) g.ns = jobs_[p->job].ns;
+  if (g.ns.empty()) g.ns = job_of(*p).ns;
+  if (groups_.size() >= kMaxGroups + removed_groups_.size())
+    return reply(index, req_id, RAY_UNAVAILABLE,
+                 strprintf("this node has %zu placement groups, which is its limit: remove some", kMaxGroups));
   for (const auto& [id, other] : groups_)
     if (!g.name.empty() && other.name == g.name && other.ns == g.ns && scheduler_.has_group(id))
       return reply(index, req_id, RAY_ALREADY_EXISTS,
@@ -68,6 +73,7 @@ void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body
   g.id = random_id();
   std::memset(g.id.b + kGroupIdBytes, 0, kIdSize - kGroupIdBytes);
   g.job = p->job;
+  g.job_id = job_of(*p).id;
   g.number = next_group_++;
   Status s = read_bundles(g.bundles, &bundles);
   if (s.ok()) s = scheduler_.create_group(g.id, bundles, g.strategy == RAY_GROUP_STRICT_SPREAD);
@@ -146,9 +152,13 @@ void Node::remove_group(Group* g, const std::string& why) {
   report(lineage::kEvent, 0, {{"kind", "group"}, {"group", g->id.hex()}, {"state", g->state}});
   scheduling_needed_ = true;
   removed_groups_.push_back(g->id);
-  if (removed_groups_.size() <= kMaxRemoved) return;
-  groups_.erase(removed_groups_.front());
-  removed_groups_.pop_front();
+  removed_bytes_ += g->bundles.size() + g->name.size() + g->ns.size();
+  while (removed_groups_.size() > kMaxRemoved || (removed_bytes_ > kMaxRemovedBytes && removed_groups_.size() > 1)) {
+    const Group& oldest = groups_.at(removed_groups_.front());
+    removed_bytes_ -= oldest.bundles.size() + oldest.name.size() + oldest.ns.size();
+    groups_.erase(Id(oldest.id));
+    removed_groups_.pop_front();
+  }
 }
 
 void Node::remove_groups_of(uint32_t job) {
@@ -172,11 +182,11 @@ std::string Node::groups_msgpack(uint32_t index) {
     w.str("id").str(g->id.hex());
     w.str("name").str(g->name);
     w.str("namespace").str(g->ns);
-    w.str("mine").boolean(p && jobs_[p->job].ns == g->ns);
+    w.str("mine").boolean(p && job_of(*p).ns == g->ns);
     w.str("state").str(g->state);
     w.str("strategy").str(strategy_name(g->strategy));
     w.str("detached").boolean(g->lifetime == RAY_LIFETIME_DETACHED);
-    w.str("job").str(jobs_[g->job].id.hex());
+    w.str("job").str(g->job_id.hex());
     w.str("bundles").raw(g->bundles);
   }
   return w.bytes();

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "libray/base/clock.h"
 #include "libray/base/doorbell.h"
@@ -196,7 +197,7 @@ Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>
   (void)watch(admitted->socket.get(), kSocket, i, EPOLLIN);
   if (admitted->pidfd.valid()) (void)watch(admitted->pidfd.get(), kPidFd, i, EPOLLIN);
   if (admitted->driver) {
-    Job& job = jobs_[admitted->job];
+    const Job& job = job_of(*admitted);
     // A driver without a command of its own (a tool, say) may never run a task.
     if (!job.worker_argv.empty())
       scheduler_.prestart({job.language, job.index},
@@ -284,7 +285,7 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd 
 }
 
 void Node::welcome(Process* p) {
-  const Job& job = jobs_[p->job];
+  const Job& job = job_of(*p);
   wire::Welcome w{};
   w.magic = wire::kMagic;
   w.version = wire::kProtocolVersion;
@@ -441,6 +442,11 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   std::map<std::string, double> amounts;
   sched::Pool pool{s.language, p->job};
   Status place = read_needs(std::string_view(payload).substr(sizeof s), &amounts, &pool);
+  if (auto old = p->envs.find(s.shape); old != p->envs.end()) {
+    drop_env(old->second);
+    p->envs.erase(old);
+  }
+  if (pool.env) p->envs[s.shape] = pool.env;
   if (!place.ok() && place.code() != RAY_UNSCHEDULABLE) return place;
   sched::Resources resources;
   for (const auto& [name, amount] : amounts) RAY_TRY(resources.add(name, amount));
@@ -461,7 +467,8 @@ std::vector<uint32_t> Node::accelerators_of(uint32_t worker) const {
   return out;
 }
 
-// What a task or actor asks of its worker: amounts, and a pool by its accelerators and its runtime environment.
+// What a task or actor asks of its worker: amounts, and a pool by its accelerators and its runtime environment, which
+// is counted once more.
 Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* amounts,
                         sched::Pool* pool) {
   std::string env;
@@ -469,18 +476,16 @@ Status Node::read_needs(std::string_view bytes, std::map<std::string, double>* a
   for (const char* name : wire::kAccelerators) pool->gpus |= amounts->count(name) > 0;
   if (env.empty()) return Status();
   if (env.size() > wire::kRuntimeEnvMax) return malformed("runtime environment");
-  auto known = env_numbers_.find(env);
-  if (known == env_numbers_.end()) {
-    if (envs_.size() >= kMaxEnvs)
-      return error(RAY_UNSCHEDULABLE,
-                   "cannot run: this node has seen %zu different runtime environments and takes no more; give what "
-                   "differs from task to task as an argument",
-                   envs_.size());
-    envs_.push_back(env);
-    known = env_numbers_.emplace(env, static_cast<uint32_t>(envs_.size())).first;
-  }
-  pool->env = known->second;
-  return Status();
+  pool->env = envs_.take(env);
+  if (pool->env) return Status();
+  return error(RAY_UNSCHEDULABLE,
+               "cannot run: the %zu different runtime environments that are in use on this node take %zu bytes, and "
+               "there is no room for more; give what differs from task to task as an argument",
+               envs_.size(), envs_.bytes());
+}
+
+void Node::drop_env(uint32_t env) {
+  if (env && envs_.drop(env)) scheduler_.env_gone(env);
 }
 
 Status Node::up_kill_worker(Process* p, const std::string& payload) {
@@ -489,6 +494,14 @@ Status Node::up_kill_worker(Process* p, const std::string& payload) {
   // Only who holds the lease may, and the worker itself; a stale one means that it is somebody else's by now.
   if (l.worker == p->index || scheduler_.holds(p->index, l.worker, l.lease)) kill_worker(l.worker, wire::kDeathForced);
   return Status();
+}
+
+// For deferred work: no record that was written before it was asked for is unread, whatever the order of the rings.
+void Node::read_all_rings() {
+  if (std::exchange(rings_read_, true)) return;
+  std::vector<uint32_t> indexes(live_.begin(), live_.end());
+  for (uint32_t index : indexes)
+    if (Process* p = process(index)) drain_up(p, UINT32_MAX);
 }
 
 // ---- links
@@ -577,6 +590,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   for (uint32_t worker : scheduler_.client_gone(index, now))
     kill_worker(worker, wire::kDeathForced);
   scheduler_.worker_gone(index, now);
+  for (const auto& [shape, env] : p->envs) drop_env(env);
   wire::DnPeerDied died{index, static_cast<uint32_t>(p->pid), wait_status, cause};
   std::set<uint32_t> peers = p->as_worker;
   for (const auto& [worker, link] : p->as_client) peers.insert(worker);
@@ -637,12 +651,7 @@ void Node::end_job(uint32_t index) {
 bool Node::job_over(uint32_t index) const {
   auto it = jobs_.find(index);
   if (it == jobs_.end()) return true;
-  if (!it->second.ended) return false;
-  for (const auto& [id, a] : actors_.all())
-    if (a.spec.job == index && a.spec.lifetime == RAY_LIFETIME_DETACHED &&
-        a.state != wire::kActorDead)
-      return false;
-  return true;
+  return it->second.ended && !actors_.keeps_job(index);
 }
 
 void Node::close_job(uint32_t index) {
@@ -651,6 +660,21 @@ void Node::close_job(uint32_t index) {
   it->second.env.clear();
   for (auto& [language, z] : it->second.zygotes)
     (void)pidfd_signal(z->pidfd(), SIGKILL);  // and with it what it forked
+  forget_job(index);
+}
+
+// Nobody is left who could ask for it.
+void Node::forget_job(uint32_t index) {
+  auto it = jobs_.find(index);
+  if (it == jobs_.end() || !job_over(index) || it->second.spawns > 0 || !it->second.zygotes.empty()) return;
+  scheduler_.job_ended(index);
+  jobs_.erase(it);
+}
+
+const Node::Job& Node::job_of(const Process& p) const {
+  static const Job none;
+  auto it = jobs_.find(p.job);
+  return it == jobs_.end() ? none : it->second;
 }
 
 // An event or error for the journal: a map of strings.

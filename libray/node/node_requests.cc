@@ -184,7 +184,14 @@ void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) 
   Process* p = process(index);
   if (n != 2 || !r.done() || !p)
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor name");
-  if (ns.empty()) ns = jobs_[p->job].ns;
+  if (ns.empty()) ns = job_of(*p).ns;
+  // What it has heard of the actor may stand in a ring that this pass has gone by already, see claim_late().
+  deferred_.push_back([this, index, req_id, name, ns] { find_late(index, req_id, name, ns); });
+}
+
+void Node::find_late(uint32_t index, uint64_t req_id, const std::string& name, const std::string& ns) {
+  read_all_rings();
+  if (!process(index)) return;
   const actor::Actor* a = actors_.find(name, ns);
   if (!a)
     return reply(index, req_id, RAY_NOT_FOUND,
@@ -238,12 +245,48 @@ std::string Node::running_msgpack() {
   return out;
 }
 
+// How much the daemon remembers; docs/node.md says what bounds each.
+std::string Node::tables_msgpack() const {
+  std::vector<std::pair<const char*, uint64_t>> rows = {
+      {"processes", live_.size()}, {"workers", spawns_.size()}, {"jobs", jobs_.size()},
+      {"zygotes", zygotes_.size()}, {"environments", envs_.size()}, {"environment_bytes", envs_.bytes()},
+      {"actors", actors_.all().size()}, {"actor_rows", actor_rows_.size()},
+      {"actor_dependencies", actor_dependencies_.size()}, {"actor_environments", actor_envs_.size()},
+      {"groups", groups_.size()}, {"objects", directory_.size()}, {"functions", functions_.size()},
+      {"function_bytes", function_bytes_}};
+  auto more = scheduler_.sizes();
+  rows.insert(rows.end(), more.begin(), more.end());
+  wire::Packer w;
+  w.map(static_cast<uint32_t>(rows.size()));
+  for (const auto& [name, n] : rows) w.str(name).uint64(n);
+  return w.bytes();
+}
+
+bool Node::runs_something(const Process& p) const {
+  const auto& channel = *reinterpret_cast<const wire::ChannelHeader*>(p.channel->map.data());
+  for (uint32_t slot = 0; slot < wire::kRunningSlots; ++slot)
+    if (channel.running[slot].generation.load(std::memory_order_acquire) % 2) return true;
+  return false;
+}
+
+// A client keeps a lease for a moment after its last task: what it holds is available all the same.
+std::vector<uint32_t> Node::unused_leases() const {
+  std::vector<uint32_t> out;
+  for (uint32_t index : live_) {
+    const Process& p = *processes_[index];
+    if (!p.driver && p.channel && !runs_something(p)) out.push_back(index);
+  }
+  return out;
+}
+
 std::string Node::query_local(const std::string& what) {
   wire::Packer w;
   if (what == "resources" || what == "available") {
-    auto amounts = what == "resources" ? scheduler_.total() : scheduler_.available();
+    auto amounts = what == "resources" ? scheduler_.total() : scheduler_.available(unused_leases());
     w.map(static_cast<uint32_t>(amounts.size()));
     for (const auto& [name, amount] : amounts) w.str(name).float64(amount);
+  } else if (what == "tables") {
+    w.raw(tables_msgpack());
   } else if (what == "running") {
     w.raw(running_msgpack());
   } else if (what == "journal") {  // what the pump has sent to the shards so far
@@ -267,7 +310,7 @@ std::string Node::query_local(const std::string& what) {
       w.str("kind").str(p.driver ? "driver" : "worker");
       w.str("state").str(p.driver ? "running" : scheduler_.worker_state(index));
       w.str("language").int64(p.language);
-      w.str("job").str(jobs_[p.job].id.hex());
+      w.str("job").str(job_of(p).id.hex());
       w.str("actor").str(a ? a->spec.id.hex() : "");
     }
   } else {

@@ -100,9 +100,9 @@ void Node::relink(int64_t now) {
   std::set<std::pair<uint32_t, uint32_t>> pairs;
   pairs.swap(relink_);
   std::vector<std::pair<ActorId, uint32_t>> told;
-  for (const auto& [id, a] : actors_.all())
-    for (auto [client, worker] : pairs)
-      if (a.state == wire::kActorAlive && a.worker == worker) told.push_back({id, client});
+  for (auto [client, worker] : pairs)
+    if (const actor::Actor* a = actors_.of_worker(worker); a && a->state == wire::kActorAlive)
+      told.push_back({a->spec.id, client});
   for (const auto& [id, client] : told) tell_actor(id, client);
 }
 

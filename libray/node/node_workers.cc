@@ -74,7 +74,7 @@ std::map<std::string, std::string> Node::worker_env(const Job& job) const {
 
 void Node::start_worker(sched::Pool pool) {
   auto job = jobs_.find(pool.job);
-  if (job_over(pool.job)) return scheduler_.worker_start_failed(pool, steady_ns());
+  if (job_over(pool.job) || !envs_.known(pool.env)) return scheduler_.worker_start_failed(pool, steady_ns());
   uint64_t number = next_spawn_++;
   Spawn& s = spawns_[number];
   s.number = number;
@@ -85,9 +85,13 @@ void Node::start_worker(sched::Pool pool) {
   Status status = logs_.open(number, job->second.id, &out, &err, &full);
   if (!full.empty()) note_no_log(full);
   if (status.ok()) status = spawn_worker(&job->second, &s, out.get(), err.get());
+  ++job->second.spawns;
+  envs_.keep(pool.env);
   if (status.ok()) return;
   logs_.ended(number);
   spawns_.erase(number);
+  --job->second.spawns;
+  drop_env(pool.env);
   scheduler_.worker_start_failed(pool, steady_ns());
   start_failed(status.message(), "");
 }
@@ -97,7 +101,7 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
     auto z = zygote(job, s->pool.language);
     if (!z.ok()) return z.status();
     s->by_zygote = true;
-    std::string_view env = s->pool.env ? std::string_view(envs_.at(s->pool.env - 1)) : "";
+    std::string_view env = s->pool.env ? envs_.packed(s->pool.env) : "";
     return (*z)->fork(s->number, env, out_fd, err_fd);
   }
   SpawnOptions o;
@@ -105,7 +109,7 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
   o.env = worker_env(*job);
   o.env[wire::kEnvWorker] = std::to_string(s->number);
   o.cwd = job->cwd;
-  if (s->pool.env) apply_runtime_env(envs_.at(s->pool.env - 1), &o);
+  if (s->pool.env) apply_runtime_env(envs_.packed(s->pool.env), &o);
   o.out_fd = out_fd;
   o.err_fd = err_fd;
   auto process = spawn(o);
@@ -147,7 +151,9 @@ void Node::on_zygote(uint32_t index) {
   if (known == zygotes_.end()) return;
   auto [job, language] = known->second;
   for (;;) {
-    auto& zygotes = jobs_[job].zygotes;
+    auto owner = jobs_.find(job);
+    if (owner == jobs_.end()) return;
+    auto& zygotes = owner->second.zygotes;
     auto z = zygotes.find(language);
     if (z == zygotes.end()) return;
     Zygote::Message m = z->second->receive();
@@ -191,7 +197,9 @@ void Node::on_zygote(uint32_t index) {
 
 // Its children are killed by the kernel; those that were only asked for never come.
 void Node::zygote_gone(uint32_t job, int32_t language) {
-  auto& zygotes = jobs_[job].zygotes;
+  auto owner = jobs_.find(job);
+  if (owner == jobs_.end()) return;
+  auto& zygotes = owner->second.zygotes;
   auto it = zygotes.find(language);
   if (it == zygotes.end()) return;
   unwatch(it->second->socket());
@@ -211,6 +219,7 @@ void Node::zygote_gone(uint32_t job, int32_t language) {
       never.push_back(number);
   for (uint64_t number : never) bury(&spawns_.at(number));
   end_orphans();
+  forget_job(job);
 }
 
 // ---- death -----------------------------------------------------------------------------------------
@@ -225,7 +234,8 @@ void Node::on_spawn_exit(uint64_t number) {
   if (!s.reaped && ::waitpid(s.pid, &s.wait_status, WNOHANG) == s.pid) s.reaped = true;
   end_orphans();
   if (!s.by_zygote) return bury(&s);
-  if (s.reaped || !jobs_[s.pool.job].zygotes.count(s.pool.language)) return bury(&s);
+  auto job = jobs_.find(s.pool.job);
+  if (s.reaped || job == jobs_.end() || !job->second.zygotes.count(s.pool.language)) return bury(&s);
   s.give_up_at = steady_ns() + kZygoteGraceNs;
 }
 
@@ -266,6 +276,9 @@ void Node::bury(Spawn* s) {
   bool expected = phase_ != Phase::kRunning || job_over(pool.job) || cause == wire::kDeathExit;
   report(lineage::kEvent, p ? index : 0,
          {{"kind", "worker-stop"}, {"pid", std::to_string(pid)}, {"message", how}});
+  drop_env(pool.env);
+  if (auto job = jobs_.find(pool.job); job != jobs_.end()) --job->second.spawns;
+  forget_job(pool.job);
   if (expected) return;
   if (cause != wire::kDeathForced) {
     log(kLogWarning, "node", "worker-died", "worker %llu (pid %d) died: %s%s%s",

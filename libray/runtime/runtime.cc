@@ -338,6 +338,14 @@ static Status await_welcome(int socket, const std::string& path) {
   return error(RAY_UNAVAILABLE, "the node daemon at %s does not answer: is it stopped (`kill -CONT`)?", path.c_str());
 }
 
+// The daemon knows a caller by its number, which a dead process may have had: an answer to that one is nobody's here.
+static uint64_t first_call() {
+  const Id random = random_id();
+  uint64_t first;
+  std::memcpy(&first, random.b, sizeof first);
+  return (first >> 1) + 1;
+}
+
 Status Runtime::hello(const ray_runtime_options& options) {
   RAY_FAULT("client.hello");
   std::string path = session_dir_ + "/" + wire::kNodeSocket;
@@ -385,6 +393,7 @@ Status Runtime::hello(const ray_runtime_options& options) {
   if (w.code != RAY_OK) return Status(w.code, text);
   if (fds.size() < 3) return error(RAY_UNAVAILABLE, "the node daemon sent no shared memory");
   process_ = w.process;
+  next_call_ = first_call();
   node_ = w.node;
   job_ = w.job;
   ns_ = text;
@@ -625,8 +634,9 @@ void Runtime::tick() {
     callbacks_.push_back([this] { read_and_free(); });
   feeding_ = std::any_of(busy_links_.begin(), busy_links_.end(),
                          [](ClientLink* l) { return l->actor && !l->actor->queue.empty(); });
-  for (Shape* s : shape_list_) {
-    bool idle_lease = false, stalled = false;
+  for (size_t at = 0; at < active_shapes_.size();) {
+    Shape* s = active_shapes_[at];
+    bool stalled = false, spare = s->pending == 0 && s->want_sent > 0 && !s->leases.empty();
     for (size_t i = 0; i < s->leases.size();) {
       Lease* l = s->leases[i].get();
       bool idle = l->link->inflight.empty();
@@ -634,7 +644,7 @@ void Runtime::tick() {
         return_lease(l);  // removes it from s->leases
         continue;
       }
-      idle_lease |= idle;
+      spare &= idle && l->idle_since && now - l->idle_since > kLeaseSpareNs;
       if (l->link->inflight.size >= 2 && now - l->link->last_result_ns > kStallNs) {
         stalled = true;
         for (PendingTask* t = l->link->inflight.head; t; t = t->next) t->function->run_ns = -1;
@@ -644,7 +654,15 @@ void Runtime::tick() {
     }
     if (stalled || !s->backlog.empty()) pump(s);
     feeding_ |= !s->backlog.empty() && !s->leases.empty();
-    (void)idle_lease;
+    withdraw_want(s);
+    if (spare && s->want_sent > 0) send_want(s, 0);  // kept for a next task, unless somebody waits for it
+    s->active = s->pending > 0 || !s->leases.empty() || s->want_sent > 0;
+    if (s->active) {
+      ++at;
+    } else {
+      active_shapes_[at] = active_shapes_.back();
+      active_shapes_.pop_back();
+    }
   }
 }
 

@@ -199,6 +199,7 @@ class Runtime {
   Status of_store(Status s) const;
   std::mutex& mutex() { return mutex_; }
   void cancel_children(const TaskId& parent);
+  void return_idle_leases();
   Status task_definition(uint64_t key, FunctionDefinition* out);
   uint64_t ref_count(Object* o) const { return o->refs.load(); }
 
@@ -209,6 +210,7 @@ class Runtime {
  private:
   friend class WorkerSide;
   static constexpr int64_t kLeaseIdleNs = 200000000;  // an idle lease is kept that long
+  static constexpr int64_t kLeaseSpareNs = 20000000;  // and others may have it after that
   static constexpr int64_t kMarkedNs = 300000;        // a worker left asleep is looked after that often
   static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
   static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
@@ -313,6 +315,11 @@ class Runtime {
   Shape* shape(const std::string& resources, int32_t language);
   void lease_idle(Lease* l);
   void lower_want(Shape* s);
+  void withdraw_want(Shape* s);
+  bool another_waits(const Shape* s) const;
+  void send_want(Shape* s, uint32_t want);
+  static uint64_t desired_leases(const Shape* s);
+  void activate(Shape* s);
   void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
   Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
@@ -444,6 +451,7 @@ class Runtime {
   std::unordered_map<std::string, Function*> functions_;
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
+  std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some
   std::unordered_map<uint32_t, std::unique_ptr<ClientLink>> links_;  // by link id
   std::unordered_map<uint32_t, ClientLink*> link_of_peer_;
   std::vector<ClientLink*> busy_links_;

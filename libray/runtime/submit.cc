@@ -420,7 +420,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   if (t->stream) streams_.insert(t->stream);
   ++n_pending_;
   if (t->shape) {
-    ++t->shape->pending;
+    if (t->shape->pending++ == 0) activate(t->shape);
     t->shape->est_ns += t->est_ns;
   }
   bool waits = register_dependencies(t, p);
@@ -473,6 +473,7 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
   for (auto& a : t->prepared->args)
     if (!a.ref && !a.owned.empty()) a.data = a.owned.data();
   ++needs_pulse_;
+  if (t->shape) ++t->shape->parked;
   if (t->deps_left == 0 && big) {
     t->deps_left = 1;
     t->shrinking = true;
@@ -537,6 +538,7 @@ void Runtime::encoded(PendingTask* t) {
 void Runtime::unpark(PendingTask* t) {
   if (!t->prepared) return;
   --needs_pulse_;
+  if (t->shape) --t->shape->parked;
   hold_arguments(t, t->prepared.get());
   t->prepared.reset();
 }
@@ -624,7 +626,7 @@ bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
   pushed(t, link, lease, at, size);
   link->tasks.publish();
   wake(link);
-  if (t->shape && t->shape->pending > 1) update_want(t->shape);
+  if (t->shape && (t->shape->pending > 1 || t->shape->want_sent == 0)) update_want(t->shape);
   return true;
 }
 
@@ -717,20 +719,47 @@ void Runtime::flush_rings(ClientLink** links, size_t* n) {
   *n = 0;
 }
 
+static uint32_t power_of_two(uint64_t at_least) {
+  uint32_t n = 1;
+  while (n < at_least) n *= 2;
+  return n;
+}
+
 // As many workers as the estimated work fills for one window each. Sent only when it grows by half.
 void Runtime::update_want(Shape* s) {
-  if (s->pending == 0) return;
-  uint64_t by_work = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
-  uint64_t desired = std::min<uint64_t>({by_work, s->pending, 4096});
-  // A blocked worker's lease cannot take anything.
-  for (auto& l : s->leases) desired += l->blocked ? 1 : 0;
+  if (s->pending == s->parked) return;
+  const uint64_t desired = desired_leases(s);
   if (desired <= s->want_sent) return;
-  uint32_t want = 1;
-  while (want < desired) want *= 2;
+  send_want(s, power_of_two(desired));
+}
+
+void Runtime::send_want(Shape* s, uint32_t want) {
   s->want_sent = want;
   wire::UpLeaseWant w{s->index, want, {}};
   if (s->backlog.head) w.example = s->backlog.head->id;
   up(wire::kUpLeaseWant, w);
+}
+
+uint64_t Runtime::desired_leases(const Shape* s) {
+  uint64_t by_work = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
+  uint64_t desired = std::min<uint64_t>({by_work, s->pending - s->parked, 4096});
+  // A blocked worker's lease cannot take anything.
+  for (auto& l : s->leases) desired += l->blocked ? 1 : 0;
+  return desired;
+}
+
+// What it asked for and does not need any more: others would wait for it, and it would be granted for nothing.
+void Runtime::withdraw_want(Shape* s) {
+  if (s->want_sent <= s->leases.size()) return;
+  if (s->pending == s->parked) return lower_want(s);
+  const uint32_t want = std::max(power_of_two(desired_leases(s)), static_cast<uint32_t>(s->leases.size()));
+  if (want <= s->want_sent / 2) send_want(s, want);
+}
+
+// Has something to do, so tick() looks at it.
+void Runtime::activate(Shape* s) {
+  if (std::exchange(s->active, true)) return;
+  active_shapes_.push_back(s);
 }
 
 // Before the first task of the lease is written: its worker reads the numbers there.
@@ -762,20 +791,25 @@ void Runtime::on_grant(const wire::DnLease& g, const uint8_t* gpus, size_t n_gpu
   write_gpus(l->link->header, gpus, n_gpus);
   s->leases.push_back(std::move(l));
   ++held_leases_;
+  activate(s);
   pump(s);
 }
 
 void Runtime::on_reclaim(const wire::DnLease& g) {
-  for (Shape* s : shape_list_)
-    for (auto& p : s->leases)
-      if (p->link->peer == g.worker && p->lease == g.lease) {
-        p->reclaim = true;
-        if (p->link->inflight.empty())
-          return_lease(p.get());
-        else if (p->link->inflight.size > 1)
-          ask_give_back(p->link);
-        return;
-      }
+  auto link = link_of_peer_.find(g.worker);
+  Lease* l = link == link_of_peer_.end() ? nullptr : link->second->lease;
+  if (!l || l->lease != g.lease) return;
+  l->reclaim = true;
+  if (l->link->inflight.empty())
+    return_lease(l);
+  else if (l->link->inflight.size > 1)
+    ask_give_back(l->link);
+}
+
+bool Runtime::another_waits(const Shape* s) const {
+  return std::any_of(active_shapes_.begin(), active_shapes_.end(), [s](const Shape* other) {
+    return other != s && !other->backlog.empty() && other->leases.empty();
+  });
 }
 
 // Called when the last task of a lease is done.
@@ -785,17 +819,27 @@ void Runtime::lease_idle(Lease* l) {
   if (l->reclaim) return return_lease(l);
   Shape* s = l->shape;
   if (!s->backlog.empty()) return;
+  if (another_waits(s)) return return_lease(l);  // what it holds may be what that needs
   // Nothing left for it: take over what waits behind a long task elsewhere.
   for (auto& other : s->leases)
     if (other->link->inflight.size >= 2 && other->est_ns > kWindowNs / 2)
       ask_give_back(other->link);
 }
 
+// Before somebody asks what is available: what is kept for a next task that may never come does not count.
+void Runtime::return_idle_leases() {
+  std::lock_guard lock(mutex_);
+  progress();
+  for (Shape* s : active_shapes_)
+    for (size_t i = s->leases.size(); i-- > 0;)
+      if (s->leases[i]->link->inflight.empty() && s->backlog.empty()) return_lease(s->leases[i].get());
+}
+
 void Runtime::return_lease(Lease* l) {
   Shape* s = l->shape;
   up(wire::kUpLeaseReturn, wire::UpLeaseReturn{l->link->peer, l->lease});
   drop_lease(l);
-  if (s->pending == 0) lower_want(s);
+  withdraw_want(s);
 }
 
 // Tells the daemon that no more than the leases that are there is wanted.
@@ -864,8 +908,10 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
   if (t->state != TaskState::kPushed) {
     ErrorBox* e =
         make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
+    Shape* s = t->shape;
     fail_waiting(t, e);
     e->release();
+    if (s) withdraw_want(s);
     return Status();
   }
   t->forced |= force;

@@ -201,7 +201,9 @@ struct Shape {
   std::string resources;
   TaskList backlog;
   std::vector<std::unique_ptr<Lease>> leases;
-  uint64_t pending = 0;  // backlog + in flight
+  uint64_t pending = 0;  // backlog + in flight + parked
+  uint64_t parked = 0;   // that wait for arguments: no lease is of use to them yet
+  bool active = false;   // in the runtime's list of shapes that tick() looks at
   int64_t est_ns = 0;    // of all pending
   uint32_t want_sent = 0;
   ray_code gone_code = RAY_OK;  // why nothing of this shape can be placed any more

@@ -14,7 +14,9 @@ constexpr Amount kMaxInstances = 1024;  // of more units than that none is told 
 }  // namespace
 
 void LocalScheduler::make_instances(const std::string& name) {
-  uint32_t resource = intern(name);
+  const int32_t index = known(name);
+  if (index < 0) return;
+  const uint32_t resource = static_cast<uint32_t>(index);
   const Amount total = total_[resource];
   if (total == 0 || total > kMaxInstances * kUnit) return;
   for (Amount left = total; left > 0; left -= kUnit) {
@@ -66,16 +68,6 @@ LocalScheduler::Need LocalScheduler::with_instances(const Need& need,
 // ---- groups: a bundle has its own entries for its shares of instances
 // -------------------------------
 
-// Before the group is ready it is not known which instances it gets, only how many at most.
-void LocalScheduler::spare_instances(Group* group, uint32_t resource, Amount amount) {
-  if (!instances_.count(resource)) return;
-  for (; amount > 0; amount -= kUnit) {
-    if (unused_slots_.empty()) unused_slots_.push_back(add_index("", true));
-    group->spare.push_back(unused_slots_.back());
-    unused_slots_.pop_back();
-  }
-}
-
 bool LocalScheduler::fits_group(const Group& group, std::vector<Amount> free) const {
   for (const Need& bundle : group.bundles) {
     if (!fits(bundle, free)) return false;
@@ -84,16 +76,13 @@ bool LocalScheduler::fits_group(const Group& group, std::vector<Amount> free) co
   return true;
 }
 
-void LocalScheduler::reserve_instances(Group* group, size_t bundle, const Need& exact,
-                                       std::vector<Amount>* free) {
+void LocalScheduler::reserve_instances(Group* group, size_t bundle, const Need& exact) {
   for (const auto& [entry, share] : exact.items) {
     if (instance_id_[entry] < 0) continue;
-    uint32_t resource = intern(names_[entry]);
-    uint32_t own = group->spare.back();
-    group->spare.pop_back();
-    names_[own] = names_[entry];
+    const uint32_t resource = static_cast<uint32_t>(known(names_[entry]));
+    const uint32_t own = new_slot(names_[entry]);
     instance_id_[own] = instance_id_[entry];
-    total_[own] = free_[own] = (*free)[own] = share;
+    total_[own] = free_[own] = share;
     instances_[group->slots[bundle].at(resource)].push_back(
         {own, static_cast<uint32_t>(instance_id_[entry])});
     group->need.items.emplace_back(entry, share);
@@ -106,7 +95,6 @@ void LocalScheduler::drop_instances(Group* group) {
     instance_id_[entry] = -1;
     unused_slots_.push_back(entry);
   };
-  for (uint32_t entry : group->spare) drop(entry);
   for (const auto& slots : group->slots)
     for (const auto& [resource, slot] : slots) {
       auto own = instances_.find(slot);

@@ -12,17 +12,26 @@
 // Rules. (1) The sum of what leases and actors hold never exceeds the node's totals, except by the CPU
 // of blocked workers: it is lent to others and taken back at once on return (oversubscribed until leases
 // come back). (2) The client with the fewest leases goes first, then whoever waits longest: deep
-// recursion needs a worker per level, not per task. (3) A demand that was passed over too often bars
-// the resources that it waits for, so large shapes do not starve. (4) When nothing is free, leases are
-// reclaimed from those who hold more than the one who waits, or, when he holds none, in turns.
-// (5) A group that is removed gives its resources back when the last of its workers is gone.
+// recursion needs a worker per level, not per task. (3) Who has waited too long gets a *turn*: it goes
+// first, leases of whoever are reclaimed for it, and until it has got its worker, or its turn is over,
+// nobody else gets what it waits for. Turns are in the order in which they fell due. None begins unless
+// all that it needs can come back: what actors and groups hold does not, nor what a lease holds that was
+// reclaimed and did not come back within an earlier turn. So nobody is kept from what he could have by
+// something that cannot be placed, and whatever fits starts in a time that others cannot prolong.
+// (4) When nothing is free, leases are reclaimed from those who hold more than the one who waits, or,
+// when he holds none, from whoever has had one for a quantum. (5) A group that is removed gives its
+// resources back when the last of its workers is gone.
 // (6) The units of some resources (GPUs) are told apart: each is an *instance* with a number, a further
 // entry in the tables that a need takes besides the resource's own. A whole unit is an instance that
 // nobody uses, a fraction is a share of one instance: the fullest that has room.
+// (7) Resources are set aside for a worker that is being started only while it may come at any moment.
+//
+// Cost: one schedule() looks at a bounded number of requests of each client, whatever waits; those that
+// were not looked at have their turn in the next ones.
 #pragma once
 #include <cstdint>
-#include <deque>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -90,7 +99,10 @@ struct SchedulerOptions {
   uint32_t max_workers = 1024;      // processes on the node, actors included
   int64_t quantum_ns = 5'000'000;   // a lease is left alone that long when turns are taken
   int64_t idle_ns = 2'000'000'000;  // idle workers above the warm number end after that
-  uint32_t max_skips = 16;          // times a demand may be passed over before it bars others
+  int64_t age_ns = 500'000'000;     // who has waited so long is due for a turn
+  int64_t turn_ns = 1'000'000'000;  // the first turn; each further one of the same request is twice as long,
+  uint32_t max_turn_shift = 5;      // up to 32 times
+  bool checks = false;              // also look at every round's turns; see check()
 };
 
 class LocalScheduler {
@@ -123,6 +135,8 @@ class LocalScheduler {
   void worker_blocked(uint32_t worker, bool blocked);
   // Forgets its pools. Its actors that wait are cancelled one by one, if they are to be.
   void job_ended(uint32_t job);
+  // No worker of this environment is left or will be asked for: forgets its pools.
+  void env_gone(uint32_t env);
 
   // ---- actors
   void want_actor(const ActorId& actor, const Resources& resources, Pool pool,
@@ -149,7 +163,8 @@ class LocalScheduler {
 
   // ---- for queries and tests
   std::map<std::string, double> total() const;
-  std::map<std::string, double> available() const;
+  // `unused`: workers with a lease that run nothing now; what they hold is available too.
+  std::map<std::string, double> available(const std::vector<uint32_t>& unused = {}) const;
   struct Counts {
     uint32_t idle = 0, leased = 0, actors = 0, blocked = 0, starting = 0, waiting = 0;
   };
@@ -162,10 +177,13 @@ class LocalScheduler {
   std::map<std::string, double> held(uint32_t worker) const;  // resources that it holds now
   // Numbers of the instances that it holds (shares of): from 0 up to the node's total.
   std::vector<uint32_t> instances(uint32_t worker, const std::string& name) const;
+  std::vector<std::pair<const char*, uint64_t>> sizes() const;  // of its tables
   std::string check() const;                                  // "" or the invariant that is broken
 
  private:
   struct Group;
+  struct Line;
+  struct Round;  // one schedule() call
   struct Need {
     std::vector<std::pair<uint32_t, Amount>> items;  // resource index -> amount
     uint32_t cpu_index = 0;                          // where its CPUs come from
@@ -174,21 +192,32 @@ class LocalScheduler {
   };
   // What waits to be placed.
   struct Request {
+    enum Kind { kDemand, kActor, kGroup } kind = kDemand;
     Need need;           // of the node's own resources
     Need placed;         // in a group: the same, of the bundle that was looked at last
     Group* group = nullptr;
     int32_t bundle = -1;
     Pool pool;
     std::string text;    // the resources, for people
-    std::string never;   // see Placement
-    uint64_t seq = 0;    // position in the queue
-    uint32_t skips = 0;
+    std::string never;   // why nothing on this node will ever do
     bool reported = false;
     bool gone = false;   // its group was removed
+    Line* line = nullptr;    // where it waits; null: it does not
+    uint64_t seq = 0;        // its place there
+    int64_t since = 0;       // it waits, or has its last lease; 0: since the next round
+    int64_t due = 0;         // for a turn
+    int64_t turn_ends = 0;   // 0: it has none
+    uint32_t turns = 0;      // in a row that brought nothing
+    uint64_t listed = 0;     // in which round it was a candidate,
+    uint64_t round = 0;      // when it was last looked at,
+    uint32_t planned = 0;    // and how many workers were planned for it then
+    const Need& wants() const { return group && kind != kGroup ? placed : need; }
   };
   struct Demand : Request {
     uint32_t client = 0, shape = 0;
     uint32_t want = 0, have = 0;  // seq is renewed at every grant
+    uint32_t blocked = 0;         // of its leases' workers
+    bool open = false;            // counted in Client::open
     TaskId example;
   };
   struct ActorDemand : Request {
@@ -196,25 +225,46 @@ class LocalScheduler {
   };
   struct Group : Request {  // `need` is the sum of its bundles
     Id id;
-    std::vector<Need> bundles;                       // what each takes from the node
+    std::vector<Need> bundles;                        // what each takes from the node
     std::vector<std::map<uint32_t, uint32_t>> slots;  // per bundle: node's index -> the bundle's own
-    std::vector<uint32_t> spare;                     // entries for the instances that it will get
     bool ready = false, removed = false;
-    uint32_t users = 0;                              // workers that hold something of it
+    uint32_t users = 0;                               // workers that hold something of it
+    std::set<std::pair<uint32_t, uint32_t>> shapes;   // client, shape: that are to be placed in it
+    std::set<ActorId> actors;                         // that wait to be
+  };
+  // Requests of one client that wait; or the actors, or the groups.
+  struct Line {
+    std::map<uint64_t, Request*> by_seq;
+    std::set<std::pair<Amount, uint64_t>> by_cpu;  // of the node's that it needs
+    // A look through by_cpu that may take several rounds, see candidates().
+    std::pair<Amount, uint64_t> look_at{0, 0};
+    uint64_t freed = 0;
+    bool done = true, again = true;
+    std::set<uint64_t> fresh;  // that no round has looked at
+  };
+  struct Due {
+    int64_t at;
+    uint64_t seq;
+    Request* request;
+    bool operator<(const Due& o) const { return at != o.at ? at < o.at : seq < o.seq; }
   };
   struct Instance {
     uint32_t entry = 0, id = 0;
   };
   struct Client {
     std::map<uint32_t, Demand> demands;
-    uint32_t leases = 0, reclaiming = 0;
+    Line line;
+    std::set<uint32_t> held;  // leases
+    uint32_t reclaiming = 0;
+    uint32_t open = 0;        // demands that want or have something
     bool paused = false;
-    bool waits() const;
+    uint32_t leases() const { return static_cast<uint32_t>(held.size()); }
   };
   struct Lease {
     uint32_t id = 0, client = 0, shape = 0, worker = 0;
     int64_t granted_at = 0;
     bool reclaiming = false;
+    bool slow = false;  // did not come back within a turn
     int64_t reclaimed_at = 0;
   };
   enum WorkerState { kIdle, kLeased, kActor };
@@ -231,64 +281,114 @@ class LocalScheduler {
   };
   struct PoolState {
     std::vector<uint32_t> idle;  // most recently used last
-    uint32_t starting = 0, prestart = 0;
-    uint32_t failures = 0;  // in a row
+    uint32_t starting = 0;
+    int64_t starting_since = 0;  // that nobody has come
+    uint32_t failures = 0;       // in a row
     int64_t retry_at = 0;
   };
-  struct Round;  // one schedule() call
   struct Waiting {
     uint32_t leases;
-    uint64_t seq;
     Request* request;
-    Demand* demand = nullptr;       // one of these three
-    ActorDemand* actor = nullptr;
-    Group* group = nullptr;
-    const Need& need() const { return request->group ? request->placed : request->need; }
+    Demand* demand() const {
+      return request->kind == Request::kDemand ? static_cast<Demand*>(request) : nullptr;
+    }
   };
+  struct Victim {
+    Lease* lease;
+    bool surplus;
+    uint32_t client_leases;
+  };
+  enum class Placed { kGranted, kPlanned, kNoWorker, kUnfit };
 
-  uint32_t intern(const std::string& name);
-  Need need_of(const Resources& resources);
-  uint32_t add_index(const std::string& name, bool slot);
-  Status fill(Request* r, const Resources& resources, Pool pool, const Placement& placement);
+  // inspect.cc
+  std::string check_amounts() const;
+  std::string check_clients() const;
+  std::string check_lines() const;
+  void check_turns();
+
+  // local_scheduler.cc
+  int32_t known(const std::string& name) const;
   std::string infeasible_reason(const Request& r) const;
-  std::string infeasible_in_group(const Request& r) const;
-  Need in_bundle(const Group& group, const Need& need, size_t bundle) const;
-  bool choose_bundle(Request* r, const std::vector<Amount>& free) const;
-  void reserve(Round* r, Group* group);
-  void give_back(Group* group);
-  bool fits(const Need& need, const std::vector<Amount>& free) const;
-  // instances.cc
-  void make_instances(const std::string& name);
-  bool enough(uint32_t resource, Amount amount, const std::vector<Amount>& free) const;
-  bool pick(uint32_t resource, Amount amount, const std::vector<Amount>& free, Need* out) const;
-  Need with_instances(const Need& need, const std::vector<Amount>& free) const;
-  void spare_instances(Group* group, uint32_t resource, Amount amount);
-  bool fits_group(const Group& group, std::vector<Amount> free) const;
-  void reserve_instances(Group* group, size_t bundle, const Need& exact, std::vector<Amount>* free);
-  void drop_instances(Group* group);
+  uint32_t add_index(const std::string& name, bool slot);
+  uint32_t new_slot(const std::string& name);
+  Need need_of(const Resources& resources, std::string* never) const;
+  Status fill(Request* r, const Resources& resources, Pool pool, const Placement& placement);
+  Line* line_of(Request* r);
+  void settle(Request* r);
+  void enter(Request* r);
+  void leave(Request* r);
+  void set_due(Request* r, int64_t at);
+  void wait_anew(Request* r, int64_t now);
+  int64_t patience(const Request& r) const;
+  void forget(Request* r);
+  Demand* demand_of(const Lease& lease);
+  void count_open(Demand* d);
   void take(std::vector<Amount>* free, const Need& need, Amount sign) const;
   void hold(Worker* w, const Need& need);
   void drop_held(Worker* w);
   void make_idle(Worker* w, int64_t now);
   void end_lease(uint32_t lease, bool worker_lives, int64_t now);
+  void remove_idle(Worker* w);
+  PoolState* not_starting(const Pool& pool);
+  void tidy(const Pool& pool);
+
+  // groups.cc
+  std::string infeasible_in_group(const Request& r) const;
+  Need in_bundle(const Group& group, const Need& need, size_t bundle) const;
+  bool choose_bundle(Request* r, const std::vector<Amount>& free) const;
+  void reserve(Round* r, Group* group);
+  void give_back(Group* group);
+  bool fits_group(const Group& group, std::vector<Amount> free) const;
+
+  // instances.cc
+  void make_instances(const std::string& name);
+  bool enough(uint32_t resource, Amount amount, const std::vector<Amount>& free) const;
+  bool pick(uint32_t resource, Amount amount, const std::vector<Amount>& free, Need* out) const;
+  Need with_instances(const Need& need, const std::vector<Amount>& free) const;
+  void reserve_instances(Group* group, size_t bundle, const Need& exact);
+  void drop_instances(Group* group);
+
+  // decide.cc
+  bool fits(const Need& need, const std::vector<Amount>& free) const;
+  bool fits(const Request& r, const std::vector<Amount>& free) const;
+  void report(Actions* out);
   uint32_t zero_limit() const;
   bool zero_room(const Demand& d) const;
+  bool wants_more(const Request& r) const;
+  uint32_t leases_of(const Request& r) const;
+  uint32_t planned_of(const Request& r) const { return r.round == round_ ? r.planned : 0; }
   uint32_t pick_idle(PoolState* pool, uint32_t client);
-  void remove_idle(Worker* w);
-  std::vector<Waiting> waiting_in_order(Actions* out);
+  Placed place(Round* r, const Waiting& w);
   void grant(Round* r, const Waiting& w, const Need& need, uint32_t worker);
-  void place(Round* r, const Waiting& w);
-  void place_groups(Round* r);
+  void take_turns(Round* r);
+  bool has_turn(Round* r, const Waiting& w);
+  int64_t extra_pause(bool same_shape) const;
+  void end_turn(Request* q, int64_t now);
+  void ask_for_process(Round* r, Request* q);
+  void bar(Round* r, const Need& need);
+  bool barred(const Need& need) const;
+  std::vector<Amount> returnable() const;
+  std::vector<Amount> coming(const Round& r);
+  void candidates(Line* line, std::vector<Request*>* out);
+  void place_in_order(Round* r);
   void start_workers(Round* r);
+  void make_room(Round* r);
   void reclaim_for(Round* r);
-  bool pick_victims(Round* r, const Waiting& w, std::vector<Amount>* free);
+  std::vector<Victim> victims_in_order(const Waiting& w, const std::vector<Amount>& free);
+  void reclaim(Round* r, Lease* lease);
+  void pick_victims(Round* r, const Waiting& w, std::vector<Amount>* free);
+  void stop_worker(Worker* w, Actions* out);
   void trim(int64_t now, Actions* out);
+  void wake_at(int64_t at) {
+    if (!retry_at_ || at < retry_at_) retry_at_ = at;
+  }
 
   SchedulerOptions options_;
   // The node's own resources, and those of bundles, by index.
   std::vector<std::string> names_;
   std::vector<bool> is_slot_;  // of a bundle, or an instance: not a name of its own
   std::vector<Amount> total_, free_;
+  std::vector<uint64_t> barred_;                       // in which round, by somebody's turn
   std::vector<int32_t> instance_id_;                   // -1: the entry is no instance
   std::map<uint32_t, std::vector<Instance>> instances_;  // by the resource, or a bundle's slot of it
   std::vector<uint32_t> unused_slots_;
@@ -297,11 +397,23 @@ class LocalScheduler {
   std::map<ActorId, ActorDemand> actors_;
   std::unordered_map<uint32_t, Lease> leases_;
   std::map<uint32_t, Worker> workers_;
-  std::map<Pool, PoolState> pools_;
+  std::map<Pool, PoolState> pools_;   // that have workers, or trouble in starting one
+  std::map<Pool, uint32_t> prestart_;
+  std::set<std::pair<int64_t, uint32_t>> idle_;  // since when, worker
+  uint32_t starting_ = 0, blocked_ = 0;          // workers, of all pools
+  Line actor_line_, group_line_;
+  std::set<uint32_t> waiting_clients_;           // whose line is not empty
+  std::set<Due> due_;                            // all that waits
+  std::vector<Request*> hopeless_;               // to be reported
+  int64_t next_extra_turn_[2] = {0, 0};  // of clients that have leases; of those that have some of that very shape
+  uint64_t freed_ = 1;  // counts what may let somebody in who did not fit
+  uint64_t round_ = 0;
   uint64_t next_seq_ = 1;
   uint32_t next_lease_ = 1;
-  int64_t retry_at_ = 0;  // earliest moment at which a reclaim that was too early may be made
-  bool dirty_ = true;
+  int64_t decided_at_ = 0;  // the last round
+  int64_t retry_at_ = 0;    // when to decide again although nothing happened
+  int64_t pool_retry_at_ = 0;
+  std::string broken_;    // by the last round; see SchedulerOptions::checks
 };
 
 }  // namespace ray::sched

@@ -177,6 +177,48 @@ TEST_F(ManagerTest, ATakenNameIsAnErrorOrTheOtherActor) {
   EXPECT_EQ(last(Action::kReply)->code, RAY_UNAVAILABLE);
 }
 
+// The answer goes to the process that waits for it, not to the one that asked first.
+TEST_F(ManagerTest, ACreatorThatRunsAgainDuringTheClaimIsAnswered) {
+  Spec s;
+  s.name = "keeper";
+  s.lifetime = RAY_LIFETIME_DETACHED;
+  s.req_id = 3;
+  ActorId id = create(s);
+  m.process_died(kCreator, "killed", &out);
+  EXPECT_EQ(m.find(id)->spec.req_id, 0u);  // a later process of the same number has requests of its own
+  s.id = id;
+  s.creator = 9;
+  s.req_id = 4;
+  m.create(s, &out);
+  EXPECT_EQ(count(Action::kReply), 0u);
+  m.name_claimed(id, RAY_OK, id, "", &out);
+  ASSERT_EQ(count(Action::kReply), 1u);
+  EXPECT_EQ(last(Action::kReply)->process, 9u);
+  EXPECT_EQ(last(Action::kReply)->req_id, 4u);
+  EXPECT_FALSE(last(Action::kReply)->other);
+}
+
+// The dead are remembered for late callers, so many and so many bytes of them, and nothing else of them is.
+TEST_F(ManagerTest, TheDeadAreForgottenInTheEnd) {
+  Spec s;
+  s.metadata.assign(200'000, 'x');
+  for (int i = 0; i < 200; ++i) {
+    ActorId id = create(s);
+    m.connect(id, kCaller, &out);
+    m.kill(id, false, &out);
+  }
+  EXPECT_LE(m.all().size(), 85u);
+  s.metadata.clear();
+  for (int i = 0; i < 5000; ++i) {
+    s.id = actor_of(child_task(origin_of(TaskId{}), ++next));
+    s.job = 1;
+    m.create(s, &out);
+    m.kill(s.id, false, &out);
+  }
+  EXPECT_LE(m.all().size(), 4096u);
+  EXPECT_FALSE(m.keeps_job(1));
+}
+
 TEST_F(ManagerTest, AFailedConstructorIsTheEnd) {
   Spec s;
   s.max_restarts = -1;

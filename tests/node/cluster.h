@@ -113,6 +113,23 @@ struct Cluster {
     EXPECT_EQ(code, RAY_OK) << c->text;
     return c;
   }
+  // How much the daemon remembers, by table.
+  std::map<std::string, uint64_t> tables(RawClient* c) {
+    wire::Packer w;
+    w.array(2).str("tables").map(0);
+    int32_t code = -1;
+    std::string body;
+    EXPECT_TRUE(c->answer(c->request(wire::kOpQuery, w.bytes()), &code, &body));
+    EXPECT_EQ(code, RAY_OK) << body;
+    std::map<std::string, uint64_t> out;
+    wire::Cursor r(body);
+    r.array();
+    for (uint32_t n = r.map(); n > 0 && r.ok(); --n) {
+      std::string name = r.text();
+      out[name] = r.uint64();
+    }
+    return out;
+  }
   bool has_sockets() {
     for (auto& e : std::filesystem::directory_iterator(session.dir))
       if (e.is_socket()) return true;
@@ -167,7 +184,11 @@ struct ActorMaker {
   uint32_t next = 1;
   ActorId create(const std::string& name, const std::string& record, int32_t max_restarts,
                  uint64_t req_id = 0, uint32_t flags = 0, int32_t lifetime = 0) {
-    ActorId id = actor_of(child_task(origin_of(d->welcome.root), next++));
+    return create_as(actor_of(child_task(origin_of(d->welcome.root), next++)), name, record, max_restarts, req_id, flags,
+                     lifetime);
+  }
+  ActorId create_as(const ActorId& id, const std::string& name, const std::string& record, int32_t max_restarts,
+                    uint64_t req_id, uint32_t flags, int32_t lifetime) {
     wire::UpActorCreate c{};
     c.id = id;
     c.req_id = req_id;

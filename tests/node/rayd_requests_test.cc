@@ -266,6 +266,57 @@ TEST(RaydRequests, NamedActors) {
   ASSERT_TRUE(m.wait(next, wire::kActorAlive, &s));
 }
 
+// Who has heard of an actor's death, from whomever, may have its name, though the daemon reads his record first.
+TEST(RaydRequests, ANameIsFreeForWhoHeardOfTheDeath) {
+  Cluster cluster;
+  auto d = cluster.driver(), other = cluster.driver();
+  ActorMaker m{d.get()};
+  wire::DnActorState s;
+  Answer a;
+  ActorId first = m.create("counter", "make", 0, 900);
+  ASSERT_TRUE(m.wait(first, wire::kActorAlive, &s));
+  ::kill(cluster.pid, SIGSTOP);
+  other->up(wire::kUpActorKill, wire::UpActor{first, 0, 0, 0, 0});
+  ActorId second = m.create("counter", "make", 0, 901);
+  ::kill(cluster.pid, SIGCONT);
+  ASSERT_TRUE(d->answer(901, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_OK) << a.body;
+  ASSERT_TRUE(m.wait(second, wire::kActorAlive, &s));
+  ::kill(cluster.pid, SIGSTOP);
+  other->up(wire::kUpActorKill, wire::UpActor{second, 0, 0, 0, 0});
+  Packer name;
+  name.array(2).str("counter").str("");
+  uint64_t asked = d->request(wire::kOpActorFind, name.bytes());
+  ::kill(cluster.pid, SIGCONT);
+  ASSERT_TRUE(d->answer(asked, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_NOT_FOUND);
+}
+
+// The creator of a detached actor dies while the control store is slow; whoever runs its task again makes the same
+// actor, and is answered.
+TEST(RaydRequests, ACreatorThatDiesDuringTheClaimAndRunsAgainIsAnswered) {
+  Cluster cluster;
+  auto keeper = cluster.driver(), first = cluster.driver();
+  for (int pid : cluster.shard_pids()) ::kill(pid, SIGSTOP);
+  ActorMaker one{first.get()};
+  ActorId id = one.create("keeper", "make", 0, 900, 0, RAY_LIFETIME_DETACHED);
+  ask(first.get(), wire::kOpPing, "\x90");  // it has been read
+  first.reset();
+  ASSERT_TRUE(eventually([&] { return cluster.tables(keeper.get())["processes"] == 1; }));
+  auto again = cluster.driver();
+  ActorMaker two{again.get()};
+  two.create_as(id, "keeper", "make", 0, 77, 0, RAY_LIFETIME_DETACHED);
+  ask(again.get(), wire::kOpPing, "\x90");
+  for (int pid : cluster.shard_pids()) ::kill(pid, SIGCONT);
+  Answer a;
+  ASSERT_TRUE(again->answer(77, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_OK) << a.body;
+  wire::DnActorState s;
+  EXPECT_TRUE(two.wait(id, wire::kActorAlive, &s));
+  again->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 0, 0});
+  EXPECT_TRUE(two.wait(id, wire::kActorDead, &s));
+}
+
 TEST(RaydRequests, DetachedActorsOutliveTheirJobAndRestart) {
   Cluster cluster;
   auto d = cluster.driver(), other = cluster.driver();

@@ -195,7 +195,7 @@ TEST(Scheduler, LargeShapesDoNotStarve) {
   bool granted = false;
   // Small leases come and go; nobody heeds reclaims but by ending in turn.
   for (int i = 0; i < 400 && !granted; ++i) {
-    b.now += 1'000'000;
+    b.now += 5'000'000;
     ASSERT_FALSE(held.empty());
     Action oldest = held.front();
     held.erase(held.begin());
@@ -281,10 +281,12 @@ TEST(Scheduler, ACrashingCommandIsTriedLessAndLess) {
   for (int i = 0; i < 4; ++i) b.s.worker_start_failed(kPool, b.now);
   b.turn();
   EXPECT_EQ(b.started, 4u);
-  int64_t at = b.s.next_deadline(b.now);
-  ASSERT_GT(at, b.now);
-  b.now = at;
-  b.turn();
+  for (int i = 0; i < 10 && b.started == 4; ++i) {
+    int64_t at = b.s.next_deadline(b.now);
+    ASSERT_GT(at, b.now);
+    b.now = at;
+    b.turn();
+  }
   EXPECT_EQ(b.started, 5u);  // one, to see whether it works now
   b.s.worker_ready(1, kPool, b.now);
   b.turn();

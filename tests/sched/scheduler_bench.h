@@ -38,6 +38,7 @@ struct Bench {
           o.total = make(std::move(total));
           o.instanced = {"GPU"};
           o.max_workers = max_workers;
+          o.checks = true;
           return o;
         }()) {}
   LocalScheduler s;

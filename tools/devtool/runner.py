@@ -129,6 +129,7 @@ def environment(part, mark, scratch, report):
     env = build.environment()
     env.update({"LIBRAY_TEST_MARK": mark, "LIBRAY_TMPDIR": str(scratch), "TMPDIR": str(scratch),
                 "GTEST_OUTPUT": f"xml:{report}", "GTEST_COLOR": "no",
+                "LIBRAY_CHECKS": "1",  # the daemon looks at its invariants after every decision
                 "LIBRAY_ROOT": str(ROOT), "LIBRAY_BUILD": str(build.folder(part.preset))})
     if part.preset != "release":
         env["LIBRAY_TEST_SLOW"] = "5"
