@@ -29,6 +29,7 @@
 #include "gcs/ops.h"
 #include "libray/lineage/delta.h"
 #include "libray/base/clock.h"
+#include "libray/base/log.h"
 
 namespace ray::gcs {
 namespace {
@@ -37,6 +38,7 @@ constexpr size_t kMaxCalls = 128;        // in flight per shard; more wait in or
 constexpr size_t kLineageWindow = 4;     // batches in flight per shard
 constexpr size_t kJoinBytes = 1u << 20;  // batches are joined up to this size
 constexpr size_t kMaxAppend = 32u << 20;
+constexpr uint32_t kMaxAppendRecords = 1u << 30;
 constexpr nng_duration kResendMs = 30000;  // on a connection that is alive but silent
 constexpr nng_duration kPollResendMs =
     3600000;                            // the same for polls; NNG sends nothing again without it
@@ -202,6 +204,7 @@ struct Batch {  // of lineage, as one journal entry
   // Set when it is sent.
   uint64_t lsn_from = 0;
   std::string head;
+  Status refused;  // why the shard will not have it: its numbers are sent without the records
 };
 struct Waiting {
   uint32_t op;
@@ -233,6 +236,7 @@ struct ShardLink {
   // Lineage. next_lsn 0: not known yet; the shard is asked first.
   std::deque<std::shared_ptr<Batch>> batches;
   size_t appends = 0;
+  std::set<uint64_t> under_way;  // the first numbers of these
   uint64_t next_lsn = 0;
   bool asked = false;
   bool closing = false;
@@ -307,6 +311,8 @@ class ClientImpl final : public Client {
   void send_batch(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b);
   void batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Batch> b, const Reply& r);
   void finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s, uint64_t committed);
+  void send_gap(Exchange* x, uint64_t from, uint32_t n, Replied replied);
+  void close_gap(ShardLink* link);
   void poll(Exchange* x, std::shared_ptr<Subscription> s);
   static bool deliver(Subscription* s, std::string_view answer);
   static nng_duration ms_of(int64_t ns) {
@@ -420,6 +426,7 @@ void ClientImpl::watch(ShardLink* link, Exchange* x, uint64_t answers) {
     self->send(request_head(options_.token, 0, 0, 0, kPing), args, {}, ms_of(options_.ping_ns),
                [this, link](Exchange* again, const Reply& r) {
                  if (r.code == RAY_TIMED_OUT) reconnect(link->index);
+                 if (r.code == RAY_OK) close_gap(link);
                  if (r.code != RAY_CANCELLED) watch(link, again, link->answers.load());
                });
   });
@@ -510,7 +517,7 @@ void ClientImpl::append_lineage(uint32_t shard, std::string records, uint32_t n,
 }
 
 void ClientImpl::append_coded(uint32_t shard, std::string stream, uint64_t raw_size, uint32_t n, Appended done) {
-  if (shard >= links_.size() || raw_size > kMaxAppend || n == 0)
+  if (shard >= links_.size() || raw_size > kMaxAppend || n == 0 || n > kMaxAppendRecords)
     return done(error(RAY_INVALID_ARGUMENT, "no such gcs shard, or more than 32 MiB of lineage"),
                 0);
   ShardLink* link = links_[shard].get();
@@ -544,15 +551,25 @@ void ClientImpl::ask_lsn(ShardLink* link) {
     wire::Cursor r(answer);
     r.array_of(1);
     uint64_t committed = r.uint64();
+    Exchange* x = nullptr;
     {
       std::lock_guard lock(link->mutex);
       link->asked = false;
       if (s.ok() && r.ok())
         link->next_lsn = committed + 1;
-      else if (link->closing || s.code() == RAY_CANCELLED)
+      else if (link->closing || s.code() == RAY_CANCELLED || !(x = take(link)))
         return;
+      link->asked = x != nullptr;
     }
-    pump(link);
+    if (!x) return pump(link);
+    x->sleep(kRetryMs, [this, link](Exchange* self, bool closed) {
+      {
+        std::lock_guard lock(link->mutex);
+        link->asked = false;
+        link->idle.push_back(self);
+      }
+      if (!closed) pump(link);
+    });
   });
 }
 
@@ -575,6 +592,7 @@ void ClientImpl::pump(ShardLink* link) {
         link->batches.pop_front();
         ++link->appends;
         b->lsn_from = link->next_lsn;
+        link->under_way.insert(b->lsn_from);
         link->next_lsn += b->n;
       }
     }
@@ -618,9 +636,16 @@ void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Bat
   wire::Cursor answer(r.answer);
   answer.array_of(1);
   uint64_t committed = answer.uint64();
-  if (r.code == RAY_OK && answer.ok()) return finish_batch(link, x, b.get(), {}, committed);
-  if (r.code == RAY_CANCELLED || r.code == RAY_CONFLICT || r.code == RAY_INVALID_ARGUMENT)
+  if (r.code == RAY_OK && answer.ok()) return finish_batch(link, x, b.get(), b->refused, committed);
+  if (r.code == RAY_CANCELLED || r.code == RAY_CONFLICT)
     return finish_batch(link, x, b.get(), Status(r.code, std::string(r.text)), committed);
+  if (r.code == RAY_INVALID_ARGUMENT && b->refused.ok()) {
+    // The shard takes what follows only behind these numbers.
+    b->refused = Status(r.code, std::string(r.text));
+    return send_gap(x, b->lsn_from, b->n,
+                    [this, link, b](Exchange* self, const Reply& again) { batch_replied(link, self, b, again); });
+  }
+  b->refused = {};  // not even that: it is no fault of this batch
   // The shard cannot write now. Lineage is not lost for that: again, in a while.
   x->sleep(kRetryMs, [this, link, b](Exchange* self, bool closed) {
     if (closed)
@@ -629,11 +654,54 @@ void ClientImpl::batch_replied(ShardLink* link, Exchange* x, std::shared_ptr<Bat
   });
 }
 
+// Numbers without records. At most kMaxAppendRecords of them.
+void ClientImpl::send_gap(Exchange* x, uint64_t from, uint32_t n, Replied replied) {
+  AppendArgs a;
+  a.node = options_.node;
+  a.epoch = options_.node_epoch;
+  a.lsn_from = from;
+  a.n = n;
+  std::string head = request_head(options_.token, 0, 0, 0, kAppend) + append_head(a, 0);
+  x->send(head, {}, {}, NNG_DURATION_INFINITE, std::move(replied));
+}
+
+// Appends wait and nothing comes: it may be that the shard has lost what it had (a journal that was cut). It holds
+// everything back until the numbers between are there.
+void ClientImpl::close_gap(ShardLink* link) {
+  uint64_t lowest;
+  {
+    std::lock_guard lock(link->mutex);
+    if (link->under_way.empty() || link->closing) return;
+    lowest = *link->under_way.begin();  // all below were answered
+  }
+  std::string args;
+  wire::Writer(&args).array(2).id(options_.node).uint64(options_.node_epoch);
+  call(link->index, kHello, std::move(args), [this, link, lowest](Status s, std::string answer) {
+    wire::Cursor r(answer);
+    r.array_of(1);
+    const uint64_t next = r.uint64() + 1;
+    Exchange* x = nullptr;
+    {
+      std::lock_guard lock(link->mutex);
+      if (s.ok() && r.ok() && next < lowest) x = take(link);
+    }
+    if (!x) return;
+    log(kLogError, "gcs", "lineage-lost", "shard %u has lost the records %llu to %llu of this node's journal", link->index,
+        static_cast<unsigned long long>(next), static_cast<unsigned long long>(lowest - 1));
+    send_gap(x, next, static_cast<uint32_t>(std::min<uint64_t>(lowest - next, kMaxAppendRecords)),
+             [link](Exchange* self, const Reply&) {
+               std::lock_guard lock(link->mutex);
+               link->idle.push_back(self);
+             });
+  });
+}
+
 void ClientImpl::finish_batch(ShardLink* link, Exchange* x, Batch* b, const Status& s,
                               uint64_t committed) {
   {
     std::lock_guard lock(link->mutex);
     --link->appends;
+    link->under_way.erase(b->lsn_from);
     link->idle.push_back(x);
   }
   backlog_ -= b->raw_size;

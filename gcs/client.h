@@ -38,8 +38,9 @@ class Client {
   // committed sequence number of this node at that shard (the watermark of protocols.md 2.7).
   using Appended = std::function<void(Status, uint64_t committed)>;
   // Batches are joined while earlier ones are under way, and kept (and sent again) until committed:
-  // `done` fails only when this client is closed (RAY_CANCELLED), or fenced off by a later epoch of
-  // this node (RAY_CONFLICT). At most 32 MiB per call.
+  // `done` fails only when this client is closed (RAY_CANCELLED), when it is fenced off by a later epoch of
+  // this node (RAY_CONFLICT), or when the shard calls it malformed (RAY_INVALID_ARGUMENT): to try again is of
+  // no use, and what follows is not held up. At most 32 MiB per call.
   virtual void append_lineage(uint32_t shard, std::string records, uint32_t n, Appended done) = 0;
   // The same for a stream that a lineage::DeltaEncoder made of `raw_size` bytes of records.
   virtual void append_coded(uint32_t shard, std::string stream, uint64_t raw_size, uint32_t n, Appended done) = 0;

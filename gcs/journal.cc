@@ -3,11 +3,14 @@
 
 #include <dirent.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -19,6 +22,7 @@ namespace ray::gcs {
 namespace {
 
 constexpr int kCacheKib = 512;
+constexpr uint64_t kPageBytes = 8192, kFrameBytes = kPageBytes + 24, kWalHeader = 32;
 constexpr char kColumns[] = "SELECT sn,kind,node,epoch,lsn,n,codec,raw,crc,blob FROM log WHERE sn>? "
                             "ORDER BY sn";
 
@@ -57,12 +61,34 @@ bool entry_of(const Statement& s, Entry* e) {
 
 }  // namespace
 
-std::vector<JournalFile> list_segments(const std::string& dir, uint32_t shard) {
+// Whether SQLite found something wrong with the file itself, and not with what it needs to read it now.
+static bool is_damage(int code) {
+  int primary = code & 0xFF;
+  return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB || code == SQLITE_IOERR_SHORT_READ;
+}
+
+static uint64_t size_on_disk(const std::string& path) {
+  uint64_t n = 0;
+  struct stat st;
+  for (const char* suffix : {"", "-wal"})
+    if (::stat((path + suffix).c_str(), &st) == 0) n += static_cast<uint64_t>(st.st_size);
+  return n;
+}
+
+Result<std::vector<JournalFile>> list_segments(const std::string& dir, uint32_t shard) {
   std::vector<JournalFile> files;
   std::string prefix = prefix_of(shard);
   DIR* d = opendir(dir.c_str());
-  if (!d) return files;
-  while (dirent* entry = readdir(d)) {
+  if (!d) return errno_error(RAY_UNAVAILABLE, "cannot read the journal's directory %s", dir.c_str());
+  for (;;) {
+    errno = 0;
+    dirent* entry = readdir(d);
+    if (!entry && errno != 0) {
+      Status s = errno_error(RAY_UNAVAILABLE, "cannot read the journal's directory %s", dir.c_str());
+      closedir(d);
+      return s;
+    }
+    if (!entry) break;
     std::string name = entry->d_name;
     if (name.size() != prefix.size() + 16 || name.compare(0, prefix.size(), prefix) != 0) continue;
     uint64_t sn = std::strtoull(name.c_str() + prefix.size(), nullptr, 16);
@@ -85,8 +111,12 @@ Result<std::unique_ptr<Journal>> Journal::open(const Options& options, uint64_t 
   std::unique_ptr<Journal> j(new Journal(options));
   j->last_sn_ = after_sn;
   bool cut = false;
-  for (const JournalFile& file : list_segments(options.dir, options.shard)) {
-    if (!cut) RAY_TRY(j->replay_segment(file, after_sn, &cut, replay));
+  auto files = list_segments(options.dir, options.shard);
+  if (!files.ok()) return files.status();
+  for (size_t k = 0; k < files->size(); ++k) {
+    const JournalFile& file = (*files)[k];
+    const uint64_t end = k + 1 < files->size() ? (*files)[k + 1].first_sn : UINT64_MAX;
+    if (!cut) RAY_TRY(j->replay_segment(file, end, after_sn, &cut, replay));
     if (cut && file.first_sn > j->last_sn_) {
       log(kLogError, "gcs", "journal-cut", "%s follows a damaged record and is set aside",
           file.path.c_str());
@@ -96,27 +126,37 @@ Result<std::unique_ptr<Journal>> Journal::open(const Options& options, uint64_t 
       continue;
     }
     j->segments_.push_back(file);
-    j->sizes_.push_back(options.segment_bytes);
+    j->sizes_.push_back(size_on_disk(file.path));
   }
   // A new segment at each start: what a crash left in the old one is never written to again.
   RAY_TRY(j->open_segment(j->last_sn_ + 1));
   return j;
 }
 
-Status Journal::replay_segment(const JournalFile& file, uint64_t after_sn, bool* cut,
+// Records from end_sn on were refused when they were written: their numbers were given again, to the next segment.
+Status Journal::replay_segment(const JournalFile& file, uint64_t end_sn, uint64_t after_sn, bool* cut,
                                const std::function<bool(const Entry&)>& replay) {
   auto db = Database::open(file.path, false, kCacheKib);
-  Statement select;
-  if (!db.ok() || !select.prepare(db->get(), kColumns).ok()) {
-    // Killed while it was made, or damaged: either way nothing in it can be read.
+  if (!db.ok() && db.status().code() == RAY_INVALID_ARGUMENT) {
     *cut = true;
     return {};
+  }
+  if (!db.ok()) return db.status();
+  sqlite3_db_config(db->get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  Statement select;
+  if (Status s = select.prepare(db->get(), kColumns); !s.ok()) {
+    // Without its table it was killed while it was made. Damaged: nothing in it can be read.
+    const int code = db->last_error();
+    *cut = is_damage(code) || (code & 0xFF) == SQLITE_ERROR;
+    if (*cut) return {};
+    return error(RAY_UNAVAILABLE, "cannot read the journal %s: %s", file.path.c_str(), s.message().c_str());
   }
   select.bind(1, static_cast<int64_t>(after_sn));
   while (select.row()) {
     Entry e;
-    bool good = entry_of(select, &e) && e.sn == last_sn_ + 1 && replay(e);
-    if (!good) {
+    bool good = entry_of(select, &e) && e.sn == last_sn_ + 1;
+    if (good && e.sn >= end_sn) break;
+    if (!good || !replay(e)) {
       log(kLogError, "gcs", "journal-cut", "%s: record %llu is damaged; the journal ends before it",
           file.path.c_str(), static_cast<unsigned long long>(last_sn_ + 1));
       *cut = true;
@@ -124,9 +164,12 @@ Status Journal::replay_segment(const JournalFile& file, uint64_t after_sn, bool*
     }
     last_sn_ = e.sn;
   }
-  if (!*cut && select.last() != SQLITE_DONE) {
+  const int last = select.last();
+  if (!*cut && last != SQLITE_DONE && last != SQLITE_ROW) {
+    Status why = db->error("read journal");
+    if (!is_damage(db->last_error())) return error(RAY_UNAVAILABLE, "%s", why.message().c_str());
     log(kLogError, "gcs", "journal-cut", "%s cannot be read after record %llu: %s",
-        file.path.c_str(), static_cast<unsigned long long>(last_sn_), sqlite3_errmsg(db->get()));
+        file.path.c_str(), static_cast<unsigned long long>(last_sn_), why.message().c_str());
     *cut = true;
   }
   select.reset();
@@ -135,7 +178,6 @@ Status Journal::replay_segment(const JournalFile& file, uint64_t after_sn, bool*
     if (erase.prepare(db->get(), "DELETE FROM log WHERE sn>?").ok())
       (void)erase.bind(1, static_cast<int64_t>(last_sn_)).run();
   }
-  sqlite3_db_config(db->get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   return {};
 }
 
@@ -153,24 +195,40 @@ Status Journal::open_segment(uint64_t first_sn) {
   hot_ = std::move(*db);
   sqlite3_db_config(hot_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   RAY_TRY(hot_.exec("PRAGMA page_size=8192; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL;"
-                    "PRAGMA wal_autocheckpoint=0;"
-                    "CREATE TABLE log(sn INTEGER PRIMARY KEY, kind INTEGER, node BLOB, epoch INTEGER,"
+                    "PRAGMA wal_autocheckpoint=0"));
+  hot_frames_ = 0;
+  auto committed = [](void* frames, sqlite3*, const char*, int n) {
+    *static_cast<uint64_t*>(frames) = static_cast<uint64_t>(n);
+    return SQLITE_OK;
+  };
+  sqlite3_wal_hook(hot_.get(), committed, &hot_frames_);
+  RAY_TRY(hot_.exec("CREATE TABLE log(sn INTEGER PRIMARY KEY, kind INTEGER, node BLOB, epoch INTEGER,"
                     " lsn INTEGER, n INTEGER, codec INTEGER, raw INTEGER, crc INTEGER, blob BLOB);"
                     "PRAGMA synchronous=NORMAL"));
   RAY_TRY(insert_.prepare(hot_.get(), "INSERT INTO log VALUES(?,?,?,?,?,?,?,?,?,?)"));
   RAY_TRY(begin_.prepare(hot_.get(), "BEGIN IMMEDIATE"));
   RAY_TRY(commit_.prepare(hot_.get(), "COMMIT"));
   RAY_TRY(rollback_.prepare(hot_.get(), "ROLLBACK"));
-  hot_bytes_ = hot_rows_ = 0;
   hot_broken_ = false;
   segments_.push_back({first_sn, path});
-  sizes_.push_back(0);
+  sizes_.push_back(size_on_disk(path));
   return {};
+}
+
+// What a commit that failed left in the file: all of it may be there. A crash must not bring it back.
+void Journal::take_back() {
+  const std::string wal = segments_.back().path + "-wal";
+  const uint64_t end = kWalHeader + hot_frames_ * kFrameBytes;
+  struct stat st;
+  if (::stat(wal.c_str(), &st) != 0 || static_cast<uint64_t>(st.st_size) <= end) return;
+  if (::truncate(wal.c_str(), static_cast<off_t>(end)) != 0)
+    log(kLogError, "gcs", "journal-failed", "cannot cut %s to %llu bytes: %s", wal.c_str(),
+        static_cast<unsigned long long>(end), std::strerror(errno));
 }
 
 Status Journal::commit(const std::vector<Entry>& entries) {
   if (entries.empty()) return {};
-  if (hot_broken_ || !hot_ || hot_bytes_ >= options_.segment_bytes) {
+  if (hot_broken_ || !hot_ || sizes_.back() >= options_.segment_bytes) {
     Status s = open_segment(last_sn_ + 1);
     hot_broken_ = !s.ok();
     if (!s.ok()) return s;
@@ -180,13 +238,12 @@ Status Journal::commit(const std::vector<Entry>& entries) {
   if (!s.ok()) {
     // Never write again to a file that failed: what the kernel still holds of it is not known.
     hot_broken_ = true;
+    take_back();
     return s;
   }
   RAY_FAULT("gcs.journal.after_commit");
-  for (const Entry& e : entries) hot_bytes_ += e.blob.size() + 64;
-  hot_rows_ += entries.size();
   last_sn_ = entries.back().sn;
-  sizes_.back() = hot_bytes_;
+  sizes_.back() = kPageBytes + kWalHeader + hot_frames_ * kFrameBytes;
   return {};
 }
 
@@ -249,15 +306,18 @@ Status JournalReader::read(const std::vector<JournalFile>& segments, uint64_t af
     RAY_TRY(select(segments[k]));
     select_.bind(1, static_cast<int64_t>(after));
     bool more = true, good = true;
-    while (more && good && select_.row()) {
+    const uint64_t end = k + 1 < segments.size() ? segments[k + 1].first_sn : UINT64_MAX;
+    bool over = false;  // what follows was refused when it was written
+    while (more && good && !over && select_.row()) {
       Entry e;
       good = entry_of(select_, &e);
-      if (good) {
+      over = good && e.sn >= end;
+      if (good && !over) {
         after = e.sn;
         more = visit(e);
       }
     }
-    int last = select_.last();
+    int last = over ? SQLITE_DONE : select_.last();
     select_.reset();
     if (!good) return error(RAY_INTERNAL, "%s: record after %llu is damaged", path_.c_str(),
                             static_cast<unsigned long long>(after));

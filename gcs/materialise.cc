@@ -82,6 +82,8 @@ class MaterialiseBatch {
   uint64_t events() const { return events_.size(); }
   // False: damaged, nothing taken.
   bool add(const Entry& e);
+  // An error: something could not be read while the batch was gathered.
+  const Status& status() const { return status_; }
   Status write(uint64_t watermark);
   void clear();
   void rollback();
@@ -109,7 +111,7 @@ class MaterialiseBatch {
   bool add_control(const Entry& e);
   bool add_lineage(const Entry& e);
   bool add_record(uint64_t sn, uint32_t index, uint16_t type, std::string_view payload, int64_t node);
-  int64_t node_index(const Id& node);
+  Status node_index(const Id& node, int64_t* out);
   Status write_state();
   Status write_row(const Change& c);
   Status write_locations(const Change& c);
@@ -129,15 +131,17 @@ class MaterialiseBatch {
   Materialiser& m_;
   Statement both_, submit_, exec_, keep_, add_execution_, arg_, object_, put_, delete_, get_, function_,
       event_, node_insert_, node_select_, journal_, dedup_delete_, dedup_insert_, location_insert_,
-      location_delete_, meta_, begin_, commit_, rollback_;
+      location_delete_, meta_, kv_floor_, horizon_, again_, begin_, commit_, rollback_;
   std::vector<std::string> raw_;  // decompressed batches that items point into
   std::vector<Item> items_;
   std::map<std::pair<int, std::string>, Change> rows_;  // last change per key
   std::map<uint64_t, Client> clients_;
   std::map<Id, std::pair<uint32_t, uint64_t>> journals_;
+  std::map<int64_t, int64_t> horizons_;  // by index of the node
   std::vector<Event> events_;
   std::unordered_map<Id, int64_t> nodes_;
   size_t bytes_ = 0;
+  Status status_;
   // Of the task that is being written.
   lineage::SubmitView submit_view_;
   lineage::ExecView exec_view_;
@@ -166,6 +170,10 @@ Status MaterialiseBatch::prepare() {
       {&location_insert_, "INSERT OR REPLACE INTO location_rows VALUES(?,?,?)"},
       {&location_delete_, "DELETE FROM location_rows WHERE node=? AND object=?"},
       {&meta_, "INSERT OR REPLACE INTO meta VALUES('materialised_sn',?)"},
+      {&horizon_, "UPDATE node_rows SET horizon_ns=?2 WHERE idx=?1"},
+      {&again_, "INSERT INTO task_rows(id,again) VALUES(?1,?2) ON CONFLICT(id) DO UPDATE SET "
+                "again=max(COALESCE(again,0),excluded.again)"},
+      {&kv_floor_, "INSERT INTO meta VALUES('kv_floor',?1) ON CONFLICT(key) DO UPDATE SET value=max(value,?1)"},
       {&begin_, "BEGIN IMMEDIATE"}, {&commit_, "COMMIT"}, {&rollback_, "ROLLBACK"}};
   for (auto& a : all) RAY_TRY(a.s->prepare(m_.db_.get(), a.sql));
   return {};
@@ -178,8 +186,10 @@ void MaterialiseBatch::clear() {
   rows_.clear();
   clients_.clear();
   journals_.clear();
+  horizons_.clear();
   events_.clear();
   bytes_ = 0;
+  status_ = {};
 }
 
 // ---- gathering ---------------------------------------------------------------------------------------------
@@ -226,7 +236,8 @@ bool MaterialiseBatch::add_lineage(const Entry& e) {
   raw_.push_back(std::move(raw));
   bytes_ += raw_.back().size();
   journals_[e.node] = {e.epoch, e.lsn + e.n - 1};
-  int64_t node = node_index(e.node);
+  int64_t node = 0;
+  if (status_ = node_index(e.node, &node); !status_.ok()) return true;  // not now: the batch is tried again
   lineage::BatchReader batch(raw_.back());
   uint16_t type;
   std::string_view payload;
@@ -243,9 +254,17 @@ bool MaterialiseBatch::add_lineage(const Entry& e) {
 bool MaterialiseBatch::add_record(uint64_t sn, uint32_t index, uint16_t type, std::string_view payload,
                                   int64_t node) {
   using namespace lineage;
-  if (type == kSubmit || type == kExec) {
+  if (type == kMark) {
+    MarkRecord m;
+    if (payload.size() != sizeof m) return false;
+    std::memcpy(&m, payload.data(), sizeof m);
+    horizons_[node] = std::max(horizons_[node], m.time_ns);
+    return true;
+  }
+  if (type == kAgain ? payload.size() == sizeof(AgainRecord) : type == kSubmit || type == kExec) {
     static_assert(offsetof(SubmitRecord, task) == 0 && offsetof(ExecRecord, task) == 0);
-    if (payload.size() < (type == kSubmit ? sizeof(SubmitRecord) : sizeof(ExecRecord))) return false;
+    const size_t least = type == kAgain ? sizeof(AgainRecord) : type == kSubmit ? sizeof(SubmitRecord) : sizeof(ExecRecord);
+    if (payload.size() < least) return false;
     Item item{{}, static_cast<uint32_t>(items_.size()), type, node, payload};
     std::memcpy(item.id.b, payload.data(), kIdSize);
     items_.push_back(item);
@@ -258,15 +277,20 @@ bool MaterialiseBatch::add_record(uint64_t sn, uint32_t index, uint16_t type, st
   return true;
 }
 
-int64_t MaterialiseBatch::node_index(const Id& node) {
-  auto it = nodes_.find(node);
-  if (it != nodes_.end()) return it->second;
-  (void)node_insert_.bind_blob(1, view(node)).run();
-  int64_t index = 0;
-  if (node_select_.bind_blob(1, view(node)).row()) index = node_select_.integer(0);
+Status MaterialiseBatch::node_index(const Id& node, int64_t* out) {
+  if (auto it = nodes_.find(node); it != nodes_.end()) {
+    *out = it->second;
+    return {};
+  }
+  RAY_TRY(node_insert_.bind_blob(1, view(node)).run());
+  if (!node_select_.bind_blob(1, view(node)).row()) {
+    Status s = m_.db_.error("read the index of a node");
+    node_select_.reset();
+    return s;
+  }
+  *out = nodes_[node] = node_select_.integer(0);
   node_select_.reset();
-  nodes_[node] = index;
-  return index;
+  return {};
 }
 
 // ---- writing ------------------------------------------------------------------------------------------------
@@ -303,6 +327,7 @@ Status MaterialiseBatch::write_state() {
 Status MaterialiseBatch::write_row(const Change& c) {
   int table = static_cast<int>(c.table);
   if (c.table == Table::kObjects) RAY_TRY(write_locations(c));
+  if (c.erased && c.table == Table::kKv) RAY_TRY(kv_floor_.bind(1, static_cast<int64_t>(c.version)).run());
   if (c.erased) return delete_.bind(1, table).bind_blob(2, c.key).run();
   bool readable = c.table == Table::kFunctions || c.table == Table::kActors ||
                   c.table == Table::kNodes || c.table == Table::kJobs;
@@ -328,6 +353,7 @@ Status MaterialiseBatch::write_row(const Change& c) {
 Status MaterialiseBatch::write_locations(const Change& c) {
   std::string old;
   if (get_.bind(1, static_cast<int>(c.table)).bind_blob(2, c.key).row()) old = get_.blob(0);
+  else if (!get_.done()) return m_.db_.error("read locations");
   get_.reset();
   for (bool add : {false, true}) {
     if (add ? c.erased : old.empty()) continue;
@@ -336,7 +362,11 @@ Status MaterialiseBatch::write_locations(const Change& c) {
     int64_t size = static_cast<int64_t>(r.uint64());
     for (size_t n = r.array(); n > 0 && r.ok(); --n) {
       Statement& s = add ? location_insert_ : location_delete_;
+      r.array_of(3);
       s.bind_blob(1, r.bytes()).bind_blob(2, c.key);
+      r.uint64();
+      bool there = r.boolean();
+      if (add && !there) continue;
       if (add) s.bind(3, size);
       RAY_TRY(s.run());
     }
@@ -359,8 +389,12 @@ Status MaterialiseBatch::write_dedup() {
 
 Status MaterialiseBatch::write_journals() {
   for (auto& [node, at] : journals_)
-    RAY_TRY(journal_.bind(1, node_index(node)).bind(2, at.first)
-                .bind(3, static_cast<int64_t>(at.second)).run());
+  {
+    int64_t index = 0;
+    RAY_TRY(node_index(node, &index));
+    RAY_TRY(journal_.bind(1, index).bind(2, at.first).bind(3, static_cast<int64_t>(at.second)).run());
+  }
+  for (auto& [index, time_ns] : horizons_) RAY_TRY(horizon_.bind(1, index).bind(2, time_ns).run());
   return {};
 }
 
@@ -396,6 +430,12 @@ Status MaterialiseBatch::write_task(const Item* first, const Item* last) {
     }
   }
   for (const Item* i = first; i <= last; ++i) {
+    if (i->type == kAgain) {
+      AgainRecord again;
+      std::memcpy(&again, i->payload.data(), sizeof again);
+      RAY_TRY(again_.bind_blob(1, view(again.task)).bind(2, again.execution).run());
+      continue;
+    }
     bool good = i->type == kSubmit ? decode(i->payload, &submit_view_) : decode(i->payload, &exec_view_);
     if (!good) {
       ++m_.stats_.damaged;
@@ -527,8 +567,9 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
   Statement s;
   RAY_TRY(s.prepare(m->db_.get(), "SELECT value FROM meta WHERE key='materialised_sn'"));
   if (s.row()) m->watermark_ = static_cast<uint64_t>(s.integer(0));
+  else if (!s.done()) return m->db_.error("read the watermark");
   s.reset();
-  RAY_TRY(m->pruner_.open(&m->db_, PruneLimits::from_environment()));
+  RAY_TRY(m->pruner_.open(&m->db_, dir, shard, PruneLimits::from_environment()));
   return m;
 }
 
@@ -545,8 +586,9 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
           static_cast<unsigned long long>(e.sn));
     }
     reached = e.sn;
-    return !batch_->full() && reached < target;
+    return batch_->status().ok() && !batch_->full() && reached < target;
   });
+  if (s.ok()) s = batch_->status();
   if (s.ok() && reached == from)
     s = error(RAY_INTERNAL, "the journal holds nothing after record %llu",
               static_cast<unsigned long long>(from));
@@ -579,7 +621,7 @@ static Status materialise_shard(const std::string& dir, uint32_t shard) {
   auto m = Materialiser::open(dir, shard);
   if (!m.ok()) return m.status();
   uint64_t end = (*m)->watermark();
-  std::vector<JournalFile> segments = list_segments(dir, shard);
+  std::vector<JournalFile> segments;
   // The journal's constructor cuts what is damaged and tells where it ends.
   {
     auto j = Journal::open({dir, shard}, end, [&](const Entry& e) {

@@ -34,7 +34,8 @@ enum GcsOp : uint32_t {
   kFunctionGet = 11,     // [key] -> [language, kind, name, definition]; RAY_NOT_FOUND        the same
 
   kKvGet = 20,     // [ns, key] -> [version, value]; RAY_NOT_FOUND                          key(ns\0key)
-  kKvPut = 21,     // [ns, key, value, expected] -> [version]; RAY_CONFLICT -> [version]       the same
+  kKvPut = 21,     // [ns, key, value, expected] -> [version]; RAY_CONFLICT -> [version]. 0 = no such key; a
+                   //   key that was deleted and is there again has a higher version than ever  the same
   kKvDelete = 22,  // [ns, key, expected] -> []; RAY_NOT_FOUND, RAY_CONFLICT -> [version]      the same
   kKvList = 23,    // [ns, prefix] -> [[key...]]                                                    each
 
@@ -51,12 +52,15 @@ enum GcsOp : uint32_t {
   kActorLogRead = 37,   // [actor, from, limit <= 1000] -> [end, [determinant...]]              id(actor)
   kActorLogTrim = 38,   // [actor, incarnation, below] -> [end]: positions below are not needed any more
 
-  kNodePut = 40,   // [node, map of columns] -> []: merged into the row                      any (all)
-  kJobPut = 41,    // [job, map of columns] -> []                                            any (all)
+  kNodePut = 40,   // [node, map of columns] -> []: merged into the row; a row whose state is DEAD or FINISHED
+                   //   keeps what it has, and is given only what it has not                 any (all)
+  kJobPut = 41,    // [job, map of columns] -> []: the same                                  any (all)
   kEventAdd = 42,  // [map] -> []                                                                   any
   kErrorAdd = 43,  // [map] -> []                                                                   any
 
-  kObjectPut = 50,  // [object, size, node, add] -> []: a location appears (add true) or goes  id(object)
+  kObjectPut = 50,  // [object, size, node, seq, add] -> []: a location appears (add true) or goes. seq: the
+                    //   node's own number of this change, rising for each object; a lower one that comes
+                    //   later changes nothing                                                   id(object)
   kObjectGet = 51,  // [object] -> [size, producer, [node...]]; RAY_NOT_FOUND                  id(object)
   kTaskPut = 52,    // [task, incarnation, execution, events, node, record] -> [0]: versions only rise;
                     //   lower: RAY_CONFLICT "superseded" -> [1, incarnation, execution, events];

@@ -6,7 +6,7 @@
 namespace ray::gcs {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 constexpr char kTables[] = R"(
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS state(tbl INTEGER, key BLOB, version INTEGER, sn INTE
 CREATE TABLE IF NOT EXISTS dedup(client INTEGER, seq INTEGER, ack_below INTEGER, code INTEGER, text TEXT,
   answer BLOB, PRIMARY KEY(client, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS node_rows(idx INTEGER PRIMARY KEY, node BLOB UNIQUE, epoch INTEGER,
-  lsn INTEGER);
+  lsn INTEGER, horizon_ns INTEGER);
 CREATE TABLE IF NOT EXISTS function_rows(fn INTEGER PRIMARY KEY, name TEXT, language INTEGER,
   kind INTEGER, size INTEGER);
 CREATE TABLE IF NOT EXISTS task_rows(id BLOB PRIMARY KEY, parent BLOB, actor BLOB, fn INTEGER, name TEXT,
@@ -24,7 +24,9 @@ CREATE TABLE IF NOT EXISTS task_rows(id BLOB PRIMARY KEY, parent BLOB, actor BLO
   submit_process INTEGER, n_args INTEGER, n_returns INTEGER, args TEXT,
   actor_pos INTEGER, incarnation INTEGER, execution INTEGER, start_ns INTEGER, end_ns INTEGER,
   node INTEGER, process INTEGER, pid INTEGER, code INTEGER, r_size INTEGER, r_format INTEGER,
-  r_in_store INTEGER, result TEXT, error TEXT) WITHOUT ROWID;
+  r_in_store INTEGER, result TEXT, error TEXT, again INTEGER) WITHOUT ROWID;
+-- again: the execution that is about to be, or was; higher than the last that ended = it has not ended.
+CREATE INDEX IF NOT EXISTS runs_again ON task_rows(again) WHERE again IS NOT NULL;
 CREATE INDEX IF NOT EXISTS unfinished_by_node ON task_rows(submit_node) WHERE end_ns IS NULL;
 CREATE INDEX IF NOT EXISTS stored_by_node ON task_rows(node) WHERE r_in_store = 1;
 CREATE INDEX IF NOT EXISTS calls_by_actor ON task_rows(actor, actor_pos) WHERE actor IS NOT NULL;
@@ -145,7 +147,8 @@ Result<Database> open_database(const std::string& path, bool create, int cache_k
                    "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=4194304"));
   Statement version;
   RAY_TRY(version.prepare(db->get(), "PRAGMA user_version"));
-  int64_t found = version.row() ? version.integer(0) : 0;
+  if (!version.row()) return db->error("read the schema's version");
+  int64_t found = version.integer(0);
   version = Statement();
   if (found == kSchemaVersion) return db;
   if (found != 0)

@@ -315,7 +315,7 @@ void ServiceImpl::evaluate_step(Work* w) {
 
 void ServiceImpl::evaluate_append(Work* w) {
   AppendArgs a;
-  if (!parse_append(w->in.request.args, &a)) {
+  if (!parse_append(w->in.request.args, &a) || (!a.blob.empty() && RAY_FAULT_FAILS("gcs.append.malformed"))) {
     w->answer = {RAY_INVALID_ARGUMENT, "malformed batch of lineage records", {}};
     return;
   }

@@ -43,6 +43,8 @@ bool Statement::row() {
   return last_ == SQLITE_ROW;
 }
 
+bool Statement::done() const { return last_ == SQLITE_DONE; }
+
 Status Statement::run() {
   last_ = sqlite3_step(stmt_);
   int reset = sqlite3_reset(stmt_);
@@ -79,7 +81,11 @@ Result<Database> Database::open(const std::string& path, bool create, int cache_
   sqlite3_extended_result_codes(d.db_, 1);
   sqlite3_busy_timeout(d.db_, 10000);
   std::string pragma = "PRAGMA cache_size=-" + std::to_string(cache_kib);
-  RAY_TRY(d.exec(pragma.c_str()));
+  if (Status s = d.exec(pragma.c_str()); !s.ok()) {
+    const int code = d.last_error() & 0xFF;
+    const bool damaged = code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
+    return ray::error(damaged ? RAY_INVALID_ARGUMENT : RAY_UNAVAILABLE, "%s", s.message().c_str());
+  }
   return d;
 }
 

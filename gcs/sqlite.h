@@ -27,6 +27,8 @@ class Statement {
   Statement& bind_null(int at);
   // One row is there. On an error false too: see error().
   bool row();
+  // The last row() answered false because there is none, and not because it cannot be read now.
+  bool done() const;
   // Runs to the end and resets.
   Status run();
   void reset();
@@ -46,7 +48,8 @@ class Database {
   Database(Database&& o) noexcept : db_(o.db_) { o.db_ = nullptr; }
   Database& operator=(Database&& o) noexcept;
   ~Database() { close(); }
-  // cache_kib: how much page cache it may use.
+  // cache_kib: how much page cache it may use. RAY_INVALID_ARGUMENT: the file is no database; RAY_UNAVAILABLE: it
+  // cannot be opened now.
   static Result<Database> open(const std::string& path, bool create, int cache_kib);
   void close();
   sqlite3* get() const { return db_; }

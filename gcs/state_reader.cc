@@ -30,6 +30,7 @@ Status StateReader::restore(Tables* tables, uint64_t ram_bytes) {
     tables->restore_dedup(static_cast<uint64_t>(s.integer(0)), static_cast<uint64_t>(s.integer(1)),
                           static_cast<uint64_t>(s.integer(2)), static_cast<int32_t>(s.integer(3)),
                           std::string(s.blob(4)), std::string(s.blob(5)));
+  if (!s.done()) return db_.error("read answers");
   RAY_TRY(s.prepare(db_.get(), "SELECT node,epoch,lsn FROM node_rows WHERE epoch IS NOT NULL"));
   while (s.row()) {
     Id node;
@@ -38,6 +39,10 @@ Status StateReader::restore(Tables* tables, uint64_t ram_bytes) {
     tables->restore_journal(node, static_cast<uint32_t>(s.integer(1)),
                             static_cast<uint64_t>(s.integer(2)));
   }
+  if (!s.done()) return db_.error("read journals");
+  RAY_TRY(s.prepare(db_.get(), "SELECT value FROM meta WHERE key='kv_floor'"));
+  if (s.row()) tables->restore_kv_floor(static_cast<uint64_t>(s.integer(0)));
+  else if (!s.done()) return db_.error("read the versions of deleted keys");
   // Small tables first; logs, events and task records are read when somebody asks.
   constexpr Table kEager[] = {Table::kFunctions, Table::kActors, Table::kNames,   Table::kActorEnds,
                               Table::kNodes,     Table::kJobs,   Table::kKv,      Table::kObjects};
@@ -50,11 +55,13 @@ Status StateReader::restore(Tables* tables, uint64_t ram_bytes) {
                    static_cast<uint64_t>(s.integer(2)), true, s.blob(3));
       all = tables->ram_bytes() < ram_bytes;
     }
+    if (all && !s.done()) return db_.error("read rows");
     s.reset();
   }
   if (all) {
     RAY_TRY(s.prepare(db_.get(), "SELECT count(*) FROM state"));
-    all = s.row() && static_cast<uint64_t>(s.integer(0)) == tables->rows();
+    if (!s.row()) return db_.error("count rows");
+    all = static_cast<uint64_t>(s.integer(0)) == tables->rows();
   }
   tables->set_on_disk(!all);
   return {};
@@ -65,7 +72,7 @@ Status StateReader::load_row(Tables* tables, Table table, std::string_view key) 
   if (row_.row())
     tables->load(table, key, static_cast<uint64_t>(row_.integer(0)), static_cast<uint64_t>(row_.integer(1)),
                  true, row_.blob(2));
-  else if (row_.last() == 101 /* SQLITE_DONE */)
+  else if (row_.done())
     tables->load_absent(table, key);
   else {
     row_.reset();
@@ -83,7 +90,7 @@ Status StateReader::load_range(Tables* tables, const Range& r) {
   while (range_.row())
     tables->load(r.table, range_.blob(0), static_cast<uint64_t>(range_.integer(1)),
                  static_cast<uint64_t>(range_.integer(2)), r.values, range_.blob(3));
-  bool done = range_.last() == 101;
+  bool done = range_.done();
   range_.reset();
   return done ? Status{} : db_.error("read rows");
 }

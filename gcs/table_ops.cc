@@ -112,20 +112,26 @@ bool Ops::args_ok(size_t n) {
   return false;
 }
 
+uint64_t Ops::next_version(Table table, const Row* old) const {
+  return (old ? old->version : table == Table::kKv ? t.kv_floor_ : 0) + 1;
+}
+
 void Ops::set(Table table, std::string_view key, std::string value) {
   Row* old = find(table, key, false);
   Change c;
   c.table = table;
   c.key = key;
-  c.version = (old ? old->version : 0) + 1;
+  c.version = next_version(table, old);
   c.value = std::move(value);
   changes.push_back(std::move(c));
 }
 
 void Ops::erase(Table table, std::string_view key) {
+  Row* old = table == Table::kKv ? find(table, key, false) : nullptr;
   Change c;
   c.table = table;
   c.key = key;
+  c.version = old ? old->version : 0;
   c.erased = true;
   changes.push_back(std::move(c));
 }
@@ -353,7 +359,7 @@ void Ops::kv_put() {
                                   std::to_string(expected));
   }
   set(Table::kKv, key, std::string(value));
-  answer.array(1).uint64(version + 1);
+  answer.array(1).uint64(next_version(Table::kKv, row));
 }
 
 void Ops::kv_delete() {
@@ -574,6 +580,12 @@ void Ops::log_trim() {
 
 // ---- nodes, jobs, events, errors ----------------------------------------------------------------------------------
 
+// A node or a job that has ended: requests keep no order, and nothing comes to life again.
+static bool is_final(std::string_view row) {
+  std::string_view state = text_column(row, "state");
+  return state == "DEAD" || state == "FINISHED";
+}
+
 void Ops::merge_put(Table table, const char* id_column) {
   Id id = in.id();
   std::string_view columns = in.value();
@@ -584,6 +596,8 @@ void Ops::merge_put(Table table, const char* id_column) {
   std::string base;
   wire::Writer(&base).map(2).str(id_column).str(hex_of(id)).str("created_ns").int64(now);
   std::string merged = map_merge(row ? row->value : base, columns);
+  // What was under way when the end was told comes late: it adds what the row does not have, and changes nothing.
+  if (row && is_final(row->value) && !is_final(merged)) merged = map_merge(merged, row->value);
   if (merged.empty()) return fail(RAY_INVALID_ARGUMENT, "columns are a map of at most 64");
   if (row && row->value == merged) return;
   set(table, key, std::move(merged));
@@ -605,32 +619,41 @@ void Ops::record_add(Table table) {
 
 // ---- objects and tasks -----------------------------------------------------------------------------------------------
 
-// Row of an object: [size, [node...]].
+// Row of an object: [size, [[node, seq, there]...]]. A location that went stays with its number, so that a change
+// that was told earlier and comes later does not bring it back.
 void Ops::object_put() {
   Id object = in.id();
   uint64_t size = in.uint64();
   Id node = in.id();
+  uint64_t seq = in.uint64();
   bool add = in.boolean();
-  if (!args_ok(4)) return;
-  std::string key = id_key(object);
+  if (!args_ok(5)) return;
+  std::string key = id_key(object), node_key = id_key(node);
   Row* row = find(Table::kObjects, key);
   if (blocked()) return;
-  std::vector<std::string> nodes;
+  std::string rest;
+  uint64_t others = 0;
   if (row) {
     wire::Cursor r(row->value);
     r.array_of(2);
     uint64_t known = r.uint64();
     if (!add) size = known;
-    for (size_t n = r.array(); n > 0; --n) nodes.emplace_back(r.bytes());
+    for (size_t n = r.array(); n > 0 && r.ok(); --n) {
+      std::string_view location = r.value();
+      wire::Cursor l(location);
+      l.array_of(3);
+      if (l.bytes() != node_key) {
+        rest.append(location);
+        ++others;
+      } else if (l.uint64() >= seq) {
+        return;  // the same again, or late
+      }
+    }
   }
-  std::string node_key = id_key(node);
-  std::erase(nodes, node_key);
-  if (add) nodes.push_back(node_key);
   std::string value;
   wire::Writer w(&value);
-  w.array(2).uint64(size).array(nodes.size());
-  for (auto& n : nodes) w.bin(n);
-  if (row ? row->value != value : add) set(Table::kObjects, key, std::move(value));
+  w.array(2).uint64(size).array(others + 1).raw(rest).array(3).bin(node_key).uint64(seq).boolean(add);
+  set(Table::kObjects, key, std::move(value));
 }
 
 void Ops::object_get() {
@@ -641,8 +664,17 @@ void Ops::object_get() {
   if (!row) return fail(RAY_NOT_FOUND, "no location is known of object " + hex_of(object));
   wire::Cursor r(row->value);
   r.array_of(2);
-  uint64_t size = r.uint64();
-  answer.array(3).uint64(size).id(producer_of(object)).raw(r.rest());
+  uint64_t size = r.uint64(), there = 0;
+  std::string nodes;
+  for (size_t n = r.array(); n > 0 && r.ok(); --n) {
+    r.array_of(3);
+    std::string_view node = r.bytes();
+    r.uint64();
+    if (!r.boolean()) continue;
+    wire::Writer(&nodes).bin(node);
+    ++there;
+  }
+  answer.array(3).uint64(size).id(producer_of(object)).array(there).raw(nodes);
 }
 
 void Ops::task_put() {

@@ -56,6 +56,7 @@ struct Ops {
   bool have_range(Table table, std::string first, std::string end, bool values);
   bool args_ok(size_t n);  // all arguments were read and there were n of them
   void set(Table table, std::string_view key, std::string value);
+  uint64_t next_version(Table table, const Row* old) const;
   void erase(Table table, std::string_view key);
   void fail(int32_t code, std::string text) {
     out->code = code;

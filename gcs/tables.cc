@@ -81,6 +81,7 @@ void Tables::put_row(Table table, std::string_view key, Row row) {
 }
 
 void Tables::apply(const Change& c, std::string value) {
+  if (c.erased && c.table == Table::kKv && c.version > kv_floor_) kv_floor_ = c.version;
   Row row;
   row.version = c.version;
   row.sn = c.sn;
@@ -204,6 +205,7 @@ bool Tables::commit() {
   bool news = !uncommitted_.empty();
   undo_.clear();
   batch_sn_ = last_sn_;
+  batch_kv_floor_ = kv_floor_;
   publish_later(std::move(uncommitted_));
   uncommitted_.clear();
   return news;
@@ -250,6 +252,7 @@ void Tables::rollback() {
   undo_.clear();
   uncommitted_.clear();
   last_sn_ = batch_sn_;
+  kv_floor_ = batch_kv_floor_;
 }
 
 bool Tables::recover(uint64_t sn, std::string_view bytes) {
@@ -273,6 +276,7 @@ bool Tables::recover(uint64_t sn, std::string_view bytes) {
   }
   publish_later(std::move(published));
   last_sn_ = batch_sn_ = sn;
+  batch_kv_floor_ = kv_floor_;
   return true;
 }
 

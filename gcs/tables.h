@@ -34,7 +34,7 @@ struct Request {
 };
 
 struct Row {
-  uint64_t version = 0;  // changes of this key since it appeared
+  uint64_t version = 0;  // only grows, also over the deletion of the key
   uint64_t sn = 0;       // of the last change
   bool erased = false;   // kept until the materialised tables know
   bool has_value = true; // false: key known, value on disk
@@ -112,6 +112,7 @@ class Tables {
   void recover_lineage(uint64_t sn, const NodeId& node, uint32_t epoch, uint64_t lsn_to);
   // The materialised tables hold everything up to sn: called once, before recover().
   void restore_sn(uint64_t sn);
+  void restore_kv_floor(uint64_t version) { kv_floor_ = batch_kv_floor_ = version; }
   void restore_journal(const NodeId& node, uint32_t epoch, uint64_t lsn);
   void restore_dedup(uint64_t client, uint64_t ack_below, uint64_t seq, int32_t code, std::string text,
                      std::string answer);
@@ -179,6 +180,9 @@ class Tables {
   std::deque<Change> recent_;       // committed changes after recent_floor_, in order
   std::vector<Change> uncommitted_; // of this batch
   uint64_t recent_floor_ = 0, recent_bytes_ = 0;
+  // No deleted key of kKv had a higher version: a key that comes (again) begins above it, so that who compares
+  // versions never takes it for the one that went.
+  uint64_t kv_floor_ = 0, batch_kv_floor_ = 0;
   bool on_disk_ = false;
   size_t hand_table_ = 1;  // eviction hand
   std::string hand_key_;

@@ -33,6 +33,7 @@ Status kv_list(const Common& common, const std::string& ns, const std::string& p
 Status kv_get(const Common& common, const std::string& ns, const std::string& key, bool as_text);
 
 Status show_sessions(const Common& common);
+Status clean_sessions(const Common& common, size_t keep);
 Status show_status(const Common& common);
 struct StopOptions {
   double timeout_s = 10;

@@ -1,4 +1,4 @@
-// The `libray` tool: looks into sessions and ends them. Everything but `stop` only reads files and
+// The `libray` tool: looks into sessions, ends them and removes dead ones. Everything else only reads files and
 // /proc, so it works on dead sessions and hung nodes. Exit codes: 0 done, 1 it failed (one line on
 // stderr says why), 2 the command line is wrong.
 #include <CLI/CLI.hpp>
@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "libray/cli/commands.h"
+#include "libray/node/session.h"
 #include "ray.h"
 
 namespace ray::cli {
@@ -72,8 +73,13 @@ class Tool {
   }
 
   void add_session_commands() {
-    add(&app_, "sessions", "list the sessions of this user", kJson | kLimit,
-        [this] { return show_sessions(common_); });
+    CLI::App* sessions =
+        add(&app_, "sessions", "list the sessions of this user, or remove dead ones", kJson | kLimit,
+            [this] { return prune_ ? clean_sessions(common_, keep_) : show_sessions(common_); });
+    CLI::Option* prune =
+        sessions->add_flag("--prune", prune_, "remove dead sessions, oldest first: all but the ten newest, "
+                                              "and what is over LIBRAY_SESSION_BYTES (1 GiB)");
+    sessions->add_option("--keep", keep_, "with --prune: so many at most; 0 = none")->type_name("N")->needs(prune);
     add(&app_, "status", "one session: is its node alive, its processes, resources, disk, tasks",
         kJson | kFull, [this] { return show_status(common_); });
     CLI::App* logs = add(&app_, "logs", "list the logs of a session, or print one", kJson,
@@ -175,7 +181,8 @@ class Tool {
   LogOptions logs_;
   StopOptions stop_;
   std::string state_, ns_, key_, top_, format_ = "text", file_ = "timeline.json";
-  bool only_store_ = false, as_text_ = false, native_ = false;
+  bool only_store_ = false, as_text_ = false, native_ = false, prune_ = false;
+  size_t keep_ = node::SessionLimits{}.count;
   int pid_ = 0;
   std::function<Status()> action_;
 };

@@ -31,15 +31,24 @@ const char* state_name(NodeState s) {
   return s == NodeState::kAlive ? "alive" : s == NodeState::kStopped ? "stopped" : "dead";
 }
 
-uint64_t bytes_on_disk(const std::string& dir) {
-  uint64_t sum = 0;
-  std::error_code ec;
-  for (fs::recursive_directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
-    struct stat st;
-    if (::lstat(it->path().c_str(), &st) == 0 && S_ISREG(st.st_mode))
-      sum += static_cast<uint64_t>(st.st_blocks) * 512;
-  }
-  return sum;
+using node::bytes_on_disk;
+
+// The readable tables of a session: what they hold, and the bound that they are kept in (0 = none, or none is known).
+struct TableSize {
+  int64_t bytes = 0, limit = 0;
+};
+TableSize table_size(const std::string& session) {
+  TableSize t;
+  auto records = Records::open(session);
+  if (!records.ok()) return t;
+  (void)records->each(
+      "SELECT (p.page_count - f.freelist_count) * s.page_size, (SELECT value FROM meta WHERE key='limit_bytes') "
+      "FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s",
+      {}, [&](const std::vector<Cell>& r) {
+        t.bytes += r[0].integer, t.limit += r[1].is_null() ? 0 : r[1].integer;
+        return true;
+      });
+  return t;
 }
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
@@ -114,6 +123,13 @@ void print_status(const std::string& session, const NodeFile& f, NodeState state
   uint64_t spilled = bytes_on_disk(session + "/spill");
   std::printf("disk       %s, of it spilled objects %s\n",
               human_bytes(bytes_on_disk(session)).c_str(), human_bytes(spilled).c_str());
+  TableSize tables = table_size(session);
+  std::printf("tables     %s%s\n", human_bytes(static_cast<uint64_t>(tables.bytes)).c_str(),
+              tables.limit ? (" of at most " + human_bytes(static_cast<uint64_t>(tables.limit))).c_str() : "");
+  const node::SessionLimits limits = node::SessionLimits::from_environment();
+  const node::Pruned dead = node::prune_sessions(sessions_base(), {SIZE_MAX, UINT64_MAX}, true);
+  std::printf("dead       %zu sessions, %s of at most %s\n", dead.kept, human_bytes(dead.kept_bytes).c_str(),
+              human_bytes(limits.bytes).c_str());
   if (tasks.known)
     std::printf("tasks      %s finished, %s failed, %s running, %s waiting\n",
                 with_commas(static_cast<uint64_t>(tasks.finished)).c_str(),
@@ -199,6 +215,21 @@ Status show_sessions(const Common& common) {
   return Status();
 }
 
+Status clean_sessions(const Common& common, size_t keep) {
+  std::string base = sessions_base();
+  node::SessionLimits limits = node::SessionLimits::from_environment();
+  limits.count = keep;
+  node::Pruned done = node::prune_sessions(base, limits);
+  if (common.json)
+    std::printf("{\"removed\": %zu, \"removed_bytes\": %llu, \"kept\": %zu, \"kept_bytes\": %llu}\n", done.sessions,
+                static_cast<unsigned long long>(done.bytes), done.kept,
+                static_cast<unsigned long long>(done.kept_bytes));
+  else
+    std::printf("removed %zu dead sessions (%s) in %s; %zu are kept (%s)\n", done.sessions,
+                human_bytes(done.bytes).c_str(), base.c_str(), done.kept, human_bytes(done.kept_bytes).c_str());
+  return Status();
+}
+
 Status show_status(const Common& common) {
   auto session = find_session(common.session);
   if (!session.ok()) return session.status();
@@ -210,6 +241,8 @@ Status show_status(const Common& common) {
     print_status(*session, f, state, tasks, processes, common.full);
     return Status();
   }
+  TableSize tables = table_size(*session);
+  const node::Pruned dead = node::prune_sessions(sessions_base(), {SIZE_MAX, UINT64_MAX}, true);
   std::string list;
   for (const auto& p : processes) list += (list.empty() ? "\n  " : ",\n  ") + process_json(p);
   std::printf(
@@ -226,6 +259,11 @@ Status show_status(const Common& common) {
                 "\"submitted\": %lld}, ",
                 static_cast<long long>(tasks.finished), static_cast<long long>(tasks.failed),
                 static_cast<long long>(tasks.running), static_cast<long long>(tasks.submitted));
+  std::printf("\"table_bytes\": %lld, \"table_limit_bytes\": %lld, \"dead_sessions\": %zu, "
+              "\"dead_session_bytes\": %llu, \"dead_session_limit_bytes\": %llu, ",
+              static_cast<long long>(tables.bytes), static_cast<long long>(tables.limit), dead.kept,
+              static_cast<unsigned long long>(dead.kept_bytes),
+              static_cast<unsigned long long>(node::SessionLimits::from_environment().bytes));
   std::printf("\"processes\": [%s]}\n", list.c_str());
   return Status();
 }

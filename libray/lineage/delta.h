@@ -40,6 +40,8 @@ class DeltaCoder {
   const uint8_t* whole(uint16_t type, const uint8_t* payload, uint32_t size) const {
     return codable(type, size) ? last_[type].bytes() : payload;
   }
+  // The other side is not given what was coded last of this type: the next one goes whole.
+  void forget(uint16_t type) { last_[type].size = 0; }
 
  private:
   DeltaLast last_[kDeltaTypes];

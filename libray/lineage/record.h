@@ -17,6 +17,8 @@ enum RecordType : uint16_t {  // RecordHeader.type in the ring
   kExec = 2,    // ExecRecord + n_results x (ResultRecord + bytes padded to 8) + error text
   kEvent = 3,   // EventRecord + MessagePack map
   kError = 4,   // EventRecord + MessagePack map, for the error table
+  kMark = 6,    // MarkRecord, of the journal pump: every shard gets it
+  kAgain = 7,   // AgainRecord, of who submitted it: a task is about to run once more
   kCoded = 5,   // only in rings: one of the above as a difference from the last of its type (delta.h)
 };
 
@@ -57,6 +59,15 @@ struct ResultRecord {
   uint64_t size;    // of the value
   uint32_t stored;  // bytes that follow (0 or size)
   uint32_t in_store;
+};
+// All that was in the node's rings at this time, and belongs to this shard, comes before it.
+struct MarkRecord {
+  int64_t time_ns;
+};
+struct AgainRecord {
+  TaskId task;
+  uint32_t execution;  // that is going to be
+  uint32_t reserved;
 };
 struct EventRecord {
   int64_t time_ns;

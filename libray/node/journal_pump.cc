@@ -22,6 +22,7 @@ namespace {
 constexpr auto kNap = std::chrono::milliseconds(15);      // between drains: lets batches grow
 constexpr auto kCoolDown = std::chrono::milliseconds(200);  // idle this long: give pages back
 constexpr int64_t kRetryNs = 100'000'000;
+constexpr int64_t kMarkNs = 1'000'000'000;
 constexpr size_t kDrainBytes = 1 << 20;                   // of one ring before the next has its turn
 
 }  // namespace
@@ -36,13 +37,45 @@ struct JournalPump::Shared {
   std::vector<std::pair<uint16_t, std::string>> own;  // records of the daemon itself
   std::vector<std::function<void()>> flush;
   std::vector<Shard> shards;
+  std::vector<std::pair<uint64_t, uint64_t>> freed;  // of the spool: where, how much
   size_t stash = 0;
   Stats stats;
+
+  void answered(uint32_t index, Batch* b, const Status& s);
 };
 
+// The mutex is held. On a thread of the client.
+void JournalPump::Shared::answered(uint32_t index, Batch* b, const Status& s) {
+  Shard& shard = shards[index];
+  --shard.in_flight;
+  // Malformed, or of an epoch that is over: it is not taken at the next try either.
+  const bool lost = s.code() == RAY_INVALID_ARGUMENT || s.code() == RAY_CONFLICT;
+  if (s.ok() || lost) {
+    b->acked = true;
+    if (b->spooled) freed.emplace_back(b->spool_at, b->spool_size);
+    else stash -= b->coder.take().size();
+    if (lost) stats.dropped += b->coder.records();
+    if (lost)
+      log(kLogError, "node", "journal-lost", "shard %u refused %u records of lineage: %s", index, b->coder.records(),
+          s.message().c_str());
+  } else {
+    log(kLogWarning, "node", "journal-retry", "shard %u did not take a batch: %s", index, s.message().c_str());
+    b->sent = false;
+    b->retry_at = steady_ns() + kRetryNs;
+  }
+  while (!shard.batches.empty() && shard.batches.front()->acked) {
+    shard.batches.pop_front();
+    ++shard.first;
+  }
+  progress = true;
+  wake.notify_all();
+}
+
 JournalPump::JournalPump(gcs::Client* gcs, wire::NodePage* page,
-                         std::function<void(uint32_t)> on_corrupt)
-    : gcs_(gcs), page_(page), on_corrupt_(std::move(on_corrupt)), shared_(std::make_shared<Shared>()) {
+                         std::function<void(uint32_t)> on_corrupt, const std::string& spool_dir,
+                         uint64_t spool_bytes)
+    : gcs_(gcs), page_(page), on_corrupt_(std::move(on_corrupt)), shared_(std::make_shared<Shared>()),
+      spool_(spool_dir, spool_dir.empty() ? 0 : spool_bytes) {
   shared_->shards.resize(gcs->shards());
   started_ = start_thread(&thread_, "the thread of the journal", [this] { run(); });
 }
@@ -104,9 +137,10 @@ JournalPump::Stats JournalPump::stats() {
 
 uint32_t JournalPump::shard_for(uint16_t type, const uint8_t* data, uint32_t size) const {
   if ((type == lineage::kSubmit && size >= sizeof(lineage::SubmitRecord)) ||
-      (type == lineage::kExec && size >= sizeof(lineage::ExecRecord))) {
+      (type == lineage::kExec && size >= sizeof(lineage::ExecRecord)) ||
+      (type == lineage::kAgain && size == sizeof(lineage::AgainRecord))) {
     TaskId task;
-    std::memcpy(task.b, data, sizeof task.b);  // the first field of both
+    std::memcpy(task.b, data, sizeof task.b);  // the first field of all
     return gcs_->shard_of_slot(gcs_slot(task));
   }
   if ((type == lineage::kEvent || type == lineage::kError) && size >= sizeof(lineage::EventRecord)) {
@@ -122,11 +156,12 @@ void JournalPump::append(uint32_t shard, uint16_t type, const uint8_t* data, uin
   Shard& s = shared_->shards[shard];
   if (s.batches.empty() || s.batches.back()->sent || s.batches.back()->coder.raw_size() >= kBatchBytes)
     s.batches.push_back(std::make_shared<Batch>());
-  s.batches.back()->coder.add(type, data, size);
-  const uint64_t raw = sizeof(RecordHeader) + pad8(size);
-  shared_->stash += raw;
+  lineage::DeltaEncoder& coder = s.batches.back()->coder;
+  const size_t before = coder.bytes().size();
+  coder.add(type, data, size);
+  shared_->stash += coder.bytes().size() - before;
   ++shared_->stats.records;
-  shared_->stats.bytes += raw;
+  shared_->stats.bytes += sizeof(RecordHeader) + pad8(size);
 }
 
 // Pump thread, mutex held. Returns the number of records taken.
@@ -172,39 +207,87 @@ void JournalPump::send(std::unique_lock<std::mutex>* lock) {
       b->sent = true;
       ++s.in_flight;
       ++shared_->stats.batches;
-      std::string coded = b->coder.bytes();  // kept for another try
+      std::string coded;  // a copy: it is kept for another try
+      if (!b->spooled) coded = b->coder.bytes();
       lock->unlock();
-      gcs_->append_coded(i, std::move(coded), b->coder.raw_size(), b->coder.records(),
-                         [shared = shared_, b, i](Status st, uint64_t) {
-        std::lock_guard guard(shared->mutex);
-        Shard& shard = shared->shards[i];
-        --shard.in_flight;
-        if (st.ok()) {
-          b->acked = true;
-          shared->stash -= b->coder.raw_size();
-          b->coder.take();
-        } else {
-          log(kLogWarning, "node", "journal-retry", "shard %u did not take a batch: %s", i,
-              st.message().c_str());
-          b->sent = false;
-          b->retry_at = steady_ns() + kRetryNs;
-        }
-        while (!shard.batches.empty() && shard.batches.front()->acked) {
-          shard.batches.pop_front();
-          ++shard.first;
-        }
-        shared->progress = true;
-        shared->wake.notify_all();
-      });
-      lock->lock();
+      if (b->spooled && !spool_.get(b->spool_at, b->spool_size, &coded)) {
+        lock->lock();
+        shared_->answered(i, b.get(), error(RAY_CONFLICT, "they cannot be read back from disk"));
+      } else {
+        gcs_->append_coded(i, std::move(coded), b->coder.raw_size(), b->coder.records(),
+                           [shared = shared_, b, i](Status st, uint64_t) {
+                             std::lock_guard guard(shared->mutex);
+                             shared->answered(i, b.get(), st);
+                           });
+        lock->lock();
+      }
       at = 0;
     }
   }
 }
 
+// Pump thread, mutex held (released while the disk works). The latest batch that is whole and not under way: the
+// oldest are the next to be sent. False: there is none, or it cannot be written.
+bool JournalPump::spool_one(std::unique_lock<std::mutex>* lock) {
+  std::shared_ptr<Batch> found;
+  size_t depth = 0;  // of the longest queue there is
+  for (Shard& s : shared_->shards)
+    for (size_t at = s.batches.size(); at-- > 0;) {
+      Batch& b = *s.batches[at];
+      if (b.sent || b.acked || b.spooled || b.coder.raw_size() < kBatchBytes) continue;
+      if (!found || s.batches.size() > depth) {
+        found = s.batches[at];
+        depth = s.batches.size();
+      }
+      break;
+    }
+  if (!found) return false;
+  lock->unlock();  // nobody else touches a batch that is not under way
+  const std::string& bytes = found->coder.bytes();
+  const bool written = spool_.put(bytes, &found->spool_at);
+  lock->lock();
+  if (!written) return false;
+  found->spooled = true;
+  found->spool_size = bytes.size();
+  shared_->stash -= found->spool_size;
+  found->coder.take();
+  return true;
+}
+
+void JournalPump::spool(std::unique_lock<std::mutex>* lock) {
+  for (auto& [at, size] : shared_->freed) spool_.drop(at, size);
+  shared_->freed.clear();
+  if (shared_->stash > kSpoolAbove)
+    while (shared_->stash > kSpoolAbove / 2 && spool_one(lock)) {
+    }
+  shared_->stats.spooled = spool_.bytes();
+}
+
 static uint64_t lineage_tail(const Channel& c) {
   return reinterpret_cast<const wire::ChannelHeader*>(c.map.data())->lineage.tail.load(
       std::memory_order_acquire);
+}
+
+// Pump thread, mutex held. Begins a mark, or ends one when all that was in the rings then has been read. all_read:
+// the rings are empty and about to stay so.
+void JournalPump::mark(bool all_read) {
+  if (mark_ns_ == 0 && unmarked_ > 0 && (all_read || steady_ns() - marked_at_ >= kMarkNs)) {
+    marked_at_ = steady_ns();
+    mark_ns_ = wall_ns();
+    unmarked_ = 0;
+    mark_tails_.clear();
+    for (auto& [process, s] : sources_)
+      if (s.channel) mark_tails_[process] = lineage_tail(*s.channel);
+  }
+  if (mark_ns_ == 0) return;
+  for (auto& [process, tail] : mark_tails_) {
+    auto it = sources_.find(process);
+    if (it != sources_.end() && it->second.channel && it->second.channel->lineage.position() < tail) return;
+  }
+  const lineage::MarkRecord m{mark_ns_};
+  for (uint32_t i = 0; i < shared_->shards.size(); ++i)
+    append(i, lineage::kMark, reinterpret_cast<const uint8_t*>(&m), sizeof m);
+  mark_ns_ = 0;
 }
 
 // Pump thread, mutex held: what is in the rings now belongs to these flushes.
@@ -279,7 +362,10 @@ void JournalPump::sleep(std::unique_lock<std::mutex>* lock, bool drained) {
         if (source.touched && source.channel) source.channel->forget_pages();
         source.touched = false;
       }
-      if (s.stats.bytes != trimmed_at_) {  // what batches left behind in the heap
+      if (unmarked_ > 0) {
+        mark(true);
+        s.poked = true;  // it is sent before the long sleep
+      } else if (s.stats.bytes != trimmed_at_) {  // what batches left behind in the heap
         trimmed_at_ = s.stats.bytes;
         lock->unlock();
         ::malloc_trim(0);
@@ -318,8 +404,11 @@ void JournalPump::run() {
       bool gone = !it->second.channel || (it->second.leaving && it->second.channel->lineage.empty());
       it = gone ? sources_.erase(it) : std::next(it);
     }
+    unmarked_ += taken;
+    mark(false);
     mark_drained();
     send(&lock);
+    spool(&lock);
     finish_flushes(&lock);
     if (!s.stop) sleep(&lock, taken > 0);
   }

@@ -4,9 +4,10 @@
 // Who calls it: the node daemon's main thread (attach, detach, add, flush, poke, stop); the control
 // store's client answers on its own threads. The pump alone reads lineage rings.
 // Invariants: records of one process that belong to one shard keep their order; a batch is kept until
-// its shard has committed it; what waits never exceeds kMaxStash (counted before it is coded): above it
-// rings are not drained, so that submitters feel the back-pressure; a detached (dead) process is drained
-// to its tail first.
+// its shard has committed it, or until the shard calls it malformed; what waits in memory never exceeds kMaxStash
+// (as it is coded). Above kSpoolAbove whole batches go to disk (spool.h), the latest first, so that a control
+// store that is slow or dead for a while slows nobody down. Only when that is full too rings are not drained,
+// and submitters feel the back-pressure; a detached (dead) process is drained to its tail first.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -23,17 +24,20 @@
 #include "gcs/client.h"
 #include "libray/lineage/delta.h"
 #include "libray/node/channel.h"
+#include "libray/node/spool.h"
 
 namespace ray::node {
 
 class JournalPump {
  public:
   static constexpr size_t kBatchBytes = 4 << 20;
-  static constexpr size_t kMaxStash = 64u << 20;
+  static constexpr size_t kSpoolAbove = 16u << 20, kMaxStash = 64u << 20;
   static constexpr uint32_t kInFlight = 2;  // batches per shard
 
   // on_corrupt(process): its ring is broken; called on the pump's thread.
-  JournalPump(gcs::Client* gcs, wire::NodePage* page, std::function<void(uint32_t)> on_corrupt);
+  // spool_dir: where what waits may go, at most spool_bytes; empty = nowhere.
+  JournalPump(gcs::Client* gcs, wire::NodePage* page, std::function<void(uint32_t)> on_corrupt,
+              const std::string& spool_dir = {}, uint64_t spool_bytes = 0);
   Status started() const { return started_; }  // an error: it has no thread
   ~JournalPump();  // stops at once; call flush() before if the rest matters
 
@@ -48,14 +52,15 @@ class JournalPump {
   void poke_if_wanted();
 
   struct Stats {
-    uint64_t records = 0, bytes = 0, batches = 0, stash = 0, dropped = 0;
+    uint64_t records = 0, bytes = 0, batches = 0, stash = 0, spooled = 0, dropped = 0;
   };
   Stats stats();
 
  private:
   struct Batch {
     lineage::DeltaEncoder coder;  // coded as they come: what waits is small, and read from a ring once
-    bool sent = false, acked = false;
+    bool sent = false, acked = false, spooled = false;
+    uint64_t spool_at = 0, spool_size = 0;
     int64_t retry_at = 0;
   };
   struct Shard {
@@ -80,6 +85,9 @@ class JournalPump {
   size_t drain(Source* s);
   void append(uint32_t shard, uint16_t type, const uint8_t* data, uint32_t size);
   void send(std::unique_lock<std::mutex>* lock);
+  void spool(std::unique_lock<std::mutex>* lock);
+  bool spool_one(std::unique_lock<std::mutex>* lock);
+  void mark(bool all_read);
   void begin_flushes();
   void mark_drained();
   void finish_flushes(std::unique_lock<std::mutex>* lock);
@@ -93,6 +101,11 @@ class JournalPump {
   std::shared_ptr<Shared> shared_;
   std::map<uint32_t, Source> sources_;  // pump thread only
   std::deque<Flush> flushes_;           // pump thread only
+  Spool spool_;                         // pump thread only
+  // Pump thread only. What the shards are told: up to when they have everything (lineage::MarkRecord).
+  int64_t mark_ns_ = 0, marked_at_ = 0;  // wall clock of the mark under way, 0 = none; when the last one was begun
+  std::map<uint32_t, uint64_t> mark_tails_;
+  uint64_t unmarked_ = 0;  // records since the last mark
   uint64_t trimmed_at_ = 0;             // pump thread only: bytes moved when the heap was last trimmed
   std::thread thread_;
   Status started_;

@@ -192,11 +192,12 @@ Status Node::start() {
   RAY_TRY(open_node_page());
   RAY_TRY(listen());
   RAY_TRY(connect_shards());
-  pump_ = std::make_unique<JournalPump>(gcs_.get(), page_, [this, box = mailbox_](uint32_t index) {
+  auto on_corrupt = [this, box = mailbox_](uint32_t index) {
     box->post([this, index] {
       if (Process* p = process(index)) cut_off(p, "its lineage ring is broken");
     });
-  });
+  };
+  pump_ = std::make_unique<JournalPump>(gcs_.get(), page_, on_corrupt, session_.dir, Spool::limit_from_environment());
   RAY_TRY(pump_->started());
   RAY_TRY(write_session_file());
   register_node("ALIVE");

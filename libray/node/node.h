@@ -21,6 +21,7 @@
 #include "gcs/client.h"
 #include "libray/actor/manager.h"
 #include "libray/base/shm.h"
+#include "libray/node/function_cache.h"
 #include "libray/node/channel.h"
 #include "libray/node/environments.h"
 #include "libray/node/journal_pump.h"
@@ -355,8 +356,7 @@ class Node {
   uint32_t next_zygote_ = 1;
   uint32_t next_link_ = 1;
   std::set<uint32_t> dirty_;         // processes with something in their outbox
-  std::unordered_map<uint64_t, std::string> functions_;  // key -> packed arguments of its definition
-  size_t function_bytes_ = 0;
+  FunctionCache functions_;
   std::vector<std::function<void()>> deferred_;  // work for later in this iteration, after the pass
   bool rings_read_ = false;                      // to their tails, since that work began
   int64_t oom_seen_ = -1;

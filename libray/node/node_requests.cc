@@ -13,7 +13,6 @@ namespace ray::node {
 namespace {
 
 constexpr size_t kMaxRequest = 104u << 20;  // a definition of 100 MB fits
-constexpr size_t kMaxFunctionCache = 256u << 20;
 constexpr int64_t kMaxFragments = 64;  // unfinished requests of one process
 
 }  // namespace
@@ -141,24 +140,21 @@ void Node::function_define(uint32_t index, uint64_t req_id, const std::string& b
   wire::Packer value;  // [language, kind, name, definition]
   value.array(4);
   for (int i = 0; i < 4; ++i) value.raw(r.value());
-  auto known = functions_.find(key);
-  if (known != functions_.end()) {
-    bool same = known->second == value.bytes();
+  if (const std::string* known = functions_.find(key)) {
+    bool same = *known == value.bytes();
     return reply(index, req_id, same ? RAY_OK : RAY_CONFLICT,
                  same ? wire::empty_array() : "another function has this key");
   }
-  if (function_bytes_ + value.bytes().size() <= kMaxFunctionCache) {
-    function_bytes_ += value.bytes().size();
-    functions_[key] = value.bytes();
+  if (functions_.add(key, value.bytes())) {
     reply(index, req_id, RAY_OK, wire::empty_array());
     index = kNone;  // answered
   }
   gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionDefine, body,
-             [this, box = mailbox_, index, req_id](Status s, std::string answer) {
+             [this, box = mailbox_, index, req_id, key](Status s, std::string answer) {
                if (!s.ok()) log(kLogWarning, "node", "function-row", "%s", s.message().c_str());
-               if (index == kNone) return;
-               box->post([this, index, req_id, s, answer] {
-                 reply(index, req_id, s.code(), s.ok() ? answer : s.message());
+               box->post([this, index, req_id, key, s, answer] {
+                 if (s.ok()) functions_.stored(key);
+                 if (index != kNone) reply(index, req_id, s.code(), s.ok() ? answer : s.message());
                });
              });
 }
@@ -169,8 +165,7 @@ void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body
   uint64_t key = r.uint64();
   if (n != 1 || !r.done())
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
-  auto known = functions_.find(key);
-  if (known != functions_.end()) return reply(index, req_id, RAY_OK, known->second);
+  if (const std::string* known = functions_.find(key)) return reply(index, req_id, RAY_OK, *known);
   forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionGet, body);
 }
 
@@ -291,9 +286,9 @@ std::string Node::query_local(const std::string& what) {
     w.raw(running_msgpack());
   } else if (what == "journal") {  // what the pump has sent to the shards so far
     JournalPump::Stats s = pump_->stats();
-    w.map(5).str("records").uint64(s.records).str("bytes").uint64(s.bytes);
+    w.map(6).str("records").uint64(s.records).str("bytes").uint64(s.bytes);
     w.str("batches").uint64(s.batches).str("stash").uint64(s.stash);
-    w.str("dropped").uint64(s.dropped);
+    w.str("dropped").uint64(s.dropped).str("spooled").uint64(s.spooled);
   } else if (what == "store") {
     w.raw(store_ ? store_->list_msgpack(10000) : wire::empty_array());
   } else if (what == "workers") {

@@ -28,6 +28,7 @@ namespace {
 constexpr size_t kMaxSessionPath = 92;
 constexpr char kLockFile[] = "lock";
 constexpr char kPrefix[] = "session-";
+constexpr int64_t kBeingMadeSeconds = 60;  // one without a token and as young as that is not dead
 
 std::string random_hex(size_t digits) {
   static const char hex[] = "0123456789abcdef";
@@ -135,7 +136,7 @@ Result<std::string> session_base(const std::string& requested) {
 }
 
 Result<Session> create_session(const std::string& base) {
-  prune_sessions(base);
+  prune_sessions(base, SessionLimits::from_environment());
   char stamp[32];
   std::time_t now = std::time(nullptr);
   std::tm t;
@@ -214,19 +215,58 @@ std::vector<std::string> list_sessions(const std::string& base) {
   return out;
 }
 
-void prune_sessions(const std::string& base, size_t keep) {
-  std::vector<std::string> all = list_sessions(base);
-  std::vector<std::string> dead;
-  for (const std::string& dir : all) {
-    if (!session_alive(dir)) dead.push_back(dir);
+SessionLimits SessionLimits::from_environment() {
+  SessionLimits l;
+  const char* text = std::getenv("LIBRAY_SESSION_BYTES");
+  char* end = nullptr;
+  uint64_t n = text && *text ? std::strtoull(text, &end, 10) : l.bytes;
+  if (!end || !*end) l.bytes = n;
+  return l;
+}
+
+uint64_t bytes_on_disk(const std::string& dir) {
+  namespace fs = std::filesystem;
+  uint64_t sum = 0;
+  std::error_code ec;
+  for (fs::recursive_directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
+    struct stat st;
+    if (::lstat(it->path().c_str(), &st) == 0 && S_ISREG(st.st_mode))
+      sum += static_cast<uint64_t>(st.st_blocks) * 512;
   }
-  // The newest are kept: their logs explain what happened. One that is being made right now and is
-  // not locked yet is among them.
-  size_t remove = dead.size() > keep ? dead.size() - keep : 0;
-  for (size_t i = 0; i < remove; ++i) {
-    std::error_code ec;
-    std::filesystem::remove_all(dead[i], ec);
+  return sum;
+}
+
+Pruned prune_sessions(const std::string& base, const SessionLimits& limits, bool dry) {
+  struct Dead {
+    std::string dir;
+    uint64_t bytes;
+  };
+  std::vector<Dead> dead;
+  Pruned done;
+  std::error_code ec;
+  for (const std::string& dir : list_sessions(base)) {
+    if (session_alive(dir)) continue;
+    struct stat st;
+    if (::stat((dir + "/" + wire::kTokenFile).c_str(), &st) != 0 && ::stat(dir.c_str(), &st) == 0 &&
+        std::time(nullptr) - st.st_mtim.tv_sec < kBeingMadeSeconds)
+      continue;
+    if (!dry)
+      for (const auto& spilled : std::filesystem::directory_iterator(dir + "/spill", ec))
+        std::filesystem::remove_all(spilled.path(), ec);
+    dead.push_back({dir, bytes_on_disk(dir)});
+    done.kept_bytes += dead.back().bytes;
   }
+  // The newest are kept: their logs explain what happened.
+  done.kept = dead.size();
+  for (const Dead& d : dead) {
+    if (done.kept <= limits.count && done.kept_bytes <= limits.bytes) break;
+    if (!dry) std::filesystem::remove_all(d.dir, ec);
+    --done.kept;
+    ++done.sessions;
+    done.kept_bytes -= d.bytes;
+    done.bytes += d.bytes;
+  }
+  return done;
 }
 
 void remove_sockets(const std::string& dir) {

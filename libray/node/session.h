@@ -38,8 +38,21 @@ Status check_session(const std::string& dir);
 bool session_alive(const std::string& dir);
 // This user's sessions under `base`, oldest first.
 std::vector<std::string> list_sessions(const std::string& base);
-// Removes all but the `keep` newest dead sessions, and the sockets of those that are kept.
-void prune_sessions(const std::string& base, size_t keep = 10);
+// What dead sessions may be kept: so many, and so many bytes on disk of all of them together.
+struct SessionLimits {
+  size_t count = 10;
+  uint64_t bytes = uint64_t{1} << 30;
+  static SessionLimits from_environment();  // bytes: LIBRAY_SESSION_BYTES
+};
+struct Pruned {
+  size_t sessions = 0, kept = 0;
+  uint64_t bytes = 0, kept_bytes = 0;
+};
+// Removes dead sessions of this user, oldest first, until the others are within the limits. What they have spilled
+// goes from all of them: nobody can read it any more. dry: removes nothing, only counts.
+Pruned prune_sessions(const std::string& base, const SessionLimits& limits, bool dry = false);
+// What the files under a directory have on disk.
+uint64_t bytes_on_disk(const std::string& dir);
 // Unlinks every socket file in the session directory.
 void remove_sockets(const std::string& dir);
 

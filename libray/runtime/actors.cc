@@ -379,6 +379,7 @@ void Runtime::retry_lost_calls(Actor* a) {
     }
     if (t->started) {
       ++t->attempt;
+      lineage_again(t);
       if (t->retries_left > 0) --t->retries_left;
     }
     t->state = TaskState::kQueued;

@@ -74,7 +74,13 @@ Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
   out->name = name;
   out->definition = definition;
   std::lock_guard lock(calls_mutex_);
-  if (definition.size() <= 64 * 1024) definitions_[key] = *out;
+  // Few are needed twice, for who runs them keeps what it made of them; functions made on the fly are endless.
+  if (definition.size() > 64 * 1024) return Status();
+  if (definition_bytes_ + definition.size() > 4u << 20) {
+    definitions_.clear();
+    definition_bytes_ = 0;
+  }
+  if (definitions_.emplace(key, *out).second) definition_bytes_ += definition.size();
   return Status();
 }
 

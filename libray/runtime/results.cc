@@ -121,6 +121,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
     if (again && t->retries_left != 0) {
       if (t->retries_left > 0) --t->retries_left;
       ++t->attempt;
+      lineage_again(t);
       return requeue(t);
     }
     unlink(t);
@@ -446,6 +447,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
     if (again) {
       if (ran) {
         ++t->attempt;
+        lineage_again(t);
         if (t->retries_left > 0) --t->retries_left;
       }
       requeue(t);

@@ -322,6 +322,7 @@ class Runtime {
   void activate(Shape* s);
   void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
+  void lineage_again(const PendingTask* t);
   Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
                     Stream** stream);
   void ask_give_back(ClientLink* link);
@@ -512,6 +513,7 @@ class Runtime {
   std::unordered_map<uint64_t, std::shared_ptr<Call>> calls_;
   uint64_t next_call_ = 1;
   std::unordered_map<uint64_t, FunctionDefinition> definitions_;
+  size_t definition_bytes_ = 0;  // in them
 };
 
 PendingTask* pending_task_at(uint32_t index);

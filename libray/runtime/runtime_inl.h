@@ -10,30 +10,32 @@ namespace ray {
 template <class Fill>
 void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
   if (__builtin_expect(!journaled_, 0)) return;
-  std::lock_guard lock(lineage_mutex_);
-  // Small records go as differences from the one before: fewer lines that two processors hand over.
   uint8_t coded[lineage::DeltaCoder::kMaxCoded];
-  const uint8_t* bytes = nullptr;
-  if (__builtin_expect(lineage::DeltaCoder::codable(type, size), 1)) {
-    fill(lineage_record_);
-    if (uint32_t n = lineage_coder_.code(type, lineage_record_, size, coded)) {
-      type = lineage::kCoded;
-      size = n;
-      bytes = coded;
-    } else {
-      bytes = lineage_record_;
+  const bool codable = lineage::DeltaCoder::codable(type, size);
+  for (uint32_t naps = 0;;) {
+    {
+      std::lock_guard lock(lineage_mutex_);
+      // Small records go as differences from the one before: fewer lines that two processors hand over.
+      uint32_t n = 0;
+      if (__builtin_expect(codable, 1)) {
+        fill(lineage_record_);
+        n = lineage_coder_.code(type, lineage_record_, size, coded);
+      }
+      void* at = n ? lineage_ring_.reserve(lineage::kCoded, n) : lineage_ring_.reserve(type, size);
+      if (__builtin_expect(at != nullptr, 1)) {
+        if (n) std::memcpy(at, coded, n);
+        else if (codable) std::memcpy(at, lineage_record_, size);
+        else fill(static_cast<uint8_t*>(at));
+        lineage_ring_.publish();
+        break;
+      }
+      if (codable) lineage_coder_.forget(type);
     }
-  }
-  void* at;
-  uint32_t naps = 0;
-  while (!(at = lineage_ring_.reserve(type, size))) {
+    // No room: the nap is taken without the lock, for those who wait for it would burn a processor each.
     if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
     if (size > lineage_ring_.max_payload()) return too_large("the journal", size);
     await_room(&page_->lineage_armed, ++naps);
   }
-  if (bytes) std::memcpy(at, bytes, size);
-  else fill(static_cast<uint8_t*>(at));
-  lineage_ring_.publish();
   // No fence: when the pump arms too late for this look it finds the record at its next one, before
   // it sleeps without a timer (journal_pump.cc).
   if (__builtin_expect(page_->lineage_armed.load(std::memory_order_relaxed) != 0, 0))

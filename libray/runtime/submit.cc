@@ -45,6 +45,13 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
   std::string full = std::to_string(language) + ":" + std::to_string(kind) + ":" + name;
   full += '\0';
   full += definition;
+  // Known by its digest: definitions may be large, and functions made on the fly are endless. A worker finds a function
+  // by its key alone, and takes equal keys for one definition.
+  const auto digest = sha256(full);
+  uint64_t key = 0;
+  for (int i = 0; i < 8; ++i) key = key << 8 | digest[static_cast<size_t>(i)];
+  if (kind == wire::kFnNative) key = native_function_key(name);
+  full.assign(reinterpret_cast<const char*>(digest.data()), digest.size());
   {
     std::lock_guard lock(mutex_);
     auto it = functions_.find(full);
@@ -53,8 +60,6 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
       return Status();
     }
   }
-  // A worker finds a function by its key alone, and takes equal keys for one definition.
-  const uint64_t key = kind == wire::kFnNative ? native_function_key(name) : sha256_key(full);
   std::string args;
   wire::Writer(&args).array(5).uint64(key).int64(language).uint64(kind).str(name).bin(definition);
   {
@@ -332,6 +337,14 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
       std::memcpy(at, &ar, sizeof ar);
       at = put_bytes(at + sizeof ar, a.ref ? a.ref->id.b : a.data, ar.size);
     }
+  });
+}
+
+// Another execution is to come: until it has ended the task has not.
+void Runtime::lineage_again(const PendingTask* t) {
+  lineage(lineage::kAgain, sizeof(lineage::AgainRecord), [&](uint8_t* at) {
+    const lineage::AgainRecord r{t->id, t->attempt, 0};
+    std::memcpy(at, &r, sizeof r);
   });
 }
 

@@ -4,8 +4,11 @@
 
 #include <gtest/gtest.h>
 #include <lz4.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +17,7 @@
 #include "gcs/materialise.h"
 #include "gcs/text.h"
 #include "libray/base/fault.h"
+#include "libray/base/ring.h"
 #include "tests/gcs/shard_process.h"
 
 namespace ray::gcs {
@@ -76,7 +80,7 @@ TEST(Journal, SegmentsRollOverAndAreDropped) {
   EXPECT_LE(j->segments()[0].first_sn, 11u);
   j->drop_through(20, 0);
   EXPECT_EQ(j->segments().size(), 1u);
-  EXPECT_EQ(list_segments(dir.path(), 0).size(), 1u);
+  EXPECT_EQ(list_segments(dir.path(), 0)->size(), 1u);
 }
 
 TEST(Journal, ADamagedRecordEndsIt) {
@@ -85,7 +89,7 @@ TEST(Journal, ADamagedRecordEndsIt) {
     auto j = open(dir.path(), 60000);
     for (int k = 1; k <= 12; ++k) ASSERT_TRUE(put(j.get(), {"record " + std::to_string(k) + std::string(20000, 'y')}).ok());
   }
-  auto files = list_segments(dir.path(), 0);
+  auto files = *list_segments(dir.path(), 0);
   ASSERT_GE(files.size(), 3u);
   // Overwrites a byte of a blob in the second file, through SQLite so that its own checksums agree.
   sql(files[1].path, "UPDATE log SET blob=zeroblob(100) WHERE sn=" + std::to_string(files[1].first_sn + 1));
@@ -109,7 +113,7 @@ TEST(Journal, ATornTailIsCut) {
       for (int k = 1; k <= 5; ++k) ASSERT_TRUE(put(j.get(), {std::to_string(k) + std::string(9000, 'z')}).ok());
     }
     // Killed: the log of the last file keeps what was written; then its end is torn off.
-    std::string wal = list_segments(dir.path(), 0)[0].path + "-wal";
+    std::string wal = (*list_segments(dir.path(), 0))[0].path + "-wal";
     ASSERT_TRUE(fs::exists(wal));
     fs::resize_file(wal, fs::file_size(wal) - static_cast<size_t>(cut));
     auto all = replay(dir.path());
@@ -146,11 +150,119 @@ TEST(Journal, AFailedCommitLeavesNothingAndTheNextWorks) {
   EXPECT_EQ(replay(dir.path()), (std::vector<std::string>{"1:a", "2:b"}));
 }
 
+bool g_no_room_for_index = false;
+
+// SQLite's write of one byte makes its index grow: once per 4062 pages of the log, when all of a transaction is written.
+template <ssize_t (*real)(int, const void*, size_t, off_t)>
+ssize_t write_unless_full(int fd, const void* bytes, size_t n, off_t at) {
+  if (n == 1 && g_no_room_for_index) {
+    errno = ENOSPC;
+    return -1;
+  }
+  return real(fd, bytes, n, at);
+}
+
+TEST(Journal, ARefusedTransactionDoesNotComeBackAfterAKill) {
+  TempDir dir, after;
+  auto j = open(dir.path(), 64u << 20);
+  sqlite3_vfs* vfs = sqlite3_vfs_find(nullptr);
+  for (const char* call : {"pwrite64", "pwrite"})
+    vfs->xSetSystemCall(vfs, call, reinterpret_cast<sqlite3_syscall_ptr>(&write_unless_full<pwrite>));
+  const std::string large(400000, 'x');
+  g_no_room_for_index = true;
+  size_t n = 0;
+  while (n < 100 && put(j.get(), {"good " + large}).ok()) ++n;
+  g_no_room_for_index = false;
+  ASSERT_GT(n, 50u);
+  ASSERT_LT(n, 100u) << "no commit was refused";
+  ASSERT_TRUE(put(j.get(), {"new 1"}).ok());
+  ASSERT_TRUE(put(j.get(), {"new 2"}).ok());
+  // What a kill -9 leaves: the files, without the index in shared memory.
+  for (auto& f : fs::directory_iterator(dir.path()))
+    if (!f.path().string().ends_with("-shm")) fs::copy(f.path(), after.path());
+  vfs->xSetSystemCall(vfs, nullptr, nullptr);
+  auto all = replay(after.path());
+  ASSERT_EQ(all.size(), n + 2);
+  EXPECT_EQ(all[n], std::to_string(n + 1) + ":new 1");
+  EXPECT_EQ(all[n + 1], std::to_string(n + 2) + ":new 2");
+}
+
+TEST(Journal, RecordsWhoseNumbersWereGivenAgainAreNone) {
+  TempDir dir;
+  {
+    auto j = open(dir.path());
+    ASSERT_TRUE(put(j.get(), {"a", "b", "refused", "refused too"}).ok());
+  }
+  // As if the file could not be cut either: the next segment says what counts.
+  TempDir other;
+  {
+    auto j = Journal::open({other.path(), 0, 32u << 20}, 2, [](const Entry&) { return true; });
+    ASSERT_TRUE(j.ok());
+    ASSERT_TRUE(put(j->get(), {"c"}).ok());
+  }
+  for (auto& f : fs::directory_iterator(other.path())) fs::copy(f.path(), dir.path());
+  JournalReader reader;
+  std::vector<std::string> read;
+  auto files = list_segments(dir.path(), 0);
+  ASSERT_TRUE(files.ok());
+  ASSERT_TRUE(reader.read(*files, 0, [&](const Entry& e) { return read.emplace_back(e.blob), true; }).ok());
+  EXPECT_EQ(read, (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(replay(dir.path()), (std::vector<std::string>{"1:a", "2:b", "3:c"}));
+}
+
+TEST(Journal, WhatCannotBeOpenedNowIsNoDamage) {
+  TempDir dir;
+  {
+    auto j = open(dir.path(), 20000);
+    for (int k = 0; k < 8; ++k) ASSERT_TRUE(put(j.get(), {"record" + std::string(9000, 'x')}).ok());
+  }
+  int lowest = ::dup(0);
+  ::close(lowest);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  bool refused = false, opened = false;
+  for (int more = 0; more < 12; ++more) {
+    rlimit few = before;
+    few.rlim_cur = static_cast<rlim_t>(lowest + more);
+    setrlimit(RLIMIT_NOFILE, &few);
+    auto j = Journal::open({dir.path(), 0, 20000}, 0, [](const Entry&) { return true; });
+    setrlimit(RLIMIT_NOFILE, &before);
+    (j.ok() ? opened : refused) = true;
+    if (j.ok()) {
+      EXPECT_EQ((*j)->last_sn(), 8u) << "with " << more << " descriptors";
+    }
+  }
+  EXPECT_TRUE(refused && opened);
+  EXPECT_EQ(replay(dir.path()).size(), 8u);
+  EXPECT_FALSE(list_segments(dir.path() + "/absent", 0).ok());
+}
+
+TEST(Journal, ASegmentIsCutByWhatItHasOnDisk) {
+  TempDir dir;
+  auto j = open(dir.path(), 1u << 20);
+  for (int k = 0; k < 600; ++k) ASSERT_TRUE(put(j.get(), {"small"}).ok());
+  EXPECT_GE(j->segments().size(), 4u);
+  uint64_t on_disk = 0;
+  for (auto& f : fs::directory_iterator(dir.path()))
+    if (!f.path().string().ends_with("-shm")) on_disk += fs::file_size(f.path());
+  EXPECT_NEAR(static_cast<double>(j->bytes()), static_cast<double>(on_disk), 65536.0);
+  for (const JournalFile& f : j->segments()) EXPECT_LT(fs::file_size(f.path + "-wal"), (1u << 20) + 65536);
+  j->drop_through(j->last_sn(), 0);
+  EXPECT_EQ(j->segments().size(), 1u);
+}
+
 // ---- materialiser --------------------------------------------------------------------------------------------
 
 struct Lineage {
+  explicit Lineage(const std::string& where = {}, uint32_t shard = 0) : path(where.empty() ? dir.path() : where), shard(shard) {
+    auto j = Journal::open({path, shard, 32u << 20}, 0, [](const Entry&) { return true; });
+    EXPECT_TRUE(j.ok()) << j.status().message();
+    journal = std::move(*j);
+  }
   TempDir dir;
-  std::unique_ptr<Journal> journal = open(dir.path());
+  std::string path;
+  uint32_t shard;
+  std::unique_ptr<Journal> journal;
   uint64_t lsn = 1;
   TaskId root = root_task(node_of(9));
   Origin origin = origin_of(root);
@@ -174,7 +286,7 @@ struct Lineage {
     ASSERT_TRUE(journal->commit({e}).ok());
   }
   void materialise() {
-    auto m = Materialiser::open(dir.path(), 0);
+    auto m = Materialiser::open(path, shard);
     ASSERT_TRUE(m.ok()) << m.status().message();
     while ((*m)->watermark() < journal->last_sn()) {
       Status s = (*m)->advance(journal->segments(), journal->last_sn());
@@ -182,7 +294,7 @@ struct Lineage {
     }
   }
   std::string one(const std::string& query) {
-    auto rows = sql(dir.path() + "/gcs-0.db", query);
+    auto rows = sql(path + "/gcs-" + std::to_string(shard) + ".db", query);
     return rows.empty() ? "" : rows[0];
   }
 };
@@ -333,6 +445,87 @@ TEST(Prune, WhatUnfinishedTasksNeedStays) {
   for (uint32_t k = 5; k < 8; ++k) add_many(&l, 100 + k * 30, 30);
   ::unsetenv("LIBRAY_TASK_ROWS");
   EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns<100"), "0");
+}
+
+// The submission of a task, or all but it.
+std::string half(const std::string& both, bool submission) {
+  lineage::BatchReader r(both);
+  uint16_t type;
+  std::string_view payload;
+  EXPECT_TRUE(r.next(&type, &payload));
+  size_t end = static_cast<size_t>(payload.data() + payload.size() - both.data() + 7) / 8 * 8;
+  return submission ? both.substr(0, end) : both.substr(end);
+}
+
+template <class Record>
+void add_record(std::string* batch, uint16_t type, const Record& record) {
+  RecordHeader h{static_cast<uint32_t>(sizeof h + sizeof record), type, 0};
+  batch->append(reinterpret_cast<const char*>(&h), sizeof h).append(reinterpret_cast<const char*>(&record), sizeof record);
+}
+
+TEST(Prune, WhatTasksOfOtherShardsNeedStays) {
+  Lineage l, other(l.path, 1);
+  TaskId parent = child_task(l.origin, 0), child = child_task(origin_of(parent), 7);
+  std::string b, both, mark;
+  add_task(&b, parent, l.root, 10);
+  l.commit(b, 2);
+  add_task(&both, child, parent, 30);
+  other.commit(half(both, true), 1);
+  add_record(&mark, lineage::kMark, lineage::MarkRecord{50});
+  other.commit(mark, 1);
+  other.materialise();
+  ::setenv("LIBRAY_TASK_ROWS", "20", 1);
+  for (uint32_t k = 0; k < 5; ++k) add_many(&l, 100 + k * 30, 30);
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns=10"), "1");
+  // Of what ended after its mark the other shard may not know yet whether somebody needs it.
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows"), "151");
+  mark.clear();
+  add_record(&mark, lineage::kMark, lineage::MarkRecord{1'000'000'000});
+  other.commit(half(both, false), 1);
+  other.commit(mark, 1);
+  other.materialise();
+  add_many(&l, 400, 30);
+  ::unsetenv("LIBRAY_TASK_ROWS");
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns=10"), "0");
+  EXPECT_LT(std::stoi(l.one("SELECT count(*) FROM task_rows")), 30);
+}
+
+TEST(Prune, ATaskThatRunsAgainStays) {
+  Lineage l;
+  TaskId t = child_task(l.origin, 3);
+  std::string b, later;
+  add_task(&b, t, l.root, 10);
+  add_record(&b, lineage::kAgain, lineage::AgainRecord{t, 1, 0});
+  l.commit(b, 3);
+  ::setenv("LIBRAY_TASK_ROWS", "20", 1);
+  for (uint32_t k = 0; k < 3; ++k) add_many(&l, 100 + k * 30, 30);
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns=10"), "1");
+  append(&later, execution(t, 1, RAY_OK));
+  l.commit(later, 1);
+  for (uint32_t k = 3; k < 6; ++k) add_many(&l, 100 + k * 30, 30);
+  ::unsetenv("LIBRAY_TASK_ROWS");
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns=10"), "0");
+}
+
+TEST(Prune, TablesAreBoundedInBytes) {
+  ::setenv("LIBRAY_TABLE_BYTES", "2000000", 1);
+  Lineage l;
+  auto used = [&] {
+    return std::stoll(l.one("SELECT (p.page_count-f.freelist_count)*8192 FROM pragma_page_count() p, pragma_freelist_count() f"));
+  };
+  std::string event;
+  wire::Writer(&event).map(1).str("text").str(std::string(20000, 'x'));
+  for (uint32_t k = 0; k < 12; ++k) {
+    add_many(&l, k * 2000, 2000);
+    std::string b;
+    for (int i = 0; i < 20; ++i) lineage::append_event(&b, lineage::kEvent, k, 3, event);
+    l.commit(b, 20);
+    l.materialise();
+    EXPECT_LE(used(), 3'500'000);
+  }
+  ::unsetenv("LIBRAY_TABLE_BYTES");
+  EXPECT_GT(std::stoi(l.one("SELECT count(*) FROM task_rows")), 500);
+  EXPECT_EQ(l.one("SELECT value FROM meta WHERE key='limit_bytes'"), "2000000");
 }
 
 TEST(Prune, AKillInTheMiddleLeavesAllOrNothing) {

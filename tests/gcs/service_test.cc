@@ -5,11 +5,13 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <filesystem>
 #include <future>
 #include <map>
 #include <mutex>
 #include <thread>
 
+#include "libray/lineage/delta.h"
 #include "tests/gcs/shard_process.h"
 
 namespace ray::gcs {
@@ -85,6 +87,63 @@ TEST_F(ServiceTest, WrongTokenIsRefused) {
   EXPECT_EQ(kv_put(c.get(), 0, "ns", "k", "v").code, RAY_INVALID_ARGUMENT);
   auto good = connect({shard_.url()}, node_of(1));
   EXPECT_EQ(kv_get(good.get(), 0, "ns", "k").code, RAY_NOT_FOUND);
+}
+
+// What the shard calls malformed is lost, with word to its writer; what comes behind it is not held up.
+TEST_F(ServiceTest, ARefusedBatchOfLineageLeavesNoGap) {
+  auto c = connect({shard_.url()}, node_of(1));
+  TaskId root = root_task(node_of(9));
+  std::string good;
+  add_task(&good, child_task(origin_of(root), 1), root, 10);
+  std::promise<ray_code> refused;
+  c->append_coded(0, "x", 8, (1u << 30) + 1, [&](Status s, uint64_t) { refused.set_value(s.code()); });
+  EXPECT_EQ(refused.get_future().get(), RAY_INVALID_ARGUMENT);
+  std::promise<ray_code> taken;
+  c->append_lineage(0, good, 2, [&](Status s, uint64_t) { taken.set_value(s.code()); });
+  auto answer = taken.get_future();
+  ASSERT_EQ(answer.wait_for(std::chrono::seconds(10)), std::future_status::ready) << "it waits behind a gap";
+  EXPECT_EQ(answer.get(), RAY_OK);
+  c.reset();
+  shard_.kill9();
+  ASSERT_TRUE(shard_.start("gcs.append.malformed=fail"));  // the first one
+  c = connect({shard_.url()}, node_of(1));
+  std::vector<std::promise<ray_code>> codes(3);
+  lineage::DeltaEncoder coder;
+  ASSERT_TRUE(coder.add_batch(good));
+  for (auto& code : codes)  // each says that it is large, so that they are not joined
+    c->append_coded(0, coder.bytes(), 1u << 20, 2, [&](Status s, uint64_t) { code.set_value(s.code()); });
+  std::vector<ray_code> got;
+  for (auto& code : codes) {
+    auto f = code.get_future();
+    ASSERT_EQ(f.wait_for(std::chrono::seconds(10)), std::future_status::ready) << "it waits behind a gap";
+    got.push_back(f.get());
+  }
+  EXPECT_EQ(got, (std::vector<ray_code>{RAY_INVALID_ARGUMENT, RAY_OK, RAY_OK}));
+}
+
+// A shard that has lost the end of its journal gets what comes now all the same.
+TEST_F(ServiceTest, AJournalThatWasCutIsGoneOnWith) {
+  ClientOptions o;
+  o.urls = {shard_.url()};
+  o.token = kToken;
+  o.node = node_of(1);
+  o.watch_ns = 100'000'000;
+  auto c = Client::connect(o);
+  ASSERT_TRUE(c.ok());
+  TaskId root = root_task(node_of(9));
+  std::string records;
+  add_task(&records, child_task(origin_of(root), 1), root, 10);
+  EXPECT_EQ(append(c->get(), 0, records, 2), 2u);
+  shard_.kill9();
+  for (auto& f : std::filesystem::directory_iterator(dir_.path()))
+    if (f.path().filename().string().starts_with("gcs-0.")) std::filesystem::remove(f.path());
+  ASSERT_TRUE(shard_.start());
+  (*c)->reconnect(0);
+  std::promise<uint64_t> taken;
+  (*c)->append_lineage(0, records, 2, [&](Status, uint64_t committed) { taken.set_value(committed); });
+  auto answer = taken.get_future();
+  ASSERT_EQ(answer.wait_for(std::chrono::seconds(20)), std::future_status::ready) << "it waits behind a gap";
+  EXPECT_EQ(answer.get(), 4u);
 }
 
 TEST_F(ServiceTest, LineageBecomesReadableRows) {

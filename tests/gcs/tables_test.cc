@@ -85,7 +85,85 @@ TEST(Tables, KeyValueCompareAndSwap) {
   EXPECT_EQ(m.run(kKvDelete, args).code, RAY_OK);
   EXPECT_EQ(m.get("k").code, RAY_NOT_FOUND);
   EXPECT_EQ(m.run(kKvDelete, args).code, RAY_NOT_FOUND);
-  EXPECT_EQ(first(m.put("k", "d", 0)), 1u);
+  EXPECT_EQ(first(m.put("k", "d", 0)), 3u);  // never a version that it had
+}
+
+TEST(Tables, VersionsGrowOverDeletions) {
+  Machine m;
+  auto remove = [&](const std::string& key, bool commit = true) {
+    std::string args;
+    wire::Writer(&args).array(3).str("ns").bin(key).uint64(UINT64_MAX);
+    EXPECT_EQ(m.run(kKvDelete, args, 0, 0, 0, commit).code, RAY_OK);
+  };
+  EXPECT_EQ(first(m.put("k", "a")), 1u);
+  remove("k");
+  EXPECT_EQ(first(m.put("k", "b", 0)), 2u);
+  EXPECT_EQ(m.put("k", "c", 1).code, RAY_CONFLICT);  // who saw "a" does not overwrite "b"
+  for (int i = 0; i < 5; ++i) m.put("k", "d");
+  remove("k", false);
+  EXPECT_EQ(first(m.put("k", "e", 0, false)), 8u);
+  m.t.rollback();
+  EXPECT_EQ(first(m.put("k", "f")), 8u);
+  remove("k");
+  // Again after the tables were made anew of the journal.
+  Machine again;
+  for (auto& [sn, record] : m.journal)
+    if (sn <= m.t.last_sn()) {
+      again.t.recover(sn, record);
+    }
+  EXPECT_GT(first(again.put("k", "g", 0)), 8u);
+}
+
+TEST(Tables, WhatHasEndedStaysSo) {
+  Machine m;
+  auto put = [&](GcsOp op, const char* state, const char* more) {
+    std::string args;
+    wire::Writer(&args).array(2).id(node_of(4)).map(2).str("state").str(state).str(more).uint64(1);
+    EXPECT_EQ(m.run(op, args).code, RAY_OK);
+  };
+  auto row = [&](const char* what) {
+    std::string args;
+    wire::Writer(&args).array(2).str(what).nil();
+    return m.run(kQuery, args).answer;
+  };
+  put(kNodePut, "DEAD", "first");
+  put(kNodePut, "ALIVE", "late");
+  EXPECT_NE(row("nodes").find("DEAD"), std::string::npos);
+  EXPECT_EQ(row("nodes").find("ALIVE"), std::string::npos);
+  EXPECT_NE(row("nodes").find("late"), std::string::npos);  // what the row did not have is welcome
+  put(kJobPut, "FINISHED", "first");
+  put(kJobPut, "RUNNING", "late");
+  EXPECT_EQ(row("jobs").find("RUNNING"), std::string::npos);
+}
+
+TEST(Tables, LocationsOfAnObjectHaveAnOrder) {
+  auto put = [](Machine& m, uint8_t node, uint64_t seq, bool add) {
+    std::string args;
+    wire::Writer(&args).array(5).id(return_object(node_of(7), 0)).uint64(99).id(node_of(node)).uint64(seq).boolean(add);
+    EXPECT_EQ(m.run(kObjectPut, args).code, RAY_OK);
+  };
+  auto nodes = [](Machine& m) {
+    std::string args;
+    wire::Writer(&args).array(1).id(return_object(node_of(7), 0));
+    Outcome out = m.run(kObjectGet, args);
+    wire::Cursor r(out.answer);
+    r.array_of(3);
+    EXPECT_EQ(r.uint64(), 99u);
+    r.id();
+    std::vector<std::string> all;
+    for (size_t n = r.array(); n > 0; --n) all.emplace_back(r.bytes().substr(0, 1));
+    EXPECT_TRUE(r.done());
+    return all.size();
+  };
+  Machine m;
+  put(m, 1, 1, true);
+  put(m, 2, 1, true);
+  EXPECT_EQ(nodes(m), 2u);
+  put(m, 1, 3, false);
+  put(m, 1, 2, true);  // was told before, comes after
+  EXPECT_EQ(nodes(m), 1u);
+  put(m, 1, 4, true);
+  EXPECT_EQ(nodes(m), 2u);
 }
 
 TEST(Tables, KeyValueListIsByPrefixAndNamespace) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <new>
 #include <thread>
@@ -31,6 +33,11 @@ class FakeStore : public gcs::Client {
       lock.unlock();
       return done(error(RAY_UNAVAILABLE, "not now"), 0);
     }
+    if (refuse_next > 0) {
+      --refuse_next;
+      lock.unlock();
+      return done(error(RAY_INVALID_ARGUMENT, "nonsense"), 0);
+    }
     EXPECT_LE(++in_flight[shard], static_cast<int>(JournalPump::kInFlight));
     if (hold) {
       held.push_back([this, shard, records = std::move(records), n, done] { commit(shard, records, n, done); });
@@ -53,6 +60,8 @@ class FakeStore : public gcs::Client {
           std::memcpy(&s, records.data() + at + sizeof h, sizeof s);
           EXPECT_EQ(shard, gcs_slot(s.task) % 2);
           committed[{shard, s.process}].push_back(s.handle_seq);
+        } else if (h.type == lineage::kMark) {
+          ++marks[shard];
         } else {
           ++events;
         }
@@ -89,8 +98,8 @@ class FakeStore : public gcs::Client {
   std::mutex mutex;
   std::condition_variable wake;
   bool hold = false;
-  int fail_next = 0, calls = 0, events = 0;
-  std::map<uint32_t, int> in_flight;
+  int fail_next = 0, refuse_next = 0, calls = 0, events = 0;
+  std::map<uint32_t, int> in_flight, marks;
   std::vector<std::function<void()>> held;
   std::map<std::pair<uint32_t, uint32_t>, std::vector<uint64_t>> committed;
 };
@@ -215,6 +224,18 @@ TEST_F(PumpTest, WakesFromSleepForOneRecord) {
   }
 }
 
+TEST_F(PumpTest, EveryShardIsToldUpToWhenItHasAll) {
+  Writer a(1);
+  pump->attach(a.channel);
+  for (int k = 1; k <= 2; ++k) {
+    ASSERT_TRUE(a.write());
+    wake();
+    std::unique_lock lock(store.mutex);
+    EXPECT_TRUE(store.wake.wait_for(lock, std::chrono::seconds(20),
+                                    [&] { return store.marks[0] >= k && store.marks[1] >= k; }));
+  }
+}
+
 TEST_F(PumpTest, ADifferenceFromNothingCutsTheProcessOff) {
   Writer good(1), bad(2);
   pump->attach(good.channel);
@@ -299,6 +320,53 @@ TEST_F(PumpTest, ALongOutageIsBackPressureNotMemory) {
   wake();
   flush();
   expect_in_order(1, written + 1);
+}
+
+// A store that is silent for a long time slows nobody down: what it has not taken goes to disk, and from there to it.
+TEST_F(PumpTest, ALongOutageGoesToDisk) {
+  pump.reset();
+  char dir[] = "/tmp/pump-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(dir), nullptr);
+  pump = std::make_unique<JournalPump>(&store, page.get(), [this](uint32_t p) { corrupt = p; }, dir, 1u << 30);
+  store.hold = true;
+  Writer a(1);
+  pump->attach(a.channel);
+  int64_t end = steady_ns() + 60'000'000'000;
+  for (uint64_t bytes = 0; bytes < 3 * JournalPump::kMaxStash; bytes += 4000) {
+    while (!a.write(4000)) {
+      ASSERT_LT(steady_ns(), end) << "the ring stays full";
+      wake();
+      std::this_thread::yield();
+    }
+    wake();
+  }
+  EXPECT_LT(pump->stats().stash, JournalPump::kMaxStash);
+  EXPECT_GT(pump->stats().spooled, JournalPump::kMaxStash);
+  EXPECT_TRUE(std::filesystem::is_empty(dir));  // it has no name: a kill leaves nothing
+  store.release_all();
+  flush();
+  expect_in_order(1, a.next);
+  ASSERT_TRUE(a.write());
+  wake();
+  flush();
+  expect_in_order(1, a.next);
+  EXPECT_EQ(pump->stats().spooled, 0u);
+  ::rmdir(dir);
+}
+
+TEST_F(PumpTest, WhatTheStoreCallsMalformedIsDroppedAndTheRestComes) {
+  store.refuse_next = 1;
+  Writer a(1);
+  pump->attach(a.channel);
+  ASSERT_TRUE(a.write());
+  wake();
+  flush();
+  EXPECT_EQ(store.total(), 0u);
+  EXPECT_GE(pump->stats().dropped, 1u);  // a mark may be in it too
+  ASSERT_TRUE(a.write());
+  wake();
+  flush();
+  EXPECT_EQ(store.total(), 1u);
 }
 
 TEST_F(PumpTest, ABrokenRingIsReportedAndOthersGoOn) {

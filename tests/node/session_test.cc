@@ -10,6 +10,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 namespace ray::node {
 namespace {
@@ -160,8 +161,41 @@ TEST_F(SessionTest, PruneKeepsLivingAndNewestDead) {
   }
   auto living = open_session(dirs[0]);
   ASSERT_TRUE(living.ok());
-  prune_sessions(base_, 2);
+  SessionLimits two;
+  two.count = 2;
+  prune_sessions(base_, two);
   EXPECT_EQ(list_sessions(base_), (std::vector<std::string>{dirs[0], dirs[4], dirs[5]}));
+}
+
+TEST_F(SessionTest, DeadSessionsAreBoundedInBytesOldestFirst) {
+  std::vector<std::string> dirs;
+  auto fill = [](const std::string& file, size_t bytes) { std::ofstream(file) << std::string(bytes, 'x'); };
+  for (int i = 0; i < 4; ++i) {
+    dirs.push_back(base_ + "/session-2026010" + std::to_string(i) + "-000000-1-abcdef");
+    for (const char* sub : {"", "/logs", "/spill"}) std::filesystem::create_directory(dirs.back() + sub);
+    for (const char* file : {"/lock", "/token"}) fill(dirs.back() + file, 32);
+    fill(dirs.back() + "/gcs-0.db", 1 << 20);
+    fill(dirs.back() + "/spill/object", 1 << 20);
+  }
+  std::filesystem::create_directory(base_ + "/session-20260105-000000-1-abcdef");  // is being made
+  auto alive = create_session(base_);
+  ASSERT_TRUE(alive.ok()) << alive.status().message();
+  fill(alive->dir + "/spill/object", 1 << 20);
+  for (auto& dir : dirs) fill(dir + "/spill/object", 1 << 20);
+  Pruned would = prune_sessions(base_, {10, 3 << 20}, true);
+  EXPECT_EQ(would.sessions, 3u);  // spilled objects count as long as they are there
+  EXPECT_EQ(list_sessions(base_).size(), 6u);
+  Pruned done = prune_sessions(base_, {10, (5 << 20) / 2});
+  EXPECT_EQ(done.sessions, 2u);
+  EXPECT_EQ(done.kept, 2u);
+  EXPECT_LE(done.kept_bytes, 5u << 19);
+  EXPECT_EQ(list_sessions(base_), (std::vector<std::string>{dirs[2], dirs[3], base_ + "/session-20260105-000000-1-abcdef",
+                                                            alive->dir}));
+  EXPECT_TRUE(std::filesystem::exists(alive->dir + "/spill/object"));
+  EXPECT_FALSE(std::filesystem::exists(dirs[3] + "/spill/object"));
+  ::setenv("LIBRAY_SESSION_BYTES", "0", 1);
+  EXPECT_EQ(SessionLimits::from_environment().bytes, 0u);
+  ::unsetenv("LIBRAY_SESSION_BYTES");
 }
 
 TEST_F(SessionTest, RemovesOnlySockets) {

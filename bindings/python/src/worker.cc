@@ -32,8 +32,14 @@ namespace {
 struct Loaded {
   PyObject* callable = nullptr;
   uint32_t max_calls = 0, calls = 0;  // this process ends after so many (0: never)
+  uint32_t users = 0;                 // calls of it that are under way
+  size_t size = 0;                    // of its definition
+  uint64_t used = 0;                  // when, in loads and calls
 };
 std::unordered_map<uint64_t, Loaded> g_functions;      // function_key -> callable or class
+constexpr size_t kFunctionBytes = 32u << 20;           // of their definitions: above, the least recently used go
+size_t g_function_bytes = 0;
+uint64_t g_function_clock = 0;
 bool g_retire = false;                                 // this process takes no more tasks
 std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instance: bound methods
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
@@ -461,6 +467,22 @@ namespace {
 // ---- what to call
 // --------------------------------------------------------------------------------------------------
 
+// Functions that are made on the fly come and never again. One that comes again is loaded again.
+void forget_functions() {
+  while (g_function_bytes > kFunctionBytes) {
+    auto oldest = g_functions.end();
+    for (auto it = g_functions.begin(); it != g_functions.end(); ++it)
+      if (it->second.users == 0 && it->second.max_calls == 0 &&
+          (oldest == g_functions.end() || it->second.used < oldest->second.used))
+        oldest = it;
+    if (oldest == g_functions.end()) return;
+    PyObject* callable = oldest->second.callable;
+    g_function_bytes -= oldest->second.size;
+    g_functions.erase(oldest);
+    Py_DECREF(callable);  // last: it may run anything
+  }
+}
+
 Loaded* function_of(ray_task* task, const ray_task_info& info) {
   const auto it = g_functions.find(info.function_key);
   if (it != g_functions.end()) return &it->second;
@@ -474,6 +496,7 @@ Loaded* function_of(ray_task* task, const ray_task_info& info) {
   }
   Owned bytes(PyBytes_FromStringAndSize(static_cast<const char*>(buffer.data),
                                         static_cast<Py_ssize_t>(buffer.size)));
+  const size_t size = buffer.size;
   ray_buffer_release(&buffer);
   if (!bytes) return nullptr;
   Owned pair(PyObject_CallFunctionObjArgs(g_hooks.load_function, bytes.get(), nullptr));
@@ -483,7 +506,10 @@ Loaded* function_of(ray_task* task, const ray_task_info& info) {
     raise_unreadable(PyUnicode_FromFormat("the code of %s", std::string(info.function.data, info.function.size).c_str()));
     return nullptr;
   }
-  Loaded& loaded = g_functions[info.function_key];  // its address stays
+  forget_functions();
+  Loaded& loaded = g_functions[info.function_key];  // its address stays while it is used
+  g_function_bytes += size - loaded.size;
+  loaded.size = size;
   loaded.callable = new_ref(callable);
   loaded.max_calls = max_calls;
   return &loaded;
@@ -573,6 +599,8 @@ bool run_task(ray_task* task, bool main_thread) {
     callable = method_of(info);
   } else if ((loaded = function_of(task, info)) != nullptr) {
     callable = loaded->callable;
+    ++loaded->users;
+    loaded->used = ++g_function_clock;
   }
   if (callable != nullptr) code = execute(task, info, callable, &made_actor, &note);
   if (__builtin_expect(g_output_waits, 0)) flush_output();
@@ -585,6 +613,7 @@ bool run_task(ray_task* task, bool main_thread) {
   // nothing of it.
   if (__builtin_expect(exits, 0)) {
     PyErr_Clear();
+    if (loaded != nullptr) --loaded->users;
     finish_exiting(task);
     return true;
   }
@@ -595,8 +624,10 @@ bool run_task(ray_task* task, bool main_thread) {
   } else {
     finish_with_exception(task, info, note);
   }
-  if (loaded != nullptr && loaded->max_calls != 0 && ++loaded->calls >= loaded->max_calls)
-    g_retire = true;
+  if (loaded != nullptr) {
+    --loaded->users;
+    if (loaded->max_calls != 0 && ++loaded->calls >= loaded->max_calls) g_retire = true;
+  }
   return !made_actor;
 }
 
