@@ -202,8 +202,7 @@ class AsyncBox:
         machine = Machine(text, args, self.state, True)
         async for _ in machine.play():
             pass
-        for value in machine.in_order():
-            yield value
+        return machine.in_order()
 
     async def run_stream(self, text, *args):
         async for item in Machine(text, args, self.state, True).play():

@@ -167,6 +167,11 @@ class Maker:
     # -- single instructions of the driver
     def do_put(self):
         slot = self.new("r")
+        if self.settings.get("store") and self.chance(0.01):
+            self.emit("put", slot, f"{self.tag()}:{self.settings['store'] + 8}")
+            self.emit("get", slot)
+            self.refs = [r for r in self.refs if r[0] != slot]
+            return
         contents = [self.random.choice(self.refs)[0]] if self.refs and self.chance(0.3) else []
         if self.actors and self.chance(0.1):
             contents = [self.random.choice(self.actors)[0]]
@@ -228,13 +233,12 @@ class Maker:
     def do_stream(self):
         words, inside = self.arguments()
         slot = self.new("s")
-        window = [f"window={self.random.choice((1, 2, 64))}"] if self.chance(0.3) else []
         if self.actors and self.chance(0.3):
             actor, facts = self.random.choice(self.actors)
-            self.emit("callstream", self.label(), actor, slot, *window, *words,
+            self.emit("callstream", self.label(), actor, slot, *words,
                       self.body(1, len(words), 0, True, args=inside if facts["ordered"] else ()))
         else:
-            self.emit("stream", self.label(), slot, *self.own_options(), *window, *words,
+            self.emit("stream", self.label(), slot, *self.own_options(), *words,
                       self.body(1, len(words), 0, True, args=inside))
         self.streams.append(slot)
 
@@ -258,6 +262,8 @@ class Maker:
             words.append(f"conc={self.random.choice((2, 4))}")
         if self.chance(0.1):
             words.append("ooo=1")
+        if self.settings.get("driver") == "python" and self.chance(0.3):
+            words.append("kind=asyncio")
         named = self.chance(0.15)
         if named:
             words.append(f"name={self.label()}")
@@ -267,7 +273,7 @@ class Maker:
         if self.chance(0.04):
             ctor.append(["fail"])
         self.emit("actor", self.label(), slot, *words, ctor)
-        self.actors.append((slot, {"ordered": not any(w[:4] in ("conc", "ooo=") for w in words)}))
+        self.actors.append((slot, {"ordered": not any(w[:4] in ("conc", "ooo=", "kind") for w in words)}))
 
     def call(self, slot, facts):
         words, inside = self.arguments()

@@ -78,7 +78,7 @@ def check(entry, row, names, arguments, raw):
     if entry.parent is not None and names.get(parent) != entry.parent:
         return f"its parent is {names.get(parent, parent)}, not {entry.parent}"
     if state == "SUBMITTED":
-        return "" if entry.may_wait or entry.never_ran else "it has no end"
+        return "" if entry.may_wait or entry.never_ran or entry.parent is not None else "it has no end"
     if None not in entry.codes and code not in entry.codes:
         return f"ended with {code}, but only {sorted(entry.codes)} may be"
     if entry.attempts is not None and attempt not in entry.attempts:

@@ -67,6 +67,9 @@ class Machine:
     # -- values
     def op_put(self, words):
         value = self.value(words[2])
+        if value.size > self.model.store:  # one value alone must fit
+            self.pick([("e", "STORE_FULL")])
+            return
         self.pick([("ok",)])
         self.slots[words[1]] = Put(value)
 
@@ -279,7 +282,7 @@ class Body(Machine):
         stream = self.slot(words[1])
         worlds = stream[0].worlds()
         ends = [w for w in worlds if len(w.outs) <= stream[1]]
-        more = len(ends) < len(worlds)
+        more = any(w.out(stream[1]) is not None for w in worlds)
         if ends and (not more or self.choose(2)):
             self.acc = mix(self.acc, 7) if self.acc is not None else None
             self.slots.pop(words[2], None)
@@ -501,7 +504,7 @@ class Driver(Machine):
         stream = self.slot(words[1])
         task, at = stream
         worlds = task.worlds()
-        more, end = any(len(w.outs) > at for w in worlds), any(len(w.outs) <= at for w in worlds)
+        more, end = any(w.out(at) is not None for w in worlds), any(len(w.outs) <= at for w in worlds)
         possible = ([("ok",)] if more else []) + ([("end",)] if end else [])
         if int(words[3]) >= 0 or task.may_wait():
             possible.append(("t",))
@@ -547,7 +550,8 @@ class Driver(Machine):
         possible = []
         if actor is not None and not (actor.killed and actor.told_dead()):
             possible.append(("ok",))
-        if actor is None or actor.killed or actor.may_die or actor.dropped and not actor.detached:
+        if actor is None or actor.killed or actor.may_die or actor.dropped and not actor.detached \
+                or ("dead",) in actor.initial(0):
             possible.append(("e", "NOT_FOUND"))
         self.pick(possible)
         self.slots.pop(words[2], None)
@@ -625,8 +629,8 @@ class Group:
 class Model:
     """All that a session's programs have made so far."""
 
-    def __init__(self, capacity):
-        self.capacity = capacity
+    def __init__(self, capacity, store=1 << 40, driver="c"):
+        self.capacity, self.store, self.driver = capacity, store, driver
         self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
         self.lossy, self.lossy_left = False, 0
         self.begin()
@@ -686,13 +690,19 @@ class Model:
                     held[name] = held.get(name, 0) + amount
         return room(needs)
 
+    def blocked(self):
+        """Whether a generator may wait for its reader, and keep what it runs on."""
+        return any("window" in t.opts and not (t.length_seen and t.length_seen[1]) and not t.cancelled for t in self.tasks)
+
     def may_wait(self, task):
+        if self.blocked():
+            return True
         if task.cancelled:
             return False
         return "group" in task.opts or not self.fits(task.needs)
 
     def may_wait_actor(self, actor):
-        return not actor.killed and not self.fits(actor.needs, but=actor)
+        return self.blocked() or not actor.killed and not self.fits(actor.needs, but=actor)
 
     # -- events
     def cancel(self, task, flags):

@@ -107,6 +107,12 @@ class World:
     def key(self):
         return (tuple(o.key() for o in self.outs), self.before, self.after)
 
+    def out(self, index):
+        """Result or item `index`, None if there is none."""
+        if self.status == "any":
+            return ANYTHING
+        return self.outs[index] if index < len(self.outs) else None
+
 
 class Task:
     """A task, a call or a generator: its possible worlds follow from its body and its arguments, and shrink with each
@@ -156,12 +162,12 @@ class Task:
     def filtered(self, worlds):
         good = {}
         for w in worlds:
-            if all(i < len(w.outs) and w.outs[i].fits(a) for i, a in self.seen.items()) and self.fits_length(w):
+            if all(w.out(i) is not None and w.out(i).fits(a) for i, a in self.seen.items()) and self.fits_length(w):
                 good.setdefault(w.key(), w)
         return list(good.values())
 
     def fits_length(self, w):
-        if self.length_seen is None:
+        if self.length_seen is None or w.status == "any":
             return True
         n, ended = self.length_seen
         return len(w.outs) == n if ended else len(w.outs) >= n
@@ -213,8 +219,18 @@ class Task:
         if self.is_stream:
             return run.items + ([Failure(error)] if error else [])
         if error:
-            return self.all_outs(Failure(error))
+            return self.partial(run, error)
         return [run.outs.get(i, NIL) for i in range(max(self.n_outs, 1))]
+
+    def partial(self, run, error):
+        """Python gives several results one by one: those that were there before the failure stay."""
+        outs = self.all_outs(Failure(error))
+        if self.model.driver == "python" and self.n_outs > 1 and run.status == "failed":
+            for i in range(self.n_outs):
+                if i not in run.outs:
+                    break
+                outs[i] = run.outs[i]
+        return outs
 
     def when_cancelled(self, worlds, state):
         codes = ["CANCELLED"] + (["WORKER_CRASHED"] if self.force else [])
@@ -234,7 +250,7 @@ class Task:
     def observe(self, index, answer):
         """Keeps the worlds in which result `index` answers so; None when there is none."""
         before = self.worlds()
-        fitting = [w for w in before if index < len(w.outs) and w.outs[index].fits(answer)]
+        fitting = [w for w in before if w.out(index) is not None and w.out(index).fits(answer)]
         if not fitting:
             return None
         self.complete = True
@@ -242,10 +258,10 @@ class Task:
             self.seen[index] = answer
             self.dirty()
             self.cached = None
-            fitting = [w for w in self.worlds() if index < len(w.outs)]
+            fitting = [w for w in self.worlds() if w.out(index) is not None]
             if not fitting:
                 return None
-        return fitting[0].outs[index]
+        return fitting[0].out(index)
 
     def may_wait(self):
         if any(a.may_wait() for a in self.args):
@@ -271,7 +287,7 @@ class Result:
     complete = property(lambda self: self.task.complete)
 
     def outcomes(self):
-        return unique(w.outs[self.index] if self.index < len(w.outs) else w.outs[-1] for w in self.task.worlds())
+        return unique(w.out(self.index) or w.outs[-1] for w in self.task.worlds())
 
     def observe(self, answer):
         return self.task.observe(self.index, answer)
@@ -288,7 +304,7 @@ class Item:
         self.task, self.index = task, index
 
     def outcomes(self):
-        return unique(w.outs[self.index] for w in self.task.worlds() if self.index < len(w.outs)) or [ANYTHING]
+        return unique(w.out(self.index) for w in self.task.worlds() if w.out(self.index) is not None) or [ANYTHING]
 
     def observe(self, answer):
         return self.task.observe(self.index, answer)

@@ -197,7 +197,18 @@ def late_failure(m):
     m.emit("drop", *outs)
 
 
-SCENES = {keeper: 6, threads: 6, attempts: 8, burst: 3, behind: 6, neighbour: 3, no_room: 1, stream_of_tasks: 1,
+def window(m):
+    """A generator that waits for its reader."""
+    s, n = m.new("s"), m.random.choice((3, 6))
+    m.emit("stream", m.label(), s, f"window={m.random.choice((1, 2))}", [["yield", m.value()] for _ in range(n)])
+    for i in range(n + 1):
+        item = m.new("r")
+        m.emit("next", s, item, "-1")
+        if m.chance(0.3):
+            m.emit("get" if i < n else "drop", item)
+
+
+SCENES = {window: 4, keeper: 6, threads: 6, attempts: 8, burst: 3, behind: 6, neighbour: 3, no_room: 1, stream_of_tasks: 1,
           leaving: 4, late_failure: 6}
 
 
