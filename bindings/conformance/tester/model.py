@@ -105,6 +105,8 @@ class Machine:
     def new_task(self, words, first, n_outs, is_stream=False, actor=None):
         task = Task(self.model, words[1], words[-1], self.arguments(words[first:]), words[first:], n_outs, self.task,
                     is_stream, actor)
+        if "group" in task.opts:
+            task.group = self.slot(task.opts["group"])
         self.created(task)
         return task
 
@@ -540,7 +542,7 @@ class Driver(Machine):
             self.pick([("ok",), ("e", "INVALID_ARGUMENT"), ("e", "NOT_FOUND"), ("e", "UNSUPPORTED")])
             return
         if thing.task.actor is not None and "f" in words[2]:
-            self.pick([("e", "UNSUPPORTED")] + ([("ok",)] if thing.task.complete else []))
+            self.pick([("e", "UNSUPPORTED"), ("ok",)])  # ok: it has ended
             return
         self.pick([("ok",)])
         self.model.cancel(thing.task, words[2])
@@ -638,6 +640,7 @@ class Model:
     def begin(self):
         """A new program: what the last one made is gone, but for names and keys."""
         self.tasks, self.actors, self.groups = [], [], []
+        self.kills = 0  # of workers, so far
         self.lossy_left = max(0, self.lossy_left - 1)
         self.lossy = self.lossy_left > 0
 
@@ -651,7 +654,7 @@ class Model:
         return list(itertools.product(*lists))
 
     def evaluate(self, task, combination, attempt, state):
-        key = (attempt, tuple(o.key() for o in combination), state, self.lossy)
+        key = (attempt, tuple(o.key() for o in combination), state, self.lossy, self.kills)
         if key in task.made:
             return task.made[key]
         runs, todo = [], [[]]
@@ -699,7 +702,9 @@ class Model:
             return True
         if task.cancelled:
             return False
-        return "group" in task.opts or not self.fits(task.needs)
+        if task.group is not None:
+            return not task.group.removed and task.group.may_wait()
+        return not self.fits(task.needs)
 
     def may_wait_actor(self, actor):
         return self.blocked() or not actor.killed and not self.fits(actor.needs, but=actor)
@@ -729,7 +734,10 @@ class Model:
                 call.kills += 1
                 call.dirty()
                 unresolved = True
-        actor.add(Kill(may_restart, True, unresolved))
+        kill = Kill(may_restart, True, unresolved)
+        # Whether a process that has yet to start is killed too when it may restart, is left open.
+        kill.started = not may_restart or any(isinstance(c, Task) and c.complete for c in actor.entries)
+        actor.add(kill)
         actor.may_die = True
         if not may_restart or actor.restarts == 0:
             actor.killed = True
@@ -745,15 +753,21 @@ class Model:
     def remove_group(self, group):
         group.removed = True
         self.lossy_now()
+        for task in self.tasks:
+            if task.group is group and not task.complete:
+                task.removed = True
+                task.dirty()
 
     def fault(self, kind):
         if kind not in ("kill", "crash"):
             return
         self.lossy_now()
+        self.kills += 1
         for task in self.tasks:
             if not task.complete and task.actor is None:
                 task.kills += 1
                 task.dirty()
+            self.forget(task)
         for actor in self.actors:
             for call in actor.entries:
                 if isinstance(call, Task) and not call.complete:
@@ -761,6 +775,13 @@ class Model:
                     call.dirty()
             actor.add(Kill(True, False, True))
             actor.may_die = True
+
+    def forget(self, task):
+        """What the children of a task may have done is another matter now."""
+        for runs in task.made.values():
+            for child in (c for run in runs for c in run.children if isinstance(c, Task)):
+                child.cached = None
+                self.forget(child)
 
     def explains(self, code, thing):
         """Codes that need no world of their own."""

@@ -127,7 +127,8 @@ class Task:
             retries = actor.again
         self.retries = {-1: 1000, -2: 3}.get(retries, retries)
         self.needs = amounts(self.opts["res"]) if "res" in self.opts else {"CPU": 1.0}
-        self.cancelled = self.force = self.abandoned = False
+        self.cancelled = self.force = self.removed = False
+        self.group = None         # placement group
         self.kills = 0            # deaths that may have hit it
         self.complete = False     # an end was seen
         self.nested = parent is not None
@@ -189,6 +190,8 @@ class Task:
                 worlds += self.attempts(combination, state)
         if self.cancelled:
             worlds += self.when_cancelled(worlds, state)
+        if self.removed:
+            worlds += [World(self.all_outs(Failure(c)), "refused") for c in ("GROUP_REMOVED", "WORKER_CRASHED")]
         if self.kills and self.actor is None:
             worlds.append(World(self.all_outs(Failure("WORKER_CRASHED")), "crashed")) if self.kills > self.retries else None
         if self.nested and self.model.lossy:
@@ -209,7 +212,8 @@ class Task:
                     if not self.cancelled:
                         continue
                 worlds.append(World(self.outs_of(run), run.status, attempt + 1, run.children, state, run.state))
-        for attempt in range(last + 1, last + 1 + min(self.kills, self.retries - last)):
+        kills = self.model.kills if self.nested else self.kills
+        for attempt in range(last + 1, last + 1 + min(kills, self.retries - last)):
             for run in self.model.evaluate(self, combination, attempt, state):
                 worlds.append(World(self.outs_of(run), run.status, attempt + 1, run.children, state, run.state))
         return worlds
