@@ -261,7 +261,9 @@ class Machine:
                 if self.say is None:
                     raise BodyFailed(f"{self.path}: a slot is empty") from None
                 self.tell("empty")
-            except (errors.RayError, ValueError, TypeError, TimeoutError) as error:
+            except (OnPurpose, BodyFailed):
+                raise
+            except Exception as error:
                 self.failed(error)
             else:
                 if item is not None:
@@ -532,7 +534,7 @@ class Machine:
 
     # -- around
     async def op_group(self, words):
-        from libray.ray.util.placement_group import placement_group
+        from libray._placement import placement_group
 
         bundles = [{k: float(v) for k, v in (p.rsplit(":", 1) for p in b.split(","))} for b in words[3].split("/")]
         strategy = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")[int(words[2])]
@@ -546,7 +548,7 @@ class Machine:
         self.tell("ok" if group.wait(int(words[2]) / 1000) else "t")
 
     async def op_gremove(self, words):
-        from libray.ray.util.placement_group import remove_placement_group
+        from libray._placement import remove_placement_group
 
         group = self.slots.pop(words[1], None)
         if group is None:
@@ -670,7 +672,7 @@ class Machine:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def op_exit(self, words):
-        libray.actor.exit_actor()
+        libray.exit_actor()
 
     async def op_hold(self, words):
         end = time.monotonic() + int(words[1]) / 1e6
