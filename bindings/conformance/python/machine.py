@@ -357,6 +357,20 @@ class Machine:
         ids = {r.hex() for r in ready}
         self.tell(f"w {len(ready)} " + "".join("1" if r.hex() in ids else "0" for r in refs))
 
+    async def op_told(self, words):
+        """By futures, each of which is completed from another thread."""
+        futures, codes = [self.slot(n).future() for n in words[1:]], []
+        for future in futures:
+            try:
+                future.result(self.bound if self.say else None)
+                codes.append("OK")
+            except errors.RayError as error:
+                codes.append(code_of(error))
+            except TimeoutError as error:
+                self.over = self.say is not None
+                return self.failed(error, "TIMED_OUT")
+        self.tell("told " + " ".join(codes))
+
     async def op_elem(self, words):
         value = await self.value(self.slot(words[1]))
         self.take([] if value is None else look(value)[2], words)

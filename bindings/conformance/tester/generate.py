@@ -208,6 +208,11 @@ class Maker:
             some = [r[0] for r in self.random.sample(self.refs, min(len(self.refs), self.random.randint(1, 5)))]
             self.emit("wait", str(self.random.randint(1, len(some))), self.random.choice(("-1", "0", "5")), *some)
 
+    def do_told(self):
+        if self.refs:
+            some = self.random.sample(self.refs, min(len(self.refs), self.random.randint(1, 4)))
+            self.emit("told", *[r[0] for r in some])
+
     def do_elem(self):
         good = [r for r in self.refs if r[1].get("inside")]
         if good:
@@ -347,7 +352,7 @@ class Maker:
             self.emit("fault", self.random.choice(("kill", "kill", "stop", "slow", "shard")), str(self.random.randrange(8)))
 
     # Of each instruction, and of scenes together; CONFORMANCE_WEIGHTS="fork=0,threads=0" changes some.
-    WEIGHTS = {"put": 10, "task": 22, "get": 18, "try": 4, "wait": 6, "elem": 8, "drop": 8, "copy": 2, "sleep": 2,
+    WEIGHTS = {"put": 10, "task": 22, "get": 18, "try": 4, "wait": 6, "told": 3, "elem": 8, "drop": 8, "copy": 2, "sleep": 2,
                "cancel": 4, "stream": 5, "next": 10, "scancel": 1, "sdone": 1, "actor": 4, "call": 12, "kill": 1, "drop_actor": 2,
                "find": 2, "kv": 3, "fork": 2, "driver": 1, "fault": 3}
 

@@ -373,9 +373,10 @@ class Driver(Machine):
 
     def __init__(self, model, answers, task=None):
         super().__init__(model)
-        self.answers, self.path, self.lines = answers, "", []
+        self.answers, self.path, self.lines, self.is_other = answers, "", [], False
 
     def created(self, task):
+        task.of_other_driver = self.is_other
         self.model.tasks.append(task)
 
     def created_actor(self, actor):
@@ -484,6 +485,20 @@ class Driver(Machine):
                 t.task.complete = True
             elif m and isinstance(t, Done):
                 t.complete = True
+
+    def op_told(self, words):
+        things = [self.slot(n) for n in words[1:]]
+        line = self.next_line()
+        if line[0] == "t" and any(t.may_wait() for t in things):
+            raise GaveUp
+        if line[0] != "told" or len(line) != len(things) + 1:
+            raise Mismatch(f"answered '{' '.join(line)}'")
+        for thing, code in zip(things, line[1:]):
+            possible = {o.code if isinstance(o, Failure) else "any" if o is ANYTHING else "OK" for o in thing.outcomes()}
+            if code not in possible and "any" not in possible:
+                raise Mismatch(f"answered '{' '.join(line)}', but only {possible} may be")
+            if isinstance(thing, Result):
+                thing.task.complete = True
 
     def op_elem(self, words):
         thing = self.slot(words[1])
@@ -604,6 +619,7 @@ class Driver(Machine):
 
     def op_driver(self, words):
         other = Driver(self.model, self.answers)
+        other.is_other = True
         other.run(words[2], prefix=self.path + ".")
         self.lines = self.answers(self.path)
         self.pick([("x", "1009" if words[1] == "die" else "0")])
