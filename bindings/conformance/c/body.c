@@ -168,16 +168,14 @@ const entry kBodyOperations[] = {
 
 static ray_code run_body(ray_task* task, state* self) {
   machine* m = calloc(1, sizeof *m);
-  ray_task_info info;
+  ray_task_info info = RAY_TASK_INFO_INIT;
   ray_code code = RAY_OK;
   char* text;
   if (m == NULL) abort_driver("out of memory");
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
   ray_task_get_info(task, &info);
   m->task = task;
   m->self = self;
-  m->attempt = info.attempt;
+  m->attempt = info.attempt - 1; /* it counts from 1 */
   m->n_args = ray_task_args(task, &m->args);
   text = m->n_args ? strndup(m->args[0].data, m->args[0].size) : strdup("");
   run_text(m, text, "");

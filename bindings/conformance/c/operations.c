@@ -108,6 +108,40 @@ static void op_wait(machine* m, words* w) { /* wait WANT MS rS... */
   answer(m, "w %zu %s", count, mask);
 }
 
+static void op_told(machine* m, words* w) { /* told rS...: by a completion queue */
+  ray_queue* queue = NULL;
+  ray_completion done[kTokens];
+  ray_code codes[kTokens], code;
+  char text[800] = "";
+  ray_error* err = NULL;
+  size_t i, n = w->n - 1, count = 0, more = 0;
+  for (i = 0; i < n; i++)
+    if (slot_ref(m, w->at[i + 1]) == NULL || *slot_ref(m, w->at[i + 1]) == NULL) return empty(m);
+  code = ray_queue_create(rt, &queue, &err);
+  for (i = 0; i < n && code == RAY_OK; i++) {
+    ray_notify notify = RAY_NOTIFY_INIT;
+    notify.queue = queue;
+    notify.tag = i;
+    code = ray_on_ready(*slot_ref(m, w->at[i + 1]), &notify, NULL, &err);
+  }
+  for (; code == RAY_OK && count < n; count += more) {
+    code = ray_queue_poll(queue, done, n, bound_of(m), &more, &err);
+    for (i = 0; code == RAY_OK && i < more; i++) {
+      codes[done[i].tag % kTokens] = done[i].code;
+      ray_ref_release(done[i].ref);
+      ray_error_release(done[i].error);
+    }
+  }
+  ray_queue_release(queue);
+  if (code == RAY_TIMED_OUT) give_up(m);
+  if (code != RAY_OK) return answer_code(m, code, err);
+  for (i = 0; i < n; i++) {
+    strncat(text, " ", sizeof text - strlen(text) - 1);
+    strncat(text, ray_code_name(codes[i]) + 4, sizeof text - strlen(text) - 1);
+  }
+  answer(m, "told%s", text);
+}
+
 static void op_elem(machine* m, words* w) { /* elem rS I XD */
   ray_ref **slot = slot_ref(m, w->n > 3 ? w->at[1] : NULL), *ref = NULL;
   ray_buffer buffer = RAY_BUFFER_INIT;
@@ -454,5 +488,5 @@ const entry kTaskOperations[] = {
     {"stream", op_stream}, {"next", op_next},         {"scancel", op_scancel}, {"sdone", op_sdone},
     {"cancel", op_cancel}, {"actor", op_actor},       {"call", op_call},       {"callstream", op_callstream},
     {"find", op_find},     {"kill", op_kill},         {"sleep", op_sleep},     {"spin", op_spin},
-    {"pump", op_pump},     {NULL, NULL},
+    {"pump", op_pump},     {"told", op_told},         {NULL, NULL},
 };

@@ -17,7 +17,7 @@ asking = threading.Lock()
 
 
 def say(text):
-    data = text.encode()[:4000] + b"\n"
+    data = text.encode() + b"\n"
     while data:
         data = data[os.write(1, data):]
 

@@ -202,8 +202,7 @@ class AsyncBox:
         machine = Machine(text, args, self.state, True)
         async for _ in machine.play():
             pass
-        for value in machine.in_order():
-            yield value
+        return machine.in_order()
 
     async def run_stream(self, text, *args):
         async for item in Machine(text, args, self.state, True).play():
@@ -262,7 +261,9 @@ class Machine:
                 if self.say is None:
                     raise BodyFailed(f"{self.path}: a slot is empty") from None
                 self.tell("empty")
-            except (errors.RayError, ValueError, TypeError, TimeoutError) as error:
+            except (OnPurpose, BodyFailed):
+                raise
+            except Exception as error:
                 self.failed(error)
             else:
                 if item is not None:
@@ -355,6 +356,20 @@ class Machine:
         self.over = self.say is not None and ms < 0 and len(ready) < want
         ids = {r.hex() for r in ready}
         self.tell(f"w {len(ready)} " + "".join("1" if r.hex() in ids else "0" for r in refs))
+
+    async def op_told(self, words):
+        """By futures, each of which is completed from another thread."""
+        futures, codes = [self.slot(n).future() for n in words[1:]], []
+        for future in futures:
+            try:
+                future.result(self.bound if self.say else None)
+                codes.append("OK")
+            except errors.RayError as error:
+                codes.append(code_of(error))
+            except TimeoutError as error:
+                self.over = self.say is not None
+                return self.failed(error, "TIMED_OUT")
+        self.tell("told " + " ".join(codes))
 
     async def op_elem(self, words):
         value = await self.value(self.slot(words[1]))
@@ -533,7 +548,7 @@ class Machine:
 
     # -- around
     async def op_group(self, words):
-        from libray.ray.util.placement_group import placement_group
+        from libray._placement import placement_group
 
         bundles = [{k: float(v) for k, v in (p.rsplit(":", 1) for p in b.split(","))} for b in words[3].split("/")]
         strategy = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")[int(words[2])]
@@ -547,7 +562,7 @@ class Machine:
         self.tell("ok" if group.wait(int(words[2]) / 1000) else "t")
 
     async def op_gremove(self, words):
-        from libray.ray.util.placement_group import remove_placement_group
+        from libray._placement import remove_placement_group
 
         group = self.slots.pop(words[1], None)
         if group is None:
@@ -671,7 +686,7 @@ class Machine:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def op_exit(self, words):
-        libray.actor.exit_actor()
+        libray.exit_actor()
 
     async def op_hold(self, words):
         end = time.monotonic() + int(words[1]) / 1e6

@@ -139,6 +139,7 @@ class Kill:
 
     def __init__(self, may_restart, certain, unresolved):
         self.may_restart, self.certain, self.unresolved = may_restart, certain, unresolved
+        self.started = True
 
     def after(self, before):
         if before is None:
@@ -150,7 +151,7 @@ class Kill:
                 found.append(("dead",))
             else:
                 found.append(("back", left - 1))
-            if self.unresolved or state[0] == "back":
+            if self.unresolved or state[0] == "back" or not self.started:
                 found.append(state)
         return list(dict.fromkeys(found))
 

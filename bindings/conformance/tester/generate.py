@@ -13,6 +13,13 @@ def changed(weights):
     return {k: float(given.get(k, given.get("all", w))) for k, w in weights.items()}
 
 
+def tame(words):
+    """A task that always crashes is not tried for ever."""
+    if "retries=-1" in words and ["crash"] in words[-1]:
+        words[words.index("retries=-1")] = "retries=1"
+    return words
+
+
 class Maker:
     """Writes one program: instructions of random kinds, and now and then a scene, a few that belong together."""
 
@@ -54,7 +61,7 @@ class Maker:
         return text + ":" + ",".join(contents) if contents else text
 
     def emit(self, *words):
-        self.program.append(list(words))
+        self.program.append(tame(list(words)))
 
     def pick_ref(self, plain=False):
         good = [r for r in self.refs if not plain or r[1].get("plain")]
@@ -89,8 +96,8 @@ class Maker:
         for _ in range(r.choice((0, 0, 0, 1, 1, 2))):
             s = slot()
             if depth > 0 and self.chance(0.5):
-                b.append(["task", self.label(), s] + self.own_options(0.1, True) + self.inline_args(mine)
-                         + [self.body(depth - 1, 0, 1)])
+                b.append(tame(["task", self.label(), s] + self.own_options(0.1, True) + self.inline_args(mine)
+                              + [self.body(depth - 1, 0, 1)]))
                 if self.chance(0.5):
                     b.append(["get", s])
             else:
@@ -139,7 +146,7 @@ class Maker:
         words, r = [], self.random
         if self.chance(0.5):
             words.append(f"retries={r.choice((0, 0, 1, 2, 3, -1))}")
-        if self.chance(0.4):
+        if self.chance(0.4) and "retries=-1" not in words:  # whoever fails always would never end
             words.append("roe=1")
         if self.chance(resources):
             some = ["CPU:0.5", "CPU:0", "CPU:0.25", f"CPU:{self.settings['cpus']}"]
@@ -167,6 +174,11 @@ class Maker:
     # -- single instructions of the driver
     def do_put(self):
         slot = self.new("r")
+        if self.settings.get("store") and self.chance(0.01):
+            self.emit("put", slot, f"{self.tag()}:{self.settings['store'] + 8}")
+            self.emit("get", slot)
+            self.refs = [r for r in self.refs if r[0] != slot]
+            return
         contents = [self.random.choice(self.refs)[0]] if self.refs and self.chance(0.3) else []
         if self.actors and self.chance(0.1):
             contents = [self.random.choice(self.actors)[0]]
@@ -195,6 +207,11 @@ class Maker:
         if self.refs:
             some = [r[0] for r in self.random.sample(self.refs, min(len(self.refs), self.random.randint(1, 5)))]
             self.emit("wait", str(self.random.randint(1, len(some))), self.random.choice(("-1", "0", "5")), *some)
+
+    def do_told(self):
+        if self.refs:
+            some = self.random.sample(self.refs, min(len(self.refs), self.random.randint(1, 4)))
+            self.emit("told", *[r[0] for r in some])
 
     def do_elem(self):
         good = [r for r in self.refs if r[1].get("inside")]
@@ -228,13 +245,12 @@ class Maker:
     def do_stream(self):
         words, inside = self.arguments()
         slot = self.new("s")
-        window = [f"window={self.random.choice((1, 2, 64))}"] if self.chance(0.3) else []
         if self.actors and self.chance(0.3):
             actor, facts = self.random.choice(self.actors)
-            self.emit("callstream", self.label(), actor, slot, *window, *words,
+            self.emit("callstream", self.label(), actor, slot, *words,
                       self.body(1, len(words), 0, True, args=inside if facts["ordered"] else ()))
         else:
-            self.emit("stream", self.label(), slot, *self.own_options(), *window, *words,
+            self.emit("stream", self.label(), slot, *self.own_options(), *words,
                       self.body(1, len(words), 0, True, args=inside))
         self.streams.append(slot)
 
@@ -248,6 +264,10 @@ class Maker:
         if self.streams and self.chance(0.3):
             self.emit("scancel", self.random.choice(self.streams), "-")
 
+    def do_sdone(self):
+        if self.streams and self.chance(0.3):
+            self.emit("sdone", self.random.choice(self.streams), self.new("r"))
+
     def do_actor(self):
         slot, words = self.new("a"), []
         if self.chance(0.2):
@@ -258,6 +278,8 @@ class Maker:
             words.append(f"conc={self.random.choice((2, 4))}")
         if self.chance(0.1):
             words.append("ooo=1")
+        if self.settings.get("driver") == "python" and self.chance(0.3):
+            words.append("kind=asyncio")
         named = self.chance(0.15)
         if named:
             words.append(f"name={self.label()}")
@@ -267,7 +289,7 @@ class Maker:
         if self.chance(0.04):
             ctor.append(["fail"])
         self.emit("actor", self.label(), slot, *words, ctor)
-        self.actors.append((slot, {"ordered": not any(w[:4] in ("conc", "ooo=") for w in words)}))
+        self.actors.append((slot, {"ordered": not any(w[:4] in ("conc", "ooo=", "kind") for w in words)}))
 
     def call(self, slot, facts):
         words, inside = self.arguments()
@@ -327,15 +349,15 @@ class Maker:
 
     def do_fault(self):
         if self.settings.get("faults"):
-            self.emit("fault", self.random.choice(("kill", "kill", "stop", "slow")), str(self.random.randrange(8)))
+            self.emit("fault", self.random.choice(("kill", "kill", "stop", "slow", "shard")), str(self.random.randrange(8)))
 
     # Of each instruction, and of scenes together; CONFORMANCE_WEIGHTS="fork=0,threads=0" changes some.
-    WEIGHTS = {"put": 10, "task": 22, "get": 18, "try": 4, "wait": 6, "elem": 8, "drop": 8, "copy": 2, "sleep": 2,
-               "cancel": 4, "stream": 5, "next": 10, "scancel": 1, "actor": 4, "call": 12, "kill": 1, "drop_actor": 2,
+    WEIGHTS = {"put": 10, "task": 22, "get": 18, "try": 4, "wait": 6, "told": 3, "elem": 8, "drop": 8, "copy": 2, "sleep": 2,
+               "cancel": 4, "stream": 5, "next": 10, "scancel": 1, "sdone": 1, "actor": 4, "call": 12, "kill": 1, "drop_actor": 2,
                "find": 2, "kv": 3, "fork": 2, "driver": 1, "fault": 3}
 
     def write(self, n):
-        names = [k for k in self.WEIGHTS if not (self.settings.get("nested") and k in ("driver", "fork", "fault", "kill"))]
+        names = [k for k in self.WEIGHTS if not (self.settings.get("nested") and k in ("driver", "fork", "fault", "kill", "kv"))]
         base = changed(self.WEIGHTS)
         weights = [base[k] * self.random.choice((0.2, 1, 1, 3)) for k in names]
         while len(self.program) < n:

@@ -67,6 +67,9 @@ class Machine:
     # -- values
     def op_put(self, words):
         value = self.value(words[2])
+        if value.size > self.model.store:  # one value alone must fit
+            self.pick([("e", "STORE_FULL")])
+            return
         self.pick([("ok",)])
         self.slots[words[1]] = Put(value)
 
@@ -102,6 +105,8 @@ class Machine:
     def new_task(self, words, first, n_outs, is_stream=False, actor=None):
         task = Task(self.model, words[1], words[-1], self.arguments(words[first:]), words[first:], n_outs, self.task,
                     is_stream, actor)
+        if "group" in task.opts:
+            task.group = self.slot(task.opts["group"])
         self.created(task)
         return task
 
@@ -279,7 +284,7 @@ class Body(Machine):
         stream = self.slot(words[1])
         worlds = stream[0].worlds()
         ends = [w for w in worlds if len(w.outs) <= stream[1]]
-        more = len(ends) < len(worlds)
+        more = any(w.out(stream[1]) is not None for w in worlds)
         if ends and (not more or self.choose(2)):
             self.acc = mix(self.acc, 7) if self.acc is not None else None
             self.slots.pop(words[2], None)
@@ -368,9 +373,10 @@ class Driver(Machine):
 
     def __init__(self, model, answers, task=None):
         super().__init__(model)
-        self.answers, self.path, self.lines = answers, "", []
+        self.answers, self.path, self.lines, self.is_other = answers, "", [], False
 
     def created(self, task):
+        task.of_other_driver = self.is_other
         self.model.tasks.append(task)
 
     def created_actor(self, actor):
@@ -480,6 +486,20 @@ class Driver(Machine):
             elif m and isinstance(t, Done):
                 t.complete = True
 
+    def op_told(self, words):
+        things = [self.slot(n) for n in words[1:]]
+        line = self.next_line()
+        if line[0] == "t" and any(t.may_wait() for t in things):
+            raise GaveUp
+        if line[0] != "told" or len(line) != len(things) + 1:
+            raise Mismatch(f"answered '{' '.join(line)}'")
+        for thing, code in zip(things, line[1:]):
+            possible = {o.code if isinstance(o, Failure) else "any" if o is ANYTHING else "OK" for o in thing.outcomes()}
+            if code not in possible and "any" not in possible:
+                raise Mismatch(f"answered '{' '.join(line)}', but only {possible} may be")
+            if isinstance(thing, Result):
+                thing.task.complete = True
+
     def op_elem(self, words):
         thing = self.slot(words[1])
         line = self.lines[0] if self.lines else self.next_line()
@@ -501,7 +521,7 @@ class Driver(Machine):
         stream = self.slot(words[1])
         task, at = stream
         worlds = task.worlds()
-        more, end = any(len(w.outs) > at for w in worlds), any(len(w.outs) <= at for w in worlds)
+        more, end = any(w.out(at) is not None for w in worlds), any(len(w.outs) <= at for w in worlds)
         possible = ([("ok",)] if more else []) + ([("end",)] if end else [])
         if int(words[3]) >= 0 or task.may_wait():
             possible.append(("t",))
@@ -537,7 +557,7 @@ class Driver(Machine):
             self.pick([("ok",), ("e", "INVALID_ARGUMENT"), ("e", "NOT_FOUND"), ("e", "UNSUPPORTED")])
             return
         if thing.task.actor is not None and "f" in words[2]:
-            self.pick([("e", "UNSUPPORTED")] + ([("ok",)] if thing.task.complete else []))
+            self.pick([("e", "UNSUPPORTED"), ("ok",)])  # ok: it has ended
             return
         self.pick([("ok",)])
         self.model.cancel(thing.task, words[2])
@@ -547,7 +567,8 @@ class Driver(Machine):
         possible = []
         if actor is not None and not (actor.killed and actor.told_dead()):
             possible.append(("ok",))
-        if actor is None or actor.killed or actor.may_die or actor.dropped and not actor.detached:
+        if actor is None or actor.killed or actor.may_die or actor.dropped and not actor.detached \
+                or ("dead",) in actor.initial(0):
             possible.append(("e", "NOT_FOUND"))
         self.pick(possible)
         self.slots.pop(words[2], None)
@@ -598,6 +619,7 @@ class Driver(Machine):
 
     def op_driver(self, words):
         other = Driver(self.model, self.answers)
+        other.is_other = True
         other.run(words[2], prefix=self.path + ".")
         self.lines = self.answers(self.path)
         self.pick([("x", "1009" if words[1] == "die" else "0")])
@@ -625,8 +647,8 @@ class Group:
 class Model:
     """All that a session's programs have made so far."""
 
-    def __init__(self, capacity):
-        self.capacity = capacity
+    def __init__(self, capacity, store=1 << 40, driver="c"):
+        self.capacity, self.store, self.driver = capacity, store, driver
         self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
         self.lossy, self.lossy_left = False, 0
         self.begin()
@@ -634,6 +656,7 @@ class Model:
     def begin(self):
         """A new program: what the last one made is gone, but for names and keys."""
         self.tasks, self.actors, self.groups = [], [], []
+        self.kills = 0  # of workers, so far
         self.lossy_left = max(0, self.lossy_left - 1)
         self.lossy = self.lossy_left > 0
 
@@ -647,7 +670,7 @@ class Model:
         return list(itertools.product(*lists))
 
     def evaluate(self, task, combination, attempt, state):
-        key = (attempt, tuple(o.key() for o in combination), state, self.lossy)
+        key = (attempt, tuple(o.key() for o in combination), state, self.lossy, self.kills)
         if key in task.made:
             return task.made[key]
         runs, todo = [], [[]]
@@ -686,13 +709,21 @@ class Model:
                     held[name] = held.get(name, 0) + amount
         return room(needs)
 
+    def blocked(self):
+        """Whether a generator may wait for its reader, and keep what it runs on."""
+        return any("window" in t.opts and not (t.length_seen and t.length_seen[1]) and not t.cancelled for t in self.tasks)
+
     def may_wait(self, task):
+        if self.blocked():
+            return True
         if task.cancelled:
             return False
-        return "group" in task.opts or not self.fits(task.needs)
+        if task.group is not None:
+            return not task.group.removed and task.group.may_wait()
+        return not self.fits(task.needs)
 
     def may_wait_actor(self, actor):
-        return not actor.killed and not self.fits(actor.needs, but=actor)
+        return self.blocked() or not actor.killed and not self.fits(actor.needs, but=actor)
 
     # -- events
     def cancel(self, task, flags):
@@ -719,7 +750,10 @@ class Model:
                 call.kills += 1
                 call.dirty()
                 unresolved = True
-        actor.add(Kill(may_restart, True, unresolved))
+        kill = Kill(may_restart, True, unresolved)
+        # Whether a process that has yet to start is killed too when it may restart, is left open.
+        kill.started = not may_restart or any(isinstance(c, Task) and c.complete for c in actor.entries)
+        actor.add(kill)
         actor.may_die = True
         if not may_restart or actor.restarts == 0:
             actor.killed = True
@@ -735,15 +769,21 @@ class Model:
     def remove_group(self, group):
         group.removed = True
         self.lossy_now()
+        for task in self.tasks:
+            if task.group is group and not task.complete:
+                task.removed = True
+                task.dirty()
 
     def fault(self, kind):
         if kind not in ("kill", "crash"):
             return
         self.lossy_now()
+        self.kills += 1
         for task in self.tasks:
             if not task.complete and task.actor is None:
                 task.kills += 1
                 task.dirty()
+            self.forget(task)
         for actor in self.actors:
             for call in actor.entries:
                 if isinstance(call, Task) and not call.complete:
@@ -751,6 +791,13 @@ class Model:
                     call.dirty()
             actor.add(Kill(True, False, True))
             actor.may_die = True
+
+    def forget(self, task):
+        """What the children of a task may have done is another matter now."""
+        for runs in task.made.values():
+            for child in (c for run in runs for c in run.children if isinstance(c, Task)):
+                child.cached = None
+                self.forget(child)
 
     def explains(self, code, thing):
         """Codes that need no world of their own."""

@@ -107,6 +107,12 @@ class World:
     def key(self):
         return (tuple(o.key() for o in self.outs), self.before, self.after)
 
+    def out(self, index):
+        """Result or item `index`, None if there is none."""
+        if self.status == "any":
+            return ANYTHING
+        return self.outs[index] if index < len(self.outs) else None
+
 
 class Task:
     """A task, a call or a generator: its possible worlds follow from its body and its arguments, and shrink with each
@@ -121,7 +127,8 @@ class Task:
             retries = actor.again
         self.retries = {-1: 1000, -2: 3}.get(retries, retries)
         self.needs = amounts(self.opts["res"]) if "res" in self.opts else {"CPU": 1.0}
-        self.cancelled = self.force = self.abandoned = False
+        self.cancelled = self.force = self.removed = False
+        self.group = None         # placement group
         self.kills = 0            # deaths that may have hit it
         self.complete = False     # an end was seen
         self.nested = parent is not None
@@ -156,12 +163,12 @@ class Task:
     def filtered(self, worlds):
         good = {}
         for w in worlds:
-            if all(i < len(w.outs) and w.outs[i].fits(a) for i, a in self.seen.items()) and self.fits_length(w):
+            if all(w.out(i) is not None and w.out(i).fits(a) for i, a in self.seen.items()) and self.fits_length(w):
                 good.setdefault(w.key(), w)
         return list(good.values())
 
     def fits_length(self, w):
-        if self.length_seen is None:
+        if self.length_seen is None or w.status == "any":
             return True
         n, ended = self.length_seen
         return len(w.outs) == n if ended else len(w.outs) >= n
@@ -183,6 +190,8 @@ class Task:
                 worlds += self.attempts(combination, state)
         if self.cancelled:
             worlds += self.when_cancelled(worlds, state)
+        if self.removed:
+            worlds += [World(self.all_outs(Failure(c)), "refused") for c in ("GROUP_REMOVED", "WORKER_CRASHED")]
         if self.kills and self.actor is None:
             worlds.append(World(self.all_outs(Failure("WORKER_CRASHED")), "crashed")) if self.kills > self.retries else None
         if self.nested and self.model.lossy:
@@ -203,7 +212,8 @@ class Task:
                     if not self.cancelled:
                         continue
                 worlds.append(World(self.outs_of(run), run.status, attempt + 1, run.children, state, run.state))
-        for attempt in range(last + 1, last + 1 + min(self.kills, self.retries - last)):
+        kills = self.model.kills if self.nested else self.kills
+        for attempt in range(last + 1, last + 1 + min(kills, self.retries - last)):
             for run in self.model.evaluate(self, combination, attempt, state):
                 worlds.append(World(self.outs_of(run), run.status, attempt + 1, run.children, state, run.state))
         return worlds
@@ -213,8 +223,18 @@ class Task:
         if self.is_stream:
             return run.items + ([Failure(error)] if error else [])
         if error:
-            return self.all_outs(Failure(error))
+            return self.partial(run, error)
         return [run.outs.get(i, NIL) for i in range(max(self.n_outs, 1))]
+
+    def partial(self, run, error):
+        """Python gives several results one by one: those that were there before the failure stay."""
+        outs = self.all_outs(Failure(error))
+        if self.model.driver == "python" and self.n_outs > 1 and run.status == "failed":
+            for i in range(self.n_outs):
+                if i not in run.outs:
+                    break
+                outs[i] = run.outs[i]
+        return outs
 
     def when_cancelled(self, worlds, state):
         codes = ["CANCELLED"] + (["WORKER_CRASHED"] if self.force else [])
@@ -234,7 +254,7 @@ class Task:
     def observe(self, index, answer):
         """Keeps the worlds in which result `index` answers so; None when there is none."""
         before = self.worlds()
-        fitting = [w for w in before if index < len(w.outs) and w.outs[index].fits(answer)]
+        fitting = [w for w in before if w.out(index) is not None and w.out(index).fits(answer)]
         if not fitting:
             return None
         self.complete = True
@@ -242,10 +262,10 @@ class Task:
             self.seen[index] = answer
             self.dirty()
             self.cached = None
-            fitting = [w for w in self.worlds() if index < len(w.outs)]
+            fitting = [w for w in self.worlds() if w.out(index) is not None]
             if not fitting:
                 return None
-        return fitting[0].outs[index]
+        return fitting[0].out(index)
 
     def may_wait(self):
         if any(a.may_wait() for a in self.args):
@@ -271,7 +291,7 @@ class Result:
     complete = property(lambda self: self.task.complete)
 
     def outcomes(self):
-        return unique(w.outs[self.index] if self.index < len(w.outs) else w.outs[-1] for w in self.task.worlds())
+        return unique(w.out(self.index) or w.outs[-1] for w in self.task.worlds())
 
     def observe(self, answer):
         return self.task.observe(self.index, answer)
@@ -288,7 +308,7 @@ class Item:
         self.task, self.index = task, index
 
     def outcomes(self):
-        return unique(w.outs[self.index] for w in self.task.worlds() if self.index < len(w.outs)) or [ANYTHING]
+        return unique(w.out(self.index) for w in self.task.worlds() if w.out(self.index) is not None) or [ANYTHING]
 
     def observe(self, answer):
         return self.task.observe(self.index, answer)

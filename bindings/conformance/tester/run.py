@@ -32,7 +32,7 @@ class Settings:
     def __init__(self, group, faults, driver="c"):
         pick = random.Random(group * 7919 + 1)
         self.cpus = pick.choice((1, 2, 2, 4))
-        self.store = pick.choice((64, 64, 256, 16)) << 20
+        self.store = pick.choice((64, 64, 32, 16)) << 20
         self.faults, self.driver = faults, driver
         self.fork = float(os.environ.get("CONFORMANCE_FORK", "0.3"))
 
@@ -43,7 +43,8 @@ class Settings:
         return {"CPU": float(self.cpus), "disk": 2.0}
 
     def of_program(self):
-        return {"cpus": self.cpus, "faults": self.faults, "fork": self.fork, "huge": 3 * self.store // 4,
+        return {"cpus": self.cpus, "faults": self.faults, "fork": self.fork, "huge": self.store // 40 * 8,
+                "store": self.store,
                 "driver": self.driver}
 
 
@@ -68,7 +69,7 @@ class Group:
     def __init__(self, settings, bound=20.0):
         self.settings, self.folder = settings, folder()
         self.session = Session(command(settings.driver), settings.setup(), self.folder, bound)
-        self.model = Model(settings.capacity())
+        self.model = Model(settings.capacity(), settings.store, settings.driver)
         self.labels = []  # of all programs: what the journal has to show
         self.gave_up = 0
         self.spent = {"run": 0.0, "model": 0.0}

@@ -197,8 +197,100 @@ def late_failure(m):
     m.emit("drop", *outs)
 
 
-SCENES = {keeper: 6, threads: 6, attempts: 8, burst: 3, behind: 6, neighbour: 3, no_room: 1, stream_of_tasks: 1,
-          leaving: 4, late_failure: 6}
+def window(m):
+    """A generator that waits for its reader."""
+    s, n = m.new("s"), m.random.choice((3, 6))
+    m.emit("stream", m.label(), s, f"window={m.random.choice((1, 2))}", [["yield", m.value()] for _ in range(n)])
+    for i in range(n + 1):
+        item = m.new("r")
+        m.emit("next", s, item, "-1")
+        if m.chance(0.3):
+            m.emit("get" if i < n else "drop", item)
+
+
+def placement(m):
+    """Tasks and an actor in a placement group, which is then removed, perhaps while they run."""
+    group, refs = m.new("g"), []
+    share = "0.5" if m.settings["cpus"] == 1 else "1"
+    bundles = m.random.choice((f"CPU:{share}", "CPU:0.5/CPU:0.25,disk:1", "CPU:0.25/CPU:0.25"))
+    m.emit("group", group, m.random.choice("012"), bundles)
+    if m.chance(0.7):
+        m.emit("gwait", group, "20000")
+    for _ in range(m.random.choice((1, 3))):
+        ref = m.new("r")
+        m.emit("task", m.label(), ref, f"group={group}", f"bundle={m.random.choice(('-1', '0'))}", "res=CPU:0.25",
+               f"retries={m.random.choice((0, 2))}", [["sleep", m.random.choice(("100", "5000"))], ["ret", "0", m.value()]])
+        refs.append(ref)
+    early = m.chance(0.4)
+    if early:
+        m.emit("gremove", group)
+    for ref in refs:
+        m.emit("get", ref)
+    if not early:
+        m.emit("gremove", group)
+
+
+def handle(m):
+    """A handle travels inside a value; a task calls the actor, also when the maker's own handle is gone."""
+    a, ref, box = m.new("a"), m.new("r"), m.new("r")
+    m.emit("actor", m.label(), a, [])
+    m.emit("put", box, m.value([a]))
+    if m.chance(0.5):
+        m.emit("drop", a)
+    m.emit("task", m.label(), ref, box if m.chance(0.5) else f"v{m.tag()}:8:{a}",
+           [["argx", "0", "0", "a1"], ["call", m.label(), "a1", "r1", [["sleep", "500"], ["ret", "0", m.value()]]], ["get", "r1"],
+            ["ret", "0", m.value(["r1"] if m.chance(0.5) else ["a1"])]])
+    if m.chance(0.5):
+        m.emit("drop", box)
+    m.emit("get", ref)
+    m.add_ref(ref)
+
+
+def beside(m):
+    """Threads of the driver."""
+    n = m.random.choice((2, 3))
+    for i in range(n):
+        inner = type(m)(m.label(), m.random.random(), dict(m.settings, nested=True))
+        inner.write(m.random.choice((3, 8)))
+        m.emit("spawn", str(i), inner.program)
+    for i in range(n):
+        m.emit("join", str(i))
+
+
+def names(m):
+    """Names: taken, found, given up at a death that was seen, taken again."""
+    name, a, b, r = m.label(), m.new("a"), m.new("a"), m.new("r")
+    lasting = ["detached=1"] if m.chance(0.5) else []
+    m.emit("actor", m.label(), a, f"name={name}", *lasting, [])
+    m.emit("find", name, b)
+    m.emit("actor", m.label(), m.new("a"), f"name={name}", [])
+    m.emit("call", m.label(), b, r, [["ret", "0", "1:8"]])
+    if m.chance(0.5):
+        m.emit("get", r)
+    m.emit("kill", a, "0")
+    m.emit("call", m.label(), b, r, [["ret", "0", "1:8"]])
+    m.emit("get", r)
+    m.emit("actor", m.label(), a, f"name={name}", [])
+    m.emit("find", name, b)
+    m.emit("drop", a, b)
+
+
+def ends(m):
+    """An actor ends by its own will, or crashes, with calls behind."""
+    a = m.new("a")
+    m.emit("actor", m.label(), a, f"restarts={m.random.choice((0, 0, 1))}", f"again={m.random.choice((0, 1))}", [["add", "5"]])
+    refs = []
+    at = m.random.randrange(4)
+    for i in range(4):
+        refs.append(m.new("r"))
+        body = [[m.random.choice(("exit", "crash"))]] if i == at else [["add", "1"], ["rets", "0"]]
+        m.emit("call", m.label(), a, refs[-1], body)
+    for ref in refs:
+        m.emit("get", ref)
+
+
+SCENES = {window: 4, placement: 3, handle: 4, beside: 4, names: 3, ends: 3, keeper: 6, threads: 6, attempts: 8, burst: 3,
+          behind: 6, neighbour: 3, no_room: 1, stream_of_tasks: 1, leaving: 4, late_failure: 6}
 
 
 def pick(m, changed):

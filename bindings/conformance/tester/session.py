@@ -168,7 +168,7 @@ class Session:
         try:
             if kind in ("stop", "slow"):
                 os.kill(pid, signal.SIGSTOP)
-                subprocess.Popen(["sh", "-c", f"sleep {0.02 + n % 7 * 0.05}; kill -CONT {pid}"])
+                subprocess.Popen(["sh", "-c", f"sleep {0.02 + n % 7 * 0.05}; kill -CONT {pid} 2>/dev/null"])
             else:
                 os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
