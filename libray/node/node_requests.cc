@@ -248,7 +248,7 @@ std::string Node::tables_msgpack() const {
       {"actors", actors_.all().size()}, {"actor_rows", actor_rows_.size()},
       {"actor_dependencies", actor_dependencies_.size()}, {"actor_environments", actor_envs_.size()},
       {"groups", groups_.size()}, {"objects", directory_.size()}, {"functions", functions_.size()},
-      {"function_bytes", function_bytes_}};
+      {"function_bytes", functions_.bytes()}};
   auto more = scheduler_.sizes();
   rows.insert(rows.end(), more.begin(), more.end());
   wire::Packer w;
