@@ -66,6 +66,7 @@ Status bytes_arg(ray_bytes b, const char* what, size_t most, std::string* out) {
   if (!b.data && b.size) return error(RAY_INVALID_ARGUMENT, "%s have a size but no data", what);
   if (b.size > most)
     return error(RAY_INVALID_ARGUMENT, "%s are %zu bytes; at most %zu are allowed", what, b.size, most);
+  out->clear();
   if (b.size) out->assign(static_cast<const char*>(b.data), b.size);
   return Status();
 }

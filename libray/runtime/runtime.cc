@@ -400,6 +400,12 @@ Status Runtime::hello(const ray_runtime_options& options) {
   daemon_pid_ = w.daemon_pid;
   root_.id = w.root;
   root_.origin = origin_of(root_.id);
+  return map_memory(&fds);
+}
+
+// What came with the welcome: the page of the node, our channel, the daemon's doorbell.
+Status Runtime::map_memory(std::vector<Fd>* of_welcome) {
+  std::vector<Fd>& fds = *of_welcome;
   auto page = map_shared(fds[0].get(), sizeof(wire::NodePage), true);
   if (!page.ok()) return page.status();
   auto channel = map_shared(fds[1].get(), wire::kChannelBytes, true);

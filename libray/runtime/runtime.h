@@ -11,7 +11,7 @@
 // (leaves).
 //
 // Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding,
-// dispatch, leases · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
+// dispatch, leases · cancel_tasks.cc · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
 // actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do not move · unread.cc
 // errors that nobody saw, references counted · worker.cc serving tasks.
 #pragma once
@@ -234,6 +234,7 @@ class Runtime {
   // runtime.cc
   Status connect(const ray_runtime_options& options);
   Status hello(const ray_runtime_options& options);
+  Status map_memory(std::vector<Fd>* of_welcome);
   Status start_node(const ray_runtime_options& options);
   Status start_threads();
   void receive_loop();

@@ -465,6 +465,7 @@ static void task_calls_in_the_child(ray_task* task) {
   REFUSED(ray_task_finish(task, RAY_OK));
   GIVES(0, ray_task_args(task, &args));
   GIVES(0, ray_task_gpus(task, &gpu, 1));
+  GIVES(0, ray_task_accelerators(task, ray_cstr("GPU"), &gpu, 1));
   GIVES(false, ray_task_is_cancelled(task));
   GIVES(true, ray_task_self(task) == NULL && ray_task_runtime(task) == NULL);
 }
