@@ -204,9 +204,12 @@ void Manager::kill(const ActorId& id, bool may_restart, Actions* out) {
     out->push_back(make(Action::kKill, id, a.worker));  // what follows comes with its death
     return;
   }
-  if (!may_restart)
-    die(&a, RAY_ACTOR_DIED, "it was killed by `ray.kill`; it never ran, for it was killed before it started",
-        out);
+  // It has no process yet. As if it had just got one: with a restart left it goes on waiting for its next.
+  if (may_restart && this->may_restart(a)) {
+    ++a.restarts;
+    return;
+  }
+  die(&a, RAY_ACTOR_DIED, "it was killed by `ray.kill`; it never ran, for it was killed before it started", out);
 }
 
 void Manager::fail(const ActorId& id, int32_t code, const std::string& text, Actions* out) {

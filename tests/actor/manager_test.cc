@@ -309,6 +309,20 @@ TEST_F(ManagerTest, KillBeforeItHasAWorker) {
   EXPECT_EQ(last(Action::kKill)->process, kWorker);
 }
 
+// A kill that finds no process is no less a kill: it uses up a restart, or ends the actor.
+TEST_F(ManagerTest, KillThatMayRestartBeforeItHasAWorker) {
+  ActorId none = create();
+  m.kill(none, true, &out);
+  EXPECT_EQ(state(none), wire::kActorDead);
+  Spec s;
+  s.max_restarts = 1;
+  ActorId one = create(std::move(s));
+  m.kill(one, true, &out);
+  EXPECT_EQ(state(one), wire::kActorPending);
+  m.kill(one, true, &out);
+  EXPECT_EQ(state(one), wire::kActorDead);
+}
+
 TEST_F(ManagerTest, GracefulExitIsNotRestarted) {
   Spec s;
   s.max_restarts = -1;

@@ -115,3 +115,43 @@ def test_tasks_that_their_worker_gives_back(fresh, tmp_path):
     libray.get([slow, *refs[1::2]], timeout=60)
     gate.unlink()
     assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(1, 40, 2))
+
+
+def test_no_import_is_interrupted(fresh, tmp_path, eventually):
+    """While a worker loads a task's code it is not interrupted: a module of which half is there would fail later tasks."""
+    fresh(num_cpus=1, runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path)}})
+    (tmp_path / "half.py").write_text(
+        "import pathlib, sys, time\n"
+        f"path = pathlib.Path({str(tmp_path)!r})\n"
+        "if 'libray._worker' in sys.modules:\n"
+        "    (path / 'loads').touch()\n"
+        "    while not (path / 'go').exists():\n        time.sleep(0.005)\n"
+        "    (path / 'loaded').touch()\n"
+        "def work(): return 'worked'\n"
+    )
+
+    class Loads:  # what its pickle does when it is read, any module may do when it is imported
+        def __reduce__(self):
+            return (__import__, ("half",))
+
+    ran = tmp_path / "ran"
+
+    @libray.remote
+    def cancelled(value=Loads(), ran=ran):
+        ran.touch()
+
+    @libray.remote
+    def after():
+        import half
+
+        return half.work()
+
+    ref = cancelled.remote()
+    eventually(lambda: (tmp_path / "loads").exists())
+    libray.cancel(ref)
+    time.sleep(0.2)  # where it would be interrupted
+    (tmp_path / "go").touch()
+    with pytest.raises(TaskCancelledError):
+        libray.get(ref, timeout=30)
+    assert libray.get(after.remote(), timeout=30) == "worked"
+    assert (tmp_path / "loaded").exists() and not ran.exists()

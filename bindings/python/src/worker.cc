@@ -45,8 +45,7 @@ std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instanc
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
 PyObject* g_actor_exit = nullptr;                 // exception class: the actor ends by its own will
 std::atomic<ray_task*> g_main_task{nullptr};      // what the main thread runs
-std::atomic<bool> g_interruptible{false};         // it is no method of an actor
-std::atomic<ray_task*> g_interrupt_for{nullptr};  // the last task that was to be interrupted
+std::atomic<bool> g_interruptible{false};         // it runs the user's function, which is no method of an actor
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
 pthread_t g_main_thread;
 std::atomic<bool> g_exiting{false};   // exit_actor was called
@@ -59,7 +58,6 @@ std::atomic<bool> g_terminated{false};  // SIGTERM came
 
 void on_interrupt(ray_task* task, void*) {  // on a runtime thread, without the GIL
   if (task == nullptr) return;
-  g_interrupt_for.store(task);  // before the look: run_task looks after it has said what it runs
   if (task == g_main_task.load() && g_interruptible.load()) pthread_kill(g_main_thread, SIGINT);
   tell_loops(task);
 }
@@ -532,13 +530,31 @@ PyObject* method_of(const ray_task_info& info) {  // borrowed
 
 namespace {
 
+// While it lives, a cancellation interrupts the main thread. Whoever made it looks for one that came before.
+class Interruptible {
+ public:
+  Interruptible(ray_task* task, const ray_task_info& info)
+      : on_(info.kind != RAY_KIND_ACTOR_CALL && task == g_main_task.load(std::memory_order_relaxed)) {
+    if (on_) g_interruptible.store(true);
+  }
+  ~Interruptible() {
+    if (on_) g_interruptible.store(false, std::memory_order_relaxed);
+  }
+
+ private:
+  const bool on_;
+};
+
 // Decodes, calls, encodes. The code to finish with, or -1 with an exception set.
 int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool* made_actor,
             Note* note) {
   CallArgs args;
   if (!decode_arguments(task, &args, note)) return -1;
-  if (__builtin_expect(ray_task_is_cancelled(task), 0)) return RAY_CANCELLED;
   if (__builtin_expect(note->has(Note::kInGroup), 0) && !enter_group(note->bytes.get())) return -1;
+  // Only from here on: an import that is interrupted half-way, while code or arguments are loaded, leaves this process
+  // with modules that later tasks find broken.
+  Interruptible scope(task, info);
+  if (__builtin_expect(ray_task_is_cancelled(task), 0)) return RAY_CANCELLED;
   Owned result(call(callable, args));
   if (!result) return -1;
   if (info.kind == RAY_KIND_ACTOR_CREATE) {
@@ -581,10 +597,7 @@ bool run_task(ray_task* task, bool main_thread) {
   }
   if (main_thread) {
     g_interrupt_given = false;
-    g_interruptible.store(info.kind != RAY_KIND_ACTOR_CALL, std::memory_order_relaxed);
     g_main_task.store(task);
-    if (__builtin_expect(g_interrupt_for.load() == task, 0) && g_interruptible.load())
-      pthread_kill(g_main_thread, SIGINT);
     title_task(info);
   }
   bool made_actor = false, exits = false;
