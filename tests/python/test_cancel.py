@@ -125,8 +125,11 @@ def test_no_import_is_interrupted(fresh, tmp_path, eventually):
         f"path = pathlib.Path({str(tmp_path)!r})\n"
         "if 'libray._worker' in sys.modules:\n"
         "    (path / 'loads').touch()\n"
-        "    while not (path / 'go').exists():\n        time.sleep(0.005)\n"
-        "    (path / 'loaded').touch()\n"
+        "    try:\n"
+        "        while not (path / 'go').exists(): time.sleep(0.005)\n"
+        "    except BaseException:\n"
+        "        (path / 'interrupted').touch()\n"
+        "        raise\n"
         "def work(): return 'worked'\n"
     )
 
@@ -154,4 +157,4 @@ def test_no_import_is_interrupted(fresh, tmp_path, eventually):
     with pytest.raises(TaskCancelledError):
         libray.get(ref, timeout=30)
     assert libray.get(after.remote(), timeout=30) == "worked"
-    assert (tmp_path / "loaded").exists() and not ran.exists()
+    assert not (tmp_path / "interrupted").exists() and not ran.exists()
