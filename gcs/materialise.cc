@@ -123,6 +123,7 @@ class MaterialiseBatch {
   void bind_exec(Statement& s, int at, const lineage::ExecView& v, int64_t node);
   Status write_submit(int64_t node);
   Status write_exec(int64_t node);
+  Status write_end(std::string_view payload);
   Status add_execution(int64_t node);
   Status write_edges();
   Status write_results(int64_t node);
@@ -131,7 +132,7 @@ class MaterialiseBatch {
   Materialiser& m_;
   Statement both_, submit_, exec_, keep_, add_execution_, arg_, object_, put_, delete_, get_, function_,
       event_, node_insert_, node_select_, journal_, dedup_delete_, dedup_insert_, location_insert_,
-      location_delete_, meta_, kv_floor_, horizon_, again_, begin_, commit_, rollback_;
+      location_delete_, meta_, kv_floor_, horizon_, again_, end_, begin_, commit_, rollback_;
   std::vector<std::string> raw_;  // decompressed batches that items point into
   std::vector<Item> items_;
   std::map<std::pair<int, std::string>, Change> rows_;  // last change per key
@@ -173,6 +174,9 @@ Status MaterialiseBatch::prepare() {
       {&horizon_, "UPDATE node_rows SET horizon_ns=?2 WHERE idx=?1"},
       {&again_, "INSERT INTO task_rows(id,again) VALUES(?1,?2) ON CONFLICT(id) DO UPDATE SET "
                 "again=max(COALESCE(again,0),excluded.again)"},
+      // What a worker told of that execution stands.
+      {&end_, "UPDATE task_rows SET end_ns=?2, execution=max(COALESCE(execution,0),?3), "
+              "incarnation=COALESCE(incarnation,0), code=?4, error=?5 WHERE id=?1 AND (end_ns IS NULL OR again>execution)"},
       {&kv_floor_, "INSERT INTO meta VALUES('kv_floor',?1) ON CONFLICT(key) DO UPDATE SET value=max(value,?1)"},
       {&begin_, "BEGIN IMMEDIATE"}, {&commit_, "COMMIT"}, {&rollback_, "ROLLBACK"}};
   for (auto& a : all) RAY_TRY(a.s->prepare(m_.db_.get(), a.sql));
@@ -251,6 +255,18 @@ bool MaterialiseBatch::add_lineage(const Entry& e) {
   return good && !batch.corrupt();
 }
 
+// The fixed part of records that begin with a task; 0 for others.
+static size_t least_of_task(uint16_t type) {
+  using namespace lineage;
+  switch (type) {
+    case kSubmit: return sizeof(SubmitRecord);
+    case kExec: return sizeof(ExecRecord);
+    case kAgain: return sizeof(AgainRecord);
+    case kEnd: return sizeof(EndRecord);
+    default: return 0;
+  }
+}
+
 bool MaterialiseBatch::add_record(uint64_t sn, uint32_t index, uint16_t type, std::string_view payload,
                                   int64_t node) {
   using namespace lineage;
@@ -261,10 +277,10 @@ bool MaterialiseBatch::add_record(uint64_t sn, uint32_t index, uint16_t type, st
     horizons_[node] = std::max(horizons_[node], m.time_ns);
     return true;
   }
-  if (type == kAgain ? payload.size() == sizeof(AgainRecord) : type == kSubmit || type == kExec) {
+  if (const size_t least = least_of_task(type)) {
     static_assert(offsetof(SubmitRecord, task) == 0 && offsetof(ExecRecord, task) == 0);
-    const size_t least = type == kAgain ? sizeof(AgainRecord) : type == kSubmit ? sizeof(SubmitRecord) : sizeof(ExecRecord);
-    if (payload.size() < least) return false;
+    static_assert(offsetof(AgainRecord, task) == 0 && offsetof(EndRecord, task) == 0);
+    if (payload.size() < least || (type == kAgain && payload.size() != least)) return false;
     Item item{{}, static_cast<uint32_t>(items_.size()), type, node, payload};
     std::memcpy(item.id.b, payload.data(), kIdSize);
     items_.push_back(item);
@@ -436,6 +452,10 @@ Status MaterialiseBatch::write_task(const Item* first, const Item* last) {
       RAY_TRY(again_.bind_blob(1, view(again.task)).bind(2, again.execution).run());
       continue;
     }
+    if (i->type == kEnd) {
+      RAY_TRY(write_end(i->payload));
+      continue;
+    }
     bool good = i->type == kSubmit ? decode(i->payload, &submit_view_) : decode(i->payload, &exec_view_);
     if (!good) {
       ++m_.stats_.damaged;
@@ -501,6 +521,14 @@ Status MaterialiseBatch::write_exec(int64_t node) {
     return add_execution(node);
   }
   return write_results(node);
+}
+
+Status MaterialiseBatch::write_end(std::string_view payload) {
+  lineage::EndRecord r;
+  std::memcpy(&r, payload.data(), sizeof r);
+  std::string_view text = payload.substr(sizeof r, std::min<size_t>(r.error_size, payload.size() - sizeof r));
+  end_.bind_blob(1, view(r.task)).bind(2, r.end_ns).bind(3, r.execution).bind(4, r.code).bind_text(5, text);
+  return end_.run();
 }
 
 Status MaterialiseBatch::add_execution(int64_t node) {

@@ -24,6 +24,7 @@ namespace {
   ".end_ns AS end_ns, " e ".code AS code, " e ".execution AS attempt"
 constexpr char kSpans[] =
     SPAN_COLUMNS("t") " FROM task_rows t LEFT JOIN function_rows f ON f.fn=t.fn WHERE t.end_ns IS NOT NULL "
+    "AND t.start_ns IS NOT NULL "
     "UNION ALL " SPAN_COLUMNS("e") " FROM execution_rows e JOIN task_rows t ON t.id=e.task LEFT JOIN "
     "function_rows f ON f.fn=t.fn WHERE NOT (e.incarnation IS t.incarnation AND e.execution IS t.execution)";
 

@@ -19,6 +19,7 @@ enum RecordType : uint16_t {  // RecordHeader.type in the ring
   kError = 4,   // EventRecord + MessagePack map, for the error table
   kMark = 6,    // MarkRecord, of the journal pump: every shard gets it
   kAgain = 7,   // AgainRecord, of who submitted it: a task is about to run once more
+  kEnd = 8,     // EndRecord + text, of who submitted it: a task has failed, and no worker will tell of it
   kCoded = 5,   // only in rings: one of the above as a difference from the last of its type (delta.h)
 };
 
@@ -67,6 +68,14 @@ struct MarkRecord {
 struct AgainRecord {
   TaskId task;
   uint32_t execution;  // that is going to be
+  uint32_t reserved;
+};
+struct EndRecord {
+  TaskId task;
+  int64_t end_ns;
+  uint32_t execution;   // the last that was begun or was going to be
+  int32_t code;         // what its caller was answered
+  uint32_t error_size;  // of the text that follows
   uint32_t reserved;
 };
 struct EventRecord {

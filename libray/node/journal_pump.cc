@@ -138,7 +138,8 @@ JournalPump::Stats JournalPump::stats() {
 uint32_t JournalPump::shard_for(uint16_t type, const uint8_t* data, uint32_t size) const {
   if ((type == lineage::kSubmit && size >= sizeof(lineage::SubmitRecord)) ||
       (type == lineage::kExec && size >= sizeof(lineage::ExecRecord)) ||
-      (type == lineage::kAgain && size == sizeof(lineage::AgainRecord))) {
+      (type == lineage::kAgain && size == sizeof(lineage::AgainRecord)) ||
+      (type == lineage::kEnd && size >= sizeof(lineage::EndRecord))) {
     TaskId task;
     std::memcpy(task.b, data, sizeof task.b);  // the first field of all
     return gcs_->shard_of_slot(gcs_slot(task));

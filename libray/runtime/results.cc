@@ -128,7 +128,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
     message = "task " + task_name(t) + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
               ") on worker pid " + std::to_string(link->peer_pid) + " of node " + node_.hex() + ": " + message;
     ErrorBox* e = make_error(code, std::move(message), format, std::move(payload));
-    fail_task(t, e);
+    fail_task(t, e, code != RAY_WORKER_CRASHED);
     return e->release();
   }
   unlink(t);
@@ -321,8 +321,9 @@ void Runtime::fail_dependents() {
   for (auto& d : list) release(d.cause);
 }
 
-// Every result becomes this error; the task is in no list any more.
-void Runtime::fail_task(PendingTask* t, ErrorBox* e) {
+// Every result becomes this error; the task is in no list any more. `journaled`: its worker has told of the failure.
+void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
+  if (!journaled && !node_dead()) lineage_end(t, e);
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
   if (t->stream) stream_end(t, e);
   if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t->actor, e);

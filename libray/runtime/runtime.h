@@ -324,6 +324,7 @@ class Runtime {
   void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
   void lineage_again(const PendingTask* t);
+  void lineage_end(const PendingTask* t, const ErrorBox* e);
   Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
                     Stream** stream);
   void ask_give_back(ClientLink* link);
@@ -356,7 +357,7 @@ class Runtime {
   void complete_error_from(Object* o, const uint8_t* image, uint64_t size);
   void complete_error(Object* o, ErrorBox* e);
   void completed(Object* o);
-  void fail_task(PendingTask* t, ErrorBox* e);
+  void fail_task(PendingTask* t, ErrorBox* e, bool journaled = false);
   void fail_waiting(PendingTask* t, ErrorBox* e);
   void finish_task(PendingTask* t);
   void requeue(PendingTask* t);

@@ -348,6 +348,17 @@ void Runtime::lineage_again(const PendingTask* t) {
   });
 }
 
+// It has failed, and no worker tells of that: it never ran, or died with its worker.
+void Runtime::lineage_end(const PendingTask* t, const ErrorBox* e) {
+  const std::string_view text = std::string_view(e->message).substr(0, 1024);
+  const size_t size = sizeof(lineage::EndRecord) + pad8(text.size());
+  lineage(lineage::kEnd, static_cast<uint32_t>(size), [&](uint8_t* at) {
+    lineage::EndRecord r{t->id, wall_of(stamp_ns()), t->attempt, e->code, static_cast<uint32_t>(text.size()), 0};
+    std::memcpy(at, &r, sizeof r);
+    put_bytes(at + sizeof r, text.data(), text.size());
+  });
+}
+
 // ---- submit
 // ----------------------------------------------------------------------------------------------
 

@@ -507,6 +507,40 @@ TEST(Prune, ATaskThatRunsAgainStays) {
   EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE submit_ns=10"), "0");
 }
 
+// Some failures only the submitter knows of. What a worker told of the same execution stands, whichever comes first.
+TEST(Prune, ATaskThatNoWorkerTellsOfHasAnEnd) {
+  Lineage l;
+  std::string b;
+  const std::string why = "its argument, ...";
+  auto end = [&](const TaskId& t, uint32_t attempt, int32_t code) {
+    lineage::EndRecord r{t, 50, attempt, code, static_cast<uint32_t>(why.size()), 0};
+    RecordHeader h{static_cast<uint32_t>(sizeof h + sizeof r + why.size()), lineage::kEnd, 0};
+    b.append(reinterpret_cast<const char*>(&h), sizeof h).append(reinterpret_cast<const char*>(&r), sizeof r);
+    b.append(why).resize(pad8(b.size()));
+  };
+  TaskId never = child_task(l.origin, 1), again = child_task(l.origin, 2), told = child_task(l.origin, 3);
+  for (const TaskId& t : {never, again, told}) {
+    std::string both;
+    add_task(&both, t, l.root, 10);
+    b += half(both, true);
+  }
+  end(never, 0, RAY_TASK_FAILED);
+  append(&b, execution(again, 0, RAY_TASK_FAILED));
+  add_record(&b, lineage::kAgain, lineage::AgainRecord{again, 1, 0});
+  end(again, 1, RAY_WORKER_CRASHED);
+  append(&b, execution(told, 0, RAY_OK));
+  end(told, 0, RAY_WORKER_CRASHED);
+  l.commit(b, 9);
+  l.materialise();
+  auto row = [&](const TaskId& t) {
+    return l.one("SELECT state||' '||COALESCE(code,'')||' '||COALESCE(error,'') FROM tasks WHERE task='" + t.hex() + "'");
+  };
+  EXPECT_EQ(row(never), "FAILED TASK_FAILED its argument, ...");
+  EXPECT_EQ(row(again), "FAILED WORKER_CRASHED its argument, ...");
+  EXPECT_EQ(row(told), "FINISHED OK ");
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE COALESCE(again>execution, 0)"), "0");
+}
+
 TEST(Prune, TablesAreBoundedInBytes) {
   ::setenv("LIBRAY_TABLE_BYTES", "2000000", 1);
   Lineage l;

@@ -53,3 +53,44 @@ def test_actors_workers_and_tasks(cluster):
     assert testing.tasks("no_such_function") == []
     with pytest.raises(AssertionError, match="did not become true"):
         testing.wait_until(lambda: False, seconds=0.05)
+
+
+def test_tasks_that_no_worker_tells_of_have_an_end(fresh):
+    """They never ran, or their worker died: the tables know all the same how they ended."""
+
+    fresh(num_cpus=1)
+
+    @libray.remote(max_retries=0)
+    def fails():
+        raise ValueError("no")
+
+    @libray.remote(max_retries=0)
+    def needs(x):
+        return x
+
+    @libray.remote(max_retries=1)
+    def crashes():
+        os._exit(1)
+
+    @libray.remote
+    def waits():
+        return 1
+
+    @libray.remote(num_cpus=0)
+    class Ends:
+        def end(self):
+            os._exit(1)
+
+        def later(self):
+            return 1
+
+    impossible = waits.options(resources={"nothing": 1}).remote()
+    libray.cancel(impossible)
+    actor = Ends.remote()
+    refs = [needs.remote(fails.remote()), crashes.remote(), impossible, actor.end.remote(), actor.later.remote()]
+    for ref in refs:
+        with pytest.raises(libray.exceptions.RayError):
+            libray.get(ref, timeout=60)
+    want = {"needs": "FAILED", "crashes": "FAILED", "waits": "CANCELLED", "end": "FAILED", "later": "FAILED"}
+    for name, state in want.items():
+        testing.wait_until(lambda: [row["state"] for row in testing.tasks(name)] == [state])
