@@ -200,13 +200,17 @@ ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
 }
 
 size_t ray_task_accelerators(const ray_task* task, ray_str resource, uint32_t* ids, size_t capacity) {
-  Execution* e;
-  if (!execution_of(task, &e).ok() || (capacity > 0 && !ids)) return 0;
-  const size_t size = resource.size == RAY_NUL ? std::strlen(resource.data) : resource.size;
-  for (uint32_t kind = 0; kind < std::size(wire::kAccelerators); ++kind)
-    if (std::string_view(resource.data, size) == wire::kAccelerators[kind])
-      return e->side->accelerators_of(e, kind, ids, capacity);
-  return 0;
+  size_t n = 0;
+  (void)guard(nullptr, [&]() -> Status {
+    Execution* e;
+    std::string name;
+    RAY_TRY(execution_of(task, &e));
+    RAY_TRY(name_arg(resource, "resource", &name));
+    for (uint32_t kind = 0; kind < std::size(wire::kAccelerators) && (ids || !capacity); ++kind)
+      if (name == wire::kAccelerators[kind]) n = e->side->accelerators_of(e, kind, ids, capacity);
+    return Status();
+  });
+  return n;
 }
 
 size_t ray_task_gpus(const ray_task* task, uint32_t* ids, size_t capacity) {
