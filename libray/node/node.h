@@ -260,6 +260,7 @@ class Node {
   void waits_no_more(const ActorId& id);
   void tell_actor(const ActorId& id, uint32_t process);
   Status up_actor_create(Process* p, const std::string& payload);
+  Status acceptable(const actor::Spec& spec) const;
   Status up_actor(Process* p, uint16_t type, const std::string& payload);
   void claim_name(const ActorId& id);
   void claim_late(const ActorId& id);

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kStopGraceNs = 10'000'000'000;       // for an idle worker that is told to end
 constexpr int64_t kActorExitGraceNs = 30'000'000'000;  // for what an actor does at its end
+constexpr size_t kMaxActors = 65536;  // the dead that are remembered included
 constexpr size_t kMaxRecord =
     wire::kDatagramMax - 4096;  // a creation record travels in one datagram
 
@@ -131,6 +132,18 @@ void Node::apply(object::Actions& actions) {
 // ---- actors
 // ----------------------------------------------------------------------------------------
 
+Status Node::acceptable(const actor::Spec& spec) const {
+  if (spec.record.size() > kMaxRecord)
+    return error(RAY_INVALID_ARGUMENT,
+                 "arguments of an actor's constructor take %zu bytes, more "
+                 "than %zu: put large ones first",
+                 spec.record.size(), kMaxRecord);
+  if (actors_.all().size() >= kMaxActors && !actors_.find(spec.id))
+    return error(RAY_UNAVAILABLE, "this node has %zu actors, which is its limit: end some, or let one serve more callers",
+                 actors_.all().size());
+  return Status();
+}
+
 Status Node::up_actor_create(Process* p, const std::string& payload) {
   wire::UpActorCreate c;
   if (payload.size() < sizeof c)
@@ -168,12 +181,7 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
   spec.dependencies.resize(c.n_dependencies);
   for (ObjectId& d : spec.dependencies) std::memcpy(d.b, next(kIdSize).data(), kIdSize);
   if (spec.ns.empty()) spec.ns = job_of(*p).ns;
-  Status s = spec.record.size() > kMaxRecord
-                 ? error(RAY_INVALID_ARGUMENT,
-                         "arguments of an actor's constructor take %zu bytes, more "
-                         "than %zu: put large ones first",
-                         spec.record.size(), kMaxRecord)
-                 : Status();
+  Status s = acceptable(spec);
   std::map<std::string, double> amounts;
   sched::Pool pool{c.language, p->job};
   if (s.ok()) s = read_needs(spec.resources, &amounts, &pool);

@@ -870,9 +870,10 @@ void Runtime::return_idle_leases() {
 
 void Runtime::return_lease(Lease* l) {
   Shape* s = l->shape;
-  up(wire::kUpLeaseReturn, wire::UpLeaseReturn{l->link->peer, l->lease});
+  const wire::UpLeaseReturn back{l->link->peer, l->lease};
   drop_lease(l);
-  withdraw_want(s);
+  withdraw_want(s);  // first, or the daemon may grant another in between
+  up(wire::kUpLeaseReturn, back);
 }
 
 // Tells the daemon that no more than the leases that are there is wanted.
