@@ -398,6 +398,10 @@ class Driver(Machine):
         operation = getattr(self, "op_" + words[0], None)
         if operation is None:
             raise Invalid(f"{words[0]} in a driver")
+        if self.model.node_is_dead:  # what comes now is an error, or was there before; but it comes
+            if ["t"] in self.lines and words[0] in ("get", "told", "elem"):
+                raise Mismatch(f"{self.path}: {words[0]} waits though the node is dead")
+            return
         try:
             operation(words)
         except Mismatch as wrong:
@@ -650,7 +654,7 @@ class Model:
     def __init__(self, capacity, store=1 << 40, driver="c"):
         self.capacity, self.store, self.driver = capacity, store, driver
         self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
-        self.lossy, self.lossy_left = False, 0
+        self.lossy, self.lossy_left, self.node_is_dead = False, 0, False
         self.begin()
 
     def begin(self):
@@ -775,7 +779,9 @@ class Model:
                 task.dirty()
 
     def fault(self, kind):
-        if kind not in ("kill", "crash"):
+        if kind == "node":
+            self.node_is_dead = True
+        if kind != "kill":
             return
         self.lossy_now()
         self.kills += 1
