@@ -381,6 +381,9 @@ class Driver(Machine):
 
     def created_actor(self, actor):
         self.model.actors.append(actor)
+        if self.model.kills:  # it may get a worker whose death the daemon has yet to learn of
+            actor.add(Kill(True, False, True))
+            actor.may_die = True
 
     def empty(self):
         raise Mismatch("empty")
@@ -411,6 +414,12 @@ class Driver(Machine):
                 wrong = Mismatch(f"answered {self.lines}, its slot is empty")
             where = f"{self.path}: {' '.join(str(w) if not isinstance(w, list) else '[...]' for w in words)}"
             raise Mismatch(f"{where}\n    {wrong}") from None
+
+    def over(self):
+        """The machine has ended: its streams are dropped."""
+        for thing in list(self.slots.values()):
+            if isinstance(thing, list):
+                self.gone(thing)
 
     def next_line(self):
         if not self.lines:
@@ -612,8 +621,9 @@ class Driver(Machine):
     def op_spawn(self, words):
         self.pick([("ok",)])
         beside = Driver(self.model, self.answers)
-        beside.slots = {k: (list(v) if isinstance(v, list) else v) for k, v in self.slots.items()}
+        beside.slots = {k: v for k, v in self.slots.items() if not isinstance(v, list)}
         beside.run(words[2], prefix=self.path + ".")
+        beside.over()
 
     def op_join(self, words):
         self.pick([("ok",), ("empty",)])
@@ -625,6 +635,7 @@ class Driver(Machine):
         other = Driver(self.model, self.answers)
         other.is_other = True
         other.run(words[2], prefix=self.path + ".")
+        other.over()
         self.lines = self.answers(self.path)
         self.pick([("x", "1009" if words[1] == "die" else "0")])
 

@@ -93,8 +93,7 @@ class Group:
         try:
             driver = Driver(self.model, lambda path: answers.get(path, []))
             driver.run(one)
-            for thing in list(driver.slots.values()):
-                driver.gone(thing)
+            driver.over()
         except Mismatch as wrong:
             text = str(wrong)
             if problem is not None and "no answer" in text:
