@@ -261,9 +261,9 @@ class Machine:
                 if self.say is None:
                     raise BodyFailed(f"{self.path}: a slot is empty") from None
                 self.tell("empty")
-            except (OnPurpose, BodyFailed):
-                raise
             except Exception as error:
+                if self.say is None and not isinstance(error, errors.RayError):
+                    raise
                 self.failed(error)
             else:
                 if item is not None:

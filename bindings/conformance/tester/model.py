@@ -381,6 +381,9 @@ class Driver(Machine):
 
     def created_actor(self, actor):
         self.model.actors.append(actor)
+        if self.model.kills:  # it may get a worker whose death the daemon has yet to learn of
+            actor.add(Kill(True, False, True))
+            actor.may_die = True
 
     def empty(self):
         raise Mismatch("empty")
@@ -398,6 +401,10 @@ class Driver(Machine):
         operation = getattr(self, "op_" + words[0], None)
         if operation is None:
             raise Invalid(f"{words[0]} in a driver")
+        if self.model.node_is_dead:  # what comes now is an error, or was there before; but it comes
+            if ["t"] in self.lines and words[0] in ("get", "told", "elem"):
+                raise Mismatch(f"{self.path}: {words[0]} waits though the node is dead")
+            return
         try:
             operation(words)
         except Mismatch as wrong:
@@ -407,6 +414,12 @@ class Driver(Machine):
                 wrong = Mismatch(f"answered {self.lines}, its slot is empty")
             where = f"{self.path}: {' '.join(str(w) if not isinstance(w, list) else '[...]' for w in words)}"
             raise Mismatch(f"{where}\n    {wrong}") from None
+
+    def over(self):
+        """The machine has ended: its streams are dropped."""
+        for thing in list(self.slots.values()):
+            if isinstance(thing, list):
+                self.gone(thing)
 
     def next_line(self):
         if not self.lines:
@@ -608,8 +621,9 @@ class Driver(Machine):
     def op_spawn(self, words):
         self.pick([("ok",)])
         beside = Driver(self.model, self.answers)
-        beside.slots = {k: (list(v) if isinstance(v, list) else v) for k, v in self.slots.items()}
+        beside.slots = {k: v for k, v in self.slots.items() if not isinstance(v, list)}
         beside.run(words[2], prefix=self.path + ".")
+        beside.over()
 
     def op_join(self, words):
         self.pick([("ok",), ("empty",)])
@@ -621,6 +635,7 @@ class Driver(Machine):
         other = Driver(self.model, self.answers)
         other.is_other = True
         other.run(words[2], prefix=self.path + ".")
+        other.over()
         self.lines = self.answers(self.path)
         self.pick([("x", "1009" if words[1] == "die" else "0")])
 
@@ -650,7 +665,7 @@ class Model:
     def __init__(self, capacity, store=1 << 40, driver="c"):
         self.capacity, self.store, self.driver = capacity, store, driver
         self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
-        self.lossy, self.lossy_left = False, 0
+        self.lossy, self.lossy_left, self.node_is_dead = False, 0, False
         self.begin()
 
     def begin(self):
@@ -775,7 +790,9 @@ class Model:
                 task.dirty()
 
     def fault(self, kind):
-        if kind not in ("kill", "crash"):
+        if kind == "node":
+            self.node_is_dead = True
+        if kind != "kill":
             return
         self.lossy_now()
         self.kills += 1

@@ -34,6 +34,8 @@ class Settings:
         self.cpus = pick.choice((1, 2, 2, 4))
         self.store = pick.choice((64, 64, 32, 16)) << 20
         self.faults, self.driver = faults, driver
+        self.node_dies = faults and pick.random() < 0.05  # in the last program
+        self.files = 160 if faults and pick.random() < 0.1 else 0  # descriptors that a process may have
         self.fork = float(os.environ.get("CONFORMANCE_FORK", "0.3"))
 
     def setup(self):
@@ -55,7 +57,10 @@ class Failure(Exception):
 
 
 def make(seed, settings):
-    return generate.program(f"p{seed}", seed, settings.of_program())
+    one = generate.program(f"p{seed}", seed, settings.of_program())
+    if settings.node_dies and seed % GROUP == GROUP - 1:
+        one.insert(len(one) // 2, ["fault", "node", "0"])
+    return one
 
 
 def folder():
@@ -68,7 +73,7 @@ class Group:
 
     def __init__(self, settings, bound=20.0):
         self.settings, self.folder = settings, folder()
-        self.session = Session(command(settings.driver), settings.setup(), self.folder, bound)
+        self.session = Session(command(settings.driver), settings.setup(), self.folder, bound, settings.files)
         self.model = Model(settings.capacity(), settings.store, settings.driver)
         self.labels = []  # of all programs: what the journal has to show
         self.gave_up = 0
@@ -88,8 +93,7 @@ class Group:
         try:
             driver = Driver(self.model, lambda path: answers.get(path, []))
             driver.run(one)
-            for thing in list(driver.slots.values()):
-                driver.gone(thing)
+            driver.over()
         except Mismatch as wrong:
             text = str(wrong)
             if problem is not None and "no answer" in text:
@@ -101,6 +105,8 @@ class Group:
             self.spent["model"] += time.monotonic() - began
         if problem is not None:
             raise Failure("hung" if isinstance(problem, Hung) else "died", str(problem))
+        if self.model.node_is_dead:
+            return
         self.cleanup()
         self.labels += journal.expected(self.model)
 
@@ -115,6 +121,11 @@ class Group:
 
     def finish(self):
         """The quiet invariants, the end, and the journal; raises Failure."""
+        if self.model.node_is_dead:
+            left = self.session.end(None)
+            if left:
+                raise Failure("end", left)
+            return
         left = self.session.settle()
         if left:
             raise Failure("unquiet", left)

@@ -1,5 +1,6 @@
 """A running driver: sends it programs, reads its answers, breaks things when it asks, and looks at what is left."""
 import os
+import resource
 import select
 import signal
 import sqlite3
@@ -86,15 +87,20 @@ def marked(mark):
 class Session:
     """One driver with a node of its own."""
 
-    def __init__(self, command, setup, folder, bound=20.0):
+    def __init__(self, command, setup, folder, bound=20.0, files=0):
         self.mark, self.folder, self.bound = uuid.uuid4().hex, Path(folder), bound * SLOW
         self.folder.mkdir(parents=True, exist_ok=True)
         env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder))
         env[MARK] = self.mark
         env.pop("LIBRAY_ADDRESS", None)
+
+        def limit():
+            if files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
         self.log = open(self.folder / "driver.log", "w")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                                        env=env, bufsize=0)
+                                        env=env, bufsize=0, preexec_fn=limit)
         self.buffer = b""
         self.stopped = []
         try:
@@ -211,13 +217,13 @@ class Session:
         self.send("count")
         return [int(x) for x in self.line(10)[1:]]
 
-    def end(self):
-        """Ends driver and node in order; what is wrong with that, or ""."""
+    def end(self, expected="RAY_OK"):
+        """Ends driver and node in order; what is wrong with that, or "". `expected`: the code, None = any."""
         self.send("end")
         line = self.line(60 * SLOW)
         self.process.stdin.close()
         code = self.process.wait(30)
-        if line != ["bye", "RAY_OK"] or code:
+        if line[0] != "bye" or expected and line[1] != expected or code:
             return f"the end: {' '.join(line)}, status {code}"
         until = time.monotonic() + 10 * SLOW
         left = marked(self.mark)
