@@ -46,7 +46,8 @@ Status show_store(const Common& common, int pid) {
     NodeState state = node_state(*session, f);
     if (state == NodeState::kDead)
       return error(RAY_NODE_DIED,
-                   "node of '%s' is dead, and its memory with it; what it spilled is in %s/spill",
+                   "node of '%s' is dead, and its memory with it; what it spilled is in %s/spill until the next "
+                   "session starts",
                    session->c_str(), session->c_str());
     pid = f.pid;
     where = *session;

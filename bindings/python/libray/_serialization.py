@@ -11,6 +11,7 @@ import sys
 import threading
 import types
 import uuid
+import weakref
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import cloudpickle
@@ -285,7 +286,8 @@ def check_export() -> None:
 
 
 LARGE_DEFINITION, MAX_DEFINITION = 10 << 20, 95 << 20  # bytes: warned of, refused
-_registry: Dict[str, "Definition"] = {}
+# Those that somebody has: a definition is as large as what its closure holds.
+_registry: "weakref.WeakValueDictionary[str, Definition]" = weakref.WeakValueDictionary()
 _lock = threading.RLock()
 
 
@@ -304,6 +306,7 @@ class Definition:
         "busy",
         "is_class",
         "max_calls",
+        "__weakref__",
     )
 
     def __init__(self, uid: str, name: str, target: Any, is_class: bool) -> None:
