@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <lz4.h>
+#include <sqlite3.h>
 
 #include <algorithm>
 #include <ctime>
@@ -23,6 +24,7 @@ namespace ray::gcs {
 namespace {
 
 constexpr uint64_t kMaxRaw = 64u << 20;  // of one lineage batch, decompressed
+constexpr uint64_t kMaxWalFrames = 4096;  // 32 MiB
 
 int64_t thread_cpu_ns() {
   timespec ts;
@@ -562,6 +564,11 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
   if (!db.ok()) return db.status();
   m->db_ = std::move(*db);
   RAY_TRY(m->db_.exec("PRAGMA wal_autocheckpoint=0"));
+  auto committed = [](void* frames, sqlite3*, const char*, int n) {
+    *static_cast<uint64_t*>(frames) = static_cast<uint64_t>(n);
+    return SQLITE_OK;
+  };
+  sqlite3_wal_hook(m->db_.get(), committed, &m->wal_frames_);
   m->batch_ = std::make_unique<MaterialiseBatch>(*m);
   RAY_TRY(m->batch_->prepare());
   Statement s;
@@ -596,7 +603,6 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
     batch_->rollback();
     return s;
   }
-  uncheckpointed_ += batch_->bytes();
   RAY_TRY(batch_->write(reached));
   uint64_t tasks = batch_->items(), events = batch_->events();
   batch_->clear();
@@ -605,14 +611,17 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
   if (Status pruned = pruner_.step(tasks, events); !pruned.ok())  // the rows are in: only the bound is late
     log(kLogError, "gcs", "prune-failed", "%s", pruned.message().c_str());
   stats_.busy_ns += static_cast<uint64_t>(thread_cpu_ns() - began);
-  if (uncheckpointed_ > (32u << 20)) checkpoint();
+  // By what the WAL has on disk: a small change writes whole pages. When a reader is in the way it is tried again a
+  // little later.
+  if (wal_frames_ < checkpointed_at_) checkpointed_at_ = 0;  // it began anew
+  if (wal_frames_ > kMaxWalFrames && wal_frames_ - checkpointed_at_ > kMaxWalFrames / 8) checkpoint();
   return {};
 }
 
 void Materialiser::checkpoint() {
-  if (uncheckpointed_ == 0) return;
+  if (wal_frames_ == checkpointed_at_) return;
   (void)db_.exec("PRAGMA wal_checkpoint(PASSIVE)");
-  uncheckpointed_ = 0;
+  checkpointed_at_ = wal_frames_;
 }
 
 static Status materialise_shard(const std::string& dir, uint32_t shard) {

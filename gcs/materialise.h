@@ -52,7 +52,8 @@ class Materialiser {
   std::atomic<uint64_t> watermark_{0};
   MaterialiseStats stats_;
   std::unique_ptr<MaterialiseBatch> batch_;
-  uint64_t uncheckpointed_ = 0;
+  uint64_t wal_frames_ = 0;       // pages in the WAL after the last commit
+  uint64_t checkpointed_at_ = 0;  // of them, when it was last tried
   Pruner pruner_;
 };
 

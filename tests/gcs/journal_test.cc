@@ -543,6 +543,20 @@ TEST(Prune, AKillInTheMiddleLeavesAllOrNothing) {
   EXPECT_EQ(l.one("SELECT count(*) FROM meta WHERE key='pruned_tasks'"), "0");
 }
 
+// Each of many small changes writes whole pages to the WAL of the tables.
+TEST(Materialise, TheWalOfTheTablesIsBoundedByWhatItHasOnDisk) {
+  Lineage l;
+  auto m = Materialiser::open(l.path, 0);
+  ASSERT_TRUE(m.ok());
+  for (uint32_t k = 0; k < 1200; ++k) {
+    std::string b;
+    add_task(&b, child_task(l.origin, k * 7919), l.root, 10);
+    l.commit(b, 2);
+    ASSERT_TRUE((*m)->advance(l.journal->segments(), l.journal->last_sn()).ok());
+    ASSERT_LT(fs::file_size(l.path + "/gcs-0.db-wal"), 36u << 20);
+  }
+}
+
 TEST(Materialise, DamagedBatchesAreSkippedNotFatal) {
   Lineage l;
   std::string good, bad = "garbage that is no record of any kind.....";
