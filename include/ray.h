@@ -331,12 +331,13 @@ RAY_API ray_code ray_actor_from_ref(ray_ref *ref, ray_actor **out, ray_error **e
 
 /* ---- 8. Waiting: poll, block, or be told ------------------------------------------------------------------------- */
 
-/* Never blocks; no syscall when the value is local. RAY_TIMED_OUT = not ready. A failed task's error comes back as its
- * code and error, as in ray_get. */
+/* Never blocks; no syscall when the value is local. RAY_TIMED_OUT = not ready, or on disk: then it is brought back, and
+ * ray_get waits for it. A failed task's error comes back as its code and error, as in ray_get. */
 RAY_API ray_code ray_try_get(ray_ref *ref, ray_buffer *out, ray_error **err);
 /* Blocks until all n values are there (duplicates allowed) and fills out[0..n) in order. If any failed, or the time is
  * over, nothing is filled; as soon as one has failed, the error of the first in order among those that are there is
- * returned, whatever is still pending. A worker that blocks here lends its CPU.
+ * returned, whatever is still pending. The time is that of the whole call, values that lie on disk included. Without
+ * room to read one, and without progress for 10 s: RAY_STORE_FULL. A worker that blocks here lends its CPU.
  * Of this and every call that waits: in a native task that was cancelled it answers RAY_CANCELLED instead of sleeping
  * (what is there is still given). Where a binding interrupts its interpreter (ray_worker_on_interrupt) that does it. */
 RAY_API ray_code ray_get(ray_runtime *runtime, ray_ref *const *refs, size_t n, int64_t timeout_ns, ray_buffer *out,
@@ -349,7 +350,7 @@ RAY_API ray_code ray_wait(ray_runtime *runtime, ray_ref *const *refs, size_t n, 
 typedef struct ray_queue ray_queue; /* completion queue: many pending operations, one descriptor, no thread per call */
 typedef struct ray_completion {
   uint64_t tag;
-  ray_code code; /* of the object: RAY_OK = a value is there; get it with ray_try_get */
+  ray_code code; /* of the object: RAY_OK = a value is there; ray_try_get has it, or ray_get from disk */
   uint32_t kind; /* RAY_COMPLETION_* */
   ray_ref *ref;  /* owned by the receiver: release it. Streams: NULL */
   ray_error *error; /* owned by the receiver; NULL when code is RAY_OK */
@@ -696,7 +697,8 @@ RAY_API ray_code ray_task_return_error(ray_task *task, uint32_t index, ray_code 
 /* [task thread] Result straight in shared memory; ray_writer_seal(writer, NULL, err) commits it. */
 RAY_API ray_code ray_task_return_open(ray_task *task, uint32_t index, const ray_value *shape, ray_writer **out,
                                       ray_layout *layout, ray_error **err);
-/* [task thread] The next item of a generator. Waits while the window is full. RAY_CANCELLED = nobody wants more. */
+/* [task thread] The next item of a generator. Waits while the window is full, at most timeout_ns (a large item then waits
+ * for room like ray_put). RAY_CANCELLED = nobody wants more. */
 RAY_API ray_code ray_task_yield(ray_task *task, const ray_value *value, int64_t timeout_ns, ray_error **err);
 /* [task thread] Waits until the window has room for one more item: call it before making the next one, so that no more
  * than `window` unconsumed items exist. RAY_CANCELLED = nobody wants more. */

@@ -35,21 +35,23 @@ void SpinLock::pause(int n) {
     cpu_relax();
 }
 
-Result<std::unique_ptr<Client>> Client::connect(const std::string& path, const std::string& token) {
-  return ClientImpl::open(path, token);
+Result<std::unique_ptr<Client>> Client::connect(const std::string& path, const std::string& token,
+                                                uint32_t process) {
+  return ClientImpl::open(path, token, process);
 }
 
 // ---- connection --------------------------------------------------------------------------------
 
-Result<std::unique_ptr<Client>> ClientImpl::open(const std::string& path,
-                                                 const std::string& token) {
+Result<std::unique_ptr<Client>> ClientImpl::open(const std::string& path, const std::string& token,
+                                                 uint32_t process) {
   auto c = std::make_unique<ClientImpl>();
-  Status s = c->hello(path, token);
+  c->process_ = process;
+  Status s = c->hello(path, token, process);
   if (!s.ok()) return s;
   return std::unique_ptr<Client>(std::move(c));
 }
 
-Status ClientImpl::hello(const std::string& path, const std::string& token) {
+Status ClientImpl::hello(const std::string& path, const std::string& token, uint32_t process) {
   if (token.size() > kTokenMax) return error(RAY_INVALID_ARGUMENT, "the store's token is too long");
   auto socket = connect_own(path, SOCK_SEQPACKET);
   if (!socket.ok()) return error(socket.status().code(), "the object store: %s", socket.status().message().c_str());
@@ -58,6 +60,7 @@ Status ClientImpl::hello(const std::string& path, const std::string& token) {
   h.magic = kStoreMagic;
   h.version = kStoreVersion;
   h.token_size = static_cast<uint32_t>(token.size());
+  h.process = process;
   std::memcpy(h.token, token.data(), token.size());
   RAY_TRY(send_with_fds(socket_.get(), &h, sizeof h, nullptr, 0));
   pollfd p{socket_.get(), POLLIN, 0};
@@ -304,13 +307,14 @@ Status ClientImpl::create(const ObjectId& id, uint64_t size, int64_t timeout_ns,
   RAY_FAULT("store.create.building");
   h->size = size;
   h->id = id;
-#ifdef LIBRAY_STORE_MUTANT
-  commit_object(lease, offset, id,
-                size);  // the bug that the crash test must catch: commit before copy
-#endif
   out->data = reinterpret_cast<uint8_t*>(h + 1);
   out->size = size;
   out->cookie = reinterpret_cast<uint64_t>(lease);
+  out->owner = process_;
+  out->attempt = 0;
+#ifdef LIBRAY_STORE_MUTANT
+  commit_object(lease, offset, id, *out);  // the bug that the crash test must catch: commit before copy
+#endif
   return Status();
 }
 
@@ -350,7 +354,7 @@ Status ClientImpl::create_small(uint64_t need, int64_t timeout_ns, Lease** lease
       refill_lock.lock();
     else if (!refill_lock.try_lock_until(WaitClock::now() +
                                          std::chrono::nanoseconds(timeout_ns) +
-                                         std::chrono::seconds(1)))
+                                         std::chrono::milliseconds(timeout_ns ? 1000 : 20)))
       return error(RAY_STORE_FULL, "other threads of this process wait for store memory, too");
     bool somebody_did;
     {
@@ -507,14 +511,15 @@ void ClientImpl::unprotect(uint64_t offset, uint64_t size) {
 
 // The commit: everything before it is invisible, the release store of the ring's tail makes it
 // true.
-void ClientImpl::commit_object(Lease* lease, uint64_t offset, const ObjectId& id, uint64_t size) {
+void ClientImpl::commit_object(Lease* lease, uint64_t offset, const ObjectId& id, const Building& b) {
   ObjectHeader* h = header_of(offset);
   h->state.store(state_word(lease->generation, kSealed), std::memory_order_release);
   RAY_FAULT("store.seal.sealed");
   std::lock_guard lock(mu_);
   bool closes = finish_building(lease);
   if (closes) protect(*lease);
-  PublishRecord r{id, offset, size, lease->extent, closes};
+  PublishRecord r{id,        offset, b.size, lease->extent, closes, static_cast<uint16_t>(b.owner),
+                  b.attempt, 0};
   void* at = publish_.reserve(kPublish, sizeof r);  // create() kept room for it
   if (at) {
     std::memcpy(at, &r, sizeof r);
@@ -538,7 +543,7 @@ Status ClientImpl::seal(Building* b, Location* out) {
   uint64_t offset = static_cast<uint64_t>(b->data - sizeof(ObjectHeader) - arena_.data());
   if (out) *out = {segment_, lease->generation, offset, b->size};
 #ifndef LIBRAY_STORE_MUTANT
-  commit_object(lease, offset, header_of(offset)->id, b->size);
+  commit_object(lease, offset, header_of(offset)->id, *b);
 #endif
   *b = Building{};
   wake_daemon(false);

@@ -66,17 +66,19 @@ class ClientImpl final : public Client {
  public:
   bool disconnected() const override { return disconnected_.load(std::memory_order_relaxed); }
   ~ClientImpl() override;
-  static Result<std::unique_ptr<Client>> open(const std::string& path, const std::string& token);
+  static Result<std::unique_ptr<Client>> open(const std::string& path, const std::string& token,
+                                              uint32_t process);
   Status create(const ObjectId& id, uint64_t size, int64_t timeout_ns, Building* out) override;
   Status seal(Building* building, Location* out) override;
   void abort(Building* building) override;
-  Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, Pin* out) override;
+  Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
+             Pin* out) override;
   void unpin(Pin* pin) override;
   void drop(const ObjectId& id, const Location& hint) override;
 
  private:
   // ---- client.cc: connection, creation
-  Status hello(const std::string& path, const std::string& token);
+  Status hello(const std::string& path, const std::string& token, uint32_t process);
   Status map(StoreWelcome w, std::vector<Fd> fds);
   bool forked() const { return guard_->load(std::memory_order_relaxed) == 0; }
   Status forked_error() const;
@@ -94,7 +96,7 @@ class ClientImpl final : public Client {
   void protect_now(uint64_t offset, uint64_t size);
   void protect_survivors();  // under mu_
   void unprotect(uint64_t offset, uint64_t size);
-  void commit_object(Lease* lease, uint64_t offset, const ObjectId& id, uint64_t size);
+  void commit_object(Lease* lease, uint64_t offset, const ObjectId& id, const Building& b);
 
   // ---- the publish ring, under mu_
   bool room(uint64_t bytes);
@@ -109,8 +111,8 @@ class ClientImpl final : public Client {
   // ---- client_pin.cc
   enum class Try { kPinned, kMiss, kUnmapped };
   Try try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out);
-  Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, uint32_t hold,
-                  Pin* out);
+  Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
+                  uint32_t hold, Pin* out);
   Status pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out, bool* missed);
   bool take_hold(uint64_t word, uint32_t* out);
   void clear_hold(uint32_t hold);
@@ -134,8 +136,9 @@ class ClientImpl final : public Client {
 
   // ---- client_wait.cc: requests and answers
   void enlist(Request* r);
-  Status await(Request* r, int64_t timeout_ns);
+  Status await(Request* r, int64_t timeout_ns, int64_t within_ns = -1);
   void forget(Request* r);
+  void give_up(Request* r);  // under wait_mu_
   static bool interrupted();  // see Interruptible
   void drain_returns();                 // under wait_mu_
   void answer(const RecordView& view);  // under wait_mu_
@@ -145,6 +148,7 @@ class ClientImpl final : public Client {
 
   Fd socket_;
   uint32_t segment_ = 0;
+  uint32_t process_ = 0;
   DataGeometry geometry_;
   uint64_t small_limit_ = 0;
   Mapping guard_page_;  // wiped on fork: how a child knows

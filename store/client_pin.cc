@@ -96,14 +96,15 @@ ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint
   return Try::kPinned;
 }
 
-Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, Pin* out) {
+Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
+                       Pin* out) {
   if (forked()) return forked_error();
   if (__builtin_expect(any_inherited_.load(std::memory_order_relaxed), 0)) look_for_children(false);
   uint32_t hold;
   if (!take_hold(hint.segment ? hold_word(hint.segment, hint.offset) : 0, &hold))
     return error(RAY_OUT_OF_MEMORY, "this process pins %u objects already: release some", kHolds);
   if (hint.segment && try_pin(id, hint, hold, out) == Try::kPinned) return Status();
-  Status s = pin_slow(id, hint, timeout_ns, hold, out);
+  Status s = pin_slow(id, hint, timeout_ns, within_ns, hold, out);
   if (!s.ok()) give_hold(hold);
   return s;
 }
@@ -123,7 +124,9 @@ Status ClientImpl::pin_located(const ObjectId& id, const Location& at, uint32_t 
 }
 
 Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns,
-                            uint32_t hold, Pin* out) {
+                            int64_t within_ns, uint32_t hold, Pin* out) {
+  const CopyName copy = hint.segment ? copy_name(hint) : 0;
+  const int64_t start = within_ns > 0 ? steady_ns() : 0;
   bool missed;
   if (hint.segment && !find_segment(hint.segment)) {
     RAY_TRY(pin_located(id, hint, hold, out, &missed));
@@ -131,7 +134,7 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
   }
   for (int round = 0;; ++round) {
     DirectoryRow row;
-    if (directory_.find(id, &row) && row.state == kDirMemory) {
+    if (directory_.find(id, copy, &row) && row.state == kDirMemory) {
       RAY_TRY(pin_located(id, row.location, hold, out, &missed));
       if (!missed) return Status();
     }
@@ -141,10 +144,11 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
     enlist(&r);
     {
       std::lock_guard lock(mu_);
-      LocateRecord l{r.number, id, timeout_ns};
+      LocateRecord l{r.number, id, copy, within_ns == 0 ? 0 : timeout_ns};
       push(kLocate, &l, sizeof l);
     }
-    RAY_TRY(await(&r, timeout_ns == 0 ? kAnswerNs : timeout_ns));
+    int64_t within = within_ns <= 0 ? -1 : std::max<int64_t>(0, within_ns - (steady_ns() - start));
+    RAY_TRY(await(&r, within_ns == 0 ? kAnswerNs : timeout_ns, within));
     Status s = pin_located(id, r.located.location, hold, out, &missed);
     {
       std::lock_guard lock(mu_);

@@ -88,11 +88,12 @@ void ClientImpl::answer(const RecordView& v) {
   r->done.store(true, std::memory_order_release);
 }
 
-// Waits for the answer. The daemon keeps the caller's own time limit; here is only the limit for a
-// daemon that does not react at all.
-Status ClientImpl::await(Request* r, int64_t timeout_ns) {
+// Waits for the answer, no longer than within_ns (negative: for ever). The daemon keeps timeout_ns, which
+// is without progress; here is only the limit for a daemon that does not react at all.
+Status ClientImpl::await(Request* r, int64_t timeout_ns, int64_t within_ns) {
   wake_daemon(true);
   int64_t start = steady_ns();
+  const int64_t until = within_ns < 0 || within_ns > INT64_MAX - start ? INT64_MAX : start + within_ns;
   while (!r->done.load(std::memory_order_acquire) && steady_ns() - start < kSpinNs) {
     if (wait_mu_.try_lock()) {
       drain_returns();
@@ -107,6 +108,12 @@ Status ClientImpl::await(Request* r, int64_t timeout_ns) {
     int64_t now = steady_ns();
     if (seen != progress) start = now, progress = seen;
     bool late = timeout_ns >= 0 && now - start > timeout_ns + kPatienceNs;
+    if (now >= until && !r->done.load(std::memory_order_acquire)) {
+      drain_returns();
+      if (r->done.load(std::memory_order_acquire)) break;
+      give_up(r);
+      return error(RAY_TIMED_OUT, "the object is being restored from disk");
+    }
     if (late || disconnected_.load(std::memory_order_relaxed)) {
       drain_returns();
       if (r->done.load(std::memory_order_acquire)) break;
@@ -114,7 +121,7 @@ Status ClientImpl::await(Request* r, int64_t timeout_ns) {
       return late ? error(RAY_UNAVAILABLE, "the object store's daemon does not react")
                   : error(RAY_UNAVAILABLE, "the object store's daemon is gone");
     }
-    int64_t nap = t_stop ? kInterruptNs : kNapNs;
+    int64_t nap = std::min(t_stop ? kInterruptNs : kNapNs, until - now);
     if (leader_) {
       wait_cv_.wait_until(lock, WaitClock::now() + std::chrono::nanoseconds(nap));
     } else {
@@ -131,10 +138,18 @@ Status ClientImpl::await(Request* r, int64_t timeout_ns) {
     bool stop = interrupted();
     lock.lock();
     if (!stop || r->done.load(std::memory_order_acquire)) continue;
-    requests_.erase(r->number);  // what comes for it is given back: see answer()
+    give_up(r);
     return error(RAY_CANCELLED, "the wait for the object store was interrupted");
   }
   return r->status;
+}
+
+// What comes for it all the same is given back: see answer(). wait_mu_ held.
+void ClientImpl::give_up(Request* r) {
+  requests_.erase(r->number);
+  std::lock_guard lock(mu_);
+  AckRecord a{r->number};
+  push(kForget, &a, sizeof a);
 }
 
 // The leader's sleep.

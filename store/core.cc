@@ -16,7 +16,7 @@ constexpr int64_t kRestoreNs = 10000000000;  // limit of a restore that nobody w
 
 uint64_t pick_small_extent(uint64_t capacity) {
   uint64_t n = kUnit;
-  while (n < capacity / 256 && n < (1 << 20)) n *= 2;
+  while (n < capacity / 256 && n < kMaxSmallExtent) n *= 2;
   return std::max<uint64_t>(n, 64 << 10);
 }
 }  // namespace
@@ -25,6 +25,7 @@ Core::Core(const DaemonOptions& options, std::function<void(uint32_t)> wake_peer
            std::function<void()> wake_self)
     : options_(options),
       wake_peer_(std::move(wake_peer)),
+      owners_(wire::kMaxProcesses),
       spill_(options.spill_dir, options.spill_bytes),
       jobs_(std::make_unique<JobPool>(2, std::move(wake_self))) {}
 
@@ -64,7 +65,7 @@ Result<Fd> Core::segment_fd(uint32_t number) const {
   return s->readonly_fd();
 }
 
-Result<Peer*> Core::attach(int pid) {
+Result<Peer*> Core::attach(int pid, uint32_t process) {
   if (peers_.size() >= kMaxClients)
     return error(RAY_UNAVAILABLE, "the object store serves %u clients already", kMaxClients);
   uint32_t number = next_segment_++;
@@ -72,6 +73,8 @@ Result<Peer*> Core::attach(int pid) {
   if (!seg.ok()) return seg.status();
   auto p = std::make_unique<Peer>();
   p->number = number;
+  p->process = process;
+  owners_[process].dead = false;
   p->pid = pid;
   p->segment = seg->get();
   p->segment->control()->unpin_wanted.store(unpins_wanted_, std::memory_order_relaxed);
@@ -85,7 +88,8 @@ Result<Peer*> Core::attach(int pid) {
   return out;
 }
 
-// The owner is gone: what it committed stays, its holds and leases end.
+// The client is gone: its holds and leases end. What it committed stays until it is known, by
+// process_died, which of it others have taken over.
 void Core::bury(uint32_t number) {
   Peer* p = peer(number);
   if (!p) return;
@@ -156,6 +160,8 @@ bool Core::drain(Peer* p) {
   return true;
 }
 
+static CopyName copy_of(const Location& hint) { return hint.segment ? copy_name(hint) : 0; }
+
 template <class T>
 static bool copy_record(const RecordView& view, T* out) {
   if (view.size != sizeof(T)) return false;
@@ -172,7 +178,7 @@ bool Core::handle(Peer* p, const RecordView& view) {
     case kDrop: {
       DropRecord r;
       if (!copy_record(view, &r)) return false;
-      drop(r.id);
+      drop(r.id, copy_of(r.hint));
       return true;
     }
     case kClose: {
@@ -200,6 +206,12 @@ bool Core::handle(Peer* p, const RecordView& view) {
       on_ack(p, r.request);
       return true;
     }
+    case kForget: {
+      AckRecord r;
+      if (!copy_record(view, &r)) return false;
+      on_forget(p, r.request);
+      return true;
+    }
     case kUnpinned: rescan_ = true; return true;
     default: return false;
   }
@@ -217,15 +229,15 @@ bool Core::on_publish(Peer* p, const PublishRecord& r) {
     return false;
   if (r.offset - e.offset > e.size || footprint(r.size) > e.size - (r.offset - e.offset))
     return false;
-  uint32_t object = new_object(r.id, r.extent, r.offset, r.size);
-  DirectoryRow row;
-  if (directory_.find(r.id, &row)) {
-    // The first sealed copy wins, unless a drop of it is still unread in another ring.
-    objects_[object].state = Object::kShadow;
-    deferred_next_.push_back({Deferred::kDuplicate, 0, object, {}});
-  } else if (!directory_.insert({r.id, kDirMemory, location(objects_[object]), object})) {
-    objects_[object].state = Object::kGone;
+  if (r.owner >= wire::kMaxProcesses) return false;
+  uint32_t object = new_object(r);
+  Object& o = objects_[object];
+  // A copy for somebody who is gone is of no use.
+  if (owners_[r.owner].dead || !directory_.insert({r.id, kDirMemory, location(o), object, o.copy})) {
+    o.state = Object::kGone;
     condemn(object);
+  } else {
+    own(object, r.owner);
   }
   if (r.closes) close_extent(r.extent);
   return true;
@@ -237,16 +249,54 @@ bool Core::on_close(Peer* p, uint32_t extent) {
   return true;
 }
 
-void Core::drop(const ObjectId& id) {
+void Core::drop(const ObjectId& id, CopyName copy) {
   DirectoryRow row;
-  if (!directory_.find(id, &row)) {
-    // Its publish record may still wait in a ring that this pass has not reached.
-    deferred_next_.push_back({Deferred::kDropped, 0, kNone, {0, id, 0}});
-    return;
-  }
-  uint32_t object = row.object;
-  directory_.erase(id);
+  // Else its publish record may still wait in a ring that this pass has not reached.
+  if (directory_.find(id, copy, &row)) drop_object(row.object);
+  else deferred_next_.push_back({Deferred::kDropped, id, copy, 0, 0, 0, {}});
+}
+
+void Core::keep(const ObjectId& id, CopyName copy) {
+  DirectoryRow row;
+  if (directory_.find(id, copy, &row)) disown(row.object);
+  else deferred_next_.push_back({Deferred::kKept, id, copy, 0, 0, 0, {}});
+}
+
+void Core::discard(const ObjectId& id, uint32_t owner, uint32_t attempt) {
+  deferred_next_.push_back({Deferred::kDiscarded, id, 0, 0, owner, attempt, {}});
+}
+
+void Core::process_died(uint32_t process) {
+  if (process == 0 || process >= wire::kMaxProcesses) return;
+  deferred_next_.push_back({Deferred::kDied, {}, 0, next_segment_, process, 0, {}});
+}
+
+// ---- whose copy it is -------------------------------------------------------------------------
+
+void Core::own(uint32_t object, uint32_t owner) {
   Object& o = objects_[object];
+  o.owner = static_cast<uint16_t>(owner);
+  if (owner == 0) return;
+  uint32_t& newest = owners_[owner].newest;
+  o.next_owned = newest;
+  if (newest != kNone) objects_[newest].previous_owned = object;
+  newest = object;
+}
+
+void Core::disown(uint32_t object) {
+  Object& o = objects_[object];
+  if (o.owner == 0) return;
+  (o.previous_owned == kNone ? owners_[o.owner].newest : objects_[o.previous_owned].next_owned) =
+      o.next_owned;
+  if (o.next_owned != kNone) objects_[o.next_owned].previous_owned = o.previous_owned;
+  o.owner = 0;
+  o.next_owned = o.previous_owned = kNone;
+}
+
+void Core::drop_object(uint32_t object) {
+  Object& o = objects_[object];
+  directory_.erase(o.id, o.copy);
+  disown(object);
   switch (o.state) {
     case Object::kMemory:
       o.state = Object::kGone;
@@ -263,12 +313,12 @@ void Core::drop(const ObjectId& id) {
 
 void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
   DirectoryRow row;
-  if (!directory_.find(r.id, &row)) {
+  if (!directory_.find(r.id, r.copy, &row)) {
     if (final) {
       if (r.request)
         refuse(p, r.request, RAY_NOT_FOUND, "object " + r.id.hex() + " is not in the store");
     } else {
-      deferred_next_.push_back({Deferred::kLocated, p->number, kNone, r});
+      deferred_next_.push_back({Deferred::kLocated, r.id, r.copy, p->number, 0, 0, r});
     }
     return;
   }
@@ -279,7 +329,7 @@ void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
   }
   if (r.request && r.timeout_ns == 0) {  // bring it back, but the asker does not wait
     refuse(p, r.request, RAY_TIMED_OUT, "object " + r.id.hex() + " is being restored from disk");
-    add_waiter(row.object, p, {0, r.id, kRestoreNs});
+    add_waiter(row.object, p, {0, r.id, r.copy, kRestoreNs});
     return;
   }
   add_waiter(row.object, p, r);
@@ -302,6 +352,16 @@ void Core::on_ack(Peer* p, uint64_t request) {
   if (o.grants > 0) --o.grants;
   if (o.state == Object::kGone) rescan_ = true;
   p->grants.erase(it);
+}
+
+// What was begun for it goes on; an answer that is on its way is given back.
+void Core::on_forget(Peer* p, uint64_t request) {
+  size_t found = std::erase_if(
+      creates_, [&](const Waiting& w) { return w.peer == p->number && w.request == request; });
+  for (auto& [object, waiters] : restore_waiters_)
+    found += std::erase_if(
+        waiters, [&](const RestoreWaiter& w) { return w.peer == p->number && w.request == request; });
+  if (found && p->requests > 0) --p->requests;
 }
 
 // ---- replies -----------------------------------------------------------------------------------
@@ -363,8 +423,9 @@ uint32_t Core::new_extent(Segment* s, uint64_t offset, uint64_t size, bool small
   e.offset = offset;
   e.size = e.resident = size;
   e.small = small;
-  e.generation = s->next_generation();
+  e.generation = next_generation();
   e.state = Extent::kCommitting;
+  s->used_ns = now_;
   s->extents[offset] = n;
   s->set_generation(offset, size, e.generation);
   return n;
@@ -391,6 +452,8 @@ void Core::maybe_free(uint32_t extent) {
     committed_ -= e.resident;
   }
   s->space.give({e.offset, e.size}, keep_warm);
+  s->used_ns = now_;
+  if (keep_warm && cool_at_ns_ == 0) cool_at_ns_ = now_ + kWarmNs;
   e.state = Extent::kFree;
   e.objects.clear();
   if (e.objects.capacity() > 4096) e.objects.shrink_to_fit();
@@ -399,7 +462,7 @@ void Core::maybe_free(uint32_t extent) {
   retire_if_empty(e.segment);
 }
 
-uint32_t Core::new_object(const ObjectId& id, uint32_t extent, uint64_t offset, uint64_t size) {
+uint32_t Core::new_object(const PublishRecord& r) {
   uint32_t n;
   if (!free_objects_.empty()) {
     n = free_objects_.back();
@@ -412,14 +475,16 @@ uint32_t Core::new_object(const ObjectId& id, uint32_t extent, uint64_t offset, 
   uint32_t serial = o.serial + 1;
   o = Object{};
   o.serial = serial;
-  o.id = id;
+  o.id = r.id;
   o.state = Object::kMemory;
-  o.extent = extent;
-  o.offset = offset;
-  o.size = size;
-  Extent& e = extents_[extent];
+  o.extent = r.extent;
+  o.offset = r.offset;
+  o.size = r.size;
+  o.attempt = r.attempt;
+  o.copy = copy_name(location(o));
+  Extent& e = extents_[r.extent];
   ++e.live;
-  e.live_bytes += footprint(size);
+  e.live_bytes += footprint(r.size);
   e.objects.push_back(n);
   return n;
 }
@@ -476,6 +541,7 @@ bool Core::tick(int64_t now) {
   deferred_.swap(deferred_next_);
   for (auto& d : due) settle(d);
   worked |= !due.empty() || !deferred_.empty();
+  worked |= cool_idle(now);
   pump(now);
   for (Peer* p : peer_list_)
     if (!p->overflow.empty()) flush_overflow(p);
@@ -487,21 +553,31 @@ void Core::settle(const Deferred& d) {
   DirectoryRow row;
   switch (d.kind) {
     case Deferred::kDropped:
-      if (directory_.find(d.locate.id, &row)) drop(d.locate.id);
+      if (directory_.find(d.id, d.copy, &row)) drop_object(row.object);
       break;
+    case Deferred::kKept:
+      if (directory_.find(d.id, d.copy, &row)) disown(row.object);
+      break;
+    case Deferred::kDiscarded: {
+      std::vector<DirectoryRow> copies;
+      directory_.find_all(d.id, &copies);
+      for (const DirectoryRow& c : copies) {
+        const Object& o = objects_[c.object];
+        if (o.owner == d.process && o.attempt == d.attempt) drop_object(c.object);
+      }
+      break;
+    }
+    case Deferred::kDied: {
+      Owner& owner = owners_[d.process];
+      while (owner.newest != kNone) drop_object(owner.newest);
+      owner.dead = true;  // unless its index is another process's by now
+      for (const Peer* p : peer_list_)
+        if (p->process == d.process && p->number >= d.peer) owner.dead = false;
+      break;
+    }
     case Deferred::kLocated:
       if (Peer* p = peer(d.peer)) on_locate(p, d.locate, true);
       break;
-    case Deferred::kDuplicate: {
-      Object& o = objects_[d.object];
-      if (!directory_.find(o.id, &row) &&
-          directory_.insert({o.id, kDirMemory, location(o), d.object})) {
-        o.state = Object::kMemory;
-        break;
-      }
-      o.state = Object::kGone;
-      condemn(d.object);
-    }
   }
 }
 

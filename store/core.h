@@ -24,6 +24,8 @@
 namespace ray::store {
 
 inline constexpr uint32_t kNone = UINT32_MAX;
+// Memory that was freed stays with its segment for that long after the segment was last used.
+inline constexpr int64_t kWarmNs = 1500000000;
 
 // The hold words that a scan found, with how often: a flat hash table that is refilled for every
 // scan.
@@ -53,12 +55,16 @@ struct Extent {
   uint32_t newer = kNone, older = kNone;  // LRU list of closed extents
 };
 
-struct Object {
-  // kShadow: a second copy, not decided yet; kGone: condemned for good.
-  enum State : uint8_t { kFree, kMemory, kSpilled, kRestoring, kShadow, kGone };
+struct Object {  // one copy
+  // kGone: condemned for good.
+  enum State : uint8_t { kFree, kMemory, kSpilled, kRestoring, kGone };
   ObjectId id;
+  CopyName copy = 0;
   State state = kFree;
-  bool clean = false;   // a copy is in the spill file
+  bool clean = false;   // its bytes are in the spill file, too
+  uint16_t owner = 0;   // process that it dies with; 0: none
+  uint32_t attempt = 0;
+  uint32_t next_owned = kNone, previous_owned = kNone;  // copies of the same owner
   uint32_t serial = 0;  // distinguishes uses of this number
   uint32_t extent = kNone;
   uint32_t grants = 0;  // pins that kLocated allowed and that are not acknowledged yet
@@ -75,6 +81,7 @@ struct SpillRun {
 
 struct Peer {  // a connected client; its number is its segment's
   uint32_t number = 0;
+  uint32_t process = 0;  // index on the node; 0: none
   int pid = 0;
   Segment* segment = nullptr;
   RingConsumer publish;
@@ -108,7 +115,7 @@ class Core {
   const DirectoryWriter& directory() const { return directory_; }
   DirectoryHeader* header() const { return directory_.header(); }
 
-  Result<Peer*> attach(int pid);
+  Result<Peer*> attach(int pid, uint32_t process);
   void bury(uint32_t peer);
   const std::unordered_map<uint32_t, std::unique_ptr<Peer>>& peers() const { return peers_; }
   // Read-only descriptor of a living segment.
@@ -116,7 +123,11 @@ class Core {
 
   // One pass over all publish rings. Appends peers that broke the protocol to *bad.
   bool drain_all(std::vector<uint32_t>* bad);
-  void drop(const ObjectId& id);
+  void drop(const ObjectId& id, CopyName copy);
+  // See Daemon.
+  void keep(const ObjectId& id, CopyName copy);
+  void discard(const ObjectId& id, uint32_t owner, uint32_t attempt);
+  void process_died(uint32_t process);
   // After a pass: deferred requests, frees, waiting requests, replies that did not fit. True =
   // worked.
   bool tick(int64_t now);
@@ -140,13 +151,18 @@ class Core {
   void reply(Peer* p, uint16_t type, const void* data, uint32_t size, const std::string& tail = {});
   void flush_overflow(Peer* p);
   void on_ack(Peer* p, uint64_t request);
+  void on_forget(Peer* p, uint64_t request);
   bool owned_lease(const Peer* p, uint32_t extent) const;
 
   uint32_t new_extent(Segment* s, uint64_t offset, uint64_t size, bool small);
   void close_extent(uint32_t extent);
   void maybe_free(uint32_t extent);
   void retire_if_empty(uint32_t segment);
-  uint32_t new_object(const ObjectId& id, uint32_t extent, uint64_t offset, uint64_t size);
+  uint32_t new_object(const PublishRecord& r);
+  void drop_object(uint32_t object);
+  void own(uint32_t object, uint32_t owner);
+  void disown(uint32_t object);
+  uint32_t next_generation() { return ++generation_ ? generation_ : ++generation_; }
   void free_number(uint32_t object);
   Peer* peer(uint32_t number);
   Segment* segment(uint32_t number) const;
@@ -165,6 +181,7 @@ class Core {
   };
   bool find_space(Segment* s, uint64_t bytes, Found* out);
   bool cool(uint64_t bytes);
+  bool cool_idle(int64_t now);
   Take serve(const Waiting& w);
   Take serve_lease(const Waiting& w);
   Take serve_restore(const Waiting& w);
@@ -218,16 +235,25 @@ class Core {
   uint32_t oldest_ = kNone, newest_ = kNone;
   std::vector<Object> objects_;
   std::vector<uint32_t> free_objects_;
+  struct Owner {
+    uint32_t newest = kNone;  // of its copies
+    bool dead = false;
+  };
+  std::vector<Owner> owners_;  // by process index
+  uint32_t generation_ = 0;    // of the last lease
   uint64_t committed_ = 0;
+  int64_t cool_at_ns_ = 0;  // when to look for warm memory that nobody uses again; 0: there is none
   uint32_t counters_age_ = 0;
   uint64_t questions_ = 0;
 
   // What a record said about an id may depend on a record in a ring that this pass has not reached:
   // it is looked at again after one full pass.
   struct Deferred {
-    enum Kind { kDropped, kLocated, kDuplicate } kind;
-    uint32_t peer;    // kLocated
-    uint32_t object;  // kDuplicate
+    enum Kind { kDropped, kLocated, kKept, kDiscarded, kDied } kind;
+    ObjectId id;
+    CopyName copy;
+    uint32_t peer;              // kLocated; kDied: the first one that would be another process
+    uint32_t process, attempt;  // kDiscarded, kDied
     LocateRecord locate;
   };
   void settle(const Deferred& d);

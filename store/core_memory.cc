@@ -38,6 +38,33 @@ bool Core::cool(uint64_t bytes) {
   return true;
 }
 
+// Pages that are kept for the next lease go back to the system when it does not come. In pieces: a client
+// may ask for something meanwhile.
+bool Core::cool_idle(int64_t now) {
+  constexpr uint64_t kPiece = 32 << 20;
+  if (cool_at_ns_ == 0) return false;
+  if (now < cool_at_ns_) {
+    if (next_deadline_ == 0 || cool_at_ns_ < next_deadline_) next_deadline_ = cool_at_ns_;
+    return false;
+  }
+  cool_at_ns_ = 0;
+  bool worked = false;
+  for (auto& [number, s] : segments_) {
+    if (s->space.warm_bytes() == 0) continue;
+    int64_t at = s->used_ns + kWarmNs;
+    if (!worked && at <= now) {
+      auto run = s->space.take_to_cool(kPiece);
+      s->punch(run->offset, run->size);
+      committed_ -= run->size;
+      s->space.give(*run, false);
+      worked = true;
+    }
+    if (s->space.warm_bytes() > 0 && (cool_at_ns_ == 0 || at < cool_at_ns_)) cool_at_ns_ = at;
+  }
+  if (cool_at_ns_ && (next_deadline_ == 0 || cool_at_ns_ < next_deadline_)) next_deadline_ = cool_at_ns_;
+  return worked;
+}
+
 // Warm space of this segment first; else cold space, for which other segments' warm space is
 // cooled.
 bool Core::find_space(Segment* s, uint64_t bytes, Found* out) {
@@ -188,6 +215,7 @@ void Core::touch_ahead(Peer* p, uint64_t bytes) {
         committed_ -= run.size;
       }
       seg->space.give({run.offset, run.size}, warm);
+      if (warm && cool_at_ns_ == 0) cool_at_ns_ = now_ + kWarmNs;
       if (owner) owner->touching = false;
     };
   });
@@ -290,8 +318,9 @@ void Core::check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck) 
 }
 
 void Core::fail(const Waiting& w, const std::string& why) {
+  constexpr int64_t kShortNs = 1000000000;  // who waits no longer asks again, or has something else to do
   std::string text = full_text(w, why);
-  log(kLogWarning, "store", "store-full", "%s", text.c_str());
+  if (w.timeout_ns < 0 || w.timeout_ns >= kShortNs) log(kLogWarning, "store", "store-full", "%s", text.c_str());
   if (w.peer) {
     if (Peer* p = peer(w.peer)) refuse(p, w.request, RAY_STORE_FULL, text);
     return;

@@ -49,7 +49,6 @@ std::string Core::list_msgpack(uint32_t limit) {
     const char* state = o.state == Object::kMemory    ? "sealed"
                         : o.state == Object::kSpilled ? "spilled"
                         : o.state == Object::kGone    ? "dropped"
-                        : o.state == Object::kShadow  ? "duplicate"
                                                       : "restoring";
     pack.pack_map(6);
     pack.pack("id"), pack.pack(o.id.hex());

@@ -349,7 +349,7 @@ uint64_t Core::evict(uint32_t extent) {
     largest_spilled_ = spilled_objects_++ == 0 ? o.size : std::max(largest_spilled_, o.size);
     spilled_bytes_ += o.size;
     RAY_FAULT("store.spill.evicted");  // the pages are about to go, the directory says memory
-    directory_.update({o.id, kDirSpilled, {0, 0, 0, o.size}, n});
+    directory_.update({o.id, kDirSpilled, {0, 0, 0, o.size}, n, o.copy});
   }
   progress(0);
   if (e.live > 0) return trim(extent);
@@ -451,7 +451,7 @@ void Core::finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uin
     ++e.live;
     e.live_bytes += footprint(o.size);
     e.objects.push_back(object);
-    directory_.update({o.id, kDirMemory, location(o), object});
+    directory_.update({o.id, kDirMemory, location(o), object, o.copy});
     lru_touch(extent);
     for (auto& w : waiters)
       if (Peer* p = peer(w.peer)) answer_located(p, w.request, object);

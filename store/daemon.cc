@@ -2,7 +2,7 @@
 // there is dense traffic, dozes while there is some, and sleeps otherwise. The rules are in core.h;
 // here are sockets and sleep.
 //
-// Threads: the store thread runs loop(); drop, stats and list_msgpack come from any thread and hand
+// Threads: the store thread runs loop(); drop and the like, stats and list_msgpack come from any thread and hand
 // their wish over under mu_. Napping: the thread says so in daemon_nap, looks at every ring once
 // more and only then waits in epoll; whoever commits something and sees a nap that it should end
 // (layout.h: Nap) sends one wake-up for that nap.
@@ -45,7 +45,16 @@ class Server final : public Daemon {
   explicit Server(const DaemonOptions& options) : options_(options) {}
   ~Server() override;
   Status start();
-  void drop(const ObjectId& id, const Location& hint) override;
+  void drop(const ObjectId& id, const Location& hint) override {
+    give({Command::kDrop, id, hint.segment ? copy_name(hint) : 0, 0, 0});
+  }
+  void keep(const ObjectId& id, const Location& hint) override {
+    give({Command::kKeep, id, copy_name(hint), 0, 0});
+  }
+  void discard(const ObjectId& id, uint32_t owner, uint32_t attempt) override {
+    give({Command::kDiscard, id, 0, owner, attempt});
+  }
+  void process_died(uint32_t process) override { give({Command::kDied, {}, 0, process, 0}); }
   DaemonStats stats() override;
   std::string list_msgpack(uint32_t limit) override;
 
@@ -90,7 +99,14 @@ class Server final : public Daemon {
 
   std::mutex mu_;
   std::condition_variable answered_;
-  std::vector<ObjectId> drops_;
+  struct Command {
+    enum Kind : uint32_t { kDrop, kKeep, kDiscard, kDied } kind;
+    ObjectId id;
+    CopyName copy;
+    uint32_t process, attempt;
+  };
+  std::vector<Command> commands_;
+  void give(const Command& c);
   struct Question {
     bool list = false, done = false;
     uint32_t limit = 0;
@@ -184,10 +200,10 @@ void Server::wake_self(bool urgent) {
   (void)!::write(event_.get(), &one, sizeof one);
 }
 
-void Server::drop(const ObjectId& id, const Location&) {
+void Server::give(const Command& c) {
   {
     std::lock_guard lock(mu_);
-    drops_.push_back(id);
+    commands_.push_back(c);
   }
   wake_self(false);
 }
@@ -215,14 +231,21 @@ std::string Server::list_msgpack(uint32_t limit) {
 
 bool Server::take_commands() {
   if (!has_commands_.exchange(false, std::memory_order_seq_cst)) return false;
-  std::vector<ObjectId> drops;
+  std::vector<Command> commands;
   {
     std::lock_guard lock(mu_);
-    drops.swap(drops_);
+    commands.swap(commands_);
     asked_.insert(asked_.end(), questions_.begin(), questions_.end());
     questions_.clear();
   }
-  for (auto& id : drops) core_->drop(id);
+  for (const Command& c : commands) {
+    switch (c.kind) {
+      case Command::kDrop: core_->drop(c.id, c.copy); break;
+      case Command::kKeep: core_->keep(c.id, c.copy); break;
+      case Command::kDiscard: core_->discard(c.id, c.process, c.attempt); break;
+      case Command::kDied: core_->process_died(c.process); break;
+    }
+  }
   questions_age_ = 0;
   return true;
 }
@@ -449,7 +472,8 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   if (differ) return refuse(RAY_INVALID_ARGUMENT, "the store's token is wrong");
   c->pidfd = peer_pidfd(c->socket.get(), c->pid);
   if (!c->pidfd.valid()) return false;  // it died meanwhile
-  auto p = core_->attach(c->pid);
+  if (h.process >= wire::kMaxProcesses) return refuse(RAY_INVALID_ARGUMENT, "there is no such process");
+  auto p = core_->attach(c->pid, h.process);
   if (!p.ok()) return refuse(p.status().code(), p.status().message());
   c->peer = (*p)->number;
   --strangers_;

@@ -29,8 +29,15 @@ class Daemon {
  public:
   static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options);
   virtual ~Daemon() = default;  // stops its threads, frees everything
-  // Thread-safe, never blocks. The node's directory says: nobody refers to this object any more.
+  // The next four: thread-safe, never block, and take effect in the order of the calls.
+  // The node's directory says: nobody refers to this copy any more.
   virtual void drop(const ObjectId& id, const wire::Location& hint) = 0;
+  // From now on this copy is the directory's: it outlives the process that it was sealed for.
+  virtual void keep(const ObjectId& id, const wire::Location& hint) = 0;
+  // `owner` has no use for what this attempt sealed for it and did not hand over.
+  virtual void discard(const ObjectId& id, uint32_t owner, uint32_t attempt) = 0;
+  // All copies that are this process's own go.
+  virtual void process_died(uint32_t process) = 0;
   virtual DaemonStats stats() = 0;
   // MessagePack array of maps {id, size, state, pins, segment, spilled}: `libray store`, queries.
   virtual std::string list_msgpack(uint32_t limit) = 0;

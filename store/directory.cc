@@ -11,6 +11,8 @@ namespace ray::store {
 
 namespace {
 
+constexpr uint32_t kSizeBits = 48;
+static_assert(kMaxArena < uint64_t{1} << kSizeBits);
 constexpr uint32_t kProbes = 512;  // a reader gives up here: at half load chains are short
 
 uint64_t home(const ObjectId& id, uint32_t log2) {
@@ -28,8 +30,8 @@ void write_entry(DirectoryEntry* e, const DirectoryRow& row) {
   const Location& l = row.location;
   e->w[4].store(l.segment | static_cast<uint64_t>(l.generation) << 32, std::memory_order_release);
   e->w[5].store(l.offset, std::memory_order_release);
-  e->w[6].store(l.size, std::memory_order_release);
-  e->w[7].store(row.object, std::memory_order_release);
+  e->w[6].store(l.size | row.copy << kSizeBits, std::memory_order_release);
+  e->w[7].store(row.object | row.copy >> 16 << 32, std::memory_order_release);
   e->w[0].store(state | (seq + 1), std::memory_order_release);
 }
 
@@ -41,8 +43,16 @@ void load_words(const DirectoryEntry* e, DirectoryRow* row) {
   row->location.segment = static_cast<uint32_t>(w4);
   row->location.generation = static_cast<uint32_t>(w4 >> 32);
   row->location.offset = e->w[5].load(std::memory_order_acquire);
-  row->location.size = e->w[6].load(std::memory_order_acquire);
-  row->object = static_cast<uint32_t>(e->w[7].load(std::memory_order_acquire));
+  uint64_t w6 = e->w[6].load(std::memory_order_acquire);
+  uint64_t w7 = e->w[7].load(std::memory_order_acquire);
+  row->location.size = w6 & ((uint64_t{1} << kSizeBits) - 1);
+  row->object = static_cast<uint32_t>(w7);
+  row->copy = w7 >> 32 << 16 | w6 >> kSizeBits;
+}
+
+CopyName name_of(const DirectoryEntry& e) {
+  return e.w[7].load(std::memory_order_relaxed) >> 32 << 16 |
+         e.w[6].load(std::memory_order_relaxed) >> kSizeBits;
 }
 
 bool read_entry(const DirectoryEntry* e, DirectoryRow* row) {
@@ -93,8 +103,8 @@ Result<DirectoryWriter> DirectoryWriter::create(uint64_t capacity, uint32_t smal
   return w;
 }
 
-// Position of `id`, or of the empty entry where it belongs. The table is never full.
-uint64_t DirectoryWriter::probe(const ObjectId& id, bool* found) const {
+// Position of this copy, or of the empty entry where it belongs. The table is never full.
+uint64_t DirectoryWriter::probe(const ObjectId& id, CopyName copy, bool* found) const {
   uint64_t mask = (uint64_t{1} << log2_) - 1;
   const DirectoryEntry* t = table(log2_);
   uint64_t want[3];
@@ -107,7 +117,7 @@ uint64_t DirectoryWriter::probe(const ObjectId& id, bool* found) const {
     }
     if (e.w[1].load(std::memory_order_relaxed) == want[0] &&
         e.w[2].load(std::memory_order_relaxed) == want[1] &&
-        e.w[3].load(std::memory_order_relaxed) == want[2]) {
+        e.w[3].load(std::memory_order_relaxed) == want[2] && (copy == 0 || name_of(e) == copy)) {
       *found = true;
       return i;
     }
@@ -119,32 +129,44 @@ bool DirectoryWriter::insert(const DirectoryRow& row) {
   if ((size_ + 1) * 2 > entries && log2_ < kMaxTableLog2) rehash(log2_ + 1);
   if ((size_ + 1) * 10 > (uint64_t{1} << log2_) * 9) return false;
   bool found;
-  uint64_t at = probe(row.id, &found);
+  uint64_t at = probe(row.id, row.copy, &found);
   write_entry(&table(log2_)[at], row);
   size_ += !found;
   return true;
 }
 
-bool DirectoryWriter::find(const ObjectId& id, DirectoryRow* out) const {
+bool DirectoryWriter::find(const ObjectId& id, CopyName copy, DirectoryRow* out) const {
   bool found;
-  const DirectoryEntry* e = &table(log2_)[probe(id, &found)];
+  const DirectoryEntry* e = &table(log2_)[probe(id, copy, &found)];
   if (!found) return false;
   out->state = static_cast<DirectoryState>(e->w[0].load(std::memory_order_relaxed) >> 32);
   load_words(e, out);
   return true;
 }
 
+void DirectoryWriter::find_all(const ObjectId& id, std::vector<DirectoryRow>* out) const {
+  uint64_t mask = (uint64_t{1} << log2_) - 1;
+  const DirectoryEntry* t = table(log2_);
+  for (uint64_t i = home(id, log2_);; i = (i + 1) & mask) {
+    DirectoryRow row;
+    row.state = static_cast<DirectoryState>(t[i].w[0].load(std::memory_order_relaxed) >> 32);
+    if (row.state == kDirEmpty) return;
+    load_words(&t[i], &row);
+    if (row.id == id) out->push_back(row);
+  }
+}
+
 void DirectoryWriter::update(const DirectoryRow& row) {
   bool found;
-  uint64_t at = probe(row.id, &found);
+  uint64_t at = probe(row.id, row.copy, &found);
   if (found) write_entry(&table(log2_)[at], row);
 }
 
 // Closes the gap by moving later members of the chain back. A concurrent reader may miss a member
 // that is just being moved; it then asks the daemon.
-void DirectoryWriter::erase(const ObjectId& id) {
+void DirectoryWriter::erase(const ObjectId& id, CopyName copy) {
   bool found;
-  uint64_t hole = probe(id, &found);
+  uint64_t hole = probe(id, copy, &found);
   if (!found) return;
   --size_;
   DirectoryEntry* t = table(log2_);
@@ -173,7 +195,7 @@ void DirectoryWriter::rehash(uint32_t log2) {
     row.state = static_cast<DirectoryState>(state);
     load_words(&from[i], &row);
     bool found;
-    uint64_t at = probe(row.id, &found);
+    uint64_t at = probe(row.id, row.copy, &found);
     write_entry(&table(log2)[at], row);
   }
   header()->table.store(log2, std::memory_order_release);
@@ -188,7 +210,7 @@ void DirectoryWriter::shrink_if_sparse() {
   if (log2 < log2_) rehash(log2);
 }
 
-bool DirectoryReader::find(const ObjectId& id, DirectoryRow* out) const {
+bool DirectoryReader::find(const ObjectId& id, CopyName copy, DirectoryRow* out) const {
   uint64_t log2 = header()->table.load(std::memory_order_acquire);
   if (log2 < kMinTableLog2 || log2 > kMaxTableLog2) return false;
   uint64_t mask = (uint64_t{1} << log2) - 1;
@@ -197,7 +219,7 @@ bool DirectoryReader::find(const ObjectId& id, DirectoryRow* out) const {
   for (uint32_t n = 0; n < kProbes; ++n, i = (i + 1) & mask) {
     if (!read_entry(&t[i], out)) return false;
     if (out->state == kDirEmpty) return false;
-    if (out->id == id) return true;
+    if (out->id == id && (copy == 0 || out->copy == copy)) return true;
   }
   return false;
 }

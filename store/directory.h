@@ -1,5 +1,6 @@
-// The directory: object id -> where it is. An open-addressing hash table in a memfd, one sequence
-// lock per entry, that the daemon alone writes and every client maps read-only.
+// The directory: id and name of a copy -> where it is. An open-addressing hash table in a memfd, one
+// sequence lock per entry, that the daemon alone writes and every client maps read-only. Asked for no
+// copy in particular (name 0) it gives any of that id.
 //
 // DirectoryWriter: the daemon's store thread. DirectoryReader: any thread of any process; a reader
 // never waits for the writer: what it cannot read in a few tries is a miss, and a miss asks the
@@ -7,6 +8,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "libray/base/shm.h"
 #include "store/layout.h"
@@ -18,6 +20,7 @@ struct DirectoryRow {
   DirectoryState state = kDirEmpty;
   Location location;
   uint32_t object = 0;  // the daemon's number of it
+  CopyName copy = 0;
 };
 
 class DirectoryWriter {
@@ -27,9 +30,10 @@ class DirectoryWriter {
   int readonly_fd() const { return readonly_.get(); }
   // False when the table cannot grow any more.
   bool insert(const DirectoryRow& row);
-  bool find(const ObjectId& id, DirectoryRow* out) const;
-  void update(const DirectoryRow& row);  // of an id that is there
-  void erase(const ObjectId& id);
+  bool find(const ObjectId& id, CopyName copy, DirectoryRow* out) const;
+  void find_all(const ObjectId& id, std::vector<DirectoryRow>* out) const;
+  void update(const DirectoryRow& row);  // of a copy that is there
+  void erase(const ObjectId& id, CopyName copy);
   uint64_t size() const { return size_; }
   // Gives the pages of a table that became much too large back.
   void shrink_if_sparse();
@@ -38,7 +42,7 @@ class DirectoryWriter {
   DirectoryEntry* table(uint32_t log2) const {
     return reinterpret_cast<DirectoryEntry*>(map_.data() + table_at(log2));
   }
-  uint64_t probe(const ObjectId& id, bool* found) const;
+  uint64_t probe(const ObjectId& id, CopyName copy, bool* found) const;
   void rehash(uint32_t log2);
   Fd fd_, readonly_;
   Mapping map_;
@@ -51,7 +55,7 @@ class DirectoryReader {
   DirectoryReader() = default;
   explicit DirectoryReader(const uint8_t* base) : base_(base) {}
   const DirectoryHeader* header() const { return reinterpret_cast<const DirectoryHeader*>(base_); }
-  bool find(const ObjectId& id, DirectoryRow* out) const;
+  bool find(const ObjectId& id, CopyName copy, DirectoryRow* out) const;
   void for_each(const std::function<bool(const DirectoryRow&)>& fn) const;  // false stops
 
  private:

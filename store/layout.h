@@ -103,10 +103,20 @@ inline constexpr uint64_t hold_word(uint32_t segment, uint64_t offset) {
 inline constexpr uint64_t kMaxArena = uint64_t{1} << 42;
 
 // ---- directory memfd: written by the daemon alone ----------------------------------------------
+// An id may have several copies: a task that ran twice sealed its result twice, maybe with other bytes.
+// Where a copy was sealed is its name for as long as it lives, also after it was moved: generations are
+// never used again, and an extent with more than one object is smaller than 2^16 lines.
+using CopyName = uint64_t;  // 0: none
+inline constexpr CopyName copy_name(const Location& at) {
+  return static_cast<uint64_t>(at.generation) << 16 | (at.offset / kLine & 0xFFFF);
+}
+inline constexpr uint64_t kMaxSmallExtent = 1 << 20;
+static_assert(kMaxSmallExtent <= kLine << 16);
+
 enum DirectoryState : uint32_t { kDirEmpty = 0, kDirMemory = 1, kDirSpilled = 2 };
 struct alignas(64) DirectoryEntry {  // eight words, so that racing reads are plain atomic loads
   std::atomic<uint64_t> w[8];  // [0] sequence (low half, odd = being written) and DirectoryState
-};  // [1..3] id  [4] segment, generation  [5] offset  [6] size  [7] object
+};  // [1..3] id  [4] segment, generation  [5] offset  [6] size, low end of the name  [7] object, the rest
 // How deep the daemon sleeps, and hence who must wake it.
 enum Nap : uint32_t {
   kAwake = 0,
@@ -145,16 +155,21 @@ enum PublishType : uint16_t {
   kLocate = 5,    // LocateRecord -> kLocated or kRefused
   kAck = 6,       // AckRecord: the pin that kLocated allowed is in my hold table (or not wanted)
   kUnpinned = 7,  // no payload
+  kForget = 8,    // AckRecord: nobody waits for the answer to this request any more
 };
 struct PublishRecord {
   ObjectId id;
   uint64_t offset, size;
-  uint32_t extent;  // number that the grant gave
-  uint32_t closes;  // 1: kClose as well
+  uint32_t extent;   // number that the grant gave
+  uint16_t closes;   // 1: kClose as well
+  uint16_t owner;    // process whose copy it is: it goes when that process dies; 0: nobody's
+  uint32_t attempt;  // of the task that made it
+  uint32_t reserved;
 };
+static_assert(sizeof(PublishRecord) == 56);
 struct DropRecord {
   ObjectId id;
-  Location hint;
+  Location hint;  // the copy; none: any
 };
 struct CloseRecord {
   uint32_t extent, reserved;
@@ -171,6 +186,7 @@ struct LeaseRecord {
 struct LocateRecord {
   uint64_t request;  // 0: bring it back, but do not answer
   ObjectId id;
+  CopyName copy;  // 0: any
   int64_t timeout_ns;
 };
 struct AckRecord {
@@ -200,7 +216,8 @@ struct RefusedRecord {  // + text
 inline constexpr uint32_t kTokenMax = 128;
 struct StoreHello {  // client -> daemon, first
   uint32_t magic, version;
-  uint32_t token_size, reserved;
+  uint32_t token_size;
+  uint32_t process;  // index on the node; 0: none
   char token[kTokenMax];
 };
 enum SocketType : uint32_t {

@@ -101,11 +101,6 @@ void Segment::set_generation(uint64_t offset, uint64_t size, uint32_t generation
     units[u].store(generation, std::memory_order_release);
 }
 
-uint32_t Segment::next_generation() {
-  if (++generation_ == 0) ++generation_;
-  return generation_;
-}
-
 void Segment::forget_mappings(uint64_t offset, uint64_t size) const {
   ::madvise(arena() + offset, size, MADV_DONTNEED);
 }

@@ -38,17 +38,17 @@ class Segment {
   void punch(uint64_t offset, uint64_t size) const;
   // Marks all units of a run as belonging to lease `generation`; 0 = to none.
   void set_generation(uint64_t offset, uint64_t size, uint32_t generation);
-  uint32_t next_generation();
   // Lets this process's page tables forget the arena; the pages stay.
   void forget_mappings(uint64_t offset, uint64_t size) const;
 
   Space space;
   std::map<uint64_t, uint32_t> extents;  // offset -> extent number, all that are not free
   uint64_t live_objects = 0;
+  int64_t used_ns = 0;  // when space of it was last leased or given back
 
  private:
   explicit Segment(uint64_t arena_bytes) : space(arena_bytes) {}
-  uint32_t number_ = 0, generation_ = 0;
+  uint32_t number_ = 0;
   DataGeometry geometry_;
   Fd control_fd_, data_fd_;
   Mapping control_map_, data_map_;

@@ -262,7 +262,7 @@ ray_code ray_try_get(ray_ref* ref, ray_buffer* out, ray_error** err) {
       failure->seen.store(true, std::memory_order_relaxed);
       return Status(failure->code);
     }
-    return o->runtime->fill_buffer(o, out);
+    return o->runtime->fill_buffer(o, 0, out);
   });
   if (failure && err) {
     ray_error_release(*err);

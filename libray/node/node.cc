@@ -95,6 +95,7 @@ Node::Node(NodeOptions options)
       mailbox_(std::make_shared<Mailbox>()),
       scheduler_(scheduler_options(options_)),
       checks_(wants_checks()) {
+  if (checks_) directory_.watch_counts();
   processes_.resize(wire::kMaxProcesses);
   for (uint32_t i = 1; i < wire::kMaxProcesses; ++i) free_indexes_.push_back(i);  // 0 stays free: "none"
 }

@@ -188,7 +188,9 @@ class Node {
   void welcome(Process* p);
   bool drain_up(Process* p, uint32_t limit);
   Status handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload);
+  Status up_reference(Process* p, uint16_t type, const std::string& payload);
   Status up_object(Process* p, uint16_t type, const std::string& payload);
+  Status up_result(const std::string& payload);
   Status up_count(Process* p, uint16_t type, const std::string& payload);
   Status up_shape(Process* p, const std::string& payload);
   std::vector<uint32_t> accelerators_of(uint32_t worker) const;

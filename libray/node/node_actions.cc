@@ -106,6 +106,9 @@ void Node::apply(object::Actions& actions) {
         RAY_FAULT("node.object.free");
         if (store_) store_->drop(a.id, a.location);
         break;
+      case object::Action::kKeep:
+        if (store_) store_->keep(a.id, a.location);
+        break;
       case object::Action::kTell: {
         wire::DnObjState s{a.id, a.location, a.state, a.code};
         send(process(a.process), wire::kDnObjState, &s, sizeof s);
@@ -284,8 +287,11 @@ void Node::tell_actor(const ActorId& id, uint32_t index) {
                                      cause + ".", 0, "");
     }
   }
-  s.size = static_cast<uint32_t>(cause.size());
-  send(p, wire::kDnActorState, &s, sizeof s, cause.data(), cause.size());
+  size_t at = 0;
+  for (; cause.size() - at > wire::kErrorPart; at += wire::kErrorPart)
+    send(p, wire::kDnActorText, id.b, kIdSize, cause.data() + at, wire::kErrorPart);
+  s.size = static_cast<uint32_t>(cause.size() - at);
+  send(p, wire::kDnActorState, &s, sizeof s, cause.data() + at, s.size);
 }
 
 void Node::want_worker(const actor::Actor& a) {

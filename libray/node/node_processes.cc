@@ -337,30 +337,18 @@ bool Node::drain_up(Process* p, uint32_t limit) {
 
 Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload) {
   if (!gcs_) return Status();  // the node is closing: there is nobody left to serve
-  bool lazy = type == wire::kUpObjShare || type == wire::kUpObjHold || type == wire::kUpObjRelease;
+  bool lazy = type == wire::kUpObjShare || type == wire::kUpObjHold || type == wire::kUpObjRelease ||
+              type == wire::kUpObjResult || type == wire::kUpObjDiscard;
   ++(lazy ? lazy_records_ : urgent_records_);
   switch (type) {
     case wire::kUpObjShare:
-    case wire::kUpObjReady: return up_object(p, type, payload);
+    case wire::kUpObjReady:
     case wire::kUpObjHold:
-    case wire::kUpObjRelease: return up_count(p, type, payload);
-    case wire::kUpObjResolve: {
-      wire::UpObj o;
-      if (payload.size() < kIdSize) return malformed("resolve");
-      std::memcpy(o.id.b, payload.data(), kIdSize);
-      object::Actions actions;
-      directory_.resolve(o.id, p->index, &actions);
-      apply(actions);
-      return Status();
-    }
-    case wire::kUpObjCancel: {
-      wire::ObjCancel c;
-      if (!read_record(payload, &c)) return malformed("cancel");
-      object::Actions actions;
-      directory_.cancel(c.id, c.flags, &actions);
-      apply(actions);
-      return Status();
-    }
+    case wire::kUpObjRelease:
+    case wire::kUpObjResult:
+    case wire::kUpObjDiscard:
+    case wire::kUpObjResolve:
+    case wire::kUpObjCancel: return up_reference(p, type, payload);
     case wire::kUpRequest: return up_request(p, flags, payload);
     case wire::kUpActorCreate: return up_actor_create(p, payload);
     case wire::kUpActorConnect:
@@ -406,6 +394,41 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
   }
 }
 
+Status Node::up_reference(Process* p, uint16_t type, const std::string& payload) {
+  switch (type) {
+    case wire::kUpObjShare:
+    case wire::kUpObjReady: return up_object(p, type, payload);
+    case wire::kUpObjHold:
+    case wire::kUpObjRelease: return up_count(p, type, payload);
+    case wire::kUpObjResult: return up_result(payload);
+    case wire::kUpObjDiscard: {
+      wire::UpObjDiscard d;
+      if (!read_record(payload, &d)) return malformed("discarded result");
+      directory_.discard(d.id, d.holder, d.attempt);
+      if (d.stored && store_) store_->discard(d.id, d.holder, d.attempt);
+      return Status();
+    }
+    case wire::kUpObjResolve: {
+      wire::UpObj o;
+      if (payload.size() < kIdSize) return malformed("resolve");
+      std::memcpy(o.id.b, payload.data(), kIdSize);
+      object::Actions actions;
+      directory_.resolve(o.id, p->index, &actions);
+      apply(actions);
+      return Status();
+    }
+    case wire::kUpObjCancel: {
+      wire::ObjCancel c;
+      if (!read_record(payload, &c)) return malformed("cancel");
+      object::Actions actions;
+      directory_.cancel(c.id, c.flags, &actions);
+      apply(actions);
+      return Status();
+    }
+    default: return malformed("object");
+  }
+}
+
 Status Node::up_object(Process* p, uint16_t type, const std::string& payload) {
   wire::UpObj o;
   if (!read_record(payload, &o) || o.state > wire::kObjLost ||
@@ -420,8 +443,18 @@ Status Node::up_object(Process* p, uint16_t type, const std::string& payload) {
                      contained.size(), &actions);
   else
     directory_.ready(o.id, o.state, o.code, o.location, contained.data(), contained.size(),
-                     &actions);
+                     &actions, p->index);
   apply(actions);
+  return Status();
+}
+
+Status Node::up_result(const std::string& payload) {
+  wire::UpObjResult r;
+  if (!read_record(payload, &r) || payload.size() < sizeof r + uint64_t{r.n_contained} * kIdSize)
+    return malformed("result");
+  std::vector<ObjectId> contained(r.n_contained);
+  if (r.n_contained) std::memcpy(contained.data(), payload.data() + sizeof r, r.n_contained * kIdSize);
+  directory_.result(r.id, r.holder, process(r.holder) != nullptr, r.attempt, contained.data(), contained.size());
   return Status();
 }
 
@@ -606,6 +639,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   object::Actions objects;
   directory_.process_died(index, &objects);
   apply(objects);
+  if (store_) store_->process_died(index);
   actor::Actions actors;
   actors_.process_died(index, death_text(wait_status, cause), &actors);
   apply(actors);

@@ -39,12 +39,15 @@ void Directory::add_count(const ObjectId& id, Entry* e, uint32_t process, int64_
     if (e->owner == process) e->owner_counts = false;  // a later share counts again
     auto t = touched_.find(process);
     bool waits = std::find(e->waiters.begin(), e->waiters.end(), process) != e->waiters.end();
-    if (t != touched_.end() && e->owner != process && !waits) {
+    bool results = std::any_of(e->results.begin(), e->results.end(),
+                               [&](const Result& r) { return r.counted && r.holder == process; });
+    if (t != touched_.end() && e->owner != process && !waits && !results) {
       t->second.erase(id);
       if (t->second.empty()) touched_.erase(t);
     }
   } else {
     note(process, id);
+    if (watch_counts_ && it->second < 0) below_[id] = passes_;
   }
   consider(id, e);
 }
@@ -56,33 +59,81 @@ void Directory::hold(const ObjectId& id, uint32_t process, int64_t count) {
 
 void Directory::set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code,
                           const Location& location, const ObjectId* contained, size_t n,
-                          Actions* out) {
-  if (e->state != kObjPending && e->state != kObjLost) return;  // the first value wins
-  std::vector<ObjectId> inner(contained, contained + n);
-  e->contained.insert(e->contained.end(), inner.begin(), inner.end());
-  if (state != kObjPending) {  // else: the first part of a long list
-    e->state = state;
-    e->code = code;
-    e->location = location;
+                          uint32_t from, Actions* out) {
+  if (location.size > 0) {
+    Action a{Action::kKeep};
+    a.id = id;
+    a.location = location;
+    out->push_back(a);
+  }
+  Value value{location, state, code};
+  if (e->owner != kNobody && from != kNobody && e->owner != from) {
+    // Of an owner that another one has followed: only whoever has it by its place still reads it.
+    if (location.size > 0) e->older.push_back(value);
+  } else if (state != kObjPending) {  // else: the first part of a long list
+    if (e->location.size > 0) e->older.push_back(*e);
+    static_cast<Value&>(*e) = value;
     tell_waiters(id, e, out);
   }
-  // Last: it may move entries.
-  for (const ObjectId& c : inner) {
-    Entry& held = entry(c);
+  contain(&e->contained, contained, n);
+}
+
+void Directory::contain(std::vector<ObjectId>* list, const ObjectId* ids, size_t n) {
+  list->insert(list->end(), ids, ids + n);
+  for (size_t i = 0; i < n; ++i) {
+    Entry& held = entry(ids[i]);  // entries do not move when others come
     ++held.containers;
-    consider(c, &held);
+    consider(ids[i], &held);
   }
+}
+
+void Directory::let_go(const std::vector<ObjectId>& ids) {
+  for (const ObjectId& c : ids) {
+    auto in = entries_.find(c);
+    if (in == entries_.end()) continue;
+    if (in->second.containers > 0) --in->second.containers;
+    consider(c, &in->second);
+  }
+}
+
+void Directory::result(const ObjectId& id, uint32_t holder, bool alive, uint32_t attempt,
+                       const ObjectId* contained, size_t n_contained) {
+  Entry& e = entry(id);
+  auto same = std::find_if(e.results.begin(), e.results.end(), [&](const Result& r) {
+    return r.holder == holder && r.attempt == attempt && r.counted == alive;
+  });
+  if (same == e.results.end()) {
+    e.results.push_back({holder, attempt, alive, {}});
+    same = std::prev(e.results.end());
+    if (alive) add_count(id, &e, holder, 1);
+    else consider(id, &e);
+  }
+  contain(&same->contained, contained, n_contained);
+}
+
+void Directory::apply(const Discard& d) {
+  auto it = entries_.find(d.id);
+  if (it == entries_.end()) return;
+  Entry& e = it->second;
+  auto r = std::find_if(e.results.begin(), e.results.end(), [&](const Result& x) {
+    return x.holder == d.holder && x.attempt == d.attempt;
+  });
+  if (r == e.results.end()) return;
+  Result gone = std::move(*r);
+  e.results.erase(r);
+  if (gone.counted) add_count(d.id, &e, d.holder, -1);
+  let_go(gone.contained);
 }
 
 void Directory::share(uint32_t owner, const ObjectId& id, uint32_t state, int32_t code,
                       const Location& location, const ObjectId* contained, size_t n_contained,
                       Actions* out) {
   Entry& e = entry(id);
-  bool again = e.shared && e.owner == owner && e.owner_counts;
-  // A retried parent makes the same objects again: the value may come once more from its new owner.
-  if (e.state == kObjLost) {
-    e.state = kObjPending;
-    e.code = 0;
+  bool again = id.object_index() == kActorIndex && e.shared && e.owner == owner && e.owner_counts;
+  // It is made again, by somebody who may make another value of it.
+  if (e.state != kObjPending) {
+    if (e.location.size > 0) e.older.push_back(e);
+    static_cast<Value&>(e) = Value{};
   }
   e.shared = true;
   e.owner = owner;
@@ -93,15 +144,15 @@ void Directory::share(uint32_t owner, const ObjectId& id, uint32_t state, int32_
   }
   consider(id, &e);
   tell_owner(id, &e, out);
-  set_value(id, &e, state, code, location, contained, n_contained, out);
+  set_value(id, &e, state, code, location, contained, n_contained, owner, out);
 }
 
 void Directory::ready(const ObjectId& id, uint32_t state, int32_t code, const Location& location,
-                      const ObjectId* contained, size_t n_contained, Actions* out) {
+                      const ObjectId* contained, size_t n_contained, Actions* out, uint32_t from) {
   Entry& e = entry(id);
   e.shared = true;
   consider(id, &e);
-  set_value(id, &e, state, code, location, contained, n_contained, out);
+  set_value(id, &e, state, code, location, contained, n_contained, from, out);
 }
 
 void Directory::resolve(const ObjectId& id, uint32_t process, Actions* out) {
@@ -150,22 +201,38 @@ void Directory::process_died(uint32_t process, Actions* out) {
     if (e.owner == process) {
       e.owner = kNobody;
       e.owner_counts = false;
-      if (e.state == kObjPending && e.shared && id.object_index() != kActorIndex) {
-        e.state = kObjLost;
-        e.code = RAY_OBJECT_LOST;
-        tell_waiters(id, &e, out);
-      }
+      if (e.state == kObjPending && e.shared && id.object_index() != kActorIndex) lose(id, &e, out);
     }
+    for (Result& r : e.results)
+      if (r.holder == process) r.counted = false;
     consider(id, &e);
   }
 }
 
+// Nobody makes it any more: what an earlier owner made is all that there will be, or it is lost.
+void Directory::lose(const ObjectId& id, Entry* e, Actions* out) {
+  if (!e->older.empty()) {
+    static_cast<Value&>(*e) = e->older.back();
+    e->older.pop_back();
+  } else {
+    e->state = kObjLost;
+    e->code = RAY_OBJECT_LOST;
+  }
+  tell_waiters(id, e, out);
+}
+
 void Directory::begin_pass() {
+  ++passes_;
   pass_.insert(pass_.end(), fresh_.begin(), fresh_.end());
   fresh_.clear();
+  discards_pass_.insert(discards_pass_.end(), discards_fresh_.begin(), discards_fresh_.end());
+  discards_fresh_.clear();
 }
 
 void Directory::end_pass(Actions* out) {
+  std::vector<Discard> discards = std::move(discards_pass_);
+  discards_pass_.clear();
+  for (const Discard& d : discards) apply(d);
   std::vector<ObjectId> candidates = std::move(pass_);
   pass_.clear();
   for (const ObjectId& id : candidates) {
@@ -174,43 +241,51 @@ void Directory::end_pass(Actions* out) {
     Entry& e = it->second;
     e.candidate = false;
     if (!e.shared && e.state == kObjPending && id.object_index() != kActorIndex &&
-        !e.waiters.empty()) {
-      // A whole pass brought no owner: the object was freed long ago, or never was.
-      e.state = kObjLost;
-      e.code = RAY_OBJECT_LOST;
-      tell_waiters(id, &e, out);
-    }
+        !e.waiters.empty())
+      lose(id, &e, out);  // a whole pass brought no owner: it was freed long ago, or never was
     if (!unused(e)) continue;
-    if (e.state == kObjPending && !e.waiters.empty()) {
-      e.state = kObjLost;
-      e.code = RAY_OBJECT_LOST;
-      tell_waiters(id, &e, out);
-    }
-    if (id.object_index() == kActorIndex) {
-      if (e.shared) {
-        Action a{Action::kActorUnreferenced};
-        a.id = id;
-        out->push_back(a);
-      }
-    } else if (e.location.size > 0) {
-      Action a{Action::kFree};
-      a.id = id;
-      a.location = e.location;
-      out->push_back(a);
-    }
-    if (auto t = touched_.find(e.owner); t != touched_.end()) {
-      t->second.erase(id);
-      if (t->second.empty()) touched_.erase(t);
-    }
-    std::vector<ObjectId> inner = std::move(e.contained);
-    entries_.erase(it);
-    for (const ObjectId& c : inner) {
-      auto in = entries_.find(c);
-      if (in == entries_.end()) continue;
-      if (in->second.containers > 0) --in->second.containers;
-      consider(c, &in->second);
-    }
+    if (e.state == kObjPending && !e.waiters.empty()) lose(id, &e, out);
+    erase(id, &e, out);
   }
+  // A release may be read before the hold that it ends, but not a whole pass before it.
+  for (auto it = below_.begin(); it != below_.end();) {
+    auto e = entries_.find(it->first);
+    const bool still = e != entries_.end() && std::any_of(e->second.counts.begin(), e->second.counts.end(),
+                                                          [](const auto& c) { return c.second < 0; });
+    if (still && it->second < passes_) broken_ = it->first.hex() + " was released more often than held";
+    it = still ? std::next(it) : below_.erase(it);
+  }
+}
+
+void Directory::erase(const ObjectId& id, Entry* e, Actions* out) {
+  auto free = [&](const Value& v) {
+    if (v.location.size == 0) return;
+    Action a{Action::kFree};
+    a.id = id;
+    a.location = v.location;
+    out->push_back(a);
+  };
+  free(*e);
+  for (const Value& v : e->older) free(v);
+  if (id.object_index() == kActorIndex && e->shared) {
+    Action a{Action::kActorUnreferenced};
+    a.id = id;
+    out->push_back(a);
+  }
+  auto forget = [&](uint32_t process) {
+    auto t = touched_.find(process);
+    if (t == touched_.end()) return;
+    t->second.erase(id);
+    if (t->second.empty()) touched_.erase(t);
+  };
+  forget(e->owner);
+  std::vector<ObjectId> inner = std::move(e->contained);
+  for (const Result& r : e->results) {
+    forget(r.holder);
+    inner.insert(inner.end(), r.contained.begin(), r.contained.end());
+  }
+  entries_.erase(id);
+  let_go(inner);
 }
 
 int64_t Directory::holders(const ObjectId& id) const {
@@ -222,9 +297,13 @@ int64_t Directory::holders(const ObjectId& id) const {
 }
 
 std::string Directory::check() const {
+  if (!broken_.empty()) return broken_;
   std::unordered_map<ObjectId, uint32_t> containers;
-  for (const auto& [id, e] : entries_)
+  for (const auto& [id, e] : entries_) {
     for (const ObjectId& c : e.contained) ++containers[c];
+    for (const Result& r : e.results)
+      for (const ObjectId& c : r.contained) ++containers[c];
+  }
   for (const auto& [id, e] : entries_) {
     if (containers[id] != e.containers) return "containers of " + id.hex() + " do not add up";
     for (const auto& [process, count] : e.counts) {

@@ -9,6 +9,15 @@
 // pass over all up rings that began later, and found no newer hold, frees it (wire/protocol.h,
 // "Rule for counts"). Actor ids are pseudo-objects without a value: at the end of their count the
 // actor is unreferenced.
+//
+// Results. Whoever runs a task registers what a result contains, in the name of the process that is to
+// have the result, before that process hears of it. The registration counts as one hold of that process and
+// contains the references for as long as the object lives, whether the result travels in a ring or lies in
+// the store. An attempt whose result is not wanted is discarded, with its hold; who cannot know whether
+// there was one discards all the same.
+//
+// An id that is made again, by a task or by a parent that runs again, has a new owner, and the owner's last
+// value counts for whoever asks from then on. Values that were told before stay until the entry goes.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -26,6 +35,7 @@ namespace ray::object {
 using wire::Location;
 
 inline constexpr uint32_t kDaemonHolder = 0xFFFFFFFFu;
+inline constexpr uint32_t kNobody = 0xFFFFFFFEu;
 
 struct Action {
   enum Kind {
@@ -33,6 +43,7 @@ struct Action {
     kTell,               // process, id, state, code, location
     kActorUnreferenced,  // id
     kCancel,             // process (the owner), id, flags
+    kKeep,               // id, location: this copy in the store is the directory's from now on
   } kind;
   ObjectId id;
   Location location;
@@ -45,13 +56,22 @@ using Actions = std::vector<Action>;
 
 class Directory {
  public:
-  // `owner` made the object and counts as one holder of it. A second share by the same owner adds
-  // no count. state != kObjPending: as ready() at the same time. state kObjPending with contained
-  // ids: a first part of a long list.
+  // `owner` made the object and counts as one holder of it, each time: a process may have two entries of
+  // one id (but for an actor, that its creator shares twice). state != kObjPending: as ready() at the same
+  // time. state kObjPending with contained ids: a first part of a long list.
   void share(uint32_t owner, const ObjectId& id, uint32_t state, int32_t code,
              const Location& location, const ObjectId* contained, size_t n_contained, Actions* out);
   void ready(const ObjectId& id, uint32_t state, int32_t code, const Location& location,
-             const ObjectId* contained, size_t n_contained, Actions* out);
+             const ObjectId* contained, size_t n_contained, Actions* out, uint32_t from = kNobody);
+  // What this attempt's result contains; `holder` is to have it. May come in parts. A holder that is not
+  // alive any more may have passed it on before: then it contains, but nobody counts.
+  void result(const ObjectId& id, uint32_t holder, bool alive, uint32_t attempt, const ObjectId* contained,
+              size_t n_contained);
+  // `holder` does not have it, or not any more. Takes effect after a whole pass: the result itself may still
+  // lie in a ring that was not read yet.
+  void discard(const ObjectId& id, uint32_t holder, uint32_t attempt) {
+    discards_fresh_.push_back({id, holder, attempt});
+  }
   void hold(const ObjectId& id, uint32_t process, int64_t count);
   void release(const ObjectId& id, uint32_t process, int64_t count) { hold(id, process, -count); }
   // Tells `process` once: now, or when the object is ready, failed or lost.
@@ -64,20 +84,35 @@ class Directory {
   // A pass over all up rings begins; the same pass read every ring to its tail.
   void begin_pass();
   void end_pass(Actions* out);
-  void abandon_pass() { pass_.clear(); }
   // Something waits for a complete pass: make one soon.
-  bool wants_pass() const { return !fresh_.empty() || !pass_.empty(); }
+  bool wants_pass() const {
+    return !fresh_.empty() || !pass_.empty() || !discards_fresh_.empty() || !discards_pass_.empty();
+  }
 
   size_t size() const { return entries_.size(); }
   bool contains(const ObjectId& id) const { return entries_.count(id) > 0; }
   int64_t holders(const ObjectId& id) const;  // sum of counts and containers
+  // Which invariant is broken; empty: none. Looks at everything.
   std::string check() const;
+  // From now on passes also watch for counts that stay below zero: check() names them.
+  void watch_counts() { watch_counts_ = true; }
 
  private:
-  struct Entry {
+  struct Value {
     Location location;
     uint32_t state = wire::kObjPending;
     int32_t code = 0;
+  };
+  struct Result {
+    uint32_t holder, attempt;
+    bool counted;  // the holder's count has it
+    std::vector<ObjectId> contained;
+  };
+  struct Discard {
+    ObjectId id;
+    uint32_t holder, attempt;
+  };
+  struct Entry : Value {
     uint32_t owner = kNobody;
     bool shared = false;        // false: a placeholder
     bool owner_counts = false;  // the owner's own hold was added
@@ -88,13 +123,20 @@ class Directory {
     std::map<uint32_t, int64_t> counts;  // no zeros
     std::vector<ObjectId> contained;
     std::vector<uint32_t> waiters;
+    std::vector<Result> results;  // mostly one
+    std::vector<Value> older;     // values of earlier owners
   };
-  static constexpr uint32_t kNobody = 0xFFFFFFFEu;
 
   Entry& entry(const ObjectId& id) { return entries_[id]; }
   void add_count(const ObjectId& id, Entry* e, uint32_t process, int64_t count);
   void set_value(const ObjectId& id, Entry* e, uint32_t state, int32_t code,
-                 const Location& location, const ObjectId* contained, size_t n, Actions* out);
+                 const Location& location, const ObjectId* contained, size_t n, uint32_t from,
+                 Actions* out);
+  void contain(std::vector<ObjectId>* list, const ObjectId* ids, size_t n);
+  void let_go(const std::vector<ObjectId>& ids);
+  void apply(const Discard& d);
+  void lose(const ObjectId& id, Entry* e, Actions* out);
+  void erase(const ObjectId& id, Entry* e, Actions* out);
   void consider(const ObjectId& id, Entry* e);
   void tell_waiters(const ObjectId& id, Entry* e, Actions* out);
   void note(uint32_t process, const ObjectId& id) { touched_[process].insert(id); }
@@ -108,6 +150,11 @@ class Directory {
   std::map<uint32_t, std::set<ObjectId>> touched_;
   std::vector<ObjectId> fresh_;  // candidates that no pass has begun for
   std::vector<ObjectId> pass_;   // candidates of the running pass
+  std::vector<Discard> discards_fresh_, discards_pass_;
+  bool watch_counts_ = false;
+  uint64_t passes_ = 0;                   // that were begun
+  std::map<ObjectId, uint64_t> below_;    // since which pass some count is below zero
+  std::string broken_;
 };
 
 }  // namespace ray::object

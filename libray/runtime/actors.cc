@@ -71,6 +71,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   {
     std::lock_guard lock(mutex_);
     ref->shared = ref->in_table = true;
+    ref->holds = 1;
     table_.set(ref);
     up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
     Actor* a = actor_entry(ref);
@@ -338,9 +339,10 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
     ray_code code = RAY_ACTOR_DIED;
     std::string message, payload;
     uint32_t format = 0;
-    if (!wire::unpack_error(tail, s.size, &code, &message, &format, &payload))
-      message = "actor " + a->class_name + " (" + a->id.hex() +
-                ") died: " + std::string(reinterpret_cast<const char*>(tail), s.size);
+    std::string image = std::move(a->error_parts);
+    image.append(reinterpret_cast<const char*>(tail), s.size);
+    if (!wire::unpack_error(image.data(), image.size(), &code, &message, &format, &payload))
+      message = "actor " + a->class_name + " (" + a->id.hex() + ") died: " + image;
     bool unplaceable = s.code == RAY_GROUP_REMOVED || s.code == RAY_UNSCHEDULABLE;
     return actor_dead(a,
                       make_error(unplaceable ? s.code : RAY_ACTOR_DIED, message, format, payload));
@@ -404,12 +406,14 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
   ++a->n_pending;
   while (PendingTask* t = link->inflight.head) {
     bool ran = t->ring_end <= started;
+    if (ran) discard_attempt(t);
     const bool intact = take_back_record(t);
     unlink(t);
     if (!intact) {
       fail_overwritten(t, link->peer_pid);
       continue;
     }
+    if (!t->error_parts.empty()) std::string().swap(t->error_parts);
     t->started = ran;
     t->state = TaskState::kLost;
     a->lost.push_back(t);

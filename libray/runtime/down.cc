@@ -94,12 +94,22 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnObjCancel:
       if (read(p, n, &cancelled)) on_obj_cancel(cancelled);
       break;
+    case wire::kDnActorText: on_actor_text(p, n); break;
     case wire::kDnActorState:
       if (read(p, n, &actor) && actor.size <= n - sizeof actor)
         actor_state(actor, p + sizeof actor);
       break;
     default: log(kLogDebug, "runtime", "unknown-record", "record of type %u from the daemon", type);
   }
+}
+
+// mutex_ held.
+void Runtime::on_actor_text(const uint8_t* p, size_t n) {
+  ActorId id;
+  if (n < kIdSize) return;
+  std::memcpy(id.b, p, kIdSize);
+  if (auto it = actors_.find(id); it != actors_.end())
+    it->second->error_parts.append(reinterpret_cast<const char*>(p) + kIdSize, n - kIdSize);
 }
 
 void Runtime::on_link(const wire::DnLink& l, Fd fd) {

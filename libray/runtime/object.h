@@ -72,9 +72,10 @@ struct Object {
   bool borrowed = false;       // somebody else made it
   bool resolving = false;      // the daemon was asked for it
   bool publish_on_ready = false;
-  bool contained_holds = false;  // each contained ref carries one hold of ours at the daemon
+  bool registered = false;  // a result that contains references: the directory counts us as its holder
   bool in_table = false;
   bool excused = false;  // a get that listed it told of another failure: its own need not be told
+  uint8_t holds = 0;       // that the directory has of us through this entry
   uint32_t wait_mark = 0;  // of the last ray_wait that listed it: finds what is listed twice
   Runtime* runtime = nullptr;
   ObjectId id;
@@ -90,10 +91,11 @@ struct Object {
   Waiter* waiters = nullptr;
   // Put objects: the references inside, kept as long as this entry.
   std::unique_ptr<std::vector<Object*>> contained;
-  // A borrowed entry without a hold of its own at the daemon: those that this result of ours has on what
-  // it contains (contained_holds) cover it. When the result goes first, it hands its hold over.
+  // A borrowed entry without a hold of its own at the daemon: it lives as long as this registered result
+  // of ours, which contains it. When the result goes first, they get holds of their own.
   Object* lender = nullptr;
-  uint32_t n_lent = 0;  // entries that have this one as their lender
+  Object *next_lent = nullptr, *previous_lent = nullptr;  // of the same lender
+  Object* lent = nullptr;                                 // the first that has this one as its lender
 
   Object() : small{} {}
   bool done() const { return state.load(std::memory_order_acquire) >= ObjState::kReady; }

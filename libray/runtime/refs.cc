@@ -38,7 +38,8 @@ Object* Runtime::new_object(const ObjectId& id) {
   o->id = id;
   o->where = Where::kSmall;
   o->packed = o->shared = o->borrowed = o->resolving = o->publish_on_ready = false;
-  o->contained_holds = o->in_table = o->excused = false;
+  o->registered = o->in_table = o->excused = false;
+  o->holds = 0;
   o->size = 0;
   o->producer = nullptr;
   o->waiters = nullptr;
@@ -107,13 +108,16 @@ Status Runtime::pack_inline(const ray_value& v, std::string* image) {
   return Status();
 }
 
-Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out) {
+// `owner` and `attempt` as in store::Building; 0: it is ours.
+Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out, uint32_t owner,
+                              uint32_t attempt, int64_t patience_ns) {
   uint64_t size;
   RAY_TRY(wire::packed_size(v, &size));
   std::vector<wire::PackedRef> refs;
   RAY_TRY(pack_refs(v, &refs));
   store::Building b;
-  RAY_TRY(of_store(store_->create(id, size, kStoreTimeoutNs, &b)));
+  RAY_TRY(of_store(store_->create(id, size, patience_ns, &b)));
+  if (owner) b.owner = owner, b.attempt = attempt;
   uint8_t* data;
   std::vector<uint8_t*> oob;
   wire::pack_frame(v, refs.data(), b.data, &data, &oob);
@@ -244,15 +248,10 @@ Status Runtime::seal_put(WriterState* w, Object** out) {
 
 // ---- sharing ------------------------------------------------------------------------------------------
 
+// That the directory does not know of yet: what a result contains is registered by whoever made it.
 void Runtime::contained_ids(Object* o, std::vector<ObjectId>* out) {
-  if (o->contained) {
-    for (Object* c : *o->contained) out->push_back(c->id);
-    return;
-  }
-  if (!o->contained_holds || o->where == Where::kStore) return;
-  wire::PackedView v;
-  if (o->packed && wire::unpack(o->bytes(), o->size, &v))
-    for (uint32_t i = 0; i < v.n_refs; ++i) out->push_back(v.ref(i).id);
+  if (!o->contained) return;
+  for (Object* c : *o->contained) out->push_back(c->id);
 }
 
 Status Runtime::share(Object* o) {
@@ -261,8 +260,16 @@ Status Runtime::share(Object* o) {
     std::lock_guard lock(mutex_);
     if (o->shared || o->borrowed) return Status();
     o->shared = true;
+    ++o->holds;
     ready = o->done();
-    if (!o->in_table && !table_.find(o->id)) {
+    // A task that ran twice in this process made it twice: the later one is meant from now on.
+    Object* before = o->in_table ? nullptr : table_.find(o->id);
+    if (before && before->done()) {
+      table_.erase(before);
+      before->in_table = false;
+      before = nullptr;
+    }
+    if (!o->in_table && !before) {
       table_.set(o);
       o->in_table = true;
     }
@@ -279,12 +286,13 @@ Status Runtime::share(Object* o) {
   }
   if (o->contained)
     for (Object* c : *o->contained) RAY_TRY(share(c));
-  publish(o);
+  (void)publish(o, kStoreTimeoutNs, true);
   return Status();
 }
 
-// Puts a value or an error that is here into the store and tells the directory. No lock held.
-void Runtime::publish(Object* o) {
+// Puts a value or an error that is here into the store and tells the directory. False: there was no room
+// within `patience_ns`, and it is to be tried again; the last time it gets the error instead. No lock held.
+bool Runtime::publish(Object* o, int64_t patience_ns, bool last) {
   wire::UpObj u{o->id, {}, wire::kObjReady, RAY_OK, 0, 0};
   std::vector<ObjectId> ids;
   contained_ids(o, &ids);
@@ -298,7 +306,7 @@ void Runtime::publish(Object* o) {
     u.state = wire::kObjError;
     u.code = e->code;
     store::Building b;
-    s = store_->create(o->id, image.size(), kStoreTimeoutNs, &b);
+    s = store_->create(o->id, image.size(), patience_ns, &b);
     if (s.ok()) {
       std::memcpy(b.data, image.data(), image.size());
       s = store_->seal(&b, &u.location);
@@ -307,15 +315,16 @@ void Runtime::publish(Object* o) {
     u.location = o->location;
   } else if (o->packed) {
     store::Building b;
-    s = store_->create(o->id, o->size, kStoreTimeoutNs, &b);
+    s = store_->create(o->id, o->size, patience_ns, &b);
     if (s.ok()) {
       std::memcpy(b.data, o->bytes(), o->size);
       s = store_->seal(&b, &u.location);
     }
   } else {
     ray_value v = ray_plain(o->bytes(), o->size, o->format);
-    s = pack_to_store(v, o->id, &u.location);
+    s = pack_to_store(v, o->id, &u.location, 0, 0, patience_ns);
   }
+  if (no_room(s) && !last) return false;
   if (!s.ok()) {
     log(kLogWarning, "runtime", "publish-failed", "object %s cannot be shared: %s",
         o->id.hex().c_str(), s.message().c_str());
@@ -328,6 +337,7 @@ void Runtime::publish(Object* o) {
   RAY_FAULT("object.sealed");  // in the store, and the node has not been told
   send_object(wire::kUpObjReady, u, ids);
   RAY_FAULT("object.published");
+  return true;
 }
 
 // Long lists of contained references travel in pieces: each record but the last says "pending", and
@@ -356,7 +366,7 @@ Status Runtime::import(const ObjectId& id, const wire::Location& hint, Object** 
 
 // References that a value contains, n of them from `first`. Nothing is imported when this fails.
 Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out) {
-  Object* lender = view.owner && view.owner->contained_holds ? view.owner : nullptr;
+  Object* lender = view.owner && view.owner->registered ? view.owner : nullptr;
   Status s;
   uint32_t i = 0;
   {
@@ -373,21 +383,24 @@ Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_
   return s;
 }
 
+static bool same_copy(const wire::Location& a, const wire::Location& b) {
+  return a.segment == b.segment && a.generation == b.generation && a.offset == b.offset;
+}
+
 // mutex_ held.
 Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Object* lender,
                            Object** out) {
   if (Object* there = table_.find(id)) {
-    if (try_retain(there)) {
+    // Of an id that was made again the giver means its copy, which is not the one that we have.
+    const bool other = hint.size && there->state.load(std::memory_order_acquire) == ObjState::kReady &&
+                       there->where == Where::kStore && !same_copy(there->location, hint);
+    if (!other && try_retain(there)) {
       *out = there;
       return Status();
     }
     table_.erase(there);
-    there->in_table = false;  // being freed on another thread: it gives up a hold of its own
-    if (there->lender) {
-      --there->lender->n_lent;
-      there->lender = nullptr;
-      up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
-    }
+    there->in_table = false;  // being freed on another thread, or from now on found by its handles alone
+    if (there->lender) hold_lent(there);
   }
   Object* o = new_object(id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
@@ -395,10 +408,10 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
   o->borrowed = true;
   o->in_table = true;
   if (lender) {
-    o->lender = lender;
-    ++lender->n_lent;
+    lend_to(lender, o);
   } else {
     up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
+    o->holds = 1;
   }
   if (hint.size) {
     o->where = Where::kStore;
@@ -411,6 +424,27 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
   }
   *out = o;
   return Status();
+}
+
+void Runtime::lend_to(Object* lender, Object* o) {
+  o->lender = lender;
+  o->previous_lent = nullptr;
+  o->next_lent = lender->lent;
+  if (lender->lent) lender->lent->previous_lent = o;
+  lender->lent = o;
+}
+
+void Runtime::leave_lender(Object* o) {
+  (o->previous_lent ? o->previous_lent->next_lent : o->lender->lent) = o->next_lent;
+  if (o->next_lent) o->next_lent->previous_lent = o->previous_lent;
+  o->lender = nullptr;
+}
+
+// A hold of its own instead of its lender. mutex_ held.
+void Runtime::hold_lent(Object* o) {
+  leave_lender(o);
+  up(wire::kUpObjHold, wire::UpObjCount{o->id, process_, 1});
+  o->holds = 1;
 }
 
 // Asks the daemon once; mutex_ held.
@@ -434,7 +468,7 @@ void Runtime::on_obj_state(const wire::DnObjState& s) {
   } else if (s.state == wire::kObjError && s.location.size) {
     // The error itself lies in the store: read it without the lock, then complete.
     if (!try_retain(o)) return;
-    to_read_errors_.push_back({o, s.location});
+    to_read_errors_.push_back({o, s.location, false});
     have_deferred_ = true;
   } else {
     ray_code code = s.state == wire::kObjLost && s.code == RAY_OK ? RAY_OBJECT_LOST : s.code;
@@ -448,12 +482,16 @@ void Runtime::on_obj_state(const wire::DnObjState& s) {
   }
 }
 
-void Runtime::read_shared_error(Object* o, const wire::Location& at) {
+// False: it lies on disk, and does not come within that time.
+bool Runtime::read_shared_error(Object* o, const wire::Location& at, bool ours, int64_t patience_ns,
+                                bool last) {
   store::Pin pin;
   ray_code code = RAY_OBJECT_LOST;
   std::string message = "the error of object " + o->id.hex() + " cannot be read", payload;
   uint32_t format = 0;
-  Status s = of_store(store_->pin(o->id, at, kStoreTimeoutNs, &pin));
+  const int64_t within = patience_ns == kStoreTimeoutNs ? -1 : patience_ns;
+  Status s = of_store(store_->pin(o->id, at, kStoreTimeoutNs, within, &pin));
+  if (no_room(s) && !last) return false;
   if (s.ok()) {
     wire::unpack_error(pin.data, pin.size, &code, &message, &format, &payload);
     store_->unpin(&pin);
@@ -461,6 +499,7 @@ void Runtime::read_shared_error(Object* o, const wire::Location& at) {
     code = s.code();
     message = s.message();
   }
+  if (ours) store_->drop(o->id, at);
   ErrorBox* e = make_error(code, message, format, payload);
   {
     std::lock_guard lock(mutex_);
@@ -468,6 +507,7 @@ void Runtime::read_shared_error(Object* o, const wire::Location& at) {
   }
   e->release();
   poke();
+  return true;
 }
 
 // ---- freeing --------------------------------------------------------------------------------------------
@@ -488,57 +528,6 @@ void Runtime::free_object(Object* o) {
   }
 }
 
-// What it contains is read in the store first, by the pulse thread and without the lock: if it was
-// spilled that takes a moment. mutex_ held.
-void Runtime::free_later(Object* o) {
-  o->refs.store(1, std::memory_order_relaxed);  // the list's
-  to_read_and_free_.push_back(o);
-  if (to_read_and_free_.size() > 1) return;  // the thread knows, or waits for room in the store
-  urgent_work_ = true;
-  poke();
-}
-
-// Other work waits meanwhile, so it is not for long: when the store is full now, it is tried again.
-void Runtime::read_and_free() {
-  constexpr int64_t kReadToFreeNs = 100'000'000, kReadAgainNs = 1'000'000'000;
-  std::function<bool()> ended = [this] { return stopping_.load(std::memory_order_relaxed); };
-  store::Interruptible scope(&ended);
-  for (;;) {
-    Object* o;
-    {
-      std::lock_guard lock(mutex_);
-      if (to_read_and_free_.empty()) return;
-      o = to_read_and_free_.front();
-      to_read_and_free_.pop_front();
-    }
-    store::Pin pin;
-    wire::PackedView v;
-    Status s = store_->pin(o->id, o->location, kReadToFreeNs, &pin);
-    if ((s.code() == RAY_STORE_FULL || s.code() == RAY_TIMED_OUT) && !stopping_) {
-      std::lock_guard lock(mutex_);
-      to_read_and_free_.push_front(o);
-      read_again_ns_ = steady_ns() + kReadAgainNs;
-      return;
-    }
-    bool readable = s.ok() && wire::unpack(pin.data, pin.size, &v);
-    if (!readable && !stopping_)
-      log(kLogWarning, "runtime", "not-freed",
-          "what object %s refers to is kept, since its value cannot be read: %s",
-          o->id.hex().c_str(), s.ok() ? "it is damaged" : s.message().c_str());
-    std::vector<Object*> more;
-    {
-      std::lock_guard lock(mutex_);
-      // Else somebody has imported it meanwhile.
-      if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        give_up_contained(o, readable ? &v : nullptr);
-        free_one(o, &more);
-      }
-    }
-    if (s.ok()) store_->unpin(&pin);
-    for (Object* c : more) release(c);
-  }
-}
-
 // mutex_ held. References that it contained go to `more`.
 void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   ObjState state = o->state.load(std::memory_order_relaxed);
@@ -548,21 +537,15 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
     --needs_pulse_;
   }
   bool in_store = state == ObjState::kReady && o->where == Where::kStore;
-  if (o->contained_holds) {
-    if (in_store && store_ && !stopped_) return free_later(o);
-    wire::PackedView v;
-    bool readable = !in_store && wire::unpack(o->bytes(), o->size, &v);
-    give_up_contained(o, readable ? &v : nullptr);
-  }
+  while (o->lent) stopped_ ? leave_lender(o->lent) : hold_lent(o->lent);
   if (o->contained)
     for (Object* c : *o->contained) more->push_back(c);
   o->contained.reset();
-  if (o->lender) {
-    --o->lender->n_lent;
-    o->lender = nullptr;
-  } else if (!stopped_) {
-    if (o->shared || o->borrowed) up(wire::kUpObjRelease, wire::UpObjCount{o->id, process_, 1});
-    else if (in_store && store_) store_->drop(o->id, o->location);
+  if (o->lender) leave_lender(o);
+  if (!stopped_) {
+    if (o->holds) up(wire::kUpObjRelease, wire::UpObjCount{o->id, process_, o->holds});
+    // Else the directory knows of the copy, and drops it.
+    if (in_store && !o->shared && !o->borrowed && store_) store_->drop(o->id, o->location);
   }
   if (state == ObjState::kError) drop_error(o);
   else if (state == ObjState::kReady && o->where == Where::kHeap) std::free(o->heap);
@@ -574,25 +557,24 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   object_slab().free(o, o->index);
 }
 
-// A result's contained references each carry one hold of ours at the daemon. Entries that counted
-// on them take theirs over. `v`: its value, if it can be read. mutex_ held.
-void Runtime::give_up_contained(Object* o, const wire::PackedView* v) {
-  o->contained_holds = false;
-  auto take_over = [&](const ObjectId& id) {
-    Object* lent = o->n_lent ? table_.find(id) : nullptr;
-    if (!lent || lent->lender != o) return false;
-    lent->lender = nullptr;
-    --o->n_lent;
-    return true;
+// A result that nobody takes. mutex_ held.
+void Runtime::discard(const ObjectId& id, uint32_t attempt, const wire::ArgHeader& h, const uint8_t* bytes) {
+  if (h.flags & wire::kRegistered)
+    up(wire::kUpObjDiscard, wire::UpObjDiscard{id, process_, attempt, 0, 0});
+  if (h.where != wire::kStore) return;
+  wire::StoreRef r;
+  std::memcpy(&r, bytes, sizeof r);
+  if (store_) store_->drop(r.id, r.location);
+}
+
+// Its worker is gone. What it had made of the results and not handed over, if anything, is known to the node
+// and the store alone. mutex_ held.
+void Runtime::discard_attempt(const PendingTask* t) {
+  auto gone = [&](uint32_t index) {
+    up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process_, t->attempt, 1, 0});
   };
-  for (uint32_t i = 0; v && i < v->n_refs; ++i) {
-    ObjectId id = v->ref(i).id;
-    if (!take_over(id)) up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
-  }
-  if (!o->n_lent) return;
-  table_.for_each([o](Object* lent) {  // the value is unreadable
-    if (lent->lender == o) lent->lender = nullptr, --o->n_lent;
-  });
+  for (uint32_t i = 0; i < t->n_returns; ++i) gone(i);
+  if (t->stream) gone(t->stream->from_attempt);  // of the others it is known
 }
 
 // ---- reading ---------------------------------------------------------------------------------------------
@@ -645,9 +627,10 @@ static Status copy_small(const Object* o, ray_buffer* out) {
   return Status();
 }
 
-// The object is kReady. Inline values are handed out in place; stored ones are pinned.
-Status Runtime::fill_buffer(Object* o, ray_buffer* out) {
-  if (o->where == Where::kStore) return fill_store_buffer(o, out);
+// The object is kReady. Inline values are handed out in place; stored ones are pinned: one that lies on disk
+// within that time (negative: as long as it comes).
+Status Runtime::fill_buffer(Object* o, int64_t within_ns, ray_buffer* out) {
+  if (o->where == Where::kStore) return fill_store_buffer(o, within_ns, out);
   if (!o->packed) {
     if (o->where == Where::kSmall) return copy_small(o, out);
     *out = RAY_BUFFER_INIT;
@@ -677,13 +660,13 @@ Status BufferView::align(const uint8_t* bytes, uint64_t size, const ObjectId& id
   return Status();
 }
 
-Status Runtime::fill_store_buffer(Object* o, ray_buffer* out) {
+Status Runtime::fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out) {
   auto view = std::make_unique<BufferView>();
   view->runtime = this;
   view->store = store_;
   if (!view->store) return error(RAY_WRONG_STATE, "this runtime was shut down");
   store::Interruptible scope(&stop_waiting_);
-  Status s = of_store(store_->pin(o->id, o->location, kStoreTimeoutNs, &view->pin));
+  Status s = of_store(store_->pin(o->id, o->location, kStoreTimeoutNs, within_ns, &view->pin));
   if (!s.ok()) {
     if (s.code() != RAY_NOT_FOUND) return s;
     return error(RAY_OBJECT_LOST, "object %s is no longer in the store: %s", o->id.hex().c_str(),

@@ -50,6 +50,7 @@ void Runtime::drain(ClientLink* link) {
       case wire::kLinkDone: on_done(link, r); break;
       case wire::kLinkItem: on_item(link, r); break;
       case wire::kLinkReturned: on_returned(link, r); break;
+      case wire::kLinkPart: on_part(link, r); break;
       default: break;
     }
   }
@@ -114,8 +115,14 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
     ray_code code = d.code;
     std::string message = "task failed", payload;
     uint32_t format = 0;
-    if (next_result(at, end, &h, &bytes))
-      wire::unpack_error(bytes, h.size, &code, &message, &format, &payload);
+    if (next_result(at, end, &h, &bytes)) {
+      if (t->error_parts.empty()) {
+        wire::unpack_error(bytes, h.size, &code, &message, &format, &payload);
+      } else {
+        t->error_parts.append(reinterpret_cast<const char*>(bytes), h.size);
+        wire::unpack_error(t->error_parts.data(), t->error_parts.size(), &code, &message, &format, &payload);
+      }
+    }
     bool again = code == RAY_WORKER_CRASHED && !t->cancelled;  // the worker ends itself
     again |= code == RAY_TASK_FAILED && t->retry_on_error && !(d.n_results & wire::kDoneNoRetry);
     if (again && t->retries_left != 0) {
@@ -135,9 +142,9 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
     if (i < d.n_results && next_result(at, end, &h, &bytes)) {
-      complete_from(o, h, bytes);
+      complete_from(o, h, bytes, t->attempt);
     } else {
-      complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr);
+      complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, t->attempt);
     }
   }
   if (t->stream) stream_end(t, nullptr);
@@ -153,6 +160,14 @@ void Runtime::on_item(ClientLink* link, const RecordView& r) {
   const uint8_t *at = r.data + sizeof i, *bytes = nullptr;
   wire::ArgHeader h;
   if (next_result(at, r.data + r.size, &h, &bytes)) stream_item(t, i.index, h, bytes);
+}
+
+void Runtime::on_part(ClientLink* link, const RecordView& r) {
+  uint64_t tag;
+  if (r.size < sizeof tag) return;
+  std::memcpy(&tag, r.data, sizeof tag);
+  if (PendingTask* t = task_of(link, tag))
+    t->error_parts.append(reinterpret_cast<const char*>(r.data) + sizeof tag, r.size - sizeof tag);
 }
 
 void Runtime::on_returned(ClientLink* link, const RecordView& r) {
@@ -180,6 +195,7 @@ void Runtime::requeue(PendingTask* t) {
   unlink(t);
   if (!intact) return fail_overwritten(t, pid);
   t->state = TaskState::kQueued;
+  if (!t->error_parts.empty()) std::string().swap(t->error_parts);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
     // Before calls that came after it: one of them may wait for its result.
     PendingTask* later = t->actor->queue.head;
@@ -194,9 +210,21 @@ void Runtime::requeue(PendingTask* t) {
 // ---- completion
 // -----------------------------------------------------------------------------------------
 
-void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes) {
-  if (o->done()) return;
+void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t attempt) {
+  if (o->done()) return discard(o->id, attempt, h, bytes);
+  if (h.format == wire::kFmtError && h.where == wire::kStore) {
+    // It is read without the lock.
+    wire::StoreRef r;
+    std::memcpy(&r, bytes, sizeof r);
+    to_read_errors_.push_back({retain(o), r.location, true});
+    have_deferred_ = true;
+    return;
+  }
   if (h.format == wire::kFmtError) return complete_error_from(o, bytes, h.size);
+  if (h.flags & wire::kRegistered) {
+    o->registered = true;
+    ++o->holds;
+  }
   o->format = h.format;
   o->size = h.size;
   o->packed = h.where == wire::kPacked;
@@ -211,7 +239,6 @@ void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* 
     o->size = r.location.size;
     o->where = Where::kStore;
     o->packed = true;
-    o->contained_holds = h.flags & 1;
   } else if (h.size <= Object::kSmallMax) {
     if (h.size) std::memcpy(o->small, bytes, h.size);
     o->where = Where::kSmall;
@@ -225,10 +252,6 @@ void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* 
     std::memcpy(heap, bytes, h.size);
     o->heap = heap;
     o->where = Where::kHeap;
-  }
-  if (h.where == wire::kPacked) {
-    wire::PackedView v;
-    o->contained_holds = wire::unpack(bytes, h.size, &v) && v.n_refs > 0;
   }
   o->state.store(ObjState::kReady, std::memory_order_release);
   completed(o);
@@ -370,11 +393,11 @@ void Runtime::finish_task(PendingTask* t) {
 }
 
 // What may not happen under the lock: storing, reading the store, releasing. Whoever drained does
-// it.
-void Runtime::after_unlock() {
+// it; one who has a time limit of his own (patience 0) leaves what does not fit the store to the pulse thread.
+void Runtime::after_unlock(int64_t patience_ns) {
   while (have_deferred_.exchange(false)) {
     std::vector<Object*> publish_now, release_now;
-    std::vector<std::pair<Object*, wire::Location>> errors;
+    std::vector<StoredError> errors;
     {
       std::lock_guard lock(mutex_);
       publish_now.swap(to_publish_);
@@ -383,18 +406,58 @@ void Runtime::after_unlock() {
       errors.swap(to_read_errors_);
     }
     fail_dependents();
-    shrink_parked();
+    shrink_parked(patience_ns);
     create_ready_actors();
+    bool full = false;
     for (Object* o : publish_now) {
-      publish(o);
-      release(o);
+      full = full || !publish(o, patience_ns, patience_ns != 0);
+      if (full) later(o, nullptr, nullptr);
+      else release(o);
     }
     if (!publish_now.empty() && --publishing_ == 0 && stopping_) poke();
-    for (auto& [o, at] : errors) {
-      read_shared_error(o, at);
-      release(o);
+    for (const StoredError& e : errors) {
+      if (read_shared_error(e.object, e.location, e.ours, patience_ns, patience_ns != 0)) release(e.object);
+      else later(nullptr, nullptr, &e);
     }
     for (Object* o : release_now) release(o);
+  }
+}
+
+void Runtime::later(Object* publish, PendingTask* shrink, const StoredError* error) {
+  {
+    std::lock_guard lock(mutex_);
+    later_.push_back({publish, shrink, error ? *error : StoredError{}, steady_ns()});
+    urgent_work_ = true;
+  }
+  poke();
+}
+
+// A little at a time: other work of the pulse thread waits meanwhile. Whatever has had no room for as long as
+// any other call would have waited fails.
+void Runtime::do_later() {
+  constexpr int64_t kTryNs = 50'000'000, kAgainNs = 20'000'000;
+  for (;;) {
+    Later l;
+    {
+      std::lock_guard lock(mutex_);
+      if (later_.empty()) return;
+      l = later_.front();
+      later_.pop_front();
+      if (l.publish) ++publishing_;
+    }
+    const bool last = stopping_ || steady_ns() - l.since_ns > kStoreTimeoutNs;
+    bool done = true;
+    if (l.publish) done = publish(l.publish, kTryNs, last);
+    else if (l.shrink) done = store_arguments(l.shrink, kTryNs, last);
+    else done = read_shared_error(l.error.object, l.error.location, l.error.ours, kTryNs, last);
+    if (done && l.publish) release(l.publish);
+    if (done && l.error.object) release(l.error.object);
+    std::lock_guard lock(mutex_);
+    if (l.publish) --publishing_;
+    if (done) continue;
+    later_.push_front(l);
+    later_at_ns_ = steady_ns() + kAgainNs;
+    return;
   }
 }
 
@@ -444,6 +507,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
   while (PendingTask* t = link->inflight.head) {
     bool ran = t->ring_end <= started;
     bool again = !t->cancelled && (!ran || t->retries_left != 0);
+    if (ran) discard_attempt(t);
     if (again) {
       if (ran) {
         ++t->attempt;

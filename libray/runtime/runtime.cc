@@ -202,7 +202,7 @@ Status Runtime::connect(const ray_runtime_options& options) {
   }
   RAY_TRY(hello(options));
   RAY_FAULT("client.admitted");
-  auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_);
+  auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_, process_);
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
   if (mode_ == RAY_MODE_WORKER) {
@@ -594,7 +594,7 @@ void Runtime::pulse_loop() {
   }
 }
 
-bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0; }
+bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0 || !later_.empty(); }
 
 // There is work for the worker of this link: now, or when it is its turn. mutex_ held.
 void Runtime::wake(ClientLink* link) {
@@ -632,12 +632,12 @@ void Runtime::tick() {
   int64_t now = steady_ns();
   look_after_marked(now);
   if (n_pending_) look_for_stopped(now);
+  if (!later_.empty() && now >= later_at_ns_) callbacks_.push_back([this] { do_later(); });
+  if (have_kept_ && now - kept_ns_ > kKeptNs) callbacks_.push_back([this] { release_kept(); });
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)
       if (!link->cancels.empty()) flush_cancels(link.get());
   if (!forced_.empty()) press_on(now);
-  if (!to_read_and_free_.empty() && now >= read_again_ns_)
-    callbacks_.push_back([this] { read_and_free(); });
   feeding_ = std::any_of(busy_links_.begin(), busy_links_.end(),
                          [](ClientLink* l) { return l->actor && !l->actor->queue.empty(); });
   for (size_t at = 0; at < active_shapes_.size();) {
@@ -790,7 +790,9 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
 }
 
 // Nothing runs, and what others wait for has been told to the daemon. mutex_ held.
-bool Runtime::drained() { return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0; }
+bool Runtime::drained() {
+  return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0 && later_.empty();
+}
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (foreign())
@@ -812,6 +814,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   after_unlock();
   run_callbacks();
   close_queues();
+  release_kept();
   if (!node_dead()) {
     if (own_node_ && !kill_stopped_daemon()) {
       Status s = request(wire::kOpShutdown, std::string("\x90", 1), nullptr, 20000000000);

@@ -13,7 +13,7 @@
 // Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding,
 // dispatch, leases · cancel_tasks.cc · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
 // actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do not move · unread.cc
-// errors that nobody saw, references counted · worker.cc serving tasks.
+// errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what they give.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -74,7 +74,7 @@ class Runtime {
   }
   // Makes the object known to the node, so that a reference to it may leave this process.
   Status share(Object* o);
-  Status fill_buffer(Object* o, ray_buffer* out);
+  Status fill_buffer(Object* o, int64_t within_ns, ray_buffer* out);
   wire::PackedRef packed_ref(Object* o);
   Status export_hold(Object* o);
   store::Client* store() { return store_.get(); }
@@ -82,7 +82,8 @@ class Runtime {
   void unpin(store::Pin* pin);
   // Packs a value with its refs shared; small ones into *image.
   Status pack_inline(const ray_value& v, std::string* image);
-  Status pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out);
+  Status pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out, uint32_t owner = 0,
+                       uint32_t attempt = 0, int64_t patience_ns = kStoreTimeoutNs);
   Status pack_refs(const ray_value& v, std::vector<wire::PackedRef>* out);
   Object* make_put_object(const ObjectId& id);
   Object* find_object(const ObjectId& id);  // one that this process refers to; retained, or nullptr
@@ -125,6 +126,9 @@ class Runtime {
     if (worker_ && cancelled_here()) return waiter_cancelled();
     return stopped_ ? usable() : Status();
   }
+  void keep(ray_buffer* buffers, size_t n);
+  void take_kept(std::vector<ray_buffer>* out);
+  void release_kept();
 
   // ---- what this process itself knows (unread.cc)
   // The answer of a query that needs no daemon, one MessagePack value; false: it is none.
@@ -218,6 +222,7 @@ class Runtime {
   static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps
   static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
+  static constexpr int64_t kKeptNs = 200000000;
   SpinBudget spin_{kSpinNs};
   Runtime() = default;
 
@@ -279,15 +284,17 @@ class Runtime {
   void free_object(Object* o);
   void free_one(Object* o, std::vector<Object*>* more);
   Object* new_object(const ObjectId& id);
-  void publish(Object* o);
+  bool publish(Object* o, int64_t patience_ns, bool last);
   void contained_ids(Object* o, std::vector<ObjectId>* out);
-  Status fill_store_buffer(Object* o, ray_buffer* out);
+  Status fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out);
   void resolve(Object* o);  // mutex_ held
   void send_object(uint16_t type, wire::UpObj u, const std::vector<ObjectId>& ids);
-  void read_shared_error(Object* o, const wire::Location& at);
-  void give_up_contained(Object* o, const wire::PackedView* v);
-  void free_later(Object* o);
-  void read_and_free();
+  bool read_shared_error(Object* o, const wire::Location& at, bool ours, int64_t patience_ns, bool last);
+  static void lend_to(Object* lender, Object* o);
+  static void leave_lender(Object* o);
+  void hold_lent(Object* o);
+  void discard(const ObjectId& id, uint32_t attempt, const wire::ArgHeader& h, const uint8_t* bytes);
+  void discard_attempt(const PendingTask* t);
 
   // unread.cc
   void drop_error(Object* o);  // mutex_ held
@@ -304,7 +311,7 @@ class Runtime {
   void free_task(PendingTask* t);
   uint64_t encoded_size(const PendingTask* t, const Prepared& p) const;
   void encode(const PendingTask* t, const Prepared& p, uint8_t* at) const;
-  Status shrink(PendingTask* t, Prepared* p);
+  Status shrink(PendingTask* t, Prepared* p, int64_t patience_ns);
   void enqueue(PendingTask* t);
   void task_ready(PendingTask* t);
   bool push_prepared(PendingTask* t, const Prepared& p);
@@ -335,7 +342,8 @@ class Runtime {
   void unpark(PendingTask* t);
   void hold_arguments(PendingTask* t, Prepared* p);
   void encoded(PendingTask* t);
-  void shrink_parked();
+  void shrink_parked(int64_t patience_ns);
+  bool store_arguments(PendingTask* t, int64_t patience_ns, bool last);
   uint8_t* task_room(ClientLink* link, uint32_t size);
   void fail_backlog(Shape* s);
   void flush_rings(ClientLink** links, size_t* n);
@@ -344,15 +352,29 @@ class Runtime {
   void flush_cancels(ClientLink* link);
   void press_on(int64_t now);
 
+  struct StoredError {
+    Object* object;  // retained
+    wire::Location location;
+    bool ours;  // it was sealed for us, and goes when it was read
+  };
+  // What needs room in the store, which there was not while somebody with a time limit did it.
+  struct Later {
+    Object* publish;      // retained; or:
+    PendingTask* shrink;  // its arguments are to be stored; or:
+    StoredError error;
+    int64_t since_ns;
+  };
+
   // results.cc
   void progress();  // mutex_ held
   void drain(ClientLink* link);
   void on_done(ClientLink* link, const RecordView& r);
   void on_item(ClientLink* link, const RecordView& r);
+  void on_part(ClientLink* link, const RecordView& r);
   void on_returned(ClientLink* link, const RecordView& r);
   PendingTask* task_of(ClientLink* link, uint64_t tag);
   void unlink(PendingTask* t);
-  void complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes);
+  void complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t attempt);
   void complete_error_from(Object* o, const uint8_t* image, uint64_t size);
   void complete_error(Object* o, ErrorBox* e);
   void completed(Object* o);
@@ -365,7 +387,10 @@ class Runtime {
   void fail_dependents();
   void drop_link(ClientLink* link);
   void run_waiter(Waiter* w, Object* o);
-  void after_unlock();
+  void after_unlock(int64_t patience_ns = kStoreTimeoutNs);
+  void later(Object* publish, PendingTask* shrink, const StoredError* error);
+  void do_later();
+  static bool no_room(const Status& s) { return s.code() == RAY_STORE_FULL || s.code() == RAY_TIMED_OUT; }
 
   // records.cc
   void remember_record(PendingTask* t, const uint8_t* at, uint32_t size);
@@ -404,6 +429,7 @@ class Runtime {
   void on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
                size_t* next_fd);
   void on_link(const wire::DnLink& l, Fd fd);
+  void on_actor_text(const uint8_t* p, size_t n);
   void link_lost(const wire::DnLink& l, const std::string& why);
   void on_grant(const wire::DnLease& l, const uint8_t* gpus, size_t n_gpus);
   void on_reclaim(const wire::DnLease& l);
@@ -468,12 +494,15 @@ class Runtime {
   std::deque<std::function<void()>> callbacks_;
   std::deque<ErrorBox*> unread_;  // errors whose objects went and that nobody saw
   uint64_t neglect_looked_ = 0;   // n_errors_ when no failed object was left that nobody had seen
-  std::deque<Object*> to_read_and_free_;  // one reference each; by the pulse thread
-  int64_t read_again_ns_ = 0;             // and not before this
+  std::vector<ray_buffer> kept_;  // pinned by a get that ran out of time: see keep()
+  std::atomic<bool> have_kept_{false};
+  int64_t kept_ns_ = 0;
   std::vector<Object*> to_publish_;
   std::atomic<uint32_t> publishing_{0};    // threads that publish what they took from to_publish_
   std::vector<Object*> deferred_release_;  // released after the lock was dropped
-  std::vector<std::pair<Object*, wire::Location>> to_read_errors_;
+  std::vector<StoredError> to_read_errors_;
+  std::deque<Later> later_;  // by the pulse thread
+  int64_t later_at_ns_ = 0;  // and not before this
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;

@@ -59,13 +59,14 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
   int64_t start = 0, deadline = 0, spin = 0;
   uint64_t seen = UINT64_MAX;
   bool lent = false, slept = false, result;
+  const int64_t patience = timeout_ns < 0 ? kStoreTimeoutNs : 0;
   for (int round = 0;; ++round) {
     {
       std::lock_guard lock(mutex_);
       progress();
       result = pred();
     }
-    after_unlock();
+    after_unlock(patience);
     if (result || timeout_ns == 0) {
       if (round > 0 && !slept) spin_.answered();
       break;
@@ -95,7 +96,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
       progress();
       result = pred();
     }
-    after_unlock();
+    after_unlock(patience);
     if (!result) {
       if (lent) worker_->give_back_all();
       wakes_.pass_on();

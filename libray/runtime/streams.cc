@@ -13,11 +13,12 @@ namespace ray {
 void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h,
                           const uint8_t* bytes) {
   Stream* s = t->stream;
-  if (index != s->received) return;
+  s->from_attempt = index + 1;
+  if (index != s->received) return discard(return_object(s->id, index), t->attempt, h, bytes);
   ++s->received;
   Object* o = new_object(return_object(s->id, index));
   if (!o) return;
-  complete_from(o, h, bytes);
+  complete_from(o, h, bytes, t->attempt);
   if (s->released) {
     deferred_release_.push_back(o);
     have_deferred_ = true;
@@ -50,7 +51,7 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
 // The object that stands for the task's end: made when somebody asks for it. mutex_ held.
 void Runtime::complete_stream(Stream* s) {
   if (s->failure) return complete_error(s->completion, s->failure);
-  complete_from(s->completion, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr);
+  complete_from(s->completion, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, 0);
 }
 
 Status Runtime::stream_completed(Stream* s, Object** out) {

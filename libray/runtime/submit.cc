@@ -131,6 +131,7 @@ void Runtime::free_task(PendingTask* t) {
   t->tag = kNoTag;
   t->more_returns.clear();
   if (!t->spec.empty()) std::string().swap(t->spec);
+  if (!t->error_parts.empty()) std::string().swap(t->error_parts);
   t->name.clear();
   t->method.clear();
   t->prepared.reset();
@@ -278,12 +279,12 @@ void Runtime::encode(const PendingTask* t, const Prepared& p, uint8_t* at) const
 }
 
 // Arguments too large for a ring go to the store as one object. No lock held.
-Status Runtime::shrink(PendingTask* t, Prepared* p) {
+Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   uint64_t size = 0;
   for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
   ObjectId id = put_object(t->id, kArgumentsPut);
   store::Building b;
-  RAY_TRY(of_store(store_->create(id, size, kStoreTimeoutNs, &b)));
+  RAY_TRY(of_store(store_->create(id, size, patience_ns, &b)));
   uint8_t* at = b.data;
   for (const auto& a : p->args) at = encode_arg(a, at);
   wire::Location loc;
@@ -556,7 +557,7 @@ void Runtime::unpark(PendingTask* t) {
   t->prepared.reset();
 }
 
-void Runtime::shrink_parked() {
+void Runtime::shrink_parked(int64_t patience_ns) {
   for (;;) {
     PendingTask* t;
     {
@@ -565,20 +566,27 @@ void Runtime::shrink_parked() {
       t = to_shrink_.back();
       to_shrink_.pop_back();
     }
-    Status s = shrink(t, t->prepared.get());
-    std::lock_guard lock(mutex_);
-    if (s.ok() && node_dead()) s = error(RAY_NODE_DIED, "%s", death_.c_str());  // what waited has failed already
-    t->deps_left = 0;
-    t->shrinking = false;
-    if (s.ok() && !t->cancelled) {
-      encoded(t);
-      continue;
-    }
-    if (s.ok()) s = error(RAY_CANCELLED, "task %s was cancelled", t->id.hex().c_str());
-    ErrorBox* e = make_error(s.code(), s.message());
-    fail_waiting(t, e);
-    e->release();
+    if (!store_arguments(t, patience_ns, patience_ns != 0)) later(nullptr, t, nullptr);
   }
+}
+
+// False: there is no room now.
+bool Runtime::store_arguments(PendingTask* t, int64_t patience_ns, bool last) {
+  Status s = shrink(t, t->prepared.get(), patience_ns);
+  std::lock_guard lock(mutex_);
+  if (no_room(s) && !last && !t->cancelled) return false;
+  if (s.ok() && node_dead()) s = error(RAY_NODE_DIED, "%s", death_.c_str());  // what waited has failed already
+  t->deps_left = 0;
+  t->shrinking = false;
+  if (s.ok() && !t->cancelled) {
+    encoded(t);
+    return true;
+  }
+  if (s.ok() || t->cancelled) s = error(RAY_CANCELLED, "task %s was cancelled", t->id.hex().c_str());
+  ErrorBox* e = make_error(s.code(), s.message());
+  fail_waiting(t, e);
+  e->release();
+  return true;
 }
 
 void Runtime::enqueue(PendingTask* t) {
@@ -676,6 +684,7 @@ void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8
   t->lease = lease;
   remember_record(t, at, size);
   t->ring_end = link->tasks.tail();
+  if (t->stream) t->stream->from_attempt = 0;
   if (link->inflight.empty()) link->last_result_ns = steady_ns();
   link->inflight.push_back(t);
   if (lease) {

@@ -111,6 +111,7 @@ struct PendingTask {
   Object* return0 = nullptr;
   std::vector<Object*> more_returns;
   std::string spec;  // encoded record while it is not in a ring
+  std::string error_parts;  // what has come of the error of this attempt: see wire::kLinkPart
   std::string name, method;
   std::unique_ptr<Prepared> prepared;  // while it waits for arguments
   std::unique_ptr<ActorCreation> creation;
@@ -229,6 +230,7 @@ struct Actor {
   bool connected = false, metadata_known = false, out_of_order = false;
   bool creating = false;  // we create it, and the daemon has not been told how
   ErrorBox* death = nullptr;
+  std::string error_parts;  // of a long one: see wire::kDnActorText
   std::string class_name, metadata;
   std::unique_ptr<Function> call_function;  // stands for its methods in tasks
 };
@@ -259,6 +261,7 @@ struct Stream {
   Object* completion = nullptr;  // ready at the end; made on demand
   ErrorBox* failure = nullptr;   // how it ended
   uint32_t received = 0, consumed = 0;
+  uint32_t from_attempt = 0;  // items that came from this attempt, those that were here already included
   uint32_t window = 64;
   bool ended = false, released = false;
   bool to_end = false;  // RAY_TASK_RUN_TO_END

@@ -16,7 +16,7 @@ bool Runtime::poll(Object* o) {
     resolve(o);
     progress();
   }
-  after_unlock();
+  after_unlock(0);
   return o->done();
 }
 
@@ -47,6 +47,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     }
     return advance() || any_failed();
   };
+  const int64_t start = timeout_ns > 0 ? steady_ns() : 0;
   constexpr size_t kMuch = 16;
   auto much = [&] { return n - first >= kMuch; };
   if (!advance() && !wait_until(all_there, timeout_ns, much)) {
@@ -55,6 +56,8 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
     return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready", missing, n);
   }
+  std::vector<ray_buffer> kept;
+  if (__builtin_expect(have_kept_.load(std::memory_order_relaxed), 0)) take_kept(&kept);
   size_t i = 0;
   Status s;
   for (; i < n; ++i) {
@@ -65,12 +68,41 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
       break;
     }
     if (failed) continue;  // its error is all that is wanted
-    s = fill_buffer(objects[i], &out[i]);
+    int64_t within = timeout_ns;
+    if (timeout_ns > 0 && objects[i]->where == Where::kStore)
+      within = std::max<int64_t>(0, timeout_ns - (steady_ns() - start));
+    s = fill_buffer(objects[i], within, &out[i]);
     if (!s.ok()) break;
   }
-  if (s.ok() || failed) return s;
-  while (i-- > 0) ray_buffer_release(&out[i]);
+  if (s.code() == RAY_TIMED_OUT && timeout_ns > 0) keep(out, i);
+  else if (!s.ok() && !failed) while (i-- > 0) ray_buffer_release(&out[i]);
+  for (ray_buffer& b : kept) ray_buffer_release(&b);
   return s;
+}
+
+// Whoever waits in slices asks again at once: what was brought back from disk already stays pinned until
+// then, or for a moment, so that several objects that hardly fit do not push each other out for ever.
+void Runtime::keep(ray_buffer* buffers, size_t n) {
+  if (n == 0) return;
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < n; ++i) {
+    kept_.push_back(buffers[i]);
+    buffers[i].release = nullptr;
+  }
+  kept_ns_ = steady_ns();
+  have_kept_ = true;
+}
+
+void Runtime::take_kept(std::vector<ray_buffer>* out) {
+  std::lock_guard lock(mutex_);
+  out->swap(kept_);
+  have_kept_ = false;
+}
+
+void Runtime::release_kept() {
+  std::vector<ray_buffer> gone;
+  take_kept(&gone);
+  for (ray_buffer& b : gone) ray_buffer_release(&b);
 }
 
 Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns,

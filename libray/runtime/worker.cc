@@ -433,107 +433,8 @@ const std::string& WorkerSide::function_name(Execution* e) {
   return e->definition.name;
 }
 
-// ---- results
+// ---- telling the client
 // ---------------------------------------------------------------------------------------------
-
-// Contained references get one hold in the name of `holder`, written before the result is
-// published.
-Status WorkerSide::encode_result(const ray_value& v, const ObjectId& id, uint32_t holder,
-                                 Execution::Out* out) {
-  out->header = {v.format, wire::kPlain, 0, v.size};
-  uint64_t size = v.size;
-  bool plain = v.n_refs == 0 && v.n_oob == 0;
-  if (!plain) RAY_TRY(wire::packed_size(v, &size));
-  if (size <= wire::kInlineValueMax) {
-    if (plain) {
-      out->bytes.assign(static_cast<const char*>(v.data), v.size);
-    } else {
-      RAY_TRY(runtime_->pack_inline(v, &out->bytes));
-      out->header.where = wire::kPacked;
-      out->header.size = out->bytes.size();
-    }
-  } else {
-    wire::StoreRef r{id, {}};
-    RAY_TRY(runtime_->pack_to_store(v, id, &r.location));
-    out->bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
-    out->header = {v.format, wire::kStore, static_cast<uint16_t>(v.n_refs ? 1 : 0), sizeof r};
-  }
-  for (uint32_t i = 0; i < v.n_refs; ++i)
-    if (Object* o = object_of(v.refs[i]))
-      runtime_->up(wire::kUpObjHold, wire::UpObjCount{o->id, holder, 1});
-  return Status();
-}
-
-// A function does not know what its caller asked for: when that is nothing, what it gives is dropped.
-Status WorkerSide::check_result(const Execution* e, uint32_t index, bool* dropped) {
-  *dropped = e->header.n_returns == 0 && e->header.stream_window == 0 && index < RAY_MAX_RETURNS;
-  if (*dropped) return Status();
-  if (e->header.stream_window)
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task is a generator, whose results are yielded", index);
-  if (index >= e->results.size())
-    return error(RAY_INVALID_ARGUMENT, "result %u: the task has %zu results", index, e->results.size());
-  if (e->results[index].given) return error(RAY_WRONG_STATE, "result %u was given already", index);
-  return Status();
-}
-
-Status WorkerSide::set_result(Execution* e, uint32_t index, const ray_value& v) {
-  bool dropped;
-  RAY_TRY(check_result(e, index, &dropped));
-  if (dropped) return Status();
-  Execution::Out& out = e->results[index];
-  uint32_t holder = e->link ? e->link->client : runtime_->process();
-  RAY_TRY(encode_result(v, return_object(e->header.task, index), holder, &out));
-  out.given = true;
-  return Status();
-}
-
-Status WorkerSide::set_error_result(Execution* e, uint32_t index, ray_code code,
-                                    const std::string& message, const ray_value* payload) {
-  bool dropped;
-  RAY_TRY(check_result(e, index, &dropped));
-  if (dropped) return Status();
-  Execution::Out& out = e->results[index];
-  out.bytes = error_image(code, message, payload);
-  out.header = {wire::kFmtError, wire::kPacked, 0, out.bytes.size()};
-  out.given = true;
-  return Status();
-}
-
-Status WorkerSide::open_result(Execution* e, uint32_t index, const ray_value& shape,
-                               WriterState* w) {
-  RAY_TRY(check_result(e, index, &w->dropped));
-  w->execution = e;
-  w->task_handle = e->handle;
-  w->index = index;
-  return w->open(runtime_, return_object(e->header.task, index), shape);
-}
-
-Status WorkerSide::seal_result(WriterState* w) {
-  if (HandleTable::instance().get(w->task_handle, kHandleTask) != w->execution)
-    return error(RAY_WRONG_STATE, "the task of this result is finished");
-  if (w->dropped) return Status();
-  Execution* e = w->execution;
-  wire::StoreRef r{w->id, {}};
-  RAY_TRY(runtime_->of_store(runtime_->store()->seal(&w->building, &r.location)));
-  w->sealed = true;
-  Execution::Out& out = e->results[w->index];
-  out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
-  out.header = {w->format, wire::kStore, static_cast<uint16_t>(w->refs.empty() ? 0 : 1), sizeof r};
-  out.given = true;
-  uint32_t holder = e->link ? e->link->client : runtime_->process();
-  for (auto& ref : w->refs) runtime_->up(wire::kUpObjHold, wire::UpObjCount{ref.id, holder, 1});
-  return Status();
-}
-
-std::string WorkerSide::error_image(ray_code code, const std::string& message,
-                                    const ray_value* payload) {
-  uint32_t format = payload ? payload->format : 0;
-  std::string_view bytes;
-  if (payload && payload->size) bytes = {static_cast<const char*>(payload->data), payload->size};
-  constexpr size_t kMax = wire::kLinkRingBytes / 4;
-  if (bytes.size() > kMax) bytes = {}, format = 0;  // the message must do
-  return wire::pack_error(code, message.substr(0, 64 * 1024), format, bytes);
-}
 
 void WorkerSide::fail(Execution* e, const std::string& message, const ray_value* payload) {
   e->error_image = error_image(RAY_TASK_FAILED, message, payload);
@@ -594,9 +495,27 @@ void WorkerSide::complete_claim(ServeLink* link, uint64_t end) {
   if (free_to) link->tasks.release_to(free_to);
 }
 
+// What is too much for one record goes ahead of it.
+void WorkerSide::write_error_parts(Execution* e) {
+  ServeLink* link = e->link.get();
+  size_t at = 0;
+  for (; e->error_image.size() - at > wire::kErrorPart; at += wire::kErrorPart) {
+    std::unique_lock<SpinLock> lock;
+    const uint64_t tag = e->header.tag;
+    auto* room = static_cast<uint8_t*>(
+        result_room(link, &lock, wire::kLinkPart, static_cast<uint32_t>(sizeof tag + wire::kErrorPart)));
+    if (!room) return;
+    std::memcpy(room, &tag, sizeof tag);
+    std::memcpy(room + sizeof tag, e->error_image.data() + at, wire::kErrorPart);
+    publish(link);
+  }
+  e->error_image.erase(0, at);
+}
+
 void WorkerSide::write_done(Execution* e, ray_code code) {
   ServeLink* link = e->link.get();
   bool ok = code == RAY_OK;
+  if (__builtin_expect(e->error_image.size() > wire::kErrorPart, 0)) write_error_parts(e);
   uint64_t size = sizeof(wire::DoneHeader);
   if (ok)
     for (auto& r : e->results) size += sizeof r.header + pad8(r.given ? r.bytes.size() : 0);
@@ -626,45 +545,12 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
         add(r.given ? r.header : wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0},
             r.given ? r.bytes : none);
     ok ? publish_lazily(link) : publish(link);
+  } else {
+    lock.unlock();
+    discard_results(e);
+    lock.lock();
   }
   complete_claim(link, e->end);
-}
-
-// Many large inline results do not fit one record: the largest move to the store. So RAY_MAX_RETURNS always fit.
-static_assert(RAY_MAX_RETURNS * (sizeof(wire::ArgHeader) + sizeof(wire::StoreRef)) <=
-              wire::kLinkRingBytes / 2 - 4096);
-Status WorkerSide::fit_results(Execution* e) {
-  uint64_t total = 0;
-  for (auto& r : e->results) total += sizeof r.header + pad8(r.bytes.size());
-  uint64_t limit = wire::kLinkRingBytes / 4;
-  const size_t n = e->results.size();  // first those that are worth it, then whatever is longer than its place
-  for (size_t k = 0; k < 2 * n && total > limit; ++k) {
-    const size_t i = k % n;
-    Execution::Out& r = e->results[i];
-    if (!r.given || r.header.where == wire::kStore || r.bytes.size() < (k < n ? 256 : sizeof(wire::StoreRef) + 1))
-      continue;
-    wire::StoreRef ref{return_object(e->header.task, static_cast<uint32_t>(i)), {}};
-    bool refs = false;
-    if (r.header.where == wire::kPlain) {
-      ray_value v = ray_plain(r.bytes.data(), r.bytes.size(), r.header.format);
-      RAY_TRY(runtime_->pack_to_store(v, ref.id, &ref.location));
-    } else {
-      wire::PackedView view;
-      refs = wire::unpack(r.bytes.data(), r.bytes.size(), &view) && view.n_refs > 0;
-      store::Building b;
-      RAY_TRY(runtime_->store()->create(ref.id, r.bytes.size(), Runtime::kStoreTimeoutNs, &b));
-      std::memcpy(b.data, r.bytes.data(), r.bytes.size());
-      RAY_TRY(runtime_->store()->seal(&b, &ref.location));
-    }
-    total -= pad8(r.bytes.size());
-    r.bytes.assign(reinterpret_cast<const char*>(&ref), sizeof ref);
-    r.header = {r.header.format, wire::kStore, static_cast<uint16_t>(refs), sizeof ref};
-    total += pad8(r.bytes.size());
-  }
-  if (total > wire::kLinkRingBytes / 2 - 4096)
-    return error(RAY_INVALID_ARGUMENT, "a task cannot have that many results (%zu)",
-                 e->results.size());
-  return Status();
 }
 
 Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
@@ -688,14 +574,18 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   RAY_TRY(await_room(e, timeout_ns));
   ServeLink* link = e->link.get();
   Execution::Out out;
-  ObjectId id = return_object(e->header.task, e->yielded);
-  RAY_TRY(encode_result(v, id, link->client, &out));
+  const uint32_t index = e->yielded;
+  RAY_TRY(encode_result(e, index, v, &out));
   RAY_FAULT("worker.yield");
   std::unique_lock<SpinLock> lock;
   uint32_t size =
       static_cast<uint32_t>(sizeof(wire::ItemHeader) + sizeof out.header + pad8(out.bytes.size()));
   auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkItem, size));
-  if (!at) return error(RAY_CANCELLED, "nobody wants more items");
+  if (!at) {
+    lock.unlock();
+    discard_result(e, index, &out);
+    return error(RAY_CANCELLED, "nobody wants more items");
+  }
   wire::ItemHeader h{e->header.tag, e->yielded++, 0};
   out.header.size = out.bytes.size();
   std::memcpy(at, &h, sizeof h);
@@ -736,6 +626,7 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
   }
   // A failure of the node is not a failure of the task: its clients learn it from the node's end.
   if (code != RAY_OK && e->link && runtime_->daemon_gone()) e->link->dead = true;
+  if (code != RAY_OK) discard_results(e);
   RAY_FAULT("worker.before_result");
   e->end_stamp = std::max(stamp_ns(), e->start_stamp);  // it may end on another thread
   write_lineage(e, code);
@@ -748,8 +639,15 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
 
 // An actor whose constructor failed is of no use: the daemon reports it and this process ends.
 void WorkerSide::finish_creation(Execution* e, ray_code code) {
-  const std::string& image = e->error_image;
+  std::string& image = e->error_image;
   bool ok = code == RAY_OK;
+  if (!ok && image.size() > wire::kActorErrorMax) {  // the message must do
+    ray_code inner;
+    uint32_t format;
+    std::string message, payload;
+    wire::unpack_error(image.data(), image.size(), &inner, &message, &format, &payload);
+    image = wire::pack_error(inner, message, 0, {});
+  }
   RAY_FAULT("worker.actor.constructed");
   wire::UpActor u{actor_, incarnation_, code, 0, ok ? 0 : static_cast<uint32_t>(image.size())};
   runtime_->up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);

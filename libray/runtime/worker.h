@@ -220,8 +220,12 @@ class WorkerSide {
   void write_done(Execution* e, ray_code code);
   void write_lineage(Execution* e, ray_code code);
   void finish_creation(Execution* e, ray_code code);
-  Status encode_result(const ray_value& v, const ObjectId& id, uint32_t holder,
-                       Execution::Out* out);
+  Status encode_result(Execution* e, uint32_t index, const ray_value& v, Execution::Out* out);
+  uint32_t holder_of(const Execution* e) const;
+  void register_result(Execution* e, const ObjectId& id, const std::vector<ObjectId>& contained);
+  void discard_result(Execution* e, uint32_t index, Execution::Out* out);
+  void discard_results(Execution* e);
+  void write_error_parts(Execution* e);
   void recycle(Execution* e);
   void show(Execution* e);
   void hide(const Execution* e);

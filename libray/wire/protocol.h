@@ -179,6 +179,9 @@ enum UpType : uint16_t {
   kUpObjCancel = 24,   // ObjCancel: whoever makes this object is to cancel its task
   kUpStopped = 26,     // UpStopped: a worker that I wait for seems to be stopped
   kUpLinkLost = 27,    // UpLinkLost: I could not take or map the link that I was sent
+  kUpObjResult = 28,   // UpObjResult + ObjectId contained[n]: the result that I am about to hand over
+                       // contains these. In pieces when there are many
+  kUpObjDiscard = 29,  // UpObjDiscard: that result is not wanted
 };
 inline constexpr uint16_t kMore = 1;  // flags: further fragments with the same req_id follow
 
@@ -242,6 +245,19 @@ struct UpObj {
   uint32_t n_contained;
   uint32_t reserved;
 };
+struct UpObjResult {
+  ObjectId id;
+  uint32_t holder;   // process that is to have it: one more hold of it
+  uint32_t attempt;  // of the task
+  uint32_t n_contained;
+  uint32_t reserved;
+};
+struct UpObjDiscard {
+  ObjectId id;
+  uint32_t holder, attempt;  // as in UpObjResult; there may have been none
+  uint32_t stored;  // 1: its copy in the store goes, too, if there is one: who made it died
+  uint32_t reserved;
+};
 struct ObjCancel {
   ObjectId id;
   uint32_t flags;  // RAY_CANCEL_*
@@ -287,6 +303,7 @@ enum DnType : uint16_t {
   kDnUnplaceable = 13,  // DnUnplaceable + text: what waits for this shape, and all that follows, fails
   kDnNotice = 14,       // text: something that people should know; drivers log it
   kDnObjCancel = 24,    // ObjCancel: cancel the task of yours that makes it
+  kDnActorText = 15,    // ActorId + bytes: the error in the next DnActorState begins so
 };
 struct DnReply {
   uint64_t req_id;
@@ -376,7 +393,14 @@ static_assert(sizeof(LinkHeader) <= kLinkTasksOffset);
 inline constexpr uint64_t kCancelRecursive = 1, kCancelForce = 2, kCancelFlags = 7;
 
 enum LinkTaskType : uint16_t { kLinkTask = 1 };
-enum LinkResultType : uint16_t { kLinkDone = 1, kLinkItem = 2, kLinkReturned = 3 };
+enum LinkResultType : uint16_t {
+  kLinkDone = 1,
+  kLinkItem = 2,
+  kLinkReturned = 3,
+  kLinkPart = 4,  // uint64_t tag + bytes: the packed error of a task begins so; the rest comes with kLinkDone
+};
+inline constexpr uint32_t kErrorPart = 96 << 10;  // of a packed error, in one record
+inline constexpr uint32_t kActorErrorMax = 256 << 10;  // of a constructor: the node keeps it with the actor
 
 struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded to 8)
   TaskId task, parent;
@@ -403,9 +427,10 @@ enum ValueWhere : uint16_t {
   kStore = 2,   // ObjectId + Location in place: a packed value in the store
   kNone = 3,    // result that was not given
 };
+inline constexpr uint16_t kRegistered = 1;  // a result that contains references: see UpObjResult
 struct ArgHeader {
   uint32_t format;
-  uint16_t where, flags;
+  uint16_t where, flags;  // kRegistered
   uint64_t size;  // of the bytes that follow (kStore: sizeof(StoreRef))
 };
 struct StoreRef {

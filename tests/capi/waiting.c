@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include <poll.h>
 #include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kit.h"
@@ -514,7 +515,57 @@ static void references_by_who_holds_them(void) {
   CHECK_EQ(told("references"), 0);
 }
 
-static const kit_test tests[] = {KIT_TEST(timeouts),
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A value on disk that there is no room for: who does not want to wait does not, and who waits that long waits
+ * no longer. (A get without a limit would wait 10 s here, or 5 when nobody can move.) */
+static void no_room_to_read(void) {
+  enum { kValues = 40, kPins = 15, kSize = 1 << 20 };
+  static ray_ref* refs[kValues];
+  static ray_buffer pins[kPins];
+  ray_buffer b, several[3];
+  uint8_t* bytes = calloc(1, kSize);
+  ray_value value = ray_plain(bytes, kSize, RAY_FMT_RAW);
+  ray_runtime_options options = kit_options();
+  double start;
+  int i;
+  b.release = NULL;
+  options.store_bytes = 16u << 20;
+  CHECK_OK(ray_init(&options, &rt, &err));
+  for (i = 0; i < kValues; i++) {
+    bytes[0] = (uint8_t)i;
+    CHECK_OK(ray_put(rt, &value, &refs[i], &err));
+  }
+  for (i = 0; i < kPins; i++) CHECK_OK(ray_get(rt, &refs[kValues - 1 - i], 1, -1, &pins[i], &err));
+  start = now();
+  for (i = 0; i < 3; i++) {
+    ray_code code = ray_try_get(refs[4 + i], &b, NULL);
+    CHECK(code == RAY_TIMED_OUT || code == RAY_STORE_FULL);
+    code = ray_get(rt, &refs[4 + i], 1, 0, &b, NULL);
+    CHECK(code == RAY_TIMED_OUT || code == RAY_STORE_FULL);
+    code = ray_get(rt, &refs[4 + i], 1, 100000000, &b, NULL);
+    CHECK(code == RAY_TIMED_OUT || code == RAY_STORE_FULL);
+    CHECK(b.release == NULL);
+  }
+  CHECK(now() - start < 3);
+  for (i = 0; i < kPins; i++) ray_buffer_release(&pins[i]);
+  CHECK_OK(ray_get(rt, &refs[4], 1, -1, &b, &err));
+  CHECK_EQ(((const uint8_t*)b.data)[0], 4);
+  ray_buffer_release(&b);
+  CHECK_OK(ray_get(rt, refs, 3, 20000000000, several, &err)); /* one after the other, in the time of all */
+  for (i = 0; i < 3; i++) {
+    CHECK_EQ(((const uint8_t*)several[i].data)[0], i);
+    ray_buffer_release(&several[i]);
+  }
+  for (i = 0; i < kValues; i++) ray_ref_release(refs[i]);
+  free(bytes);
+}
+
+static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read),
                                  KIT_TEST(first_failure_in_order),
                                  KIT_TEST(wait_for_some),
                                  KIT_TEST(wait_counts_errors_as_ready),

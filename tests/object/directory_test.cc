@@ -218,6 +218,125 @@ TEST_F(DirectoryTest, AnOwnersDeathLosesWhatWasPending) {
   EXPECT_EQ(count(Action::kFree, object(1)), 1u);
 }
 
+// A parent that runs again makes the same ids, maybe with other values.
+TEST_F(DirectoryTest, TheLastOwnersValueCounts) {
+  const Location other{2, 9, 128, 2000};
+  share(1, object(0));
+  ready(object(0), {object(1)});
+  EXPECT_EQ(count(Action::kKeep, object(0)), 1u);
+  d.hold(object(0), 2, 1);  // reads the first value, by its place
+  d.process_died(1, &out);
+  share(3, object(0));
+  d.resolve(object(0), 4, &out);
+  EXPECT_EQ(count(Action::kTell, object(0)), 0u);  // of the new owner's value
+  d.ready(object(0), wire::kObjReady, 0, kWhere, nullptr, 0, &out, 1);  // a late word of the first owner
+  EXPECT_EQ(count(Action::kTell, object(0)), 0u);
+  d.ready(object(0), wire::kObjReady, 0, other, nullptr, 0, &out, 3);
+  ASSERT_EQ(count(Action::kTell, object(0)), 1u);
+  EXPECT_EQ(out.back().location.size, 2000u);
+  d.release(object(0), 3, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.release(object(0), 2, 1);
+  settle();
+  EXPECT_GE(count(Action::kFree, object(0)), 2u);  // every copy
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, AnEarlierValueComesBackWhenItsMakerIsGone) {
+  share(1, object(0));
+  ready(object(0));
+  d.hold(object(0), 2, 1);
+  share(3, object(0));
+  d.resolve(object(0), 2, &out);
+  EXPECT_EQ(count(Action::kTell, object(0)), 0u);
+  d.process_died(3, &out);
+  ASSERT_EQ(count(Action::kTell, object(0)), 1u);
+  EXPECT_EQ(out.back().state, static_cast<uint32_t>(wire::kObjReady));
+}
+
+TEST_F(DirectoryTest, TwoEntriesOfOneProcessCountTwice) {
+  share(1, object(0));
+  share(1, object(0));  // a task that ran twice in one worker
+  ready(object(0));
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_TRUE(d.contains(object(0)));
+  d.release(object(0), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+}
+
+// ---- results
+
+TEST_F(DirectoryTest, AResultContainsForAsLongAsItIsHeld) {
+  for (uint32_t i : {1, 2}) share(1, object(i)), ready(object(i));
+  ObjectId inner[] = {object(1), object(2)};
+  d.result(object(0), 5, true, 0, inner, 1);
+  d.result(object(0), 5, true, 0, inner + 1, 1);  // long lists come in parts
+  for (uint32_t i : {1, 2}) d.release(object(i), 1, 1);
+  settle();
+  EXPECT_EQ(d.size(), 3u);
+  share(5, object(0));  // it is passed on: it goes with the last who has it
+  ready(object(0));
+  d.hold(object(0), 6, 1);
+  d.release(object(0), 5, 2);
+  settle();
+  EXPECT_EQ(d.size(), 3u);
+  d.release(object(0), 6, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+  for (uint32_t i : {0, 1, 2}) EXPECT_EQ(count(Action::kFree, object(i)), 1u);
+}
+
+TEST_F(DirectoryTest, AnAttemptThatIsNotWantedIsDiscarded) {
+  for (uint32_t i : {1, 2}) share(1, object(i)), ready(object(i));
+  ObjectId first = object(1), second = object(2);
+  d.discard(object(0), 5, 0);  // read before what it discards
+  d.result(object(0), 5, true, 0, &first, 1);
+  d.result(object(0), 5, true, 1, &second, 1);
+  for (uint32_t i : {1, 2}) d.release(object(i), 1, 1);
+  settle();
+  EXPECT_FALSE(d.contains(object(1)));
+  EXPECT_TRUE(d.contains(object(2)));
+  EXPECT_EQ(d.holders(object(0)), 1);
+  d.discard(object(0), 5, 7);  // there was none
+  d.discard(object(3), 5, 0);
+  settle();
+  EXPECT_EQ(d.holders(object(0)), 1);
+  d.release(object(0), 5, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, AResultForTheDeadIsDropped) {
+  share(1, object(1));
+  ready(object(1));
+  ObjectId inner = object(1);
+  d.result(object(0), 5, true, 0, &inner, 1);
+  d.hold(object(0), 6, 1);
+  d.release(object(1), 1, 1);
+  d.process_died(5, &out);
+  d.discard(object(0), 5, 0);  // by its worker: not a hold of the dead less
+  settle();
+  EXPECT_FALSE(d.contains(object(1)));
+  EXPECT_EQ(d.holders(object(0)), 1);
+  d.release(object(0), 6, 1);
+  settle();
+  EXPECT_EQ(d.size(), 0u);
+}
+
+TEST_F(DirectoryTest, WatchesForCountsBelowZero) {
+  d.watch_counts();
+  share(1, object(0));
+  d.begin_pass();
+  d.release(object(0), 2, 1);
+  d.end_pass(&out);
+  EXPECT_EQ(d.check(), "");  // the hold may lie in a ring that was read before
+  pass();
+  EXPECT_NE(d.check(), "");
+}
+
 TEST_F(DirectoryTest, ARetryMakesALostObjectAgain) {
   share(1, object(0));
   d.hold(object(0), 2, 1);
@@ -302,6 +421,7 @@ TEST_F(DirectoryTest, TheDaemonHoldsDependenciesOfActors) {
 class World {
  public:
   World(uint32_t seed, bool deaths) : random_(seed), deaths_(deaths) {
+    d_.watch_counts();
     for (uint32_t p = 0; p < kProcesses; ++p) alive_.insert(p);
   }
 
@@ -323,10 +443,11 @@ class World {
  private:
   static constexpr uint32_t kProcesses = 5;
   struct Up {
-    enum { kShare, kReady, kHold, kRelease } type;
+    enum { kShare, kReady, kHold, kRelease, kResult, kDiscard } type;
     ObjectId id;
     uint32_t process;
     std::vector<ObjectId> inner;
+    uint32_t attempt = 0;
   };
 
   uint32_t pick(uint32_t n) { return std::uniform_int_distribution<uint32_t>(0, n - 1)(random_); }
@@ -371,10 +492,31 @@ class World {
     ++held_[p][links_[p].front()];
     links_[p].pop_front();
   }
+  // p runs a task of `to`, once or twice, and hands over what the last attempt made of it.
+  void hand_over(uint32_t p) {
+    uint32_t to = some_process();
+    ObjectId id = return_object(child_task(origin_of(TaskId{}), ++next_), 0), inner;
+    std::vector<ObjectId> contained;
+    for (uint32_t attempt = 0, last = pick(2); attempt <= last; ++attempt) {
+      contained.clear();
+      for (uint32_t i = 1 + pick(2); i > 0; --i)
+        if (some_held(p, &inner)) contained.push_back(inner);
+      if (contained.empty()) return;
+      rings_[p].push_back({Up::kResult, id, to, contained, attempt});
+      // By its worker, or by its owner, who is read in any order with it.
+      if (attempt < last) rings_[pick(2) ? p : to].push_back({Up::kDiscard, id, to, {}, attempt});
+    }
+    links_[to].push_back(id);
+    owner_[id] = kProcesses;  // nobody here makes a value of it
+    results_[id] = contained;
+  }
   void borrow(uint32_t p) {
     ObjectId id;
-    if (!some_held(p, &id) || !value_.count(id) || value_[id].empty()) return;
-    ObjectId inner = value_[id][pick(static_cast<uint32_t>(value_[id].size()))];
+    if (!some_held(p, &id)) return;
+    const auto& values = results_.count(id) ? results_ : value_;
+    if (!values.count(id) || values.at(id).empty()) return;
+    const std::vector<ObjectId>& inside = values.at(id);
+    ObjectId inner = inside[pick(static_cast<uint32_t>(inside.size()))];
     rings_[p].push_back({Up::kHold, inner, p, {}});
     ++held_[p][inner];
   }
@@ -405,6 +547,10 @@ class World {
         if (alive_.count(u.process)) d_.hold(u.id, u.process, 1);
         break;
       case Up::kRelease: d_.release(u.id, p, 1); break;
+      case Up::kResult:
+        d_.result(u.id, u.process, alive_.count(u.process) > 0, u.attempt, u.inner.data(), u.inner.size());
+        break;
+      case Up::kDiscard: d_.discard(u.id, u.process, u.attempt); break;
     }
     check_actions();
   }
@@ -418,6 +564,7 @@ class World {
     }
     d_.end_pass(&out_);
     check_actions();
+    EXPECT_EQ(d_.check(), "");
   }
   bool really_held(const ObjectId& id) {
     std::vector<ObjectId> todo;
@@ -431,8 +578,9 @@ class World {
       todo.pop_back();
       if (x == id) return true;
       if (!alive.insert(x).second) continue;
-      auto v = value_.find(x);
-      if (v != value_.end()) todo.insert(todo.end(), v->second.begin(), v->second.end());
+      for (const auto* values : {&value_, &results_})
+        if (auto v = values->find(x); v != values->end())
+          todo.insert(todo.end(), v->second.begin(), v->second.end());
     }
     return false;
   }
@@ -449,7 +597,8 @@ class World {
   void mutate() {
     uint32_t p = some_process();
     ObjectId id;
-    switch (pick(8)) {
+    switch (pick(9)) {
+      case 8: return hand_over(p);
       case 0: return create(p);
       case 1: return finish(p);
       case 2:
@@ -481,7 +630,7 @@ class World {
   std::map<uint32_t, std::deque<ObjectId>> links_;
   std::map<uint32_t, std::map<ObjectId, int64_t>> held_;
   std::map<ObjectId, uint32_t> owner_;
-  std::map<ObjectId, std::vector<ObjectId>> value_;
+  std::map<ObjectId, std::vector<ObjectId>> value_, results_;
   std::set<ObjectId> freed_;
   uint32_t next_ = 0;
   bool failed_ = false, ending_ = false;

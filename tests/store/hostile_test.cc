@@ -219,7 +219,7 @@ TEST_F(StoreHostile, BadRequests) {
   }
   AckRecord a{42};
   h.record(kAck, &a, sizeof a);
-  LocateRecord l{1, make_id(4242), -1};
+  LocateRecord l{1, make_id(4242), 0, -1};
   h.record(kLocate, &l, sizeof l);
   CloseRecord c{12345, 0};
   h.record(kClose, &c, sizeof c);
@@ -228,7 +228,7 @@ TEST_F(StoreHostile, BadRequests) {
   Hostile flood(store_);
   ASSERT_TRUE(flood.join());
   for (uint64_t i = 0; i < 20000; ++i) {
-    LocateRecord q{i + 1, make_id(i), -1};
+    LocateRecord q{i + 1, make_id(i), 0, -1};
     flood.record(kLocate, &q, sizeof q);
     if (i % 1000 == 0) std::this_thread::yield();
   }

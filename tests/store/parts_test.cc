@@ -106,11 +106,11 @@ TEST(Directory, RandomOperationsAgainstAMap) {
         model[n] = static_cast<uint64_t>(step);
         break;
       case 1:
-        w->erase(make_id(n));
+        w->erase(make_id(n), 0);
         model.erase(n);
         break;
       default:
-        ASSERT_EQ(reader.find(make_id(n), &row), model.count(n) == 1);
+        ASSERT_EQ(reader.find(make_id(n), 0, &row), model.count(n) == 1);
         if (model.count(n)) {
           ASSERT_EQ(row.location.generation, model[n]);
         }
@@ -125,9 +125,41 @@ TEST(Directory, RandomOperationsAgainstAMap) {
     return ++rows, true;
   });
   EXPECT_EQ(rows, model.size());
-  for (auto& [n, version] : model) w->erase(make_id(n));
+  for (auto& [n, version] : model) w->erase(make_id(n), 0);
   w->shrink_if_sparse();
   EXPECT_EQ(w->header()->table.load(), kMinTableLog2);
+}
+
+TEST(Directory, CopiesOfOneIdAreRowsOfTheirOwn) {
+  auto w = DirectoryWriter::create(1 << 20, 4096, 1 << 24);
+  ASSERT_TRUE(w.ok());
+  DirectoryReader reader(reinterpret_cast<const uint8_t*>(w->header()));
+  auto row = [](uint32_t generation, uint64_t offset) {
+    Location at{3, generation, offset, (uint64_t{1} << 42) - generation};
+    return DirectoryRow{make_id(1), kDirMemory, at, generation, copy_name(at)};
+  };
+  std::vector<DirectoryRow> rows;
+  for (uint32_t g : {1u, 7u, 0xFFFFFFFFu})
+    for (uint64_t offset : {uint64_t{0}, uint64_t{64}, kMaxSmallExtent - 64, kMaxArena - 64})
+      rows.push_back(row(g, offset));
+  for (auto& r : rows) ASSERT_TRUE(w->insert(r));
+  EXPECT_EQ(w->size(), rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (size_t k = 0; k < rows.size(); ++k) {
+      DirectoryRow out;
+      ASSERT_EQ(reader.find(make_id(1), rows[k].copy, &out), k >= i);
+      if (k < i) continue;
+      EXPECT_EQ(out.location.offset, rows[k].location.offset);
+      EXPECT_EQ(out.location.size, rows[k].location.size);
+      EXPECT_EQ(out.object, rows[k].object);
+      EXPECT_EQ(out.copy, rows[k].copy);
+    }
+    std::vector<DirectoryRow> all;
+    w->find_all(make_id(1), &all);
+    EXPECT_EQ(all.size(), rows.size() - i);
+    w->erase(make_id(1), rows[i].copy);
+  }
+  EXPECT_EQ(w->size(), 0u);
 }
 
 // A reader sees a whole old row, a whole new row, or nothing; never a mixture.
@@ -143,7 +175,7 @@ TEST(Directory, ReadersNeverSeeHalfARow) {
     while (!stop) {
       uint64_t n = random() % 64;
       DirectoryRow row;
-      if (!reader.find(make_id(n), &row)) continue;
+      if (!reader.find(make_id(n), 0, &row)) continue;
       ++hits;
       ASSERT_EQ(row.location.size, n);
       ASSERT_EQ(row.location.segment, n + 1);
@@ -156,7 +188,7 @@ TEST(Directory, ReadersNeverSeeHalfARow) {
     if (random() % 4)
       ASSERT_TRUE(w->insert(row_of(n, version & 0xFFFFFF)));
     else
-      w->erase(make_id(n));
+      w->erase(make_id(n), 0);
   }
   stop = true;
   thread.join();

@@ -1,4 +1,6 @@
 // The store as its users see it: put, pin, unpin, drop, between threads and processes.
+#include <sys/stat.h>
+
 #include <atomic>
 #include <thread>
 
@@ -95,22 +97,141 @@ TEST(Store, WorkloadLargerThanMemorySpillsAndRestores) {
   expect_objects(t.daemon.get(), 0);
 }
 
-TEST(Store, TheFirstSealedCopyWins) {
+// A task that ran twice: each reader gets the copy that it was told of, and each is freed by itself.
+TEST(Store, CopiesOfOneIdAreApart) {
   TestStore t;
   t.start();
   auto a = t.connect();
   auto b = t.connect();
-  Location first, second;
-  ASSERT_TRUE(put(a.get(), 1, 5000, &first).ok());
+  Location first, second, third;
+  ASSERT_TRUE(put_other(a.get(), 1, 5000, 100, 0, 0, &first).ok());
+  ASSERT_TRUE(put_other(b.get(), 1, 5000, 200, 0, 1, &second).ok());
+  expect_objects(t.daemon.get(), 2);
+  EXPECT_TRUE(reads(b.get(), 1, first, 100));
+  EXPECT_TRUE(reads(a.get(), 1, second, 200));
+  a->drop(make_id(1), first);
   expect_objects(t.daemon.get(), 1);
-  ASSERT_TRUE(put(b.get(), 1, 5000, &second).ok());
+  EXPECT_TRUE(reads(a.get(), 1, second, 200));
+  Pin p;
+  EXPECT_EQ(a->pin(make_id(1), first, kWait, &p).code(), RAY_NOT_FOUND);
+  EXPECT_TRUE(reads(a.get(), 1, {}, 200));  // who names no copy gets what there is
+  ASSERT_TRUE(put_other(a.get(), 1, 5000, 300, 0, 2, &third).ok());
+  b->drop(make_id(1), second);
+  b->drop(make_id(1), second);  // a second drop of it takes no other copy along
   expect_objects(t.daemon.get(), 1);
-  EXPECT_TRUE(holds(a.get(), 1, 5000, second));  // a hint to the loser still finds the object
-  EXPECT_TRUE(holds(b.get(), 1, 5000, {}));
-  a->drop(make_id(1), second);
+  EXPECT_TRUE(reads(b.get(), 1, third, 300));
+  a->drop(make_id(1), third);
   expect_objects(t.daemon.get(), 0);
-  ASSERT_TRUE(put(b.get(), 1, 5000, &second).ok());  // and it can be made again
-  EXPECT_TRUE(holds(a.get(), 1, 5000, first));
+}
+
+// The same when they were moved: to disk and back, into the daemon's own segment.
+TEST(Store, CopiesOfOneIdAreApartOnDisk) {
+  TestStore t(8 << 20);
+  t.start();
+  auto c = t.connect();
+  std::vector<Location> at(12), more(12);
+  for (uint64_t n = 0; n < 12; ++n) {
+    ASSERT_TRUE(put_other(c.get(), 7, 1 << 20, 100 + n, 0, static_cast<uint32_t>(n), &at[n]).ok());
+    ASSERT_TRUE(put_other(c.get(), 7, 100, 200 + n, 0, static_cast<uint32_t>(n), &more[n]).ok());
+  }
+  EXPECT_GT(t.daemon->stats().spilled_objects, 0u);
+  for (uint64_t n = 0; n < 12; ++n) {
+    EXPECT_TRUE(reads(c.get(), 7, at[n], 100 + n)) << n;
+    EXPECT_TRUE(reads(c.get(), 7, more[n], 200 + n)) << n;
+  }
+  for (uint64_t n = 0; n < 12; ++n) {
+    c->drop(make_id(7), at[n]);
+    if (n + 1 < 12) {
+      EXPECT_TRUE(reads(c.get(), 7, at[n + 1], 101 + n)) << n;
+    }
+  }
+  for (auto& l : more) c->drop(make_id(7), l);
+  expect_objects(t.daemon.get(), 0);
+}
+
+TEST(Store, WhatIsAProcesssOwnGoesWithIt) {
+  TestStore t;
+  t.start();
+  auto mine = t.connect(5), worker = t.connect(6);
+  Location kept, at;
+  for (uint64_t n = 0; n < 20; ++n) ASSERT_TRUE(put(mine.get(), n, n % 2 ? 100 : 300000, &at).ok());
+  ASSERT_TRUE(put(mine.get(), 50, 1000, &kept).ok());
+  t.daemon->keep(make_id(50), kept);  // others know of it
+  ASSERT_TRUE(put_other(worker.get(), 60, 1000, 60, 5, 0, &at).ok());  // a result for 5
+  ASSERT_TRUE(put(worker.get(), 61, 1000, &at).ok());
+  expect_objects(t.daemon.get(), 23);
+  mine.reset();
+  expect_objects(t.daemon.get(), 23);  // whoever took it over may not have said so yet
+  t.daemon->process_died(5);
+  expect_objects(t.daemon.get(), 2);
+  EXPECT_TRUE(reads(worker.get(), 50, kept, 50));
+  ASSERT_TRUE(put_other(worker.get(), 62, 1000, 62, 5, 0, &at).ok());  // for nobody
+  expect_objects(t.daemon.get(), 2);
+  auto again = t.connect(5);  // another process with that index
+  ASSERT_TRUE(put(again.get(), 1, 1000, &at).ok());
+  expect_objects(t.daemon.get(), 3);
+  t.daemon->process_died(5);
+  t.daemon->process_died(6);
+  expect_objects(t.daemon.get(), 1);
+  t.daemon->drop(make_id(50), kept);
+  expect_objects(t.daemon.get(), 0);
+}
+
+// The order in which the daemon hears of things: a copy is kept before its record was read.
+TEST(Store, KeptBeforeItIsKnown) {
+  TestStore t;
+  t.start();
+  auto mine = t.connect(5);
+  for (uint64_t n = 0; n < 300; ++n) {
+    Location at;
+    ASSERT_TRUE(put(mine.get(), n, 100, &at).ok());
+    t.daemon->keep(make_id(n), at);
+  }
+  t.daemon->process_died(5);
+  expect_objects(t.daemon.get(), 300);
+}
+
+TEST(Store, AnAttemptIsDiscardedByItself) {
+  TestStore t;
+  t.start();
+  auto worker = t.connect(6);
+  Location first, second, other;
+  ASSERT_TRUE(put_other(worker.get(), 1, 1000, 10, 5, 0, &first).ok());
+  ASSERT_TRUE(put_other(worker.get(), 1, 1000, 11, 5, 1, &second).ok());
+  ASSERT_TRUE(put_other(worker.get(), 1, 1000, 12, 7, 0, &other).ok());
+  t.daemon->discard(make_id(1), 5, 0);
+  t.daemon->discard(make_id(2), 5, 0);
+  expect_objects(t.daemon.get(), 2);
+  EXPECT_TRUE(reads(worker.get(), 1, second, 11));
+  EXPECT_TRUE(reads(worker.get(), 1, other, 12));
+}
+
+// Memory that is not in use goes back to the system soon, not only when somebody else needs it.
+TEST(Store, FreedPagesGoBack) {
+  auto resident = [] {
+    uint64_t sum = 0;
+    for (int fd = 3; fd < 200; ++fd) {
+      char target[128] = {};
+      std::string path = "/proc/self/fd/" + std::to_string(fd);
+      struct stat st;
+      if (::readlink(path.c_str(), target, sizeof target - 1) <= 0) continue;
+      if (std::strstr(target, "libray-store-data-1") || !std::strstr(target, "libray-store-data-")) continue;
+      if (::fstat(fd, &st) == 0) sum += static_cast<uint64_t>(st.st_blocks) * 512;
+    }
+    return sum;
+  };
+  TestStore t(256 << 20);
+  t.start();
+  auto c = t.connect();
+  Location at[6];
+  for (uint64_t n = 0; n < 6; ++n) ASSERT_TRUE(put(c.get(), n, 20 << 20, &at[n]).ok());
+  EXPECT_GT(resident(), 100ull << 20);
+  for (uint64_t n = 0; n < 6; ++n) c->drop(make_id(n), at[n]);
+  expect_objects(t.daemon.get(), 0);
+  for (int i = 0; i < 400 && resident() > (8 << 20); ++i) ::usleep(50000);
+  EXPECT_LE(resident(), 8ull << 20);
+  ASSERT_TRUE(put(c.get(), 1, 20 << 20, &at[0]).ok());
+  EXPECT_TRUE(holds(c.get(), 1, 20 << 20, at[0]));
 }
 
 TEST(Store, AbortedObjectsLeaveNothing) {

@@ -78,8 +78,8 @@ struct TestStore {
     ASSERT_TRUE(d.ok()) << d.status().message();
     daemon = std::move(*d);
   }
-  std::unique_ptr<Client> connect() const {
-    auto c = Client::connect(options.socket_path, options.token);
+  std::unique_ptr<Client> connect(uint32_t process = 0) const {
+    auto c = Client::connect(options.socket_path, options.token, process);
     EXPECT_TRUE(c.ok()) << c.status().message();
     return c.ok() ? std::move(*c) : nullptr;
   }
@@ -102,6 +102,23 @@ inline Status put(Client* c, uint64_t n, uint64_t size, Location* at, int64_t ti
   RAY_TRY(c->create(make_id(n), size, timeout, &b));
   fill(b.data, size, n);
   return c->seal(&b, at);
+}
+// A copy of object n with other bytes than put() writes, for `owner`.
+inline Status put_other(Client* c, uint64_t n, uint64_t size, uint64_t bytes, uint32_t owner,
+                        uint32_t attempt, Location* at) {
+  Building b;
+  RAY_TRY(c->create(make_id(n), size, kWait, &b));
+  fill(b.data, size, bytes);
+  b.owner = owner;
+  b.attempt = attempt;
+  return c->seal(&b, at);
+}
+inline bool reads(Client* c, uint64_t n, const Location& at, uint64_t bytes) {
+  Pin p;
+  if (!c->pin(make_id(n), at, kWait, &p).ok()) return false;
+  bool same = matches(p.data, p.size, bytes);
+  c->unpin(&p);
+  return same;
 }
 // Pins, compares every byte, unpins.
 inline ::testing::AssertionResult holds(Client* c, uint64_t n, uint64_t size,
