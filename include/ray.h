@@ -284,9 +284,9 @@ RAY_API ray_code ray_buffer_refs(const ray_buffer *buffer, uint32_t first, uint3
 RAY_API ray_code ray_put(ray_runtime *runtime, const ray_value *value, ray_ref **out, ray_error **err);
 
 /* Asked about every 50 ms, on the caller's thread and without a lock of ours, by calls that wait for room in the object
- * store (ray_put, and ray_submit and ray_actor_call with large arguments): true ends the call with RAY_CANCELLED.
- * Bindings look at their interpreter's signals here. fn NULL = never asked. Set before other threads use the runtime, and
- * good until it is shut down: `user` may be freed then. */
+ * store (ray_put; ray_submit and ray_actor_call with large arguments) or for a value on disk (ray_get; ray_worker_next for
+ * arguments): true ends the call, or fails that task, with RAY_CANCELLED. Bindings look at their interpreter's signals here.
+ * fn NULL = never asked. Set before other threads use the runtime; good until it is shut down: `user` may be freed then. */
 typedef bool (*ray_wait_fn)(void *user);
 RAY_API ray_code ray_on_wait(ray_runtime *runtime, ray_wait_fn fn, void *user, ray_error **err);
 

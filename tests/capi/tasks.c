@@ -203,22 +203,24 @@ static ray_code fail_for_good(ray_task* task, void* user) { /* leaves a byte for
   return RAY_TASK_FAILED;
 }
 
-static ray_code gpus(ray_task* task, void* user) { /* a digit for each: 2 is GPU 1 */
+static ray_code gpus(ray_task* task, void* user) { /* a digit for each: 2 is GPU 1, below zero TPU 1 */
   uint32_t ids[4] = {9, 9, 9, 9};
+  size_t tpus = ray_task_accelerators(task, ray_cstr("TPU"), NULL, 0);
   ray_task_info info;
   size_t n = ray_task_gpus(task, ids, 4), i;
   int64_t digits = 0;
   (void)user;
   info.struct_size = sizeof info;
   CHECK_EQ(ray_task_get_info(task, &info), RAY_OK);
-  CHECK_EQ(info.has_gpus, n > 0);
-  CHECK_EQ(ray_task_gpus(task, NULL, 0), n);
+  CHECK_EQ(info.has_gpus, n + tpus > 0);
   CHECK_EQ(ray_task_accelerators(task, ray_cstr("GPU"), NULL, 0), n);
-  CHECK_EQ(ray_task_accelerators(task, ray_cstr("TPU"), NULL, 0), 0);
-  CHECK_EQ(ray_task_accelerators(task, ray_cstr("CPU"), NULL, 0), 0);
   CHECK_EQ(ray_task_accelerators(task, (ray_str){NULL, RAY_NUL}, NULL, 0), 0);
   CHECK_EQ(ray_task_accelerators(task, (ray_str){"GPU", (size_t)-2}, NULL, 0), 0);
+  CHECK_EQ(ray_task_accelerators(task, ray_cstr("CPU"), ids, 4), 0);
+  CHECK_EQ(ray_task_gpus(task, NULL, 0), n);
   for (i = 0; i < n; i++) digits = 10 * digits + ids[i] + 1;
+  if (tpus > 0) CHECK_EQ(ray_task_accelerators(task, ray_cstr("TPU"), ids, 4), tpus);
+  for (i = 0; i < tpus; i++) digits = 10 * digits - ids[i] - 1;
   return kit_return_i64(task, 0, digits);
 }
 
@@ -736,7 +738,7 @@ static void gpus_of_tasks(void) {
   ray_runtime_options node = kit_options();
   uint8_t space[64], more[64];
   int64_t part;
-  node.resources_msgpack = mp_map(more, sizeof more, "GPU", 2.0, NULL);
+  node.resources_msgpack = mp_map(more, sizeof more, "GPU", 2.0, "TPU", 3.0, NULL);
   CHECK_OK(ray_init(&node, &rt, &err));
   CHECK_EQ(kit_take_i64(kit_submit("gpus", NULL, 0, NULL)), 0);
   options.resources_msgpack = mp_map(space, sizeof space, "GPU", 2.0, NULL);
@@ -746,6 +748,9 @@ static void gpus_of_tasks(void) {
   CHECK(part == 1 || part == 2);
   CHECK_EQ(kit_take_i64(kit_submit("gpus", NULL, 0, NULL)), 0);
   CHECK_EQ(ray_task_gpus(NULL, NULL, 0), 0);
+  options.resources_msgpack = mp_map(space, sizeof space, "TPU", 3.0, NULL);
+  CHECK_EQ(kit_take_i64(kit_submit("gpus", NULL, 0, &options)), -123);
+  CHECK_EQ(ray_task_accelerators(NULL, ray_cstr("TPU"), NULL, 0), 0);
 }
 
 static char warned[512];
