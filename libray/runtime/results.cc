@@ -346,7 +346,7 @@ void Runtime::fail_dependents() {
 
 // Every result becomes this error; the task is in no list any more. `journaled`: its worker has told of the failure.
 void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
-  if (!journaled && !node_dead()) lineage_end(t, e);
+  if (!journaled) note_end(t, e);
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
   if (t->stream) stream_end(t, e);
   if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t->actor, e);
@@ -407,6 +407,7 @@ void Runtime::after_unlock(int64_t patience_ns) {
       errors.swap(to_read_errors_);
     }
     fail_dependents();
+    write_ends();
     shrink_parked(patience_ns);
     create_ready_actors();
     bool full = false;

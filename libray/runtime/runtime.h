@@ -331,7 +331,8 @@ class Runtime {
   void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
   void lineage_again(const PendingTask* t);
-  void lineage_end(const PendingTask* t, const ErrorBox* e);
+  void note_end(const PendingTask* t, const ErrorBox* e);
+  void write_ends();
   Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
                     Stream** stream);
   void ask_give_back(ClientLink* link);
@@ -504,6 +505,7 @@ class Runtime {
   std::vector<StoredError> to_read_errors_;
   std::deque<Later> later_;  // by the pulse thread
   int64_t later_at_ns_ = 0;  // and not before this
+  std::vector<std::string> to_journal_;  // records of tasks whose end no worker tells of
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;

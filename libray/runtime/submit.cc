@@ -349,15 +349,25 @@ void Runtime::lineage_again(const PendingTask* t) {
   });
 }
 
-// It has failed, and no worker tells of that: it never ran, or died with its worker.
-void Runtime::lineage_end(const PendingTask* t, const ErrorBox* e) {
+// It has failed, and no worker tells of that: it never ran, or died with its worker. Written when the lock has been
+// dropped, for the ring may have no room. mutex_ held.
+void Runtime::note_end(const PendingTask* t, const ErrorBox* e) {
+  if (!journaled_ || node_dead()) return;
   const std::string_view text = std::string_view(e->message).substr(0, 1024);
-  const size_t size = sizeof(lineage::EndRecord) + pad8(text.size());
-  lineage(lineage::kEnd, static_cast<uint32_t>(size), [&](uint8_t* at) {
-    lineage::EndRecord r{t->id, wall_of(stamp_ns()), t->attempt, e->code, static_cast<uint32_t>(text.size()), 0};
-    std::memcpy(at, &r, sizeof r);
-    put_bytes(at + sizeof r, text.data(), text.size());
-  });
+  const lineage::EndRecord r{t->id, wall_of(stamp_ns()), t->attempt, e->code, static_cast<uint32_t>(text.size()), 0};
+  std::string& record = to_journal_.emplace_back(sizeof r + pad8(text.size()), '\0');
+  put_bytes(put_bytes(reinterpret_cast<uint8_t*>(record.data()), &r, sizeof r), text.data(), text.size());
+  have_deferred_ = true;
+}
+
+void Runtime::write_ends() {
+  std::vector<std::string> ends;
+  {
+    std::lock_guard lock(mutex_);
+    ends.swap(to_journal_);
+  }
+  for (const std::string& end : ends)
+    lineage(lineage::kEnd, static_cast<uint32_t>(end.size()), [&](uint8_t* at) { std::memcpy(at, end.data(), end.size()); });
 }
 
 // ---- submit
