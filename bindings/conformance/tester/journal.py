@@ -23,7 +23,9 @@ class Entry:
         self.arguments = {i + 1: a.task.label for i, a in enumerate(task.args) if isinstance(a, (Result, Item))}
         self.children = worlds[0].children if certain and worlds[0].status == "ok" else ()
         self.may_wait = task.may_wait() or getattr(task, "of_other_driver", False)  # it did not wait for them
-        self.never_ran = any(w.status in ("dependency", "refused", "lost", "any", "cancelled") for w in worlds)
+        # With deaths about, its owner or a process on its way may have died before it ran.
+        self.never_ran = task.model.lossy or any(
+            w.status in ("dependency", "refused", "lost", "any", "cancelled") for w in worlds)
 
 
 def expected(model):

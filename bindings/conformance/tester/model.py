@@ -179,7 +179,16 @@ class Machine:
         self.run(words[1], inside=True)
 
     # -- key-value
+    def unsure(self, words):
+        """With a shard dead or slow a call may be given up: what the key then holds is not known."""
+        line = self.lines[0] if getattr(self, "lines", None) else None
+        if line and self.model.shards and (line == ["t"] or line[:2] == ["e", "UNAVAILABLE"]):
+            self.model.keys[words[1]] = "unknown"
+        return self.model.keys.get(words[1]) == "unknown"
+
     def op_kvput(self, words):
+        if self.unsure(words):
+            return
         tag, version = self.model.keys.get(words[1], (None, 0))
         want = words[3]
         known = self.versions().get(words[1], 0)
@@ -196,6 +205,9 @@ class Machine:
             self.pick([("e", "CONFLICT")])
 
     def op_kvget(self, words):
+        if self.unsure(words):
+            self.acc = None
+            return
         tag, version = self.model.keys.get(words[1], (None, 0))
         if tag is None:
             self.pick([("e", "NOT_FOUND")])
@@ -205,6 +217,8 @@ class Machine:
             self.acc = None if self.acc is None else mix(self.acc, tag)
 
     def op_kvdel(self, words):
+        if self.unsure(words):
+            return
         tag, version = self.model.keys.get(words[1], (None, 0))
         if tag is None:
             self.pick([("e", "NOT_FOUND")] + ([("e", "CONFLICT")] if words[2] == "last" else []))
@@ -671,7 +685,7 @@ class Model:
     def begin(self):
         """A new program: what the last one made is gone, but for names and keys."""
         self.tasks, self.actors, self.groups = [], [], []
-        self.kills = 0  # of workers, so far
+        self.kills = self.shards = 0  # of workers, of shards, so far
         self.lossy_left = max(0, self.lossy_left - 1)
         self.lossy = self.lossy_left > 0
 
@@ -790,6 +804,8 @@ class Model:
                 task.dirty()
 
     def fault(self, kind):
+        if kind in ("shard", "slow"):
+            self.shards += 1
         if kind == "node":
             self.node_is_dead = True
         if kind != "kill":

@@ -1,0 +1,26 @@
+"""Random programs against the model for about a minute; `./dev model` and `./dev soak` run as many as there is time for.
+
+libray-test: slow
+libray-test: serial
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTER = Path(__file__).resolve().parents[2] / "bindings" / "conformance" / "tester"
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--seeds", "400", "--minutes", "0.4"],
+    ["--seeds", "400", "--minutes", "0.4", "--seed", "40000", "--faults"],
+    ["--seeds", "40", "--minutes", "0.3", "--seed", "80000", "--driver", "python"],
+], ids=["c", "faults", "python"])
+def test_random_programs(arguments, tmp_path):
+    env = dict(os.environ, CONFORMANCE_OUT=str(tmp_path))
+    done = subprocess.run([sys.executable, "-u", str(TESTER), "--stop", "3", *arguments], env=env, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-8000:]
