@@ -113,6 +113,12 @@ class Actor:
         if left == 0:
             return [World(task.all_outs(Failure("ACTOR_DIED")), "lost", before=state, after=("dead",))]
         back = ("back", left - 1)
+        if task.for_good:
+            return [World(task.all_outs(Failure("ACTOR_DIED")), "lost", before=state, after=("dead",))] + \
+                self.lost_once(task, state, left, back)
+        return self.lost_once(task, state, left, back)
+
+    def lost_once(self, task, state, left, back):
         worlds = [World(task.all_outs(Failure("ACTOR_RESTARTING")), "lost", before=state, after=back)]
         if task.retries > 0:
             for s in self.initial(left - 1):

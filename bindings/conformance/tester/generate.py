@@ -349,7 +349,8 @@ class Maker:
 
     def do_fault(self):
         if self.settings.get("faults"):
-            self.emit("fault", self.random.choice(("kill", "kill", "kill", "stop", "stop", "slow", "slow", "shard")), str(self.random.randrange(8)))
+            kinds = ("kill", "kill", "kill", "stop", "stop", "slow", "slow", "shard")
+            self.emit("fault", self.random.choice(kinds), str(self.random.randrange(8)))
 
     # Of each instruction, and of scenes together; CONFORMANCE_WEIGHTS="fork=0,threads=0" changes some.
     WEIGHTS = {"put": 10, "task": 22, "get": 18, "try": 4, "wait": 6, "told": 3, "elem": 8, "drop": 8, "copy": 2, "sleep": 2,

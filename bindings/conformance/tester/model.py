@@ -777,6 +777,7 @@ class Model:
         for call in actor.entries:
             if isinstance(call, Task) and not call.complete:
                 call.kills += 1
+                call.for_good = call.for_good or not may_restart
                 call.dirty()
                 unresolved = True
         kill = Kill(may_restart, True, unresolved)

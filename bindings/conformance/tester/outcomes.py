@@ -130,6 +130,7 @@ class Task:
         self.cancelled = self.force = self.removed = False
         self.group = None         # placement group
         self.kills = 0            # deaths that may have hit it
+        self.for_good = False     # one of them ended its actor
         self.complete = False     # an end was seen
         self.nested = parent is not None
         self.seen = {}            # index -> answer
