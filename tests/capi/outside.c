@@ -184,7 +184,48 @@ static void counter_of_a_call_is_journaled(void) {
   ray_actor_release(actor);
 }
 
+static bool ended_twice(void* user) {
+  ray_bytes filter = *(const ray_bytes*)user;
+  mp in;
+  ray_buffer_release(&g_rows);
+  CHECK_OK(ray_cluster_query(rt, ray_cstr("tasks"), filter, &g_rows, &err));
+  in = mp_of(g_rows.data, (size_t)g_rows.size);
+  return mp_rows_with(in, "state", "FAILED") == 1 && mp_rows_with(in, "state", "CANCELLED") == 1;
+}
+
+/* A task whose argument failed and one that was cancelled before it ran: no worker ever tells of their ends. */
+static void ends_that_only_the_owner_knows(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_ref *refs[2], *bad;
+  ray_bytes filter, resources;
+  uint8_t bytes[64], amounts[64];
+  ray_arg arg;
+  size_t at = 0;
+  int i;
+  kit_init();
+  CHECK_OK(ray_put_error(rt, RAY_TASK_FAILED, ray_cstr("bad"), NULL, &bad, &err));
+  arg = kit_ref(bad);
+  options.name = ray_cstr("ended");
+  refs[0] = kit_submit("nothing", &arg, 1, &options);
+  resources = mp_map(amounts, sizeof amounts, "nowhere", 1.0, NULL);
+  options.resources_msgpack = resources;
+  refs[1] = kit_submit("nothing", NULL, 0, &options);
+  CHECK_OK(ray_cancel(refs[1], 0, &err));
+  CHECK_CODE(RAY_TASK_FAILED, kit_get_code(refs[0]));
+  CHECK_CODE(RAY_CANCELLED, kit_get_code(refs[1]));
+  bytes[at++] = 0x81;
+  at += mp_put_str(bytes + at, "name");
+  at += mp_put_str(bytes + at, "ended");
+  filter.data = bytes;
+  filter.size = at;
+  CHECK_UNTIL(ended_twice, &filter);
+  ray_buffer_release(&g_rows);
+  for (i = 0; i < 2; i++) ray_ref_release(refs[i]);
+  ray_ref_release(bad);
+}
+
 static const kit_test tests[] = {KIT_TEST(ids_of_threads_are_their_own),
                                  KIT_TEST(actors_of_a_creator_that_runs_again),
-                                 KIT_TEST(counter_of_a_call_is_journaled)};
+                                 KIT_TEST(counter_of_a_call_is_journaled),
+                                 KIT_TEST(ends_that_only_the_owner_knows)};
 KIT_MAIN(tests, register_all)
