@@ -218,6 +218,8 @@ static ray_code gpus(ray_task* task, void* user) { /* a digit for each: 2 is GPU
   CHECK_EQ(ray_task_accelerators(task, (ray_str){"GPU", (size_t)-2}, NULL, 0), 0);
   CHECK_EQ(ray_task_accelerators(task, ray_cstr("CPU"), ids, 4), 0);
   CHECK_EQ(ray_task_gpus(task, NULL, 0), n);
+  CHECK_EQ(ray_task_accelerators(task, (ray_str){NULL, RAY_NUL}, NULL, 0), 0);
+  CHECK_EQ(ray_task_accelerators(task, (ray_str){"GPU", (size_t)-2}, NULL, 0), 0);
   for (i = 0; i < n; i++) digits = 10 * digits + ids[i] + 1;
   if (tpus > 0) CHECK_EQ(ray_task_accelerators(task, ray_cstr("TPU"), ids, 4), tpus);
   for (i = 0; i < tpus; i++) digits = 10 * digits - ids[i] - 1;
