@@ -41,7 +41,7 @@ ray_code ray_put(ray_runtime* runtime, const ray_value* value, ray_ref** out, ra
     if (!out) return null_argument("out");
     Object* o;
     RAY_TRY(rt->put(*value, &o));
-    *out = hand_out(o);
+    *out = hand_out_new(o);
     return Status();
   });
 }

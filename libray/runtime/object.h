@@ -140,6 +140,11 @@ inline ray_ref* hand_out(Object* o) {
   o->handles.fetch_add(1, std::memory_order_relaxed);
   return o->handle();
 }
+// The same of one that nobody else has seen yet.
+inline ray_ref* hand_out_new(Object* o) {
+  o->handles.store(1, std::memory_order_relaxed);
+  return o->handle();
+}
 // And back; false: the caller has none.
 inline bool take_back(Object* o) {
   uint32_t n = o->handles.load(std::memory_order_relaxed);
