@@ -95,7 +95,9 @@ Node::Node(NodeOptions options)
       mailbox_(std::make_shared<Mailbox>()),
       scheduler_(scheduler_options(options_)),
       checks_(wants_checks()) {
-  if (checks_) directory_.watch_counts();
+  // Counts below zero are a client's doing: looked for where all clients are to be trusted.
+  const char* level = std::getenv("LIBRAY_CHECKS");
+  if (checks_ && level && *level == '2') directory_.watch_counts();
   processes_.resize(wire::kMaxProcesses);
   for (uint32_t i = 1; i < wire::kMaxProcesses; ++i) free_indexes_.push_back(i);  // 0 stays free: "none"
 }

@@ -11,6 +11,8 @@ import pytest
 import libray
 from libray import testing
 
+os.environ["LIBRAY_CHECKS"] = "2"  # the node ends when anything is released more often than held
+
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
