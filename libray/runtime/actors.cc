@@ -329,6 +329,13 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
   if (it == actors_.end()) return;
   Actor* a = it->second.get();
   if (a->state == wire::kActorDead || s.incarnation < a->incarnation) return;
+  ++a->n_pending;  // keeps the entry while its calls end
+  take_state(a, s, tail);
+  --a->n_pending;
+  actor_maybe_done(a);  // what failed may have been the last that wanted it
+}
+
+void Runtime::take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail) {
   a->max_task_retries = s.max_task_retries;
   a->max_pending = s.max_pending_calls;
   if (s.flags & RAY_ACTOR_OUT_OF_ORDER) a->out_of_order = true;

@@ -411,6 +411,7 @@ class Runtime {
   void fail_restarting(PendingTask* t, const std::string& why);
   void pump_actor(Actor* a);
   void actor_state(const wire::DnActorState& s, const uint8_t* tail);
+  void take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail);
   void actor_maybe_done(Actor* a);
   void fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause);
   void actor_link_died(Actor* a, ClientLink* link);

@@ -541,3 +541,26 @@ def test_an_actor_whose_creator_dies_before_its_arguments_come(tmp_path, eventua
     os.kill(pid, 9)
     with pytest.raises(exc.ActorDiedError):
         libray.get(ref, timeout=30)
+
+
+def test_an_actor_whose_last_call_was_lost_to_a_restart_ends(tmp_path):
+    """Its handle went before: nobody wants it any more, whatever restarts it has left."""
+    from libray import testing
+
+    @libray.remote(num_cpus=0, max_restarts=5)
+    class Crashes:
+        def __init__(self, path):
+            with open(path, "a") as file:
+                file.write("x")
+
+        def crash(self):
+            os._exit(1)
+
+    actor = Crashes.remote(tmp_path / "made")
+    made = actor._actor_id_hex
+    ref = actor.crash.remote()
+    del actor
+    with pytest.raises(exc.RayActorError):
+        libray.get(ref, timeout=30)
+    del ref
+    testing.wait_until(lambda: testing.actors().get(made) == "DEAD")
