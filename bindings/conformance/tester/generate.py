@@ -71,7 +71,7 @@ class Maker:
         self.refs = [r for r in self.refs if r[0] != slot] + [(slot, facts)]
 
     # -- bodies
-    def body(self, depth, n_args, outs, stream=False, call=False, args=()):
+    def body(self, depth, n_args, outs, stream=False, call=False, args=(), calm=False):
         """What a task does: looks at arguments, makes children, returns."""
         b, r = [], self.random
         used = 0
@@ -106,7 +106,7 @@ class Maker:
             mine.append(s)
         if call and self.chance(0.5):
             b.append(["add", str(self.tag())])
-        self.returns(b, outs, stream, mine, call)
+        self.returns(b, outs, stream, mine, call or calm)
         return b
 
     def returns(self, b, outs, stream, mine, call):
@@ -296,7 +296,7 @@ class Maker:
         outs = self.handles()
         if not facts["ordered"]:  # it might wait for a call that itself keeps from running
             inside = ()
-        body = self.body(1, len(words), len(outs.split(",")), call=facts["ordered"], args=inside)
+        body = self.body(1, len(words), len(outs.split(",")), call=facts["ordered"], args=inside, calm=True)
         if facts["ordered"] and self.chance(0.2):
             body.append(["rets", "0"]) if not any(w[0] in ("ret", "reterr") and w[1] == "0" for w in body) else None
         self.emit("call", self.label(), slot, outs, *words, body)

@@ -79,6 +79,7 @@ def check(entry, row, names, arguments, raw):
     _, _, parent, state, code, attempt, result, _ = row
     if entry.parent is not None and names.get(parent) != entry.parent:
         return f"its parent is {names.get(parent, parent)}, not {entry.parent}"
+    code = {106: "STREAM_END", 109: "GROUP_REMOVED"}.get(code, code)
     if state == "SUBMITTED":
         return "" if entry.may_wait or entry.never_ran or entry.parent is not None else "it has no end"
     if None not in entry.codes and code not in entry.codes and not (entry.may_wait and code != "OK"):

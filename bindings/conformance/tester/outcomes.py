@@ -207,7 +207,8 @@ class Task:
             last = max(last, attempt)
             for run in self.model.evaluate(self, combination, attempt, state):
                 again = attempt < self.retries
-                if run.status == "failed" and "roe" in self.opts and again or run.status == "crashed" and again:
+                if run.status == "failed" and "roe" in self.opts and again \
+                        or run.status == "crashed" and again and self.actor is None:
                     if attempt + 1 not in todo:
                         todo.append(attempt + 1)
                     if not self.cancelled:
