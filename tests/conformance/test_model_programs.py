@@ -1,4 +1,4 @@
-"""Random programs against the model for about a minute, before a change lands; `./dev model` and `./dev soak` run as many as there is time for.
+"""Random programs against the model for about a minute; `./dev model` runs as many as there is time for.
 
 libray-test: long
 libray-test: serial
