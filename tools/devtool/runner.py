@@ -368,6 +368,8 @@ def build_for(preset, names):
         chosen |= {part.name for part in parts if "capi" in part.labels} - {"capi_symbols"}
     if any(name in ("python", "slow") or name.startswith("py_kill") for name in names):
         chosen.add("kill_program")
+    if any(name in ("python", "slow", "long") or name.startswith("py_model") for name in names):
+        chosen.add("conformance_driver")
     if not names or not all(build.has_target(preset, name) for name in chosen):
         return build.build(preset)
     return build.build(preset, (build.PRODUCT if preset == "release" else []) + sorted(chosen))
