@@ -15,16 +15,17 @@
 #include "libray/base/shm.h"
 
 namespace ray {
-namespace {
 
-std::string read_proc(const char* path) {
+std::string read_proc(const std::string& path) {
   std::string text;
   char part[4096];
-  Fd fd(::open(path, O_RDONLY | O_CLOEXEC));
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   ssize_t n = -1;
   while (fd.valid() && (n = ::read(fd.get(), part, sizeof part)) > 0) text.append(part, static_cast<size_t>(n));
   return text;
 }
+
+namespace {
 
 int pid_of(const dirent& e) { return static_cast<int>(std::strtol(e.d_name, nullptr, 10)); }
 

@@ -5,6 +5,10 @@
 
 namespace ray {
 
+// The bytes of a file of /proc; what there is of them when it cannot be read (to its end): the process may go
+// at any moment.
+std::string read_proc(const std::string& path);
+
 // Whether a signal (SIGSTOP, SIGTSTP...) has stopped the process. One that a debugger holds is not: whoever
 // debugs knows what waits. False when the process is gone or cannot be read.
 bool is_stopped(int pid);

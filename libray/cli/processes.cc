@@ -8,22 +8,17 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "libray/base/clock.h"
+#include "libray/base/proc.h"
 #include "libray/cli/session_files.h"
 #include "libray/wire/protocol.h"
 
 namespace ray::cli {
 namespace {
 
-std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 std::string proc_file(int pid, const char* name) {
-  return slurp("/proc/" + std::to_string(pid) + "/" + name);
+  return read_proc("/proc/" + std::to_string(pid) + "/" + name);
 }
 
 // Value of a variable in /proc/PID/environ; empty = not set.
@@ -52,7 +47,7 @@ bool has_open(int pid, const std::string& file) {
 }
 
 int64_t boot_time_ns() {
-  double uptime = std::strtod(slurp("/proc/uptime").c_str(), nullptr);
+  double uptime = std::strtod(read_proc("/proc/uptime").c_str(), nullptr);
   return wall_ns() - static_cast<int64_t>(uptime * 1e9);
 }
 

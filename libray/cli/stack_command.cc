@@ -19,8 +19,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "libray/base/clock.h"
@@ -38,11 +36,6 @@ constexpr int64_t kAnswerNs = 5'000'000'000;
 constexpr char kReceiver[] = "ray-receiver";  // a thread of the runtime (libray/runtime/runtime.cc)
 
 int stack_signal() { return SIGRTMIN + 7; }
-
-std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 std::string proc(int pid) { return "/proc/" + std::to_string(pid); }
 
@@ -71,7 +64,7 @@ std::string answer_file(int pid) {
 
 // Whether the signal would be handled: it kills who does not expect it.
 bool expects_signal(int pid) {
-  std::string status = slurp(proc(pid) + "/status");
+  std::string status = read_proc(proc(pid) + "/status");
   size_t at = status.find("\nSigCgt:");
   if (at == status.npos) return false;
   uint64_t caught = std::strtoull(status.c_str() + at + 8, nullptr, 16);
@@ -117,9 +110,9 @@ std::string in_kernel(const std::string& dir) {
       {SYS_flock, "flock"},
       {SYS_openat, "openat"},
       {SYS_rt_sigtimedwait, "sigwait"}};
-  std::string where = slurp(dir + "/wchan");
+  std::string where = read_proc(dir + "/wchan");
   if (!where.empty() && where != "0") return where;
-  std::string call = slurp(dir + "/syscall");
+  std::string call = read_proc(dir + "/syscall");
   if (call.empty() || call[0] < '0' || call[0] > '9') return "";
   long number = std::strtol(call.c_str(), nullptr, 10);
   for (const auto& [n, name] : kCalls)
@@ -130,9 +123,9 @@ std::string in_kernel(const std::string& dir) {
 std::vector<Thread> threads_of(int pid) {
   std::vector<Thread> out;
   for (const std::string& tid : entries(proc(pid) + "/task")) {
-    std::string dir = proc(pid) + "/task/" + tid, stat = slurp(dir + "/stat");
+    std::string dir = proc(pid) + "/task/" + tid, stat = read_proc(dir + "/stat");
     size_t close = stat.rfind(')');
-    Thread t{static_cast<int>(std::strtol(tid.c_str(), nullptr, 10)), slurp(dir + "/comm"), "",
+    Thread t{static_cast<int>(std::strtol(tid.c_str(), nullptr, 10)), read_proc(dir + "/comm"), "",
              in_kernel(dir)};
     while (!t.name.empty() && t.name.back() == '\n') t.name.pop_back();
     if (close != stat.npos && close + 2 < stat.size()) t.state = stat.substr(close + 2, 1);
