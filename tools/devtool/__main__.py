@@ -36,6 +36,7 @@ def add_test(commands):
                       help="only asan+ubsan over the C and C++ tests, tsan over lock-free parts")
     test.add_argument("--repeat", type=int, default=1, metavar="N",
                       help="run the chosen parts N times, stop at the first failure")
+    test.add_argument("--no-sanitize", action="store_true", help="all but the sanitized builds")
     test.add_argument("--again", action="store_true",
                       help="run parts that failed once more, alone; those that pass then are named")
     test.add_argument("--keep", action="store_true", help="keep the sessions of passed tests")

@@ -414,7 +414,7 @@ def do_test(args):
     for repetition in range(args.repeat):
         chosen = [] if args.sanitize else release_parts(args)
         run_parts(chosen, args.keep)
-        if args.sanitize or not (args.quick or args.names):
+        if args.sanitize or not (args.quick or args.names or args.no_sanitize):
             under = sanitizer_parts(args)
             run_parts(under, args.keep)
             chosen = chosen + under
