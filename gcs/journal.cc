@@ -64,7 +64,8 @@ bool entry_of(const Statement& s, Entry* e) {
 // Whether SQLite found something wrong with the file itself, and not with what it needs to read it now.
 static bool is_damage(int code) {
   int primary = code & 0xFF;
-  return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB || code == SQLITE_IOERR_SHORT_READ;
+  return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB || primary == SQLITE_ERROR ||
+         code == SQLITE_IOERR_SHORT_READ;
 }
 
 static uint64_t size_on_disk(const std::string& path) {
@@ -147,7 +148,7 @@ Status Journal::replay_segment(const JournalFile& file, uint64_t end_sn, uint64_
   if (Status s = select.prepare(db->get(), kColumns); !s.ok()) {
     // Without its table it was killed while it was made. Damaged: nothing in it can be read.
     const int code = db->last_error();
-    *cut = is_damage(code) || (code & 0xFF) == SQLITE_ERROR;
+    *cut = is_damage(code);
     if (*cut) return {};
     return error(RAY_UNAVAILABLE, "cannot read the journal %s: %s", file.path.c_str(), s.message().c_str());
   }

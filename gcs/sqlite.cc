@@ -83,7 +83,8 @@ Result<Database> Database::open(const std::string& path, bool create, int cache_
   std::string pragma = "PRAGMA cache_size=-" + std::to_string(cache_kib);
   if (Status s = d.exec(pragma.c_str()); !s.ok()) {
     const int code = d.last_error() & 0xFF;
-    const bool damaged = code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
+    // SQLITE_ERROR: its header names a format that there is not.
+    const bool damaged = code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_ERROR;
     return ray::error(damaged ? RAY_INVALID_ARGUMENT : RAY_UNAVAILABLE, "%s", s.message().c_str());
   }
   return d;
