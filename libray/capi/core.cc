@@ -7,6 +7,7 @@
 #include "libray/base/log.h"
 #include "libray/capi/boundary.h"
 #include "libray/runtime/registry.h"
+#include "libray/wire/limits.h"
 #include "libray/wire/msgpack.h"
 
 using namespace ray;
@@ -140,7 +141,7 @@ ray_code ray_init(const ray_runtime_options* options, ray_runtime** out, ray_err
     std::string checked;
     RAY_TRY(name_arg(o.ns, "ns", &checked));
     RAY_TRY(name_arg(o.job_name, "job_name", &checked));
-    RAY_TRY(bytes_arg(o.resources_msgpack, "resources_msgpack", SIZE_MAX / 2, &checked));
+    RAY_TRY(bytes_arg(o.resources_msgpack, "resources_msgpack", wire::kMaxNodeResources, &checked));
     if (auto r = wire::parse_resources(checked); !r.ok()) return r.status();
     Runtime* rt;
     RAY_TRY(Runtime::start(o, &rt));

@@ -2,6 +2,7 @@
 // See boundary.h.
 #include "libray/capi/boundary.h"
 #include "libray/ffi/ffi.h"
+#include "libray/wire/limits.h"
 #include "libray/wire/msgpack.h"
 
 using namespace ray;
@@ -32,7 +33,7 @@ ray_code ray_function_define(ray_runtime* runtime, int32_t language, ray_str nam
                              ray_bytes definition, ray_function** out, ray_error** err) {
   return guard(err, [&]() -> Status {
     std::string d;
-    RAY_TRY(bytes_arg(definition, "a definition", SIZE_MAX / 2, &d));
+    RAY_TRY(bytes_arg(definition, "a definition", wire::kMaxDefinition, &d));
     return define(runtime, language, wire::kFnOpaque, name, d, out);
   });
 }

@@ -9,6 +9,9 @@ namespace ray::wire {
 // Amounts include bytes of memory; their sums in units of 1/10000 stay within 63 bits.
 inline constexpr double kMaxResourceAmount = 1e13;
 inline constexpr size_t kMaxResourceName = 255;
+// Bytes of a function's definition, and of the resources of a node: far above any use, far below what an allocator refuses.
+inline constexpr size_t kMaxDefinition = size_t{1} << 30;
+inline constexpr size_t kMaxNodeResources = size_t{1} << 20;
 inline constexpr size_t kMaxShapes = 65536;  // different demands of one process
 
 }  // namespace ray::wire

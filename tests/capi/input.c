@@ -214,7 +214,7 @@ static void sizes(void) {
   actor.name = ray_cstr(NULL);
   actor.metadata = large;
   REFUSED(ray_actor_create(rt, klass, NULL, 0, &actor, &made, &err));
-  CHECK(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), large, &function, NULL) != RAY_OK);
+  REFUSED(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), large, &function, &err));
   REFUSED(ray_kv_get(rt, ray_cstr("x"), large, &buffer, &version, &err));
   large.data = NULL;
   REFUSED(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), large, &function, &err));
