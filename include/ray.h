@@ -2,13 +2,15 @@
  *
  * libray runs functions (tasks) and objects with state (actors) in worker processes. Every call returns at once
  * with references (ray_ref) to its results; get and wait block on them. This header is the whole API: all language
- * bindings use it and nothing else. It is C99; sections follow the life of a program.
+ * bindings use it and nothing else. It is C99; sections follow the life of a program. Link with -lray (libray.so); what
+ * else runs, ray_init finds and starts.
  *
  * Conventions, true everywhere:
  *  1. A function that can fail returns a ray_code; RAY_OK is 0. Outputs come last, before `ray_error **err`.
  *     `err` may be NULL: then no message is built. On failure outputs are untouched, except where said.
  *  2. Handles are opaque and owned by whoever received them: a `foo **out` gives one count, foo_retain adds one,
- *     foo_release drops one. foo_release(NULL) does nothing. Release in any order. A null, stale or foreign handle
+ *     foo_release drops one. A call that is given a handle looks at it and takes no count, unless it says "consumes".
+ *     foo_release(NULL) does nothing. Release in any order. A null, stale or foreign handle
  *     is RAY_INVALID_ARGUMENT (or a no-op where no code is returned), never a crash: a handle is a tagged number,
  *     not an address. A release too many takes no count but your own: what the runtime needs it keeps.
  *  3. Structs that may grow start with struct_size, or have reserved words; make all of them with their RAY_*_INIT
@@ -129,7 +131,9 @@ RAY_API const char *ray_code_name(ray_code code);
 RAY_API bool ray_code_is_retryable(ray_code code);
 /* RAY_INVALID_ARGUMENT for a bad handle; never RAY_OK. */
 RAY_API ray_code ray_error_code(const ray_error *error);
-/* One line that names what failed (of a task: its name, id, attempt, worker and node) and the remedy. Borrowed. */
+/* One line for people, that names what failed (of a task: its name, id, attempt, worker and node) and the remedy. What was
+ * given to ray_task_fail stands at its end, behind words that are not for programs to take apart: what a program is to
+ * read belongs into the payload. Borrowed. */
 RAY_API ray_str ray_error_message(const ray_error *error);
 /* The remote exception as the failing function gave it to ray_task_finish (a serialised value in the format that
  * *out_format tells; out_format may be NULL); empty when there is none. Borrowed from the error. */
@@ -178,10 +182,12 @@ typedef struct ray_runtime_options {
   { sizeof(ray_runtime_options), RAY_STR_INIT, RAY_STR_INIT, RAY_STR_INIT, 0.0, RAY_BYTES_INIT, 0, 0, 0, 0, \
     RAY_NULL, RAY_STR_INIT }
 
-/* Starts or joins a cluster. options NULL = all defaults. In a process that libray started as a worker it joins that
- * worker's node whatever the options say: ask ray_runtime_mode and call ray_worker_run. Blocks until the node takes
- * work. A runtime does not survive a fork (convention 8). Errors: RAY_UNAVAILABLE (the daemon did not start: the message
- * names its log file), RAY_INVALID_ARGUMENT, RAY_OUT_OF_MEMORY. */
+/* Starts or joins a cluster. options NULL = all defaults. To start one, it runs the daemon `rayd`: the program that
+ * LIBRAY_RAYD in the environment names, else the one in the folder of libray.so, else that in ../bin from there. In a
+ * process that libray started as a worker it joins that worker's node whatever the options say: ask ray_runtime_mode and
+ * call ray_worker_run. What workers write to their standard output and error is in the files logs/worker-*.out and .err
+ * of the session directory. Blocks until the node takes work. A runtime does not survive a fork (convention 8). Errors:
+ * RAY_UNAVAILABLE (the daemon did not start: the message names its log file), RAY_INVALID_ARGUMENT, RAY_OUT_OF_MEMORY. */
 RAY_API ray_code ray_init(const ray_runtime_options *options, ray_runtime **out, ray_error **err);
 /* RAY_MODE_DRIVER or RAY_MODE_WORKER; -1 for a bad handle. */
 RAY_API int32_t ray_runtime_mode(const ray_runtime *runtime);
@@ -223,8 +229,10 @@ RAY_API ray_code ray_runtime_context(ray_runtime *runtime, ray_context *out, ray
 /* A value is bytes in a format, plus out-of-band buffers (large arrays, 64-byte aligned, shared without a copy) and a
  * list of the references it contains, which the runtime keeps alive as long as the value. Readers of every language
  * understand RAW and MSGPACK; the others are private to a language.
+ * No value (of a function that returns nothing) is nil: RAY_FMT_MSGPACK, one byte 0xc0.
  * MessagePack extension types: 1 = i-th contained ref (u32 big endian), 2 = i-th contained ref as an actor handle,
- * 3 = tensor [dtype string, shape array, index of out-of-band buffer]; -1 = timestamp. */
+ * 3 = tensor: the MessagePack array [dtype string, shape array, index of out-of-band buffer], the elements in row-major
+ * order without gaps, the dtype as numpy writes it ("<f8", "<i4", "|u1", "|b1": byte order, kind, bytes); -1 = timestamp. */
 enum {
   RAY_FMT_RAW = 0,
   RAY_FMT_MSGPACK = 1,
@@ -350,7 +358,8 @@ RAY_API ray_code ray_wait(ray_runtime *runtime, ray_ref *const *refs, size_t n, 
 typedef struct ray_queue ray_queue; /* completion queue: many pending operations, one descriptor, no thread per call */
 typedef struct ray_completion {
   uint64_t tag;
-  ray_code code; /* of the object: RAY_OK = a value is there; ray_try_get has it, or ray_get from disk */
+  ray_code code; /* of the object: RAY_OK = a value is there; ray_try_get has it, or ray_get from disk. Of a stream: RAY_OK
+                    = an item is there, RAY_STREAM_END. At the shutdown: RAY_CANCELLED */
   uint32_t kind; /* RAY_COMPLETION_* */
   ray_ref *ref;  /* owned by the receiver: release it. Streams: NULL */
   ray_error *error; /* owned by the receiver; NULL when code is RAY_OK */
@@ -456,8 +465,9 @@ enum {
 };
 
 /* Submits a task and returns at once; never waits for a scheduler, the control store or the disk. out_refs receives
- * options->num_returns references (1 when options is NULL). Arguments: small values travel inline; larger ones are put
- * into the store first, which may block as ray_put does. */
+ * options->num_returns references (1 when options is NULL); it may be NULL for 0. Arguments: small values travel inline;
+ * larger ones are put into the store first, which may block as ray_put does. An argument that failed: the function is
+ * not called, and the results fail with the argument's code and payload, and a message that names both. */
 RAY_API ray_code ray_submit(ray_runtime *runtime, ray_function *function, const ray_arg *args, size_t n_args,
                             const ray_task_options *options, ray_ref **out_refs, ray_error **err);
 
@@ -506,7 +516,8 @@ typedef struct ray_actor_options {
   int32_t max_restarts;        /* RAY_RETRIES_INFINITE allowed. A restart begins at once, there is no back-off: a
                                   constructor that crashes has soon used them up */
   int32_t max_task_retries;    /* of calls lost to a restart; RAY_RETRIES_DEFAULT = 0 */
-  uint32_t max_concurrency;    /* calls that ray_worker_next hands out before one is finished; 0 = 1 */
+  uint32_t max_concurrency;    /* calls that ray_worker_next hands out before one is finished; 0 = 1. ray_worker_run
+                                  runs one at a time whatever stands here */
   int32_t lifetime;
   uint32_t max_pending_calls; /* per handle and process; 0 = no limit; over it: RAY_UNAVAILABLE */
   uint32_t flags;             /* RAY_ACTOR_* */
@@ -525,11 +536,11 @@ enum {
  * constructor shows in the first call (RAY_ACTOR_DIED with the cause as payload). OSDI'18 3.1. */
 RAY_API ray_code ray_actor_create(ray_runtime *runtime, ray_function *klass, const ray_arg *args, size_t n_args,
                                   const ray_actor_options *options, ray_actor **out, ray_error **err);
-/* A call. Calls through one process's handles of an actor run in the order they were made, unless the actor was made
- * with RAY_ACTOR_OUT_OF_ORDER; calls of several processes that wait for it run in the order of their submission, apart
- * from the first calls of a process, whose way to the actor has yet to be made. While the actor restarts, a call
- * without retries fails at once: RAY_ACTOR_RESTARTING. options->resources are ignored. RAY_UNAVAILABLE =
- * max_pending_calls reached. */
+/* A call; options, out_refs and arguments as of ray_submit. Calls through one process's handles of an actor run in the
+ * order they were made, unless the actor was made with RAY_ACTOR_OUT_OF_ORDER; calls of several processes that wait for
+ * it run in the order of their submission, apart from the first calls of a process, whose way to the actor has yet to be
+ * made. While the actor restarts, a call without retries fails at once: RAY_ACTOR_RESTARTING. options->resources are
+ * ignored. RAY_UNAVAILABLE = max_pending_calls reached. */
 RAY_API ray_code ray_actor_call(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
                                 const ray_task_options *options, ray_ref **out_refs, ray_error **err);
 RAY_API ray_code ray_actor_call_stream(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
@@ -603,15 +614,18 @@ typedef ray_code (*ray_task_fn)(ray_task *task, void *user);
  * ray_init has succeeded: workers run the program up to there and would not know it. (Shared libraries register when they
  * are loaded, see ray_define_library.) fn returns RAY_OK after ray_task_return, or another code after ray_task_fail:
  * RAY_TASK_FAILED, or that of a call that failed; codes below 100 but RAY_CANCELLED and RAY_OUT_OF_MEMORY are reported as
- * RAY_TASK_FAILED. RAY_OK after ray_task_fail is a failure too. fn does not call ray_task_finish. RAY_ALREADY_EXISTS. */
+ * RAY_TASK_FAILED. RAY_OK after ray_task_fail is a failure too. fn does not call ray_task_finish. An exception that leaves
+ * fn ends the worker (RAY_WORKER_CRASHED): C++ catches its own. RAY_ALREADY_EXISTS: the name; classes share the names. */
 RAY_API ray_code ray_register_function(ray_str name, ray_task_fn fn, void *user, ray_error **err);
-/* Registers an actor class: create runs as a task and calls ray_task_set_self; methods are registered one by one;
- * destroy (may be NULL) runs at a graceful end. */
+/* Registers an actor class: create runs as a task, calls ray_task_set_self and returns nothing; methods are registered one
+ * by one, after their class (before it: RAY_NOT_FOUND). destroy (may be NULL) runs when the last handle has gone or the
+ * actor ends by its own will; not when it is killed, nor at the end of the job, which kills. */
 RAY_API ray_code ray_register_actor(ray_str klass, ray_task_fn create, void (*destroy)(void *self, void *user),
                                     void *user, ray_error **err);
 RAY_API ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn fn, void *user, ray_error **err);
 
-/* Pull loop over registered functions until the node ends this worker. RAY_WRONG_STATE in a driver, and in a task. */
+/* Pull loop over registered functions, one at a time on the calling thread, until the node ends this worker: RAY_OK, and
+ * main is to return; there is nothing to shut down. RAY_WRONG_STATE in a driver, and in a task. */
 RAY_API ray_code ray_worker_run(ray_runtime *runtime, ray_error **err);
 /* Takes one task. RAY_TIMED_OUT = none came; RAY_CANCELLED = this worker is to end. With timeout 0 it costs one load per
  * connected client. In an actor with max_concurrency > 1 it may be called before earlier tasks are finished. */
@@ -643,7 +657,7 @@ RAY_API ray_code ray_worker_actor(ray_runtime *runtime, ray_actor **out, ray_err
 /* [any thread] The task whose context (ids, children) this thread's calls belong to from now on; NULL = none. For
  * bindings that run several tasks in turn on one thread. */
 RAY_API ray_code ray_worker_enter(ray_runtime *runtime, ray_task *task, ray_error **err);
-/* Makes ray_worker_run and ray_worker_next return RAY_CANCELLED. Async-signal-safe. */
+/* Makes ray_worker_next return RAY_CANCELLED, and ray_worker_run RAY_OK (no destroy is called). Async-signal-safe. */
 RAY_API void ray_worker_stop(ray_runtime *runtime);
 /* Called on a runtime thread when a task that this process runs is cancelled, or its worker is asked to end
  * (task NULL): bindings interrupt their interpreter here. The list of running tasks is locked meanwhile, so that the task
