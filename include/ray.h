@@ -60,11 +60,11 @@ extern "C" {
 
 /* Of this header: major << 16 | minor << 8 | patch. Within a major from 1 on, symbols and numbers are only added and
  * structs only grow; while it is 0, a new minor may change them. */
-#define RAY_API_VERSION 0x000200u
+#define RAY_API_VERSION 0x000300u
 
 /* Version of the loaded library. A binding refuses another major, or a minor lower than the one it was built with. */
 RAY_API uint32_t ray_api_version(void);
-/* "0.2.0 (gcc 12.2, release)"; static storage. */
+/* "0.3.0 (gcc 12.2, release)"; static storage. */
 RAY_API const char *ray_build_info(void);
 
 /* ---- 2. Views, codes and errors -------------------------------------------------------------------------------- */
@@ -135,8 +135,10 @@ RAY_API ray_code ray_error_code(const ray_error *error);
  * given to ray_task_fail stands at its end, behind words that are not for programs to take apart: what a program is to
  * read belongs into the payload. Borrowed. */
 RAY_API ray_str ray_error_message(const ray_error *error);
-/* The remote exception as the failing function gave it to ray_task_finish (a serialised value in the format that
- * *out_format tells; out_format may be NULL); empty when there is none. Borrowed from the error. */
+/* The remote exception as the failing function gave it to ray_task_fail (a serialised value in the format that
+ * *out_format tells; out_format may be NULL); empty when there is none. Borrowed from the error. Bindings give a
+ * MessagePack map, which all of them read: {"language", "type", "message": str, and where known "stack", "function": str,
+ * "pid": int, "cause": such a map, "private": [format, bin] = the exception itself, for readers of the same language}. */
 RAY_API ray_bytes ray_error_payload(const ray_error *error, uint32_t *out_format);
 RAY_API ray_error *ray_error_retain(ray_error *error);
 RAY_API void ray_error_release(ray_error *error);
@@ -193,6 +195,14 @@ RAY_API ray_code ray_init(const ray_runtime_options *options, ray_runtime **out,
 RAY_API int32_t ray_runtime_mode(const ray_runtime *runtime);
 /* Directory that holds this session's logs, journal and sockets (mode 0700). Borrowed from the runtime. */
 RAY_API ray_str ray_runtime_session_dir(const ray_runtime *runtime);
+/* Workers of other languages than the driver's. Where code of `language` lies, for workers of this job: Java: a class path;
+ * Rust, native: the program that is its own worker; Python: directories, ':' between them, where its workers look for
+ * modules first. libray makes the command of it. Without this call the driver's environment says it (LIBRAY_JAVA_CODE,
+ * LIBRAY_RUST_CODE, LIBRAY_NATIVE_CODE, LIBRAY_PYTHON_CODE). Any process of the job may call it, before the first worker of
+ * that language starts; after that another code is RAY_WRONG_STATE. */
+RAY_API ray_code ray_worker_code(ray_runtime *runtime, int32_t language, ray_str code, ray_error **err);
+/* The whole command instead, NULL-terminated; it goes before every other source. Run like worker_argv. */
+RAY_API ray_code ray_worker_command(ray_runtime *runtime, int32_t language, const char *const *argv, ray_error **err);
 /* Ends the job: refuses new work, waits up to drain_timeout_ns for submitted tasks, cancels the rest, completes every
  * pending notification (RAY_CANCELLED), ends the waits of other threads, kills this job's processes and, if this process
  * started the cluster, ends it after its journal is written (some tenths of a second). A second call is RAY_OK and does
@@ -228,11 +238,15 @@ RAY_API ray_code ray_runtime_context(ray_runtime *runtime, ray_context *out, ray
 
 /* A value is bytes in a format, plus out-of-band buffers (large arrays, 64-byte aligned, shared without a copy) and a
  * list of the references it contains, which the runtime keeps alive as long as the value. Readers of every language
- * understand RAW and MSGPACK; the others are private to a language.
- * No value (of a function that returns nothing) is nil: RAY_FMT_MSGPACK, one byte 0xc0.
- * MessagePack extension types: 1 = i-th contained ref (u32 big endian), 2 = i-th contained ref as an actor handle,
- * 3 = tensor: the MessagePack array [dtype string, shape array, index of out-of-band buffer], the elements in row-major
- * order without gaps, the dtype as numpy writes it ("<f8", "<i4", "|u1", "|b1": byte order, kind, bytes); -1 = timestamp. */
+ * understand RAW, MSGPACK and ARROW_IPC; the others are private to a language.
+ * No value (of a function that returns nothing) is nil: RAY_FMT_MSGPACK, one byte 0xc0. ARROW_IPC: no data, and one
+ * out-of-band buffer, which holds an Arrow IPC stream. MessagePack extension types (indices are u32 big endian):
+ *  1 = i-th contained ref; 2 = i-th contained ref as an actor handle; 3 = tensor: the MessagePack array [dtype string, shape
+ *  array, index of out-of-band buffer], the elements in row-major order without gaps, the dtype as numpy writes it ("<f8",
+ *  "<i4", "|u1", "|b1": byte order, kind, bytes); 4 = Arrow table: index of the out-of-band buffer that holds its IPC stream;
+ *  16 = an array that is a tuple where the language has them; 17 = of a Python function, as the last argument: array of the
+ *  names of the last arguments before it; 19 = [name of a type, value]: who does not know the type takes the value; -1 =
+ *  timestamp. docs/cross_language.md has the types of each language. */
 enum {
   RAY_FMT_RAW = 0,
   RAY_FMT_MSGPACK = 1,
@@ -417,6 +431,13 @@ RAY_API ray_code ray_function_get(ray_runtime *runtime, ray_str name, ray_functi
  * (OSDI'18 4.2.1: the function is pushed to all workers); workers read it with ray_task_definition. */
 RAY_API ray_code ray_function_define(ray_runtime *runtime, int32_t language, ray_str name, ray_bytes definition,
                                      ray_function **out, ray_error **err);
+/* A function or actor class of any language by its name. Python: container = module, member = qualified name. Java:
+ * container = class, member = static method; empty = the class, as an actor class. Native, Rust: the name that it is
+ * registered under is member, or container + "::" + member. Workers know it by the definition ["libray-name", container,
+ * member] (MessagePack), and ray_worker_run by its registered name. Whether it exists the task will say
+ * (RAY_UNKNOWN_FUNCTION); RAY_UNSUPPORTED = this job knows no command for workers of that language: ray_worker_code. */
+RAY_API ray_code ray_function_named(ray_runtime *runtime, int32_t language, ray_str container, ray_str member,
+                                    ray_function **out, ray_error **err);
 RAY_API ray_function *ray_function_retain(ray_function *function);
 RAY_API void ray_function_release(ray_function *function);
 
@@ -553,6 +574,8 @@ RAY_API ray_id ray_actor_id(const ray_actor *actor);
 /* What the creator gave in options.metadata; borrowed from the handle. Handles found by name or taken from a value
  * may wait for the node to answer. */
 RAY_API ray_code ray_actor_metadata(ray_actor *actor, ray_bytes *out, ray_error **err);
+/* RAY_LANG_* of its class. May wait like ray_actor_metadata. */
+RAY_API ray_code ray_actor_language(ray_actor *actor, int32_t *out, ray_error **err);
 RAY_API ray_actor *ray_actor_retain(ray_actor *actor);
 /* The last handle in the last process ends a counted actor after its pending calls. */
 RAY_API void ray_actor_release(ray_actor *actor);
@@ -679,10 +702,12 @@ typedef struct ray_task_info {
   uint32_t num_returns;
   bool is_stream;
   bool has_gpus;        /* a task or a constructor that GPUs or other accelerators were assigned to */
+  int32_t caller_language;  /* RAY_LANG_* of the process that submitted it: what it can read */
+  uint32_t max_concurrency; /* of a constructor: as ray_actor_options says, at least 1; else 0 */
 } ray_task_info;
 #define RAY_TASK_INFO_INIT \
   { sizeof(ray_task_info), RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_ID_INIT, RAY_STR_INIT, RAY_STR_INIT, RAY_STR_INIT, \
-    0, 0, 0, 0, false, false }
+    0, 0, 0, 0, false, false, 0, 0 }
 /* The runtime that the task came from; NULL for a bad handle. Borrowed: valid until the task is finished, and not to be
  * released. */
 RAY_API ray_runtime *ray_task_runtime(const ray_task *task);

@@ -60,6 +60,8 @@ template <>
 inline constexpr size_t kOlderSize<ray_runtime_options> = offsetof(ray_runtime_options, job_name);
 template <>
 inline constexpr size_t kOlderSize<ray_task_options> = offsetof(ray_task_options, stream_window);
+template <>
+inline constexpr size_t kOlderSize<ray_task_info> = offsetof(ray_task_info, caller_language);
 
 template <class T>
 Status check_size(const T* s, const char* name) {

@@ -163,6 +163,38 @@ ray_str ray_runtime_session_dir(const ray_runtime* runtime) {
   return {rt->session_dir().data(), rt->session_dir().size()};
 }
 
+static Status language_arg(int32_t language) {
+  if (language >= 0 && language < RAY_LANG_COUNT) return Status();
+  return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
+}
+
+ray_code ray_worker_code(ray_runtime* runtime, int32_t language, ray_str code, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    std::string c;
+    RAY_TRY(runtime_of(runtime, &rt));
+    RAY_TRY(language_arg(language));
+    // A class path may be longer than a name.
+    if (!code.data && code.size) return null_argument("code");
+    c = text(code);
+    if (c.empty()) return error(RAY_INVALID_ARGUMENT, "code is empty: say where the code lies");
+    return rt->set_worker_command(language, {}, c);
+  });
+}
+
+ray_code ray_worker_command(ray_runtime* runtime, int32_t language, const char* const* argv, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    RAY_TRY(language_arg(language));
+    if (!argv) return null_argument("argv");
+    std::vector<std::string> command;
+    for (; *argv; ++argv) command.push_back(*argv);
+    if (command.empty() || command[0].empty()) return error(RAY_INVALID_ARGUMENT, "argv names no program");
+    return rt->set_worker_command(language, command, "");
+  });
+}
+
 ray_code ray_shutdown(ray_runtime* runtime, int64_t drain_timeout_ns, ray_error** err) {
   return guard(err, [&]() -> Status {
     auto* rt = from_handle<Runtime>(runtime, kHandleRuntime);

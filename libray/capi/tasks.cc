@@ -4,6 +4,7 @@
 #include "libray/ffi/ffi.h"
 #include "libray/wire/limits.h"
 #include "libray/wire/msgpack.h"
+#include "libray/wire/named.h"
 
 using namespace ray;
 using namespace ray::capi;
@@ -19,6 +20,7 @@ static Status define(ray_runtime* runtime, int32_t language, uint32_t kind, ray_
     return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
   std::string n;
   RAY_TRY(name_arg(name, "the name of a function", &n));
+  RAY_TRY(rt->check_language(language));
   Function* f;
   RAY_TRY(rt->function(language, kind, n, definition, &f));
   *out = make_handle_of<ray_function>(kHandleFunction, f);
@@ -35,6 +37,27 @@ ray_code ray_function_define(ray_runtime* runtime, int32_t language, ray_str nam
     std::string d;
     RAY_TRY(bytes_arg(definition, "a definition", wire::kMaxDefinition, &d));
     return define(runtime, language, wire::kFnOpaque, name, d, out);
+  });
+}
+
+ray_code ray_function_named(ray_runtime* runtime, int32_t language, ray_str container, ray_str member,
+                            ray_function** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    std::string c, m;
+    RAY_TRY(name_arg(container, "container", &c));
+    RAY_TRY(name_arg(member, "member", &m));
+    const bool registered = language == RAY_LANG_NATIVE || language == RAY_LANG_RUST;
+    if (m.empty() && (registered || c.empty() || language == RAY_LANG_PYTHON))
+      return error(RAY_INVALID_ARGUMENT, "member is empty: name the function or class");
+    if (c.empty() && !registered)
+      return error(RAY_INVALID_ARGUMENT, "container is empty: name the %s of '%s'",
+                   language == RAY_LANG_PYTHON ? "module" : "class", m.c_str());
+    std::string name = c;
+    if (!c.empty() && !m.empty()) name += registered ? "::" : ".";
+    name += m;
+    if (language == RAY_LANG_NATIVE)
+      return define(runtime, language, wire::kFnNative, ray_str{name.data(), name.size()}, "", out);
+    return define(runtime, language, wire::kFnOpaque, ray_str{name.data(), name.size()}, wire::pack_named(c, m), out);
   });
 }
 
@@ -363,9 +386,19 @@ ray_code ray_actor_metadata(ray_actor* actor, ray_bytes* out, ray_error** err) {
     Actor* a;
     RAY_TRY(actor_of(actor, &a));
     if (!out) return null_argument("out");
-    std::string ignored;
-    RAY_TRY(a->runtime->actor_metadata(a, &ignored));
+    RAY_TRY(a->runtime->learn_actor(a));
     *out = {a->metadata.data(), a->metadata.size()};
+    return Status();
+  });
+}
+
+ray_code ray_actor_language(ray_actor* actor, int32_t* out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Actor* a;
+    RAY_TRY(actor_of(actor, &a));
+    if (!out) return null_argument("out");
+    RAY_TRY(a->runtime->learn_actor(a));
+    *out = a->call_function->language;
     return Status();
   });
 }

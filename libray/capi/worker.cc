@@ -195,6 +195,8 @@ ray_code ray_task_get_info(const ray_task* task, ray_task_info* out) {
     info.num_returns = h.n_returns;
     info.is_stream = h.stream_window > 0;
     info.has_gpus = e->n_gpus > 0 && h.kind != RAY_KIND_ACTOR_CALL;
+    info.caller_language = static_cast<int32_t>(h.flags >> wire::kCallerShift & 0xff);
+    info.max_concurrency = h.kind == RAY_KIND_ACTOR_CREATE ? e->side->max_concurrency() : 0;
     return write_info(out, "ray_task_info", info);
   });
 }

@@ -27,6 +27,7 @@
 #include "libray/node/journal_pump.h"
 #include "libray/node/outbox.h"
 #include "libray/node/session.h"
+#include "libray/node/worker_command.h"
 #include "libray/node/worker_logs.h"
 #include "libray/node/zygote.h"
 #include "libray/object/directory.h"
@@ -79,7 +80,7 @@ class Node {
     JobId id;
     uint32_t driver = 0;
     int32_t language = 0;
-    std::vector<std::string> worker_argv;
+    std::map<int32_t, WorkerCommand> commands;  // by language; its own from the hello
     std::string cwd, name, ns;
     std::map<std::string, std::string> env;
     bool ended = false;
@@ -219,7 +220,8 @@ class Node {
   Status spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd);
   Result<Zygote*> zygote(Job* job, int32_t language);
   Status worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const;
-  std::map<std::string, std::string> worker_env(const Job& job) const;
+  bool has_workers(const Job& job, int32_t language) const;
+  std::map<std::string, std::string> worker_env(const Job& job, int32_t language) const;
   void on_zygote(uint32_t index);
   void zygote_gone(uint32_t job, int32_t language);
   void on_spawn_exit(uint64_t number);
@@ -287,6 +289,8 @@ class Node {
   bool runs_something(const Process& p) const;
   void actor_find(uint32_t process, uint64_t req_id, const std::string& body);
   void find_late(uint32_t process, uint64_t req_id, const std::string& name, const std::string& ns);
+  void set_worker_command(uint32_t index, uint64_t req_id, const std::string& body);
+  void check_worker_command(uint32_t index, uint64_t req_id, const std::string& body);
   void actor_info(uint32_t process, uint64_t req_id, const std::string& body);
 
   // node_groups.cc: placement groups, and what is said of where a task or actor may run

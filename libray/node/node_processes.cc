@@ -199,7 +199,7 @@ Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>
   if (admitted->driver) {
     const Job& job = job_of(*admitted);
     // A driver without a command of its own (a tool, say) may never run a task.
-    if (!job.worker_argv.empty())
+    if (job.commands.count(job.language))
       scheduler_.prestart({job.language, job.index},
                           static_cast<uint32_t>(std::max(1.0, options_.num_cpus)));
   } else {
@@ -252,7 +252,7 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd 
     std::string key = r.text();
     if (key == "worker_argv") {
       uint32_t m = r.array();
-      for (uint32_t k = 0; k < m && r.ok(); ++k) job.worker_argv.push_back(r.text());
+      for (uint32_t k = 0; k < m && r.ok(); ++k) job.commands[hello.language].argv.push_back(r.text());
     } else if (key == "env") {
       uint32_t m = r.map();
       for (uint32_t k = 0; k < m && r.ok(); ++k) {

@@ -109,6 +109,8 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
     case wire::kOpGroupCreate: return group_create(index, req_id, body);
     case wire::kOpGroupWait: return group_wait(index, req_id, body);
     case wire::kOpGroupRemove: return group_remove(index, req_id, body);
+    case wire::kOpWorkerCommand: return set_worker_command(index, req_id, body);
+    case wire::kOpWorkerCheck: return check_worker_command(index, req_id, body);
     case wire::kOpShutdown: {
       Process* p = process(index);
       if (!p || !p->driver || p->pid != options_.parent_pid)
@@ -206,12 +208,13 @@ void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) 
   const actor::Actor* a = actors_.find(id);
   if (!a) return reply(index, req_id, RAY_NOT_FOUND, "no actor " + id.hex() + " on this node");
   wire::Packer w;
-  w.array(5)
+  w.array(6)
       .str(a->spec.name)
       .str(a->spec.ns)
       .bin(a->spec.metadata)
       .uint64(a->state)
-      .str(a->spec.klass);
+      .str(a->spec.klass)
+      .int64(a->spec.language);
   reply(index, req_id, RAY_OK, w.bytes());
 }
 

@@ -45,28 +45,60 @@ void apply_runtime_env(std::string_view packed, SpawnOptions* o) {
 
 // ---- starting --------------------------------------------------------------------------------------
 
-Status Node::worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const {
-  if (language == job.language && !job.worker_argv.empty()) {
-    *argv = job.worker_argv;
-    return Status();
-  }
-  if (language == RAY_LANG_NATIVE) {
-    std::string path = own_folder() + "/libray-worker";
-    if (!is_program(path.c_str()))
-      return error(RAY_UNAVAILABLE, "no generic native worker '%s': install libray completely",
-                   path.c_str());
-    *argv = {path};
-    return Status();
-  }
-  if (language == RAY_LANG_PYTHON) {
-    *argv = {"python3", "-m", "libray._zygote"};
-    return Status();
-  }
-  return error(RAY_UNSUPPORTED, "the job gave no command for workers of language %d", language);
+static const WorkerCommand kNoCommand;
+
+static const WorkerCommand& given_command(const std::map<int32_t, WorkerCommand>& commands, int32_t language) {
+  auto it = commands.find(language);
+  return it == commands.end() ? kNoCommand : it->second;
 }
 
-std::map<std::string, std::string> Node::worker_env(const Job& job) const {
+Status Node::worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const {
+  return make_worker_command(language, given_command(job.commands, language), job.env, own_folder(), argv);
+}
+
+// Whether workers of that language run, or are about to.
+bool Node::has_workers(const Job& job, int32_t language) const {
+  if (job.zygotes.count(language)) return true;
+  for (const auto& [number, s] : spawns_)
+    if (s.pool.job == job.index && s.pool.language == language) return true;
+  return false;
+}
+
+void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string& body) {
+  wire::Cursor r(body);
+  uint32_t n = r.array();
+  int32_t language = r.int32();
+  WorkerCommand given;
+  for (uint32_t i = 0, k = r.array(); i < k && r.ok(); ++i) given.argv.push_back(r.text());
+  given.code = r.text();
+  Process* p = process(index);
+  if (n != 3 || !r.done() || !p) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed command of workers");
+  Job& job = jobs_.at(p->job);
+  WorkerCommand now = given_command(job.commands, language);
+  if (!given.argv.empty()) now.argv = given.argv;
+  if (!given.code.empty()) now.code = given.code;
+  const bool same = now == given_command(job.commands, language);
+  if (!same && has_workers(job, language))
+    return reply(index, req_id, RAY_WRONG_STATE,
+                 "workers of that language run already, with another command: give it before the first function is called");
+  job.commands[language] = now;
+  reply(index, req_id, RAY_OK, wire::empty_array());
+}
+
+void Node::check_worker_command(uint32_t index, uint64_t req_id, const std::string& body) {
+  wire::Cursor r(body);
+  uint32_t n = r.array();
+  int32_t language = r.int32();
+  Process* p = process(index);
+  if (n != 1 || !r.done() || !p) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed check of workers");
+  std::vector<std::string> argv;
+  Status s = worker_command(job_of(*p), language, &argv);
+  reply(index, req_id, s.code(), s.ok() ? wire::empty_array() : s.message());
+}
+
+std::map<std::string, std::string> Node::worker_env(const Job& job, int32_t language) const {
   std::map<std::string, std::string> env = job.env;
+  add_code_to_environment(language, given_command(job.commands, language), &env);
   env[wire::kEnvSession] = session_.dir;
   env.erase(wire::kEnvWorker);  // of a driver that a worker of another node started
   return env;
@@ -106,7 +138,7 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
   }
   SpawnOptions o;
   RAY_TRY(worker_command(*job, s->pool.language, &o.argv));
-  o.env = worker_env(*job);
+  o.env = worker_env(*job, s->pool.language);
   o.env[wire::kEnvWorker] = std::to_string(s->number);
   o.cwd = job->cwd;
   if (s->pool.env) apply_runtime_env(envs_.packed(s->pool.env), &o);
@@ -125,7 +157,7 @@ Result<Zygote*> Node::zygote(Job* job, int32_t language) {
   if (it != job->zygotes.end()) return it->second.get();
   SpawnOptions o;
   RAY_TRY(worker_command(*job, language, &o.argv));
-  o.env = worker_env(*job);
+  o.env = worker_env(*job, language);
   o.cwd = job->cwd;
   std::string base = session_.dir + "/logs/zygote-" + std::to_string(job->index);
   std::string full;

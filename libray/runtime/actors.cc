@@ -78,12 +78,12 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     a->handles = 1;
     a->class_name = a->call_function->name = klass->name;
     a->call_function->key = klass->key;
-    a->call_function->language = klass->language;
+    a->call_function->language = klass->language.load();
     a->max_task_retries = o.max_task_retries == RAY_RETRIES_DEFAULT ? 0 : o.max_task_retries;
     a->max_pending = o.max_pending_calls;
     a->out_of_order = o.flags & RAY_ACTOR_OUT_OF_ORDER;
     a->metadata = create->metadata;
-    a->metadata_known = true;
+    a->info_known = true;
     t->actor = a;
     a->creating = true;
     t->creation = std::move(create);
@@ -480,29 +480,29 @@ Status Runtime::actor_find(const std::string& name, const std::string& ns, Actor
   return adopt_held(actor, out);
 }
 
-Status Runtime::actor_metadata(Actor* a, std::string* out) {
+// What the node knows of an actor that was made elsewhere: metadata, name and language of its class.
+Status Runtime::learn_actor(Actor* a) {
   {
     std::lock_guard lock(mutex_);
-    if (a->metadata_known) {
-      *out = a->metadata;
-      return Status();
-    }
+    if (a->info_known) return Status();
   }
   std::string args, answer;
   wire::Writer(&args).array(1).bin(a->id.b, kIdSize);
   RAY_TRY(request(wire::kOpActorInfo, args, &answer));
   wire::Reader r(answer);
   uint32_t n;
+  int32_t language;
   std::string_view name, ns, metadata, klass;
   uint64_t state;
-  if (!r.array(&n) || n < 5 || !r.str(&name) || !r.str(&ns) || !r.bytes(&metadata) ||
-      !r.uint64(&state) || !r.str(&klass))
+  if (!r.array(&n) || n < 6 || !r.str(&name) || !r.str(&ns) || !r.bytes(&metadata) || !r.uint64(&state) ||
+      !r.str(&klass) || !r.int32(&language))
     return error(RAY_INTERNAL, "the node daemon answered nonsense");
   std::lock_guard lock(mutex_);
+  if (a->info_known) return Status();  // another thread asked, too: who reads its metadata keeps what it reads
   a->metadata = metadata;
   a->class_name = a->call_function->name = klass;
-  a->metadata_known = true;
-  *out = a->metadata;
+  a->call_function->language = language;
+  a->info_known = true;
   return Status();
 }
 

@@ -10,6 +10,7 @@
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/worker.h"
+#include "libray/wire/named.h"
 
 namespace ray {
 namespace {
@@ -115,6 +116,10 @@ void WorkerSide::execute(Execution* e) {
         s = Registry::instance().load_library(e->definition.definition);
         if (s.ok()) f = Registry::instance().function(native_function_key(e->definition.name));
       }
+      // A program in another language than C that registers its functions: known by their names.
+      if (s.ok() && e->definition.kind == wire::kFnOpaque && wire::is_named(e->definition.definition) &&
+          Registry::instance().alias(h.function, e->definition.name))
+        f = Registry::instance().function(h.function);
       if (!f.fn) {
         std::string name = s.ok() ? e->definition.name : "?";
         fail(e, s.ok() ? "function '" + name + "' is not known to this worker: register it with "

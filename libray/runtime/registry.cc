@@ -57,6 +57,12 @@ Status Registry::add_method(const std::string& klass, const std::string& method,
   return Status();
 }
 
+bool Registry::alias(uint64_t key, const std::string& name) {
+  std::lock_guard lock(mutex_);
+  auto it = functions_.find(native_function_key(name));
+  return it != functions_.end() && (functions_.emplace(key, it->second), true);
+}
+
 NativeFunction Registry::function(uint64_t key) {
   std::lock_guard lock(mutex_);
   auto it = functions_.find(key);

@@ -34,6 +34,8 @@ class Registry {
   Status add_method(const std::string& klass, const std::string& method, NativeFunction f);
   // RAY_WRONG_STATE once it is closed.
   Status open() const;
+  // The registered function of that name answers to a further key from now on. False: there is none.
+  bool alias(uint64_t key, const std::string& name);
   // Copies, so that a caller needs no lock while it runs user code. fn null = unknown.
   NativeFunction function(uint64_t key);
   NativeFunction method(const std::string& klass, const std::string& method);

@@ -137,6 +137,9 @@ class Runtime {
   // ---- functions and tasks (submit.cc)
   Status function(int32_t language, uint32_t kind, const std::string& name,
                   const std::string& definition, Function** out);
+  // What this job's workers of a language are, see ray_worker_command; and whether there can be any.
+  Status set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code);
+  Status check_language(int32_t language);
   Status submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& options,
                 Object** returns, Stream** stream);
   Status cancel(Object* o, uint32_t flags);
@@ -156,7 +159,7 @@ class Runtime {
                     const ray_task_options& options, Object** returns, Stream** stream);
   Status actor_find(const std::string& name, const std::string& ns, Actor** out);
   Status actor_kill(Actor* a, bool may_restart);
-  Status actor_metadata(Actor* a, std::string* out);
+  Status learn_actor(Actor* a);
   Status actor_from_object(Object* o, Actor** out);
   void actor_retain(Actor* a);
   void actor_release(Actor* a);
@@ -446,6 +449,7 @@ class Runtime {
 
   int32_t mode_ = RAY_MODE_DRIVER;
   int32_t language_ = RAY_LANG_NATIVE;
+  std::atomic<uint32_t> languages_{0};  // a bit for each that there are workers for, as far as this process knows
   std::function<bool()> stop_waiting_;
   std::string session_dir_, token_, ns_;
   Fd session_lock_, socket_, daemon_event_;

@@ -78,6 +78,27 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
   return Status();
 }
 
+Status Runtime::set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code) {
+  std::string args;
+  wire::Writer w(&args);
+  w.array(3).int64(language).array(static_cast<uint32_t>(argv.size()));
+  for (const std::string& a : argv) w.str(a);
+  w.str(code);
+  RAY_TRY(request(wire::kOpWorkerCommand, args, nullptr));
+  languages_ |= 1u << language;
+  return Status();
+}
+
+// Asked when a function of another language is published: a task that no worker can ever take would wait for ever.
+Status Runtime::check_language(int32_t language) {
+  if (language == language_ || language == RAY_LANG_NATIVE || languages_ & 1u << language) return Status();
+  std::string args;
+  wire::Writer(&args).array(1).int64(language);
+  RAY_TRY(request(wire::kOpWorkerCheck, args, nullptr));
+  languages_ |= 1u << language;
+  return Status();
+}
+
 uint64_t native_function_key(const std::string& name) {
   return sha256_key("native:" + name);
 }
@@ -149,10 +170,11 @@ static bool can_read(int32_t language, uint32_t format) {
 
 static Status unreadable(size_t index, int32_t language, uint32_t format) {
   static const char* names[] = {"native", "Python", "Java", "Rust"};
-  return error(
-      RAY_INVALID_ARGUMENT,
-      "argument %zu is in a private format (%u) that a %s function cannot read: use MessagePack",
-      index, format, names[language]);
+  const char* what = format == RAY_FMT_PICKLE5 ? "a pickle of Python's" : "an object that Java serialised for itself";
+  return error(RAY_INVALID_ARGUMENT,
+               "argument %zu (counted from 0) is %s, in a private format that a %s function cannot read: its maker is to "
+               "give plain values, arrays or tables",
+               index, what, names[language]);
 }
 
 // With a reference its value does not count, but for the words that may mean something one day.
@@ -260,7 +282,7 @@ wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
   h.n_returns = t->n_returns;
   h.stream_ack = t->stream ? t->stream->consumed : 0;
   h.stream_window = t->stream ? t->stream->window : 0;
-  h.flags = uint32_t{t->group} << wire::kGroupShift;
+  h.flags = uint32_t{t->group} << wire::kGroupShift | static_cast<uint32_t>(language_) << wire::kCallerShift;
   h.name_size = static_cast<uint16_t>(t->name.size());
   h.method_size = static_cast<uint16_t>(t->method.size());
   h.submitted = t->submitted;

@@ -40,7 +40,7 @@ struct FunctionDefinition {
 struct Function {
   Runtime* runtime = nullptr;
   uint64_t key = 0;
-  int32_t language = 0;
+  std::atomic<int32_t> language{0};  // of an actor that was made elsewhere it becomes known later
   std::string name;
   int64_t run_ns = -1;  // running average; -1 = never seen, or found to vary
   Shape* default_shape = nullptr;
@@ -227,7 +227,7 @@ struct Actor {
   uint64_t n_pending = 0;
   int32_t max_task_retries = 0;
   uint32_t max_pending = 0;
-  bool connected = false, metadata_known = false, out_of_order = false;
+  bool connected = false, info_known = false, out_of_order = false;
   bool creating = false;  // we create it, and the daemon has not been told how
   ErrorBox* death = nullptr;
   std::string error_parts;  // of a long one: see wire::kDnActorText

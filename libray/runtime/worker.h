@@ -169,6 +169,7 @@ class WorkerSide {
   size_t accelerators_of(const Execution* e, uint32_t kind, uint32_t* out, size_t capacity) const;
   const std::string& class_name() const { return class_name_; }
   uint64_t class_key() const { return class_key_; }
+  uint32_t max_concurrency() const { return max_concurrency_; }
   const JobId& job() const;
   const std::string& function_name(Execution* e);
   void request_stop() { stop_ = true; }  // async-signal-safe

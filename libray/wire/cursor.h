@@ -23,6 +23,7 @@ class Cursor {
   bool is_nil() const { return peek() == Type::kNil; }
   bool nil() { return ok_ && reader_.nil(); }  // skips a nil, if there is one; never fails
 
+  int32_t int32() { return get(&Reader::int32, int32_t{}); }
   uint32_t array() { return get(&Reader::array, uint32_t{}); }  // elements follow
   uint32_t map() { return get(&Reader::map, uint32_t{}); }      // pairs follow
   void array_of(uint32_t n) {

@@ -195,11 +195,13 @@ enum Op : uint32_t {  // of requests; arguments and answers are MessagePack arra
   kOpKvList = 6,         // [ns, prefix] -> [[key...]]
   kOpQuery = 7,          // [what, filter map] -> [rows]
   kOpActorFind = 8,      // [name, ns] -> [actor id]; the asker is made a holder of it
-  kOpActorInfo = 9,      // [actor id] -> [name, ns, metadata, state, class]
+  kOpActorInfo = 9,      // [actor id] -> [name, ns, metadata, state, class, language]
   kOpShutdown = 10,      // [] -> []: the driver that started the node ends it
   kOpGroupCreate = 11,   // [[{resource: amount}...], strategy, lifetime, name, ns] -> [group id]
   kOpGroupWait = 12,     // [group id, wait] -> [] once it is reserved; wait false: RAY_TIMED_OUT at once
   kOpGroupRemove = 13,   // [group id] -> []
+  kOpWorkerCommand = 14, // [language, [argument...], code] -> []: of this job's workers; see ray_worker_command
+  kOpWorkerCheck = 15,   // [language] -> []: whether this job has a command for such workers
 };
 enum FunctionKind : uint32_t { kFnNative = 0, kFnOpaque = 1, kFnLibrary = 2, kFnSymbol = 3 };
 
@@ -414,12 +416,13 @@ struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded 
   uint32_t stream_ack, stream_window;  // window > 0: a generator. The client goes on writing `ack` while the
                                        // record lies in the ring: how many items were consumed
   uint16_t name_size, method_size;
-  uint32_t flags;       // kArgsInStore; group << kGroupShift
+  uint32_t flags;       // kArgsInStore; language of the client << kCallerShift; group << kGroupShift
   uint64_t submitted;   // order_stamp(): an actor begins its clients' calls in this order
 };
 // The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they
 // are.
 inline constexpr uint32_t kArgsInStore = 1;
+inline constexpr uint32_t kCallerShift = 8;  // eight bits of flags: RAY_LANG_*
 inline constexpr uint32_t kGroupShift = 16;  // the upper half of flags: concurrency group
 enum ValueWhere : uint16_t {
   kPlain = 0,   // bytes in place, no buffers, no refs

@@ -138,9 +138,14 @@ static void calls_in_the_child(void) {
   ray_ref* ref = NULL;
   ray_id id = RAY_ID_INIT;
   uint64_t version;
+  int32_t language;
+  const char* argv[] = {"/bin/true", NULL};
   notify.fn = on_done;
   group.bundles_msgpack = bundles;
   REFUSED(ray_function_get(rt, name, &function, NULL));
+  REFUSED(ray_function_named(rt, RAY_LANG_NATIVE, name, name, &function, NULL));
+  REFUSED(ray_worker_code(rt, RAY_LANG_RUST, name, NULL));
+  REFUSED(ray_worker_command(rt, RAY_LANG_RUST, argv, NULL));
   REFUSED(ray_function_define(rt, RAY_LANG_NATIVE, name, key, &function, NULL));
   REFUSED(ray_define_library(rt, name, name, &function, NULL));
   REFUSED(ray_define_symbol(rt, name, ray_cstr(""), ray_cstr("abs"), ray_cstr("i32(i32)"), &function, NULL));
@@ -157,6 +162,7 @@ static void calls_in_the_child(void) {
   REFUSED(ray_actor_find(rt, name, name, &actor, NULL));
   REFUSED(ray_actor_kill(g.actor, false, NULL));
   REFUSED(ray_actor_metadata(g.actor, &none, NULL));
+  REFUSED(ray_actor_language(g.actor, &language, NULL));
   REFUSED(ray_group_create(rt, &group, &id, NULL));
   REFUSED(ray_group_wait(rt, &id, -1, NULL));
   REFUSED(ray_group_remove(rt, &id, NULL));

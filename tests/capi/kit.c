@@ -22,7 +22,10 @@ static int g_n_pids;
 
 static int run_worker(int (*worker)(ray_runtime*)) {
   ray_code code;
-  CHECK_OK(ray_init(NULL, &rt, &err));
+  ray_runtime_options options = RAY_RUNTIME_OPTIONS_INIT;
+  const char* language = getenv("KIT_LANGUAGE"); /* it stands for a worker of that one, see languages.c */
+  if (language) options.language = atoi(language);
+  CHECK_OK(ray_init(&options, &rt, &err));
   if (ray_runtime_mode(rt) != RAY_MODE_WORKER)
     kit_fail(__FILE__, __LINE__, "a worker that is none");
   if (worker != NULL) return worker(rt);

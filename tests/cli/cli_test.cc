@@ -65,8 +65,8 @@ TEST_F(Tool, HelpAndUsage) {
     EXPECT_TRUE(has(ok({"--help"}), command)) << command;
     EXPECT_GT(ok({command, "--help"}).size(), 60u) << command;
   }
-  EXPECT_EQ(ok({"version"}), "libray 0.2.0\n");
-  EXPECT_EQ(ok({"--version"}), "libray 0.2.0\n");
+  EXPECT_EQ(ok({"version"}), "libray 0.3.0\n");
+  EXPECT_EQ(ok({"--version"}), "libray 0.3.0\n");
   fails({}, 2);
   fails({"nonsense"}, 2);
   fails({"tasks", "--no-such-option"}, 2);

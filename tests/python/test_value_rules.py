@@ -325,7 +325,7 @@ def through_the_wire(error):
     """As a task's error comes: written there, read here."""
     message, payload, fatal = exc.dump_error(error, "f")
     assert not fatal
-    return exc.make_error(_libray.RAY_TASK_FAILED, message, payload, PICKLE)
+    return exc.make_error(_libray.RAY_TASK_FAILED, message, payload, MSGPACK)
 
 
 @pytest.mark.parametrize("cls", BUILTIN, ids=lambda c: c.__name__)

@@ -370,6 +370,8 @@ def build_for(preset, names):
         chosen.add("kill_program")
     if any(name in ("python", "slow", "long") or name.startswith("py_model") for name in names):
         chosen.add("conformance_driver")
+    if any(name in ("python", "cross") or name.startswith("py_cross") for name in names):
+        chosen.add("cross_program")
     if not names or not all(build.has_target(preset, name) for name in chosen):
         return build.build(preset)
     return build.build(preset, (build.PRODUCT if preset == "release" else []) + sorted(chosen))

@@ -12,9 +12,10 @@ from ._as_ray import install_as_ray
 from ._actor import exit_actor, get_actor, method
 from ._context import available_resources, cluster_resources, get_runtime_context, nodes
 from ._core import init, is_initialized, shutdown
+from ._cross import actor_class, function
 from ._function import NativeFunction, c_function, load_library, native_function
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 ObjectID = ObjectRef
 
 __all__ = [
@@ -27,12 +28,15 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "Timestamp",
+    "actor_class",
     "available_resources",
     "c_function",
     "cancel",
     "cluster_resources",
     "exceptions",
     "exit_actor",
+    "function",
     "get",
     "get_actor",
     "get_runtime_context",
@@ -57,6 +61,10 @@ def __getattr__(name: str) -> Any:
         from ._logging import LoggingConfig
 
         return LoggingConfig
+    if name == "Timestamp":
+        from ._portable import Timestamp
+
+        return Timestamp
     raise AttributeError(f"module 'libray' has no attribute '{name}'")
 
 
@@ -163,43 +171,23 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
     _libray.actor_kill(actor, not no_restart)
 
 
+def _late(module: str, name: str) -> Any:
+    """A function of a module that is imported when it is first called: few programs need it."""
+    found: Any = None
+
+    def call(*args: Any) -> Any:
+        nonlocal found
+        if found is None:
+            import importlib
+
+            found = getattr(importlib.import_module("." + module, __name__), name)
+        return found(*args)
+
+    return call
+
+
 def _hook_up() -> None:
     from . import _actor
-
-    def await_ref(ref: Any) -> Any:
-        from . import _async
-
-        return _async.await_ref(ref)
-
-    def ref_future(ref: Any) -> Any:
-        from . import _async
-
-        return _async.ref_future(ref)
-
-    def ref_as_future(ref: Any) -> Any:
-        from . import _async
-
-        return _async.ref_as_future(ref)
-
-    def ref_on_completed(ref: Any, callback: Any) -> None:
-        from . import _async
-
-        _async.ref_on_completed(ref, callback)
-
-    def show_unread() -> None:
-        from . import _unread
-
-        _unread.show()
-
-    def find_method(instance: Any, name: str) -> Any:
-        from . import _worker
-
-        return _worker.find_method(instance, name)
-
-    def leave_child(error: Any) -> None:
-        from . import _worker
-
-        _worker.leave_child(error)
 
     _libray.set_hooks(
         {
@@ -208,23 +196,27 @@ def _hook_up() -> None:
             "dump_error": exceptions.dump_error,
             "dumps": _serialization.dumps,
             "loads": _serialization.loads,
-            "await_ref": await_ref,
-            "ref_future": ref_future,
-            "ref_as_future": ref_as_future,
-            "ref_on_completed": ref_on_completed,
+            "await_ref": _late("_async", "await_ref"),
+            "ref_future": _late("_async", "ref_future"),
+            "ref_as_future": _late("_async", "ref_as_future"),
+            "ref_on_completed": _late("_async", "ref_on_completed"),
             "ref_info": _context.ref_info,
             "unreadable": exceptions.unreadable,
             "explain_pickle": _serialization.explain_argument,
             "check_export": _serialization.check_export,
             "make_dynamic": DynamicObjectRefGenerator,
             "should_retry": exceptions.should_retry,
-            "leave_child": leave_child,
+            "portable": _late("_portable", "convert"),
+            "not_portable": _late("_portable", "not_portable"),
+            "read_timestamp": _late("_portable", "read_timestamp"),
+            "read_arrow": _late("_portable", "read_arrow"),
+            "leave_child": _late("_worker", "leave_child"),
             "load_function": _serialization.load_function,
             "captured": _placement.captured,
             "enter_note": _placement.enter_note,
             "enter_gpus": _gpus.enter,
-            "actor_call": find_method,
-            "show_unread": show_unread,
+            "actor_call": _late("_worker", "find_method"),
+            "show_unread": _late("_unread", "show"),
         }
     )
     _libray._set_classes(ObjectRefGenerator, _actor._method_options)

@@ -191,9 +191,13 @@ def _rebuild_handle(ref: Any, metadata: bytes) -> Any:
     return _libray.actor_from_ref(ref, ActorHandle, info.methods, info)
 
 
-def _describe(metadata: bytes) -> Tuple[type, Dict[str, Any], ActorInfo]:
-    info = ActorInfo.load(metadata)
-    return ActorHandle, info.methods, info
+def _describe(metadata: bytes, language: int) -> Tuple[type, Dict[str, Any], Any]:
+    if language == 1 and metadata.startswith(b"\x80"):  # written by ActorInfo
+        info = ActorInfo.load(metadata)
+        return ActorHandle, info.methods, info
+    from . import _cross
+
+    return _cross.describe(metadata, language)
 
 
 def handle_from_ref(ref: Any) -> Any:

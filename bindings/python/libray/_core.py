@@ -189,12 +189,16 @@ def init(
     job_name: str = "",
     spill_bytes: int = 0,
     gcs_shards: int = 0,
+    java_classpath: Optional[str] = None,
+    rust_binary: Optional[str] = None,
+    native_binary: Optional[str] = None,
     _temp_dir: Optional[str] = None,
     **ignored: Any,
 ) -> RayContext:
     """Starts a private one-node cluster, or joins the one at `address` (the path of its session
     directory; also LIBRAY_ADDRESS in the environment). `libray.shutdown()`, the end of the program,
-    or its death ends it."""
+    or its death ends it. `java_classpath`, `rust_binary`, `native_binary`: where functions of other languages are
+    (docs/cross_language.md)."""
     with _starting:
         running = _running(ignore_reinit_error)
     if running is not None:
@@ -205,6 +209,7 @@ def init(
     _check_quantity("CPU", num_cpus or 0)
     _check_quantity("GPU", num_gpus or 0)
     job, logging_config = _job_of(ignored), ignored.get("logging_config")
+    code = _code_of(job, {"java": java_classpath, "rust": rust_binary, "native": native_binary})
     if namespace is None and job is not None:
         namespace = job.ray_namespace
     _check_namespace(namespace)
@@ -235,9 +240,10 @@ def init(
                 ),
                 "worker_argv": worker_argv(),
             },
-            {**environment, **_set_up_logging(logging_config, ignored)},
+            {**environment, **_set_up_logging(logging_config, ignored), **_environment_of(job)},
             ignored.get("log_to_driver", True) is not False,
         )
+        _set_code(code)
     _further_modes(ignored, namespace or "", address)
     return context
 
@@ -321,6 +327,37 @@ def _job_of(given: Dict[str, Any]) -> Any:
     return job
 
 
+def _code_of(job: Any, given: Dict[str, Optional[str]]) -> Dict[str, Any]:
+    """Where the code of other languages lies: what `init` was given goes before the job's code_search_path."""
+    paths = job.code_search_path if job is not None else []
+    given = {language: where for language, where in given.items() if where}
+    if not paths and not given:
+        return {}
+    from . import _cross
+
+    return {**_cross.code_of_paths(paths), **{k: os.fspath(v) for k, v in given.items() if v}}
+
+
+def _set_code(code: Dict[str, Any]) -> None:
+    if code:
+        from . import _cross
+
+        _cross.set_code(code)
+
+
+def _environment_of(job: Any) -> Dict[str, str]:
+    """Of the workers, from the job's configuration: options of the JVM, and folders that Python looks for modules in."""
+    out: Dict[str, str] = {}
+    if job is None:
+        return out
+    if job.jvm_options:
+        out["LIBRAY_JAVA_OPTIONS"] = " ".join(job.jvm_options)
+    folders = [os.path.abspath(p) for p in job.code_search_path if os.path.isdir(p)]
+    if folders:
+        out[_PATH] = os.pathsep.join([_driver_path(), *folders])
+    return out
+
+
 def _check_joining(cpus: Any, gpus: Any, resources: Any, labels: Any, store: Any) -> None:
     for name, value in (
         ("num_cpus and num_gpus", cpus if gpus is None else gpus),
@@ -394,8 +431,8 @@ def _start(options: Dict[str, Any], environment: Dict[str, str], log_to_driver: 
         # Also of a program that a task of another cluster started: nothing of that one's is for our workers.
         _runtime_env.ENVIRONMENT: "",
         "LIBRAY_LOGGING": "",
-        **environment,
         _PATH: _driver_path(),
+        **environment,
         _PRELOAD: "numpy" if "numpy" in sys.modules else "",
     }
     saved = {key: os.environ.get(key) for key in environment}

@@ -229,10 +229,13 @@ class NativeFunction(_libray.RemoteBase):  # type: ignore[misc]
                 max_retries=_options.retries_of(options.get("max_retries")),
                 window=_options.window_of(options),
                 flags=_options.flags_of(options),
-                native=True,
+                native=self._native(),
             ),
             None,
         )
+
+    def _native(self) -> int:
+        return 1  # what CallSpec is to know of the callee: takes no keywords
 
     def _define(self) -> Any:
         return self._define_now()

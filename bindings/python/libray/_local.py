@@ -64,7 +64,7 @@ class _Failed:
 
 
 def _fail(code: int, message: str, payload: bytes) -> None:
-    error: Any = exceptions.make_error(code, message, payload, 2 if payload else 0)
+    error: Any = exceptions.make_error(code, message, payload, 1 if payload else 0)
     error._is_result = True  # of a task that failed: nothing is wrong with reading it
     raise error
 

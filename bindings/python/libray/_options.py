@@ -215,6 +215,7 @@ TASK: Dict[str, _Check] = {
     "max_calls": _count(False),
     "max_retries": _count(True),
     "retry_exceptions": _retry_exceptions,
+    "portable": _typed(bool, none=False),  # libray's own: results that every language reads
     "_generator_backpressure_num_objects": _backpressure,
     "_num_objects_per_yield": _per_yield,
 }
@@ -238,6 +239,7 @@ METHOD: Dict[str, _Check] = {
     "max_task_retries": ACTOR["max_task_retries"],
     "retry_exceptions": _retry_exceptions,
     "enable_task_events": _typed(bool),
+    "portable": _typed(bool, none=False),
     "_generator_backpressure_num_objects": _backpressure,
     "_num_objects_per_yield": _per_yield,
     "concurrency_group": _typed(str),
@@ -378,7 +380,7 @@ def flags_of(options: Dict[str, Any]) -> int:
 
 
 # Flags of a note: Note in src/worker.h.
-_DYNAMIC, _RETRY_CLASSES, _IN_GROUP, _ALL_OR_NOTHING, _PER_YIELD = 1, 2, 4, 8, 16
+_DYNAMIC, _RETRY_CLASSES, _IN_GROUP, _ALL_OR_NOTHING, _PER_YIELD, _PORTABLE = 1, 2, 4, 8, 16, 32
 
 
 def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = False) -> bytes:
@@ -392,6 +394,8 @@ def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = 
         flags |= _DYNAMIC
     if is_generator and num_returns != STREAM and options.get("retry_exceptions"):
         flags |= _ALL_OR_NOTHING  # else items before an exception keep their values
+    if options.get("portable"):
+        flags |= _PORTABLE
     classes = options.get("retry_exceptions")
     if classes and not isinstance(classes, bool):
         import cloudpickle

@@ -404,11 +404,15 @@ def _from_blob(uid: str, name: str, is_class: bool, blob: bytes) -> Definition:
     return definition
 
 
-make_actor: Callable[[Any], Any] = lambda cls: cls  # the worker replaces it
+make_actor: Callable[..., Any] = lambda cls, by_name=False, groups=None: cls  # the worker replaces it
 
 
 def load_function(blob: bytes) -> Tuple[Any, int]:
     """In a worker: what a published definition means, and its max_calls."""
+    if not blob.startswith(b"\x80"):  # no pickle
+        from . import _cross
+
+        return _cross.load_named(blob, make_actor), 0
     uid, name, is_class, target, max_calls = _loads(blob)
     definition = _from_blob(uid, name, is_class, blob)
     if definition.target is None:

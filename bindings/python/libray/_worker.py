@@ -44,6 +44,10 @@ _loop: Any = None  # event loop of an asyncio actor's default group
 _async_groups: List[Any] = []  # every group of an asyncio actor that has started
 
 
+def _unknown_function(error: BaseException) -> bool:
+    return getattr(error, "names_nothing", False) is True
+
+
 def own_actor() -> Optional[str]:
     """Id of the actor that this process is, also in its own threads and between calls."""
     return _mode.actor or _libray.context()["actor"]
@@ -71,10 +75,19 @@ async def _in_loop(cls: Any, args: Any, kwargs: Any) -> Any:
     return cls(*args, **kwargs)
 
 
-def _make_actor(cls: Any) -> Callable[..., Any]:
+def _mode_by_name(cls: Any, groups: Any) -> _Mode:
+    """Of an actor that another language made, or that was made by name: what its creator could not know."""
+    from ._actor import ActorInfo
+
+    info = ActorInfo.of(cls, groups)
+    return _Mode(_libray._constructor_concurrency(), info.is_async, list(info.groups.values()))
+
+
+def _make_actor(cls: Any, by_name: bool = False, groups: Any = None) -> Callable[..., Any]:
     def construct(*args: Any, **kwargs: Any) -> Any:
         global _mode, _loop
-        _mode = _Mode(*kwargs.pop("__libray__", ()))
+        hidden = kwargs.pop("__libray__", ())
+        _mode = _mode_by_name(cls, groups) if by_name else _Mode(*hidden)
         if _mode.placement:  # for life
             _placement.enter_group(_mode.placement[1:], _mode.placement[0] != 0)
         _mode.actor = _libray.context()["actor"]
@@ -159,7 +172,13 @@ def find_method(instance: Any, name: str) -> Any:
     """What a call of `name` runs."""
     cls = type(instance)
     if not hasattr(cls, name):
-        return _SPECIAL[name](instance) if name in _SPECIAL else getattr(instance, name)
+        if name in _SPECIAL:
+            return _SPECIAL[name](instance)
+        if not hasattr(instance, name):
+            from ._cross import UnknownFunction
+
+            raise UnknownFunction(f"the actor class {cls.__qualname__} has no method '{name}'")
+        return getattr(instance, name)
     # The class decides: an attribute of the same name that the instance was given hides no method.
     bind = getattr(inspect.getattr_static(cls, name), "__get__", None)
     return getattr(cls, name) if bind is None else bind(instance, cls)
@@ -506,7 +525,7 @@ def run() -> int:
             "worker_argv": _core.worker_argv(),
         }
     )
-    _libray._worker_setup(ActorExit)
+    _libray._worker_setup(ActorExit, _unknown_function)
     if title_room:
         _libray._title_room(*title_room)
     try:

@@ -12,7 +12,7 @@ import traceback
 import types
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import _ids, _libray
+from . import _error_map, _ids, _libray
 
 __all__ = [
     "RayError",
@@ -617,8 +617,50 @@ class RuntimeEnvSetupError(RayError):
         return f"{head}\n{self.error_message}" if self.error_message else head
 
 
-class CrossLanguageError(RayError):
-    """A function of another language failed."""
+class CrossLanguageError(RayTaskError):
+    """A function of another language failed. `language` ("java"), `type_name` and `remote_message` are those of its
+    exception, `stack` is its stack trace; `cause` (also `__cause__`) is the error behind it where that came from Python.
+    `described` is all that the other side said."""
+
+    def __init__(self, message: str = "", described: Optional[Dict[str, Any]] = None) -> None:
+        said = described or {}
+        self.described = said
+        self.message = message
+        self.language: str = said.get("language", "")
+        self.type_name: str = said.get("type", "")
+        self.remote_message: str = said.get("message", "")
+        self.stack: str = said.get("stack", "")
+        cause = _cause_of(said)
+        super().__init__(said.get("function", ""), self._as_text(), cause, pid=said.get("pid"))
+        self.args = (message,)
+        self.__cause__ = cause
+
+    def _as_text(self) -> str:
+        said = self.described
+        if not said:
+            return self.message
+        from . import _cross
+
+        where = f"{_cross.find_language(self.language)} function {said.get('function') or '?'} failed"
+        pid = f" (pid={said['pid']})" if said.get("pid") else ""
+        lines = [f"{where}{pid}: {self.type_name}: {self.remote_message}"]
+        if self.stack:
+            lines.append(self.stack.rstrip())
+        return _with_dependents(self.message, "\n".join(lines))
+
+    def as_instanceof_cause(self) -> RayTaskError:
+        return self
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return (CrossLanguageError, (self.message, self.described))
+
+
+def _cause_of(said: Dict[str, Any]) -> Optional[BaseException]:
+    """The error behind one of another language."""
+    behind = _error_map.checked(said.get("cause"))
+    if behind is None:
+        return None
+    return _error_of_map(behind.get("message", ""), behind)
 
 
 class UnserializableException(RayError):
@@ -710,7 +752,7 @@ def _error_of(code: int, message: str, payload: bytes, payload_format: int) -> B
     if cls is ActorDiedError:
         if payload:
             error = _task_error(message, payload, payload_format)
-            cause = getattr(error, "cause", None) or error
+            cause = error if isinstance(error, CrossLanguageError) else getattr(error, "cause", None) or error
             return ActorDiedError(
                 cause,
                 f"The actor died because of an error raised in its creation task, {error}",
@@ -730,21 +772,23 @@ def _error_of(code: int, message: str, payload: bytes, payload_format: int) -> B
 
 
 def _task_error(message: str, payload: bytes, payload_format: int) -> BaseException:
-    if payload_format != 2 or not payload:
-        return (
-            CrossLanguageError(message) if payload_format == 1 else RayTaskError("", message, None)
-        )
-    try:
-        function, pid, text, cause_bytes = pickle.loads(payload)
-    except Exception as e:
-        return RaySystemError(f"{message} (its exception cannot be read: {e!r})")
+    said = _error_map.read(payload, payload_format)
+    if said is None:  # no binding wrote it
+        return CrossLanguageError(message) if payload else RayTaskError("", message, None)
+    return _error_of_map(message, said)
+
+
+def _error_of_map(message: str, said: Dict[str, Any]) -> BaseException:
+    private = _error_map.private_of(said) if said["language"] == "python" else None
+    if private is None or private[0] != _error_map.PICKLE:
+        return CrossLanguageError(message, said)
     cause: BaseException
     try:
-        cause = pickle.loads(cause_bytes)
+        cause = pickle.loads(private[1])
     except Exception as e:
-        cause = UnserializableException(f"{text}\n(reading it here failed: {e!r})")
-    text = _with_dependents(message, text)
-    return RayTaskError(function, text, cause, pid=pid).as_instanceof_cause()
+        cause = UnserializableException(f"{said['stack']}\n(reading it here failed: {e!r})")
+    text = _with_dependents(message, said["stack"])
+    return RayTaskError(said["function"], text, cause, pid=said["pid"]).as_instanceof_cause()
 
 
 _ARGUMENT = "At least one of the input arguments for this task could not be computed"
@@ -756,6 +800,8 @@ def unreadable(what: str, error: BaseException) -> BaseException:
     if not isinstance(error, Exception) or isinstance(error, MemoryError):
         return error  # of this process, not of the value
     if getattr(error, "_is_result", False):  # of local mode, where the value stands for an error
+        return error
+    if getattr(error, "names_nothing", False):  # no value at all: a name
         return error
     task = _libray._current_task()
     where = f"in {task[0]}()" if task else "here"
@@ -858,7 +904,7 @@ def should_retry(exc: BaseException, note: bytes) -> bool:
 
 
 def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
-    """(one line, payload, False) of a remote exception: what `_task_error` reads; or (text, b"", True)
+    """(one line, payload, False) of a remote exception, the payload a MessagePack map; or (text, b"", True)
     of one that ends the process."""
     pid = os.getpid()
     if _is_fatal(exc):
@@ -867,9 +913,9 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
     short = f"{function}: {type(exc).__name__}: {_first_line(exc)}"
     cause: BaseException = exc
     if isinstance(exc, RayTaskError):  # an error of a nested task passes through with its own cause
-        cause = exc.cause if exc.cause is not None else exc
+        cause = exc if isinstance(exc, CrossLanguageError) or exc.cause is None else exc.cause
     text = _remote_text(exc, function)
-    return short, pickle.dumps((function, pid, text, _dump_cause(cause, text)), protocol=5), False
+    return short, _error_map.pack(cause, function, pid, text, _dump_cause(cause, text)), False
 
 
 def _remote_text(exc: BaseException, function: str) -> str:

@@ -58,7 +58,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   PyObject *method, *name, *resources, *bind = Py_None, *extra = Py_None, *note = nullptr;
   int num_returns = 1, max_retries = RAY_RETRIES_DEFAULT, min_pos = 0, max_pos = -1, native = 0;
   unsigned window = 0, flags = 0, group = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOpOSI", const_cast<char**>(names),
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUS|iiIIiiOiOSI", const_cast<char**>(names),
                                    &method, &name, &resources, &num_returns, &max_retries, &window,
                                    &flags, &min_pos, &max_pos, &bind, &native, &extra, &note,
                                    &group)) {
@@ -75,6 +75,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (note != nullptr && PyBytes_GET_SIZE(note) != 0) s->note = new_ref(note);
   s->stream = num_returns == -1;  // -2: "dynamic", one reference
   s->native = native != 0;
+  s->keywords = native == 2;
   s->min_pos = min_pos;
   s->max_pos = max_pos;
   s->options = RAY_TASK_OPTIONS_INIT;
@@ -144,11 +145,17 @@ bool Arguments::add_all(const SpecObject* s, PyObject* const* args, Py_ssize_t n
   const Py_ssize_t n_kw = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
   const bool fits = n_kw == 0 && n >= s->min_pos && (s->max_pos < 0 || n <= s->max_pos);
   if (!fits && !check_with_bind(s, args, n, kwnames)) return false;
-  if (n_kw != 0 && s->native) {
+  if (n_kw != 0 && s->native && !s->keywords) {
     PyErr_SetString(PyExc_TypeError, "functions of another language take no keyword arguments");
     return false;
   }
   return encode(args, n, kwnames, !s->native, s->note);
+}
+
+// Of an argument, for an error.
+static PyObject* name_of(Py_ssize_t i, Py_ssize_t n_positional, PyObject* kwnames) {
+  if (i < n_positional) return PyUnicode_FromFormat("argument %zd", i + 1);
+  return PyUnicode_FromFormat("argument %R", PyTuple_GET_ITEM(kwnames, i - n_positional));
 }
 
 bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, bool exact,
@@ -168,6 +175,7 @@ bool Arguments::encode(PyObject* const* args, Py_ssize_t n, PyObject* kwnames, b
     } else {
       args_[i].ref = nullptr;
       if (!encoder_.add(args[i], exact, &encoded_[i])) {
+        if (!exact) return raise_not_portable(args[i], name_of(i, n, kwnames));
         culprit_ = args[i];
         return false;
       }
@@ -608,15 +616,16 @@ PyObject* py_get(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnam
   return nullptr;
 }
 
-// put(value, *, _owner=None, _tensor_transport=None). The object outlives whoever made it, so the
+// put(value, *, portable=False, _owner=None, _tensor_transport=None). The object outlives whoever made it, so the
 // owner is only checked.
 PyObject* py_put(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   Py_ssize_t found = 0;
   PyObject* object = n == 1 ? args[0] : keyword(kwnames, args + n, "value", &found);
   PyObject* owner = keyword(kwnames, args + n, "_owner", &found);
+  PyObject* portable = keyword(kwnames, args + n, "portable", &found);
   keyword(kwnames, args + n, "_tensor_transport", &found);
   if (n > 1 || object == nullptr || (kwnames != nullptr && found != PyTuple_GET_SIZE(kwnames))) {
-    PyErr_SetString(PyExc_TypeError, "put(value, *, _owner=None, _tensor_transport=None)");
+    PyErr_SetString(PyExc_TypeError, "put(value, *, portable=False, _owner=None, _tensor_transport=None)");
     return nullptr;
   }
   if (owner != nullptr && owner != Py_None && !actor_check(owner)) {
@@ -634,7 +643,13 @@ PyObject* py_put(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnam
   if (rt == nullptr) return nullptr;
   Encoder encoder;
   Encoded encoded;
-  if (!encoder.add(object, true, &encoded)) return explain(Py_None, object);
+  const int for_all = portable == nullptr ? 0 : PyObject_IsTrue(portable);
+  if (for_all < 0) return nullptr;
+  if (!encoder.add(object, for_all == 0, &encoded)) {
+    if (for_all == 0) return explain(Py_None, object);
+    raise_not_portable(object, PyUnicode_FromString("the value"));
+    return nullptr;
+  }
   const ray_value value = encoder.view(encoded);
   ray_ref* ref = nullptr;
   ray_error* err = nullptr;
@@ -894,7 +909,8 @@ PyMethodDef module_methods[] = {
     {"get", fast(py_get), METH_FASTCALL | METH_KEYWORDS,
      "get(object_refs, *, timeout=None)\n--\n\nThe value of a reference, or of each of a list."},
     {"put", fast(py_put), METH_FASTCALL | METH_KEYWORDS,
-     "put(value, *, _owner=None)\n--\n\nStores a value; returns its reference."},
+     "put(value, *, portable=False, _owner=None)\n--\n\nStores a value; returns its reference. portable: in a form that "
+     "every language reads, or TypeError."},
     {"wait", fast(py_wait), METH_FASTCALL | METH_KEYWORDS,
      "wait(ray_waitables, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits the list into "
      "those that are ready and the rest."},

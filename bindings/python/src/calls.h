@@ -17,7 +17,8 @@ struct SpecObject {
   ray_task_options options;
   ray_str method_view;
   int min_pos, max_pos;  // positional arguments that need no look at the signature
-  bool stream, native;
+  bool stream;
+  bool native, keywords;  // known by its name alone: portable values; keywords: it may take some (it is Python)
 };
 struct RemoteObject {
   PyObject_HEAD PyObject* spec;

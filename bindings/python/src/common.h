@@ -75,6 +75,10 @@ struct Hooks {
   PyObject* check_export = nullptr;      // () -> None, or an error: refs may not be pickled by hand
   PyObject* make_dynamic = nullptr;      // list of refs -> what num_returns="dynamic" returns
   PyObject* should_retry = nullptr;      // (exception, pickled classes) -> bool
+  PyObject* portable = nullptr;          // object -> what crosses in its place, see Encoder::pack_portable
+  PyObject* not_portable = nullptr;      // (object, what it is, exception) -> exception that says why it cannot cross
+  PyObject* read_timestamp = nullptr;    // bytes of the extension -> datetime
+  PyObject* read_arrow = nullptr;        // buffer with an IPC stream -> table
   PyObject* leave_child = nullptr;       // exception or None -> ends the process
   PyObject* load_function = nullptr;     // definition bytes -> (callable, max_calls)
   PyObject* captured = nullptr;          // remote function -> the same in the running task's group

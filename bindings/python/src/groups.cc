@@ -15,7 +15,8 @@ ray_runtime* running() {
   return runtime;
 }
 
-void check(ray_code code, ray_error* err) {
+// By reference: the call that is the first argument sets it.
+void check(ray_code code, ray_error*& err) {
   if (code == RAY_OK) return;
   raise_code(code, err);
   throw py::error_already_set();

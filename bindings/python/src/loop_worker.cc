@@ -187,7 +187,12 @@ PyObject* task_finish_cancelled(PyObject* self, PyObject*) {
 PyObject* task_yield(PyObject* self, PyObject* value) {
   TaskObject* t = as_task(self);
   if (!alive(t)) return nullptr;
-  const int r = yield_item(t->task, value, false);
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  ray_task_get_info(t->task, &info);
+  Note note;
+  if (t->note != nullptr) note.bytes = Owned(new_ref(t->note));
+  const int r = yield_item(t->task, value, for_python(info, note), false);
   if (r == -1) return nullptr;
   return new_ref(r == RAY_OK ? Py_True : r == RAY_TIMED_OUT ? Py_None : Py_False);
 }

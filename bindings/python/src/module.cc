@@ -125,7 +125,8 @@ namespace {
   raise_code(code, err);
   throw py::error_already_set();
 }
-void check(ray_code code, ray_error* err) {
+// By reference: the call that is the first argument sets it.
+void check(ray_code code, ray_error*& err) {
   if (code != RAY_OK) fail(code, err);
 }
 ray_runtime* rt() {
@@ -300,6 +301,25 @@ py::object find_function(const std::string& name) {
   const ray_code code = ray_function_get(rt(), view(name), &f, &err);
   return wrap_function(code, f, err);
 }
+py::object named_function(int language, const std::string& container, const std::string& member) {
+  ray_function* f = nullptr;
+  ray_error* err = nullptr;
+  ray_code code;
+  ray_runtime* runtime = rt();
+  Py_BEGIN_ALLOW_THREADS code = ray_function_named(runtime, language, view(container), view(member), &f, &err);
+  Py_END_ALLOW_THREADS return wrap_function(code, f, err);
+}
+void worker_code(int language, const std::string& code) {
+  ray_error* err = nullptr;
+  check(ray_worker_code(rt(), language, view(code), &err), err);
+}
+void worker_command(int language, const std::vector<std::string>& argv) {
+  std::vector<const char*> words;
+  for (const auto& a : argv) words.push_back(a.c_str());
+  words.push_back(nullptr);
+  ray_error* err = nullptr;
+  check(ray_worker_command(rt(), language, words.data(), &err), err);
+}
 py::object define_symbol(const std::string& name, const std::string& library,
                          const std::string& symbol, const std::string& signature) {
   ray_function* f = nullptr;
@@ -383,10 +403,17 @@ py::bytes metadata_of(ray_actor* actor) {
   Py_END_ALLOW_THREADS check(code, err);
   return py::bytes(static_cast<const char*>(out.data), out.size);
 }
-using Describe = py::function;  // metadata bytes -> (class, methods, info)
+int language_of(ray_actor* actor) {  // after metadata_of: it does not wait then
+  int32_t language = 0;
+  ray_error* err = nullptr;
+  check(ray_actor_language(actor, &language, &err), err);
+  return language;
+}
+using Describe = py::function;  // metadata bytes, language -> (class, methods, info)
 py::object describe_actor(ray_actor* actor, const Describe& describe) {
   try {
-    const py::tuple parts = describe(metadata_of(actor)).cast<py::tuple>();
+    const py::bytes metadata = metadata_of(actor);
+    const py::tuple parts = describe(metadata, language_of(actor)).cast<py::tuple>();
     const py::type cls = parts[0].cast<py::type>();
     return wrap_actor(ray_actor_retain(actor), cls, parts[1], parts[2]);
   } catch (...) {
@@ -553,6 +580,10 @@ void set_hooks(const py::dict& d) {
   set("captured", &g_hooks.captured);
   set("enter_note", &g_hooks.enter_note);
   set("enter_gpus", &g_hooks.enter_gpus);
+  set("portable", &g_hooks.portable);
+  set("not_portable", &g_hooks.not_portable);
+  set("read_timestamp", &g_hooks.read_timestamp);
+  set("read_arrow", &g_hooks.read_arrow);
   set("leave_child", &g_hooks.leave_child);
   set("load_function", &g_hooks.load_function);
   set("actor_call", &g_hooks.actor_call);
@@ -608,6 +639,9 @@ PYBIND11_MODULE(_libray, m) {
   m.def("context", &context);
   m.def("define_function", &define_function);
   m.def("find_function", &find_function);
+  m.def("named_function", &named_function);
+  m.def("worker_code", &worker_code);
+  m.def("worker_command", &worker_command);
   m.def("define_symbol", &define_symbol);
   m.def("define_library", &define_library);
   m.def("actor_create", &actor_create);

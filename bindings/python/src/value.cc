@@ -1,4 +1,4 @@
-// See value.h. The encoder and decoder are written by hand because they are the cost of a small
+// See value.h. The encoder (and the decoder, decode.cc) are written by hand because they are the cost of a small
 // task: one pass, no intermediate objects, no allocation up to 1 KiB.
 #include "value.h"
 
@@ -10,23 +10,13 @@ namespace libray_py {
 
 namespace {
 
-thread_local ray_buffer* t_buffer = nullptr;
 PyObject* g_custom_types = nullptr;  // set of classes with serializers of the program's own, or null
 PyObject* g_copyreg = nullptr;       // copyreg.dispatch_table
 
-constexpr int kMaxDepth = 24;
+constexpr int kMaxDepth = kMaxPortableDepth / 4;  // deeper values pickle carries
 constexpr size_t kRawMin =
     256;  // bytes from here on travel as RAW, without the copy into the encoder's buffer
 constexpr Py_ssize_t kSharedMin = 16;  // a shorter string costs no more than a mention of it
-
-// Put back at the end of a scope: pickling may nest.
-template <typename T>
-struct Restore {
-  Restore(T& slot, T value) : slot_(slot), old_(slot) { slot = value; }
-  ~Restore() { slot_ = old_; }
-  T& slot_;
-  T old_;
-};
 
 inline void put16(uint8_t* p, uint16_t v) {
   v = __builtin_bswap16(v);
@@ -40,28 +30,11 @@ inline void put64(uint8_t* p, uint64_t v) {
   v = __builtin_bswap64(v);
   memcpy(p, &v, 8);
 }
-inline uint16_t get16(const uint8_t* p) {
-  uint16_t v;
-  memcpy(&v, p, 2);
-  return __builtin_bswap16(v);
-}
-inline uint32_t get32(const uint8_t* p) {
-  uint32_t v;
-  memcpy(&v, p, 4);
-  return __builtin_bswap32(v);
-}
-inline uint64_t get64(const uint8_t* p) {
-  uint64_t v;
-  memcpy(&v, p, 8);
-  return __builtin_bswap64(v);
-}
 
 // ---- numpy, looked up when the first array comes by
 // ------------------------------------------------------------
 
 PyTypeObject* g_ndarray = nullptr;
-PyObject* g_text_dtype = nullptr;  // dict: text -> dtype
-PyObject* g_numpy = nullptr;
 
 bool is_ndarray(PyObject* o) {
   PyTypeObject* type = Py_TYPE(o);
@@ -112,60 +85,14 @@ PyObject* dtype_text(PyObject* array) {
   return text;
 }
 
-bool load_numpy() {
-  if (g_numpy != nullptr) return true;
-  Owned module(PyImport_ImportModule("numpy"));
-  if (!module) return false;
-  Owned type(PyObject_GetAttrString(module.get(), "ndarray"));
-  if (!type || (g_text_dtype = PyDict_New()) == nullptr) return false;
-  g_ndarray = reinterpret_cast<PyTypeObject*>(type.release());
-  g_numpy = module.release();
+bool is_contiguous(PyObject* array) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(array, &view, PyBUF_ND | PyBUF_C_CONTIGUOUS) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  PyBuffer_Release(&view);
   return true;
-}
-
-PyObject* dtype_of(PyObject* text) {  // borrowed
-  if (PyObject* known = PyDict_GetItemWithError(g_text_dtype, text)) return known;
-  if (PyErr_Occurred()) return nullptr;
-  Owned dtype(PyObject_CallMethod(g_numpy, "dtype", "O", text));
-  if (!dtype || PyDict_SetItem(g_text_dtype, text, dtype.get()) != 0) return nullptr;
-  return PyDict_GetItemWithError(g_text_dtype, text);
-}
-
-// ---- buffers that keep a value alive
-// ---------------------------------------------------------------------------
-
-struct HolderObject {
-  PyObject_HEAD ray_buffer buffer;
-};
-struct SliceObject {  // read-only view of a part of a held value; what zero-copy arrays stand on
-  PyObject_HEAD PyObject* holder;
-  const void* data;
-  Py_ssize_t size;
-};
-PyTypeObject HolderType = {PyVarObject_HEAD_INIT(nullptr, 0)};
-PyTypeObject SliceType = {PyVarObject_HEAD_INIT(nullptr, 0)};
-
-void holder_dealloc(PyObject* self) {
-  ray_buffer_release(&reinterpret_cast<HolderObject*>(self)->buffer);
-  Py_TYPE(self)->tp_free(self);
-}
-void slice_dealloc(PyObject* self) {
-  Py_XDECREF(reinterpret_cast<SliceObject*>(self)->holder);
-  Py_TYPE(self)->tp_free(self);
-}
-int slice_getbuffer(PyObject* self, Py_buffer* view, int flags) {
-  auto* s = reinterpret_cast<SliceObject*>(self);
-  return PyBuffer_FillInfo(view, self, const_cast<void*>(s->data), s->size, 1, flags);
-}
-PyBufferProcs slice_buffer = {slice_getbuffer, nullptr};
-
-PyObject* slice_new(PyObject* holder, const void* data, uint64_t size) {
-  auto* s = PyObject_New(SliceObject, &SliceType);
-  if (s == nullptr) return nullptr;
-  s->holder = new_ref(holder);
-  s->data = data;
-  s->size = static_cast<Py_ssize_t>(size);
-  return reinterpret_cast<PyObject*>(s);
 }
 
 // ---- references in a pickle
@@ -200,276 +127,7 @@ bool has_serializer(PyTypeObject* type) {
   return g_copyreg != nullptr && PyDict_Contains(g_copyreg, key) == 1;
 }
 
-// ---- decoder
-// -----------------------------------------------------------------------------------------------------
-
-class Decoder {
- public:
-  Decoder(const ray_buffer* buffer, PyObject* holder)
-      : buffer_(buffer),
-        holder_(holder),
-        at_(static_cast<const uint8_t*>(buffer->data)),
-        end_(at_ + buffer->size) {}
-  ~Decoder() { drop_batch(); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
-  PyObject* run() {
-    PyObject* value = item(0);
-    if (value != nullptr && at_ != end_) {
-      Py_DECREF(value);
-      return malformed();
-    }
-    return value;
-  }
-
- private:
-  PyObject* malformed() {
-    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "malformed MessagePack in a value");
-    return nullptr;
-  }
-  bool has(size_t n) const { return static_cast<size_t>(end_ - at_) >= n; }
-  const uint8_t* take(size_t n) {
-    const uint8_t* p = at_;
-    at_ += n;
-    return p;
-  }
-  PyObject* str(size_t n) {
-    if (!has(n)) return malformed();
-    return PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(take(n)), static_cast<Py_ssize_t>(n),
-                                nullptr);
-  }
-  PyObject* bin(size_t n) {
-    if (!has(n)) return malformed();
-    return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(take(n)),
-                                     static_cast<Py_ssize_t>(n));
-  }
-  PyObject* list(size_t n, int depth) {
-    if (!has(n) || depth >= kMaxDepth * 4) return malformed();
-    Owned out(PyList_New(static_cast<Py_ssize_t>(n)));
-    if (!out) return nullptr;
-    for (size_t i = 0; i < n; ++i) {
-      PyObject* v = item(depth + 1);
-      if (v == nullptr) return nullptr;
-      PyList_SET_ITEM(out.get(), static_cast<Py_ssize_t>(i), v);
-    }
-    return out.release();
-  }
-  PyObject* dict(size_t n, int depth) {
-    if (!has(n) || depth >= kMaxDepth * 4) return malformed();
-    Owned out(PyDict_New());
-    if (!out) return nullptr;
-    for (size_t i = 0; i < n; ++i) {
-      Owned k(item(depth + 1));
-      if (!k) return nullptr;
-      Owned v(item(depth + 1));
-      if (!v || PyDict_SetItem(out.get(), k.get(), v.get()) != 0) return nullptr;
-    }
-    return out.release();
-  }
-  PyObject* item(int depth);
-  PyObject* wide(uint8_t c, int depth);
-  PyObject* ext(size_t n, int depth);
-  PyObject* tuple_body(const uint8_t* end, int depth);
-  PyObject* tensor(const uint8_t* end, int depth);
-  PyObject* reference(const uint8_t* p, size_t n, bool actor);
-  ray_ref* ref_at(uint32_t index);
-  void drop_batch() {
-    for (ray_ref* r : batch_) ray_ref_release(r);
-    batch_.clear();
-  }
-
-  static constexpr uint32_t kBatch = 1024;
-  const ray_buffer* buffer_;
-  PyObject* holder_;
-  std::vector<ray_ref*> batch_;  // references from index batch_first_ on; null: taken
-  uint32_t batch_first_ = 0;
-  const uint8_t* at_;
-  const uint8_t* end_;
-};
-
-PyObject* Decoder::item(int depth) {
-  if (!has(1)) return malformed();
-  const uint8_t c = *take(1);
-  if (c <= 0x7f) return PyLong_FromLong(c);
-  if (c >= 0xe0) return PyLong_FromLong(static_cast<int8_t>(c));
-  if (c <= 0x8f) return dict(c & 0x0f, depth);
-  if (c <= 0x9f) return list(c & 0x0f, depth);
-  if (c <= 0xbf) return str(c & 0x1f);
-  return wide(c, depth);
-}
-
-PyObject* Decoder::wide(uint8_t c, int depth) {
-  static const uint8_t kHead[32] = {0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 4, 8, 1, 2, 4, 8,
-                                    1, 2, 4, 8, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4};
-  const size_t head = kHead[c - 0xc0];
-  if (!has(head)) return malformed();
-  const uint8_t* p = take(head);
-  const size_t n = head == 1 ? p[0] : head == 2 ? get16(p) : head == 4 ? get32(p) : 0;
-  switch (c) {
-    case 0xc0: Py_RETURN_NONE;
-    case 0xc2: Py_RETURN_FALSE;
-    case 0xc3: Py_RETURN_TRUE;
-    case 0xc4:
-    case 0xc5:
-    case 0xc6: return bin(n);
-    case 0xc7:
-    case 0xc8:
-    case 0xc9: return ext(n, depth);
-    case 0xca: {
-      const uint32_t bits = get32(p);
-      float f;
-      memcpy(&f, &bits, 4);
-      return PyFloat_FromDouble(f);
-    }
-    case 0xcb: {
-      const uint64_t bits = get64(p);
-      double d;
-      memcpy(&d, &bits, 8);
-      return PyFloat_FromDouble(d);
-    }
-    case 0xcc:
-    case 0xcd:
-    case 0xce: return PyLong_FromSize_t(n);
-    case 0xcf: return PyLong_FromUnsignedLongLong(get64(p));
-    case 0xd0: return PyLong_FromLong(static_cast<int8_t>(p[0]));
-    case 0xd1: return PyLong_FromLong(static_cast<int16_t>(get16(p)));
-    case 0xd2: return PyLong_FromLong(static_cast<int32_t>(get32(p)));
-    case 0xd3: return PyLong_FromLongLong(static_cast<int64_t>(get64(p)));
-    case 0xd4:
-    case 0xd5:
-    case 0xd6:
-    case 0xd7:
-    case 0xd8: return ext(size_t{1} << (c - 0xd4), depth);
-    case 0xd9:
-    case 0xda:
-    case 0xdb: return str(n);
-    case 0xdc:
-    case 0xdd: return list(n, depth);
-    case 0xde:
-    case 0xdf: return dict(n, depth);
-    default: return malformed();
-  }
-}
-
-PyObject* Decoder::ext(size_t n, int depth) {
-  if (!has(n + 1)) return malformed();
-  const int8_t type = static_cast<int8_t>(*take(1));
-  const uint8_t* body_end = at_ + n;
-  if (type == kExtRef || type == kExtActor) return reference(take(n), n, type == kExtActor);
-  if (depth >= kMaxDepth * 4) return malformed();
-  if (type == kExtTuple) return tuple_body(body_end, depth);
-  if (type == kExtTensor) return tensor(body_end, depth);
-  PyErr_Format(PyExc_ValueError, "MessagePack extension type %d is not known to this binding",
-               type);
-  return nullptr;
-}
-
-PyObject* Decoder::tuple_body(const uint8_t* end, int depth) {
-  const uint8_t* outer = std::exchange(end_, end);
-  Owned list(item(depth + 1));
-  const bool whole = at_ == end;
-  end_ = outer;
-  if (!list) return nullptr;
-  if (!whole || !PyList_Check(list.get())) return malformed();
-  return PyList_AsTuple(list.get());
-}
-
-PyObject* Decoder::tensor(const uint8_t* end, int depth) {
-  const uint8_t* outer = std::exchange(end_, end);
-  Owned parts(item(depth + 1));
-  const bool whole = at_ == end;
-  end_ = outer;
-  if (!parts) return nullptr;
-  if (!whole || !PyList_Check(parts.get()) || PyList_GET_SIZE(parts.get()) != 3 ||
-      holder_ == nullptr)
-    return malformed();
-  PyObject* text = PyList_GET_ITEM(parts.get(), 0);
-  Owned shape(PySequence_Tuple(PyList_GET_ITEM(parts.get(), 1)));
-  const size_t index = PyLong_AsSize_t(PyList_GET_ITEM(parts.get(), 2));
-  if (!shape || PyErr_Occurred() || !PyUnicode_Check(text) || index >= buffer_->n_oob)
-    return malformed();
-  if (!load_numpy()) return nullptr;
-  PyObject* dtype = dtype_of(text);
-  if (dtype == nullptr) return nullptr;
-  const ray_bytes part = buffer_->oob[index];
-  if (part.size == 0) {
-    Owned array(PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(),
-                                             dtype, nullptr));
-    Owned done(array ? PyObject_CallMethod(array.get(), "setflags", "O", Py_False) : nullptr);
-    return done ? array.release() : nullptr;
-  }
-  Owned slice(slice_new(holder_, part.data, part.size));
-  if (!slice) return nullptr;
-  return PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype,
-                                      slice.get(), nullptr);
-}
-
-// References usually come in the order of their indices: those that follow are taken along.
-ray_ref* Decoder::ref_at(uint32_t index) {
-  if (index - batch_first_ < batch_.size() && batch_[index - batch_first_] != nullptr)
-    return std::exchange(batch_[index - batch_first_], nullptr);
-  drop_batch();
-  const uint32_t left = index < buffer_->n_refs ? buffer_->n_refs - index : 0;
-  ray_ref* ref = nullptr;
-  ray_error* err = nullptr;
-  ray_code code;
-  if (left < 8) {
-    code = ray_buffer_ref(buffer_, index, &ref, &err);
-  } else {
-    batch_.resize(left < kBatch ? left : kBatch);
-    batch_first_ = index;
-    code = ray_buffer_refs(buffer_, index, static_cast<uint32_t>(batch_.size()), batch_.data(), &err);
-    if (code == RAY_OK) return std::exchange(batch_[0], nullptr);
-    batch_.clear();
-  }
-  if (code != RAY_OK) raise_code(code, err);
-  return ref;
-}
-
-PyObject* Decoder::reference(const uint8_t* p, size_t n, bool actor) {
-  if (n != 4) return malformed();
-  ray_ref* ref = ref_at(get32(p));
-  if (ref == nullptr) return nullptr;
-  PyObject* object = ref_new(ref);
-  if (!actor || object == nullptr) return object;
-  Owned owned(object);
-  Owned module(PyImport_ImportModule("libray._actor"));
-  if (!module) return nullptr;
-  return PyObject_CallMethod(module.get(), "handle_from_ref", "O", object);
-}
-
-PyObject* unpickle(ray_buffer* buffer, PyObject* holder) {
-  Restore<ray_buffer*> scope(t_buffer, buffer);
-  Owned body(slice_new(holder, buffer->data, buffer->size));
-  Owned parts(PyList_New(static_cast<Py_ssize_t>(buffer->n_oob)));
-  if (!body || !parts) return nullptr;
-  for (uint64_t i = 0; i < buffer->n_oob; ++i) {
-    PyObject* s = slice_new(holder, buffer->oob[i].data, buffer->oob[i].size);
-    if (s == nullptr) return nullptr;
-    PyList_SET_ITEM(parts.get(), static_cast<Py_ssize_t>(i), s);
-  }
-  return PyObject_CallFunctionObjArgs(g_hooks.loads, body.get(), parts.get(), nullptr);
-}
-
-PyObject* decode_raw(const ray_buffer* b) {
-  constexpr uint64_t kLarge = 1 << 20;  // bytes that are copied without the GIL
-  const auto n = static_cast<Py_ssize_t>(b->size);
-  if (b->size < kLarge) return PyBytes_FromStringAndSize(static_cast<const char*>(b->data), n);
-  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, n);
-  if (bytes == nullptr) return nullptr;
-  char* to = PyBytes_AS_STRING(bytes);
-  Py_BEGIN_ALLOW_THREADS memcpy(to, b->data, b->size);
-  Py_END_ALLOW_THREADS return bytes;
-}
-
-PyObject* foreign_format(uint32_t format) {
-  PyErr_Format(PyExc_TypeError, "the value has format %u, which Python cannot read", format);
-  return nullptr;
-}
-
 }  // namespace
-
-ray_buffer* current_buffer() { return t_buffer; }
 
 bool Bytes::reserve(size_t need) {
   size_t capacity = capacity_ * 2;
@@ -618,8 +276,14 @@ Encoder::Pack Encoder::pack_str(PyObject* o) {
   return Pack::kDone;
 }
 
+bool Encoder::too_deep(int depth) const { return depth >= (exact_ ? kMaxDepth : kMaxPortableDepth); }
+
 Encoder::Pack Encoder::pack_list(PyObject* o, int depth) {
-  if (depth >= kMaxDepth || (exact_ && seen_before(o))) return no_match(o);
+  if (!exact_) {  // Python code may run for its items: it is to find the list as it was
+    Owned fixed(PyList_AsTuple(o));
+    return fixed ? pack_tuple(fixed.get(), depth) : Pack::kError;
+  }
+  if (too_deep(depth) || seen_before(o)) return no_match(o);
   const Py_ssize_t n = PyList_GET_SIZE(o);
   if (!pack_head(0x90, 15, 0, 0xdc, 0xdd, n)) return no_memory();
   for (Py_ssize_t i = 0; i < n; ++i) {
@@ -633,7 +297,7 @@ Encoder::Pack Encoder::pack_list(PyObject* o, int depth) {
 // A tuple is an extension around an array, for lists are arrays; in other languages it is an array.
 Encoder::Pack Encoder::pack_tuple(PyObject* o, int depth) {
   const Py_ssize_t n = PyTuple_GET_SIZE(o);
-  if (depth >= kMaxDepth || (exact_ && n != 0 && mentioned_before(o))) return no_match(o);
+  if (too_deep(depth) || (exact_ && n != 0 && mentioned_before(o))) return no_match(o);
   const size_t start = buffer_.size();
   if (exact_ && buffer_.grow(3) == nullptr) return no_memory();
   if (!pack_head(0x90, 15, 0, 0xdc, 0xdd, n)) return no_memory();
@@ -661,13 +325,17 @@ Encoder::Pack Encoder::pack_tuple(PyObject* o, int depth) {
 }
 
 Encoder::Pack Encoder::pack_dict(PyObject* o, int depth) {
-  if (depth >= kMaxDepth || (exact_ && seen_before(o))) return no_match(o);
+  if (too_deep(depth) || (exact_ && seen_before(o))) return no_match(o);
+  Owned fixed(exact_ ? nullptr : PyDict_Copy(o));  // see pack_list
+  if (!exact_ && !fixed) return Pack::kError;
+  if (fixed) o = fixed.get();
   if (!pack_head(0x80, 15, 0, 0xde, 0xdf, PyDict_GET_SIZE(o))) return no_memory();
   PyObject *k, *v;
   Py_ssize_t at = 0;
   while (PyDict_Next(o, &at, &k, &v)) {
-    if (!PyUnicode_CheckExact(k) && !PyLong_CheckExact(k) && !PyBytes_CheckExact(k))
-      return no_match(k);
+    const bool plain = exact_ ? PyUnicode_CheckExact(k) || PyLong_CheckExact(k) || PyBytes_CheckExact(k)
+                              : PyUnicode_Check(k) || PyLong_Check(k) || PyBytes_Check(k);
+    if (!plain) return no_match(k);
     Pack r = pack(k, depth + 1);
     if (r != Pack::kDone) return r;
     r = pack(v, depth + 1);
@@ -711,6 +379,26 @@ Encoder::Pack Encoder::pack_tensor(PyObject* o) {
   return Pack::kDone;
 }
 
+Encoder::Pack Encoder::pack_float(double d) {
+  uint8_t* p = buffer_.grow(9);
+  if (p == nullptr) return no_memory();
+  uint64_t bits;
+  memcpy(&bits, &d, 8);
+  p[0] = 0xcb;
+  put64(p + 1, bits);
+  return Pack::kDone;
+}
+
+Encoder::Pack Encoder::pack_bytes(PyObject* o) {
+  const Py_ssize_t n = PyBytes_GET_SIZE(o);
+  if (static_cast<size_t>(n) > UINT32_MAX || (exact_ && n >= kSharedMin && mentioned_before(o)))
+    return no_match(o);
+  uint8_t* p;
+  if (!pack_head(0, 0, 0xc4, 0xc5, 0xc6, n) || (p = buffer_.grow(n)) == nullptr) return no_memory();
+  memcpy(p, PyBytes_AS_STRING(o), n);
+  return Pack::kDone;
+}
+
 Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   PyTypeObject* type = Py_TYPE(o);
   uint8_t* p;
@@ -721,53 +409,36 @@ Encoder::Pack Encoder::pack(PyObject* o, int depth) {
   }
   if (type == &PyLong_Type) return pack_int(o);
   if (type == &PyUnicode_Type) return pack_str(o);
-  if (type == &PyFloat_Type) {
-    if ((p = buffer_.grow(9)) == nullptr) return no_memory();
-    const double d = PyFloat_AS_DOUBLE(o);
-    uint64_t bits;
-    memcpy(&bits, &d, 8);
-    p[0] = 0xcb;
-    put64(p + 1, bits);
-    return Pack::kDone;
-  }
-  if (type == &PyBytes_Type) {
-    const Py_ssize_t n = PyBytes_GET_SIZE(o);
-    if (static_cast<size_t>(n) > UINT32_MAX || (exact_ && n >= kSharedMin && mentioned_before(o)))
-      return no_match(o);
-    if (!pack_head(0, 0, 0xc4, 0xc5, 0xc6, n) || (p = buffer_.grow(n)) == nullptr)
-      return no_memory();
-    memcpy(p, PyBytes_AS_STRING(o), n);
-    return Pack::kDone;
-  }
+  if (type == &PyFloat_Type) return pack_float(PyFloat_AS_DOUBLE(o));
+  if (type == &PyBytes_Type) return pack_bytes(o);
   if (type == &PyTuple_Type) return pack_tuple(o, depth);
   if (type == &PyList_Type) return pack_list(o, depth);
   if (type == &PyDict_Type) return pack_dict(o, depth);
   if (type == &RefType) {
     const bool custom = exact_ && g_custom_types != nullptr && has_serializer(type);
     if (ref_get(o) == nullptr || custom) return no_match(o);
-    if ((p = buffer_.grow(6)) == nullptr) return no_memory();
-    p[0] = 0xd6;
-    p[1] = kExtRef;
-    put32(p + 2, take_ref(ref_get(o)));
-    return Pack::kDone;
+    return pack_index(kExtRef, take_ref(ref_get(o)));
   }
-  if (is_ndarray(o)) return pack_tensor(o);
-  if (!exact_ && actor_check(o)) {
-    ray_ref* ref = nullptr;
-    ray_error* err = nullptr;
-    const ray_code code = ray_actor_to_ref(reinterpret_cast<ActorObject*>(o)->actor, &ref, &err);
-    if (code != RAY_OK) {
-      raise_code(code, err);
-      return Pack::kError;
-    }
-    refs_.push_back(ref);
-    if ((p = buffer_.grow(6)) == nullptr) return no_memory();
-    p[0] = 0xd6;
-    p[1] = kExtActor;
-    put32(p + 2, static_cast<uint32_t>(refs_.size()) - 1 - ref_base_);
-    return Pack::kDone;
-  }
-  return no_match(o);
+  if (is_ndarray(o)) return exact_ ? pack_tensor(o) : pack_portable_tensor(o, depth);
+  if (exact_) return no_match(o);
+  return actor_check(o) ? pack_actor(o) : pack_portable(o, depth);
+}
+
+Encoder::Pack Encoder::pack_index(int8_t type, uint32_t index) {
+  uint8_t* p = buffer_.grow(6);
+  if (p == nullptr) return no_memory();
+  p[0] = 0xd6;
+  p[1] = static_cast<uint8_t>(type);
+  put32(p + 2, index);
+  return Pack::kDone;
+}
+
+// An array that is not one block of plain numbers as it stands is copied into one, if that can be.
+Encoder::Pack Encoder::pack_portable_tensor(PyObject* o, int depth) {
+  PyObject* text = dtype_text(o);
+  if (text == nullptr) return Pack::kError;
+  const int whole = text == Py_None ? 0 : PyObject_CheckBuffer(o) && is_contiguous(o);
+  return whole ? pack_tensor(o) : pack_portable(o, depth);
 }
 
 bool Encoder::pickle(PyObject* o, Encoded* out) {
@@ -808,6 +479,7 @@ bool Encoder::add(PyObject* o, bool exact, Encoded* out) {
   } else {
     n_seen_ = 0;
     n_shared_ = 0;
+    is_table_ = false;
     out->offset = buffer_.size();
     const Pack r = pack(o, 0);
     if (r == Pack::kError) return false;
@@ -821,6 +493,11 @@ bool Encoder::add(PyObject* o, bool exact, Encoded* out) {
       if (!pickle(o, out)) return false;
     } else {
       out->size = buffer_.size() - out->offset;
+    }
+    if (is_table_) {  // the value as a whole: the stream says it all
+      buffer_.truncate(out->offset);
+      out->size = 0;
+      out->format = RAY_FMT_ARROW_IPC;
     }
   }
   out->ref_end = static_cast<uint32_t>(refs_.size());
@@ -873,76 +550,6 @@ ray_value Encoder::view(const Encoded& e) {
   return v;
 }
 
-PyObject* decode_borrowed(const ray_buffer* b) {
-  if (b->format == RAY_FMT_MSGPACK) {
-    // A value without any bytes is nil: a result that was not given.
-    if (b->size == 0) Py_RETURN_NONE;
-    return Decoder(b, nullptr).run();
-  }
-  if (b->format == RAY_FMT_RAW) return decode_raw(b);
-  return foreign_format(b->format);
-}
-
-PyObject* decode_owned(ray_buffer* b) {
-  const bool pickled = b->format == RAY_FMT_PICKLE5;
-  if (b->n_oob == 0 && !pickled) {
-    PyObject* value = decode_borrowed(b);
-    ray_buffer_release(b);
-    return value;
-  }
-  if (!pickled && b->format != RAY_FMT_MSGPACK) {
-    const uint32_t format = b->format;
-    ray_buffer_release(b);
-    return foreign_format(format);
-  }
-  auto* holder = PyObject_New(HolderObject, &HolderType);
-  if (holder == nullptr) {
-    ray_buffer_release(b);
-    return nullptr;
-  }
-  holder->buffer = *b;
-  b->release = nullptr;
-  Owned keep(reinterpret_cast<PyObject*>(holder));
-  if (pickled) return unpickle(&holder->buffer, keep.get());
-  return Decoder(&holder->buffer, keep.get()).run();
-}
-
-const char* decode_note(const ray_buffer* b, size_t* size) {
-  const auto* p = static_cast<const uint8_t*>(b->data);
-  if (b->format != RAY_FMT_MSGPACK || b->size < 6 || p[0] != 0xc9 || p[5] != kExtNote)
-    return nullptr;
-  *size = b->size - 6;
-  return reinterpret_cast<const char*>(p + 6);
-}
-
-int decode_kwnames(const ray_buffer* b, PyObject** out) {
-  const auto* p = static_cast<const uint8_t*>(b->data);
-  if (b->format != RAY_FMT_MSGPACK || b->size < 4) return 0;
-  const size_t head = p[0] == 0xc7 ? 3 : p[0] == 0xc9 ? 6 : 0;
-  if (head == 0 || b->size <= head || p[head - 1] != kExtKwNames) return 0;
-  ray_buffer body = *b;
-  body.data = p + head;
-  body.size = b->size - head;
-  Owned list(Decoder(&body, nullptr).run());
-  if (!list) return -1;
-  if (!PyList_Check(list.get())) {
-    PyErr_SetString(PyExc_ValueError, "malformed keyword names");
-    return -1;
-  }
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list.get()); ++i) {
-    PyObject* name = PyList_GET_ITEM(list.get(), i);
-    if (!PyUnicode_CheckExact(name)) {
-      PyErr_SetString(PyExc_ValueError, "malformed keyword names");
-      return -1;
-    }
-    Py_INCREF(name);
-    PyUnicode_InternInPlace(&name);
-    if (PyList_SetItem(list.get(), i, name) != 0) return -1;
-  }
-  *out = PyList_AsTuple(list.get());
-  return *out != nullptr ? 1 : -1;
-}
-
 namespace {
 
 // _set_custom_types(set of classes): those with a serializer of the program's own, which no fast format
@@ -969,17 +576,7 @@ bool init_value_types(PyObject* module) {
   TableType.tp_dealloc = table_dealloc;
   TableType.tp_call = table_call;
   TableType.tp_flags = Py_TPFLAGS_DEFAULT;
-  HolderType.tp_name = "libray._libray._Holder";
-  HolderType.tp_basicsize = sizeof(HolderObject);
-  HolderType.tp_dealloc = holder_dealloc;
-  HolderType.tp_flags = Py_TPFLAGS_DEFAULT;
-  SliceType.tp_name = "libray._libray._Slice";
-  SliceType.tp_basicsize = sizeof(SliceObject);
-  SliceType.tp_dealloc = slice_dealloc;
-  SliceType.tp_as_buffer = &slice_buffer;
-  SliceType.tp_flags = Py_TPFLAGS_DEFAULT;
-  return PyType_Ready(&HolderType) == 0 && PyType_Ready(&SliceType) == 0 &&
-         PyType_Ready(&TableType) == 0 && PyModule_AddFunctions(module, module_methods) == 0;
+  return init_decode_types() && PyType_Ready(&TableType) == 0 && PyModule_AddFunctions(module, module_methods) == 0;
 }
 
 }  // namespace libray_py

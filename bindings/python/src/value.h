@@ -11,8 +11,20 @@
 
 namespace libray_py {
 
-// Private MessagePack extension types of this binding (1, 2, 3 and -1 are those of ray.h).
-enum : int8_t { kExtRef = 1, kExtActor = 2, kExtTensor = 3, kExtTuple = 16, kExtKwNames = 17, kExtNote = 18 };
+// MessagePack extension types: those of ray.h, and 18, which is this binding's own.
+enum : int8_t {
+  kExtTimestamp = -1,
+  kExtRef = 1,
+  kExtActor = 2,
+  kExtTensor = 3,
+  kExtArrow = 4,
+  kExtTuple = 16,
+  kExtKwNames = 17,
+  kExtNote = 18,
+  kExtNamed = 19
+};
+
+constexpr int kMaxPortableDepth = 96;  // containers within containers
 
 // Growable bytes that start on the stack.
 class Bytes {
@@ -77,6 +89,14 @@ class Encoder {
   Pack pack_tuple(PyObject* o, int depth);
   Pack pack_dict(PyObject* o, int depth);
   Pack pack_tensor(PyObject* o);
+  Pack pack_float(double d);
+  Pack pack_bytes(PyObject* o);
+  Pack pack_actor(PyObject* o);
+  Pack pack_index(int8_t type, uint32_t index);
+  Pack pack_portable(PyObject* o, int depth);
+  Pack pack_portable_tensor(PyObject* o, int depth);
+  Pack pack_arrow(PyObject* stream, int depth);
+  bool too_deep(int depth) const;
   bool pack_head(uint8_t fix, uint8_t fix_max, uint8_t c8, uint8_t c16, uint8_t c32, size_t n);
   bool seen_before(PyObject* o);
   bool mentioned_before(PyObject* o);
@@ -91,6 +111,7 @@ class Encoder {
   std::vector<std::unique_ptr<Py_buffer>> views_;
   size_t direct_bytes_ = 0;
   bool exact_ = true;
+  bool is_table_ = false;  // the value is an Arrow table and nothing else
   uint32_t ref_base_ = 0, oob_base_ = 0;
   PyObject* seen_[32];
   int n_seen_ = 0;
@@ -99,6 +120,10 @@ class Encoder {
   std::vector<PyObject*> more_shared_;  // and all as a hash table once there are more
   size_t n_shared_ = 0;
 };
+
+// The exception that is set now, of a value that other languages cannot read, becomes one that says what in it is to
+// blame and what would do. `what` (consumed): "argument 2". Always false.
+bool raise_not_portable(PyObject* value, PyObject* what);
 
 // The value in `buffer`, which is released or lives on in zero-copy arrays: consumed either way.
 // Null with an exception set.
@@ -116,5 +141,6 @@ const char* decode_note(const ray_buffer* buffer, size_t* size);
 ray_buffer* current_buffer();
 
 bool init_value_types(PyObject* module);
+bool init_decode_types();
 
 }  // namespace libray_py

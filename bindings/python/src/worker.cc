@@ -44,6 +44,7 @@ bool g_retire = false;                                 // this process takes no 
 std::unordered_map<std::string, PyObject*> g_methods;  // of the actor's instance: bound methods
 PyObject* g_instance = nullptr;                        // of the actor that this worker is
 PyObject* g_actor_exit = nullptr;                 // exception class: the actor ends by its own will
+PyObject* g_unknown_function = nullptr;           // exception -> whether a name led to nothing
 std::atomic<ray_task*> g_main_task{nullptr};      // what the main thread runs
 std::atomic<bool> g_interruptible{false};         // it runs the user's function, which is no method of an actor
 bool g_interrupt_given = false;  // to the main thread's task: once, so that clean-up code can run
@@ -145,10 +146,14 @@ ray_code next_task(ray_runtime* rt, uint32_t group, ray_task** task, ray_error**
 
 namespace {
 
-bool return_value(ray_task* task, uint32_t index, PyObject* object) {
+bool encode_result(Encoder* encoder, PyObject* object, bool exact, Encoded* out) {
+  return encoder->add(object, exact, out) || (!exact && raise_not_portable(object, PyUnicode_FromString("the result")));
+}
+
+bool return_value(ray_task* task, uint32_t index, PyObject* object, bool exact) {
   Encoder encoder;
   Encoded encoded;
-  if (!encoder.add(object, true, &encoded)) return false;
+  if (!encode_result(&encoder, object, exact, &encoded)) return false;
   const ray_value value = encoder.view(encoded);
   ray_error* err = nullptr;
   ray_code code;
@@ -177,7 +182,7 @@ bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
   if (!str_view(PyTuple_GET_ITEM(dump, 0), &message)) return false;
   PyObject* body = PyTuple_GET_ITEM(dump, 1);
   const ray_value payload =
-      ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+      ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_MSGPACK);
   ray_error* err = nullptr;
   const ray_code code =
       ray_task_return_error(task, index, RAY_TASK_FAILED, message, &payload, &err);
@@ -188,10 +193,10 @@ bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
 
 // The items of a generator as the results of a task with a fixed number of them. What came before
 // an exception keeps its value; more items than results are dropped.
-bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name, bool whole) {
+bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name, bool whole, bool exact) {
   for (uint32_t i = 0; i < n; ++i) {
     Owned item(next_item(generator));
-    if (item && return_value(task, i, item.get())) continue;
+    if (item && return_value(task, i, item.get(), exact)) continue;
     if (!item && !PyErr_Occurred()) {
       PyErr_Format(PyExc_ValueError,
                    "Task %S returned %u objects, but num_returns=%u: its generator ended early.",
@@ -223,11 +228,12 @@ PyObject* label_of(const ray_task_info& info) {
 
 bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
                 const Note& note) {
+  const bool exact = for_python(info, note);
   if (__builtin_expect(PyGen_CheckExact(result) && info.kind != RAY_KIND_ACTOR_CREATE, 0)) {
     Owned name(label_of(info));
-    return name && return_items(task, n, result, name.get(), note.has(Note::kAllOrNothing));
+    return name && return_items(task, n, result, name.get(), note.has(Note::kAllOrNothing), exact);
   }
-  if (n == 1) return return_value(task, 0, result);
+  if (n == 1) return return_value(task, 0, result, exact);
   if (n == 0) return true;
   Owned fast(
       PySequence_Fast(result, "a task with num_returns > 1 must return an iterable of its values"));
@@ -238,16 +244,16 @@ bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_inf
     return false;
   }
   for (uint32_t i = 0; i < n; ++i) {
-    if (!return_value(task, i, PySequence_Fast_GET_ITEM(fast.get(), i))) return false;
+    if (!return_value(task, i, PySequence_Fast_GET_ITEM(fast.get(), i), exact)) return false;
   }
   return true;
 }
 
 // One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
-int yield_item(ray_task* task, PyObject* object, bool wait) {
+int yield_item(ray_task* task, PyObject* object, bool exact, bool wait) {
   Encoder encoder;
   Encoded encoded;
-  if (!encoder.add(object, true, &encoded)) return -1;
+  if (!encode_result(&encoder, object, exact, &encoded)) return -1;
   const ray_value value = encoder.view(encoded);
   ray_error* err = nullptr;
   ray_code code = ray_task_yield(task, &value, 0, &err);
@@ -293,18 +299,18 @@ int await_room(ray_task* task) {
 }
 
 // Gives what one `yield` gave: one object, or `per_yield` of them.
-int yield_all(ray_task* task, PyObject* item, unsigned per_yield) {
-  if (__builtin_expect(per_yield == 1, 1)) return yield_item(task, item, true);
+int yield_all(ray_task* task, PyObject* item, unsigned per_yield, bool exact) {
+  if (__builtin_expect(per_yield == 1, 1)) return yield_item(task, item, exact, true);
   Owned group(yielded_group(item, per_yield));
   if (!group) return -1;
   int r = RAY_OK;
   for (unsigned i = 0; i < per_yield && r == RAY_OK; ++i)
-    r = yield_item(task, PySequence_Fast_GET_ITEM(group.get(), i), true);
+    r = yield_item(task, PySequence_Fast_GET_ITEM(group.get(), i), exact, true);
   return r;
 }
 
 // Runs a generator to its end. Returns the code to finish with, or -1 with an exception set.
-int run_stream(ray_task* task, PyObject* result, unsigned per_yield) {
+int run_stream(ray_task* task, PyObject* result, const Note& note, bool exact) {
   Owned iterator(PyObject_GetIter(result));
   if (!iterator) return -1;
   for (;;) {
@@ -312,7 +318,7 @@ int run_stream(ray_task* task, PyObject* result, unsigned per_yield) {
     if (r == RAY_OK) {
       Owned item(next_item(iterator.get()));
       if (!item) return PyErr_Occurred() ? -1 : static_cast<int>(RAY_OK);
-      r = yield_all(task, item.get(), per_yield);
+      r = yield_all(task, item.get(), note.per_yield(), exact);
     }
     if (r == RAY_OK) continue;
     if (r == RAY_CANCELLED && PyGen_Check(iterator.get())) {
@@ -325,7 +331,8 @@ int run_stream(ray_task* task, PyObject* result, unsigned per_yield) {
 
 // num_returns="dynamic": every item becomes an object; the result is the list of their references.
 // An exception is the last of them, unless it is to be retried.
-int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, bool retried) {
+int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, const Note& note) {
+  const bool retried = note.has(Note::kAllOrNothing), exact = for_python(info, note);
   Owned iterator(PyObject_GetIter(result)), refs(PyList_New(0));
   if (!iterator || !refs) return -1;
   for (bool more = true; more;) {
@@ -336,7 +343,7 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, boo
     if (item) {
       Encoder encoder;
       Encoded encoded;
-      if (!encoder.add(item.get(), true, &encoded)) return -1;
+      if (!encode_result(&encoder, item.get(), exact, &encoded)) return -1;
       const ray_value value = encoder.view(encoded);
       Py_BEGIN_ALLOW_THREADS code = ray_put(g_process.runtime, &value, &ref, &err);
       Py_END_ALLOW_THREADS
@@ -350,7 +357,7 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, boo
       if (!dump || !str_view(PyTuple_GET_ITEM(dump.get(), 0), &message)) return -1;
       PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
       const ray_value payload =
-          ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+          ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_MSGPACK);
       code = ray_put_error(g_process.runtime, RAY_TASK_FAILED, message, &payload, &ref, &err);
     }
     if (code != RAY_OK) return raise_code(code, err), -1;
@@ -358,7 +365,7 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, boo
     if (!object || PyList_Append(refs.get(), object.get()) != 0) return -1;
   }
   Owned made(PyObject_CallFunctionObjArgs(g_hooks.make_dynamic, refs.get(), nullptr));
-  return made && return_value(task, 0, made.get()) ? static_cast<int>(RAY_OK) : -1;
+  return made && return_value(task, 0, made.get(), true) ? static_cast<int>(RAY_OK) : -1;
 }
 
 constexpr char kExitActor[] = "it ended itself: exit_actor() is called";
@@ -423,6 +430,13 @@ void finish_fatally(ray_task* task, const ray_task_info& info, ray_str message) 
 
 }  // namespace
 
+static bool is_unknown_function(PyObject* exception) {
+  if (g_unknown_function == nullptr) return false;
+  Owned answer(PyObject_CallOneArg(g_unknown_function, exception));
+  if (!answer) PyErr_Clear();
+  return answer.get() == Py_True;
+}
+
 // The exception that is set now becomes the task's error. Consumes the task.
 void finish_with_exception(ray_task* task, const ray_task_info& info, const Note& note) {
   Owned v(take_exception());
@@ -444,7 +458,7 @@ void finish_with_exception(ray_task* task, const ray_task_info& info, const Note
     if (PyTuple_GET_ITEM(dump.get(), 2) == Py_True) return finish_fatally(task, info, message);
     PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
     const ray_value payload =
-        ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_PICKLE5);
+        ray_plain(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), RAY_FMT_MSGPACK);
     ray_task_fail(task, message, &payload);
   } else {
     PyErr_Clear();
@@ -457,7 +471,7 @@ void finish_with_exception(ray_task* task, const ray_task_info& info, const Note
     if (!again) PyErr_Clear();
     if (again.get() != Py_True) ray_task_no_retry(task);
   }
-  ray_task_finish(task, RAY_TASK_FAILED);
+  ray_task_finish(task, is_unknown_function(value) ? RAY_UNKNOWN_FUNCTION : RAY_TASK_FAILED);
 }
 
 namespace {
@@ -562,9 +576,9 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
     *made_actor = true;
     return RAY_OK;
   }
-  if (info.is_stream) return run_stream(task, result.get(), note->per_yield());
+  if (info.is_stream) return run_stream(task, result.get(), *note, for_python(info, *note));
   if (__builtin_expect(note->has(Note::kDynamic), 0))
-    return run_dynamic(task, result.get(), info, note->has(Note::kAllOrNothing));
+    return run_dynamic(task, result.get(), info, *note);
   return return_all(task, info.num_returns, result.get(), info, *note) ? static_cast<int>(RAY_OK)
                                                                        : -1;
 }
@@ -748,6 +762,15 @@ PyObject* current_task(PyObject*, PyObject*) {
                        static_cast<Py_ssize_t>(sizeof(info.id)));
 }
 
+// _constructor_concurrency() -> how many calls at a time the actor's creator asked for; of the constructor that this
+// thread runs.
+PyObject* constructor_concurrency(PyObject*, PyObject*) {
+  ray_task_info info;
+  info.struct_size = sizeof(info);
+  if (t_task == nullptr || ray_task_get_info(t_task, &info) != RAY_OK) return PyLong_FromLong(1);
+  return PyLong_FromUnsignedLong(info.max_concurrency);
+}
+
 // Whether the handler of SIGINT is to raise: the main thread's task is cancelled and was not told
 // yet.
 PyObject* take_interrupt(PyObject*, PyObject*) {
@@ -792,8 +815,11 @@ PyObject* wake_for_sigterm(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
-PyObject* worker_setup(PyObject*, PyObject* actor_exit) {
+PyObject* worker_setup(PyObject*, PyObject* args) {  // (class ActorExit, exception -> bool)
+  PyObject *actor_exit, *unknown_function;
+  if (!PyArg_ParseTuple(args, "OO", &actor_exit, &unknown_function)) return nullptr;
   g_actor_exit = new_ref(actor_exit);
+  g_unknown_function = new_ref(unknown_function);
   g_main_thread = pthread_self();
   // However it forks: os.fork, a library's fork.
   pthread_atfork(nullptr, nullptr, [] { g_process.forked_from_worker = true; });
@@ -845,13 +871,14 @@ PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullpt
                                 {"_worker_exit", worker_exit, METH_NOARGS, nullptr},
                                 {"_worker_exiting", worker_exiting, METH_NOARGS, nullptr},
                                 {"_worker_groups", worker_groups, METH_O, nullptr},
-                                {"_worker_setup", worker_setup, METH_O, nullptr},
+                                {"_worker_setup", worker_setup, METH_VARARGS, nullptr},
                                 {"_task_label", task_label, METH_NOARGS, nullptr},
                                 {"_title_room", title_room, METH_VARARGS, nullptr},
                                 {"_title_set", title_set, METH_O, nullptr},
                                 {"_title_get", title_get, METH_NOARGS, nullptr},
                                 {"_output_pending", output_pending, METH_NOARGS, nullptr},
                                 {"_set_flush", set_flush, METH_O, nullptr},
+                                {"_constructor_concurrency", constructor_concurrency, METH_NOARGS, nullptr},
                                 {"_take_interrupt", take_interrupt, METH_NOARGS, nullptr},
                                 {"_main_task_cancelled", task_cancelled_now, METH_NOARGS, nullptr},
                                 {"_current_task", current_task, METH_NOARGS, nullptr},

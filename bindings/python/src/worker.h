@@ -13,7 +13,7 @@ namespace libray_py {
 // generator gives. Written by _options.note_of.
 struct Note {
   static constexpr unsigned char kDynamic = 1, kRetryClasses = 2, kInGroup = 4, kAllOrNothing = 8,
-                                 kPerYield = 16;
+                                 kPerYield = 16, kPortable = 32;
   Owned bytes;
   bool has(unsigned char flag) const {
     return bytes && PyBytes_GET_SIZE(bytes.get()) != 0 &&
@@ -48,6 +48,12 @@ inline void end_forked_child(bool suspended = false) {
   if (__builtin_expect(g_process.forked_from_worker, 0)) leave_forked_child(suspended);
 }
 
+// Whether results are for Python alone: then types are kept by all means. Others get what every language reads, or the
+// task fails.
+inline bool for_python(const ray_task_info& info, const Note& note) {
+  return info.caller_language == RAY_LANG_PYTHON && !note.has(Note::kPortable);
+}
+
 bool decode_arguments(ray_task* task, CallArgs* out, Note* note);
 PyObject* call(PyObject* callable, const CallArgs& a);
 PyObject* method_of(const ray_task_info& info);  // borrowed; null with an exception set
@@ -56,7 +62,7 @@ bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_inf
 // ray_worker_next_in without a wait for tasks; arguments on disk are waited for without the GIL.
 ray_code next_task(ray_runtime* rt, uint32_t group, ray_task** task, ray_error** err);
 // One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
-int yield_item(ray_task* task, PyObject* object, bool wait);
+int yield_item(ray_task* task, PyObject* object, bool exact, bool wait);
 // What one `yield` gives when it gives several objects: a sequence of n, or null with an exception set.
 PyObject* yielded_group(PyObject* item, unsigned n);
 void flush_output();

@@ -1,21 +1,26 @@
-"""`ray.cross_language`: libray calls C symbols and native workers; there is no Java here."""
+"""`ray.cross_language`: functions and actor classes of other languages by their names."""
 
-from libray import native_function
+from libray._cross import actor_class, function
 
-
-def cpp_function(function_name):
-    """The function that native workers registered under this name."""
-    return native_function(function_name)
+__all__ = ["cpp_actor_class", "cpp_function", "java_actor_class", "java_function"]
 
 
 def java_function(class_name, function_name):
-    raise NotImplementedError(
-        "libray does not run Java functions from Python: use libray.native_function or libray.c_function"
-    )
+    """The static method of a Java class, with `.remote(...)` and `.options(...)`."""
+    return function("java", class_name, function_name)
+
+
+def cpp_function(function_name):
+    """The function that the C++ (or C) program of this job registered under that name."""
+    return function("cpp", function_name)
 
 
 def java_actor_class(class_name):
-    raise NotImplementedError(
-        "libray does not run Java actors from Python: write the actor in Python, or call native code with "
-        "libray.native_function"
-    )
+    """The Java class as an actor class."""
+    return actor_class("java", class_name)
+
+
+def cpp_actor_class(create_function_name, class_name):
+    """The actor class that the C++ (or C) program of this job registered. Ray names its factory function, "Counter::Create"
+    or "RAY_FUNC(Counter::Create)", and the class; here the class alone counts."""
+    return actor_class("cpp", class_name)
