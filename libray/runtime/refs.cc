@@ -40,6 +40,7 @@ Object* Runtime::new_object(const ObjectId& id) {
   o->packed = o->shared = o->borrowed = o->resolving = o->publish_on_ready = false;
   o->registered = o->in_table = o->excused = false;
   o->holds = 0;
+  o->wait_mark = 0;  // of a runtime before this one it may be anything
   o->size = 0;
   o->producer = nullptr;
   o->waiters = nullptr;

@@ -297,25 +297,35 @@ void Queue::close() {
   wake_pollers();
 }
 
-// A wake is sticky: the next poll that finds nothing takes it. That of a closed queue stays, for all pollers.
+// Until there may be something. False: somebody has closed the queue's descriptors.
+static bool sleep_on(Queue* q, int64_t left_ns) {
+  pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
+  timespec ts{static_cast<time_t>(left_ns / 1000000000), static_cast<long>(left_ns % 1000000000)};
+  return ::ppoll(fds, 2, left_ns < 0 ? nullptr : &ts, nullptr) <= 0 || !((fds[0].revents | fds[1].revents) & POLLNVAL);
+}
+
+// A wake is sticky: the next poll that finds nothing takes it. That of a closed queue stays, for all pollers. Who was
+// woken for what another poller took, or by a signal, sleeps again.
 Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n) {
   uint64_t drain;
+  const int64_t start = timeout_ns > 0 ? steady_ns() : 0;
   std::unique_lock lock(q->mutex);
-  if (q->items.empty() && timeout_ns != 0 && !q->runtime->cancelled_here()) {
-    lock.unlock();
-    pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
-    timespec ts{static_cast<time_t>(timeout_ns / 1000000000),
-                static_cast<long>(timeout_ns % 1000000000)};
-    (void)::ppoll(fds, 2, timeout_ns < 0 ? nullptr : &ts, nullptr);
-    lock.lock();
+  for (int64_t left = timeout_ns;;) {
+    if (q->items.empty() && left != 0 && !q->runtime->cancelled_here()) {
+      lock.unlock();
+      if (!sleep_on(q, left)) return error(RAY_UNAVAILABLE, "the descriptors of this queue were closed");
+      lock.lock();
+    }
+    for (; *n < max && !q->items.empty(); q->items.pop_front()) out[(*n)++] = q->items.front();
+    if (q->items.empty()) (void)!::read(q->event.get(), &drain, sizeof drain);
+    if (*n) return Status();
+    if (q->closed) return error(RAY_WRONG_STATE, "the runtime was shut down, or the queue released: nothing comes");
+    const bool woken = ::read(q->wake.get(), &drain, sizeof drain) > 0;
+    if (timeout_ns != 0 && q->runtime->cancelled_here()) return q->runtime->waiter_cancelled();
+    if (woken) return Status();
+    if (timeout_ns >= 0) left = std::max<int64_t>(0, timeout_ns - (steady_ns() - start));
+    if (timeout_ns == 0 || left == 0) return Status(RAY_TIMED_OUT, "no completion came");
   }
-  for (; *n < max && !q->items.empty(); q->items.pop_front()) out[(*n)++] = q->items.front();
-  if (q->items.empty()) (void)!::read(q->event.get(), &drain, sizeof drain);
-  if (*n) return Status();
-  if (q->closed) return error(RAY_WRONG_STATE, "the runtime was shut down, or the queue released: nothing comes");
-  bool woken = ::read(q->wake.get(), &drain, sizeof drain) > 0;
-  if (timeout_ns != 0 && q->runtime->cancelled_here()) return q->runtime->waiter_cancelled();
-  return woken ? Status() : Status(RAY_TIMED_OUT, "no completion came");
 }
 
 void Runtime::add_queue(Queue* queue) {

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -565,10 +566,67 @@ static void no_room_to_read(void) {
   free(bytes);
 }
 
+/* What a runtime before knew of an entry that is used again is nothing to the next. */
+static void wait_in_one_runtime_after_the_other(void) {
+  int i;
+  for (i = 0; i < 3; i++) {
+    uint8_t ready;
+    size_t n;
+    ray_ref* ref;
+    kit_init();
+    ref = kit_submit_i64("add", 1, i);
+    CHECK_OK(ray_wait(rt, &ref, 1, 1, -1, &ready, &n, &err));
+    CHECK_EQ(n, 1);
+    ray_ref_release(ref);
+    kit_shutdown();
+  }
+}
+
+/* A signal handler that ran is no reason to come back: a wait for ever does, and one with a limit keeps it. */
+static volatile sig_atomic_t signals_taken;
+static void take_signal(int number) {
+  (void)number;
+  signals_taken++;
+}
+static void* disturb(void* poller) {
+  struct timespec nap = {0, 20000000};
+  int i;
+  for (i = 0; i < 10; i++) {
+    nanosleep(&nap, NULL);
+    pthread_kill(*(pthread_t*)poller, SIGUSR1);
+  }
+  return NULL;
+}
+static void a_poll_goes_on_after_a_signal(void) {
+  const int64_t kLimit = 400000000;
+  struct sigaction action;
+  struct timespec from, to;
+  pthread_t self = pthread_self(), thread;
+  ray_queue* queue;
+  ray_completion done;
+  size_t n = 7;
+  kit_init();
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  memset(&action, 0, sizeof action);
+  action.sa_handler = take_signal;
+  CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+  clock_gettime(CLOCK_MONOTONIC, &from);
+  CHECK_EQ(pthread_create(&thread, NULL, disturb, &self), 0);
+  CHECK_CODE(RAY_TIMED_OUT, ray_queue_poll(queue, &done, 1, kLimit, &n, &err));
+  clock_gettime(CLOCK_MONOTONIC, &to);
+  CHECK_EQ(n, 0);
+  CHECK((to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec >= kLimit);
+  pthread_join(thread, NULL);
+  CHECK(signals_taken > 0);
+  ray_queue_release(queue);
+}
+
 static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read),
                                  KIT_TEST(first_failure_in_order),
                                  KIT_TEST(wait_for_some),
                                  KIT_TEST(wait_counts_errors_as_ready),
+                                 KIT_TEST(wait_in_one_runtime_after_the_other),
+                                 KIT_TEST(a_poll_goes_on_after_a_signal),
                                  KIT_TEST(queue),
                                  KIT_TEST(descriptor_is_level_triggered),
                                  KIT_TEST(wake_a_poller),
