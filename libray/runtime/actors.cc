@@ -141,6 +141,19 @@ Status Runtime::actor_from_object(Object* o, Actor** out) {
   return Status();
 }
 
+// Arguments that went to the store contain whatever the constructor refers to: the node keeps that one object, however
+// many there are. Its entry is ours alone as yet.
+static void hold_in_arguments(PendingTask* t) {
+  const ObjectId id = put_object(t->id, kArgumentsPut);
+  for (Object* args : t->held) {
+    if (args->id != id) continue;
+    args->contained = std::make_unique<std::vector<Object*>>();
+    for (Object* o : t->held)
+      if (o != args) args->contained->push_back(retain(o));
+    return;
+  }
+}
+
 // After its arguments are there: everything that must outlive us is shared, then the daemon takes
 // over.
 void Runtime::create_ready_actors() {
@@ -154,10 +167,15 @@ void Runtime::create_ready_actors() {
     }
     Status s;
     std::vector<ObjectId> deps;
+    hold_in_arguments(t);
     for (Object* o : t->held) {
       s = share(o);
       if (!s.ok()) break;
       deps.push_back(o->id);
+      if (o->id == put_object(t->id, kArgumentsPut)) {
+        deps.assign(1, o->id);  // it contains the others
+        break;
+      }
     }
     ActorCreation& c = *t->creation;
     if (s.ok()) {
@@ -210,7 +228,8 @@ void Runtime::creation_failed(Actor* a, const ErrorBox* cause) {
   const std::string why = "actor " + a->class_name + " (" + a->id.hex() + ") was not created: " + cause->message;
   ErrorBox* e = make_error(RAY_ACTOR_DIED, why, cause->payload_format, cause->payload);
   if (a->connected && !node_dead()) {
-    const std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
+    std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
+    if (image.size() > wire::kActorErrorMax) image = wire::pack_error(e->code, e->message, 0, {});  // the message must do
     up(wire::kUpActorReady, wire::UpActor{a->id, 0, RAY_ACTOR_DIED, 0, static_cast<uint32_t>(image.size())},
        image.data(), image.size());
   }

@@ -152,8 +152,9 @@ Status WorkerSide::self_actor(Actor** out) {
 
 void WorkerSide::enter(Execution* e) { runtime_->set_context(e ? &e->context : nullptr); }
 
-Status WorkerSide::exit_actor(const std::string& why) {
+Status WorkerSide::exit_actor(const std::string& reason) {
   if (!is_actor_) return error(RAY_WRONG_STATE, "this worker is not an actor");
+  const std::string why = reason.substr(0, 4096);  // for people, and it travels in one record
   bool first = !exiting_.exchange(true), idle = outstanding_ == 0;
   if (!first && !idle) return Status();
   wire::UpActor u{actor_, incarnation_, RAY_OK, idle ? 1u : 0u, static_cast<uint32_t>(why.size())};

@@ -133,6 +133,47 @@ static ray_code append_range(ray_task* task, void* user) {
   return kit_return_i64(task, 0, 1);
 }
 
+static ray_code sum_create(ray_task* task, void* user) { /* a log of the sum of all arguments */
+  log_t* self = calloc(1, sizeof *self);
+  const ray_buffer* args;
+  size_t i, n = ray_task_args(task, &args);
+  (void)user;
+  for (i = 0; i < n; i++) self->values[0] += kit_arg_i64(task, i);
+  self->n = 1;
+  return ray_task_set_self(task, self, NULL);
+}
+
+/* Waits for args[0], then fails with an error that is longer than a ring. */
+static ray_code fail_at_length(ray_task* task, void* user) {
+  static char payload[1200 << 10];
+  ray_value value = ray_plain(payload, sizeof payload, RAY_FMT_RAW);
+  char path[512];
+  (void)user;
+  kit_await(kit_arg_text(task, 0, path, sizeof path));
+  ray_task_fail(task, ray_cstr("at length"), &value);
+  return RAY_TASK_FAILED;
+}
+
+/* What a call of the actor in args[0] comes to; touches args[1] when it is under way. */
+static ray_code code_of_a_call(ray_task* task, void* user) {
+  const ray_buffer* args;
+  ray_actor* actor;
+  ray_ref *ref, *result;
+  ray_code code;
+  char path[512];
+  (void)user;
+  CHECK_EQ(ray_task_args(task, &args), 2);
+  CHECK_OK(ray_buffer_ref(&args[0], 0, &ref, &err));
+  CHECK_OK(ray_actor_from_ref(ref, &actor, &err));
+  ray_ref_release(ref);
+  result = kit_call(actor, "pid", NULL, 0);
+  kit_touch(kit_arg_text(task, 1, path, sizeof path));
+  code = kit_get_code(result);
+  ray_ref_release(result);
+  ray_actor_release(actor);
+  return kit_return_i64(task, 0, code);
+}
+
 static void register_all(void) {
   static const struct {
     const char* name;
@@ -148,6 +189,11 @@ static void register_all(void) {
     CHECK_OK(ray_register_method(ray_cstr("Log"), name, methods[i].fn, NULL, &err));
     CHECK_OK(ray_register_method(ray_cstr("Broken"), name, methods[i].fn, NULL, &err));
   }
+  CHECK_OK(ray_register_actor(ray_cstr("Sum"), sum_create, log_destroy, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Sum"), ray_cstr("all"), log_all, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Sum"), ray_cstr("pid"), log_pid, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("fail_at_length"), fail_at_length, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("code_of_a_call"), code_of_a_call, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("call_through"), call_through, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("append_range"), append_range, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("find_and_append"), find_and_append, NULL, &err));
@@ -687,6 +733,68 @@ static void calls_begin_though_others_block(void) {
   for (i = 0; i < kN; i++) ray_actor_release(actors[i]);
 }
 
+/* More references than one record could name: the node keeps them all for each start of the actor. */
+static void many_constructor_arguments(void) {
+  enum { kArgs = 30000 };
+  static ray_arg args[kArgs];
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_function* klass;
+  ray_actor* actor;
+  int64_t i, pid, sum = 0;
+  int start;
+  kit_init();
+  options.max_restarts = 1;
+  CHECK_OK(ray_function_get(rt, ray_cstr("Sum"), &klass, &err));
+  for (i = 0; i < kArgs; i++) {
+    ray_value value = ray_plain(&i, sizeof i, RAY_FMT_RAW);
+    args[i] = (ray_arg)RAY_ARG_INIT;
+    CHECK_OK(ray_put(rt, &value, &args[i].ref, &err));
+    sum += i;
+  }
+  CHECK_OK(ray_actor_create(rt, klass, args, kArgs, &options, &actor, &err));
+  for (i = 0; i < kArgs; i++) ray_ref_release(args[i].ref);
+  for (start = 0; start < 2; start++) {
+    CHECK_EQ(kit_take_i64(kit_call(actor, "all", NULL, 0)), sum);
+    pid = kit_take_i64(kit_call(actor, "pid", NULL, 0));
+    if (start > 0) break;
+    CHECK_OK(ray_actor_kill(actor, true, &err));
+    kit_await_gone(pid);
+    while (kit_get_code(kit_call(actor, "pid", NULL, 0)) == RAY_ACTOR_RESTARTING) kit_pause();
+  }
+  ray_actor_release(actor);
+  ray_function_release(klass);
+}
+
+/* An argument of the constructor fails with much to say: whoever has the actor already hears of its end all the same. */
+static void a_constructor_argument_fails_at_length(void) {
+  const char *go = kit_path("go"), *waits = kit_path("waits");
+  ray_arg arg = kit_text(go), two[2];
+  ray_value value = ray_plain("box", 3, RAY_FMT_RAW);
+  ray_function* klass;
+  ray_actor* actor;
+  ray_ref *failing, *handle, *other;
+  kit_init();
+  failing = kit_submit("fail_at_length", &arg, 1, NULL);
+  arg = kit_ref(failing);
+  CHECK_OK(ray_function_get(rt, ray_cstr("Sum"), &klass, &err));
+  CHECK_OK(ray_actor_create(rt, klass, &arg, 1, NULL, &actor, &err));
+  CHECK_OK(ray_actor_to_ref(actor, &handle, &err));
+  value.refs = &handle;
+  value.n_refs = 1;
+  two[0] = (ray_arg)RAY_ARG_INIT;
+  two[0].value = value;
+  two[1] = kit_text(waits);
+  other = kit_submit("code_of_a_call", two, 2, NULL);
+  kit_await(waits);
+  kit_touch(go);
+  CHECK_EQ(kit_take_i64(other), RAY_ACTOR_DIED);
+  CHECK_EQ(kit_get_code(kit_call(actor, "pid", NULL, 0)), RAY_ACTOR_DIED);
+  ray_ref_release(handle);
+  ray_ref_release(failing);
+  ray_actor_release(actor);
+  ray_function_release(klass);
+}
+
 static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(errors_leave_it_alive),
                                  KIT_TEST(constructor_fails),
@@ -706,6 +814,8 @@ static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(more_actors_than_processors),
                                  KIT_TEST(resources_for_life),
                                  KIT_TEST(several_returns),
+                                 KIT_TEST(many_constructor_arguments),
+                                 KIT_TEST(a_constructor_argument_fails_at_length),
                                  KIT_TEST(calls_run_in_the_order_of_their_submission),
                                  KIT_TEST(calls_begin_though_others_block)};
 KIT_MAIN(tests, register_all)
