@@ -62,8 +62,13 @@ Status name_arg(ray_str s, const char* what, std::string* out) {
   return Status();
 }
 
+Status view_arg(ray_bytes b, const char* what) {
+  if (b.data || !b.size) return Status();
+  return error(RAY_INVALID_ARGUMENT, "%s have a size but no data", what);
+}
+
 Status bytes_arg(ray_bytes b, const char* what, size_t most, std::string* out) {
-  if (!b.data && b.size) return error(RAY_INVALID_ARGUMENT, "%s have a size but no data", what);
+  RAY_TRY(view_arg(b, what));
   if (b.size > most)
     return error(RAY_INVALID_ARGUMENT, "%s are %zu bytes; at most %zu are allowed", what, b.size, most);
   out->clear();

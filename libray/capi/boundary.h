@@ -42,6 +42,8 @@ bool is_error_code(ray_code code);
 // A text that names something: at most RAY_MAX_NAME bytes.
 Status name_arg(ray_str s, const char* what, std::string* out);
 Status bytes_arg(ray_bytes b, const char* what, size_t most, std::string* out);
+// Bytes that are looked at where they lie.
+Status view_arg(ray_bytes b, const char* what);
 // A value that is to be read; of a shape the sizes alone count.
 Status value_arg(const ray_value* v, const char* what, bool shape = false);
 // What an error carries: bytes, for nobody keeps references or buffers for it. May be NULL.

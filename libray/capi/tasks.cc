@@ -114,7 +114,11 @@ Status task_options(const ray_task_options* in, ray_task_options* out) {
                  out->reserved);
   if (out->group > UINT16_MAX)
     return error(RAY_INVALID_ARGUMENT, "concurrency group %u: no actor has that many", out->group);
-  return Status();
+  if (__builtin_expect(out->name.size != 0, 0)) {
+    std::string checked;
+    RAY_TRY(name_arg(out->name, "the name of a task", &checked));
+  }
+  return view_arg(out->resources_msgpack, "resources_msgpack");
 }
 
 // Calls `submit(Object**)` and turns the objects into handles, in place for one result.
@@ -295,6 +299,7 @@ static Status check_actor(const ray_actor_options& o) {
   std::string checked;
   RAY_TRY(name_arg(o.name, "the name of an actor", &checked));
   RAY_TRY(name_arg(o.ns, "ns", &checked));
+  RAY_TRY(view_arg(o.resources_msgpack, "resources_msgpack"));
   return bytes_arg(o.metadata, "metadata", RAY_MAX_METADATA, &checked);
 }
 
@@ -493,6 +498,7 @@ ray_code ray_group_create(ray_runtime* runtime, const ray_group_options* options
     std::string name, ns;
     RAY_TRY(name_arg(o.name, "the name of a group", &name));
     RAY_TRY(name_arg(o.ns, "ns", &ns));
+    RAY_TRY(view_arg(o.bundles_msgpack, "bundles_msgpack"));
     std::string bundles = bytes(o.bundles_msgpack), args, answer;
     wire::Reader check(bundles);
     if (!wire::is_one_value(bundles) || check.peek() != wire::Type::kArray)
@@ -535,6 +541,7 @@ ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter,
                            ray_error** err) {
   return guard(err, [&]() -> Status {
     if (!out) return null_argument("out");
+    RAY_TRY(view_arg(filter, "filter_msgpack"));
     std::string args, answer, rows;
     Runtime* rt;
     RAY_TRY(runtime_of(runtime, &rt));
@@ -583,6 +590,9 @@ ray_code ray_kv_put(ray_runtime* runtime, ray_str ns, ray_bytes key, ray_bytes v
                     uint64_t expected, uint64_t* out_version, ray_error** err) {
   return guard(err, [&]() -> Status {
     if (value.size && !value.data) return null_argument("value");
+    if (value.size > wire::kMaxRequest)
+      return error(RAY_INVALID_ARGUMENT, "a value of %zu bytes for the key-value table: put it and keep its reference, "
+                   "%zu are possible", value.size, wire::kMaxRequest);
     std::string space, args, answer;
     RAY_TRY(key_arg(ns, key, &space));
     wire::Writer(&args).array(4).str(space).bin(key.data, key.size).bin(value.data, value.size)

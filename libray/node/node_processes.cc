@@ -26,7 +26,7 @@ namespace ray::node {
 namespace {
 
 constexpr size_t kMaxPending = 256;       // connections that have not said hello
-constexpr size_t kMaxOutbox = 64u << 20;  // of one process before it is cut off
+constexpr size_t kMaxOutbox = 64u << 20;  // of one process before it is cut off, besides what it asked for
 constexpr int64_t kExitGraceNs = 3'000'000'000;
 
 template <class T>
@@ -58,7 +58,7 @@ void Node::send(Process* p, uint16_t type, const void* head, size_t size, const 
   if (!p || p->closing) return;
   p->out.add(type, head, size, tail, tail_size, flags, std::move(fd));
   dirty_.insert(p->index);
-  if (p->out.bytes() > kMaxOutbox) cut_off(p, "it does not read what it is sent");
+  if (p->out.bytes() - p->out.answers() > kMaxOutbox) cut_off(p, "it does not read what it is sent");
 }
 
 // A process that may have been about to be woken by one that died: its words may say that it was.

@@ -7,12 +7,15 @@
 #include "libray/base/log.h"
 #include "libray/node/demands.h"
 #include "libray/wire/cursor.h"
+#include "libray/wire/limits.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
 namespace {
 
-constexpr size_t kMaxRequest = 104u << 20;  // a definition of 100 MB fits
+using wire::kMaxRequest;
+constexpr size_t kLargeAnswer = 1u << 20;
+constexpr size_t kMaxAnswers = 256u << 20;  // that one process has not read, before it gets no further large one
 constexpr int64_t kMaxFragments = 64;  // unfinished requests of one process
 
 }  // namespace
@@ -46,17 +49,22 @@ Status Node::up_request(Process* p, uint16_t flags, const std::string& payload) 
   return Status();
 }
 
+// An answer may be larger than what a process may leave unread: it asked for it.
 void Node::reply(uint32_t index, uint64_t req_id, int32_t code, const std::string& body) {
   Process* p = process(index);
-  if (!p) return;
+  if (!p || p->closing) return;
+  if (body.size() > kLargeAnswer && p->out.answers() > 0 && p->out.answers() + body.size() > kMaxAnswers)
+    return reply(index, req_id, RAY_UNAVAILABLE, "this process has not read the answers to its last requests: ask again");
   wire::DnReply r{req_id, code, 0};
   size_t at = 0;
   do {
     size_t n = std::min<size_t>(body.size() - at, wire::kFragmentMax);
     bool more = at + n < body.size();
-    send(p, wire::kDnReply, &r, sizeof r, body.data() + at, n, more ? wire::kMore : 0);
+    p->out.add_answer(wire::kDnReply, &r, sizeof r, body.data() + at, n, more ? wire::kMore : 0);
     at += n;
   } while (at < body.size());
+  dirty_.insert(index);
+  if (p->out.answers() > 2 * kMaxAnswers) cut_off(p, "it does not read the answers to its requests");
 }
 
 // Asks a shard and hands its answer on as it is.

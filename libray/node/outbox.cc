@@ -10,8 +10,8 @@ constexpr size_t kMaxFds = 8;
 constexpr size_t kBatch = 32 << 10;  // a larger record travels alone
 }  // namespace
 
-void Outbox::add(uint16_t type, const void* head, size_t head_size, const void* tail,
-                 size_t tail_size, uint16_t flags, std::shared_ptr<Fd> fd) {
+size_t Outbox::add(uint16_t type, const void* head, size_t head_size, const void* tail,
+                   size_t tail_size, uint16_t flags, std::shared_ptr<Fd> fd) {
   size_t size = sizeof(RecordHeader) + head_size + tail_size, padded = pad8(size);
   bool fits = !queue_.empty() && queue_.back().bytes.size() + padded <= kBatch &&
               (!fd || queue_.back().fds.size() < kMaxFds);
@@ -24,6 +24,14 @@ void Outbox::add(uint16_t type, const void* head, size_t head_size, const void* 
   d.bytes.append(padded - size, '\0');
   if (fd) d.fds.push_back(std::move(fd));
   bytes_ += padded;
+  return padded;
+}
+
+void Outbox::add_answer(uint16_t type, const void* head, size_t head_size, const void* tail, size_t tail_size,
+                        uint16_t flags) {
+  const size_t n = add(type, head, head_size, tail, tail_size, flags);
+  queue_.back().answers += n;
+  answers_ += n;
 }
 
 Outbox::Sent Outbox::flush(int socket) {
@@ -35,6 +43,7 @@ Outbox::Sent Outbox::flush(int socket) {
     if (s.code() == RAY_TIMED_OUT) return Sent::kSocketFull;
     if (!s.ok()) return Sent::kBroken;
     bytes_ -= d.bytes.size();
+    answers_ -= d.answers;
     queue_.pop_front();
   }
   return Sent::kAll;

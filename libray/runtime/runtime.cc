@@ -29,6 +29,7 @@
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/runtime/worker.h"
+#include "libray/wire/limits.h"
 #include "libray/wire/msgpack.h"
 
 extern char** environ;
@@ -115,7 +116,9 @@ Status await_ready(int fd, int pidfd, const std::string& log) {
       return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s",
                    log.c_str());
     }
-    if (poll(&p, 1, ms) < 0 && errno != EINTR) break;
+    const int there = poll(&p, 1, ms);
+    if (there == 0 || (there < 0 && errno == EINTR)) continue;  // a read would wait for ever
+    if (there < 0) break;
     char buffer[512];
     ssize_t n = ::read(fd, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
@@ -198,7 +201,7 @@ Status Runtime::connect(const ray_runtime_options& options) {
     if (!session.ok()) return session.status();
     session_dir_ = session->dir;
     token_ = session->token;
-    session_lock_ = std::move(session->lock);
+    session_lock_ = out_of_the_way(std::move(session->lock));
   }
   RAY_TRY(hello(options));
   RAY_FAULT("client.admitted");
@@ -240,13 +243,14 @@ Status Runtime::start_node(const ray_runtime_options& o) {
   if (!session.ok()) return session.status();
   session_dir_ = session->dir;
   token_ = session->token;
-  session_lock_ = std::move(session->lock);
+  session_lock_ = out_of_the_way(std::move(session->lock));
   auto rayd = node::find_rayd();
   if (!rayd.ok()) return rayd.status();
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0)
     return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
-  Fd read_end(pipe_fds[0]), write_end(pipe_fds[1]);
+  // A program without standard descriptors: theirs are the child's log.
+  Fd read_end = out_of_the_way(Fd(pipe_fds[0])), write_end = out_of_the_way(Fd(pipe_fds[1]));
   std::string log = session_dir_ + "/logs/rayd.log";
   double cpus = o.num_cpus > 0 ? o.num_cpus : usable_cpus();
   uint64_t store_bytes = o.store_bytes ? o.store_bytes : default_store_bytes();
@@ -478,6 +482,13 @@ void Runtime::send_request(uint64_t id, uint32_t op, const std::string& args) {
   } while (at < args.size());
 }
 
+// The daemon cuts off whoever sends more.
+Status Runtime::check_request(const std::string& args) {
+  if (args.size() <= wire::kMaxRequest) return Status();
+  return error(RAY_INVALID_ARGUMENT, "a request of %zu bytes: at most %zu are possible; values that are larger go through "
+               "the object store (ray_put)", args.size(), wire::kMaxRequest);
+}
+
 void Runtime::tell(uint32_t op, const std::string& args) { send_request(0, op, args); }
 
 uint64_t Runtime::begin_call(std::shared_ptr<Call>* out) {
@@ -518,6 +529,7 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
 
 Status Runtime::request(uint32_t op, const std::string& args, std::string* answer,
                         int64_t timeout_ns) {
+  RAY_TRY(check_request(args));
   std::shared_ptr<Call> call;
   uint64_t id = begin_call(&call);
   {

@@ -167,6 +167,7 @@ class Runtime {
   // ---- requests to the daemon (runtime.cc)
   Status request(uint32_t op, const std::string& args, std::string* answer,
                  int64_t timeout_ns = 30000000000);
+  static Status check_request(const std::string& args);
   // The same without waiting for the answer.
   void tell(uint32_t op, const std::string& args);
 

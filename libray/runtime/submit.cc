@@ -62,6 +62,7 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
   }
   std::string args;
   wire::Writer(&args).array(5).uint64(key).int64(language).uint64(kind).str(name).bin(definition);
+  RAY_TRY(check_request(args));
   {
     std::lock_guard order(requests_mutex_);
     tell(wire::kOpFunctionDefine, args);

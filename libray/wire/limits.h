@@ -13,5 +13,7 @@ inline constexpr size_t kMaxResourceName = 255;
 inline constexpr size_t kMaxDefinition = size_t{1} << 30;
 inline constexpr size_t kMaxNodeResources = size_t{1} << 20;
 inline constexpr size_t kMaxShapes = 65536;  // different demands of one process
+inline constexpr size_t kMaxResourceBytes = 64 << 10;  // of the packed map: it travels in one record
+inline constexpr size_t kMaxRequest = 104u << 20;      // bytes of a request to the daemon: a definition of 100 MB fits
 
 }  // namespace ray::wire

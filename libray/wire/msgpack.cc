@@ -378,6 +378,9 @@ Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
   Resources out;
   Reader r(bytes);
   if (bytes.empty() || (r.nil() && r.at_end())) return out;
+  if (bytes.size() > kMaxResourceBytes)
+    return error(RAY_INVALID_ARGUMENT, "resources: a map of %zu bytes; at most %zu are allowed", bytes.size(),
+                 kMaxResourceBytes);
   uint32_t n = 0;
   if (!r.map(&n)) {
     if (!r.ok()) return error(RAY_INVALID_ARGUMENT, "resources: %s", r.status().message().c_str());

@@ -1,5 +1,6 @@
 /* control.c -- key-value store, cluster queries, context, logging, fault points. */
 #define _POSIX_C_SOURCE 200809L
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -60,6 +61,36 @@ static ray_bytes bytes_of(const char* text) {
   view.data = text;
   view.size = strlen(text);
   return view;
+}
+
+/* A program that was started without them, or has closed them: what is opened next gets their numbers. */
+static void without_standard_descriptors(void) {
+  int fd;
+  for (fd = 0; fd < 3; fd++) close(fd);
+  kit_init();
+  for (fd = 0; fd < 3; fd++) CHECK_EQ(open("/dev/null", O_RDWR), fd); /* nothing of libray's lies there */
+  CHECK_EQ(kit_get_i64(kit_submit_i64("add", 1, 2)), 3);
+}
+
+/* What fits into a request comes back in an answer; what does not is refused, and nobody is cut off for it. */
+static void large_values(void) {
+  enum { kFits = 80 << 20, kTooLarge = 105 << 20 };
+  char* bytes = malloc(kTooLarge);
+  ray_bytes value = {bytes, kFits};
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  uint64_t version;
+  kit_init();
+  CHECK(bytes != NULL);
+  memset(bytes, 'v', kTooLarge);
+  CHECK_OK(ray_kv_put(rt, ray_cstr("n"), bytes_of("k"), value, RAY_KV_ANY, &version, &err));
+  CHECK_OK(ray_kv_get(rt, ray_cstr("n"), bytes_of("k"), &buffer, &version, &err));
+  CHECK_EQ(buffer.size, kFits);
+  CHECK(memcmp(buffer.data, bytes, kFits) == 0);
+  ray_buffer_release(&buffer);
+  value.size = kTooLarge;
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_kv_put(rt, ray_cstr("n"), bytes_of("k"), value, RAY_KV_ANY, &version, &err));
+  CHECK_OK(ray_kv_delete(rt, ray_cstr("n"), bytes_of("k"), RAY_KV_ANY, &err));
+  free(bytes);
 }
 
 static void key_value(void) {
@@ -378,7 +409,7 @@ static void fault_points(void) {
   CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3);
 }
 
-static const kit_test tests[] = {KIT_TEST(key_value),
+static const kit_test tests[] = {KIT_TEST(key_value), KIT_TEST(without_standard_descriptors), KIT_TEST(large_values),
                                  KIT_TEST(key_list),
                                  KIT_TEST(large_value),
                                  KIT_TEST(compare_and_swap_from_tasks),

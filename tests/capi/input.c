@@ -216,9 +216,76 @@ static void sizes(void) {
   REFUSED(ray_actor_create(rt, klass, NULL, 0, &actor, &made, &err));
   REFUSED(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), large, &function, &err));
   REFUSED(ray_kv_get(rt, ray_cstr("x"), large, &buffer, &version, &err));
+  REFUSED(ray_kv_put(rt, ray_cstr("x"), some, large, RAY_KV_ANY, &version, &err));
   large.data = NULL;
   REFUSED(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr("f"), large, &function, &err));
   ray_function_release(klass);
+}
+
+/* Bytes that have a size and lie nowhere, wherever they are taken; and names of tasks that nothing can have. */
+static void nowhere(void) {
+  static char page[8192];
+  const ray_bytes nothing = {NULL, 5};
+  ray_task_options task = RAY_TASK_OPTIONS_INIT;
+  ray_actor_options actor = RAY_ACTOR_OPTIONS_INIT;
+  ray_group_options group = RAY_GROUP_OPTIONS_INIT;
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  int64_t one = 1;
+  ray_arg arg = kit_i64(&one);
+  ray_function* function;
+  ray_actor* made;
+  ray_ref *ref, *put;
+  ray_id id;
+  uint64_t before, after;
+  kit_init();
+  function = function_of("add_one");
+  task.resources_msgpack = nothing;
+  REFUSED(ray_submit(rt, function, &arg, 1, &task, &ref, &err));
+  actor.resources_msgpack = nothing;
+  REFUSED(ray_actor_create(rt, function, NULL, 0, &actor, &made, &err));
+  group.bundles_msgpack = nothing;
+  REFUSED(ray_group_create(rt, &group, &id, &err));
+  REFUSED(ray_cluster_query(rt, ray_cstr("nodes"), nothing, &buffer, &err));
+  REFUSED(ray_kv_put(rt, ray_cstr("x"), nothing, nothing, RAY_KV_ANY, NULL, &err));
+  task = (ray_task_options)RAY_TASK_OPTIONS_INIT;
+  task.name.data = memset(page, 'x', sizeof page);
+  CHECK_OK(ray_put(rt, &arg.value, &put, &err));
+  arg = kit_ref(put);
+  CHECK_OK(ray_test_ref_count(put, &before, &err));
+  task.name.size = sizeof page;
+  REFUSED(ray_submit(rt, function, &arg, 1, &task, &ref, &err));
+  task.name.size = (size_t)-2;
+  REFUSED(ray_submit(rt, function, &arg, 1, &task, &ref, &err));
+  CHECK_OK(ray_test_ref_count(put, &after, &err)); /* what is refused holds nothing */
+  CHECK_EQ(before, after);
+  ray_ref_release(put);
+  ray_function_release(function);
+}
+
+/* More names of resources than anything has: refused, for what is dropped on its way is waited for for ever. */
+static void too_many_resources(void) {
+  enum { kNames = 6000 };
+  static char map[kNames * 16];
+  ray_task_options task = RAY_TASK_OPTIONS_INIT;
+  ray_actor_options actor = RAY_ACTOR_OPTIONS_INIT;
+  ray_function* function;
+  ray_actor* made;
+  ray_ref* ref;
+  char* at = map;
+  int i;
+  kit_init();
+  function = function_of("add_one");
+  *at++ = (char)0xde;
+  *at++ = (char)(kNames >> 8);
+  *at++ = (char)(kNames & 255);
+  for (i = 0; i < kNames; i++) at += sprintf(at, "\xaaname-%05d%c", i, 1);
+  task.resources_msgpack.data = map;
+  task.resources_msgpack.size = (size_t)(at - map);
+  actor.resources_msgpack = task.resources_msgpack;
+  REFUSED(ray_submit(rt, function, NULL, 0, &task, &ref, &err));
+  CHECK_MESSAGE("bytes; at most");
+  REFUSED(ray_actor_create(rt, function, NULL, 0, &actor, &made, &err));
+  ray_function_release(function);
 }
 
 static void cut_structs(void) {
@@ -380,7 +447,8 @@ static void small_values_are_the_readers(void) {
 
 static const kit_test tests[] = {KIT_TEST(flags_and_enumerators), KIT_TEST(values),
                                  KIT_TEST(of_another_runtime),    KIT_TEST(registered_too_late),
-                                 KIT_TEST(sizes),                 KIT_TEST(cut_structs),
+                                 KIT_TEST(sizes),                 KIT_TEST(nowhere),
+                                 KIT_TEST(too_many_resources),    KIT_TEST(cut_structs),
                                  KIT_TEST(longer_info),           KIT_TEST(garbage_resources),
                                  KIT_TEST(returns),               KIT_TEST(nested_callbacks),
                                  KIT_TEST(small_values_are_the_readers)};
