@@ -40,7 +40,7 @@ constexpr const char* kNeeded[] = {
     "SELECT " TASK_OF("a.object") " FROM task_rows u JOIN arg_rows a ON a.task=u.id WHERE u.end_ns IS NULL",
     "SELECT " TASK_OF("a.object") " FROM task_rows u JOIN arg_rows a ON a.task=u.id WHERE u.again IS NOT NULL AND "
     "u.again>u.execution",
-    "SELECT " TASK_OF("key") " FROM state WHERE tbl=3 AND json NOT LIKE '%\"DEAD\"%'"};
+    "SELECT " TASK_OF("key") " FROM state WHERE tbl=3 AND json NOT LIKE '%\"state\": \"DEAD\"%'"};
 
 constexpr int64_t kQuietNs = 1'000'000'000;
 constexpr uint64_t kBlindRows = 1'000'000;  // over twice the limit: then nobody is waited for

@@ -285,6 +285,15 @@ struct Lineage {
     lsn += n;
     ASSERT_TRUE(journal->commit({e}).ok());
   }
+  void commit_row(Table table, std::string_view key, std::string_view value) {
+    std::string record;
+    wire::Writer(&record).array(7).uint64(0).uint64(0).uint64(0).int64(0).str("").bin(std::string_view())
+        .array(1).array(4).uint64(static_cast<uint64_t>(table)).bin(key).uint64(1).bin(value);
+    Entry e;
+    e.sn = journal->last_sn() + 1;
+    e.blob = record;
+    ASSERT_TRUE(journal->commit({e}).ok());
+  }
   void materialise() {
     auto m = Materialiser::open(path, shard);
     ASSERT_TRUE(m.ok()) << m.status().message();
@@ -421,6 +430,28 @@ TEST(Prune, OldestFinishedTasksGoAndTheirRowsWithThem) {
   EXPECT_EQ(l.one("SELECT count(*) FROM arg_rows WHERE task NOT IN (SELECT id FROM task_rows)"), "0");
   EXPECT_EQ(l.one("SELECT count(*) FROM object_rows"), std::to_string(kept));
   EXPECT_EQ(l.one("SELECT value FROM meta WHERE key='pruned_tasks'"), std::to_string(300 - kept));
+}
+
+// An actor is dead when its state says so, and not when it is called that.
+TEST(Prune, TheTaskThatMadeALivingActorStays) {
+  ::setenv("LIBRAY_TASK_ROWS", "20", 1);
+  Lineage l;
+  const char *states[] = {"ALIVE", "DEAD"}, *names[] = {"DEAD", "ALIVE"};
+  for (uint32_t k = 0; k < 2; ++k) {
+    Id actor = actor_of(child_task(l.origin, k));
+    std::string row;
+    wire::Writer(&row).map(3).str("actor").str(actor.hex()).str("state").str(states[k]).str("name").str(names[k]);
+    l.commit_row(Table::kActors, {reinterpret_cast<const char*>(actor.b), kIdSize}, row);
+  }
+  add_many(&l, 0, 100);
+  add_many(&l, 100, 30);
+  ::unsetenv("LIBRAY_TASK_ROWS");
+  EXPECT_LE(std::stoi(l.one("SELECT count(*) FROM task_rows")), 30);
+  auto rows_of = [&](uint32_t k) {
+    return l.one("SELECT count(*) FROM tasks WHERE task='" + child_task(l.origin, k).hex() + "'");
+  };
+  EXPECT_EQ(rows_of(0), "1");
+  EXPECT_EQ(rows_of(1), "0");
 }
 
 TEST(Prune, WhatUnfinishedTasksNeedStays) {
