@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <utility>
 
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/worker.h"
@@ -35,6 +36,21 @@ Status check_timeout(int64_t timeout_ns);
 // A live runtime, or why not.
 Status runtime_of(const ray_runtime* handle, Runtime** out);
 Status object_arg(const ray_ref* ref, Object** out);
+// A stream that a call may wait for: it outlives its last handle until the call is over.
+class StreamUse {
+ public:
+  explicit StreamUse(const ray_stream* handle)
+      : handle_(handle), stream_(static_cast<Stream*>(HandleTable::instance().use(handle, kHandleStream))) {}
+  StreamUse(StreamUse&& o) noexcept : handle_(o.handle_), stream_(std::exchange(o.stream_, nullptr)) {}
+  ~StreamUse() {
+    if (stream_ && HandleTable::instance().unuse(handle_)) stream_->runtime->stream_unused(stream_);
+  }
+  Stream* stream() const { return stream_; }
+
+ private:
+  const ray_stream* handle_;
+  Stream* stream_;
+};
 Status execution_of(const ray_task* task, Execution** out);
 
 // Whether it is the code of an error that this version knows.

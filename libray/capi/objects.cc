@@ -321,8 +321,11 @@ ray_code ray_wait_any(ray_runtime* runtime, ray_ref* const* refs, size_t n_refs,
     ObjectList objects(n_refs);
     RAY_TRY(objects_of(rt, refs, n_refs, objects.data()));
     std::vector<Stream*> list(n_streams);
+    std::vector<StreamUse> uses;
+    uses.reserve(n_streams);
     for (size_t i = 0; i < n_streams; ++i) {
-      list[i] = from_handle<Stream>(streams[i], kHandleStream);
+      uses.emplace_back(streams[i]);
+      list[i] = uses.back().stream();
       if (!list[i] || list[i]->runtime != rt)
         return error(RAY_INVALID_ARGUMENT, "streams[%zu] is null, released or of another runtime", i);
     }

@@ -215,12 +215,12 @@ ray_code ray_submit_stream(ray_runtime* runtime, ray_function* function, const r
 
 ray_code ray_stream_next(ray_stream* stream, int64_t timeout_ns, ray_ref** out, ray_error** err) {
   return guard(err, [&]() -> Status {
-    auto* s = from_handle<Stream>(stream, kHandleStream);
-    if (!s) return bad_handle("stream");
+    StreamUse use(stream);
+    if (!use.stream()) return bad_handle("stream");
     if (!out) return null_argument("out");
     RAY_TRY(check_timeout(timeout_ns));
     Object* o;
-    RAY_TRY(s->runtime->stream_next(s, timeout_ns, &o));
+    RAY_TRY(use.stream()->runtime->stream_next(use.stream(), timeout_ns, &o));
     *out = hand_out(o);
     return Status();
   });
@@ -264,10 +264,11 @@ ray_stream* ray_stream_retain(ray_stream* stream) {
 }
 
 void ray_stream_release(ray_stream* stream) {
-  if (void* p = HandleTable::instance().release(stream, kHandleStream)) {
-    auto* s = static_cast<Stream*>(p);
-    s->runtime->stream_release(s);
-  }
+  auto& table = HandleTable::instance();
+  StreamUse use(stream);
+  if (!use.stream()) return;
+  (void)table.release(stream, kHandleStream);
+  if (!table.get(stream, kHandleStream)) use.stream()->runtime->stream_release(use.stream());
 }
 
 ray_code ray_cancel(ray_ref* ref, uint32_t flags, ray_error** err) {

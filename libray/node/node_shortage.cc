@@ -85,7 +85,8 @@ Status Node::up_link_lost(Process* p, const std::string& payload) {
   note_shortage("no-link", text);
   client->as_client.erase(worker->index);
   worker->as_worker.erase(client->index);
-  wire::DnPeerDied gone{p->index, static_cast<uint32_t>(p->pid), -1, wire::kDeathUnlinked};
+  const int32_t you_serve = l.as_worker ? 0 : 1;  // there may be another link, the other way around
+  wire::DnPeerDied gone{p->index, static_cast<uint32_t>(p->pid), you_serve, wire::kDeathUnlinked};
   send(other, wire::kDnPeerDied, &gone, sizeof gone);
   link_later(client->index, worker->index);  // also so that workers that all fail are not replaced in a storm
   if (l.as_worker && !actors_.of_worker(worker->index)) kill_worker(worker->index, wire::kDeathForced);

@@ -66,7 +66,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   Object* ref = new_object(ray::actor_of(t->id));
   if (!ref) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   std::shared_ptr<Call> call;
-  if (!name.empty()) create->req_id = begin_call(&call);
+  if (!name.empty()) create->req_id = begin_call(&call, true, ref->id);
   uint64_t req_id = create->req_id;
   {
     std::lock_guard lock(mutex_);
@@ -488,7 +488,9 @@ Status Runtime::actor_find(const std::string& name, const std::string& ns, Actor
   if (name.empty()) return error(RAY_INVALID_ARGUMENT, "an actor's name is not empty");
   std::string args, answer;
   wire::Writer(&args).array(2).str(name).str(ns.empty() ? ns_ : ns);
-  RAY_TRY(request(wire::kOpActorFind, args, &answer));
+  std::shared_ptr<Call> call;
+  const uint64_t req = begin_call(&call, true);
+  RAY_TRY(transact(req, call, wire::kOpActorFind, args, &answer, kRequestNs));
   wire::Reader r(answer);
   uint32_t n;
   std::string_view id;

@@ -5,6 +5,7 @@
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
+#include "libray/wire/msgpack.h"
 
 namespace ray {
 namespace {
@@ -54,6 +55,13 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnNotice:
       log(kLogWarning, "runtime", "node", "%.*s", static_cast<int>(n), reinterpret_cast<const char*>(p));
       return;
+    case wire::kDnPeerDied: {
+      // Without the lock: a binding's interrupt hook may run.
+      wire::DnPeerDied d;
+      if (worker_ && read(p, n, &d) && (d.cause != wire::kDeathUnlinked || d.wait_status == 1))
+        worker_->client_died(d.process);
+      break;
+    }
     case wire::kDnActorWanted: return worker_ ? worker_->unwanted() : void();
     case wire::kDnExit:
     case wire::kDnShutdown:
@@ -172,21 +180,35 @@ void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text
 }
 
 void Runtime::on_peer_died(const wire::DnPeerDied& d) {
-  if (worker_) worker_->client_died(d.process);
+  if (d.cause == wire::kDeathUnlinked && d.wait_status == 1) return;  // what we serve there, not whom we call
   auto it = link_of_peer_.find(d.process);
   if (it != link_of_peer_.end()) link_died(it->second, d);
 }
 
 void Runtime::on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n) {
-  std::lock_guard lock(calls_mutex_);
+  std::unique_lock lock(calls_mutex_);
   auto it = calls_.find(r.req_id);
   if (it == calls_.end()) return;
-  Call& c = *it->second;
-  c.answer.append(reinterpret_cast<const char*>(p), n);
+  std::shared_ptr<Call> c = it->second;
+  c->answer.append(reinterpret_cast<const char*>(p), n);
   if (flags & wire::kMore) return;
-  c.code = r.code;
-  c.done = true;
-  calls_cv_.notify_all();
+  c->code = r.code;
+  c->done = true;
+  if (!c->abandoned) return calls_cv_.notify_all();
+  calls_.erase(it);
+  lock.unlock();
+  give_back(*c);
+}
+
+// Whoever asked for an actor by its name has gone: cancelled, or out of time.
+void Runtime::give_back(const Call& call) {
+  wire::Reader r(call.answer);
+  uint32_t n;
+  std::string_view id;
+  if (call.code != RAY_OK || !r.array(&n) || n < 1 || !r.bin(&id) || id.size() != kIdSize) return;
+  ActorId actor;
+  std::memcpy(actor.b, id.data(), kIdSize);
+  if (actor != call.mine) up(wire::kUpObjRelease, wire::UpObjCount{actor, process_, 1});
 }
 
 }  // namespace ray

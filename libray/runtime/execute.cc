@@ -129,6 +129,11 @@ void WorkerSide::execute(Execution* e) {
         return;
       }
     }
+    if (h.kind == RAY_KIND_ACTOR_CREATE && !e->definition_known) {  // its methods would not be found
+      fail(e, "the name of the class is not known: the node daemon did not answer", nullptr);
+      (void)finish(e, RAY_TASK_FAILED);
+      return;
+    }
     if (h.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
   }
   e->registered = true;

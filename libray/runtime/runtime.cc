@@ -446,20 +446,32 @@ void Runtime::await_room(std::atomic<uint32_t>* armed, uint32_t naps) {
   if (naps % 16384 == 0) warn_stopped_daemon();  // after a second or two
 }
 
-void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
-                       uint16_t flags) {
+bool Runtime::write_up(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags) {
   std::lock_guard lock(up_mutex_);
-  void* at;
-  uint32_t naps = 0;
-  while (!(at = up_ring_.reserve(type, static_cast<uint32_t>(a_size + b_size), flags))) {
-    if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
-    if (a_size + b_size > up_ring_.max_payload())
-      return too_large("the node daemon", a_size + b_size);
-    await_room(&page_->daemon_armed, ++naps);
-  }
+  void* at = up_ring_.reserve(type, static_cast<uint32_t>(a_size + b_size), flags);
+  if (!at) return false;
   if (a_size) std::memcpy(at, a, a_size);
   if (b_size) std::memcpy(static_cast<uint8_t*>(at) + a_size, b, b_size);
   up_ring_.publish();
+  return true;
+}
+
+// Whoever finds no room waits without the spin lock, and who comes meanwhile waits behind: a long record would never
+// find enough room if short ones took what there is.
+void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
+                       uint16_t flags) {
+  if (__builtin_expect(room_waits_.load(std::memory_order_relaxed) != 0, 0) ||
+      !write_up(type, a, a_size, b, b_size, flags)) {
+    room_waits_.fetch_add(1, std::memory_order_relaxed);
+    std::lock_guard turn(room_mutex_);
+    for (uint32_t naps = 0; !write_up(type, a, a_size, b, b_size, flags);) {
+      const bool never = a_size + b_size > up_ring_.max_payload();
+      if (never) too_large("the node daemon", a_size + b_size);
+      if (never || node_dead() || stopped_.load(std::memory_order_relaxed)) break;
+      await_room(&page_->daemon_armed, ++naps);
+    }
+    room_waits_.fetch_sub(1, std::memory_order_relaxed);
+  }
   wake_daemon(&page_->daemon_armed);
 }
 
@@ -491,8 +503,10 @@ Status Runtime::check_request(const std::string& args) {
 
 void Runtime::tell(uint32_t op, const std::string& args) { send_request(0, op, args); }
 
-uint64_t Runtime::begin_call(std::shared_ptr<Call>* out) {
+uint64_t Runtime::begin_call(std::shared_ptr<Call>* out, bool names, const ActorId& mine) {
   *out = std::make_shared<Call>();
+  (*out)->names = names;
+  (*out)->mine = mine;
   std::lock_guard lock(calls_mutex_);
   uint64_t id = next_call_++;
   calls_[id] = *out;
@@ -512,7 +526,8 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
     warn_stopped_daemon();
     lock.lock();
   }
-  calls_.erase(id);
+  call->abandoned = !call->done && call->names;
+  if (!call->abandoned) calls_.erase(id);
   if (!call->done) {
     if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
     if (stopped_) return error(RAY_CANCELLED, "the runtime was shut down");
@@ -532,6 +547,11 @@ Status Runtime::request(uint32_t op, const std::string& args, std::string* answe
   RAY_TRY(check_request(args));
   std::shared_ptr<Call> call;
   uint64_t id = begin_call(&call);
+  return transact(id, call, op, args, answer, timeout_ns);
+}
+
+Status Runtime::transact(uint64_t id, const std::shared_ptr<Call>& call, uint32_t op, const std::string& args,
+                         std::string* answer, int64_t timeout_ns) {
   {
     std::lock_guard order(requests_mutex_);  // fragments of two requests do not mix
     send_request(id, op, args);

@@ -150,7 +150,8 @@ class Runtime {
   Status stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token);
   Status stream_completed(Stream* s, Object** out);
   Status stream_cancel(Stream* s, uint32_t flags);
-  void stream_release(Stream* s);
+  void stream_release(Stream* s);  // the last handle
+  void stream_unused(Stream* s);   // and the last call
 
   // ---- actors (actors.cc)
   Status actor_create(Function* klass, const ray_arg* args, size_t n_args,
@@ -165,8 +166,8 @@ class Runtime {
   void actor_release(Actor* a);
 
   // ---- requests to the daemon (runtime.cc)
-  Status request(uint32_t op, const std::string& args, std::string* answer,
-                 int64_t timeout_ns = 30000000000);
+  static constexpr int64_t kRequestNs = 30000000000;
+  Status request(uint32_t op, const std::string& args, std::string* answer, int64_t timeout_ns = kRequestNs);
   static Status check_request(const std::string& args);
   // The same without waiting for the answer.
   void tell(uint32_t op, const std::string& args);
@@ -232,10 +233,16 @@ class Runtime {
 
   struct Call {
     bool done = false;
+    bool names = false;      // answers with the id of an actor that we are made a holder of, unless it is `mine`
+    bool abandoned = false;  // nobody waits: what it makes us hold is given back
+    ActorId mine;
     ray_code code = RAY_OK;
     std::string answer;
   };
-  uint64_t begin_call(std::shared_ptr<Call>* out);
+  uint64_t begin_call(std::shared_ptr<Call>* out, bool names = false, const ActorId& mine = {});
+  Status transact(uint64_t id, const std::shared_ptr<Call>& call, uint32_t op, const std::string& args, std::string* answer,
+                  int64_t timeout_ns);
+  void give_back(const Call& call);
   Status await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
                     int64_t timeout_ns);
   Status finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out);
@@ -281,6 +288,7 @@ class Runtime {
   void ring_daemon();
   void knock();
   void await_room(std::atomic<uint32_t>* armed, uint32_t naps);
+  bool write_up(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags);
   void send_request(uint64_t id, uint32_t op, const std::string& args);
   static void too_large(const char* whom, size_t size);
 
@@ -469,6 +477,8 @@ class Runtime {
   WakeChain wakes_;
   wire::ChannelHeader* channel_ = nullptr;
   SpinLock up_mutex_, lineage_mutex_;
+  std::mutex room_mutex_;  // of who waits for room in the up ring; taken before up_mutex_
+  std::atomic<uint32_t> room_waits_{0};
   RingProducer up_ring_, lineage_ring_;
   lineage::DeltaCoder lineage_coder_;  // under lineage_mutex_, like the next
   alignas(8) uint8_t lineage_record_[lineage::kDeltaWords * 8] = {};
@@ -511,7 +521,11 @@ class Runtime {
   std::vector<StoredError> to_read_errors_;
   std::deque<Later> later_;  // by the pulse thread
   int64_t later_at_ns_ = 0;  // and not before this
-  std::vector<std::string> to_journal_;  // records of tasks whose end no worker tells of
+  struct ToJournal {
+    uint16_t type;
+    std::string bytes;
+  };
+  std::vector<ToJournal> to_journal_;  // of tasks whose end no worker tells of, or that run again
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;

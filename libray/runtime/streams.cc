@@ -45,7 +45,7 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
     }
   }
   stream_deliver(s);
-  if (s->released) free_stream(s);
+  if (s->unused) free_stream(s);
 }
 
 // The object that stands for the task's end: made when somebody asks for it. mutex_ held.
@@ -100,7 +100,7 @@ Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
   *out = nullptr;
   // Taken under the lock of the look: another consumer may be as fast.
   auto take = [&] {
-    if (s->items.empty()) return s->ended;
+    if (s->items.empty()) return s->ended || s->released;
     *out = s->items.front();
     s->items.pop_front();
     stream_ack(s);
@@ -110,6 +110,7 @@ Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
     if (timeout_ns != 0) RAY_TRY(wait_ended());
     return error(RAY_TIMED_OUT, "the next item of generator %s is not ready", s->id.hex().c_str());
   }
+  if (!*out && s->released) return error(RAY_INVALID_ARGUMENT, "the stream was released while this call waited for it");
   if (!*out) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
   return Status();
 }
@@ -157,11 +158,21 @@ void Runtime::stream_release(Stream* s) {
     stream_deliver(s);  // there will be nothing to take
     // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
     const bool goes_on = s->to_end || (s->completion && s->completion->refs.load() > 1);
-    if (!s->task) free_stream(s);  // else its end does
-    else if (!goes_on) (void)cancel_task(s->task, 0);
+    if (s->task && !goes_on) (void)cancel_task(s->task, 0);
     else for (size_t i = items.size(); i > 0; --i) stream_ack(s);
+    if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));  // who waits for an item
   }
   for (Object* o : items) release(o);
+  after_unlock();
+}
+
+void Runtime::stream_unused(Stream* s) {
+  if (foreign()) return;
+  {
+    std::lock_guard lock(mutex_);
+    s->unused = true;
+    if (!s->task) free_stream(s);  // else its end does
+  }
   after_unlock();
 }
 

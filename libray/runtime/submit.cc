@@ -364,12 +364,12 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
   });
 }
 
-// Another execution is to come: until it has ended the task has not.
+// Another execution is to come: until it has ended the task has not. As note_end().
 void Runtime::lineage_again(const PendingTask* t) {
-  lineage(lineage::kAgain, sizeof(lineage::AgainRecord), [&](uint8_t* at) {
-    const lineage::AgainRecord r{t->id, t->attempt, 0};
-    std::memcpy(at, &r, sizeof r);
-  });
+  if (!journaled_ || node_dead()) return;
+  const lineage::AgainRecord r{t->id, t->attempt, 0};
+  to_journal_.push_back({lineage::kAgain, std::string(reinterpret_cast<const char*>(&r), sizeof r)});
+  have_deferred_ = true;
 }
 
 // It has failed, and no worker tells of that: it never ran, or died with its worker. Written when the lock has been
@@ -378,19 +378,20 @@ void Runtime::note_end(const PendingTask* t, const ErrorBox* e) {
   if (!journaled_ || node_dead()) return;
   const std::string_view text = std::string_view(e->message).substr(0, 1024);
   const lineage::EndRecord r{t->id, wall_of(stamp_ns()), t->attempt, e->code, static_cast<uint32_t>(text.size()), 0};
-  std::string& record = to_journal_.emplace_back(sizeof r + pad8(text.size()), '\0');
+  to_journal_.push_back({lineage::kEnd, std::string(sizeof r + pad8(text.size()), '\0')});
+  std::string& record = to_journal_.back().bytes;
   put_bytes(put_bytes(reinterpret_cast<uint8_t*>(record.data()), &r, sizeof r), text.data(), text.size());
   have_deferred_ = true;
 }
 
 void Runtime::write_ends() {
-  std::vector<std::string> ends;
+  std::vector<ToJournal> ends;
   {
     std::lock_guard lock(mutex_);
     ends.swap(to_journal_);
   }
-  for (const std::string& end : ends)
-    lineage(lineage::kEnd, static_cast<uint32_t>(end.size()), [&](uint8_t* at) { std::memcpy(at, end.data(), end.size()); });
+  for (const auto& [type, bytes] : ends)
+    lineage(type, static_cast<uint32_t>(bytes.size()), [&](uint8_t* at) { std::memcpy(at, bytes.data(), bytes.size()); });
 }
 
 // ---- submit

@@ -263,8 +263,10 @@ struct Stream {
   uint32_t received = 0, consumed = 0;
   uint32_t from_attempt = 0;  // items that came from this attempt, those that were here already included
   uint32_t window = 64;
-  bool ended = false, released = false;
-  bool to_end = false;  // RAY_TASK_RUN_TO_END
+  bool ended = false;
+  bool released = false;  // nobody has a handle
+  bool unused = false;    // nor waits in a call that began with one: it goes with its task
+  bool to_end = false;    // RAY_TASK_RUN_TO_END
   std::vector<uint64_t> waiters;  // Runtime::notifications_: each is told once that there is something to take
 };
 

@@ -160,7 +160,7 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
       count += ready_objects[i] = objects[i]->done();
     }
     for (size_t i = 0; i < n_streams; ++i)
-      count += ready_streams[i] = !streams[i]->items.empty() || streams[i]->ended;
+      count += ready_streams[i] = !streams[i]->items.empty() || streams[i]->ended || streams[i]->released;
     asked = true;
     failures = n_errors_ > 0;
     return count >= want;

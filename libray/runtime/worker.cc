@@ -556,6 +556,8 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
 Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
   if (!e->header.stream_window || !e->link)
     return error(RAY_WRONG_STATE, "this task is not a generator: it was not submitted as a stream");
+  if (__builtin_expect(e->yielded >= kStreamEndIndex, 0))  // ids of what follows are those of other objects
+    return error(RAY_INVALID_ARGUMENT, "a generator has at most %u items", kStreamEndIndex);
   ServeLink* link = e->link.get();
   auto* word = const_cast<uint8_t*>(e->record) + offsetof(wire::TaskHeader, stream_ack);
   std::atomic_ref ack(*reinterpret_cast<uint32_t*>(word));

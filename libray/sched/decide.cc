@@ -138,6 +138,7 @@ void LocalScheduler::grant(Round* r, const Waiting& w, const Need& need, uint32_
   if (Demand* d = w.demand()) {
     worker.state = kLeased;
     worker.last_client = d->client;
+    while (next_lease_ == 0 || leases_.count(next_lease_)) ++next_lease_;  // around once, in weeks: 0 is none
     worker.lease = next_lease_++;
     leases_[worker.lease] = {worker.lease, d->client, d->shape, index, r->now};
     clients_.at(d->client).held.insert(worker.lease);

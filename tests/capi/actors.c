@@ -154,6 +154,19 @@ static ray_code fail_at_length(ray_task* task, void* user) {
   return RAY_TASK_FAILED;
 }
 
+/* Waits for args[0], then looks for the actor args[1]: the code of that. Touches args[2] before. */
+static ray_code code_of_a_find(ray_task* task, void* user) {
+  char path[512], name[64];
+  ray_actor* actor;
+  ray_code code;
+  (void)user;
+  kit_touch(kit_arg_text(task, 2, path, sizeof path));
+  kit_await(kit_arg_text(task, 0, path, sizeof path));
+  code = ray_actor_find(rt, ray_cstr(kit_arg_text(task, 1, name, sizeof name)), ray_cstr(""), &actor, NULL);
+  if (code == RAY_OK) ray_actor_release(actor);
+  return code == RAY_CANCELLED ? code : kit_return_i64(task, 0, code);
+}
+
 /* What a call of the actor in args[0] comes to; touches args[1] when it is under way. */
 static ray_code code_of_a_call(ray_task* task, void* user) {
   const ray_buffer* args;
@@ -194,6 +207,7 @@ static void register_all(void) {
   CHECK_OK(ray_register_method(ray_cstr("Sum"), ray_cstr("pid"), log_pid, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("fail_at_length"), fail_at_length, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("code_of_a_call"), code_of_a_call, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("code_of_a_find"), code_of_a_find, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("call_through"), call_through, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("append_range"), append_range, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("find_and_append"), find_and_append, NULL, &err));
@@ -795,6 +809,51 @@ static void a_constructor_argument_fails_at_length(void) {
   ray_function_release(klass);
 }
 
+static long daemon_pid(void) {
+  char path[1024], text[256] = "";
+  ray_str dir = ray_runtime_session_dir(rt);
+  FILE* file;
+  snprintf(path, sizeof path, "%.*s/session.json", (int)dir.size, dir.data);
+  file = fopen(path, "r");
+  CHECK(file != NULL && fgets(text, sizeof text, file) != NULL);
+  fclose(file);
+  CHECK(strncmp(text, "{\"pid\": ", 8) == 0);
+  return atol(text + 8);
+}
+
+/* The node makes who asks for an actor by its name a holder of it. When nobody waits for that answer any more, the
+ * process is none: else the actor would live as long as it. */
+static void a_find_that_was_given_up_holds_nothing(void) {
+  const char *go = kit_path("go"), *gone = kit_path("gone"), *runs = kit_path("runs");
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_arg arg = kit_text(gone), three[3];
+  ray_function* klass;
+  ray_actor* actor;
+  ray_ref* looking;
+  long daemon;
+  kit_init();
+  CHECK_OK(ray_function_get(rt, ray_cstr("Log"), &klass, &err));
+  options.name = ray_cstr("sought");
+  CHECK_OK(ray_actor_create(rt, klass, &arg, 1, &options, &actor, &err));
+  CHECK_EQ(kit_call_i64(actor, "append", 1), 1);
+  three[0] = kit_text(go);
+  three[1] = kit_text("sought");
+  three[2] = kit_text(runs);
+  looking = kit_submit("code_of_a_find", three, 3, NULL);
+  kit_await(runs);
+  daemon = daemon_pid();
+  CHECK_EQ(kill((pid_t)daemon, SIGSTOP), 0);
+  kit_kill_at_exit(daemon);
+  kit_touch(go);
+  CHECK_OK(ray_cancel(looking, 0, &err));
+  CHECK_EQ(kit_get_code(looking), RAY_CANCELLED);
+  CHECK_EQ(kill((pid_t)daemon, SIGCONT), 0);
+  ray_ref_release(looking);
+  ray_actor_release(actor);
+  kit_await(gone);
+  ray_function_release(klass);
+}
+
 static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(errors_leave_it_alive),
                                  KIT_TEST(constructor_fails),
@@ -815,6 +874,7 @@ static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(resources_for_life),
                                  KIT_TEST(several_returns),
                                  KIT_TEST(many_constructor_arguments),
+                                 KIT_TEST(a_find_that_was_given_up_holds_nothing),
                                  KIT_TEST(a_constructor_argument_fails_at_length),
                                  KIT_TEST(calls_run_in_the_order_of_their_submission),
                                  KIT_TEST(calls_begin_though_others_block)};

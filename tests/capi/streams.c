@@ -108,12 +108,26 @@ static ray_code tape_create(ray_task* task, void* user) {
   return RAY_OK;
 }
 
+/* Waits for the file args[1] before its only item, unless it is cancelled. */
+static ray_code item_after(ray_task* task, void* user) {
+  ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  char path[512];
+  (void)user;
+  kit_arg_text(task, 1, path, sizeof path);
+  while (!kit_exists(path)) {
+    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
+    kit_pause();
+  }
+  return ray_task_yield(task, &value, -1, NULL);
+}
+
 static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("count_up"), count_up, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("fail_after"), fail_after, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("large_items"), large_items, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("try_to_overrun"), try_to_overrun, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("patient"), patient, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("item_after"), item_after, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("three_when_told"), three_when_told, NULL, &err));
   CHECK_OK(ray_register_actor(ray_cstr("Tape"), tape_create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Tape"), ray_cstr("play"), count_up, NULL, &err));
@@ -521,7 +535,37 @@ static void completed(void) {
   ray_ref_release(end);
 }
 
-static const kit_test tests[] = {KIT_TEST(room),
+static void* wait_for_an_item(void* stream) {
+  ray_ref* ref = NULL;
+  ray_code code = ray_stream_next((ray_stream*)stream, -1, &ref, NULL);
+  CHECK(code != RAY_OK && ref == NULL);
+  return NULL;
+}
+static void* any_of_it(void* stream) {
+  ray_stream* one = (ray_stream*)stream;
+  uint8_t ready = 0;
+  (void)ray_wait_any(rt, NULL, 0, &one, 1, 1, -1, NULL, &ready, NULL);
+  return NULL;
+}
+
+/* The last handle goes while threads wait with it: they come back, and nothing of it is used any more. */
+static void released_while_threads_wait(void) {
+  enum { kRounds = 20, kThreads = 4 };
+  int round, i;
+  kit_init();
+  for (round = 0; round < kRounds; round++) {
+    ray_stream* stream = stream_of("item_after", 1, 4);
+    pthread_t threads[kThreads];
+    for (i = 0; i < kThreads; i++)
+      CHECK_EQ(pthread_create(&threads[i], NULL, i % 2 ? any_of_it : wait_for_an_item, stream), 0);
+    for (i = 0; i < round % 4; i++) kit_pause();
+    ray_stream_release(stream);
+    for (i = 0; i < kThreads; i++) pthread_join(threads[i], NULL);
+  }
+}
+
+static const kit_test tests[] = {KIT_TEST(released_while_threads_wait),
+                                 KIT_TEST(room),
                                  KIT_TEST(wait_for_any),
                                  KIT_TEST(completed),
                                  KIT_TEST(in_order_to_the_end),
