@@ -49,6 +49,9 @@ Result<Fd> create_memfd(const char* name, size_t size) {
   if (!fd.valid()) return errno_error(RAY_OUT_OF_MEMORY, "cannot create shared memory '%s'", name);
   if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
     return errno_error(RAY_OUT_OF_MEMORY, "cannot size shared memory '%s' to %zu bytes", name, size);
+  // Nobody who is given it can cut it under those that have it mapped, which would be their end (SIGBUS).
+  if (size > 0 && ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+    return errno_error(RAY_INTERNAL, "cannot fix the size of shared memory '%s'", name);
   return fd;
 }
 

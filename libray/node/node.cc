@@ -264,14 +264,22 @@ int Node::run() {
   return 0;
 }
 
-// One look at every up ring. It is complete, for the directory's rule, when every ring was read to its tail.
+// One look at every up ring. A pass, for the directory's rule, is complete when all that was in any ring at its
+// beginning has been read: it may take several looks, but no longer because more is written meanwhile.
 void Node::pass() {
-  directory_.begin_pass();
-  bool complete = true;
+  if (!passing_) {
+    directory_.begin_pass();
+    passing_ = true;
+    for (uint32_t index : live_) processes_[index]->pass_to = processes_[index]->channel->up_end();
+  }
   std::vector<uint32_t> indexes(live_.begin(), live_.end());
   for (uint32_t index : indexes)
-    if (Process* p = process(index)) complete &= drain_up(p, kRecordsPerPass);
-  if (!complete) return;
+    if (Process* p = process(index)) drain_up(p, kRecordsPerPass);
+  for (uint32_t index : live_) {
+    Process& p = *processes_[index];
+    if (!p.closing && p.channel->up.position() < p.pass_to && !p.channel->up.empty()) return;
+  }
+  passing_ = false;
   object::Actions actions;
   directory_.end_pass(&actions);
   apply(actions);

@@ -124,6 +124,7 @@ class Node {
     Outbox out;
     std::map<uint64_t, Request> fragments;
     size_t fragment_bytes = 0;
+    uint64_t pass_to = 0;  // where its up ring ended when the running pass began
     std::map<uint32_t, uint32_t> envs;   // shape -> its runtime environment, if it has one of its own
     std::map<uint32_t, Link> as_client;  // worker -> link
     std::set<uint32_t> as_worker;        // clients with a link to this worker
@@ -187,7 +188,7 @@ class Node {
   Status admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p);
   Result<uint32_t> new_index();
   void welcome(Process* p);
-  bool drain_up(Process* p, uint32_t limit);
+  void drain_up(Process* p, uint32_t limit);
   Status handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload);
   Status up_reference(Process* p, uint16_t type, const std::string& payload);
   Status up_object(Process* p, uint16_t type, const std::string& payload);
@@ -366,6 +367,7 @@ class Node {
   FunctionCache functions_;
   std::vector<std::function<void()>> deferred_;  // work for later in this iteration, after the pass
   bool rings_read_ = false;                      // to their tails, since that work began
+  bool passing_ = false;                         // a pass has begun, and has not read all that there was then
   int64_t oom_seen_ = -1;
   sched::MemoryMonitor memory_monitor_;
   int64_t memory_period_ns_ = 0, memory_at_ = 0;  // when to look again, while anybody has work

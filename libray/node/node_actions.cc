@@ -197,6 +197,9 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
     dead.code = s.code();
     dead.size = static_cast<uint32_t>(s.message().size());
     send(p, wire::kDnActorState, &dead, sizeof dead, s.message().data(), s.message().size());
+    actor::Actions refused;  // whoever was told of it before hears that it will not be
+    actors_.constructed(p->index, spec.id, 0, s.code(), s.message(), &refused);
+    apply(refused);
     return Status();
   }
   // The creator's handle is a reference to the actor's pseudo-object.

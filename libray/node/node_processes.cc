@@ -306,33 +306,27 @@ void Node::welcome(Process* p) {
 // ---- up rings
 // --------------------------------------------------------------------------------------
 
-// Reads at most `limit` records. True when the ring was read to its tail.
-bool Node::drain_up(Process* p, uint32_t limit) {
-  if (p->closing) return true;
+// Reads at most `limit` records, of those that are there now: whoever goes on writing keeps nobody here.
+void Node::drain_up(Process* p, uint32_t limit) {
+  if (p->closing) return;
   RingConsumer& ring = p->channel->up;
-  if (ring.empty()) return true;
+  if (ring.empty()) return;
+  const uint64_t end = p->channel->up_end();
   RecordView view;
   std::string payload;
   uint32_t count = 0;
-  bool emptied = false;
   while (count < limit && !p->closing) {
     auto next = ring.next(&view);
-    if (next == RingConsumer::Next::kEmpty) {
-      emptied = true;
-      break;
-    }
-    if (next == RingConsumer::Next::kCorrupt) {
-      cut_off(p, "its up ring is broken");
-      return true;
-    }
+    if (next == RingConsumer::Next::kEmpty) break;
+    if (next == RingConsumer::Next::kCorrupt) return cut_off(p, "its up ring is broken");
     payload.assign(reinterpret_cast<const char*>(view.data), view.size);
     uint16_t type = view.type, flags = view.flags;
     ++count;
     Status s = handle_up(p, type, flags, payload);
     if (!s.ok()) cut_off(p, s.message());
+    if (ring.position() >= end) break;
   }
   ring.release();
-  return emptied || p->closing;
 }
 
 Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::string& payload) {

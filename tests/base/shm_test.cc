@@ -56,6 +56,18 @@ TEST(Memory, IsSharedSparseAndPrivateToItsDescriptors) {
   EXPECT_EQ(::fcntl(fd->get(), F_ADD_SEALS, F_SEAL_SHRINK), 0);
 }
 
+// Else whoever was given it could end the others, with a signal at their next look.
+TEST(Memory, OfASizeKeepsIt) {
+  auto fd = create_memfd("libray-test", 8192);
+  ASSERT_TRUE(fd.ok());
+  EXPECT_NE(::ftruncate(fd->get(), 0), 0);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_NE(::ftruncate(fd->get(), 16384), 0);
+  auto open_ended = create_memfd("libray-test", 0);
+  ASSERT_TRUE(open_ended.ok());
+  EXPECT_EQ(::ftruncate(open_ended->get(), 4096), 0);
+}
+
 TEST(Memory, FailuresAreNamed) {
   auto m = map_shared(-1, 4096, true);
   ASSERT_FALSE(m.ok());

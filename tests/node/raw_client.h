@@ -29,6 +29,10 @@
 
 namespace ray::test {
 
+struct GivenMemory {
+  Fd page, channel;
+};
+
 inline int connect_to(const std::string& path) {
   int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   sockaddr_un a{};
@@ -65,6 +69,7 @@ struct Link {
 
 class RawClient {
  public:
+  GivenMemory memory;  // as it came with the welcome
   ~RawClient() {
     for (const Record& r : inbox_)
       if (r.fd >= 0) ::close(r.fd);
@@ -104,6 +109,7 @@ class RawClient {
     lineage_ =
         RingProducer(&header->lineage, channel_.data() + wire::kLineageOffset, wire::kLineageRingBytes);
     doorbell_ = std::move(fds[2]);
+    memory = {std::move(fds[0]), std::move(fds[1])};
     return RAY_OK;
   }
 

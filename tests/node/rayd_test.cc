@@ -337,6 +337,65 @@ TEST(Rayd, ObjectsAreToldAndLost) {
   EXPECT_EQ(r.as<wire::DnObjState>().state, static_cast<uint32_t>(wire::kObjReady));
 }
 
+// Whoever writes without a pause keeps its ring full, and nobody's objects from being freed.
+TEST(Rayd, ObjectsAreFreedWhateverOthersWrite) {
+  Cluster cluster;
+  auto quiet = cluster.driver();
+  std::vector<std::unique_ptr<RawClient>> busy;
+  std::vector<std::thread> writers;
+  std::atomic<bool> stop{false};
+  for (int i = 0; i < 2; ++i) {
+    busy.push_back(cluster.driver());
+    writers.emplace_back([&stop, c = busy.back().get()] {
+      const wire::UpObjCount count{put_object(child_task(origin_of(c->welcome.root), 1), 1), c->process(), 1};
+      const std::string payload(reinterpret_cast<const char*>(&count), sizeof count);
+      while (!stop)
+        if (!c->up_bytes(wire::kUpObjHold, payload) || !c->up_bytes(wire::kUpObjRelease, payload)) return;
+    });
+  }
+  TaskId task = child_task(origin_of(quiet->welcome.root), 1);
+  for (uint32_t i = 0; i < 100; ++i)
+    quiet->up(wire::kUpObjShare, wire::UpObj{put_object(task, i), {}, wire::kObjPending, 0, 0, 0});
+  EXPECT_TRUE(eventually([&] { return cluster.tables(quiet.get())["objects"] >= 100; }));
+  for (uint32_t i = 0; i < 100; ++i)
+    quiet->up(wire::kUpObjRelease, wire::UpObjCount{put_object(task, i), quiet->process(), 1});
+  EXPECT_TRUE(eventually([&] { return cluster.tables(quiet.get())["objects"] <= 2; }));
+  stop = true;
+  for (auto& w : writers) w.join();
+}
+
+// It would be the end of whoever looks at it.
+TEST(Rayd, NobodyCutsTheMemoryThatIsShared) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  for (const Fd* fd : {&d->memory.page, &d->memory.channel}) EXPECT_NE(::ftruncate(fd->get(), 0), 0);
+  int32_t code;
+  std::string body;
+  ASSERT_TRUE(d->answer(d->request(wire::kOpPing, "\x90"), &code, &body));
+}
+
+// Others have been told of an actor that was to come, and the node has no place for it: they hear of that.
+TEST(Rayd, AnAnnouncedActorThatIsRefusedIsDeadForAll) {
+  Cluster cluster;
+  auto creator = cluster.driver(), other = cluster.driver();
+  ActorId id = actor_of(child_task(origin_of(creator->welcome.root), 1));
+  int32_t code;
+  std::string body;
+  creator->up(wire::kUpActorConnect, wire::UpActor{id, 0, RAY_OK, 1, 0});
+  ASSERT_TRUE(creator->answer(creator->request(wire::kOpPing, "\x90"), &code, &body));
+  other->up(wire::kUpActorConnect, wire::UpActor{id, 0, RAY_OK, 0, 0});
+  ASSERT_TRUE(other->answer(other->request(wire::kOpPing, "\x90"), &code, &body));
+  wire::UpActorCreate c{};
+  c.id = id;
+  c.record_size = 200 << 10;
+  creator->up(wire::kUpActorCreate, c, std::string(c.record_size, 'r'));
+  for (RawClient* each : {creator.get(), other.get()}) {
+    Record r;
+    ASSERT_TRUE(each->wait_type(wire::kDnActorState, &r));
+    EXPECT_EQ(r.as<wire::DnActorState>().state, static_cast<uint32_t>(wire::kActorDead));
+  }
+}
+
 TEST(Rayd, DriverDeathEndsItsWorkers) {
   Cluster cluster(2);
   auto keeper = cluster.driver();
