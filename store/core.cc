@@ -143,10 +143,12 @@ bool Core::drain_all(std::vector<uint32_t>* bad) {
   return worked;
 }
 
-// Everything that was committed when the pass began; a ring holds a bounded number of records.
+// Everything that was committed when the pass began, however small the records are, and no more. The word is the
+// client's, so it is no further than a ring can be.
 bool Core::drain(Peer* p) {
-  constexpr int kBatch = 4096;
-  for (int n = 0; n < kBatch; ++n) {
+  const uint64_t end = std::min(p->segment->control()->publish.tail.load(std::memory_order_acquire),
+                                p->publish.position() + kPublishBytes);
+  for (int n = 0;; ++n) {
     RecordView view;
     switch (p->publish.next(&view)) {
       case RingConsumer::Next::kEmpty: p->publish.release(); return true;
@@ -154,6 +156,7 @@ bool Core::drain(Peer* p) {
       case RingConsumer::Next::kRecord: break;
     }
     if (!handle(p, view)) return false;
+    if (p->publish.position() >= end) break;
     if (n % 64 == 63) p->publish.release();
   }
   p->publish.release();

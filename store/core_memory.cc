@@ -290,11 +290,12 @@ bool Core::deadlocked() const {
 }
 
 void Core::check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck) {
-  constexpr int64_t kSecond = 1000000000;
+  constexpr int64_t kSecond = 1000000000, kYear = 31536000 * kSecond;
   bool first = true;
   for (auto it = queue->begin(); it != queue->end();) {
     int64_t base = std::max(it->since_ns, last_progress_ns_);
-    int64_t limit = it->timeout_ns < 0 ? INT64_MAX : it->timeout_ns;
+    // A client's number: what is above a year is for ever, and sums of times do not overflow.
+    int64_t limit = it->timeout_ns < 0 || it->timeout_ns > kYear ? INT64_MAX : it->timeout_ns;
     int64_t grace = std::clamp(limit / 2, kSecond / 10, 5 * kSecond);
     bool dead = stuck && first && now - base >= grace;
     first = false;

@@ -330,7 +330,7 @@ void Server::nap(int64_t idle_since) {
       core_->before_sleep();
     if (strangers_ > 0) by(now + kHelloNs);
     int64_t ms = (until - now + 999999) / 1000000;
-    handle_events(until == 0 ? -1 : static_cast<int>(std::max<int64_t>(0, ms)));
+    handle_events(until == 0 ? -1 : static_cast<int>(std::clamp<int64_t>(ms, 0, 60000)));
   }
   nap_.store(kAwake, std::memory_order_seq_cst);
   word.store(naps_ * 4 + kAwake, std::memory_order_seq_cst);

@@ -210,6 +210,59 @@ TEST_F(StoreHostile, BadRingWords) {
   EXPECT_TRUE(h.is_thrown_out());
 }
 
+// A pass reads all that stood in a ring when it began, however many records that are: a drop that was read before the
+// object's own record is looked at again after one pass, and then never.
+TEST_F(StoreHostile, WhatStandsBehindManySmallRecordsIsPartOfThePass) {
+  Hostile owner(store_), other(store_);
+  ASSERT_TRUE(owner.join());
+  ASSERT_TRUE(other.join());
+  GrantRecord g = owner.lease();
+  auto sealed = [&](uint64_t n, uint64_t offset) {
+    auto* h = reinterpret_cast<ObjectHeader*>(owner.arena() + offset);
+    h->size = 64;
+    h->id = make_id(n);
+    h->state.store(state_word(g.generation, kSealed));
+    return PublishRecord{make_id(n), offset, 64, g.extent, 0, 0, 0, 0};
+  };
+  auto reserve = [](Hostile* h, uint16_t type, const void* data, uint32_t size) {
+    void* at = h->ring.reserve(type, size);
+    ASSERT_NE(at, nullptr);
+    if (size) std::memcpy(at, data, size);
+  };
+  for (int i = 0; i < 12000; ++i) reserve(&owner, kUnpinned, nullptr, 0);
+  PublishRecord first = sealed(9, g.offset);
+  reserve(&owner, kPublish, &first, sizeof first);
+  DropRecord drop{make_id(9), {owner.segment, g.generation, g.offset, 64}};
+  reserve(&other, kDrop, &drop, sizeof drop);
+  owner.ring.publish();
+  other.ring.publish();
+  other.wake();
+  PublishRecord second = sealed(10, g.offset + footprint(64));
+  owner.record(kPublish, &second, sizeof second);
+  auto reader = store_.connect();
+  Pin pin;
+  const int64_t until = steady_ns() + kWait;
+  while (!reader->pin(make_id(10), {}, kWait, &pin).ok() && steady_ns() < until) std::this_thread::yield();
+  EXPECT_EQ(store_.daemon->stats().objects, 1u);
+  reader->unpin(&pin);
+}
+
+// Times are a client's numbers too.
+TEST_F(StoreHostile, WhoWaitsForCenturiesKeepsNobodyAwake) {
+  Hostile h(store_);
+  ASSERT_TRUE(h.join());
+  Building b;
+  auto honest = store_.connect();
+  ASSERT_TRUE(honest->create(make_id(1), store_.options.capacity_bytes / 4 * 3, kWait, &b).ok());
+  LeaseRecord l{1, store_.options.capacity_bytes / 2, INT64_MAX - 1, 0, 0};
+  h.record(kLease, &l, sizeof l);
+  EXPECT_EQ(store_.daemon->stats().waiting_creates, 1u);
+  honest->abort(&b);
+  const int64_t until = steady_ns() + kWait;
+  while (store_.daemon->stats().waiting_creates > 0 && steady_ns() < until) std::this_thread::yield();
+  EXPECT_EQ(store_.daemon->stats().waiting_creates, 0u);
+}
+
 TEST_F(StoreHostile, BadRequests) {
   Hostile h(store_);
   ASSERT_TRUE(h.join());
