@@ -55,13 +55,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnNotice:
       log(kLogWarning, "runtime", "node", "%.*s", static_cast<int>(n), reinterpret_cast<const char*>(p));
       return;
-    case wire::kDnPeerDied: {
-      // Without the lock: a binding's interrupt hook may run.
-      wire::DnPeerDied d;
-      if (worker_ && read(p, n, &d) && (d.cause != wire::kDeathUnlinked || d.wait_status == 1))
-        worker_->client_died(d.process);
-      break;
-    }
+    case wire::kDnPeerDied: served_died(p, n); break;
     case wire::kDnActorWanted: return worker_ ? worker_->unwanted() : void();
     case wire::kDnExit:
     case wire::kDnShutdown:
@@ -89,8 +83,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       break;
     case wire::kDnUnplaceable: {
       wire::DnUnplaceable u;
-      if (read(p, n, &u))
-        on_unplaceable(u, {reinterpret_cast<const char*>(p) + sizeof u, n - sizeof u});
+      if (read(p, n, &u)) on_unplaceable(u, {reinterpret_cast<const char*>(p) + sizeof u, n - sizeof u});
       break;
     }
     case wire::kDnPeerDied:
@@ -104,8 +97,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       break;
     case wire::kDnActorText: on_actor_text(p, n); break;
     case wire::kDnActorState:
-      if (read(p, n, &actor) && actor.size <= n - sizeof actor)
-        actor_state(actor, p + sizeof actor);
+      if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
       break;
     default: log(kLogDebug, "runtime", "unknown-record", "record of type %u from the daemon", type);
   }
@@ -177,6 +169,13 @@ void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text
   pump(s);
   s->want_sent = 0;
   up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, 0, {}});
+}
+
+// Without the lock: a binding's interrupt hook may run.
+void Runtime::served_died(const uint8_t* p, size_t n) {
+  wire::DnPeerDied d;
+  if (worker_ && read(p, n, &d) && (d.cause != wire::kDeathUnlinked || d.wait_status == 1))
+    worker_->client_died(d.process);
 }
 
 void Runtime::on_peer_died(const wire::DnPeerDied& d) {

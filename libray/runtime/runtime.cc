@@ -113,8 +113,7 @@ Status await_ready(int fd, int pidfd, const std::string& log) {
     int ms = static_cast<int>((deadline - steady_ns()) / 1000000);
     if (ms <= 0) {
       (void)pidfd_signal(pidfd, SIGKILL);
-      return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s",
-                   log.c_str());
+      return error(RAY_UNAVAILABLE, "the node daemon did not start within 30 s; see %s", log.c_str());
     }
     const int there = poll(&p, 1, ms);
     if (there == 0 || (there < 0 && errno == EINTR)) continue;  // a read would wait for ever
@@ -247,8 +246,7 @@ Status Runtime::start_node(const ray_runtime_options& o) {
   auto rayd = node::find_rayd();
   if (!rayd.ok()) return rayd.status();
   int pipe_fds[2];
-  if (::pipe2(pipe_fds, O_CLOEXEC) != 0)
-    return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
   // A program without standard descriptors: theirs are the child's log.
   Fd read_end = out_of_the_way(Fd(pipe_fds[0])), write_end = out_of_the_way(Fd(pipe_fds[1]));
   std::string log = session_dir_ + "/logs/rayd.log";
@@ -458,8 +456,7 @@ bool Runtime::write_up(uint16_t type, const void* a, size_t a_size, const void* 
 
 // Whoever finds no room waits without the spin lock, and who comes meanwhile waits behind: a long record would never
 // find enough room if short ones took what there is.
-void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
-                       uint16_t flags) {
+void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags) {
   if (__builtin_expect(room_waits_.load(std::memory_order_relaxed) != 0, 0) ||
       !write_up(type, a, a_size, b, b_size, flags)) {
     room_waits_.fetch_add(1, std::memory_order_relaxed);
@@ -542,8 +539,7 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
   return Status();
 }
 
-Status Runtime::request(uint32_t op, const std::string& args, std::string* answer,
-                        int64_t timeout_ns) {
+Status Runtime::request(uint32_t op, const std::string& args, std::string* answer, int64_t timeout_ns) {
   RAY_TRY(check_request(args));
   std::shared_ptr<Call> call;
   uint64_t id = begin_call(&call);

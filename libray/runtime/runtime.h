@@ -453,6 +453,7 @@ class Runtime {
   void on_obj_cancel(const wire::ObjCancel& c);
   void on_infeasible(const wire::DnLease& l, std::string_view text);
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
+  void served_died(const uint8_t* p, size_t n);
   void on_peer_died(const wire::DnPeerDied& d);
   void deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e);
 
