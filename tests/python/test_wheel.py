@@ -108,6 +108,10 @@ def test_contents(wheel):
     assert {n for n in names if n.startswith("libray/_shim/")}
     native = {n.split("libray/_native/")[1] for n in names if n.startswith("libray/_native/")}
     assert {"bin/rayd", "bin/libray", "bin/libray-worker", "lib/libray.so.0", "include/ray.h"} <= native
+    # Each library once: a link would be one more copy.
+    archive = zipfile.ZipFile(wheel)
+    libraries = [n for n in names if n.startswith("libray/_native/lib/")]
+    assert len({archive.getinfo(n).CRC for n in libraries}) == len(libraries) >= 5, sorted(libraries)
     # Nothing else: no tests, no objects, no folder that is not the package.
     assert {n.split("/")[0] for n in names if not re.match(r"libray-[^/]*\.dist-info/", n)} == {"libray"}
     assert not [n for n in names if n.endswith((".o", ".a", ".pyc", ".cmake", ".cc"))]

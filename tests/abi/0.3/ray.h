@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ray.h -- the public C API of libray: tasks, actors, futures, get, wait.
  *
  * libray runs functions (tasks) and objects with state (actors) in worker processes. Every call returns at once
