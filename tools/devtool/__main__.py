@@ -6,6 +6,7 @@ import time
 
 import bench
 import build
+import java
 import machine
 import programs
 import runner
@@ -47,7 +48,7 @@ def parser():
         prog="./dev", description="Build, run, test and measure libray.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("setup", help="install what is missing, make the Python environment")
+    commands.add_parser("setup", help="install what is missing, make the Python environment, get Maven's plugins")
     one = commands.add_parser("build", help="build the library, the daemon and the Python package")
     one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
     one.add_argument("targets", nargs="*", help="CMake targets, or all; default: what users get")
@@ -60,7 +61,7 @@ def parser():
     one.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     one.add_argument("--quick", action="store_true", help="one short round per row")
-    one.add_argument("--only", choices=["c", "python"], help="one language")
+    one.add_argument("--only", choices=["c", "java", "python"], help="one language")
     one.add_argument("--peer", action="append", choices=sorted(bench.PEERS),
                      help="also on this system, in turns; may be repeated")
     one.add_argument("--growth", action="store_true", help="also how costs grow, from C; minutes")
@@ -101,6 +102,7 @@ def do_setup(_):
     sample = ROOT / "samples" / "python" / "requirements.txt"
     if sample.exists():
         build.install_requirements(sample)
+    java.setup()
 
 
 def do_build(args):

@@ -16,6 +16,7 @@ import time
 
 import bench_report
 import build
+import java
 from shell import BUILD, ROOT, Failure, digest, forget, is_stamped, output, run, say, set_stamp, start, status
 
 # (language, name) -> (target, True = more is better)
@@ -48,6 +49,9 @@ TARGETS = {
     ("python", "idle_worker_private"): (12.0, False),
     ("c", "idle_worker_private"): (3.0, False),
     ("python", "wheel_size"): (8.0, False),
+    ("java", "tasks_batch_1000_per_c"): (0.3, True),
+    ("java", "worker_start"): (0.4, False),
+    ("java", "idle_worker_rss"): (60.0, False),
     ("c", "put_large_share"): (0.9, True),
     ("python", "put_large_share"): (0.9, True),
 }
@@ -83,6 +87,15 @@ def c_rows(args):
         yield from program(args, "growth", [*program_c, "--growth"])
         if args.filter in "growth_rings_bare_" or args.filter.startswith("growth_rings"):
             yield from program(args, "limits-growth", [str(binaries / "bench_limits"), "--growth"])
+
+
+def java_rows(args):
+    """The Java binding, where there are a JDK and Maven."""
+    if not java.is_there():
+        say(java.ABSENT)
+        return
+    command = java.program("Bench")
+    yield from program(args, "java", command + (["--filter", args.filter] if args.filter else []), java.environment())
 
 
 # ---- Python, several systems in turns -------------------------------------------------------------
@@ -245,6 +258,10 @@ def derived_rows(rows):
         if put and copy:
             out.append({"name": "put_large_share", "language": language, "value": put / copy, "unit": "",
                         "deviation": 0.0})
+    java_rate, c_rate = value.get(("java", "tasks_batch_1000")), value.get(("c", "tasks_batch_1000"))
+    if java_rate and c_rate:
+        out.append({"name": "tasks_batch_1000_per_c", "language": "java", "value": java_rate / c_rate, "unit": "",
+                    "deviation": 0.0})
     on, off = value.get(("c", "tasks_batch_1000")), value.get(("c", "tasks_batch_1000_unjournaled"))
     if on and off:
         out.append({"name": "lineage_cost", "language": "c", "value": 1e9 / on - 1e9 / off, "unit": "ns",
@@ -330,9 +347,11 @@ def describe_machine():
 def stages(args):
     """What is to be measured, each a function that gives rows."""
     out = []
-    if args.only != "python":
+    if args.only in (None, "c"):
         out.append(c_rows)
-    if args.only != "c":
+    if args.only in (None, "java"):
+        out.append(java_rows)
+    if args.only in (None, "python"):
         build.install_package()
         whole = args.report and not args.quick and not args.filter
         out += [cold_rows] if args.filter in "init_to_first_result_cold" else []

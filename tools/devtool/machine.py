@@ -78,6 +78,8 @@ NEEDS = [
     # Its runtimes of libFuzzer and the sanitizers: recommended by the package, so not installed with it.
     Need("libclang-rt-14-dev" if os_release().get("VERSION_ID") == "12" else "libclang-rt-dev", clang_runtime="fuzzer",
          home="https://compiler-rt.llvm.org", groups=("fuzz",)),
+    Need("openjdk-17-jdk-headless", command="javac", home="17 or later, https://openjdk.org", groups=("java",)),
+    Need("maven", command="mvn", home="https://maven.apache.org", groups=("java",)),
     Need("valgrind", command="valgrind", home="https://valgrind.org", groups=("valgrind",)),
 ]
 

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import build
+import java
 from shell import (BUILD, CPUS, LOGS, ROOT, Failure, end_group, forget, output, run, say, seconds,
                    start, status, stop_all)
 
@@ -87,6 +88,15 @@ def python_parts():
                           timeout=int(limit.group(1)) if limit else 600, labels=labels,
                           serial="libray-test: serial" in text))
     return parts
+
+
+def java_parts():
+    """What Maven tests. Without a JDK or Maven they say so and count as skipped."""
+    script = ROOT / "tools" / "devtool" / "java.py"
+    limits = {"test": 900, "jni": 1200, "package": 900, "model": 900}
+    return [Part("java" if name == "test" else f"java_{name}", [sys.executable, script, name], kind="java", timeout=limit,
+                 serial=name != "test",  # one at a time in build/java
+                 labels=set() if name == "test" else {"slow"}) for name, limit in limits.items()]
 
 
 # ---- running one -------------------------------------------------------------------------------
@@ -382,12 +392,16 @@ def release_parts(args):
     build_for("release", args.names)
     machine_parts += ctest_parts("release")
     python = python_parts()
-    wanted = [p for p in machine_parts + python if not args.names or matches(p, args.names)]
+    wanted = [p for p in machine_parts + python + java_parts() if not args.names or matches(p, args.names)]
     if any(p.kind == "pytest" or "python" in p.labels for p in wanted):
         build.install_package()
         sample = ROOT / "samples" / "python" / "requirements.txt"
         if sample.exists():
             build.install_requirements(sample)
+    if any(p.kind == "java" for p in wanted):
+        java.install()
+        if java.is_there():
+            java.build_native()
     if args.quick:
         wanted = [p for p in wanted if "slow" not in p.labels]
     if not args.all:
@@ -399,7 +413,7 @@ def print_list():
     build.require("build")
     build.configure("release")
     say("parts (name one or more; a label names all parts that carry it):")
-    for part in [check_part(), *ctest_parts("release"), *python_parts()]:
+    for part in [check_part(), *ctest_parts("release"), *python_parts(), *java_parts()]:
         say(f"  {part.name:<32} {' '.join(sorted(part.labels))}")
     for name in fuzz_targets():
         say(f"  fuzz_{name:<27} fuzz slow")

@@ -1,4 +1,5 @@
 """Groups of programs on a session of their own: run, compare, look what is left; and a program alone."""
+import functools
 import os
 import random
 import shutil
@@ -21,9 +22,22 @@ BUILD = Path(os.environ.get("LIBRAY_BUILD", ROOT / "build" / "release"))
 def command(driver):
     if os.environ.get("CONFORMANCE_DRIVER"):
         return os.environ["CONFORMANCE_DRIVER"].split()
+    if driver == "java":
+        return java_command()
     if driver == "c":
         return [str(BUILD / "tests" / "conformance_driver")]
     return [sys.executable, "-u", str(ROOT / "bindings" / "conformance" / "python" / "driver.py")]
+
+
+@functools.cache
+def java_command():
+    """The Java driver, built by Maven."""
+    sys.path.insert(0, str(ROOT / "tools" / "devtool"))
+    import java
+    if not java.is_there():
+        raise SystemExit(java.ABSENT)
+    os.environ.setdefault("LIBRAY_CACHE", java.environment()["LIBRAY_CACHE"])
+    return [str(word) for word in java.program("Driver", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")]
 
 
 class Settings:
@@ -36,7 +50,7 @@ class Settings:
         self.faults, self.driver = faults, driver
         self.node_dies = faults and pick.random() < 0.05  # in the last program
         self.files = 160 if faults and pick.random() < 0.1 else 0  # descriptors that a process may have
-        self.fork = float(os.environ.get("CONFORMANCE_FORK", "0.3"))
+        self.fork = 0.0 if driver == "java" else float(os.environ.get("CONFORMANCE_FORK", "0.3"))  # a JVM has no fork
 
     def setup(self):
         return f"cpus={self.cpus} store={self.store} resources=disk:2"
