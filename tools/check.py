@@ -12,8 +12,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools" / "devtool"))
+
+import rust  # noqa: E402
+
 PRODUCT = ("libray", "store", "gcs", "include")
-CODE = (".cc", ".h", ".c", ".py")
+CODE = (".cc", ".h", ".c", ".py", ".rs")
 
 # What a folder may include besides itself, lowest first: docs/architecture.md, "Layers".
 LAYERS = {
@@ -81,7 +85,7 @@ def blank(source):
 # ---- rules -----------------------------------------------------------------------------------------
 
 def line_length():
-    for name in files(".cc", ".h", ".c", ".py", ".txt", ".cmake", ".md"):
+    for name in files(".cc", ".h", ".c", ".py", ".rs", ".txt", ".cmake", ".md"):
         limit = LIMITS.get(name, 160 if name.endswith(".md") else COLUMNS)
         in_code = False
         for number, line in lines(name):
@@ -206,7 +210,7 @@ def machine_paths():
 
 def file_comments():
     """Every source file begins by saying what it is."""
-    for name in files(".cc", ".h", ".c", ".py"):
+    for name in files(*CODE):
         content = text(name)
         if content.strip() and not re.match(
                 r'(#![^\n]*\n)?(//|/\*|#[^i!]|"""|r""")', content):
@@ -243,9 +247,19 @@ def clang_format_config():
     return [] if done.returncode == 0 else [f".clang-format: {done.stderr.strip()}"]
 
 
+def rust_format():
+    """rustfmt, where it is there."""
+    return rust.lint_format()
+
+
+def rust_clippy():
+    """clippy, where it and the built library are there."""
+    return rust.lint_clippy()
+
+
 RULES = [line_length, whitespace, file_length, function_length, layering, banned_calls, pure_cores,
          owners, machine_paths, file_comments, include_guards, links, shell_scripts,
-         clang_format_config]
+         clang_format_config, rust_format, rust_clippy]
 
 
 def main():

@@ -417,9 +417,10 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
 }
 
 Status WorkerSide::definition(Execution* e) {
-  if (e->definition_known) return Status();
+  if (e->definition_known && e->definition_key == e->header.function) return Status();
   RAY_TRY(runtime_->task_definition(e->header.function, &e->definition));
   e->definition_known = true;
+  e->definition_key = e->header.function;
   return Status();
 }
 
@@ -428,7 +429,8 @@ const JobId& WorkerSide::job() const { return runtime_->job(); }
 // Of a method: its class.
 const std::string& WorkerSide::function_name(Execution* e) {
   if (e->header.kind == RAY_KIND_ACTOR_CALL) return class_name_;
-  (void)definition(e);
+  static const std::string unknown;
+  if (!definition(e).ok()) return unknown;
   if (e->header.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
   return e->definition.name;
 }
@@ -676,7 +678,8 @@ void WorkerSide::recycle(Execution* e) {
   e->yielded = 0;
   e->cancelled = false;
   e->context.turn.fetch_add(1, std::memory_order_relaxed);
-  e->definition_known = false;
+  // The next task here is most likely of the same function. Large definitions are not kept once per execution.
+  if (e->definition.definition.size() > 4096) e->definition_known = false;
   e->no_retry = e->registered = false;
   CallGroup* group = nullptr;
   if (has_groups_.load(std::memory_order_relaxed) && e->header.kind == RAY_KIND_ACTOR_CALL)

@@ -101,7 +101,8 @@ struct Execution {
   int64_t start_wall = 0, start_stamp = 0, end_stamp = 0;
   std::atomic<bool> cancelled{false};
   FunctionDefinition definition;
-  bool definition_known = false;
+  bool definition_known = false;  // `definition` is that of definition_key, which may be an earlier task's function
+  uint64_t definition_key = 0;
   bool no_retry = false;
   bool registered = false;  // a registered function runs it: its return ends it
   uint32_t group = 0;

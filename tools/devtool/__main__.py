@@ -10,6 +10,7 @@ import java
 import machine
 import programs
 import runner
+import rust
 from shell import ROOT, Failure, forget, output, run, say, seconds, start, stop_all
 
 EPILOG = """examples:
@@ -48,12 +49,14 @@ def parser():
         prog="./dev", description="Build, run, test and measure libray.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("setup", help="install what is missing, make the Python environment, get Maven's plugins")
+    commands.add_parser("setup", help="install what is missing, make the Python environment, get Maven's plugins and crates")
     one = commands.add_parser("build", help="build the library, the daemon and the Python package")
     one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
     one.add_argument("targets", nargs="*", help="CMake targets, or all; default: what users get")
     one = commands.add_parser("run", help="run the main job: train a policy, then serve it")
     one.add_argument("--peer", choices=["ray"], help="run it on the real Ray instead, from PyPI")
+    one.add_argument("--lang", choices=["python", "rust"], default="python",
+                     help="rust: the program of samples/rust that is named, or hello")
     one.add_argument("arguments", nargs=argparse.REMAINDER,
                      help="passed on to samples/python/evolve.py")
     add_test(commands)
@@ -61,7 +64,7 @@ def parser():
     one.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     one.add_argument("--quick", action="store_true", help="one short round per row")
-    one.add_argument("--only", choices=["c", "java", "python"], help="one language")
+    one.add_argument("--only", choices=["c", "java", "python", "rust"], help="one language")
     one.add_argument("--peer", action="append", choices=sorted(bench.PEERS),
                      help="also on this system, in turns; may be repeated")
     one.add_argument("--growth", action="store_true", help="also how costs grow, from C; minutes")
@@ -103,6 +106,7 @@ def do_setup(_):
     if sample.exists():
         build.install_requirements(sample)
     java.setup()
+    rust.setup()
 
 
 def do_build(args):
@@ -113,6 +117,9 @@ def do_build(args):
 
 def do_run(args):
     machine.require("build")
+    if args.lang == "rust":
+        build.build("release", build.PRODUCT)
+        return rust.run_sample(*args.arguments)
     build.install_package()
     build.install_requirements(ROOT / "samples" / "python" / "requirements.txt")
     script = ROOT / "samples" / "python" / "evolve.py"

@@ -17,6 +17,7 @@ import time
 import bench_report
 import build
 import java
+import rust
 from shell import BUILD, ROOT, Failure, digest, forget, is_stamped, output, run, say, set_stamp, start, status
 
 # (language, name) -> (target, True = more is better)
@@ -52,6 +53,9 @@ TARGETS = {
     ("java", "tasks_batch_1000_per_c"): (0.3, True),
     ("java", "worker_start"): (0.4, False),
     ("java", "idle_worker_rss"): (60.0, False),
+    ("rust", "tasks_batch_1000_per_c"): (0.7, True),
+    ("rust", "task_latency_p50_over_c"): (1.3, False),
+    ("rust", "worker_start"): (0.02, False),
     ("c", "put_large_share"): (0.9, True),
     ("python", "put_large_share"): (0.9, True),
 }
@@ -96,6 +100,15 @@ def java_rows(args):
         return
     command = java.program("Bench")
     yield from program(args, "java", command + (["--filter", args.filter] if args.filter else []), java.environment())
+
+
+def rust_rows(args):
+    """The Rust binding, where there is a cargo."""
+    if not rust.is_there():
+        say(rust.ABSENT)
+        return
+    command, env = rust.bench_program()
+    yield from program(args, "rust", command + (["--filter", args.filter] if args.filter else []), env)
 
 
 # ---- Python, several systems in turns -------------------------------------------------------------
@@ -250,7 +263,7 @@ def wheel_rows(args):
 
 
 def derived_rows(rows):
-    """A large put as a share of memcpy in the same run; what the journal costs a task."""
+    """A large put as a share of memcpy in the same run; what the journal costs a task; Rust beside C."""
     value = {(r["language"], r["name"]): r["value"] for r in rows if "system" not in r}
     out = []
     for language in ("c", "python"):
@@ -262,6 +275,11 @@ def derived_rows(rows):
     if java_rate and c_rate:
         out.append({"name": "tasks_batch_1000_per_c", "language": "java", "value": java_rate / c_rate, "unit": "",
                     "deviation": 0.0})
+    for name, form in [("tasks_batch_1000", "per"), ("actor_calls_batch_1000", "per"), ("task_latency_p50", "over"),
+                       ("actor_latency_p50", "over")]:
+        ours, c = value.get(("rust", name)), value.get(("c", name))
+        if ours and c:
+            out.append({"name": f"{name}_{form}_c", "language": "rust", "value": ours / c, "unit": "", "deviation": 0.0})
     on, off = value.get(("c", "tasks_batch_1000")), value.get(("c", "tasks_batch_1000_unjournaled"))
     if on and off:
         out.append({"name": "lineage_cost", "language": "c", "value": 1e9 / on - 1e9 / off, "unit": "ns",
@@ -351,6 +369,8 @@ def stages(args):
         out.append(c_rows)
     if args.only in (None, "java"):
         out.append(java_rows)
+    if args.only in (None, "rust"):
+        out.append(rust_rows)
     if args.only in (None, "python"):
         build.install_package()
         whole = args.report and not args.quick and not args.filter

@@ -99,6 +99,14 @@ def java_parts():
                  labels=set() if name == "test" else {"slow"}) for name, limit in limits.items()]
 
 
+def rust_parts():
+    """What cargo tests. Without cargo they say so and count as skipped."""
+    script = ROOT / "tools" / "devtool" / "rust.py"
+    limits = {"test": 900, "samples": 600, "package": 900, "msrv": 900}
+    return [Part("rust" if name == "test" else f"rust_{name}", [sys.executable, script, name], kind="rust", timeout=limit,
+                 labels={"rust"} | ({"slow"} if name in ("package", "msrv") else set())) for name, limit in limits.items()]
+
+
 # ---- running one -------------------------------------------------------------------------------
 
 def left_behind(mark):
@@ -392,7 +400,7 @@ def release_parts(args):
     build_for("release", args.names)
     machine_parts += ctest_parts("release")
     python = python_parts()
-    wanted = [p for p in machine_parts + python + java_parts() if not args.names or matches(p, args.names)]
+    wanted = [p for p in machine_parts + python + java_parts() + rust_parts() if not args.names or matches(p, args.names)]
     if any(p.kind == "pytest" or "python" in p.labels for p in wanted):
         build.install_package()
         sample = ROOT / "samples" / "python" / "requirements.txt"
@@ -413,7 +421,7 @@ def print_list():
     build.require("build")
     build.configure("release")
     say("parts (name one or more; a label names all parts that carry it):")
-    for part in [check_part(), *ctest_parts("release"), *python_parts(), *java_parts()]:
+    for part in [check_part(), *ctest_parts("release"), *python_parts(), *java_parts(), *rust_parts()]:
         say(f"  {part.name:<32} {' '.join(sorted(part.labels))}")
     for name in fuzz_targets():
         say(f"  fuzz_{name:<27} fuzz slow")
