@@ -22,8 +22,7 @@ install(RUNTIME_DEPENDENCY_SET libray_needs
   PRE_EXCLUDE_REGEXES "^lib(c|m|dl|rt|pthread|gcc_s|stdc\\+\\+)\\.so" "^ld-linux" "^libray\\.so"
   LIBRARY DESTINATION ${LIBRAY_LIBDIR} COMPONENT bundle EXCLUDE_FROM_ALL)
 
-file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/*)
-install(FILES ${headers} DESTINATION include COMPONENT development)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION include COMPONENT development)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION share/doc/libray COMPONENT runtime RENAME copyright)
 
 # find_package(ray): the target ray::ray.
@@ -66,6 +65,7 @@ set(CPACK_COMPONENTS_ALL runtime development bundle)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS libmsgpack-cxx-dev)  # programs in C++ include its headers
 file(WRITE ${CMAKE_BINARY_DIR}/triggers "activate-noawait ldconfig\n")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_BINARY_DIR}/triggers)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)

@@ -18,6 +18,7 @@
 namespace ray::node {
 namespace {
 constexpr int64_t kZygoteGraceNs = 1'000'000'000;  // for its word on how a child died
+constexpr size_t kMaxCommand = 1 << 20;  // bytes; the kernel takes little more
 constexpr int64_t kStartGraceNs = 120'000'000'000;  // from the start of a worker to its hello
 
 // Of a worker that is started by itself; a zygote's child does the same in its own language. What else the
@@ -72,7 +73,11 @@ void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string
   for (uint32_t i = 0, k = r.array(); i < k && r.ok(); ++i) given.argv.push_back(r.text());
   given.code = r.text();
   Process* p = process(index);
-  if (n != 3 || !r.done() || !p) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed command of workers");
+  const bool known = language >= 0 && language < RAY_LANG_COUNT;
+  if (n != 3 || !r.done() || !p || !known)
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed command of workers");
+  if (body.size() > kMaxCommand)
+    return reply(index, req_id, RAY_INVALID_ARGUMENT, "a command of workers has at most 1 MiB");
   Job& job = jobs_.at(p->job);
   WorkerCommand now = given_command(job.commands, language);
   if (!given.argv.empty()) now.argv = given.argv;

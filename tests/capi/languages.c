@@ -247,6 +247,12 @@ static void refused(void) {
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_worker_command(rt, RAY_LANG_JAVA, nothing, &err));
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_worker_command(rt, RAY_LANG_JAVA, empty, &err));
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_worker_command(rt, 99, empty, &err));
+  {
+    static char large[(1 << 20) + 1];
+    memset(large, 'x', sizeof large - 1);
+    CHECK_CODE(RAY_INVALID_ARGUMENT, ray_worker_code(rt, RAY_LANG_RUST, ray_cstr(large), &err));
+    CHECK_MESSAGE("1 MiB");
+  }
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_function_named(rt, RAY_LANG_NATIVE, ray_cstr(""), ray_cstr(""), &f, &err));
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_function_named(rt, RAY_LANG_RUST, ray_cstr("a"), ray_cstr(""), &f, &err));
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_function_named(rt, RAY_LANG_PYTHON, ray_cstr("a"), ray_cstr(""), &f, &err));

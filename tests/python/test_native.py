@@ -52,7 +52,7 @@ def test_bad_signatures_and_names():
 
 def test_what_cannot_be_passed():
     power = libray.c_function("libm.so.6", "pow", "f64(f64,f64)")
-    with pytest.raises(TypeError, match="another language"):
+    with pytest.raises(TypeError, match="cannot cross between languages"):
         power.remote(object(), 1.0)
     with pytest.raises(TypeError, match="keyword"):
         power.remote(1.0, y=2.0)
