@@ -108,7 +108,8 @@ public class Bench {
         double[] start = new double[n], rss = new double[n], own = new double[n];
         for (int i = 0; i < n; i++) {
             long began = System.nanoTime();
-            ActorHandle<Cell> cell = Ray.actor(Cell::new).remote();
+            // surroundings of its own, so that no worker that waits already will do
+            ActorHandle<Cell> cell = Ray.actor(Cell::new).setRuntimeEnv(java.util.Map.of("env_vars", java.util.Map.of("BENCH", "" + i))).remote();
             long pid = cell.task(Cell::pid).remote().get();
             start[i] = (System.nanoTime() - began) / 1e9;
             rss[i] = status(pid, "VmRSS:");

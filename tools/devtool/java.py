@@ -57,6 +57,8 @@ def environment():
     env["JAVA_HOME"] = str(jdk())
     OUTPUT.mkdir(parents=True, exist_ok=True)
     env["LIBRAY_CACHE"] = str(OUTPUT / "cache")
+    if build.venv_python().exists():
+        env["LIBRAY_PYTHON"] = str(build.venv_python())  # for what Java calls of Python
     env["MAVEN_OPTS"] = (env.get("MAVEN_OPTS", "") + " -XX:TieredStopAtLevel=1").strip()
     return env
 

@@ -91,15 +91,10 @@ final class Decoder {
         }
     }
 
-    // An int is told from a long by its form, see Encoder.
     private Object integer(MessageFormat format) throws IOException {
         if (format == MessageFormat.UINT64) {
             java.math.BigInteger big = in.unpackBigInteger();
             return big.bitLength() < 64 ? (Object) big.longValue() : big;
-        }
-        if (format == MessageFormat.INT32) {
-            int x = in.unpackInt();
-            return x >= Short.MIN_VALUE ? (Object) x : (Object) (long) x;
         }
         return in.unpackLong();
     }

@@ -110,18 +110,22 @@ final class Encoder {
         frame.putBig(bits, bytes);
     }
 
-    // An int is told from a long by its form: always five bytes. Below -32768 that is also how others write a long.
+    // A whole number is a long to all readers; an int has the name "I", so that it comes back as an int. Six or eleven bytes.
     private static void writeInt(Frame frame, int x) {
-        if (x >= Short.MIN_VALUE) {
-            writeWide(frame, 0xd2, x, 4);
+        if (isSmall(x)) {
+            frame.putByte(0xd6).putByte(Ext.NAMED).putByte(0x92).putByte(0xa1).putByte('I').putByte(x);
         } else {
             frame.putByte(0xc7).putByte(8).putByte(Ext.NAMED).putByte(0x92).putByte(0xa1).putByte('I');
             writeWide(frame, 0xd2, x, 4);
         }
     }
 
+    private static boolean isSmall(long x) {
+        return x >= -32 && x < 128;
+    }
+
     private static void writeLong(Frame frame, long x) {
-        if (x >= -32 && x < 128) frame.putByte((int) x);
+        if (isSmall(x)) frame.putByte((int) x);
         else writeWide(frame, 0xd3, x, 8);
     }
 
@@ -186,17 +190,13 @@ final class Encoder {
     }
 
     private void packInt(MessagePacker p, int x) throws IOException {
-        if (foreign) {
-            p.packInt(x);
-        } else if (x >= Short.MIN_VALUE) {
-            p.addPayload(new byte[] {(byte) 0xd2, (byte) (x >> 24), (byte) (x >> 16), (byte) (x >> 8), (byte) x});
-        } else {
-            named(p, "I", inner -> inner.packInt(x));
-        }
+        if (foreign) p.packInt(x);
+        else if (isSmall(x)) p.packExtensionTypeHeader((byte) Ext.NAMED, 4).writePayload(new byte[] {(byte) 0x92, (byte) 0xa1, 'I', (byte) x});
+        else p.packExtensionTypeHeader((byte) Ext.NAMED, 8).writePayload(new byte[] {(byte) 0x92, (byte) 0xa1, 'I', (byte) 0xd2, (byte) (x >> 24), (byte) (x >> 16), (byte) (x >> 8), (byte) x});
     }
 
     private static void packLong(MessagePacker p, long x) throws IOException {
-        p.packLong(x); // its four-byte signed form is used below -32768 only
+        p.packLong(x);
     }
 
     private void packFloat(MessagePacker p, float x) throws IOException {

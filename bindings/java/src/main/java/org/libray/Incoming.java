@@ -65,16 +65,20 @@ final class Incoming {
             if (tag == 0xc3) return Boolean.TRUE;
             if (tag == 0xc2) return Boolean.FALSE;
         }
-        if (tag == 0xd2 && n == 5) {
-            int x = big32(b, at + 1);
-            return x >= Short.MIN_VALUE ? (Object) x : (Object) (long) x;
-        }
+        if (tag == 0xd6 && n == 6 && isInt(b, at + 1)) return (int) b.get(at + 5);
+        if (tag == 0xc7 && n == 11 && isInt(b, at + 2) && b.get(at + 6) == (byte) 0xd2) return big32(b, at + 7);
+        if (tag == 0xd2 && n == 5) return (long) big32(b, at + 1);
         if (tag == 0xd3 && n == 9) return big64(b, at + 1);
         if (tag == 0xcb && n == 9) return Double.longBitsToDouble(big64(b, at + 1));
         if (tag == 0xca && n == 5) return Float.intBitsToFloat(big32(b, at + 1));
         if (tag >= 0xa0 && tag < 0xc0 && n == 1 + (tag & 31)) return text(b, at + 1, n - 1);
         if (tag == 0xd9 && n == 2 + (b.get(at + 1) & 0xff)) return text(b, at + 2, n - 2);
         return NONE;
+    }
+
+    // The head of an int, see Encoder: its type, and the name "I".
+    private static boolean isInt(ByteBuffer b, int at) {
+        return b.get(at) == Ext.NAMED && b.get(at + 1) == (byte) 0x92 && b.get(at + 2) == (byte) 0xa1 && b.get(at + 3) == 'I';
     }
 
     private static int big32(ByteBuffer b, int at) {

@@ -30,8 +30,10 @@ final class WorkerCommand {
      */
     static List<String> base() {
         String java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-        return List.of(java, "-XX:+UseSerialGC", "-Xms8m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=30", "-XX:-UsePerfData",
-            "-Xshare:auto", "-XX:TieredStopAtLevel=" + System.getProperty("libray.compilers", "4"));
+        List<String> words = new ArrayList<>(List.of(java, "-XX:+UseSerialGC", "-Xms8m", "-XX:MinHeapFreeRatio=10",
+            "-XX:MaxHeapFreeRatio=30", "-XX:-UsePerfData", "-Xshare:auto"));
+        if (Runtime.version().feature() >= 22) words.add("--enable-native-access=ALL-UNNAMED"); // no warning about JNI
+        return words;
     }
 
     /** libray's own jars: what every worker loads first. */
