@@ -96,7 +96,7 @@ def java_parts():
     limits = {"test": 900, "jni": 1200, "package": 900, "model": 900}
     return [Part("java" if name == "test" else f"java_{name}", [sys.executable, script, name], kind="java", timeout=limit,
                  serial=name != "test",  # one at a time in build/java
-                 labels=set() if name == "test" else {"slow"}) for name, limit in limits.items()]
+                 labels={"test": set(), "jni": {"long"}}.get(name, {"slow"})) for name, limit in limits.items()]
 
 
 def rust_parts():
