@@ -3,9 +3,7 @@ package org.libray;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -54,6 +52,9 @@ final class SharedClasses {
         thread.start();
     }
 
+    // The program may end before the archive is written: then the shell still gives it its name, or removes what there is.
+    private static final String FINISH = "a=$1; shift; if \"$@\"; then mv -f \"$0\" \"$a\"; else rm -f \"$0\"; fi";
+
     /** Makes the archive now, and returns where it is. */
     static Path make() throws IOException, InterruptedException {
         Path archive = place();
@@ -65,17 +66,13 @@ final class SharedClasses {
         command.add(String.join(File.pathSeparator, WorkerCommand.ownClassPath()));
         command.add(WorkerMain.class.getName());
         command.add(WorkerMain.REHEARSE);
-        try {
-            Files.delete(work); // the JVM wants to make it
-            ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD);
-            builder.environment().keySet().removeIf(name -> name.startsWith("LIBRAY_"));
-            Process process = builder.start();
-            if (!process.waitFor(60, TimeUnit.SECONDS)) process.destroyForcibly();
-            else if (process.exitValue() == 0 && Files.isRegularFile(work, LinkOption.NOFOLLOW_LINKS))
-                Files.move(work, archive, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-        } finally {
-            Files.deleteIfExists(work);
-        }
+        Files.delete(work); // the JVM wants to make it
+        List<String> all = new ArrayList<>(List.of("/bin/sh", "-c", FINISH, work.toString(), archive.toString()));
+        all.addAll(command);
+        ProcessBuilder builder = new ProcessBuilder(all).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD);
+        builder.environment().keySet().removeIf(name -> name.startsWith("LIBRAY_"));
+        Process process = builder.start();
+        if (!process.waitFor(60, TimeUnit.SECONDS)) process.destroyForcibly();
         return archive;
     }
 }
