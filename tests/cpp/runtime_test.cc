@@ -1,0 +1,96 @@
+// What a runtime gives besides tasks: key-value store, context, queries, the log, shared libraries, a second session.
+#include <algorithm>
+
+#include "fixture.h"
+
+ray::runtime_context where() { return ray::context(); }
+std::string place_of_this() { return ray::context().task.hex() + " " + std::to_string(ray::context().pid); }
+RAY_REMOTE(place_of_this);
+
+TEST(Runtime, KeysAndVersions) {
+  EXPECT_FALSE(ray::kv_get("missing", "test"));
+  const uint64_t first = ray::kv_put("key", std::string("a\0b", 3), 0, "test");
+  EXPECT_EQ(ray::kv_get("key", "test")->value, std::string("a\0b", 3));
+  EXPECT_EQ(ray::kv_get("key", "test")->version, first);
+  thrown<ray::conflict>([] { ray::kv_put("key", "x", 0, "test"); });
+  EXPECT_GT(ray::kv_put("key", "y", first, "test"), first);
+  ray::kv_put("kez", "z", ray::kv_any, "test");
+  std::vector<std::string> keys = ray::kv_list("ke", "test");
+  std::sort(keys.begin(), keys.end());
+  EXPECT_EQ(keys, (std::vector<std::string>{"key", "kez"}));
+  ray::kv_erase("key", ray::kv_any, "test");
+  EXPECT_EQ(ray::kv_list("ke", "test").size(), 1u);
+}
+
+TEST(Runtime, Context) {
+  EXPECT_EQ(ray::context().pid, static_cast<uint32_t>(getpid()));
+  EXPECT_FALSE(ray::context().actor);
+  EXPECT_TRUE(ray::context().node);
+  EXPECT_FALSE(ray::is_worker());
+  ray::ref<std::string> r = ray::task(place_of_this)();
+  const std::string there = r.get();
+  EXPECT_FALSE(contains(there, " " + std::to_string(getpid())));
+  EXPECT_FALSE(contains(there, ray::context().task.hex()));
+  EXPECT_TRUE(contains(ray::session_dir(), "session-"));
+}
+
+TEST(Runtime, Queries) {
+  auto nodes = ray::query("nodes").get().as<std::vector<std::map<std::string, msgpack::object>>>();
+  EXPECT_EQ(nodes.size(), 1u);
+  EXPECT_EQ((ray::query("resources").get().as<std::map<std::string, double>>()["CPU"]), 2);
+  thrown<ray::error>([] { ray::query("nonsense"); });
+}
+
+TEST(Runtime, TheLogGoesToAHandler) {
+  std::vector<std::string> seen;
+  std::mutex mutex;
+  ray::set_log_handler(
+      [&](ray::log_level, std::string_view, std::string_view id, std::string_view) {
+        std::lock_guard<std::mutex> lock(mutex);
+        seen.emplace_back(id);
+      },
+      ray::log_level::debug);
+  { auto unread = ray::function<void()>("nobody of this name")(); unread.wait(); }
+  (void)ray::task(place_of_this, {.resources = {{"more than there is", 1e6}}})().wait(std::chrono::milliseconds(20));
+  ray::set_log_handler({});
+  std::lock_guard<std::mutex> lock(mutex);  // no further one comes
+  SUCCEED() << seen.size();
+}
+
+TEST(Runtime, ExportedReferences) {
+  ray::ref<std::string> r = ray::put("exported");
+  EXPECT_EQ(ray::import_ref<std::string>(r.export_bytes()).get(), "exported");
+  thrown<ray::invalid_argument>([] { ray::import_ref<int>("nonsense"); });
+}
+
+TEST(Runtime, FunctionsOfASharedLibrary) {
+  const char* module = std::getenv("LIBRAY_TEST_MODULE");
+  ASSERT_NE(module, nullptr);
+  auto twice = ray::library<int64_t(int64_t)>("module::twice", module);
+  EXPECT_EQ(twice(21).get(), 42);
+  EXPECT_TRUE(contains(thrown<ray::task_error>([&] { ray::library<void()>("module::fails", module)().get(); }), "module.cc"));
+}
+
+TEST(Runtime, TimeLimitsOfAnyUnit) {
+  EXPECT_EQ(ray::timeout(std::chrono::hours(1)).ns, 3600000000000);
+  EXPECT_EQ(ray::timeout(std::chrono::duration<double>(0.5)).ns, 500000000);
+  EXPECT_EQ(ray::timeout(std::chrono::seconds(-5)).ns, 0);
+  EXPECT_EQ(ray::timeout(std::chrono::hours::max()).ns, -1);
+  EXPECT_EQ(ray::forever.ns, -1);
+}
+
+// The last one: it ends the runtime that the others use.
+TEST(RuntimeLast, ASecondSessionAfterTheFirst) {
+  thrown<ray::wrong_state>([] { ray::init(); });
+  ray::ref<int> old = ray::put(1);
+  ray::shutdown();
+  EXPECT_FALSE(ray::is_initialized());
+  EXPECT_TRUE(contains(thrown<ray::wrong_state>([] { ray::task(place_of_this)(); }), "ray::init"));
+  thrown<ray::wrong_state>([] { ray::put(1); });
+  {
+    ray::session again({.num_cpus = 1, .job_name = "again"});
+    EXPECT_TRUE(contains(ray::task(place_of_this)().get(), " "));
+    thrown<ray::error>([&] { old.get(); });
+  }
+  EXPECT_FALSE(ray::is_initialized());
+}

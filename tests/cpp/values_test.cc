@@ -1,0 +1,219 @@
+// Values: what goes through a task comes back as it was, and what does not fit is an error that says so.
+#include <limits>
+
+#include "fixture.h"
+
+struct Inner {
+  std::string name;
+  std::vector<double> numbers;
+  MSGPACK_DEFINE(name, numbers)
+  bool operator==(const Inner&) const = default;
+};
+struct Outer {
+  int64_t id = 0;
+  std::map<std::string, Inner> parts;
+  std::optional<int> maybe;
+  ray::array<float> large;
+  MSGPACK_DEFINE_MAP(id, parts, maybe, large)
+};
+struct Particle {
+  double x, y;
+  int32_t charge;
+};
+RAY_RAW(Particle);
+enum class Color : uint8_t { red, green = 200 };
+
+template <class T>
+T same(const T& v) { return v; }
+double sum_of_span(std::span<const double> v) {
+  double s = 0;
+  for (double x : v) s += x;
+  return s;
+}
+std::string text_of_view(std::string_view v) { return std::string(v) + "!"; }
+std::uintptr_t address_of(const ray::array<double>& a) { return reinterpret_cast<std::uintptr_t>(a.data()); }
+bool is_aligned(std::span<const double> a) { return reinterpret_cast<std::uintptr_t>(a.data()) % 64 == 0; }
+int32_t narrow(int32_t x) { return x; }
+uint8_t octet(uint8_t x) { return x; }
+bool flag(bool b) { return !b; }
+ray::array<double> keeps(ray::array<double> a) {
+  static std::vector<ray::array<double>> kept;  // beyond the task that brought it
+  kept.push_back(a);
+  return kept.front();
+}
+ray::array_builder<int32_t> grid(size_t rows, size_t columns) {
+  ray::array_builder<int32_t> out(ray::as_result, {rows, columns});
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int32_t>(i);
+  return out;
+}
+ray::array_builder<int32_t> wrong_builder() { return ray::array_builder<int32_t>(4); }
+ray::ref<int64_t> put_inside(int64_t x) { return ray::put(x); }
+int64_t sum_of_refs(const std::vector<ray::ref<int64_t>>& refs) {
+  int64_t s = 0;
+  for (int64_t x : ray::get(refs)) s += x;
+  return s;
+}
+
+using Text = std::string;
+using Bytes = std::vector<std::byte>;
+using Doubles = std::vector<double>;
+using Particles = std::vector<Particle>;
+using Floats = ray::array<float>;
+using Tree = std::map<std::string, std::vector<std::tuple<int, std::string>>>;
+using Time = std::chrono::system_clock::time_point;
+RAY_REMOTE(same<int64_t>, same<uint64_t>, same<float>, same<double>, same<Text>, same<Bytes>, same<Doubles>, same<Particles>, same<Tree>,
+           same<Inner>, same<Outer>, same<Color>, same<Floats>, same<Time>, same<std::vector<bool>>, same<std::array<int, 3>>);
+RAY_REMOTE(sum_of_span, text_of_view, address_of, is_aligned, narrow, octet, flag, keeps, grid, wrong_builder, put_inside, sum_of_refs);
+
+template <class T>
+T round_trip(const T& v) { return ray::task(same<T>)(v).get(); }
+
+TEST(Values, IntegersAtTheirLimits) {
+  for (int64_t v : {int64_t{0}, int64_t{127}, int64_t{128}, int64_t{-32}, int64_t{-33}, int64_t{255}, int64_t{65536}, int64_t{-129},
+                    int64_t{-32769}, int64_t{-2147483649}, int64_t{4294967296}, std::numeric_limits<int64_t>::min(),
+                    std::numeric_limits<int64_t>::max()})
+    EXPECT_EQ(round_trip(v), v);
+  EXPECT_EQ(round_trip(std::numeric_limits<uint64_t>::max()), std::numeric_limits<uint64_t>::max());
+}
+
+TEST(Values, OtherScalars) {
+  EXPECT_EQ(round_trip(1.5f), 1.5f);
+  EXPECT_EQ(round_trip(-1e300), -1e300);
+  EXPECT_EQ(round_trip(Color::green), Color::green);
+  EXPECT_TRUE(ray::task(flag)(false).get());
+  const Time now = std::chrono::system_clock::now();
+  EXPECT_EQ(round_trip(now), now);
+}
+
+TEST(Values, TextsAndBytesOfEverySize) {
+  for (size_t n : {0u, 1u, 31u, 32u, 255u, 256u, 65536u, 1000000u}) {
+    EXPECT_EQ(round_trip(Text(n, 'x')), Text(n, 'x')) << n;
+    EXPECT_EQ(round_trip(Bytes(n, std::byte{7})), Bytes(n, std::byte{7})) << n;
+  }
+  EXPECT_EQ(round_trip(Text("\0mid\0", 5)), Text("\0mid\0", 5));
+  EXPECT_EQ(ray::task(text_of_view)("literal").get(), "literal!");
+}
+
+TEST(Values, ArraysOfNumbersAndPlainStructs) {
+  for (size_t n : {0u, 1u, 1000u, 300000u}) EXPECT_EQ(round_trip(Doubles(n, 0.5)), Doubles(n, 0.5)) << n;
+  Particles p = round_trip(Particles{{1, 2, -3}, {4, 5, 6}});
+  ASSERT_EQ(p.size(), 2u);
+  EXPECT_EQ(p[0].charge, -3);
+  EXPECT_EQ(p[1].y, 5);
+  EXPECT_EQ(round_trip(std::vector<bool>{true, false}), (std::vector<bool>{true, false}));
+  EXPECT_EQ(round_trip(std::array<int, 3>{1, 2, 3}), (std::array<int, 3>{1, 2, 3}));
+}
+
+TEST(Values, ContainersAndStructs) {
+  Tree tree{{"a", {{1, "x"}, {2, "y"}}}, {"b", {}}};
+  EXPECT_EQ(round_trip(tree), tree);
+  Inner inner{"name", {1, 2, 3}};
+  EXPECT_EQ(round_trip(inner), inner);
+  Outer outer;
+  outer.id = 7;
+  outer.parts["p"] = inner;
+  outer.large = ray::put(std::vector<float>(5000, 2.5f)).view();
+  Outer back = round_trip(outer);
+  EXPECT_EQ(back.id, 7);
+  EXPECT_EQ(back.parts["p"], inner);
+  EXPECT_FALSE(back.maybe);
+  ASSERT_EQ(back.large.size(), 5000u);
+  EXPECT_EQ(back.large[4999], 2.5f);
+}
+
+TEST(Values, SpansArraysAndVectorsAreTheSameToAFunction) {
+  Doubles v(2000, 1.0);
+  EXPECT_EQ(ray::task(sum_of_span)(v).get(), 2000);
+  EXPECT_EQ(ray::task(sum_of_span)(std::span<const double>(v).subspan(500)).get(), 1500);
+  EXPECT_EQ(ray::task(sum_of_span)(ray::put(v)).get(), 2000);
+  EXPECT_EQ(ray::task(sum_of_span)(ray::put(v).view()).get(), 2000);
+  EXPECT_EQ(ray::task(same<Doubles>)(std::span<double>(v)).get(), v);
+  EXPECT_TRUE(ray::task(is_aligned)(v).get());
+}
+
+TEST(Values, ViewsShareTheMemoryOfTheStore) {
+  ray::ref<Doubles> put = ray::put(Doubles(100000, 3.0));
+  ray::array<double> a = put.view(), b = put.view();
+  EXPECT_EQ(a.data(), b.data());  // the same memory, not two copies
+  put = {};
+  b = {};
+  EXPECT_EQ(a[99999], 3.0);  // the view keeps it
+  ray::array<double> kept = ray::task(keeps)(a).get();
+  a = {};
+  EXPECT_EQ(ray::task(keeps)(Doubles{1}).get().size(), kept.size());  // the worker's, from an earlier task
+}
+
+TEST(Values, ArraysMadeInSharedMemory) {
+  ray::array<int32_t> g = ray::task(grid)(300, 200).get();
+  EXPECT_EQ(g.shape(), (std::vector<size_t>{300, 200}));
+  EXPECT_EQ(g(299, 199), 59999);
+  ray::array_builder<float> b(10);
+  std::fill(b.begin(), b.end(), 2.0f);
+  EXPECT_EQ(b.seal().get()[9], 2.0f);
+  { ray::array_builder<float> dropped(10); }  // never existed
+  EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::task(wrong_builder)().get(); }), "ray::as_result"));
+}
+
+TEST(Values, ShapesAreKept) {
+  std::vector<double> m{1, 2, 3, 4, 5, 6};
+  ray::ref<ray::array<double>> r = ray::put(ray::shaped(m.data(), {2, 3}));
+  EXPECT_EQ(r.get()(1, 2), 6);
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { r.as<Doubles>().get(); }), "2 dimensions"));
+}
+
+TEST(Values, ReferencesInsideStayReferences) {
+  ray::ref<ray::ref<int64_t>> outer = ray::task(put_inside)(5);
+  EXPECT_EQ(outer.get().get(), 5);
+  std::vector<ray::ref<int64_t>> refs{ray::put(int64_t{1}), ray::task(same<int64_t>)(2), outer.get()};
+  EXPECT_EQ(ray::task(sum_of_refs)(refs).get(), 8);
+  EXPECT_EQ(ray::task(sum_of_refs)(ray::put(refs)).get(), 8);
+}
+
+TEST(Values, WhatDoesNotFitIsRefused) {
+  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([] { ray::task(narrow)(int64_t{1} << 40); }), "does not fit"));
+  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([] { ray::task(octet)(-1); }), "argument 0"));
+  EXPECT_EQ(ray::task(narrow)(uint64_t{7}).get(), 7);
+  thrown<ray::invalid_argument>([] { ray::task(narrow)(ray::ref<int>()); });
+  // Where the type shows only when the value is read.
+  ray::ref<int64_t> large = ray::put(int64_t{1} << 40);
+  EXPECT_TRUE(contains(thrown<ray::task_error>([&] { ray::task(narrow)(large).get(); }), "argument 0"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { large.as<std::string>().get(); }), "a text was asked for and an integer is there"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { ray::put("text").as<double>().get(); }), "a text is there"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put(Doubles{1}).as<std::vector<float>>().get(); }), "\"<f8\""));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put(1).as<Inner>().get(); }), "an integer is there"));
+}
+
+// What other languages write, as bytes of MessagePack.
+template <class T>
+T read(const std::string& bytes, uint32_t format = RAY_FMT_MSGPACK) {
+  ray_value v = ray_plain(bytes.data(), bytes.size(), format);
+  ray_ref* r = nullptr;
+  if (ray_put(ray::detail::runtime(), &v, &r, nullptr) != RAY_OK) throw std::runtime_error("put");
+  return ray::ref<T>(r).get();
+}
+std::string wrapped(char type, const std::string& body) { return std::string("\xc7") + static_cast<char>(body.size()) + type + body; }
+
+TEST(Values, OthersTuplesAndNamedValues) {
+  const std::string list = "\x93\x01\x02\x03", named = std::string("\x92\xa4Name") + list;
+  EXPECT_EQ(read<std::vector<int>>(list), (std::vector<int>{1, 2, 3}));
+  EXPECT_EQ(read<std::vector<int>>(wrapped(16, list)), (std::vector<int>{1, 2, 3}));
+  EXPECT_EQ(read<std::vector<int>>(wrapped(19, named)), (std::vector<int>{1, 2, 3}));
+  EXPECT_EQ(read<std::vector<double>>(wrapped(19, std::string("\x92\xa4Name") + wrapped(16, list))), (std::vector<double>{1, 2, 3}));
+  EXPECT_EQ(read<int>(wrapped(19, "\x92\xa1N\x05")), 5);
+  const auto nested = read<std::tuple<int, std::vector<int>>>("\x92\x07" + wrapped(16, list));
+  EXPECT_EQ(std::get<1>(nested), (std::vector<int>{1, 2, 3}));
+}
+
+TEST(Values, MalformedBytesAreErrors) {
+  for (const std::string& bytes : {std::string(), std::string("\xc1"), std::string("\x93\x01"), std::string("\x01\x01"), std::string("\xdb\xff\xff\xff\xff"),
+                                   std::string("\xdd\xff\xff\xff\xff"), wrapped(3, "\x93"), wrapped(3, std::string("\x93\xa3<f8\x91\x05\x00", 8)),
+                                   wrapped(1, std::string("\0\0\0\x09", 4)), wrapped(19, "\x91\x01")}) {
+    EXPECT_THROW(read<int>(bytes), ray::wrong_type);
+    EXPECT_THROW(read<std::vector<double>>(bytes), ray::wrong_type);
+    EXPECT_THROW(read<ray::array<double>>(bytes), ray::wrong_type);
+    EXPECT_THROW(read<std::vector<std::string>>(bytes), ray::wrong_type);
+    EXPECT_THROW(read<Inner>(bytes), ray::wrong_type);
+    EXPECT_THROW(read<ray::ref<int>>(bytes), ray::error);
+  }
+  EXPECT_THROW(read<int>("pickle", RAY_FMT_PICKLE5), ray::wrong_type);
+}
