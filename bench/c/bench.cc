@@ -3,59 +3,9 @@
 // Its own worker: libray starts the same program again for the tasks.
 #include "bench.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 namespace bench {
-
-void check(ray_code code, ray_error* error, const char* what) {
-  if (code == RAY_OK) return;
-  ray_str why = ray_error_message(error);
-  fprintf(stderr, "%s: %s: %.*s\n", what, ray_code_name(code), static_cast<int>(why.size),
-          why.data);
-  _Exit(1);
-}
-
-bool Bench::wants_any(std::initializer_list<const char*> names) const {
-  return std::any_of(names.begin(), names.end(), [&](const char* n) { return wants(n); });
-}
-
-void Bench::add(const std::string& name, const std::string& unit, std::vector<double> values) {
-  if (values.empty() || !wants(name)) return;
-  std::sort(values.begin(), values.end());
-  size_t n = values.size();
-  double median = n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-  double mean = 0, square = 0;
-  for (double v : values) mean += v / static_cast<double>(n);
-  for (double v : values) square += (v - mean) * (v - mean);
-  double deviation = n > 1 ? std::sqrt(square / static_cast<double>(n - 1)) : 0;
-  rows_.push_back({name, unit, median, deviation});
-  fprintf(stderr, "  %-34s %14.6g %s\n", name.c_str(), median, unit.c_str());
-}
-
-void Bench::measure(const std::string& name, const std::string& unit,
-                    const std::function<double()>& round) {
-  if (!wants(name)) return;
-  round();
-  std::vector<double> values;
-  for (int i = 0; i < settings_.rounds(); i++) values.push_back(round());
-  add(name, unit, values);
-}
-
-double Bench::rate(double per_step, const std::function<void()>& step) const {
-  int64_t begin = now_ns(), end = begin + settings_.round_ns(), now = begin;
-  double n = 0;
-  while (now < end) {
-    step();
-    n += per_step;
-    now = now_ns();
-  }
-  return n * 1e9 / static_cast<double>(now - begin);
-}
-
 namespace {
 
 ray_code noop(ray_task*, void*) { return RAY_OK; }
@@ -65,52 +15,14 @@ ray_code counter_create(ray_task* task, void*) {
   return ray_task_set_self(task, &zero, nullptr);
 }
 
-void write_json(const std::string& path, const std::vector<Row>& rows) {
-  FILE* out = fopen(path.c_str(), "w");
-  if (!out) {
-    perror(path.c_str());
-    _Exit(1);
-  }
-  fprintf(out, "[");
-  for (size_t i = 0; i < rows.size(); i++)
-    fprintf(out,
-            "%s\n {\"name\": \"%s\", \"language\": \"c\", \"value\": %.9g, \"unit\": \"%s\", "
-            "\"deviation\": %.9g}",
-            i ? "," : "", rows[i].name.c_str(), rows[i].value, rows[i].unit.c_str(),
-            rows[i].deviation);
-  fprintf(out, "\n]\n");
-  fclose(out);
-}
-
-int run(int argc, char** argv) {
-  Settings settings;
-  std::string json;
-  for (int i = 1; i < argc; i++) {
-    std::string a = argv[i];
-    if (a == "--quick")
-      settings.quick = true;
-    else if (a == "--growth")
-      settings.growth = true;
-    else if (a == "--json" && i + 1 < argc)
-      json = argv[++i];
-    else if (a == "--filter" && i + 1 < argc)
-      settings.filter = argv[++i];
-    else
-      return fprintf(stderr, "usage: bench_c [--json FILE] [--filter TEXT] [--quick] [--growth]\n"), 2;
-  }
-  Bench b(settings);
-  if (settings.growth) {
-    bench_growth(b);
-  } else {
-    bench_start(b);
-    bench_tasks(b);
-    bench_actors(b);
-    bench_objects(b);
-    bench_large_objects(b);
-    bench_costs(b);
-  }
-  if (!json.empty()) write_json(json, b.rows());
-  return 0;
+void measure(Bench& b) {
+  if (b.settings().growth) return bench_growth(b);
+  bench_start(b);
+  bench_tasks(b);
+  bench_actors(b);
+  bench_objects(b);
+  bench_large_objects(b);
+  bench_costs(b);
 }
 
 }  // namespace
@@ -121,7 +33,7 @@ int main(int argc, char** argv) {
   BENCH_CHECK(ray_register_function(ray_cstr("noop"), noop, nullptr, err));
   BENCH_CHECK(ray_register_actor(ray_cstr("Idle"), bench::counter_create, nullptr, nullptr, err));
   BENCH_CHECK(ray_register_method(ray_cstr("Idle"), ray_cstr("noop"), noop, nullptr, err));
-  if (!getenv("LIBRAY_WORKER")) return bench::run(argc, argv);
+  if (!getenv("LIBRAY_WORKER")) return bench::run(argc, argv, "c", bench::measure);
   ray_runtime* rt = nullptr;
   BENCH_CHECK(ray_init(nullptr, &rt, err));
   ray_worker_run(rt, nullptr);

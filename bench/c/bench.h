@@ -1,4 +1,4 @@
-// What the C measurements share: rows, rounds, a clock, and a program with functions to call.
+// What the C and C++ measurements share: rows, rounds, a clock, and a program with functions to call.
 #pragma once
 #include <ray.h>
 #include <time.h>
@@ -58,6 +58,9 @@ class Bench {
   Settings settings_;
   std::vector<Row> rows_;
 };
+
+// Reads the arguments, measures, writes the rows; the value of main.
+int run(int argc, char** argv, const char* language, void (*measure)(Bench&));
 
 // One per group of rows; each starts and ends a runtime of its own.
 void bench_tasks(Bench& b);

@@ -56,6 +56,14 @@ struct method_entry : registration {
   ray_task_fn run = nullptr;
 };
 
+template <class C, class R, class B>
+constexpr bool is_method(R B::*) { return std::is_base_of_v<B, C>; }
+template <class C, class M>
+constexpr bool is_method_of() {
+  if constexpr (std::is_void_v<C>) return false;  // call_named is for those
+  else return is_method<C>(M());
+}
+
 // The registered methods of C with one type of member pointer.
 template <class C, class M>
 std::vector<std::pair<M, method_entry*>>& methods_of() {
@@ -245,6 +253,7 @@ class actor_handle {
  private:
   template <class R, class... P, class M, class... A>
   auto call_one(M m, const task_options* o, A&&... a) const -> result<typename detail::answer_of<R, P...>::type> {
+    static_assert(detail::is_method_of<C, M>(), "ray: this is not a method of this actor's class");
     for (const auto& [pointer, entry] : detail::methods_of<C, M>())
       if (pointer == m) return submit<R, P...>(entry->name, o, std::forward<A>(a)...);
     return failure(RAY_INVALID_ARGUMENT, "this method is not registered: name it in RAY_ACTOR(...)");
@@ -427,6 +436,6 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
 /// RAY_ACTOR(Counter(int64_t), &Counter::add, &Counter::total): objects of this class can be actors; Counter(int64_t) is the
 /// constructor that ray::actor<Counter>(...) calls, and these are the methods that handles can call. In the class's own
 /// namespace, once, with the class visible.
-#define RAY_ACTOR(...)                                                                                              \
-  [[maybe_unused]] ::ray::detail::class_info<__VA_ARGS__> ray_class_info(::ray::detail::tag_for<__VA_ARGS__>);       \
+#define RAY_ACTOR(...)                                                                                                       \
+  [[maybe_unused]] inline ::ray::detail::class_info<__VA_ARGS__> ray_class_info(::ray::detail::tag_for<__VA_ARGS__>) { return {}; } \
   RAY_ONCE(ray_actor_) = ::ray::detail::register_class<__VA_ARGS__>(#__VA_ARGS__, __FILE__, __LINE__)

@@ -63,7 +63,7 @@ void waits_for_cancel() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
-int blocks_in_get() { return ray::task(waits_for_cancel)(), ray::ref<int>(ray::task(waits_for_cancel)().as<int>()).get(); }
+int blocks_in_get() { return ray::task(waits_for_cancel)().as<int>().get(); }
 std::tuple<int, std::string> pair_of(int x) { return {x, std::to_string(x)}; }
 int unregistered(int x) { return x; }
 

@@ -64,7 +64,7 @@ def parser():
     one.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     one.add_argument("--quick", action="store_true", help="one short round per row")
-    one.add_argument("--only", choices=["c", "java", "python", "rust"], help="one language")
+    one.add_argument("--only", choices=["c", "cpp", "java", "python", "rust"], help="one language")
     one.add_argument("--peer", action="append", choices=sorted(bench.PEERS),
                      help="also on this system, in turns; may be repeated")
     one.add_argument("--growth", action="store_true", help="also how costs grow, from C; minutes")

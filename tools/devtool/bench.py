@@ -58,6 +58,10 @@ TARGETS = {
     ("rust", "worker_start"): (0.02, False),
     ("c", "put_large_share"): (0.9, True),
     ("python", "put_large_share"): (0.9, True),
+    ("cpp", "tasks_batch_1000_per_c"): (0.9, True),
+    ("cpp", "task_latency_p50_over_c"): (1.1, False),
+    ("cpp", "actor_calls_batch_1000_per_c"): (0.9, True),
+    ("cpp", "actor_latency_p50_over_c"): (1.1, False),
 }
 PEERS = {"ray": ["ray"], "multiprocessing": [], "dask": ["distributed"], "xoscar": ["xoscar"]}
 SLOW = {"queued_1M", "queued_100k", "largest_get_1GiB"}  # not with --quick
@@ -91,6 +95,12 @@ def c_rows(args):
         yield from program(args, "growth", [*program_c, "--growth"])
         if args.filter in "growth_rings_bare_" or args.filter.startswith("growth_rings"):
             yield from program(args, "limits-growth", [str(binaries / "bench_limits"), "--growth"])
+
+
+def cpp_rows(args):
+    """ray.hpp beside ray.h, in turns on one node."""
+    command = [str(build.folder("release") / "bin" / "bench_cpp")]
+    return program(args, "cpp", command + (["--filter", args.filter] if args.filter else []))
 
 
 def java_rows(args):
@@ -367,6 +377,8 @@ def stages(args):
     out = []
     if args.only in (None, "c"):
         out.append(c_rows)
+    if args.only in (None, "cpp"):
+        out.append(cpp_rows)
     if args.only in (None, "java"):
         out.append(java_rows)
     if args.only in (None, "rust"):
