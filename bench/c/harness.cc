@@ -54,7 +54,8 @@ double Bench::rate(double per_step, const std::function<void()>& step) const {
   return n * 1e9 / static_cast<double>(now - begin);
 }
 
-static void write_json(const std::string& path, const char* language, const std::vector<Row>& rows) {
+static void write_json(const std::string& path, const char* language,
+                       const std::vector<Row>& rows) {
   FILE* out = fopen(path.c_str(), "w");
   if (!out) {
     perror(path.c_str());
@@ -85,7 +86,9 @@ int run(int argc, char** argv, const char* language, void (*measure)(Bench&)) {
     else if (a == "--filter" && i + 1 < argc)
       settings.filter = argv[++i];
     else
-      return fprintf(stderr, "usage: %s [--json FILE] [--filter TEXT] [--quick] [--growth]\n", argv[0]), 2;
+      return fprintf(stderr, "usage: %s [--json FILE] [--filter TEXT] [--quick] [--growth]\n",
+                     argv[0]),
+             2;
   }
   Bench b(settings);
   measure(b);

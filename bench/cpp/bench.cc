@@ -1,6 +1,7 @@
-// bench_cpp: the C++ rows of ./dev bench. The same work is done through ray.hpp and through ray.h, step by step in turns on one
-// node, so that what the binding costs shows apart from what the machine does: NAME is the C++ figure, NAME_per_c its ratio
-// to C's (of rates; 1 = no cost), NAME_over_c that of times.
+// bench_cpp: the C++ rows of ./dev bench. The same work is done through ray.hpp and through ray.h,
+// step by step in turns on one node, so that what the binding costs shows apart from what the
+// machine does: NAME is the C++ figure, NAME_per_c its ratio to C's (of rates; 1 = no cost),
+// NAME_over_c that of times.
 #include <algorithm>
 #include <cstdlib>
 #include <ray.hpp>
@@ -72,8 +73,8 @@ double median(std::vector<double>& samples) {
   std::nth_element(samples.begin(), middle, samples.end());
   return *middle;
 }
-// Median times of two ways of doing the same, in nanoseconds: each step of one is followed by one of the other, so that
-// both see the same machine.
+// Median times of two ways of doing the same, in nanoseconds: each step of one is followed by one
+// of the other, so that both see the same machine.
 std::pair<double, double> in_turns(Bench& b, const Step& c, const Step& cpp) {
   std::vector<double> in_c, in_cpp;
   for (int64_t end = now_ns() + 2 * b.settings().round_ns(); now_ns() < end;) {
@@ -82,8 +83,10 @@ std::pair<double, double> in_turns(Bench& b, const Step& c, const Step& cpp) {
   }
   return {median(in_c), median(in_cpp)};
 }
-// Adds NAME and its ratio to C: of rates of steps of `per_step` operations, or (0) of the time of one.
-void compare(Bench& b, const std::string& name, const std::string& unit, size_t per_step, const Step& c, const Step& cpp) {
+// Adds NAME and its ratio to C: of rates of steps of `per_step` operations, or (0) of the time of
+// one.
+void compare(Bench& b, const std::string& name, const std::string& unit, size_t per_step,
+             const Step& c, const Step& cpp) {
   const std::string ratio = name + (per_step ? "_per_c" : "_over_c");
   if (!b.wants_any({name.c_str(), ratio.c_str()})) return;
   std::vector<double> own, ratios;
@@ -96,67 +99,80 @@ void compare(Bench& b, const std::string& name, const std::string& unit, size_t 
   b.add(name, unit, own);
   b.add(ratio, "ratio", ratios);
 }
-void rates(Bench& b, const std::string& name, const std::string& unit, const Step& c, const Step& cpp) {
+void rates(Bench& b, const std::string& name, const std::string& unit, const Step& c,
+           const Step& cpp) {
   compare(b, name, unit, kBatch, c, cpp);
 }
-void latencies(Bench& b, const std::string& name, const Step& c, const Step& cpp) { compare(b, name, "us", 0, c, cpp); }
+void latencies(Bench& b, const std::string& name, const Step& c, const Step& cpp) {
+  compare(b, name, "us", 0, c, cpp);
+}
 
 void tasks(Bench& b, const Plain& p) {
   static ray_ref* refs[kBatch];
-  auto submit = [&](ray_function* f, ray_ref** out) { BENCH_CHECK(ray_submit(p.rt, f, nullptr, 0, nullptr, out, err)); };
-  rates(b, "tasks_batch_1000", "tasks/s",
-        [&] {
-          for (ray_ref*& r : refs) submit(p.noop, &r);
-          p.get(refs, kBatch);
-        },
-        [&] {
-          std::vector<ray::ref<void>> all;
-          all.reserve(kBatch);
-          for (size_t i = 0; i < kBatch; i++) all.push_back(ray::task(noop)());
-          ray::get(all);
-        });
-  latencies(b, "task_latency_p50",
-            [&] {
-              submit(p.noop, &refs[0]);
-              p.get(refs, 1);
-            },
-            [&] { ray::task(noop)().get(); });
+  auto submit = [&](ray_function* f, ray_ref** out) {
+    BENCH_CHECK(ray_submit(p.rt, f, nullptr, 0, nullptr, out, err));
+  };
+  rates(
+      b, "tasks_batch_1000", "tasks/s",
+      [&] {
+        for (ray_ref*& r : refs) submit(p.noop, &r);
+        p.get(refs, kBatch);
+      },
+      [&] {
+        std::vector<ray::ref<void>> all;
+        all.reserve(kBatch);
+        for (size_t i = 0; i < kBatch; i++) all.push_back(ray::task(noop)());
+        ray::get(all);
+      });
+  latencies(
+      b, "task_latency_p50",
+      [&] {
+        submit(p.noop, &refs[0]);
+        p.get(refs, 1);
+      },
+      [&] { ray::task(noop)().get(); });
   int64_t x = 7;
   ray_arg arg = {nullptr, ray_plain(&x, sizeof x, RAY_FMT_RAW)};
-  rates(b, "tasks_with_int_batch_1000", "tasks/s",  // an integer there and back: C sends its bytes, C++ MessagePack
-        [&] {
-          for (ray_ref*& r : refs) BENCH_CHECK(ray_submit(p.rt, p.echo, &arg, 1, nullptr, &r, err));
-          p.get(refs, kBatch);
-        },
-        [&] {
-          std::vector<ray::ref<int64_t>> all;
-          all.reserve(kBatch);
-          for (size_t i = 0; i < kBatch; i++) all.push_back(ray::task(echo)(x));
-          ray::get(all);
-        });
+  rates(
+      b, "tasks_with_int_batch_1000",
+      "tasks/s",  // an integer there and back: C sends its bytes, C++ MessagePack
+      [&] {
+        for (ray_ref*& r : refs) BENCH_CHECK(ray_submit(p.rt, p.echo, &arg, 1, nullptr, &r, err));
+        p.get(refs, kBatch);
+      },
+      [&] {
+        std::vector<ray::ref<int64_t>> all;
+        all.reserve(kBatch);
+        for (size_t i = 0; i < kBatch; i++) all.push_back(ray::task(echo)(x));
+        ray::get(all);
+      });
 }
 
 void calls(Bench& b, const Plain& p) {
   static ray_ref* refs[kBatch];
   ray::actor_handle<Idle> idle = ray::actor<Idle>();
-  auto call = [&](ray_ref** out) { BENCH_CHECK(ray_actor_call(p.actor, ray_cstr("noop"), nullptr, 0, nullptr, out, err)); };
-  rates(b, "actor_calls_batch_1000", "calls/s",
-        [&] {
-          for (ray_ref*& r : refs) call(&r);
-          p.get(refs, kBatch);
-        },
-        [&] {
-          std::vector<ray::ref<void>> all;
-          all.reserve(kBatch);
-          for (size_t i = 0; i < kBatch; i++) all.push_back(idle.call(&Idle::noop));
-          ray::get(all);
-        });
-  latencies(b, "actor_latency_p50",
-            [&] {
-              call(&refs[0]);
-              p.get(refs, 1);
-            },
-            [&] { idle.call(&Idle::noop).get(); });
+  auto call = [&](ray_ref** out) {
+    BENCH_CHECK(ray_actor_call(p.actor, ray_cstr("noop"), nullptr, 0, nullptr, out, err));
+  };
+  rates(
+      b, "actor_calls_batch_1000", "calls/s",
+      [&] {
+        for (ray_ref*& r : refs) call(&r);
+        p.get(refs, kBatch);
+      },
+      [&] {
+        std::vector<ray::ref<void>> all;
+        all.reserve(kBatch);
+        for (size_t i = 0; i < kBatch; i++) all.push_back(idle.call(&Idle::noop));
+        ray::get(all);
+      });
+  latencies(
+      b, "actor_latency_p50",
+      [&] {
+        call(&refs[0]);
+        p.get(refs, 1);
+      },
+      [&] { idle.call(&Idle::noop).get(); });
 }
 
 void measure(Bench& b) {
@@ -173,7 +189,8 @@ int main(int argc, char** argv) {
   BENCH_CHECK(ray_register_function(ray_cstr("c_noop"), bench::c_noop, nullptr, err));
   BENCH_CHECK(ray_register_function(ray_cstr("c_echo"), bench::c_echo, nullptr, err));
   BENCH_CHECK(ray_register_actor(ray_cstr("c_Idle"), bench::c_create, nullptr, nullptr, err));
-  BENCH_CHECK(ray_register_method(ray_cstr("c_Idle"), ray_cstr("noop"), bench::c_noop, nullptr, err));
+  BENCH_CHECK(
+      ray_register_method(ray_cstr("c_Idle"), ray_cstr("noop"), bench::c_noop, nullptr, err));
   if (getenv("LIBRAY_WORKER")) ray::init();  // does not return
   return bench::run(argc, argv, "cpp", bench::measure);
 }

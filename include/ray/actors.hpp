@@ -1,7 +1,10 @@
-// actors.hpp -- part of ray.hpp: RAY_ACTOR, ray::actor and typed calls of methods. An actor is an object of a class of this
-// program that lives in a worker of its own; its calls run one after the other.
+// actors.hpp -- part of ray.hpp: RAY_ACTOR, ray::actor and typed calls of methods. An actor is an
+// object of a class of this program that lives in a worker of its own; its calls run one after the
+// other, unless max_concurrency says otherwise.
 //
-// Thread: handles from any. The object is made, called and destroyed on the one thread that serves its worker.
+// Thread: handles from any. The object is made, called and destroyed on the thread that serves its
+// worker; with a max_concurrency of n it is called on that and n - 1 more, which are gone when it
+// is destroyed.
 #pragma once
 #include "remote.hpp"
 
@@ -9,15 +12,16 @@ namespace ray {
 
 /// What an actor is to be: ray::actor<Counter>({.name = "counter", .detached = true}, 0).
 struct actor_options {
-  std::string name{};          ///< others find it by ray::find_actor; empty = nobody does
-  std::string ns{};            ///< namespace of the name; empty = the runtime's
-  ray::resources resources{};  ///< held for its life; empty = nothing while it does not run
-  int max_restarts = 0;        ///< -1 = without end
+  std::string name{};                          ///< others find it by ray::find_actor; empty = nobody does
+  std::string ns{};                            ///< namespace of the name; empty = the runtime's
+  ray::resources resources{};                  ///< held for its life; empty = nothing while it does not run
+  int max_restarts = 0;                        ///< -1 = without end
   int max_task_retries = RAY_RETRIES_DEFAULT;  ///< of calls that are lost to a restart
-  uint32_t max_pending_calls = 0;              ///< over it: ray::unavailable; 0 = no limit
-  bool detached = false;       ///< ends when it is killed, not with its last handle
-  bool get_if_exists = false;  ///< the actor of that name if there is one already
-  bool out_of_order = false;   ///< a call whose arguments are there overtakes those that wait for theirs
+  uint32_t max_concurrency = 1;    ///< calls that run at once, on threads: then the object has to be thread-safe
+  uint32_t max_pending_calls = 0;  ///< over it: ray::unavailable; 0 = no limit
+  bool detached = false;           ///< ends when it is killed, not with its last handle
+  bool get_if_exists = false;      ///< the actor of that name if there is one already
+  bool out_of_order = false;       ///< a call whose arguments are there overtakes those that wait for theirs
   std::optional<placement> place{};
   ray::runtime_env env{};
 };
@@ -43,8 +47,10 @@ template <class Sig, auto... M>
 using tag_for = class_tag<typename class_of<Sig>::type>;
 template <class C, class = void>
 struct info_of {
-  static_assert(never<C>, "ray: RAY_ACTOR(Class(constructor's parameters), &Class::method...) is missing, or not visible here, or not in "
-                          "the namespace of the class");
+  static_assert(never<C>,
+                "ray: RAY_ACTOR(Class(constructor's parameters), &Class::method...) is missing, or "
+                "not visible here, or not in "
+                "the namespace of the class");
 };
 template <class C>
 struct info_of<C, std::void_t<decltype(ray_class_info(class_tag<C>()))>> {
@@ -57,11 +63,15 @@ struct method_entry : registration {
 };
 
 template <class C, class R, class B>
-constexpr bool is_method(R B::*) { return std::is_base_of_v<B, C>; }
+constexpr bool is_method(R B::*) {
+  return std::is_base_of_v<B, C>;
+}
 template <class C, class M>
 constexpr bool is_method_of() {
-  if constexpr (std::is_void_v<C>) return false;  // call_named is for those
-  else return is_method<C>(M());
+  if constexpr (std::is_void_v<C>)
+    return false;  // call_named is for those
+  else
+    return is_method<C>(M());
 }
 
 // The registered methods of C with one type of member pointer.
@@ -77,10 +87,40 @@ inline failure announce_method(registration* r) {
   return made(code, err);
 }
 
+struct class_info_entry : function_entry {
+  std::vector<method_entry*> methods;
+};
 template <class C>
-function_entry& class_entry() {
-  static function_entry e;
+class_info_entry& class_entry() {
+  static class_info_entry e;
   return e;
+}
+
+// A further thread of an actor: takes calls as ray_worker_run does on the first.
+inline void lend_a_hand(ray_runtime* rt, const class_info_entry* klass) {
+  for (;;) {
+    ray_task* task = nullptr;
+    if (ray_worker_next(rt, -1, &task, nullptr) != RAY_OK) return;  // the actor ends
+    ray_task_info info = RAY_TASK_INFO_INIT;
+    (void)ray_task_get_info(task, &info);
+    ray_code code = RAY_UNKNOWN_FUNCTION;
+    method_entry* found = nullptr;
+    for (method_entry* m : klass->methods)
+      if (m->name == view(info.method)) found = m;
+    if (found)
+      code = found->run(task, found);
+    else
+      (void)ray_task_fail(
+          task, str("class " + klass->name + " has no method " + std::string(view(info.method)) + " in its RAY_ACTOR"),
+          nullptr);
+    (void)ray_task_finish(task, code);
+  }
+}
+inline void start_hands(ray_task* task, const class_info_entry* klass) {
+  ray_task_info info = RAY_TASK_INFO_INIT;
+  (void)ray_task_get_info(task, &info);
+  ray_runtime* rt = ray_task_runtime(task);
+  for (uint32_t i = 1; i < info.max_concurrency; ++i) more_hands().add([rt, klass] { lend_a_hand(rt, klass); });
 }
 template <class C, class... P>
 failure construct(ray_task* task, std::tuple<P...>*) {
@@ -90,7 +130,10 @@ failure construct(ray_task* task, std::tuple<P...>*) {
   std::unique_ptr<C> object = a.apply([](auto&&... p) { return std::make_unique<C>(static_cast<decltype(p)>(p)...); });
   ray_error* err = nullptr;
   ray_code code = ray_task_set_self(task, object.get(), &err);
-  if (code == RAY_OK) (void)object.release();
+  if (code == RAY_OK) {
+    (void)object.release();
+    start_hands(task, &class_entry<C>());
+  }
   return made(code, err);
 }
 template <class Sig>
@@ -102,6 +145,7 @@ ray_code create_actor(ray_task* task, void* user) {
 }
 template <class C>
 void destroy_actor(void* self, void*) {
+  more_hands().join();
   RAY_TRY_BLOCK { delete static_cast<C*>(self); }
   RAY_CATCH(...) { std::fprintf(stderr, "ray: the destructor of an actor threw\n"); }
 }
@@ -144,7 +188,8 @@ ray_code run_method(ray_task* task, void* user) {
   const auto* entry = static_cast<method_entry*>(user);
   C* self = static_cast<C*>(ray_task_self(task));
   return run_guarded(task, *entry, [&] {
-    return m::run::run(task, [self](auto&&... p) -> typename m::result { return (self->*M)(static_cast<decltype(p)>(p)...); });
+    return m::run::run(
+        task, [self](auto&&... p) -> typename m::result { return (self->*M)(static_cast<decltype(p)>(p)...); });
   });
 }
 template <class C, auto M>
@@ -160,12 +205,13 @@ void register_method(const std::string& text, const char* file, int line) {
   e.title = e.klass->name + "::" + name;
   remember(&e, std::move(name), file, line);
   methods_of<C, type>().emplace_back(M, &e);
+  class_entry<C>().methods.push_back(&e);
 }
 template <class Sig, auto... M>
 bool register_class(std::string_view names, const char* file, int line) {
   using C = typename class_of<Sig>::type;
   const std::vector<std::string> each = split_names(names);
-  function_entry& e = class_entry<C>();
+  class_info_entry& e = class_entry<C>();
   e.run = create_actor<Sig>;
   e.announce = announce_class<C>;
   const std::string name = each[0].substr(0, each[0].find('('));
@@ -181,13 +227,15 @@ class packed_actor_options {
   packed_actor_options(const actor_options& o, const std::string& klass)
       : resources_(pack_resources(o.resources, o.env, false)) {
     pack_map(metadata_, 2);
-    for (std::string_view text : {std::string_view("language"), std::string_view("native"), std::string_view("class"), std::string_view(klass)})
+    for (std::string_view text :
+         {std::string_view("language"), std::string_view("native"), std::string_view("class"), std::string_view(klass)})
       pack_text(metadata_, text);
     raw.name = str(o.name);
     raw.ns = str(o.ns);
     raw.resources_msgpack = {resources_.data(), resources_.size()};
     raw.max_restarts = o.max_restarts;
     raw.max_task_retries = o.max_task_retries;
+    raw.max_concurrency = o.max_concurrency;
     raw.max_pending_calls = o.max_pending_calls;
     raw.lifetime = o.detached ? RAY_LIFETIME_DETACHED : RAY_LIFETIME_COUNTED;
     raw.flags = flag_if(o.get_if_exists, RAY_ACTOR_GET_IF_EXISTS) | flag_if(o.out_of_order, RAY_ACTOR_OUT_OF_ORDER);
@@ -209,8 +257,9 @@ class packed_actor_options {
 
 }  // namespace detail
 
-/// A handle of an actor of class C: counted, can be copied and sent to tasks. The last one ends an actor that is not
-/// detached, after its pending calls. actor_handle<void>: of a class that this program does not know; see call_named.
+/// A handle of an actor of class C: counted, can be copied and sent to tasks. The last one ends an
+/// actor that is not detached, after its pending calls. actor_handle<void>: of a class that this
+/// program does not know; see call_named.
 template <class C>
 class actor_handle {
  public:
@@ -220,19 +269,31 @@ class actor_handle {
 
   /// counter.call(&Counter::add, 1): a reference to the result (of a generator, a stream).
   template <class R, class B, class... P, class... A>
-  auto call(R (B::*m)(P...), A&&... a) const { return call_one<R, P...>(m, nullptr, std::forward<A>(a)...).value(); }
+  auto call(R (B::*m)(P...), A&&... a) const {
+    return call_one<R, P...>(m, nullptr, std::forward<A>(a)...).value();
+  }
   template <class R, class B, class... P, class... A>
-  auto call(R (B::*m)(P...) const, A&&... a) const { return call_one<R, P...>(m, nullptr, std::forward<A>(a)...).value(); }
+  auto call(R (B::*m)(P...) const, A&&... a) const {
+    return call_one<R, P...>(m, nullptr, std::forward<A>(a)...).value();
+  }
   /// counter.call({.max_retries = 3}, &Counter::add, 1).
   template <class R, class B, class... P, class... A>
-  auto call(const task_options& o, R (B::*m)(P...), A&&... a) const { return call_one<R, P...>(m, &o, std::forward<A>(a)...).value(); }
+  auto call(const task_options& o, R (B::*m)(P...), A&&... a) const {
+    return call_one<R, P...>(m, &o, std::forward<A>(a)...).value();
+  }
   template <class R, class B, class... P, class... A>
-  auto call(const task_options& o, R (B::*m)(P...) const, A&&... a) const { return call_one<R, P...>(m, &o, std::forward<A>(a)...).value(); }
+  auto call(const task_options& o, R (B::*m)(P...) const, A&&... a) const {
+    return call_one<R, P...>(m, &o, std::forward<A>(a)...).value();
+  }
   /// The same without exceptions.
   template <class R, class B, class... P, class... A>
-  auto call_result(R (B::*m)(P...), A&&... a) const { return call_one<R, P...>(m, nullptr, std::forward<A>(a)...); }
+  auto call_result(R (B::*m)(P...), A&&... a) const {
+    return call_one<R, P...>(m, nullptr, std::forward<A>(a)...);
+  }
   template <class R, class B, class... P, class... A>
-  auto call_result(R (B::*m)(P...) const, A&&... a) const { return call_one<R, P...>(m, nullptr, std::forward<A>(a)...); }
+  auto call_result(R (B::*m)(P...) const, A&&... a) const {
+    return call_one<R, P...>(m, nullptr, std::forward<A>(a)...);
+  }
   /// A method by name: handle.call_named<int(int)>("add", 1). The types are yours to say.
   template <class Signature, class... A>
   auto call_named(std::string_view method, A&&... a) const {
@@ -263,14 +324,16 @@ class actor_handle {
     return submit<R, P...>(method, nullptr, std::forward<A>(a)...);
   }
   template <class R, class... P, class... A>
-  auto submit(std::string_view method, const task_options* o, A&&... a) const -> result<typename detail::answer_of<R, P...>::type> {
+  auto submit(std::string_view method, const task_options* o,
+              A&&... a) const -> result<typename detail::answer_of<R, P...>::type> {
     using answer = detail::answer_of<R, P...>;
     typename answer::type out;
     std::optional<detail::packed_options> packed;
     if (o) packed.emplace(*o);
     const ray_task_options* raw = packed ? &packed->raw : nullptr;
     failure f = detail::packer_for<typename detail::shape_of<R, P...>::parameters>::pack(
-        std::is_void_v<C>, [&](const ray_arg* args, size_t n) {
+        std::is_void_v<C>,
+        [&](const ray_arg* args, size_t n) {
           ray_error* err = nullptr;
           ray_code code;
           if constexpr (answer::is_stream) {
@@ -297,8 +360,11 @@ result<actor_handle<C>> make_actor(ray_function* klass, const std::string& name,
   const packed_actor_options options(o, name);
   ray_actor* out = nullptr;
   failure f = packer_for<Parameters>::pack(
-      std::is_void_v<C>, [&](const ray_arg* args, size_t n) {
-        return with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_actor_create(rt, klass, args, n, &options.raw, &out, err); });
+      std::is_void_v<C>,
+      [&](const ray_arg* args, size_t n) {
+        return with_runtime([&](ray_runtime* rt, ray_error** err) {
+          return ray_actor_create(rt, klass, args, n, &options.raw, &out, err);
+        });
       },
       std::forward<A>(a)...);
   if (f) return f;
@@ -311,10 +377,11 @@ result<actor_handle<C>> actor_result(const actor_options& options, A&&... args) 
   detail::function_entry& e = detail::class_entry<C>();
   ray_function* klass = nullptr;
   if (failure f = e.resolve(&klass)) return f;
-  return detail::make_actor<C, typename detail::info_of<C>::parameters>(klass, e.name, options, std::forward<A>(args)...);
+  return detail::make_actor<C, typename detail::info_of<C>::parameters>(klass, e.name, options,
+                                                                        std::forward<A>(args)...);
 }
-/// ray::actor<Counter>(0): an object of a class of RAY_ACTOR in a worker of its own. Returns at once; what the constructor
-/// throws shows in the first call, as ray::actor_died.
+/// ray::actor<Counter>(0): an object of a class of RAY_ACTOR in a worker of its own. Returns at
+/// once; what the constructor throws shows in the first call, as ray::actor_died.
 template <class C, class... A>
 actor_handle<C> actor(A&&... args) {
   return actor_result<C>(actor_options(), std::forward<A>(args)...).value();
@@ -332,19 +399,26 @@ template <class C, class... A>
 actor_handle<C> actor(actor_options&& options, A&&... args) {
   return actor_result<C>(options, std::forward<A>(args)...).value();
 }
-/// A class that another program, or C, registered: ray::actor_of_class("Counter", {}, int64_t{0}).
+/// A class of another language, or of another native program, by its name:
+/// ray::actor_of_class(ray::language::python, "collections", "Counter", {}, text).
 template <class... A>
-actor_handle<void> actor_of_class(const std::string& name, const actor_options& options, A&&... args) {
+actor_handle<void> actor_of_class(language where, std::string_view container, const std::string& name,
+                                  const actor_options& options, A&&... args) {
   ray_function* f = nullptr;
-  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_function_get(rt, detail::str(name), &f, err); }));
+  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+    return ray_function_named(rt, static_cast<int32_t>(where), detail::str(container), detail::str(name), &f, err);
+  }));
   detail::function_ref klass(f);
-  return detail::make_actor<void, std::tuple<detail::stored_t<A>...>>(f, name, options, std::forward<A>(args)...).value();
+  return detail::make_actor<void, std::tuple<detail::stored_t<A>...>>(f, name, options, std::forward<A>(args)...)
+      .value();
 }
 
 template <class C>
 result<actor_handle<C>> find_actor_result(std::string_view name, std::string_view ns = {}) {
   ray_actor* a = nullptr;
-  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_actor_find(rt, detail::str(name), detail::str(ns), &a, err); }))
+  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+        return ray_actor_find(rt, detail::str(name), detail::str(ns), &a, err);
+      }))
     return f;
   actor_handle<C> out(a);
   if constexpr (!std::is_void_v<C>) {
@@ -353,11 +427,13 @@ result<actor_handle<C>> find_actor_result(std::string_view name, std::string_vie
     if (ray_code code = ray_actor_metadata(a, &data, &err)) return failure(code, err);
     const std::string is = detail::text_in_map(detail::view(data), "class"), &want = detail::class_entry<C>().name;
     if (is != want || detail::text_in_map(detail::view(data), "language") != "native")
-      return detail::of_wrong_type("actor \"" + std::string(name) + "\" is of class " + (is.empty() ? "(another language's)" : is) + ", not " + want);
+      return detail::of_wrong_type("actor \"" + std::string(name) + "\" is of class " +
+                                   (is.empty() ? "(another language's)" : is) + ", not " + want);
   }
   return out;
 }
-/// A living actor by its name: ray::find_actor<Counter>("counter"). Throws ray::not_found, ray::wrong_type.
+/// A living actor by its name: ray::find_actor<Counter>("counter"). Throws ray::not_found,
+/// ray::wrong_type.
 template <class C>
 actor_handle<C> find_actor(std::string_view name, std::string_view ns = {}) {
   return find_actor_result<C>(name, ns).value();
@@ -367,12 +443,14 @@ actor_handle<C> find_actor(std::string_view name, std::string_view ns = {}) {
 template <class C>
 actor_handle<C> self() {
   ray_actor* a = nullptr;
-  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_worker_actor(rt, &a, err); }));
+  detail::raise_if(
+      detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_worker_actor(rt, &a, err); }));
   return actor_handle<C>(a);
 }
 /// In a method of an actor: it ends after this call; its destructor runs.
 inline void exit_actor(std::string_view why = {}) {
-  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_worker_exit(rt, detail::str(why), err); }));
+  detail::raise_if(detail::with_runtime(
+      [&](ray_runtime* rt, ray_error** err) { return ray_worker_exit(rt, detail::str(why), err); }));
 }
 
 namespace detail {
@@ -408,7 +486,9 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
     template <class Stream>
     msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& p, const ray::actor_handle<C>& a) const {
       ray::detail::encoder* e = ray::detail::t_encoder;
-      if (!e) throw ray::wrong_state(ray::failure(RAY_WRONG_STATE, "a ray::actor_handle is packed outside of a value of ray"));
+      if (!e)
+        throw ray::wrong_state(
+            ray::failure(RAY_WRONG_STATE, "a ray::actor_handle is packed outside of a value of ray"));
       ray::detail::codec<ray::actor_handle<C>>::encode(*e, a);
       return p;
     }
@@ -433,9 +513,11 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
 }  // namespace msgpack
 #endif
 
-/// RAY_ACTOR(Counter(int64_t), &Counter::add, &Counter::total): objects of this class can be actors; Counter(int64_t) is the
-/// constructor that ray::actor<Counter>(...) calls, and these are the methods that handles can call. In the class's own
-/// namespace, once, with the class visible.
-#define RAY_ACTOR(...)                                                                                                       \
-  [[maybe_unused]] inline ::ray::detail::class_info<__VA_ARGS__> ray_class_info(::ray::detail::tag_for<__VA_ARGS__>) { return {}; } \
+/// RAY_ACTOR(Counter(int64_t), &Counter::add, &Counter::total): objects of this class can be
+/// actors; Counter(int64_t) is the constructor that ray::actor<Counter>(...) calls, and these are
+/// the methods that handles can call. In the class's own namespace, once, with the class visible.
+#define RAY_ACTOR(...)                                                                                                 \
+  [[maybe_unused]] inline ::ray::detail::class_info<__VA_ARGS__> ray_class_info(::ray::detail::tag_for<__VA_ARGS__>) { \
+    return {};                                                                                                         \
+  }                                                                                                                    \
   RAY_ONCE(ray_actor_) = ::ray::detail::register_class<__VA_ARGS__>(#__VA_ARGS__, __FILE__, __LINE__)

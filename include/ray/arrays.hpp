@@ -1,11 +1,12 @@
-// arrays.hpp -- part of ray.hpp: bytes and arrays as values. Elements lie out of band: copied once when they are sent, read
-// in place. See values.hpp.
+// arrays.hpp -- part of ray.hpp: bytes and arrays as values. Elements lie out of band: copied once
+// when they are sent, read in place. See values.hpp.
 #pragma once
 #include "values.hpp"
 
 namespace ray::detail {
 
-inline constexpr size_t kRawMin = 256;  // bytes from here on travel as they are, without a copy into a MessagePack value
+inline constexpr size_t kRawMin =
+    256;  // bytes from here on travel as they are, without a copy into a MessagePack value
 
 inline void encode_octets(encoder& e, const void* data, size_t size) {
   if (size >= kRawMin) return e.raw(data, size);
@@ -13,7 +14,8 @@ inline void encode_octets(encoder& e, const void* data, size_t size) {
 }
 
 // Extension 3: [dtype, shape, index of the buffer].
-inline void encode_tensor(encoder& e, const void* data, size_t bytes, const std::string& dtype, const size_t* shape, size_t n) {
+inline void encode_tensor(encoder& e, const void* data, size_t bytes, const std::string& dtype, const size_t* shape,
+                          size_t n) {
   bytes_out body;
   pack_array(body, 3);
   pack_text(body, dtype);
@@ -34,7 +36,8 @@ struct tensor {
   std::vector<size_t> shape;
   ray_bytes bytes = RAY_BYTES_INIT;
 };
-// Reads the body of an extension 3. False: malformed, or its buffer does not hold what the shape says.
+// Reads the body of an extension 3. False: malformed, or its buffer does not hold what the shape
+// says.
 inline bool read_tensor(std::string_view body, const ray_buffer& buffer, size_t element, tensor* out) {
   cursor c(body);
   if (item head = c.next(); head.what != kind::array || head.number != 3) return false;
@@ -60,11 +63,13 @@ failure tensor_in_place(source& s, std::string_view body, std::optional<array<T>
   if (!owner) return failure(RAY_INTERNAL, "an argument was taken twice");
   if (!read_tensor(body, s.buffer(), sizeof(T), &t)) return of_wrong_type("a tensor is malformed");
   if (t.dtype != dtype_of<T>())
-    return of_wrong_type("an array of \"" + dtype_of<T>() + "\" was asked for and one of \"" + std::string(t.dtype) + "\" is there");
+    return of_wrong_type("an array of \"" + dtype_of<T>() + "\" was asked for and one of \"" + std::string(t.dtype) +
+                         "\" is there");
   out.emplace(static_cast<const T*>(t.bytes.data), std::move(t.shape), std::move(owner));
   return {};
 }
-// The body's place in a value that is a tensor; the view moves when the value is shared, so this is asked again.
+// The body's place in a value that is a tensor; the view moves when the value is shared, so this is
+// asked again.
 inline bool tensor_body(const source& s, std::string_view* body) {
   const item i = only_item(s);
   *body = i.bytes;
@@ -110,9 +115,11 @@ failure numbers_of(source& s, std::vector<T>& out) {
     const item v = c.next();
     T x{};
     if constexpr (std::is_floating_point_v<T>) {
-      if (!real_of(v, &x)) return of_wrong_type("element " + std::to_string(i) + " is " + name_of(v.what) + ", not a number");
+      if (!real_of(v, &x))
+        return of_wrong_type("element " + std::to_string(i) + " is " + name_of(v.what) + ", not a number");
     } else {
-      if (v.what != kind::integer) return of_wrong_type("element " + std::to_string(i) + " is " + name_of(v.what) + ", not an integer");
+      if (v.what != kind::integer)
+        return of_wrong_type("element " + std::to_string(i) + " is " + name_of(v.what) + ", not an integer");
       if (!integer_of(v, &x)) return range_error<T>(v);
     }
     out.push_back(x);
@@ -155,21 +162,28 @@ struct codec<std::vector<T>, std::enable_if_t<is_raw<T>::value && !is_octet<T> &
       tensor t;
       if (!read_tensor(body, s.buffer(), sizeof(T), &t)) return of_wrong_type("a tensor is malformed");
       if (t.dtype != dtype_of<T>())
-        return of_wrong_type("an array of \"" + dtype_of<T>() + "\" was asked for and one of \"" + std::string(t.dtype) + "\" is there");
-      if (t.shape.size() != 1) return of_wrong_type("an array of " + std::to_string(t.shape.size()) + " dimensions is there: ask for a ray::array");
+        return of_wrong_type("an array of \"" + dtype_of<T>() + "\" was asked for and one of \"" +
+                             std::string(t.dtype) + "\" is there");
+      if (t.shape.size() != 1)
+        return of_wrong_type("an array of " + std::to_string(t.shape.size()) +
+                             " dimensions is there: ask for a ray::array");
       const T* data = static_cast<const T*>(t.bytes.data);
       return out.emplace(data, data + t.shape[0]), failure();
     }
-    if constexpr (is_number<T>) return numbers_of(s, out.emplace());
-    else return unexpected(s, "an array of \"" + dtype_of<T>() + "\"");
+    if constexpr (is_number<T>)
+      return numbers_of(s, out.emplace());
+    else
+      return unexpected(s, "an array of \"" + dtype_of<T>() + "\"");
   }
 };
 
 template <class T>
 struct codec<array<T>> {
   static void encode(encoder& e, const array<T>& a) {
-    if constexpr (std::is_same_v<T, std::byte>) encode_octets(e, a.data(), a.size());
-    else encode_tensor(e, a.data(), a.size() * sizeof(T), dtype_of<T>(), a.shape().data(), a.shape().size());
+    if constexpr (std::is_same_v<T, std::byte>)
+      encode_octets(e, a.data(), a.size());
+    else
+      encode_tensor(e, a.data(), a.size() * sizeof(T), dtype_of<T>(), a.shape().data(), a.shape().size());
   }
   static failure decode(source& s, std::optional<array<T>>& out) { return array_in_place(s, out); }
 };
@@ -187,8 +201,10 @@ template <class T>
 struct codec<std::span<T>> {
   using element = std::remove_const_t<T>;
   static void encode(encoder& e, std::span<T> v) {
-    if constexpr (std::is_same_v<element, std::byte>) encode_octets(e, v.data(), v.size());
-    else encode_array(e, v.data(), v.size());
+    if constexpr (std::is_same_v<element, std::byte>)
+      encode_octets(e, v.data(), v.size());
+    else
+      encode_array(e, v.data(), v.size());
   }
   static failure decode(source& s, std::optional<std::span<T>>& out) {
     static_assert(std::is_const_v<T>, "ray: values are read-only: take a std::span<const T>");
@@ -213,7 +229,8 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
     msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& p, const ray::array<T>& a) const {
       ray::detail::encoder* e = ray::detail::t_encoder;
       if (!e) throw ray::wrong_state(ray::failure(RAY_WRONG_STATE, "a ray::array is packed outside of a value of ray"));
-      ray::detail::encode_tensor(*e, a.data(), a.size() * sizeof(T), ray::detail::dtype_of<T>(), a.shape().data(), a.shape().size());
+      ray::detail::encode_tensor(*e, a.data(), a.size() * sizeof(T), ray::detail::dtype_of<T>(), a.shape().data(),
+                                 a.shape().size());
       return p;
     }
   };

@@ -1,8 +1,10 @@
-// async.hpp -- part of ray.hpp: being told instead of waiting. `co_await ref`, `co_await stream`, ref.then(f), and an event loop
-// over one completion queue: any number of pending operations, one descriptor, no thread for each.
+// async.hpp -- part of ray.hpp: being told instead of waiting. `co_await ref`, `co_await stream`,
+// ref.then(f), and an event loop over one completion queue: any number of pending operations, one
+// descriptor, no thread for each.
 //
-// Where a continuation runs: on the event loop that runs on the thread that asked, else on a thread of the runtime, where
-// it must not block. Thread: an event_loop belongs to the thread that runs it; post and stop may be called from any.
+// Where a continuation runs: on the event loop that runs on the thread that asked, else on a thread
+// of the runtime, where it must not block. Thread: an event_loop belongs to the thread that runs
+// it; post and stop may be called from any.
 #pragma once
 #include <deque>
 #include <unordered_map>
@@ -16,11 +18,13 @@ namespace detail {
 inline thread_local event_loop* t_loop = nullptr;
 }
 
-/// Runs continuations as their references become ready. `fd` and `poll` let another loop (epoll, asio) drive it.
+/// Runs continuations as their references become ready. `fd` and `poll` let another loop (epoll,
+/// asio) drive it.
 class event_loop {
  public:
   event_loop() {
-    detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_queue_create(rt, &queue_, err); }));
+    detail::raise_if(
+        detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_queue_create(rt, &queue_, err); }));
   }
   event_loop(const event_loop&) = delete;
   event_loop& operator=(const event_loop&) = delete;
@@ -79,7 +83,8 @@ class event_loop {
     return !waiting_.empty() || !posted_.empty() || !ready_.empty();
   }
 
-  // For continuations: a notification that goes to this queue under a tag of its own; dropped ones are never run.
+  // For continuations: a notification that goes to this queue under a tag of its own; dropped ones
+  // are never run.
   uint64_t expect(std::function<void()> then, ray_notify* n) {
     *n = ray_notify RAY_NOTIFY_INIT;
     n->queue = queue_;
@@ -190,7 +195,8 @@ struct ref_awaiter : awaiting<ray_ref> {
 template <class T>
 struct stream_awaiter : awaiting<ray_stream> {
   explicit stream_awaiter(stream<T> s) : awaiting<ray_stream>(s.raw()), stream_(std::move(s)) {}
-  // What is there is taken at once. Another consumer may be faster: then the item after that is waited for.
+  // What is there is taken at once. Another consumer may be faster: then the item after that is
+  // waited for.
   bool await_ready() {
     ray_ref* r = nullptr;
     ray_error* err = nullptr;
@@ -225,8 +231,8 @@ detail::stream_awaiter<T> operator co_await(const stream<T>& s) {
   return detail::stream_awaiter<T>(s);
 }
 
-/// The result of a coroutine that uses co_await, for programs that have no such type of their own. It starts when it is awaited,
-/// or by ray::run or start().
+/// The result of a coroutine that uses co_await, for programs that have no such type of their own.
+/// It starts when it is awaited, or by ray::run or start().
 template <class T>
 class async;
 
@@ -247,7 +253,9 @@ struct async_promise_base {
   struct resume_continuation {
     bool await_ready() noexcept { return false; }
     template <class P>
-    std::coroutine_handle<> await_suspend(std::coroutine_handle<P> h) noexcept { return h.promise().continuation; }
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<P> h) noexcept {
+      return h.promise().continuation;
+    }
     void await_resume() noexcept {}
   };
   std::suspend_always initial_suspend() noexcept { return {}; }
@@ -314,7 +322,9 @@ T run(async<T> a) {
   event_loop loop;
   loop.post([&] { a.start(); });
   while (!a.done()) {
-    if (!loop.busy()) detail::raise(failure(RAY_WRONG_STATE, "ray::run: the coroutine waits for something that no event of this loop ends"));
+    if (!loop.busy())
+      detail::raise(
+          failure(RAY_WRONG_STATE, "ray::run: the coroutine waits for something that no event of this loop ends"));
     loop.poll(forever);
   }
   return a.take();

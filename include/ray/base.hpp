@@ -1,4 +1,5 @@
-// base.hpp -- part of ray.hpp: what the others stand on. The ways of this compiler, counted handles, time limits, ids.
+// base.hpp -- part of ray.hpp: what the others stand on. The ways of this compiler, counted
+// handles, time limits, ids.
 //
 // Thread: any, like ray.h. Invariant of a handle: it holds one count of its C handle, or null.
 #pragma once
@@ -32,15 +33,16 @@
 #define RAY_TRY_BLOCK try
 #define RAY_CATCH(what) catch (what)
 #else
-// Without exceptions a function that would throw prints its message and ends the program: use the forms that return
-// a ray::result (get_result, call_result and so on).
+// Without exceptions a function that would throw prints its message and ends the program: use the
+// forms that return a ray::result (get_result, call_result and so on).
 #define RAY_TRY_BLOCK if (true)
 #define RAY_CATCH(what) if (false)
 #endif
 
 namespace ray {
 
-/// How long a call may wait: any duration of std::chrono; ray::forever is the default everywhere. Negative ones count as 0.
+/// How long a call may wait: any duration of std::chrono; ray::forever is the default everywhere.
+/// Negative ones count as 0.
 struct timeout {
   int64_t ns = -1;
   constexpr timeout() = default;

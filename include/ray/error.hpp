@@ -1,5 +1,5 @@
-// error.hpp -- part of ray.hpp: what went wrong. A `failure` is the value, an `error` the exception that carries it, a
-// `result<T>` a value or a failure.
+// error.hpp -- part of ray.hpp: what went wrong. A `failure` is the value, an `error` the exception
+// that carries it, a `result<T>` a value or a failure.
 //
 // Thread: any; a failure is immutable and counted.
 #pragma once
@@ -10,7 +10,8 @@
 
 namespace ray {
 
-/// What went wrong: a code of ray.h and a message for people. Of a task that failed also what its function threw.
+/// What went wrong: a code of ray.h and a message for people. Of a task that failed also what its
+/// function threw.
 class failure {
  public:
   failure() = default;
@@ -46,7 +47,8 @@ class failure {
   std::string language() const { return detail_of("language"); }
   /// Its stack trace, where there is one.
   std::string stack() const { return detail_of("stack"); }
-  /// The exception as the failing function's language wrote it down, and the format of that (RAY_FMT_*).
+  /// The exception as the failing function's language wrote it down, and the format of that
+  /// (RAY_FMT_*).
   std::string_view payload(uint32_t* format = nullptr) const {
     if (format) *format = RAY_FMT_RAW;
     return error_ ? detail::view(ray_error_payload(error_.get(), format)) : std::string_view();
@@ -90,45 +92,88 @@ class task_error : public error {
   std::string stack() const { return details().stack(); }
 };
 /// The worker died while it ran the task, and no retry was left.
-class worker_crashed : public error { using error::error; };
+class worker_crashed : public error {
+  using error::error;
+};
 /// What has to do with an actor's life.
-class actor_error : public error { using error::error; };
+class actor_error : public error {
+  using error::error;
+};
 /// The actor is gone for good; details() may hold what its constructor threw.
-class actor_died : public actor_error { using actor_error::actor_error; };
+class actor_died : public actor_error {
+  using actor_error::actor_error;
+};
 /// The call was lost to a restart of its actor; try it again.
-class actor_restarting : public actor_error { using actor_error::actor_error; };
+class actor_restarting : public actor_error {
+  using actor_error::actor_error;
+};
 /// Every copy of the object is gone, and it cannot be made again.
-class object_lost : public error { using error::error; };
+class object_lost : public error {
+  using error::error;
+};
 /// The task was cancelled, or the runtime shut down.
-class cancelled : public error { using error::error; };
+class cancelled : public error {
+  using error::error;
+};
 /// The time was over.
-class timed_out : public error { using error::error; };
+class timed_out : public error {
+  using error::error;
+};
 /// Memory ran out: of a process, of a node, or (store_full) of the object store and its disk.
-class out_of_memory : public error { using error::error; };
-class store_full : public out_of_memory { using out_of_memory::out_of_memory; };
+class out_of_memory : public error {
+  using error::error;
+};
+class store_full : public out_of_memory {
+  using out_of_memory::out_of_memory;
+};
 /// The task can no longer be placed; group_removed: its placement group is gone.
-class unschedulable : public error { using error::error; };
-class group_removed : public unschedulable { using unschedulable::unschedulable; };
+class unschedulable : public error {
+  using error::error;
+};
+class group_removed : public unschedulable {
+  using unschedulable::unschedulable;
+};
 /// The node's daemon is gone: this runtime can only be shut down.
-class node_died : public error { using error::error; };
+class node_died : public error {
+  using error::error;
+};
 /// The worker knows no function, class or method of that name.
-class unknown_function : public error { using error::error; };
+class unknown_function : public error {
+  using error::error;
+};
 /// The caller's own mistakes, and answers to questions.
-class invalid_argument : public error { using error::error; };
+class invalid_argument : public error {
+  using error::error;
+};
 /// A value of another type than asked for; names what was there.
-class wrong_type : public invalid_argument { using invalid_argument::invalid_argument; };
-class not_found : public error { using error::error; };
-class already_exists : public error { using error::error; };
-class wrong_state : public error { using error::error; };
-class unsupported : public error { using error::error; };
+class wrong_type : public invalid_argument {
+  using invalid_argument::invalid_argument;
+};
+class not_found : public error {
+  using error::error;
+};
+class already_exists : public error {
+  using error::error;
+};
+class wrong_state : public error {
+  using error::error;
+};
+class unsupported : public error {
+  using error::error;
+};
 /// Cannot be reached or is full now; try again.
-class unavailable : public error { using error::error; };
+class unavailable : public error {
+  using error::error;
+};
 /// A compare-and-swap lost.
-class conflict : public error { using error::error; };
+class conflict : public error {
+  using error::error;
+};
 
 namespace detail {
 
-// Not a code of ray.h: a value that is there and has another type. It is RAY_INVALID_ARGUMENT outside.
+// Not a code of ray.h: a value that is there and has another type. It is RAY_INVALID_ARGUMENT
+// outside.
 inline failure of_wrong_type(std::string text) { return failure(RAY_INVALID_ARGUMENT, "wrong type: " + text); }
 
 #if defined(RAY_HAS_EXCEPTIONS)
@@ -169,17 +214,19 @@ inline void raise_if(failure f) {
   if (__builtin_expect(static_cast<bool>(f), 0)) raise(std::move(f));
 }
 // Takes over *err.
-inline failure made(ray_code code, ray_error* err) { return __builtin_expect(code == RAY_OK, 1) ? failure() : failure(code, err); }
+inline failure made(ray_code code, ray_error* err) {
+  return __builtin_expect(code == RAY_OK, 1) ? failure() : failure(code, err);
+}
 
 }  // namespace detail
 
-/// A value or a failure. What `x.get()` throws, `x.get_result()` returns: every call that throws has a form `..._result`
-/// that does not, and those are what a program without exceptions uses.
+/// A value or a failure. What `x.get()` throws, `x.get_result()` returns: every call that throws
+/// has a form `..._result` that does not, and those are what a program without exceptions uses.
 template <class T>
 class [[nodiscard]] result {
  public:
-  result(T value) : v_(std::in_place_index<0>, std::move(value)) {}    // NOLINT: a value is a result
-  result(failure f) : v_(std::in_place_index<1>, std::move(f)) {}      // NOLINT: a failure too
+  result(T value) : v_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: a value is a result
+  result(failure f) : v_(std::in_place_index<1>, std::move(f)) {}    // NOLINT: a failure too
   bool has_value() const noexcept { return v_.index() == 0; }
   explicit operator bool() const noexcept { return has_value(); }
   /// The value; throws the failure as an exception when there is none.
@@ -187,9 +234,13 @@ class [[nodiscard]] result {
   const T& value() const& { return check(), *std::get_if<0>(&v_); }
   T&& value() && { return check(), std::move(*std::get_if<0>(&v_)); }
   template <class U>
-  T value_or(U&& other) const& { return has_value() ? *std::get_if<0>(&v_) : static_cast<T>(std::forward<U>(other)); }
+  T value_or(U&& other) const& {
+    return has_value() ? *std::get_if<0>(&v_) : static_cast<T>(std::forward<U>(other));
+  }
   template <class U>
-  T value_or(U&& other) && { return has_value() ? std::move(*std::get_if<0>(&v_)) : static_cast<T>(std::forward<U>(other)); }
+  T value_or(U&& other) && {
+    return has_value() ? std::move(*std::get_if<0>(&v_)) : static_cast<T>(std::forward<U>(other));
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T&& operator*() && { return std::move(*this).value(); }

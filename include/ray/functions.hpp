@@ -1,8 +1,10 @@
-// functions.hpp -- part of ray.hpp: RAY_REMOTE, and what runs a registered function in a worker: arguments come out of values,
-// results go into them, and whatever the function throws becomes the error of its task.
+// functions.hpp -- part of ray.hpp: RAY_REMOTE, and what runs a registered function in a worker:
+// arguments come out of values, results go into them, and whatever the function throws becomes the
+// error of its task.
 //
-// Thread: registration happens before main (or when a shared library is loaded), calls from any thread, functions run on
-// the thread that serves this worker. Invariant: nothing is thrown through ray.h.
+// Thread: registration happens before main (or when a shared library is loaded), calls from any
+// thread, functions run on the thread that serves this worker. Invariant: nothing is thrown through
+// ray.h.
 #pragma once
 #include <cxxabi.h>
 #include <unistd.h>
@@ -69,9 +71,11 @@ struct function_entry : registration {
   failure resolve_slowly(ray_function** out) {
     ray_function* f = nullptr;
     const uint64_t now = process().epoch;
-    if (failure p = with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_function_get(rt, str(name), &f, err); })) return p;
-    // The one before is of a runtime that has ended, or the same function found by two threads: its count is kept, for
-    // somebody may be about to use it.
+    if (failure p =
+            with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_function_get(rt, str(name), &f, err); }))
+      return p;
+    // The one before is of a runtime that has ended, or the same function found by two threads: its
+    // count is kept, for somebody may be about to use it.
     handle.store(f, std::memory_order_relaxed);
     epoch.store(now, std::memory_order_release);
     *out = f;
@@ -84,17 +88,25 @@ struct function_entry : registration {
 template <class T>
 struct is_sink : std::false_type {};
 template <class T>
-struct is_sink<sink<T>> : std::true_type { using item = T; };
+struct is_sink<sink<T>> : std::true_type {
+  using item = T;
+};
 template <class T>
 struct is_generator : std::false_type {};
 template <class T>
-struct is_generator<generator<T>> : std::true_type { using item = T; };
+struct is_generator<generator<T>> : std::true_type {
+  using item = T;
+};
 template <class T>
 struct is_builder : std::false_type {};
 template <class T>
-struct is_builder<array_builder<T>> : std::true_type { using item = T; };
+struct is_builder<array_builder<T>> : std::true_type {
+  using item = T;
+};
 template <class T>
-struct stored<array_builder<T>> { using type = array<T>; };
+struct stored<array_builder<T>> {
+  using type = array<T>;
+};
 template <class T>
 struct is_tuple : std::false_type {};
 template <class... T>
@@ -133,8 +145,8 @@ inline std::string readable(const char* mangled) {
 }
 // Ends the task as failed: the text for people, the parts for programs.
 // `cause`: such a map of the error that caused it, or empty.
-inline ray_code fail_task(ray_task* task, const registration& where, const std::string& type, const std::string& message, ray_code code,
-                          std::string_view cause = {}) {
+inline ray_code fail_task(ray_task* task, const registration& where, const std::string& type,
+                          const std::string& message, ray_code code, std::string_view cause = {}) {
   bytes_out payload;
   pack_map(payload, 6 + !cause.empty());
   const std::string& title = where.title.empty() ? where.name : where.title;
@@ -156,7 +168,8 @@ inline ray_code fail_task(ray_task* task, const registration& where, const std::
 }
 inline ray_code fail_task(ray_task* task, const registration& where, const failure& f) {
   const bool of_a_call = f.code() == RAY_CANCELLED || f.code() == RAY_OUT_OF_MEMORY || f.code() >= RAY_TASK_FAILED;
-  return fail_task(task, where, std::string("ray::failure ") + f.name(), f.message(), of_a_call ? f.code() : RAY_TASK_FAILED);
+  return fail_task(task, where, std::string("ray::failure ") + f.name(), f.message(),
+                   of_a_call ? f.code() : RAY_TASK_FAILED);
 }
 
 #if defined(RAY_HAS_EXCEPTIONS)
@@ -182,7 +195,8 @@ inline ray_code fail_with_exception(ray_task* task, const registration& where) {
     const std::string_view payload = e.details().payload(&format);
     const bool is_map = format == RAY_FMT_MSGPACK && cursor(payload).next().what == kind::map;
     const bool ended = e.code() == RAY_CANCELLED && ray_task_is_cancelled(task);
-    return fail_task(task, where, name, e.what(), ended ? RAY_CANCELLED : RAY_TASK_FAILED, is_map ? payload : std::string_view());
+    return fail_task(task, where, name, e.what(), ended ? RAY_CANCELLED : RAY_TASK_FAILED,
+                     is_map ? payload : std::string_view());
   } catch (const std::exception& e) {
     return fail_task(task, where, name, what_of(e), RAY_TASK_FAILED);
   } catch (const std::string& text) {
@@ -227,13 +241,8 @@ struct is_vector<std::vector<T>> : std::true_type {};
 template <class T>
 bool caller_is_foreign(ray_task* task) {
   if constexpr (!is_vector<T>::value) return false;
-#if RAY_API_VERSION >= 0x000300u
   ray_task_info info = RAY_TASK_INFO_INIT;
   return ray_task_get_info(task, &info) == RAY_OK && info.caller_language != RAY_LANG_NATIVE;
-#else
-  (void)task;
-  return false;
-#endif
 }
 template <class T>
 failure give(ray_task* task, uint32_t index, const T& value) {
@@ -293,7 +302,8 @@ class arguments {
     const ray_buffer* args = nullptr;
     const size_t n = ray_task_args(task_, &args);
     if (n != sizeof...(P))
-      return of_wrong_type(std::to_string(sizeof...(P)) + " arguments are expected and " + std::to_string(n) + " were given");
+      return of_wrong_type(std::to_string(sizeof...(P)) + " arguments are expected and " + std::to_string(n) +
+                           " were given");
     return read_each(args, std::index_sequence_for<P...>());
   }
   // f(parameters...)
@@ -315,7 +325,8 @@ class arguments {
     auto& s = std::get<I>(sources_).emplace(args, task_, I);
     auto& slot = std::get<I>(values_);
     failure f = codec<typename std::decay_t<decltype(slot)>::value_type>::decode(s, slot);
-    if (f && f.code() == RAY_INVALID_ARGUMENT) return of_wrong_type("argument " + std::to_string(I) + ": " + f.message());
+    if (f && f.code() == RAY_INVALID_ARGUMENT)
+      return of_wrong_type("argument " + std::to_string(I) + ": " + f.message());
     return f;
   }
   template <class F, size_t... I>
@@ -333,9 +344,12 @@ template <class T>
 failure drive(ray_task* task, generator<T> g);  // streams.hpp
 template <class R, class Call>
 failure call_and_give(ray_task* task, Call call) {
-  if constexpr (is_generator<R>::value) return drive(task, call());
-  else if constexpr (std::is_void_v<R>) return call(), failure();
-  else return give_result(task, call());
+  if constexpr (is_generator<R>::value)
+    return drive(task, call());
+  else if constexpr (std::is_void_v<R>)
+    return call(), failure();
+  else
+    return give_result(task, call());
 }
 
 // Runs f(parameters...), where `f` has the signature R(P...).
@@ -364,7 +378,8 @@ struct invoker<R, sink<T>, P...> {
 
 // ---- registration
 
-// "a::f, &C::g<int, 2>" cut at the commas that are not inside of brackets; without & and blanks at the ends.
+// "a::f, &C::g<int, 2>" cut at the commas that are not inside of brackets; without & and blanks at
+// the ends.
 inline std::vector<std::string> split_names(std::string_view text) {
   std::vector<std::string> out;
   int depth = 0;
@@ -452,17 +467,19 @@ bool register_functions(std::string_view names, const char* file, int line) {
 #define RAY_CONCAT(a, b) RAY_CONCAT_2(a, b)
 #define RAY_ONCE(name) [[maybe_unused]] static const bool RAY_CONCAT(name, __COUNTER__)
 
-/// RAY_REMOTE(square, geometry::area): these functions can be called by ray::task. At namespace scope, once each, under the
-/// names that are written here; parameters and results are values (see values.hpp), taken by value or const reference.
+/// RAY_REMOTE(square, geometry::area): these functions can be called by ray::task. At namespace
+/// scope, once each, under the names that are written here; parameters and results are values (see
+/// values.hpp), taken by value or const reference.
 #define RAY_REMOTE(...) \
   RAY_ONCE(ray_remote_) = ::ray::detail::register_functions<__VA_ARGS__>(#__VA_ARGS__, __FILE__, __LINE__)
-/// RAY_REMOTE_AS("area", static_cast<double (*)(circle)>(area)): one function, under a name of its own.
+/// RAY_REMOTE_AS("area", static_cast<double (*)(circle)>(area)): one function, under a name of its
+/// own.
 #define RAY_REMOTE_AS(name, ...) \
   RAY_ONCE(ray_remote_) = (::ray::detail::register_one<__VA_ARGS__>(name, __FILE__, __LINE__), true)
-/// In a shared library whose functions are given to ray::library: makes what it registers known to workers.
-#define RAY_MODULE()                                                                       \
-  extern "C" __attribute__((visibility("default"))) void ray_module_init(void) {           \
-    if (::ray::failure f = ::ray::detail::announce_all())                                  \
-      std::fprintf(stderr, "ray: %s\n", f.message().c_str());                              \
-  }                                                                                        \
+/// In a shared library whose functions are given to ray::library: makes what it registers known to
+/// workers.
+#define RAY_MODULE()                                                                                              \
+  extern "C" __attribute__((visibility("default"))) void ray_module_init(void) {                                  \
+    if (::ray::failure f = ::ray::detail::announce_all()) std::fprintf(stderr, "ray: %s\n", f.message().c_str()); \
+  }                                                                                                               \
   static_assert(true, "")

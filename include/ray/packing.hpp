@@ -1,8 +1,10 @@
-// packing.hpp -- part of ray.hpp: MessagePack of plain things (numbers, texts, bytes, heads of arrays and maps), without
-// exceptions and without memory of its own for small values. Whatever is larger goes through the msgpack library
-// (values.hpp); this is the path of small tasks, and what programs without exceptions have.
+// packing.hpp -- part of ray.hpp: MessagePack of plain things (numbers, texts, bytes, heads of
+// arrays and maps), without exceptions and without memory of its own for small values. Whatever is
+// larger goes through the msgpack library (values.hpp); this is the path of small tasks, and what
+// programs without exceptions have.
 //
-// Invariants: a `cursor` never reads outside its view; after malformed bytes it is `bad` and stays so.
+// Invariants: a `cursor` never reads outside its view; after malformed bytes it is `bad` and stays
+// so.
 #pragma once
 #include "base.hpp"
 
@@ -92,7 +94,8 @@ inline void pack_double(bytes_out& out, double v) {
   std::memcpy(&bits, &v, sizeof bits);
   pack_tagged(out, 0xcb, bits, 8);
 }
-// The head of a container of n elements: fix form with up to fix_max, then the 8, 16 and 32 bit tags (0 = none).
+// The head of a container of n elements: fix form with up to fix_max, then the 8, 16 and 32 bit
+// tags (0 = none).
 inline void pack_head(bytes_out& out, uint8_t fix, uint32_t fix_max, uint8_t t8, uint8_t t16, uint8_t t32, size_t n) {
   if (fix && n <= fix_max) return pack_byte(out, static_cast<uint8_t>(fix | n));
   if (t8 && n <= 0xff) return pack_tagged(out, t8, n, 1);
@@ -130,18 +133,18 @@ inline void pack_amounts(bytes_out& out, const resources& amounts, size_t n_more
 
 enum class kind : uint8_t { nil, boolean, integer, real, text, bin, array, map, ext, bad };
 inline const char* name_of(kind k) {
-  static const char* const names[] = {"nil", "a boolean", "an integer", "a number", "a text", "bytes",
-                                      "an array", "a map", "an extension", "malformed bytes"};
+  static const char* const names[] = {"nil",   "a boolean", "an integer", "a number",     "a text",
+                                      "bytes", "an array",  "a map",      "an extension", "malformed bytes"};
   return names[static_cast<int>(k)];
 }
 
 struct item {
   kind what = kind::bad;
-  bool negative = false;    // of an integer: `number` is its two's complement
+  bool negative = false;  // of an integer: `number` is its two's complement
   int8_t ext_type = 0;
-  uint64_t number = 0;      // integer; boolean; count of elements (array) or pairs (map)
+  uint64_t number = 0;  // integer; boolean; count of elements (array) or pairs (map)
   double real = 0;
-  std::string_view bytes;   // text, bin, ext
+  std::string_view bytes;  // text, bin, ext
 };
 
 class cursor {
@@ -248,7 +251,8 @@ class cursor {
     if (tag == 0xca || tag == 0xcb) return real(tag);
     if (tag >= 0xcc && tag <= 0xd3) return number(tag);
     if (tag >= 0xd4 && tag <= 0xd8) return ext(uint64_t{1} << (tag - 0xd4));
-    // c4..c6 bin, c7..c9 ext, d9..db text, dc dd array, de df map: the width of the length follows from the tag
+    // c4..c6 bin, c7..c9 ext, d9..db text, dc dd array, de df map: the width of the length follows
+    // from the tag
     const int width = tag >= 0xdc ? (tag & 1 ? 4 : 2) : tag >= 0xd9 ? 1 << (tag - 0xd9) : 1 << ((tag - 0xc4) % 3);
     if (!has(static_cast<uint64_t>(width))) return i;
     const uint64_t n = take(width);

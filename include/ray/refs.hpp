@@ -1,4 +1,5 @@
-// refs.hpp -- part of ray.hpp: typed references to values that exist or will exist, and what waits for them.
+// refs.hpp -- part of ray.hpp: typed references to values that exist or will exist, and what waits
+// for them.
 //
 // Thread: any. A ray::ref is one count of a ray_ref and has its size; a copy is one more count.
 #pragma once
@@ -15,18 +16,30 @@ namespace detail {
 
 // What a reference to a T gives: views become what owns their memory.
 template <class T, class = void>
-struct stored { using type = T; };
+struct stored {
+  using type = T;
+};
 template <>
-struct stored<std::string_view> { using type = std::string; };
+struct stored<std::string_view> {
+  using type = std::string;
+};
 template <>
-struct stored<const char*> { using type = std::string; };
+struct stored<const char*> {
+  using type = std::string;
+};
 template <>
-struct stored<char*> { using type = std::string; };
+struct stored<char*> {
+  using type = std::string;
+};
 template <class T>
-struct stored<shaped_view<T>> { using type = array<T>; };
+struct stored<shaped_view<T>> {
+  using type = array<T>;
+};
 #if defined(RAY_HAS_SPAN)
 template <class T>
-struct stored<std::span<T>> { using type = array<std::remove_const_t<T>>; };
+struct stored<std::span<T>> {
+  using type = array<std::remove_const_t<T>>;
+};
 #endif
 template <class T>
 using stored_t = typename stored<std::decay_t<T>>::type;
@@ -45,7 +58,9 @@ struct buffer_guard {
   }
 };
 inline constexpr uint32_t flag_if(bool set, uint32_t flag) { return set ? flag : 0; }
-inline uint32_t flags_of(cancel_options o) { return flag_if(o.force, RAY_CANCEL_FORCE) | flag_if(o.recursive, RAY_CANCEL_RECURSIVE); }
+inline uint32_t flags_of(cancel_options o) {
+  return flag_if(o.force, RAY_CANCEL_FORCE) | flag_if(o.recursive, RAY_CANCEL_RECURSIVE);
+}
 
 template <class T>
 failure fetch(ray_ref* ref, timeout t, std::optional<held<T>>& out) {
@@ -99,8 +114,9 @@ void when_ready(ray_ref* ref, Then then);  // async.hpp
 
 }  // namespace detail
 
-/// A reference to a T that exists or will exist: a future that can be copied, sent and waited for. `T` may be void.
-/// Given to a task as an argument it stands for its value: the task starts when that is there.
+/// A reference to a T that exists or will exist: a future that can be copied, sent and waited for.
+/// `T` may be void. Given to a task as an argument it stands for its value: the task starts when
+/// that is there.
 template <class T>
 class ref {
  public:
@@ -109,7 +125,8 @@ class ref {
   /// Takes over a count of a reference of ray.h.
   explicit ref(ray_ref* owned) noexcept : h_(owned) {}
 
-  /// Waits for the value. Throws what the task failed with (ray::task_error and others), ray::timed_out, ray::wrong_type.
+  /// Waits for the value. Throws what the task failed with (ray::task_error and others),
+  /// ray::timed_out, ray::wrong_type.
   T get(timeout t = forever) const {
     std::optional<detail::held<T>> out;
     detail::raise_if(detail::fetch<T>(h_.get(), t, out));
@@ -119,8 +136,10 @@ class ref {
   result<T> get_result(timeout t = forever) const {
     std::optional<detail::held<T>> out;
     failure f = detail::fetch<T>(h_.get(), t, out);
-    if constexpr (std::is_void_v<T>) return result<void>(std::move(f));
-    else return detail::result_of(std::move(f), std::move(out));
+    if constexpr (std::is_void_v<T>)
+      return result<void>(std::move(f));
+    else
+      return detail::result_of(std::move(f), std::move(out));
   }
   /// The value if it is there already; never waits. Throws as get does.
   std::optional<detail::held<T>> try_get() const {
@@ -140,13 +159,14 @@ class ref {
     ray_ref* r = h_.get();
     uint8_t ready = 0;
     size_t n = 0;
-    detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_wait(rt, &r, 1, 1, t.ns, &ready, &n, err); }));
+    detail::raise_if(detail::with_runtime(
+        [&](ray_runtime* rt, ray_error** err) { return ray_wait(rt, &r, 1, 1, t.ns, &ready, &n, err); }));
     return n == 1;
   }
   /// Whether there is a value or an error.
   bool ready() const { return wait(std::chrono::seconds(0)); }
-  /// Calls `f(ref)` once when there is a value or an error: on the ray::event_loop that runs on this thread, else on a
-  /// thread of the runtime, where it must not block.
+  /// Calls `f(ref)` once when there is a value or an error: on the ray::event_loop that runs on
+  /// this thread, else on a thread of the runtime, where it must not block.
   template <class F>
   void then(F f) const {
     detail::when_ready(h_.get(), [f = std::move(f), self = *this]() mutable { f(self); });
@@ -170,7 +190,8 @@ class ref {
   array<E> view(timeout t = forever) const {
     return as<array<E>>().get(t);
   }
-  /// Bytes that ray::import_ref makes a reference of, in any process of the cluster. They keep the object until the job ends.
+  /// Bytes that ray::import_ref makes a reference of, in any process of the cluster. They keep the
+  /// object until the job ends.
   std::string export_bytes() const {
     ray_error* err = nullptr;
     size_t n = 0;
@@ -192,15 +213,19 @@ result<ref<detail::stored_t<T>>> put_result(const T& value) {
   using S = detail::stored_t<T>;
   detail::encoder e;
   // A view is packed as it is; what decays (a literal) becomes its own kind of value first.
-  if constexpr (std::is_array_v<T> || std::is_pointer_v<std::decay_t<T>>) detail::codec<std::string>::encode(e, value);
-  else detail::codec<T>::encode(e, value);
+  if constexpr (std::is_array_v<T> || std::is_pointer_v<std::decay_t<T>>)
+    detail::codec<std::string>::encode(e, value);
+  else
+    detail::codec<T>::encode(e, value);
   if (e.problem) return e.problem;
   ray_value v = e.view();
   ray_ref* out = nullptr;
-  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_put(rt, &v, &out, err); })) return f;
+  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_put(rt, &v, &out, err); }))
+    return f;
   return ref<S>(out);
 }
-/// Puts a value into the object store: to give it to many tasks, for instance. Arrays are copied once, into shared memory.
+/// Puts a value into the object store: to give it to many tasks, for instance. Arrays are copied
+/// once, into shared memory.
 template <class T>
 ref<detail::stored_t<T>> put(const T& value) {
   return put_result(value).value();
@@ -220,7 +245,8 @@ template <class T>
 failure fetch_all(const std::vector<ref<T>>& refs, timeout t, std::vector<held<T>>* out) {
   handles<T> h(refs);
   buffers b(refs.size());
-  failure f = with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_get(rt, h.data(), refs.size(), t.ns, b.data(), err); });
+  failure f = with_runtime(
+      [&](ray_runtime* rt, ray_error** err) { return ray_get(rt, h.data(), refs.size(), t.ns, b.data(), err); });
   if constexpr (!std::is_void_v<T>) {
     if (!f) out->reserve(refs.size());
     for (size_t i = 0; !f && i < refs.size(); ++i) {
@@ -247,8 +273,10 @@ template <class T>
 auto get_result(const std::vector<ref<T>>& refs, timeout t = forever) {
   std::vector<detail::held<T>> out;
   failure f = detail::fetch_all(refs, t, &out);
-  if constexpr (std::is_void_v<T>) return result<void>(std::move(f));
-  else return f ? result<std::vector<T>>(std::move(f)) : result<std::vector<T>>(std::move(out));
+  if constexpr (std::is_void_v<T>)
+    return result<void>(std::move(f));
+  else
+    return f ? result<std::vector<T>>(std::move(f)) : result<std::vector<T>>(std::move(out));
 }
 template <class T>
 T get(const ref<T>& r, timeout t = forever) {
@@ -291,7 +319,8 @@ waited<T> wait(const std::vector<ref<T>>& refs, wait_options options = {}) {
 namespace detail {
 
 inline failure reference_of(const source& s, const item& i, int8_t type, ray_ref** out) {
-  if (i.what != kind::ext || i.ext_type != type || i.bytes.size() != 4) return unexpected(s, type == 1 ? "a reference" : "an actor handle");
+  if (i.what != kind::ext || i.ext_type != type || i.bytes.size() != 4)
+    return unexpected(s, type == 1 ? "a reference" : "an actor handle");
   uint32_t index = 0;
   for (char c : i.bytes) index = index << 8 | static_cast<uint8_t>(c);
   ray_error* err = nullptr;

@@ -1,6 +1,7 @@
 // remote.hpp -- part of ray.hpp: ray::task and what arguments become on their way to it.
 //
-// Thread: any. What can be checked of a call while it is compiled is: the number of its arguments and their types.
+// Thread: any. What can be checked of a call while it is compiled is: the number of its arguments
+// and their types.
 #pragma once
 #include "streams.hpp"
 
@@ -8,13 +9,13 @@ namespace ray {
 
 /// How a task, or a call of an actor, is to run: ray::task(f, {.max_retries = 0})(x).
 struct task_options {
-  std::string name{};                ///< for people: errors, tools
-  ray::resources resources{};        ///< {{"CPU", 2}}; empty = one CPU. Of calls of actors ignored
+  std::string name{};                     ///< for people: errors, tools
+  ray::resources resources{};             ///< {{"CPU", 2}}; empty = one CPU. Of calls of actors ignored
   int max_retries = RAY_RETRIES_DEFAULT;  ///< executions after a crash of the worker; -1 = without end
-  bool retry_on_error = false;       ///< max_retries counts what the function throws too
-  uint32_t stream_window = 0;        ///< items that the caller has not taken before a generator waits; 0 = 64
-  bool run_to_end = false;           ///< a generator goes on when its stream is gone
-  std::optional<placement> place{};  ///< where
+  bool retry_on_error = false;            ///< max_retries counts what the function throws too
+  uint32_t stream_window = 0;             ///< items that the caller has not taken before a generator waits; 0 = 64
+  bool run_to_end = false;                ///< a generator goes on when its stream is gone
+  std::optional<placement> place{};       ///< where
   ray::runtime_env env{};
 };
 
@@ -42,7 +43,9 @@ inline std::string pack_resources(const resources& amounts, const runtime_env& e
   bytes_out out;
   const resources one_cpu{{"CPU", 1}};
   const bool none = amounts.empty() && env.empty();
-  if (!none) pack_amounts(out, amounts.empty() && task ? one_cpu : amounts, !env.empty(), env.empty() ? std::string() : pack_env(env));
+  if (!none)
+    pack_amounts(out, amounts.empty() && task ? one_cpu : amounts, !env.empty(),
+                 env.empty() ? std::string() : pack_env(env));
   return std::string(out.view());
 }
 inline ray_placement pack_placement(const placement& p) {
@@ -57,8 +60,7 @@ inline ray_placement pack_placement(const placement& p) {
 // Options as ray.h takes them: made once, used by any number of calls.
 class packed_options {
  public:
-  explicit packed_options(const task_options& o)
-      : name_(o.name), resources_(pack_resources(o.resources, o.env, true)) {
+  explicit packed_options(const task_options& o) : name_(o.name), resources_(pack_resources(o.resources, o.env, true)) {
     raw.name = str(name_);
     raw.resources_msgpack = {resources_.data(), resources_.size()};
     raw.max_retries = o.max_retries;
@@ -81,24 +83,38 @@ class packed_options {
 // ---- which argument goes with which parameter
 
 template <class T>
-struct element_of { using type = void; };  // of what is an array of raw elements
+struct element_of {
+  using type = void;
+};  // of what is an array of raw elements
 template <class T, class A>
-struct element_of<std::vector<T, A>> { using type = std::conditional_t<is_raw<T>::value && !std::is_same_v<T, bool>, T, void>; };
+struct element_of<std::vector<T, A>> {
+  using type = std::conditional_t<is_raw<T>::value && !std::is_same_v<T, bool>, T, void>;
+};
 template <class T>
-struct element_of<array<T>> { using type = T; };
+struct element_of<array<T>> {
+  using type = T;
+};
 template <class T>
-struct element_of<shaped_view<T>> { using type = T; };
+struct element_of<shaped_view<T>> {
+  using type = T;
+};
 #if defined(RAY_HAS_SPAN)
 template <class T>
-struct element_of<std::span<T>> { using type = std::remove_const_t<T>; };
+struct element_of<std::span<T>> {
+  using type = std::remove_const_t<T>;
+};
 #endif
 template <class T>
 using element_t = typename element_of<decayed<T>>::type;
 
 template <class T>
-struct is_ref : std::false_type { using value_type = void; };
+struct is_ref : std::false_type {
+  using value_type = void;
+};
 template <class T>
-struct is_ref<ref<T>> : std::true_type { using value_type = T; };
+struct is_ref<ref<T>> : std::true_type {
+  using value_type = T;
+};
 
 template <class T>
 inline constexpr bool is_text = std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>;
@@ -106,20 +122,28 @@ inline constexpr bool is_text = std::is_same_v<T, std::string> || std::is_same_v
 // Whether a value of type U, as it was packed elsewhere, is read as a D.
 template <class U, class D>
 constexpr bool read_as() {
-  if constexpr (std::is_same_v<U, D> || (is_text<U> && is_text<D>)) return true;
-  else if constexpr (is_number<U> && is_number<D>) return !(std::is_floating_point_v<U> && std::is_integral_v<D>);
-  else return !std::is_void_v<element_t<D>> && std::is_same_v<element_t<U>, element_t<D>>;
+  if constexpr (std::is_same_v<U, D> || (is_text<U> && is_text<D>))
+    return true;
+  else if constexpr (is_number<U> && is_number<D>)
+    return !(std::is_floating_point_v<U> && std::is_integral_v<D>);
+  else
+    return !std::is_void_v<element_t<D>> && std::is_same_v<element_t<U>, element_t<D>>;
 }
 // Whether an argument A goes with a parameter P.
 template <class P, class A>
 constexpr bool accepts() {
   using D = decayed<P>;
   using V = std::decay_t<A>;
-  if constexpr (is_ref<V>::value && !std::is_same_v<V, D>) return read_as<typename is_ref<V>::value_type, D>();
-  else if constexpr (is_number<V> && is_number<D>) return !(std::is_floating_point_v<V> && std::is_integral_v<D>);
-  else if constexpr (!std::is_void_v<element_t<V>> && std::is_same_v<element_t<V>, element_t<D>>) return true;
-  else if constexpr (std::is_same_v<D, std::string_view>) return std::is_convertible_v<A, std::string_view>;
-  else return std::is_convertible_v<A, D>;
+  if constexpr (is_ref<V>::value && !std::is_same_v<V, D>)
+    return read_as<typename is_ref<V>::value_type, D>();
+  else if constexpr (is_number<V> && is_number<D>)
+    return !(std::is_floating_point_v<V> && std::is_integral_v<D>);
+  else if constexpr (!std::is_void_v<element_t<V>> && std::is_same_v<element_t<V>, element_t<D>>)
+    return true;
+  else if constexpr (std::is_same_v<D, std::string_view>)
+    return std::is_convertible_v<A, std::string_view>;
+  else
+    return std::is_convertible_v<A, D>;
 }
 
 template <class D, class A>
@@ -140,8 +164,10 @@ void encode_as(encoder& e, A&& a) {
   } else if constexpr (!std::is_void_v<element_t<V>> && std::is_same_v<element_t<V>, element_t<D>>) {
     codec<V>::encode(e, a);
   } else if constexpr (is_text<D>) {
-    if constexpr (std::is_convertible_v<A, std::string_view>) codec<std::string>::encode(e, std::string_view(a));
-    else codec<std::string>::encode(e, std::string(std::forward<A>(a)));
+    if constexpr (std::is_convertible_v<A, std::string_view>)
+      codec<std::string>::encode(e, std::string_view(a));
+    else
+      codec<std::string>::encode(e, std::string(std::forward<A>(a)));
   } else {
     auto kept = std::make_shared<const D>(std::forward<A>(a));
     e.keep(kept);
@@ -174,8 +200,10 @@ struct packer_for<std::tuple<P...>> {
   static failure pack(bool portable, Submit submit, A&&... a) {
     static_assert(sizeof...(A) == sizeof...(P), "ray: this function takes another number of arguments");
     if constexpr (sizeof...(A) == sizeof...(P)) {
-      static_assert((accepts<P, A>() && ...), "ray: an argument is of another type than the function's parameter (and no floating-point "
-                                              "number becomes an integer by itself)");
+      static_assert((accepts<P, A>() && ...),
+                    "ray: an argument is of another type than the function's parameter (and no "
+                    "floating-point "
+                    "number becomes an integer by itself)");
       if constexpr (sizeof...(P) == 0) {
         return submit(nullptr, 0);
       } else {
@@ -185,7 +213,8 @@ struct packer_for<std::tuple<P...>> {
         size_t i = 0;
         failure f;
         (void)((f = fill<P>(args[i], encoders[i], std::forward<A>(a)), ++i, !f) && ...);
-        if (__builtin_expect(static_cast<bool>(f), 0)) return failure(f.code(), "argument " + std::to_string(i - 1) + ": " + f.message());
+        if (__builtin_expect(static_cast<bool>(f), 0))
+          return failure(f.code(), "argument " + std::to_string(i - 1) + ": " + f.message());
         return submit(args, sizeof...(P));
       }
     }
@@ -197,16 +226,22 @@ template <class R, class... P>
 struct answer_of {
   using shape = shape_of<R, P...>;
   template <class S, bool = S::is_stream>
-  struct pick { using type = ref<stored_t<typename S::result>>; };
+  struct pick {
+    using type = ref<stored_t<typename S::result>>;
+  };
   template <class S>
-  struct pick<S, true> { using type = stream<typename is_generator<typename S::result>::item>; };
+  struct pick<S, true> {
+    using type = stream<typename is_generator<typename S::result>::item>;
+  };
   using type = typename pick<shape>::type;
   static constexpr bool is_stream = shape::is_stream;
 };
 template <class T>
 struct refs_of;
 template <class... T>
-struct refs_of<std::tuple<T...>> { using type = std::tuple<ref<stored_t<T>>...>; };
+struct refs_of<std::tuple<T...>> {
+  using type = std::tuple<ref<stored_t<T>>...>;
+};
 template <class Tuple, size_t... I>
 Tuple adopt_each(ray_ref** refs, std::index_sequence<I...>) {
   return Tuple{std::tuple_element_t<I, Tuple>(refs[I])...};
@@ -216,21 +251,26 @@ Tuple adopt_each(ray_ref** refs, std::index_sequence<I...>) {
 
 template <class Signature>
 class remote_function;
-/// A function that can be called in a worker. Cheap to copy; made by ray::task, ray::function, ray::symbol, ray::library.
+/// A function that can be called in a worker. Cheap to copy; made by ray::task, ray::function,
+/// ray::symbol, ray::library.
 template <class R, class... P>
 class remote_function<R(P...)> {
   using answer = detail::answer_of<R, P...>;
 
  public:
   using answer_type = typename answer::type;
-  remote_function(detail::function_entry* entry, detail::function_ref handle, const task_options* options)
-      : entry_(entry), handle_(std::move(handle)) {
+  remote_function(detail::function_entry* entry, detail::function_ref handle, const task_options* options,
+                  bool foreign = false)
+      : entry_(entry), handle_(std::move(handle)), foreign_(foreign) {
     if (options) options_ = std::make_shared<detail::packed_options>(*options);
   }
   /// The same function with other options.
-  remote_function with(const task_options& options) const { return remote_function(entry_, handle_, &options); }
+  remote_function with(const task_options& options) const {
+    return remote_function(entry_, handle_, &options, foreign_);
+  }
 
-  /// Submits a call and returns at once. Arguments are values, or references: then the task waits for them and sees theirs.
+  /// Submits a call and returns at once. Arguments are values, or references: then the task waits
+  /// for them and sees theirs.
   template <class... A>
   answer_type operator()(A&&... args) const {
     answer_type out;
@@ -244,7 +284,8 @@ class remote_function<R(P...)> {
     if (failure f = submit(out, std::forward<A>(args)...)) return f;
     return out;
   }
-  /// Of a function that returns a std::tuple: a reference to each of its elements. auto [q, r] = ray::task(divide).split(7, 2);
+  /// Of a function that returns a std::tuple: a reference to each of its elements. auto [q, r] =
+  /// ray::task(divide).split(7, 2);
   template <class... A>
   auto split(A&&... args) const {
     static_assert(detail::is_tuple<R>::value, "ray: split is for functions that return a std::tuple");
@@ -253,9 +294,9 @@ class remote_function<R(P...)> {
     ray_task_options o = options_ ? options_->raw : ray_task_options RAY_TASK_OPTIONS_INIT;
     o.num_returns = n;
     ray_ref* refs[n] = {};
-    detail::raise_if(pack([&](ray_runtime* rt, ray_function* f, const ray_arg* a, size_t count, ray_error** err) {
-      return ray_submit(rt, f, a, count, &o, refs, err);
-    }, std::forward<A>(args)...));
+    detail::raise_if(pack([&](ray_runtime* rt, ray_function* f, const ray_arg* a, size_t count,
+                              ray_error** err) { return ray_submit(rt, f, a, count, &o, refs, err); },
+                          std::forward<A>(args)...));
     return detail::adopt_each<out_type>(refs, std::make_index_sequence<n>());
   }
 
@@ -268,7 +309,8 @@ class remote_function<R(P...)> {
     if (entry_)
       if (failure p = entry_->resolve(&f)) return p;
     return detail::packer_for<typename detail::shape_of<R, P...>::parameters>::pack(
-        !entry_, [&](const ray_arg* a, size_t n) {
+        foreign_,
+        [&](const ray_arg* a, size_t n) {
           ray_error* err = nullptr;
           ray_code code = call(rt, f, a, n, &err);
           return detail::made(code, err);
@@ -278,22 +320,25 @@ class remote_function<R(P...)> {
   template <class... A>
   failure submit(answer_type& out, A&&... args) const {
     const ray_task_options* o = options_ ? &options_->raw : nullptr;
-    return pack([&](ray_runtime* rt, ray_function* f, const ray_arg* a, size_t n, ray_error** err) {
-      if constexpr (answer::is_stream) {
-        ray_stream* s = nullptr;
-        ray_code code = ray_submit_stream(rt, f, a, n, o, &s, err);
-        if (code == RAY_OK) out = answer_type(s);
-        return code;
-      } else {
-        ray_ref* r = nullptr;
-        ray_code code = ray_submit(rt, f, a, n, o, &r, err);
-        if (code == RAY_OK) out = answer_type(r);
-        return code;
-      }
-    }, std::forward<A>(args)...);
+    return pack(
+        [&](ray_runtime* rt, ray_function* f, const ray_arg* a, size_t n, ray_error** err) {
+          if constexpr (answer::is_stream) {
+            ray_stream* s = nullptr;
+            ray_code code = ray_submit_stream(rt, f, a, n, o, &s, err);
+            if (code == RAY_OK) out = answer_type(s);
+            return code;
+          } else {
+            ray_ref* r = nullptr;
+            ray_code code = ray_submit(rt, f, a, n, o, &r, err);
+            if (code == RAY_OK) out = answer_type(r);
+            return code;
+          }
+        },
+        std::forward<A>(args)...);
   }
   detail::function_entry* entry_;  // of this program's; null: handle_ is the function
   detail::function_ref handle_;
+  bool foreign_;  // its language is another
   std::shared_ptr<const detail::packed_options> options_;
 };
 
@@ -302,18 +347,23 @@ template <class R, class... P>
 result<remote_function<R(P...)>> find_function(plain<R, P...> f, const task_options* o) {
   for (const auto& [address, entry] : functions_of<plain<R, P...>>())
     if (address == f) return remote_function<R(P...)>(entry, {}, o);
-  return failure(RAY_INVALID_ARGUMENT, "this function is not registered: write RAY_REMOTE(name) beside it, at namespace scope");
+  return failure(RAY_INVALID_ARGUMENT,
+                 "this function is not registered: write RAY_REMOTE(name) beside it, at namespace scope");
 }
 template <class S>
 struct signature_of;
 template <class R, class... P>
-struct signature_of<R (*)(P...)> { using type = R(P...); };
+struct signature_of<R (*)(P...)> {
+  using type = R(P...);
+};
 template <class R, class... P>
-struct signature_of<R (*)(P...) noexcept> { using type = R(P...); };
+struct signature_of<R (*)(P...) noexcept> {
+  using type = R(P...);
+};
 }  // namespace detail
 
-/// ray::task(square)(12) calls a function of RAY_REMOTE in a worker and returns a ray::ref to its result (of a generator, a
-/// ray::stream).
+/// ray::task(square)(12) calls a function of RAY_REMOTE in a worker and returns a ray::ref to its
+/// result (of a generator, a ray::stream).
 template <class R, class... P>
 remote_function<R(P...)> task(R (*f)(P...)) {
   return detail::find_function<R, P...>(f, nullptr).value();
@@ -328,30 +378,50 @@ result<remote_function<R(P...)>> task_result(R (*f)(P...), const task_options& o
   return detail::find_function<R, P...>(f, &options);
 }
 
-/// A native function of another program, or of C, by its name: ray::function<double(double)>("simulate"). The types are yours to
-/// say; a wrong one is an error of the task.
+/// A function of another language by its name:
+/// ray::function<double(std::vector<double>)>(ray::language::python, "statistics", "mean").
+/// Container: module, Java class; empty for Rust. The types are yours to say; a wrong one is an
+/// error of the task.
+template <class Signature>
+remote_function<Signature> function(language where, std::string_view container, std::string_view name) {
+  ray_function* f = nullptr;
+  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+    return ray_function_named(rt, static_cast<int32_t>(where), detail::str(container), detail::str(name), &f, err);
+  }));
+  return remote_function<Signature>(nullptr, detail::function_ref(f), nullptr, where != language::native);
+}
+/// A native function of another program, or of C, by its name:
+/// ray::function<double(double)>("simulate"). The types are yours to say; a wrong one is an error
+/// of the task.
 template <class Signature>
 remote_function<Signature> function(std::string_view name) {
   ray_function* f = nullptr;
-  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_function_get(rt, detail::str(name), &f, err); }));
+  detail::raise_if(detail::with_runtime(
+      [&](ray_runtime* rt, ray_error** err) { return ray_function_get(rt, detail::str(name), &f, err); }));
   return remote_function<Signature>(nullptr, detail::function_ref(f), nullptr);
 }
-/// A function that a shared library registers (RAY_REMOTE and RAY_MODULE there, or ray.h's own way).
+/// A function that a shared library registers (RAY_REMOTE and RAY_MODULE there, or ray.h's own
+/// way).
 template <class Signature>
 remote_function<Signature> library(std::string_view name, std::string_view path) {
   ray_function* f = nullptr;
-  detail::raise_if(detail::with_runtime(
-      [&](ray_runtime* rt, ray_error** err) { return ray_define_library(rt, detail::str(name), detail::str(path), &f, err); }));
+  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+    return ray_define_library(rt, detail::str(name), detail::str(path), &f, err);
+  }));
   return remote_function<Signature>(nullptr, detail::function_ref(f), nullptr);
 }
 
 namespace detail {
 template <class T>
 const char* c_type() {
-  if constexpr (std::is_void_v<T>) return "void";
-  else if constexpr (std::is_same_v<T, bool>) return "bool";
-  else if constexpr (std::is_floating_point_v<T>) return sizeof(T) == 4 ? "f32" : "f64";
-  else if constexpr (is_text<T> || std::is_same_v<T, const char*>) return "str";
+  if constexpr (std::is_void_v<T>)
+    return "void";
+  else if constexpr (std::is_same_v<T, bool>)
+    return "bool";
+  else if constexpr (std::is_floating_point_v<T>)
+    return sizeof(T) == 4 ? "f32" : "f64";
+  else if constexpr (is_text<T> || std::is_same_v<T, const char*>)
+    return "str";
   else {
     static_assert(std::is_integral_v<T>, "ray: a C function takes and gives numbers and texts");
     constexpr const char* names[2][4] = {{"u8", "u16", "u32", "u64"}, {"i8", "i16", "i32", "i64"}};
@@ -371,13 +441,15 @@ struct c_signature<R(P...)> {
 };
 }  // namespace detail
 
-/// Any C function as a task, without a line of code at its side: ray::symbol<double(double, double)>("pow", "libm.so.6").
+/// Any C function as a task, without a line of code at its side: ray::symbol<double(double,
+/// double)>("pow", "libm.so.6").
 template <class Signature>
 remote_function<Signature> symbol(std::string_view name, std::string_view library = {}) {
   ray_function* f = nullptr;
   const std::string types = detail::c_signature<Signature>::text();
   detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
-    return ray_define_symbol(rt, detail::str(name), detail::str(library), detail::str(name), detail::str(types), &f, err);
+    return ray_define_symbol(rt, detail::str(name), detail::str(library), detail::str(name), detail::str(types), &f,
+                             err);
   }));
   return remote_function<Signature>(nullptr, detail::function_ref(f), nullptr);
 }

@@ -1,28 +1,37 @@
-// runtime.hpp -- part of ray.hpp: the runtime of this process, and what is asked of it besides tasks: where one stands, the
-// key-value store, placement groups, queries, the log.
+// runtime.hpp -- part of ray.hpp: the runtime of this process, and what is asked of it besides
+// tasks: where one stands, the key-value store, placement groups, queries, the log.
 //
-// A process has one runtime at a time. Its workers are this very program: ray::init in a worker serves tasks and does not
-// return. Thread: any; init and shutdown are for one thread.
+// A process has one runtime at a time. Its workers are this very program: ray::init in a worker
+// serves tasks and does not return. Thread: any; init and shutdown are for one thread.
 #pragma once
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <thread>
 
 #include "arrays.hpp"
 
 namespace ray {
 
+/// Languages whose functions and actors can be called by name (ray::function, ray::actor_of_class).
+/// Where their code lies says init_options::code: of Python directories with ':' between them, of
+/// Java a class path, of Rust and native a program.
+enum class language { native = RAY_LANG_NATIVE, python = RAY_LANG_PYTHON, java = RAY_LANG_JAVA, rust = RAY_LANG_RUST };
+
 /// What ray::init starts or joins. All have defaults: ray::init({.num_cpus = 2}).
 struct init_options {
-  std::string address{};      ///< session directory of a cluster to join; empty: LIBRAY_ADDRESS, else one of our own
-  std::string ns{};           ///< namespace of named actors; empty: one of its own
-  std::string session_dir{};  ///< parent of the session directory
-  double num_cpus = 0;      ///< 0 = the processors that this process may use
-  ray::resources resources{};    ///< further resources of the node: {{"GPU", 2}}
-  uint64_t store_bytes = 0;      ///< memory of the object store; 0 = 30 % of the machine's
-  uint64_t spill_bytes = 0;      ///< disk of the object store; 0 = no limit
+  std::string address{};       ///< session directory of a cluster to join; empty: LIBRAY_ADDRESS, else
+                               ///< one of our own
+  std::string ns{};            ///< namespace of named actors; empty: one of its own
+  std::string session_dir{};   ///< parent of the session directory
+  double num_cpus = 0;         ///< 0 = the processors that this process may use
+  ray::resources resources{};  ///< further resources of the node: {{"GPU", 2}}
+  uint64_t store_bytes = 0;    ///< memory of the object store; 0 = 30 % of the machine's
+  uint64_t spill_bytes = 0;    ///< disk of the object store; 0 = no limit
   std::string job_name{};
-  bool serve = true;  ///< in a worker: run tasks and exit. false: ray::init returns; ask ray::is_worker, call ray::serve
+  std::map<ray::language, std::string> code{};  ///< of other languages, for calls of them: see ray::language
+  bool serve = true;                            ///< in a worker: run tasks and exit. false: ray::init returns; ask
+                                                ///< ray::is_worker, call ray::serve
 };
 
 /// An actor's or task's surroundings: variables and the folder of its worker.
@@ -35,7 +44,7 @@ struct runtime_env {
 /// Where something may run: in a bundle of a placement group, or on a node.
 struct placement {
   id group{};
-  int bundle = -1;    ///< index in the group; -1 = any
+  int bundle = -1;  ///< index in the group; -1 = any
   id node{};
   bool soft = false;  ///< another node will do
 };
@@ -68,7 +77,7 @@ inline process_state& process() {
   static process_state state;
   return state;
 }
-inline thread_local ray_task* t_task = nullptr;       // the task that runs on this thread
+inline thread_local ray_task* t_task = nullptr;  // the task that runs on this thread
 
 inline ray_runtime* runtime() { return process_state::current.load(std::memory_order_acquire); }
 inline failure not_started() { return failure(RAY_WRONG_STATE, "no runtime: call ray::init first"); }
@@ -102,7 +111,8 @@ inline failure announce_all() {
 inline failure check_version() {
   const uint32_t have = ray_api_version(), want = RAY_API_VERSION;
   if (have >> 16 == want >> 16 && (have >> 8 & 0xff) >= (want >> 8 & 0xff)) return {};
-  return failure(RAY_UNSUPPORTED, std::string("libray ") + ray_build_info() + " is loaded; this program was built with the header of " +
+  return failure(RAY_UNSUPPORTED, std::string("libray ") + ray_build_info() +
+                                      " is loaded; this program was built with the header of " +
                                       std::to_string(want >> 16) + "." + std::to_string(want >> 8 & 0xff));
 }
 inline void adopt(ray_runtime* rt, bool owned) {
@@ -113,11 +123,34 @@ inline void adopt(ray_runtime* rt, bool owned) {
   process_state::current.store(rt, std::memory_order_release);
 }
 
+// Threads of an actor with max_concurrency > 1, besides the one that serves (actors.hpp).
+class hands {
+ public:
+  template <class Body>
+  void add(Body body) {
+    threads_.emplace_back(std::move(body));
+  }
+  void join() {
+    for (std::thread& t : threads_) t.join();
+    threads_.clear();
+  }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+inline hands& more_hands() {
+  static auto* h = new hands;  // the end of the program does not wait for them
+  return *h;
+}
+
 }  // namespace detail
 
-/// Serves tasks until the node ends this worker. For programs that start with init_options::serve = false.
+/// Serves tasks until the node ends this worker. For programs that start with init_options::serve =
+/// false.
 inline result<void> serve_result() {
-  return detail::with_runtime([](ray_runtime* rt, ray_error** err) { return ray_worker_run(rt, err); });
+  failure f = detail::with_runtime([](ray_runtime* rt, ray_error** err) { return ray_worker_run(rt, err); });
+  detail::more_hands().join();
+  return f;
 }
 inline void serve() { serve_result().value(); }
 
@@ -126,8 +159,9 @@ inline bool is_worker() { return ray_runtime_mode(detail::runtime()) == RAY_MODE
 /// Whether ray::init was called, and ray::shutdown not yet.
 inline bool is_initialized() { return detail::runtime() != nullptr; }
 
-/// Starts or joins a cluster. In a process that libray started as a worker: runs the tasks of RAY_REMOTE and RAY_ACTOR, and
-/// exits at the end. What stands before it in main is done by workers too.
+/// Starts or joins a cluster. In a process that libray started as a worker: runs the tasks of
+/// RAY_REMOTE and RAY_ACTOR, and exits at the end. What stands before it in main is done by workers
+/// too.
 inline result<void> init_result(const init_options& o = {}) {
   if (detail::runtime()) return failure(RAY_WRONG_STATE, "ray::init was called already");
   if (failure f = detail::check_version()) return f;
@@ -148,12 +182,17 @@ inline result<void> init_result(const init_options& o = {}) {
   if (ray_code code = ray_init(&raw, &rt, &err)) return failure(code, err);
   const bool worker = ray_runtime_mode(rt) == RAY_MODE_WORKER;
   detail::adopt(rt, !worker);
+  for (const auto& [language, code] : o.code)
+    if (ray_code failed =
+            worker ? RAY_OK : ray_worker_code(rt, static_cast<int32_t>(language), detail::str(code), &err))
+      return failure(failed, err);
   if (worker && o.serve) std::exit(serve_result().has_value() ? 0 : 1);
   return {};
 }
 inline void init(const init_options& options = {}) { init_result(options).value(); }
 
-/// Ends the job, after waiting up to `drain` for submitted tasks. What main did not end, the end of the program does.
+/// Ends the job, after waiting up to `drain` for submitted tasks. What main did not end, the end of
+/// the program does.
 inline result<void> shutdown_result(timeout drain = std::chrono::seconds(0)) {
   detail::process_state& p = detail::process();
   ray_runtime* rt = detail::runtime();
@@ -182,12 +221,15 @@ inline std::string session_dir() { return std::string(detail::view(ray_runtime_s
 
 /// Where the calling thread stands.
 struct runtime_context {
-  id job, node, task, actor;  ///< task: the one that this thread runs, or the driver's; actor: false in none
+  id job, node, task,
+      actor;  ///< task: the one that this thread runs, or the driver's; actor: false in none
   uint32_t pid = 0, worker = 0;
 };
 inline result<runtime_context> context_result() {
   ray_context c = RAY_CONTEXT_INIT;
-  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_runtime_context(rt, &c, err); })) return f;
+  if (failure f =
+          detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_runtime_context(rt, &c, err); }))
+    return f;
   return runtime_context{{c.job}, {c.node}, {c.task}, {c.actor}, c.pid, c.worker};
 }
 inline runtime_context context() { return context_result().value(); }
@@ -214,19 +256,24 @@ inline result<std::optional<kv_value>> kv_get_result(std::string_view key, std::
   return std::optional<kv_value>(std::move(out));
 }
 /// The value of a key, or nothing.
-inline std::optional<kv_value> kv_get(std::string_view key, std::string_view ns = {}) { return kv_get_result(key, ns).value(); }
+inline std::optional<kv_value> kv_get(std::string_view key, std::string_view ns = {}) {
+  return kv_get_result(key, ns).value();
+}
 
-inline result<uint64_t> kv_put_result(std::string_view key, std::string_view value, uint64_t expected = kv_any, std::string_view ns = {}) {
+inline result<uint64_t> kv_put_result(std::string_view key, std::string_view value, uint64_t expected = kv_any,
+                                      std::string_view ns = {}) {
   uint64_t version = 0;
   failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
-    return ray_kv_put(rt, detail::str(ns), {key.data(), key.size()}, {value.data(), value.size()}, expected, &version, err);
+    return ray_kv_put(rt, detail::str(ns), {key.data(), key.size()}, {value.data(), value.size()}, expected, &version,
+                      err);
   });
   if (f) return f;
   return version;
 }
-/// Stores a value if the key has version `expected` (0 = does not exist; default: whatever it is), else throws
-/// ray::conflict. Returns the new version.
-inline uint64_t kv_put(std::string_view key, std::string_view value, uint64_t expected = kv_any, std::string_view ns = {}) {
+/// Stores a value if the key has version `expected` (0 = does not exist; default: whatever it is),
+/// else throws ray::conflict. Returns the new version.
+inline uint64_t kv_put(std::string_view key, std::string_view value, uint64_t expected = kv_any,
+                       std::string_view ns = {}) {
   return kv_put_result(key, value, expected, ns).value();
 }
 inline result<void> kv_erase_result(std::string_view key, uint64_t expected = kv_any, std::string_view ns = {}) {
@@ -235,7 +282,9 @@ inline result<void> kv_erase_result(std::string_view key, uint64_t expected = kv
   });
 }
 /// Deletes a key, under the same condition as kv_put.
-inline void kv_erase(std::string_view key, uint64_t expected = kv_any, std::string_view ns = {}) { kv_erase_result(key, expected, ns).value(); }
+inline void kv_erase(std::string_view key, uint64_t expected = kv_any, std::string_view ns = {}) {
+  kv_erase_result(key, expected, ns).value();
+}
 
 inline result<std::vector<std::string>> kv_list_result(std::string_view prefix, std::string_view ns = {}) {
   ray_buffer b = RAY_BUFFER_INIT;
@@ -251,12 +300,18 @@ inline result<std::vector<std::string>> kv_list_result(std::string_view prefix, 
   return out;
 }
 /// The keys that start with `prefix`.
-inline std::vector<std::string> kv_list(std::string_view prefix = {}, std::string_view ns = {}) { return kv_list_result(prefix, ns).value(); }
+inline std::vector<std::string> kv_list(std::string_view prefix = {}, std::string_view ns = {}) {
+  return kv_list_result(prefix, ns).value();
+}
 
 // ---- placement groups
 
-enum class strategy { pack = RAY_GROUP_PACK, spread = RAY_GROUP_SPREAD, strict_pack = RAY_GROUP_STRICT_PACK,
-                      strict_spread = RAY_GROUP_STRICT_SPREAD };
+enum class strategy {
+  pack = RAY_GROUP_PACK,
+  spread = RAY_GROUP_SPREAD,
+  strict_pack = RAY_GROUP_STRICT_PACK,
+  strict_spread = RAY_GROUP_STRICT_SPREAD
+};
 
 struct group_options {
   ray::strategy strategy = ray::strategy::pack;
@@ -264,7 +319,8 @@ struct group_options {
   bool detached = false;  ///< stays when its job ends, until it is removed
 };
 
-/// Bundles of resources that are reserved together. A plain value: the group ends with its job, or when it is removed.
+/// Bundles of resources that are reserved together. A plain value: the group ends with its job, or
+/// when it is removed.
 class placement_group {
  public:
   placement_group() = default;
@@ -272,7 +328,8 @@ class placement_group {
   ray::id id() const { return id_; }
   /// Waits until the resources are reserved; false when the time was over.
   bool wait(timeout t = forever) const {
-    failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_wait(rt, &id_.raw, t.ns, err); });
+    failure f =
+        detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_wait(rt, &id_.raw, t.ns, err); });
     if (f.code() == RAY_TIMED_OUT) return false;
     detail::raise_if(std::move(f));
     return true;
@@ -300,10 +357,13 @@ inline result<placement_group> make_group_result(const std::vector<resources>& b
   raw.strategy = static_cast<int32_t>(o.strategy);
   raw.lifetime = o.detached ? RAY_LIFETIME_DETACHED : RAY_LIFETIME_COUNTED;
   id out;
-  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_create(rt, &raw, &out.raw, err); })) return f;
+  if (failure f = detail::with_runtime(
+          [&](ray_runtime* rt, ray_error** err) { return ray_group_create(rt, &raw, &out.raw, err); }))
+    return f;
   return placement_group(out);
 }
-/// Asks for a placement group: ray::make_group({{{"CPU", 1}}, {{"CPU", 2}}}). Its resources may come later: wait for it.
+/// Asks for a placement group: ray::make_group({{{"CPU", 1}}, {{"CPU", 2}}}). Its resources may
+/// come later: wait for it.
 inline placement_group make_group(const std::vector<resources>& bundles, const group_options& options = {}) {
   return make_group_result(bundles, options).value();
 }
@@ -311,11 +371,13 @@ inline placement_group make_group(const std::vector<resources>& bundles, const g
 // ---- queries and the log
 
 #if defined(RAY_HAS_EXCEPTIONS)
-/// What ray_cluster_query answers, unpacked: ray::query("nodes").get().as<std::vector<std::map<std::string, msgpack::object>>>().
+/// What ray_cluster_query answers, unpacked:
+/// ray::query("nodes").get().as<std::vector<std::map<std::string, msgpack::object>>>().
 inline msgpack::object_handle query(const std::string& what) {
   ray_buffer b = RAY_BUFFER_INIT;
-  detail::raise_if(detail::with_runtime(
-      [&](ray_runtime* rt, ray_error** err) { return ray_cluster_query(rt, detail::str(what), RAY_BYTES_INIT, &b, err); }));
+  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+    return ray_cluster_query(rt, detail::str(what), RAY_BYTES_INIT, &b, err);
+  }));
   struct releaser {
     ray_buffer* b;
     ~releaser() { ray_buffer_release(b); }
@@ -326,8 +388,10 @@ inline msgpack::object_handle query(const std::string& what) {
 
 enum class log_level { error = RAY_LOG_ERROR, warning = RAY_LOG_WARNING, info = RAY_LOG_INFO, debug = RAY_LOG_DEBUG };
 /// module and msg_id are short stable names; the text is for people.
-using log_handler = std::function<void(log_level, std::string_view module, std::string_view msg_id, std::string_view text)>;
-/// Takes the log of this process, up to `most`; an empty handler gives it back to standard error. Called on any thread.
+using log_handler =
+    std::function<void(log_level, std::string_view module, std::string_view msg_id, std::string_view text)>;
+/// Takes the log of this process, up to `most`; an empty handler gives it back to standard error.
+/// Called on any thread.
 inline void set_log_handler(log_handler handler, log_level most = log_level::warning) {
   static std::mutex mutex;
   static std::unique_ptr<log_handler> current;
@@ -335,7 +399,8 @@ inline void set_log_handler(log_handler handler, log_level most = log_level::war
   auto next = handler ? std::make_unique<log_handler>(std::move(handler)) : nullptr;
   ray_log_fn forward = [](int32_t level, ray_str module, ray_str msg_id, ray_str text, void* user) {
     RAY_TRY_BLOCK {
-      (*static_cast<log_handler*>(user))(static_cast<log_level>(level), detail::view(module), detail::view(msg_id), detail::view(text));
+      (*static_cast<log_handler*>(user))(static_cast<log_level>(level), detail::view(module), detail::view(msg_id),
+                                         detail::view(text));
     }
     RAY_CATCH(...) {}  // nothing may be thrown through the runtime
   };

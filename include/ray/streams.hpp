@@ -1,8 +1,9 @@
-// streams.hpp -- part of ray.hpp: results that come one by one, from both ends, and results that are made in shared memory.
+// streams.hpp -- part of ray.hpp: results that come one by one, from both ends, and results that
+// are made in shared memory.
 //
-// A function makes a stream in one of two ways: it takes a `ray::sink<T>` first and gives items to it, or it is a coroutine
-// that returns `ray::generator<T>`. The caller has a `ray::stream<T>` in both cases. Thread: a sink and a builder are for
-// the task's own thread; a stream for any.
+// A function makes a stream in one of two ways: it takes a `ray::sink<T>` first and gives items to
+// it, or it is a coroutine that returns `ray::generator<T>`. The caller has a `ray::stream<T>` in
+// both cases. Thread: a sink and a builder are for the task's own thread; a stream for any.
 #pragma once
 #include <iterator>
 
@@ -15,8 +16,8 @@ template <class T>
 class sink {
  public:
   explicit sink(ray_task* task) : task_(task) {}
-  /// Gives an item; waits while the caller has taken none of the last `stream_window` ones. false: nobody wants more, the
-  /// function is to return.
+  /// Gives an item; waits while the caller has taken none of the last `stream_window` ones. false:
+  /// nobody wants more, the function is to return.
   bool yield(const T& item) {
     if (status_) return false;
     status_ = detail::yield_item(task_, item);
@@ -31,7 +32,8 @@ class sink {
 };
 
 #if defined(RAY_HAS_COROUTINES)
-/// A coroutine that makes a stream: ray::generator<int> count(int n) { for (int i = 0; i < n; ++i) co_yield i; }
+/// A coroutine that makes a stream: ray::generator<int> count(int n) { for (int i = 0; i < n; ++i)
+/// co_yield i; }
 template <class T>
 class generator {
  public:
@@ -83,7 +85,8 @@ failure drive(ray_task* task, generator<T> g) {
 }
 }  // namespace detail
 
-/// The results of a generator task, in order. `for (int x : stream)`, next(), or `co_await stream` (async.hpp).
+/// The results of a generator task, in order. `for (int x : stream)`, next(), or `co_await stream`
+/// (async.hpp).
 template <class T>
 class stream {
  public:
@@ -171,9 +174,11 @@ struct as_result_t {};
 inline constexpr as_result_t as_result{};
 
 /// An array that is written straight into shared memory: no copy at all.
-///   ray::array_builder<float> b(n);  fill(b.begin(), b.end());  ray::ref<ray::array<float>> r = b.seal();
+///   ray::array_builder<float> b(n);  fill(b.begin(), b.end());  ray::ref<ray::array<float>> r =
+///   b.seal();
 /// or, as the result of a function:
-///   ray::array_builder<float> make(size_t n) { ray::array_builder<float> b(ray::as_result, n); ...; return b; }
+///   ray::array_builder<float> make(size_t n) { ray::array_builder<float> b(ray::as_result, n);
+///   ...; return b; }
 template <class T>
 class array_builder {
   static_assert(is_raw<T>::value, "ray: elements are numbers, or structs named by RAY_RAW");
@@ -205,7 +210,8 @@ class array_builder {
   ref<array<T>> seal() & { return finish_as_ref(); }
   // The end of a task's result: what a function that returns a builder does.
   failure finish() {
-    if (!for_task_) return failure(RAY_WRONG_STATE, "a function returns an array_builder that was made without ray::as_result");
+    if (!for_task_)
+      return failure(RAY_WRONG_STATE, "a function returns an array_builder that was made without ray::as_result");
     ray_error* err = nullptr;
     ray_code code = ray_writer_seal(std::exchange(writer_, nullptr), nullptr, &err);
     return detail::made(code, err);
@@ -225,7 +231,8 @@ class array_builder {
       ray_code code = ray_task_return_open(task, 0, &v, &writer_, &at, &err);
       detail::raise_if(detail::made(code, err));
     } else {
-      detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** e2) { return ray_writer_open(rt, &v, &writer_, &at, e2); }));
+      detail::raise_if(detail::with_runtime(
+          [&](ray_runtime* rt, ray_error** e2) { return ray_writer_open(rt, &v, &writer_, &at, e2); }));
     }
     std::memcpy(at.data, e.bytes.data(), e.bytes.size());
     data_ = static_cast<T*>(at.oob[0]);
@@ -233,7 +240,8 @@ class array_builder {
   ref<array<T>> finish_as_ref() {
     ray_ref* r = nullptr;
     ray_error* err = nullptr;
-    if (for_task_) detail::raise(failure(RAY_WRONG_STATE, "an array_builder made with ray::as_result is returned, not sealed"));
+    if (for_task_)
+      detail::raise(failure(RAY_WRONG_STATE, "an array_builder made with ray::as_result is returned, not sealed"));
     ray_code code = ray_writer_seal(std::exchange(writer_, nullptr), &r, &err);
     detail::raise_if(detail::made(code, err));
     return ref<array<T>>(r);

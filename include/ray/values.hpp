@@ -1,20 +1,23 @@
-// values.hpp -- part of ray.hpp: C++ values <-> values of the runtime. Numbers, texts and bytes are MessagePack (packing.hpp);
-// containers and MSGPACK_DEFINE structs too, by the msgpack library; a value that is an array of numbers travels as a
-// tensor, whose elements lie out of band: they are copied once into shared memory and read there.
+// values.hpp -- part of ray.hpp: C++ values <-> values of the runtime. Numbers, texts and bytes are
+// MessagePack (packing.hpp); containers and MSGPACK_DEFINE structs too, by the msgpack library; a
+// value that is an array of numbers travels as a tensor, whose elements lie out of band: they are
+// copied once into shared memory and read there.
 //
-//   C++                                              | MessagePack                    | others read it as
-//   bool, integers, enums, float, double             | boolean, integer, float        | the same
-//   std::string                                      | str                            | text
+//   C++                                              | MessagePack                    | others read
+//   it as bool, integers, enums, float, double             | boolean, integer, float        | the
+//   same std::string                                      | str                            | text
 //   std::vector of char, unsigned char, std::byte    | bin; RAW from 256 bytes on     | bytes
-//   std::vector<E>, std::span<E>, ray::array<E>      | tensor (extension 3)           | numpy.ndarray ...
-//   of numbers, or of structs named by RAY_RAW       |                                |
-//   containers, tuples, optionals, MSGPACK_DEFINE    | as the msgpack library says    | lists, maps ...
-//   ray::ref<T>, ray::actor_handle<C>                | extensions 1 and 2             | references, handles
+//   std::vector<E>, std::span<E>, ray::array<E>      | tensor (extension 3)           |
+//   numpy.ndarray ... of numbers, or of structs named by RAY_RAW       | | containers, tuples,
+//   optionals, MSGPACK_DEFINE    | as the msgpack library says    | lists, maps ... ray::ref<T>,
+//   ray::actor_handle<C>                | extensions 1 and 2             | references, handles
 //
-// A vector of numbers inside of another value is a MessagePack array; a ray::array there is a tensor as well.
-// Readers take what can be meant: a vector<double> is read from a tensor "<f8" and from an array of numbers.
+// A vector of numbers inside of another value is a MessagePack array; a ray::array there is a
+// tensor as well. Readers take what can be meant: a vector<double> is read from a tensor "<f8" and
+// from an array of numbers.
 //
-// Thread: a value is written or read by one thread. Invariant: what an `encoder` borrows outlives it.
+// Thread: a value is written or read by one thread. Invariant: what an `encoder` borrows outlives
+// it.
 #pragma once
 #include "error.hpp"
 
@@ -44,16 +47,20 @@ struct is_complex : std::false_type {};
 template <class T>
 struct is_complex<std::complex<T>> : std::is_floating_point<T> {};
 template <class T>
-inline constexpr bool is_octet = std::is_same_v<T, char> || std::is_same_v<T, unsigned char> || std::is_same_v<T, std::byte>;
+inline constexpr bool is_octet =
+    std::is_same_v<T, char> || std::is_same_v<T, unsigned char> || std::is_same_v<T, std::byte>;
 template <class T>
 inline constexpr bool is_number = std::is_arithmetic_v<T> && !std::is_same_v<T, bool> && sizeof(T) <= 8;
 
 // As numpy writes it: "<f8", "|u1", "|V12".
 template <class T>
 std::string dtype_of() {
-  const char kind = std::is_floating_point_v<T> ? 'f' : is_complex<T>::value ? 'c' : std::is_same_v<T, bool> ? 'b'
-                    : !std::is_arithmetic_v<T> ? (std::is_same_v<T, std::byte> ? 'u' : 'V')
-                    : std::is_signed_v<T> && !std::is_same_v<T, char> ? 'i' : 'u';
+  const char kind = std::is_floating_point_v<T>                       ? 'f'
+                    : is_complex<T>::value                            ? 'c'
+                    : std::is_same_v<T, bool>                         ? 'b'
+                    : !std::is_arithmetic_v<T>                        ? (std::is_same_v<T, std::byte> ? 'u' : 'V')
+                    : std::is_signed_v<T> && !std::is_same_v<T, char> ? 'i'
+                                                                      : 'u';
   const char order = sizeof(T) == 1 || kind == 'V' ? '|' : __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '<' : '>';
   return std::string(1, order) + kind + std::to_string(sizeof(T));
 }
@@ -61,18 +68,22 @@ std::string dtype_of() {
 }  // namespace detail
 
 template <class T>
-struct is_raw<T, std::enable_if_t<std::is_arithmetic_v<T> || std::is_same_v<T, std::byte> || detail::is_complex<T>::value>>
+struct is_raw<T,
+              std::enable_if_t<std::is_arithmetic_v<T> || std::is_same_v<T, std::byte> || detail::is_complex<T>::value>>
     : std::bool_constant<!std::is_same_v<T, long double>> {};
-/// RAY_RAW(Particle), outside of any namespace: vectors, spans and arrays of this struct travel as they lie in memory. For
-/// structs of numbers: a pointer inside would point nowhere at the other end.
-#define RAY_RAW(Type)                                                                                               \
-  template <>                                                                                                       \
-  struct ray::is_raw<Type> : std::true_type {                                                                       \
-    static_assert(std::is_trivially_copyable_v<Type>, "RAY_RAW: " #Type " cannot be copied as bytes: use MSGPACK_DEFINE"); \
+/// RAY_RAW(Particle), outside of any namespace: vectors, spans and arrays of this struct travel as
+/// they lie in memory. For structs of numbers: a pointer inside would point nowhere at the other
+/// end.
+#define RAY_RAW(Type)                                                                  \
+  template <>                                                                          \
+  struct ray::is_raw<Type> : std::true_type {                                          \
+    static_assert(std::is_trivially_copyable_v<Type>,                                  \
+                  "RAY_RAW: " #Type " cannot be copied as bytes: use MSGPACK_DEFINE"); \
   }
 
-/// A read-only array of T in the memory of the object store (or wherever it came from), of one or more dimensions, row by
-/// row. Copies are cheap and share the memory, which stays as it is as long as one of them exists.
+/// A read-only array of T in the memory of the object store (or wherever it came from), of one or
+/// more dimensions, row by row. Copies are cheap and share the memory, which stays as it is as long
+/// as one of them exists.
 template <class T>
 class array {
  public:
@@ -106,7 +117,8 @@ class array {
   std::shared_ptr<const void> owner_;
 };
 
-/// An array of several dimensions to be sent, borrowed from the caller: ray::put(ray::shaped(v.data(), {rows, columns})).
+/// An array of several dimensions to be sent, borrowed from the caller:
+/// ray::put(ray::shaped(v.data(), {rows, columns})).
 template <class T>
 struct shaped_view {
   const T* data;
@@ -129,7 +141,8 @@ class encoder {
  public:
   bytes_out bytes;
   failure problem;  // the first one
-  // The reader is of another language: a vector of numbers is a list of numbers, for all readers have lists.
+  // The reader is of another language: a vector of numbers is a list of numbers, for all readers
+  // have lists.
   bool portable = false;
 
   // The whole value is these bytes, borrowed.
@@ -194,7 +207,9 @@ class source {
   explicit source(ray_buffer* owned) : buffer_(owned) {}
   source(const ray_buffer* args, ray_task* task, size_t index) : borrowed_(args + index), task_(task), index_(index) {}
   const ray_buffer& buffer() const { return holder_ ? holder_->buffer : buffer_ ? *buffer_ : *borrowed_; }
-  std::string_view data() const { return {static_cast<const char*>(buffer().data), static_cast<size_t>(buffer().size)}; }
+  std::string_view data() const {
+    return {static_cast<const char*>(buffer().data), static_cast<size_t>(buffer().size)};
+  }
   uint32_t format() const { return buffer().format; }
   // Keeps the value's memory beyond this source.
   std::shared_ptr<const void> share() {
@@ -224,7 +239,8 @@ class source {
   std::shared_ptr<holder> holder_;
 };
 
-// The value that this thread packs or unpacks with the msgpack library: references and arrays inside look here.
+// The value that this thread packs or unpacks with the msgpack library: references and arrays
+// inside look here.
 inline thread_local encoder* t_encoder = nullptr;
 inline thread_local source* t_source = nullptr;
 template <class T>
@@ -242,16 +258,21 @@ class scoped {
 
 inline std::string kind_of(const source& s) {
   if (s.format() == RAY_FMT_RAW) return "bytes";
-  if (s.format() != RAY_FMT_MSGPACK) return "a value in a format of another language (RAY_FMT " + std::to_string(s.format()) + ")";
+  if (s.format() != RAY_FMT_MSGPACK)
+    return "a value in a format of another language (RAY_FMT " + std::to_string(s.format()) + ")";
   item i = cursor(s.data()).next();
-  if (i.what == kind::ext) return i.ext_type == 3 ? "a tensor" : i.ext_type == 1 ? "a reference" : i.ext_type == 2 ? "an actor handle" : "an extension";
+  if (i.what == kind::ext)
+    return i.ext_type == 3   ? "a tensor"
+           : i.ext_type == 1 ? "a reference"
+           : i.ext_type == 2 ? "an actor handle"
+                             : "an extension";
   return name_of(i.what);
 }
 inline failure unexpected(const source& s, const std::string& wanted) {
   return of_wrong_type(wanted + " was asked for and " + kind_of(s) + " is there");
 }
-// The value's MessagePack without what others wrap it in: 19 = [name of a type of theirs, value], 16 = an array that is a
-// tuple to them.
+// The value's MessagePack without what others wrap it in: 19 = [name of a type of theirs, value],
+// 16 = an array that is a tuple to them.
 inline std::string_view content(const source& s) {
   std::string_view bytes = s.data();
   for (int depth = 0; depth < 8; ++depth) {
@@ -274,14 +295,15 @@ inline item only_item(const source& s) {
   return c.at_end() ? i : item();
 }
 #if defined(RAY_HAS_EXCEPTIONS)
-// Unpacks one whole value; strings and the like stay where they are. The library takes memory for as many elements as a head
-// says: bytes that nobody vouches for are looked at first.
+// Unpacks one whole value; strings and the like stay where they are. The library takes memory for
+// as many elements as a head says: bytes that nobody vouches for are looked at first.
 inline msgpack::object unpack_whole(msgpack::zone& zone, std::string_view bytes) {
   cursor check(bytes);
   if (!check.skip() || !check.at_end()) throw msgpack::unpack_error("malformed");
   size_t end = 0;
   bool referenced = false;
-  return msgpack::unpack(zone, bytes.data(), bytes.size(), end, referenced, [](msgpack::type::object_type, size_t, void*) { return true; });
+  return msgpack::unpack(zone, bytes.data(), bytes.size(), end, referenced,
+                         [](msgpack::type::object_type, size_t, void*) { return true; });
 }
 // The same as content() all through a value that the msgpack library unpacked.
 inline void unwrap(msgpack::object& o, msgpack::zone& zone, int depth) {
@@ -307,7 +329,8 @@ inline void unwrap(msgpack::object& o, msgpack::zone& zone, int depth) {
 
 template <class T>
 failure range_error(const item& i) {
-  return of_wrong_type("the integer " + (i.negative ? std::to_string(static_cast<int64_t>(i.number)) : std::to_string(i.number)) +
+  return of_wrong_type("the integer " +
+                       (i.negative ? std::to_string(static_cast<int64_t>(i.number)) : std::to_string(i.number)) +
                        " does not fit " + (std::is_signed_v<T> ? "a signed" : "an unsigned") + " integer of " +
                        std::to_string(8 * sizeof(T)) + " bits");
 }
@@ -359,8 +382,10 @@ struct codec {
     }
   }
 #else
-  static_assert(never<T>, "ray: this type is packed by the msgpack library, which needs exceptions: without them numbers, "
-                          "texts, bytes, arrays of numbers, references and actor handles can be sent");
+  static_assert(never<T>,
+                "ray: this type is packed by the msgpack library, which needs exceptions: without "
+                "them numbers, "
+                "texts, bytes, arrays of numbers, references and actor handles can be sent");
 #endif
 };
 
@@ -384,8 +409,10 @@ struct codec<bool> {
 template <class T>
 struct codec<T, std::enable_if_t<std::is_integral_v<T> && !std::is_same_v<T, bool>>> {
   static void encode(encoder& e, T v) {
-    if constexpr (std::is_signed_v<T>) pack_signed(e.bytes, v);
-    else pack_unsigned(e.bytes, v);
+    if constexpr (std::is_signed_v<T>)
+      pack_signed(e.bytes, v);
+    else
+      pack_unsigned(e.bytes, v);
   }
   static failure decode(source& s, std::optional<T>& out) {
     const item i = only_item(s);
@@ -412,8 +439,10 @@ template <class T>
 struct codec<T, std::enable_if_t<std::is_floating_point_v<T>>> {
   static_assert(sizeof(T) <= 8, "ray: MessagePack has no long double");
   static void encode(encoder& e, T v) {
-    if constexpr (sizeof(T) == 4) pack_float(e.bytes, v);
-    else pack_double(e.bytes, v);
+    if constexpr (sizeof(T) == 4)
+      pack_float(e.bytes, v);
+    else
+      pack_double(e.bytes, v);
   }
   static failure decode(source& s, std::optional<T>& out) {
     T v{};
@@ -425,7 +454,8 @@ struct codec<T, std::enable_if_t<std::is_floating_point_v<T>>> {
 template <class T>
 struct codec<T, std::enable_if_t<std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>>> {
   static void encode(encoder& e, std::string_view v) {
-    if (v.size() > UINT32_MAX) return e.fail(failure(RAY_INVALID_ARGUMENT, "a text of more than 4 GiB: send it as bytes"));
+    if (v.size() > UINT32_MAX)
+      return e.fail(failure(RAY_INVALID_ARGUMENT, "a text of more than 4 GiB: send it as bytes"));
     pack_text(e.bytes, v);
   }
   static failure decode(source& s, std::optional<T>& out) {

@@ -1,6 +1,9 @@
 // Actors: state, order, names, handles inside of values, deaths and restarts.
+#include <atomic>
+#include <condition_variable>
 #include <csignal>
 #include <fstream>
+#include <mutex>
 
 #include "fixture.h"
 
@@ -39,11 +42,44 @@ class Savings : public Account {
   Savings() : Account("saver", 1000) {}
   int64_t interest() { return deposit(balance() / 10); }
 };
-RAY_ACTOR(Account(std::string, int64_t), &Account::deposit, &Account::balance, &Account::owner, &Account::fails, &Account::crash, &Account::leave,
-          &Account::say_farewell, &Account::years, &Account::log, &Account::me, static_cast<int (Account::*)(int)>(&Account::over));
+RAY_ACTOR(Account(std::string, int64_t), &Account::deposit, &Account::balance, &Account::owner,
+          &Account::fails, &Account::crash, &Account::leave, &Account::say_farewell,
+          &Account::years, &Account::log, &Account::me,
+          static_cast<int (Account::*)(int)>(&Account::over));
 RAY_ACTOR(Savings, &Savings::interest, &Account::balance);
 }  // namespace bank
 using bank::Account;
+
+// Who comes waits until all are there.
+class Meeting {
+ public:
+  explicit Meeting(int seats) : seats_(seats) {}
+  ~Meeting() {
+    if (!file_.empty()) std::ofstream(file_) << inside_;
+  }
+  int come() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    int seat = ++here_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return here_ == seats_; });
+    return seat;
+  }
+  void fails() { throw std::runtime_error("no"); }
+  void passes() {
+    ++inside_;
+    usleep(500);
+    --inside_;
+  }
+  void note_end(const std::string& file) { file_ = file; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int seats_, here_ = 0;
+  std::atomic<int> inside_{0};
+  std::string file_;
+};
+RAY_ACTOR(Meeting(int), &Meeting::come, &Meeting::fails, &Meeting::passes, &Meeting::note_end);
 
 int64_t deposit_into(const std::vector<ray::actor_handle<Account>>& accounts, int64_t x) {
   int64_t sum = 0;
@@ -69,7 +105,10 @@ TEST(Actors, InheritedAndOverloadedMethods) {
   EXPECT_EQ(s.call(&Account::balance).get(), 1100);
   auto a = ray::actor<Account>("ann", 0);
   EXPECT_EQ(a.call(static_cast<int (Account::*)(int)>(&Account::over), 3).get(), 3);
-  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([&] { a.call(static_cast<std::string (Account::*)(std::string)>(&Account::over), "x"); }),
+  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([&] {
+                         a.call(static_cast<std::string (Account::*)(std::string)>(&Account::over),
+                                "x");
+                       }),
                        "RAY_ACTOR"));
 }
 
@@ -100,17 +139,24 @@ TEST(Actors, AConstructorThatThrowsShowsInTheCalls) {
 TEST(Actors, HandlesTravelAndAreFoundByName) {
   auto a = ray::actor<Account>({.name = "joint"}, "joint", 0);
   auto b = ray::actor<Account>("b", 100);
-  EXPECT_EQ(ray::task(deposit_into)(std::vector<ray::actor_handle<Account>>{a, b, a}, 5).get(), 5 + 105 + 10);
+  EXPECT_EQ(ray::task(deposit_into)(std::vector<ray::actor_handle<Account>>{a, b, a}, 5).get(),
+            5 + 105 + 10);
   EXPECT_EQ(ray::task(owner_of)(a).get(), "joint");
   EXPECT_EQ(ray::find_actor<Account>("joint").id(), a.id());
   EXPECT_EQ(a.call(&Account::me).get().id(), a.id());
-  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::find_actor<bank::Savings>("joint"); }), "Account"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::find_actor<bank::Savings>("joint"); }),
+                       "Account"));
   EXPECT_EQ(ray::find_actor<void>("joint").call_named<std::string()>("owner").get(), "joint");
   thrown<ray::already_exists>([] { ray::actor<Account>({.name = "joint"}, "x", 0); });
   EXPECT_EQ((ray::actor<Account>({.name = "joint", .get_if_exists = true}, "x", 0).id()), a.id());
   thrown<ray::not_found>([] { ray::find_actor<Account>("nobody"); });
-  EXPECT_EQ((ray::actor_of_class("Account", {}, std::string("c"), int64_t{3}).call_named<int64_t()>("balance").get()), 3);
-  thrown<ray::unknown_function>([&] { ray::find_actor<void>("joint").call_named<void()>("nonsense").get(); });
+  EXPECT_EQ(
+      (ray::actor_of_class(ray::language::native, "", "Account", {}, std::string("c"), int64_t{3})
+           .call_named<int64_t()>("balance")
+           .get()),
+      3);
+  thrown<ray::unknown_function>(
+      [&] { ray::find_actor<void>("joint").call_named<void()>("nonsense").get(); });
 }
 
 TEST(Actors, RestartsBeginAnew) {
@@ -124,7 +170,8 @@ TEST(Actors, RestartsBeginAnew) {
 
 TEST(Actors, TheLastHandleRunsTheDestructorAndLeavingToo) {
   for (bool leaves : {false, true}) {
-    const std::string file = testing::TempDir() + "farewell-" + std::to_string(getpid()) + (leaves ? "-left" : "-released");
+    const std::string file = testing::TempDir() + "farewell-" + std::to_string(getpid()) +
+                             (leaves ? "-left" : "-released");
     {
       auto a = ray::actor<Account>("ann", 10);
       a.call(&Account::say_farewell, file).get();
@@ -161,6 +208,26 @@ TEST(Actors, StreamsOfMethods) {
   std::string all;
   for (const std::string& line : a.call(&Account::log, 3)) all += line;
   EXPECT_EQ(all, "ann0ann1ann2");
+}
+
+TEST(Actors, CallsAtOnceOnThreads) {
+  auto m = ray::actor<Meeting>({.max_concurrency = 4}, 4);
+  std::vector<ray::ref<int>> all;
+  for (int i = 0; i < 4; ++i) all.push_back(m.call(&Meeting::come));
+  std::vector<int> seats = ray::get(all);  // each waits for the other three
+  std::sort(seats.begin(), seats.end());
+  EXPECT_EQ(seats, (std::vector<int>{1, 2, 3, 4}));
+  thrown<ray::task_error>([&] { m.call(&Meeting::fails).get(); });
+  const std::string file = testing::TempDir() + "meeting-" + std::to_string(getpid());
+  m.call(&Meeting::note_end, file).get();
+  for (int i = 0; i < 100; ++i) m.call(&Meeting::passes);
+  m = {};
+  std::string mark;
+  for (int i = 0; mark.empty() && i < 5000; ++i) {
+    std::ifstream(file) >> mark;
+    usleep(1000);
+  }
+  EXPECT_EQ(mark, "0");  // nobody was in a call when it was destroyed
 }
 
 TEST(Actors, ALimitOfPendingCallsIsAnAnswer) {

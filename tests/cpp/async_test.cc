@@ -1,4 +1,5 @@
-// Being told: co_await on references and streams, event loops, continuations on threads of the runtime.
+// Being told: co_await on references and streams, event loops, continuations on threads of the
+// runtime.
 #include <poll.h>
 
 #include <condition_variable>
@@ -153,6 +154,6 @@ TEST(Async, ACoroutineThatIsDestroyedIsNotResumed) {
   never.cancel();
   loop.run();
   EXPECT_FALSE(reached);
-  EXPECT_THROW(
-      ray::run([]() -> ray::async<void> { co_await std::suspend_always(); }()), ray::wrong_state);  // nothing would ever wake it
+  EXPECT_THROW(ray::run([]() -> ray::async<void> { co_await std::suspend_always(); }()),
+               ray::wrong_state);  // nothing would ever wake it
 }

@@ -1,4 +1,5 @@
-// fixture.h -- what the tests of ray.hpp share: main starts one node for all tests of a program, and serves tasks in workers.
+// fixture.h -- what the tests of ray.hpp share: main starts one node for all tests of a program,
+// and serves tasks in workers.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -18,4 +19,6 @@ std::string thrown(Body body) {
   ADD_FAILURE() << "nothing was thrown";
   return {};
 }
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}

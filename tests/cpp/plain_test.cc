@@ -1,17 +1,18 @@
-// ray.hpp in a program that is built without exceptions: everything comes back as a ray::result. Ends with the counts.
+// ray.hpp in a program that is built without exceptions: everything comes back as a ray::result.
+// Ends with the counts.
 #include <ray.hpp>
 
 #include <cstdio>
 
 static int passed = 0, failed = 0;
-#define EXPECT(what)                                                      \
-  do {                                                                    \
-    if (what) {                                                           \
-      ++passed;                                                           \
-    } else {                                                              \
-      ++failed;                                                           \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);     \
-    }                                                                     \
+#define EXPECT(what)                                                  \
+  do {                                                                \
+    if (what) {                                                       \
+      ++passed;                                                       \
+    } else {                                                          \
+      ++failed;                                                       \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what); \
+    }                                                                 \
   } while (0)
 
 int64_t square(int64_t x) { return x * x; }
@@ -44,7 +45,8 @@ static void run() {
   std::vector<double> v(1000, 2.0);
   EXPECT(ray::task_result(sum)->call_result(v)->get_result().value_or(0) == 2000);
   auto put = ray::put_result(v);
-  EXPECT(put.has_value() && ray::task_result(sum)->call_result(*put)->get_result().value_or(0) == 2000);
+  EXPECT(put.has_value() &&
+         ray::task_result(sum)->call_result(*put)->get_result().value_or(0) == 2000);
   auto wrong = r->as<std::string>().get_result();
   EXPECT(!wrong && wrong.error().code() == RAY_INVALID_ARGUMENT);
   auto unknown = ray::function<int()>("nobody").call_result();

@@ -1,9 +1,12 @@
-// What a runtime gives besides tasks: key-value store, context, queries, the log, shared libraries, a second session.
+// What a runtime gives besides tasks: key-value store, context, queries, the log, shared libraries,
+// a second session.
 #include <algorithm>
 
 #include "fixture.h"
 
-std::string place_of_this() { return ray::context().task.hex() + " " + std::to_string(ray::context().pid); }
+std::string place_of_this() {
+  return ray::context().task.hex() + " " + std::to_string(ray::context().pid);
+}
 RAY_REMOTE(place_of_this);
 
 TEST(Runtime, KeysAndVersions) {
@@ -49,7 +52,8 @@ TEST(Runtime, TheLogGoesToAHandler) {
         seen.emplace_back(id);
       },
       ray::log_level::debug);
-  (void)ray::task(place_of_this, {.resources = {{"more than there is", 1e6}}})().wait(std::chrono::milliseconds(20));
+  (void)ray::task(place_of_this, {.resources = {{"more than there is", 1e6}}})().wait(
+      std::chrono::milliseconds(20));
   ray::set_log_handler({});
   std::lock_guard<std::mutex> lock(mutex);  // no further one comes
   EXPECT_NE(std::find(seen.begin(), seen.end(), "infeasible"), seen.end());
@@ -61,12 +65,36 @@ TEST(Runtime, ExportedReferences) {
   thrown<ray::invalid_argument>([] { ray::import_ref<int>("nonsense"); });
 }
 
+TEST(Runtime, FunctionsAndActorsOfPython) {
+  if (!std::getenv("LIBRAY_PYTHON")) GTEST_SKIP() << "no Python that has libray";
+  using ray::language;
+  auto mean = ray::function<double(std::vector<double>)>(language::python, "statistics", "mean");
+  EXPECT_EQ(mean(std::vector<double>{1, 2, 6}).get(), 3);
+  EXPECT_EQ((ray::function<std::vector<int>(std::vector<int>)>(language::python, "builtins",
+                                                               "sorted")(std::vector<int>{3, 1, 2})
+                 .get()),
+            (std::vector<int>{1, 2, 3}));
+  try {
+    mean(std::vector<double>{}).get();
+    FAIL();
+  } catch (const ray::task_error& e) {
+    EXPECT_EQ(e.language(), "python");
+    EXPECT_TRUE(contains(e.type_name(), "StatisticsError")) << e.type_name();
+    EXPECT_TRUE(contains(e.stack(), "statistics")) << e.stack();
+  }
+  auto deque = ray::actor_of_class(language::python, "collections", "deque", {});
+  deque.call_named<void(int)>("append", 5).get();
+  EXPECT_EQ(deque.call_named<int()>("pop").get(), 5);
+}
+
 TEST(Runtime, FunctionsOfASharedLibrary) {
   const char* module = std::getenv("LIBRAY_TEST_MODULE");
   ASSERT_NE(module, nullptr);
   auto twice = ray::library<int64_t(int64_t)>("module::twice", module);
   EXPECT_EQ(twice(21).get(), 42);
-  EXPECT_TRUE(contains(thrown<ray::task_error>([&] { ray::library<void()>("module::fails", module)().get(); }), "module.cc"));
+  EXPECT_TRUE(contains(
+      thrown<ray::task_error>([&] { ray::library<void()>("module::fails", module)().get(); }),
+      "module.cc"));
 }
 
 TEST(Runtime, TimeLimitsOfAnyUnit) {

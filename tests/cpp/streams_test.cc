@@ -38,7 +38,9 @@ static int made_by(const std::string& file) {
   }
   return n;
 }
-static std::string fresh(const char* name) { return testing::TempDir() + name + std::to_string(getpid()); }
+static std::string fresh(const char* name) {
+  return testing::TempDir() + name + std::to_string(getpid());
+}
 
 TEST(Streams, InOrderToTheEnd) {
   int expected = 0;
@@ -64,7 +66,8 @@ TEST(Streams, AnErrorIsTheLastItem) {
 
 TEST(Streams, LargeItems) {
   int i = 0;
-  for (const std::vector<float>& a : ray::task(arrays)(20)) ASSERT_EQ(a[49999], static_cast<float>(i++));
+  for (const std::vector<float>& a : ray::task(arrays)(20))
+    ASSERT_EQ(a[49999], static_cast<float>(i++));
   EXPECT_EQ(i, 20);
   ray::stream<std::vector<float>> s = ray::task(arrays)(1);
   EXPECT_EQ(s.next_ref()->view()[7], 0.0f);

@@ -27,9 +27,7 @@ void throws(int how) {
     case 2: throw std::string("a text");
     case 3: throw "a literal";
     case 4: throw Odd();
-    case 5:
-      try {
-        throw std::runtime_error("inner");
+    case 5: try { throw std::runtime_error("inner");
       } catch (...) {
         std::throw_with_nested(std::logic_error("outer"));
       }
@@ -45,7 +43,8 @@ void dies(int how) {
 }
 int attempts(int good_from, const std::string& file) {
   std::ofstream(file, std::ios::app) << "x";
-  if (ray::this_task::attempt() < static_cast<uint32_t>(good_from)) throw std::runtime_error("not yet");
+  if (ray::this_task::attempt() < static_cast<uint32_t>(good_from))
+    throw std::runtime_error("not yet");
   return static_cast<int>(ray::this_task::attempt());
 }
 int gives_up() {
@@ -67,8 +66,8 @@ int blocks_in_get() { return ray::task(waits_for_cancel)().as<int>().get(); }
 std::tuple<int, std::string> pair_of(int x) { return {x, std::to_string(x)}; }
 int unregistered(int x) { return x; }
 
-RAY_REMOTE(square, fibonacci, nothing, throws, dies, attempts, gives_up, named, variable, waits_for_cancel, blocks_in_get, pair_of,
-           shapes::area);
+RAY_REMOTE(square, fibonacci, nothing, throws, dies, attempts, gives_up, named, variable,
+           waits_for_cancel, blocks_in_get, pair_of, shapes::area);
 RAY_REMOTE_AS("over of int", static_cast<int (*)(int)>(shapes::over));
 RAY_REMOTE_AS("over of double", static_cast<double (*)(double)>(shapes::over));
 
@@ -86,7 +85,8 @@ TEST(Tasks, ManyAtOnce) {
   for (int64_t i = 0; i < 3000; ++i) refs.push_back(ray::task(square)(i));
   std::vector<int64_t> all = ray::get(refs);
   for (int64_t i = 0; i < 3000; ++i) ASSERT_EQ(all[static_cast<size_t>(i)], i * i);
-  auto [a, b, c] = ray::get(ray::task(square)(1), ray::task(named)(), ray::task(shapes::area)(1.0, 2.0));
+  auto [a, b, c] =
+      ray::get(ray::task(square)(1), ray::task(named)(), ray::task(shapes::area)(1.0, 2.0));
   EXPECT_EQ(a, 1);
   EXPECT_EQ(b, "named");
   EXPECT_EQ(c, 2.0);
@@ -102,8 +102,12 @@ TEST(Tasks, SplitGivesAReferenceToEachElement) {
 TEST(Tasks, AnExceptionNamesItsTypeFunctionPlaceAndLanguage) {
   struct Expected {
     const char *type, *message;
-  } const expected[] = {{"std::out_of_range", "too far"}, {"int", "42"}, {"std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >", "a text"},
-                        {"char const*", "a literal"}, {"Odd", "an exception that is no std::exception"}};
+  } const expected[] = {
+      {"std::out_of_range", "too far"},
+      {"int", "42"},
+      {"std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >", "a text"},
+      {"char const*", "a literal"},
+      {"Odd", "an exception that is no std::exception"}};
   for (int how = 0; how < 5; ++how) {
     try {
       ray::task(throws)(how).get();
@@ -113,8 +117,10 @@ TEST(Tasks, AnExceptionNamesItsTypeFunctionPlaceAndLanguage) {
       EXPECT_EQ(e.remote_message(), expected[how].message);
       EXPECT_EQ(e.function(), "throws");
       EXPECT_EQ(e.language(), "native");
-      EXPECT_TRUE(contains(e.place(), "tasks_test.cc:") && contains(e.place(), "pid ")) << e.place();
-      EXPECT_TRUE(contains(e.what(), "throws") && contains(e.what(), expected[how].message)) << e.what();
+      EXPECT_TRUE(contains(e.place(), "tasks_test.cc:") && contains(e.place(), "pid "))
+          << e.place();
+      EXPECT_TRUE(contains(e.what(), "throws") && contains(e.what(), expected[how].message))
+          << e.what();
       EXPECT_EQ(e.code(), RAY_TASK_FAILED);
     }
   }
@@ -122,14 +128,16 @@ TEST(Tasks, AnExceptionNamesItsTypeFunctionPlaceAndLanguage) {
 }
 
 TEST(Tasks, CausesAreTold) {
-  EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::task(throws)(5).get(); }), "outer; caused by std::runtime_error: inner"));
+  EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::task(throws)(5).get(); }),
+                       "outer; caused by std::runtime_error: inner"));
   const std::string text = thrown<ray::task_error>([] { ray::task(throws)(6).get(); });
   EXPECT_TRUE(contains(text, "ray::task_error") && contains(text, "too far")) << text;
 }
 
 TEST(Tasks, AProcessThatDiesIsAnErrorThatNamesTheTask) {
   for (int how = 0; how < 4; ++how) {
-    const std::string text = thrown<ray::worker_crashed>([&] { ray::task(dies, {.max_retries = 0})(how).get(); });
+    const std::string text =
+        thrown<ray::worker_crashed>([&] { ray::task(dies, {.max_retries = 0})(how).get(); });
     EXPECT_TRUE(contains(text, "dies")) << text;
   }
   EXPECT_EQ(ray::task(square)(2).get(), 4);
@@ -148,13 +156,15 @@ TEST(Tasks, RetriesOnErrorsAndNotAfterTheFinalOne) {
   std::string marks;
   std::ifstream(file) >> marks;
   EXPECT_EQ(marks, "xxxx");  // three executions and one
-  thrown<ray::task_error>([] { ray::task(gives_up, {.max_retries = 100000, .retry_on_error = true})().get(); });
+  thrown<ray::task_error>(
+      [] { ray::task(gives_up, {.max_retries = 100000, .retry_on_error = true})().get(); });
 }
 
 TEST(Tasks, OptionsReachTheTask) {
   EXPECT_EQ(ray::task(named, {.name = "a name"})().get(), "a name");
   EXPECT_EQ(ray::task(named).with({.name = "another"})().get(), "another");
-  EXPECT_EQ(ray::task(variable, {.env = {.env_vars = {{"COLOUR", "green"}}}})("COLOUR").get(), "green");
+  EXPECT_EQ(ray::task(variable, {.env = {.env_vars = {{"COLOUR", "green"}}}})("COLOUR").get(),
+            "green");
   EXPECT_EQ(ray::task(square, {.resources = {{"CPU", 0.5}, {"slot", 1}}})(5).get(), 25);
   ray::ref<int64_t> never = ray::task(square, {.resources = {{"no such thing", 1}}})(5);
   EXPECT_FALSE(never.wait(std::chrono::milliseconds(20)));
@@ -163,7 +173,8 @@ TEST(Tasks, OptionsReachTheTask) {
 }
 
 TEST(Tasks, GroupsReserveResources) {
-  ray::placement_group group = ray::make_group({{{"CPU", 1}}, {{"slot", 1}}}, {.strategy = ray::strategy::strict_pack});
+  ray::placement_group group =
+      ray::make_group({{{"CPU", 1}}, {{"slot", 1}}}, {.strategy = ray::strategy::strict_pack});
   ASSERT_TRUE(group.wait());
   EXPECT_EQ(ray::task(square, {.place = group.at(0)})(6).get(), 36);
   group.remove();
@@ -207,15 +218,19 @@ TEST(Tasks, ResultsWithoutExceptions) {
   EXPECT_THROW(bad.value(), ray::task_error);
   EXPECT_EQ(ray::get_result(std::vector<ray::ref<int64_t>>{ray::put(int64_t{2})}).value()[0], 2);
   EXPECT_EQ(ray::task_result(unregistered).error().code(), RAY_INVALID_ARGUMENT);
-  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([] { ray::task(unregistered)(1); }), "RAY_REMOTE"));
+  EXPECT_TRUE(
+      contains(thrown<ray::invalid_argument>([] { ray::task(unregistered)(1); }), "RAY_REMOTE"));
 }
 
 TEST(Tasks, ByNameAndForeignCode) {
   EXPECT_EQ(ray::function<int64_t(int64_t)>("square")(9).get(), 81);
   EXPECT_EQ(ray::function<double(double, double)>("shapes::area")(2, 3).get(), 6);
   thrown<ray::unknown_function>([] { ray::function<void()>("nobody")().get(); });
-  EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::function<int64_t(int64_t, int)>("square")(9, 1).get(); }), "1 arguments are expected and 2"));
-  EXPECT_NEAR(ray::symbol<double(double, double)>("pow", "libm.so.6")(2, 0.5).get(), 1.41421356, 1e-8);
+  EXPECT_TRUE(contains(
+      thrown<ray::task_error>([] { ray::function<int64_t(int64_t, int)>("square")(9, 1).get(); }),
+      "1 arguments are expected and 2"));
+  EXPECT_NEAR(ray::symbol<double(double, double)>("pow", "libm.so.6")(2, 0.5).get(), 1.41421356,
+              1e-8);
 }
 
 TEST(Tasks, ThenIsCalledOnceWithValueOrError) {

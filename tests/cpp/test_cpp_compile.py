@@ -61,8 +61,8 @@ def compiled(tmp_path, statement, more=""):
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     source = tmp_path / "program.cc"
     source.write_text(PROGRAM % (statement, more))
-    return subprocess.run([compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wno-unused-variable", f"-I{ROOT / 'include'}", source],
-                          capture_output=True, text=True, timeout=120)
+    flags = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wno-unused-variable", f"-I{ROOT / 'include'}"]
+    return subprocess.run([compiler, *flags, source], capture_output=True, text=True, timeout=120)
 
 
 def test_what_is_right_compiles(tmp_path):

@@ -1,4 +1,5 @@
-// Values: what goes through a task comes back as it was, and what does not fit is an error that says so.
+// Values: what goes through a task comes back as it was, and what does not fit is an error that
+// says so.
 #include <limits>
 
 #include "fixture.h"
@@ -24,15 +25,21 @@ RAY_RAW(Particle);
 enum class Color : uint8_t { red, green = 200 };
 
 template <class T>
-T same(const T& v) { return v; }
+T same(const T& v) {
+  return v;
+}
 double sum_of_span(std::span<const double> v) {
   double s = 0;
   for (double x : v) s += x;
   return s;
 }
 std::string text_of_view(std::string_view v) { return std::string(v) + "!"; }
-std::uintptr_t address_of(const ray::array<double>& a) { return reinterpret_cast<std::uintptr_t>(a.data()); }
-bool is_aligned(std::span<const double> a) { return reinterpret_cast<std::uintptr_t>(a.data()) % 64 == 0; }
+std::uintptr_t address_of(const ray::array<double>& a) {
+  return reinterpret_cast<std::uintptr_t>(a.data());
+}
+bool is_aligned(std::span<const double> a) {
+  return reinterpret_cast<std::uintptr_t>(a.data()) % 64 == 0;
+}
 int32_t narrow(int32_t x) { return x; }
 uint8_t octet(uint8_t x) { return x; }
 bool flag(bool b) { return !b; }
@@ -61,17 +68,22 @@ using Particles = std::vector<Particle>;
 using Floats = ray::array<float>;
 using Tree = std::map<std::string, std::vector<std::tuple<int, std::string>>>;
 using Time = std::chrono::system_clock::time_point;
-RAY_REMOTE(same<int64_t>, same<uint64_t>, same<float>, same<double>, same<Text>, same<Bytes>, same<Doubles>, same<Particles>, same<Tree>,
-           same<Inner>, same<Outer>, same<Color>, same<Floats>, same<Time>, same<std::vector<bool>>, same<std::array<int, 3>>);
-RAY_REMOTE(sum_of_span, text_of_view, address_of, is_aligned, narrow, octet, flag, keeps, grid, wrong_builder, put_inside, sum_of_refs);
+RAY_REMOTE(same<int64_t>, same<uint64_t>, same<float>, same<double>, same<Text>, same<Bytes>,
+           same<Doubles>, same<Particles>, same<Tree>, same<Inner>, same<Outer>, same<Color>,
+           same<Floats>, same<Time>, same<std::vector<bool>>, same<std::array<int, 3>>);
+RAY_REMOTE(sum_of_span, text_of_view, address_of, is_aligned, narrow, octet, flag, keeps, grid,
+           wrong_builder, put_inside, sum_of_refs);
 
 template <class T>
-T round_trip(const T& v) { return ray::task(same<T>)(v).get(); }
+T round_trip(const T& v) {
+  return ray::task(same<T>)(v).get();
+}
 
 TEST(Values, IntegersAtTheirLimits) {
-  for (int64_t v : {int64_t{0}, int64_t{127}, int64_t{128}, int64_t{-32}, int64_t{-33}, int64_t{255}, int64_t{65536}, int64_t{-129},
-                    int64_t{-32769}, int64_t{-2147483649}, int64_t{4294967296}, std::numeric_limits<int64_t>::min(),
-                    std::numeric_limits<int64_t>::max()})
+  for (int64_t v :
+       {int64_t{0}, int64_t{127}, int64_t{128}, int64_t{-32}, int64_t{-33}, int64_t{255},
+        int64_t{65536}, int64_t{-129}, int64_t{-32769}, int64_t{-2147483649}, int64_t{4294967296},
+        std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()})
     EXPECT_EQ(round_trip(v), v);
   EXPECT_EQ(round_trip(std::numeric_limits<uint64_t>::max()), std::numeric_limits<uint64_t>::max());
 }
@@ -95,7 +107,8 @@ TEST(Values, TextsAndBytesOfEverySize) {
 }
 
 TEST(Values, ArraysOfNumbersAndPlainStructs) {
-  for (size_t n : {0u, 1u, 1000u, 300000u}) EXPECT_EQ(round_trip(Doubles(n, 0.5)), Doubles(n, 0.5)) << n;
+  for (size_t n : {0u, 1u, 1000u, 300000u})
+    EXPECT_EQ(round_trip(Doubles(n, 0.5)), Doubles(n, 0.5)) << n;
   Particles p = round_trip(Particles{{1, 2, -3}, {4, 5, 6}});
   ASSERT_EQ(p.size(), 2u);
   EXPECT_EQ(p[0].charge, -3);
@@ -140,7 +153,8 @@ TEST(Values, ViewsShareTheMemoryOfTheStore) {
   EXPECT_EQ(a[99999], 3.0);  // the view keeps it
   ray::array<double> kept = ray::task(keeps)(a).get();
   a = {};
-  EXPECT_EQ(ray::task(keeps)(Doubles{1}).get().size(), kept.size());  // the worker's, from an earlier task
+  EXPECT_EQ(ray::task(keeps)(Doubles{1}).get().size(),
+            kept.size());  // the worker's, from an earlier task
 }
 
 TEST(Values, ArraysMadeInSharedMemory) {
@@ -151,7 +165,8 @@ TEST(Values, ArraysMadeInSharedMemory) {
   std::fill(b.begin(), b.end(), 2.0f);
   EXPECT_EQ(b.seal().get()[9], 2.0f);
   { ray::array_builder<float> dropped(10); }  // never existed
-  EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::task(wrong_builder)().get(); }), "ray::as_result"));
+  EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::task(wrong_builder)().get(); }),
+                       "ray::as_result"));
 }
 
 TEST(Values, ShapesAreKept) {
@@ -164,23 +179,31 @@ TEST(Values, ShapesAreKept) {
 TEST(Values, ReferencesInsideStayReferences) {
   ray::ref<ray::ref<int64_t>> outer = ray::task(put_inside)(5);
   EXPECT_EQ(outer.get().get(), 5);
-  std::vector<ray::ref<int64_t>> refs{ray::put(int64_t{1}), ray::task(same<int64_t>)(2), outer.get()};
+  std::vector<ray::ref<int64_t>> refs{ray::put(int64_t{1}), ray::task(same<int64_t>)(2),
+                                      outer.get()};
   EXPECT_EQ(ray::task(sum_of_refs)(refs).get(), 8);
   EXPECT_EQ(ray::task(sum_of_refs)(ray::put(refs)).get(), 8);
 }
 
 TEST(Values, WhatDoesNotFitIsRefused) {
-  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([] { ray::task(narrow)(int64_t{1} << 40); }), "does not fit"));
+  EXPECT_TRUE(contains(thrown<ray::invalid_argument>([] { ray::task(narrow)(int64_t{1} << 40); }),
+                       "does not fit"));
   EXPECT_TRUE(contains(thrown<ray::invalid_argument>([] { ray::task(octet)(-1); }), "argument 0"));
   EXPECT_EQ(ray::task(narrow)(uint64_t{7}).get(), 7);
   thrown<ray::invalid_argument>([] { ray::task(narrow)(ray::ref<int>()); });
   // Where the type shows only when the value is read.
   ray::ref<int64_t> large = ray::put(int64_t{1} << 40);
-  EXPECT_TRUE(contains(thrown<ray::task_error>([&] { ray::task(narrow)(large).get(); }), "argument 0"));
-  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { large.as<std::string>().get(); }), "a text was asked for and an integer is there"));
-  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { ray::put("text").as<double>().get(); }), "a text is there"));
-  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put(Doubles{1}).as<std::vector<float>>().get(); }), "\"<f8\""));
-  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put(1).as<Inner>().get(); }), "an integer is there"));
+  EXPECT_TRUE(
+      contains(thrown<ray::task_error>([&] { ray::task(narrow)(large).get(); }), "argument 0"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { large.as<std::string>().get(); }),
+                       "a text was asked for and an integer is there"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([&] { ray::put("text").as<double>().get(); }),
+                       "a text is there"));
+  EXPECT_TRUE(
+      contains(thrown<ray::wrong_type>([] { ray::put(Doubles{1}).as<std::vector<float>>().get(); }),
+               "\"<f8\""));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put(1).as<Inner>().get(); }),
+                       "an integer is there"));
 }
 
 // What other languages write, as bytes of MessagePack.
@@ -191,23 +214,28 @@ T read(const std::string& bytes, uint32_t format = RAY_FMT_MSGPACK) {
   if (ray_put(ray::detail::runtime(), &v, &r, nullptr) != RAY_OK) throw std::runtime_error("put");
   return ray::ref<T>(r).get();
 }
-std::string wrapped(char type, const std::string& body) { return std::string("\xc7") + static_cast<char>(body.size()) + type + body; }
+std::string wrapped(char type, const std::string& body) {
+  return std::string("\xc7") + static_cast<char>(body.size()) + type + body;
+}
 
 TEST(Values, OthersTuplesAndNamedValues) {
   const std::string list = "\x93\x01\x02\x03", named = std::string("\x92\xa4Name") + list;
   EXPECT_EQ(read<std::vector<int>>(list), (std::vector<int>{1, 2, 3}));
   EXPECT_EQ(read<std::vector<int>>(wrapped(16, list)), (std::vector<int>{1, 2, 3}));
   EXPECT_EQ(read<std::vector<int>>(wrapped(19, named)), (std::vector<int>{1, 2, 3}));
-  EXPECT_EQ(read<std::vector<double>>(wrapped(19, std::string("\x92\xa4Name") + wrapped(16, list))), (std::vector<double>{1, 2, 3}));
+  EXPECT_EQ(read<std::vector<double>>(wrapped(19, std::string("\x92\xa4Name") + wrapped(16, list))),
+            (std::vector<double>{1, 2, 3}));
   EXPECT_EQ(read<int>(wrapped(19, "\x92\xa1N\x05")), 5);
   const auto nested = read<std::tuple<int, std::vector<int>>>("\x92\x07" + wrapped(16, list));
   EXPECT_EQ(std::get<1>(nested), (std::vector<int>{1, 2, 3}));
 }
 
 TEST(Values, MalformedBytesAreErrors) {
-  for (const std::string& bytes : {std::string(), std::string("\xc1"), std::string("\x93\x01"), std::string("\x01\x01"), std::string("\xdb\xff\xff\xff\xff"),
-                                   std::string("\xdd\xff\xff\xff\xff"), wrapped(3, "\x93"), wrapped(3, std::string("\x93\xa3<f8\x91\x05\x00", 8)),
-                                   wrapped(1, std::string("\0\0\0\x09", 4)), wrapped(19, "\x91\x01")}) {
+  for (const std::string& bytes :
+       {std::string(), std::string("\xc1"), std::string("\x93\x01"), std::string("\x01\x01"),
+        std::string("\xdb\xff\xff\xff\xff"), std::string("\xdd\xff\xff\xff\xff"),
+        wrapped(3, "\x93"), wrapped(3, std::string("\x93\xa3<f8\x91\x05\x00", 8)),
+        wrapped(1, std::string("\0\0\0\x09", 4)), wrapped(19, "\x91\x01")}) {
     EXPECT_THROW(read<int>(bytes), ray::wrong_type);
     EXPECT_THROW(read<std::vector<double>>(bytes), ray::wrong_type);
     EXPECT_THROW(read<ray::array<double>>(bytes), ray::wrong_type);

@@ -1,6 +1,9 @@
 """The code of docs/languages/cpp.md is that of samples/cpp, and every sample is in it."""
 
+import os
 import re
+import subprocess
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,10 +27,6 @@ def test_every_sample_is_shown():
 
 def test_the_command_of_the_page_is_the_one_that_works():
     """The sample hello is built and run as the page says."""
-    import os
-    import subprocess
-    import tempfile
-
     page = (ROOT / "docs" / "languages" / "cpp.md").read_text()
     command = re.search(r"^c\+\+ .*$", page, re.MULTILINE).group(0)
     build = Path(os.environ.get("LIBRAY_BUILD", ROOT / "build" / "release"))
