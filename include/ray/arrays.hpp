@@ -177,13 +177,18 @@ struct codec<std::vector<T>, std::enable_if_t<is_raw<T>::value && !is_octet<T> &
   }
 };
 
+// An array that was never set is one of no elements.
+template <class T>
+void encode_shaped(encoder& e, const array<T>& a) {
+  static const std::vector<size_t> none{0};
+  const std::vector<size_t>& shape = a.data() ? a.shape() : none;
+  encode_tensor(e, a.data(), a.size() * sizeof(T), dtype_of<T>(), shape.data(), shape.size());
+}
 template <class T>
 struct codec<array<T>> {
   static void encode(encoder& e, const array<T>& a) {
-    if constexpr (std::is_same_v<T, std::byte>)
-      encode_octets(e, a.data(), a.size());
-    else
-      encode_tensor(e, a.data(), a.size() * sizeof(T), dtype_of<T>(), a.shape().data(), a.shape().size());
+    if constexpr (std::is_same_v<T, std::byte>) encode_octets(e, a.data(), a.size());
+    else encode_shaped(e, a);
   }
   static failure decode(source& s, std::optional<array<T>>& out) { return array_in_place(s, out); }
 };
@@ -229,8 +234,7 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
     msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& p, const ray::array<T>& a) const {
       ray::detail::encoder* e = ray::detail::t_encoder;
       if (!e) throw ray::wrong_state(ray::failure(RAY_WRONG_STATE, "a ray::array is packed outside of a value of ray"));
-      ray::detail::encode_tensor(*e, a.data(), a.size() * sizeof(T), ray::detail::dtype_of<T>(), a.shape().data(),
-                                 a.shape().size());
+      ray::detail::encode_shaped(*e, a);
       return p;
     }
   };

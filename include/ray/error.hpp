@@ -174,14 +174,22 @@ namespace detail {
 
 // Not a code of ray.h: a value that is there and has another type. It is RAY_INVALID_ARGUMENT
 // outside.
-inline failure of_wrong_type(std::string text) { return failure(RAY_INVALID_ARGUMENT, "wrong type: " + text); }
+inline constexpr std::string_view kWrongType = "wrong type: ";
+inline failure of_wrong_type(std::string text) { return failure(RAY_INVALID_ARGUMENT, std::string(kWrongType) + text); }
+
+inline bool is_wrong_type(const failure& f) {
+  return f.code() == RAY_INVALID_ARGUMENT && !f.raw() && f.message().rfind(kWrongType, 0) == 0;
+}
+inline std::string without_prefix(const failure& f) {
+  return is_wrong_type(f) ? f.message().substr(kWrongType.size()) : f.message();
+}
 
 #if defined(RAY_HAS_EXCEPTIONS)
 [[noreturn]] inline void raise(failure f) {
   switch (f.code()) {
     case RAY_CANCELLED: throw cancelled(std::move(f));
     case RAY_INVALID_ARGUMENT:
-      if (!f.raw() && f.message().rfind("wrong type: ", 0) == 0) throw wrong_type(std::move(f));
+      if (is_wrong_type(f)) throw wrong_type(std::move(f));
       throw invalid_argument(std::move(f));
     case RAY_TIMED_OUT: throw timed_out(std::move(f));
     case RAY_NOT_FOUND: throw not_found(std::move(f));

@@ -61,7 +61,7 @@ struct function_entry : registration {
 
   // The handle in the runtime that there is now.
   failure resolve(ray_function** out) {
-    if (__builtin_expect(epoch.load(std::memory_order_acquire) == process().epoch.load(std::memory_order_relaxed), 1) &&
+    if (__builtin_expect(epoch.load(std::memory_order_acquire) == process_state::epoch.load(std::memory_order_relaxed), 1) &&
         (*out = handle.load(std::memory_order_relaxed)))
       return {};
     return resolve_slowly(out);
@@ -70,7 +70,7 @@ struct function_entry : registration {
  private:
   failure resolve_slowly(ray_function** out) {
     ray_function* f = nullptr;
-    const uint64_t now = process().epoch;
+    const uint64_t now = process_state::epoch;
     if (failure p =
             with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_function_get(rt, str(name), &f, err); }))
       return p;
@@ -168,7 +168,7 @@ inline ray_code fail_task(ray_task* task, const registration& where, const std::
 }
 inline ray_code fail_task(ray_task* task, const registration& where, const failure& f) {
   const bool of_a_call = f.code() == RAY_CANCELLED || f.code() == RAY_OUT_OF_MEMORY || f.code() >= RAY_TASK_FAILED;
-  return fail_task(task, where, std::string("ray::failure ") + f.name(), f.message(),
+  return fail_task(task, where, is_wrong_type(f) ? std::string("ray::wrong_type") : f.name(), f.message(),
                    of_a_call ? f.code() : RAY_TASK_FAILED);
 }
 
@@ -326,7 +326,7 @@ class arguments {
     auto& slot = std::get<I>(values_);
     failure f = codec<typename std::decay_t<decltype(slot)>::value_type>::decode(s, slot);
     if (f && f.code() == RAY_INVALID_ARGUMENT)
-      return of_wrong_type("argument " + std::to_string(I) + ": " + f.message());
+      return of_wrong_type("argument " + std::to_string(I) + ": " + without_prefix(f));
     return f;
   }
   template <class F, size_t... I>

@@ -90,9 +90,11 @@ class handles {
   ray_ref** at_;
 };
 
+// Buffers for a get of many. The memory is kept by the thread, for the next one.
 class buffers {
  public:
-  explicit buffers(size_t n) : n_(n), at_(new ray_buffer[n]) {
+  explicit buffers(size_t n) : n_(n), at_(std::move(spare().at)), room_(std::exchange(spare().room, 0)) {
+    if (room_ < n) at_.reset(new ray_buffer[room_ = n]);
     for (size_t i = 0; i < n; ++i) at_[i].release = nullptr;
   }
   buffers(const buffers&) = delete;
@@ -100,13 +102,24 @@ class buffers {
   ~buffers() {
     for (size_t i = 0; i < n_; ++i)
       if (at_[i].release) ray_buffer_release(&at_[i]);
+    if (room_ <= kKept) spare() = {std::move(at_), room_};
   }
   ray_buffer* data() { return at_.get(); }
   ray_buffer& operator[](size_t i) { return at_[i]; }
 
  private:
+  static constexpr size_t kKept = 4096;
+  struct memory {
+    std::unique_ptr<ray_buffer[]> at;
+    size_t room = 0;
+  };
+  static memory& spare() {
+    static thread_local memory m;
+    return m;
+  }
   size_t n_;
   std::unique_ptr<ray_buffer[]> at_;
+  size_t room_;
 };
 
 template <class Then>

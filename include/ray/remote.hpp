@@ -344,38 +344,35 @@ class remote_function<R(P...)> {
 
 namespace detail {
 template <class R, class... P>
-result<remote_function<R(P...)>> find_function(plain<R, P...> f, const task_options* o) {
+function_entry* find_function(plain<R, P...> f) {
   for (const auto& [address, entry] : functions_of<plain<R, P...>>())
-    if (address == f) return remote_function<R(P...)>(entry, {}, o);
+    if (address == f) return entry;
+  return nullptr;
+}
+inline failure not_registered() {
   return failure(RAY_INVALID_ARGUMENT,
                  "this function is not registered: write RAY_REMOTE(name) beside it, at namespace scope");
 }
-template <class S>
-struct signature_of;
-template <class R, class... P>
-struct signature_of<R (*)(P...)> {
-  using type = R(P...);
-};
-template <class R, class... P>
-struct signature_of<R (*)(P...) noexcept> {
-  using type = R(P...);
-};
 }  // namespace detail
 
 /// ray::task(square)(12) calls a function of RAY_REMOTE in a worker and returns a ray::ref to its
 /// result (of a generator, a ray::stream).
 template <class R, class... P>
 remote_function<R(P...)> task(R (*f)(P...)) {
-  return detail::find_function<R, P...>(f, nullptr).value();
+  detail::function_entry* entry = detail::find_function<R, P...>(f);
+  if (__builtin_expect(!entry, 0)) detail::raise(detail::not_registered());
+  return remote_function<R(P...)>(entry, {}, nullptr);
 }
 /// ray::task(square, {.max_retries = 0})(12).
 template <class R, class... P>
 remote_function<R(P...)> task(R (*f)(P...), const task_options& options) {
-  return detail::find_function<R, P...>(f, &options).value();
+  return task(f).with(options);
 }
 template <class R, class... P>
 result<remote_function<R(P...)>> task_result(R (*f)(P...), const task_options& options = {}) {
-  return detail::find_function<R, P...>(f, &options);
+  detail::function_entry* entry = detail::find_function<R, P...>(f);
+  if (!entry) return detail::not_registered();
+  return remote_function<R(P...)>(entry, {}, &options);
 }
 
 /// A function of another language by its name:

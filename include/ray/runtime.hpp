@@ -60,7 +60,6 @@ struct registration {  // a function, class or method that this program offers t
 
 struct process_state {
   std::atomic<ray_runtime*> runtime{nullptr};
-  std::atomic<uint64_t> epoch{0};  // of the runtime: handles of functions are those of one
   std::vector<registration*> registrations;
   std::string first_problem;
   std::mutex mutex;
@@ -71,6 +70,7 @@ struct process_state {
       ray_runtime_release(rt);
     }
   }
+  inline static std::atomic<uint64_t> epoch{0};  // of the runtime: handles of functions are those of one
   inline static std::atomic<ray_runtime*> current{nullptr};  // the same: one load for those who are in a hurry
 };
 inline process_state& process() {
@@ -119,7 +119,7 @@ inline void adopt(ray_runtime* rt, bool owned) {
   process_state& p = process();
   p.runtime = rt;
   p.owns = owned;
-  ++p.epoch;
+  ++process_state::epoch;
   process_state::current.store(rt, std::memory_order_release);
 }
 

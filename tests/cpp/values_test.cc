@@ -169,6 +169,15 @@ TEST(Values, ArraysMadeInSharedMemory) {
                        "ray::as_result"));
 }
 
+TEST(Values, EmptyArrays) {
+  EXPECT_EQ(ray::task(same<Floats>)(Floats()).get().size(), 0u);
+  EXPECT_EQ(ray::task(sum_of_span)(ray::put(std::vector<double>()).view()).get(), 0);
+  double zero_dimensions = 2.5;
+  EXPECT_EQ(ray::put(ray::shaped(&zero_dimensions, {})).get()[0], 2.5);
+  Outer outer = round_trip(Outer());
+  EXPECT_TRUE(outer.large.empty());
+}
+
 TEST(Values, ShapesAreKept) {
   std::vector<double> m{1, 2, 3, 4, 5, 6};
   ray::ref<ray::array<double>> r = ray::put(ray::shaped(m.data(), {2, 3}));
