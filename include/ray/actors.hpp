@@ -124,10 +124,16 @@ inline void start_hands(ray_task* task, const class_info_entry* klass) {
 }
 template <class C, class... P>
 failure construct(ray_task* task, std::tuple<P...>*) {
-  static_assert((good_parameter<P>() && ...));
-  arguments<P...> a(task);
-  if (failure f = a.read()) return f;
-  std::unique_ptr<C> object = a.apply([](auto&&... p) { return std::make_unique<C>(static_cast<decltype(p)>(p)...); });
+  std::unique_ptr<C> object;
+  if constexpr (is_dynamic<P...>::value) {
+    call c(task);
+    object = std::make_unique<C>(c);
+  } else {
+    static_assert((good_parameter<P>() && ...));
+    arguments<P...> a(task);
+    if (failure f = a.read()) return f;
+    object = a.apply([](auto&&... p) { return std::make_unique<C>(static_cast<decltype(p)>(p)...); });
+  }
   ray_error* err = nullptr;
   ray_code code = ray_task_set_self(task, object.get(), &err);
   if (code == RAY_OK) {
@@ -300,6 +306,28 @@ class actor_handle {
     return named(static_cast<Signature*>(nullptr), method, std::forward<A>(a)...).value();
   }
 
+  /// A method of any arguments and results, void (C::*)(ray::call&): see ray::submit.
+  template <class T, class B>
+  result<std::vector<ref<T>>> submit_result(void (B::*m)(ray::call&), const std::vector<argument>& args, uint32_t num_returns = 1,
+                                            const task_options& options = {}) const {
+    const std::string* name = name_of(m);
+    if (!name) return not_registered();
+    return detail::submit_dynamic<T>(args, num_returns, options,
+                                     [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
+                                       return ray_actor_call(h_.get(), detail::str(*name), a, n, o, refs, err);
+                                     });
+  }
+  template <class T, class B>
+  result<stream<T>> submit_stream_result(void (B::*m)(ray::call&), const std::vector<argument>& args,
+                                         const task_options& options = {}) const {
+    const std::string* name = name_of(m);
+    if (!name) return not_registered();
+    return detail::submit_dynamic_stream<T>(args, options,
+                                            [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
+                                              return ray_actor_call_stream(h_.get(), detail::str(*name), a, n, o, s, err);
+                                            });
+  }
+
   /// Kills the actor's process at once.
   void kill(bool may_restart = false) const { kill_result(may_restart).value(); }
   result<void> kill_result(bool may_restart = false) const {
@@ -315,8 +343,17 @@ class actor_handle {
   template <class R, class... P, class M, class... A>
   auto call_one(M m, const task_options* o, A&&... a) const -> result<typename detail::answer_of<R, P...>::type> {
     static_assert(detail::is_method_of<C, M>(), "ray: this is not a method of this actor's class");
+    const std::string* name = name_of(m);
+    if (__builtin_expect(!name, 0)) return not_registered();
+    return submit<R, P...>(*name, o, std::forward<A>(a)...);
+  }
+  template <class M>
+  static const std::string* name_of(M m) {
     for (const auto& [pointer, entry] : detail::methods_of<C, M>())
-      if (pointer == m) return submit<R, P...>(entry->name, o, std::forward<A>(a)...);
+      if (pointer == m) return &entry->name;
+    return nullptr;
+  }
+  static failure not_registered() {
     return failure(RAY_INVALID_ARGUMENT, "this method is not registered: name it in RAY_ACTOR(...)");
   }
   template <class R, class... P, class... A>
@@ -379,6 +416,25 @@ result<actor_handle<C>> actor_result(const actor_options& options, A&&... args) 
   if (failure f = e.resolve(&klass)) return f;
   return detail::make_actor<C, typename detail::info_of<C>::parameters>(klass, e.name, options,
                                                                         std::forward<A>(args)...);
+}
+/// An actor whose constructor takes any arguments, C(ray::call&): see ray::submit.
+template <class C>
+result<actor_handle<C>> submit_actor_result(const std::vector<argument>& args, const actor_options& o = {}) {
+  detail::class_info_entry& e = detail::class_entry<C>();
+  ray_function* klass = nullptr;
+  if (failure f = e.resolve(&klass)) return f;
+  const detail::packed_actor_options options(o, e.name);
+  std::vector<ray_arg> raw;
+  for (const argument& a : args) {
+    if (a.problem()) return a.problem();
+    raw.push_back(a.raw());
+  }
+  ray_actor* out = nullptr;
+  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+        return ray_actor_create(rt, klass, raw.data(), raw.size(), &options.raw, &out, err);
+      }))
+    return f;
+  return actor_handle<C>(out);
 }
 /// ray::actor<Counter>(0): an object of a class of RAY_ACTOR in a worker of its own. Returns at
 /// once; what the constructor throws shows in the first call, as ray::actor_died.

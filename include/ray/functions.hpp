@@ -15,6 +15,7 @@
 
 namespace ray {
 
+class call;
 template <class T>
 class sink;
 template <class T>
@@ -127,6 +128,12 @@ struct shape_of<R, sink<T>, P...> {  // void f(ray::sink<T>, ...)
   using parameters = std::tuple<P...>;
   using result = generator<T>;
 };
+
+// void f(ray::call&): any arguments and results.
+template <class... P>
+struct is_dynamic : std::false_type {};
+template <>
+struct is_dynamic<call&> : std::true_type {};
 
 template <class P>
 constexpr bool good_parameter() {
@@ -373,6 +380,72 @@ struct invoker<R, sink<T>, P...> {
     sink<T> out(task);
     a.apply([&](auto&&... p) { f(out, static_cast<decltype(p)>(p)...); });
     return out.status();
+  }
+};
+
+}  // namespace detail
+
+/// For functions that take any number of arguments and give any number of results: void f(ray::call& c). Callers use
+/// ray::submit, or call it by name from another language.
+class call {
+ public:
+  explicit call(ray_task* task) : task_(task) {
+    (void)ray_task_get_info(task, &info_);
+    n_ = ray_task_args(task, &args_);
+    sources_.resize(n_);
+  }
+  /// Number of arguments.
+  size_t size() const { return n_; }
+  /// Argument i as a T. Throws ray::wrong_type. A view is valid as long as this object.
+  template <class T>
+  T arg(size_t i) {
+    if (i >= n_) detail::raise(failure(RAY_INVALID_ARGUMENT, "there is no argument " + std::to_string(i)));
+    if (!sources_[i]) sources_[i].emplace(args_, task_, i);
+    std::optional<T> out;
+    detail::raise_if(detail::codec<T>::decode(*sources_[i], out));
+    return std::move(*out);
+  }
+  /// How many results the caller takes.
+  uint32_t num_returns() const { return info_.num_returns; }
+  /// Whether the caller takes a stream: then the results are those of yield.
+  bool is_stream() const { return info_.is_stream; }
+  /// Gives result i; those that are not given are nil.
+  template <class T>
+  void give(uint32_t i, const T& value) {
+    detail::raise_if(detail::give(task_, i, value));
+  }
+  /// Result i is an error of its own.
+  void give_error(uint32_t i, std::string_view message, ray_code code = RAY_TASK_FAILED) {
+    ray_error* err = nullptr;
+    ray_code done = ray_task_return_error(task_, i, code, detail::str(message), nullptr, &err);
+    detail::raise_if(detail::made(done, err));
+  }
+  /// The next item of the stream; false: nobody wants more.
+  template <class T>
+  bool yield(const T& item) {
+    failure f = detail::yield_item(task_, item);
+    if (f.code() == RAY_CANCELLED) return false;
+    detail::raise_if(std::move(f));
+    return true;
+  }
+
+ private:
+  ray_task* task_;
+  ray_task_info info_ = RAY_TASK_INFO_INIT;
+  const ray_buffer* args_ = nullptr;
+  size_t n_ = 0;
+  std::vector<std::optional<detail::source>> sources_;
+};
+
+namespace detail {
+
+template <>
+struct invoker<void, call&> {
+  template <class F>
+  static failure run(ray_task* task, F&& f) {
+    call c(task);
+    f(c);
+    return {};
   }
 };
 

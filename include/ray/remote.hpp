@@ -249,6 +249,63 @@ Tuple adopt_each(ray_ref** refs, std::index_sequence<I...>) {
 
 }  // namespace detail
 
+/// An argument of ray::submit: a value, or a reference whose value the function is to see.
+class argument {
+ public:
+  template <class T, class = std::enable_if_t<!std::is_same_v<std::decay_t<T>, argument>>>
+  argument(const T& value) {  // NOLINT: arguments are written as what they are
+    if constexpr (detail::is_ref<T>::value) {
+      ref_ = ref<void>(ray_ref_retain(value.raw()));
+      if (!ref_) e_->fail(failure(RAY_INVALID_ARGUMENT, "an empty ray::ref"));
+    } else {
+      kept_ = std::make_shared<const detail::stored_t<T>>(value);
+      detail::codec<detail::stored_t<T>>::encode(*e_, *static_cast<const detail::stored_t<T>*>(kept_.get()));
+    }
+  }
+  const failure& problem() const { return e_->problem; }
+  ray_arg raw() const {
+    ray_arg a = RAY_ARG_INIT;
+    if (ref_) a.ref = ref_.raw();
+    else a.value = e_->view();
+    return a;
+  }
+
+ private:
+  ref<void> ref_;
+  std::shared_ptr<const void> kept_;
+  std::shared_ptr<detail::encoder> e_ = std::make_shared<detail::encoder>();  // copies of an argument share it
+};
+
+namespace detail {
+// What ray::submit and actor_handle::submit have in common: send(const ray_arg*, size_t, options, refs, err) -> code.
+template <class T, class Send>
+result<std::vector<ref<T>>> submit_dynamic(const std::vector<argument>& args, uint32_t n, const task_options& o, Send send) {
+  packed_options options(o);
+  options.raw.num_returns = n;
+  std::vector<ray_arg> raw;
+  for (const argument& a : args) {
+    if (a.problem()) return a.problem();
+    raw.push_back(a.raw());
+  }
+  std::vector<ray_ref*> refs(n);
+  ray_error* err = nullptr;
+  ray_code code = send(raw.data(), raw.size(), &options.raw, refs.data(), &err);
+  if (failure f = made(code, err)) return f;
+  std::vector<ref<T>> out;
+  for (ray_ref* r : refs) out.emplace_back(r);
+  return out;
+}
+template <class T, class Send>
+result<stream<T>> submit_dynamic_stream(const std::vector<argument>& args, const task_options& o, Send send) {
+  ray_stream* s = nullptr;
+  auto done = submit_dynamic<void>(args, 0, o, [&](const ray_arg* a, size_t n, const ray_task_options* raw, ray_ref**, ray_error** err) {
+    return send(a, n, raw, &s, err);
+  });
+  if (!done) return done.error();
+  return stream<T>(s);
+}
+}  // namespace detail
+
 template <class Signature>
 class remote_function;
 /// A function that can be called in a worker. Cheap to copy; made by ray::task, ray::function,
@@ -342,6 +399,16 @@ class remote_function<R(P...)> {
   std::shared_ptr<const detail::packed_options> options_;
 };
 
+template <class T>
+result<std::vector<ref<T>>> submit_result(void (*f)(call&), const std::vector<argument>& args, uint32_t num_returns = 1,
+                                          const task_options& options = {});
+/// Calls a function of any arguments and results: auto refs = ray::submit<int>(f, {1, "text", some_ref}, 3).
+template <class T>
+std::vector<ref<T>> submit(void (*f)(call&), const std::vector<argument>& args, uint32_t num_returns = 1,
+                           const task_options& options = {}) {
+  return submit_result<T>(f, args, num_returns, options).value();
+}
+
 namespace detail {
 template <class R, class... P>
 function_entry* find_function(plain<R, P...> f) {
@@ -373,6 +440,41 @@ result<remote_function<R(P...)>> task_result(R (*f)(P...), const task_options& o
   detail::function_entry* entry = detail::find_function<R, P...>(f);
   if (!entry) return detail::not_registered();
   return remote_function<R(P...)>(entry, {}, &options);
+}
+
+namespace detail {
+inline failure resolve_dynamic(void (*f)(call&), ray_runtime** rt, ray_function** out) {
+  function_entry* e = find_function<void, call&>(f);
+  if (!e) return not_registered();
+  *rt = runtime();
+  return *rt ? e->resolve(out) : not_started();
+}
+}  // namespace detail
+template <class T>
+result<std::vector<ref<T>>> submit_result(void (*f)(call&), const std::vector<argument>& args, uint32_t num_returns,
+                                          const task_options& options) {
+  ray_runtime* rt = nullptr;
+  ray_function* fn = nullptr;
+  if (failure p = detail::resolve_dynamic(f, &rt, &fn)) return p;
+  return detail::submit_dynamic<T>(args, num_returns, options,
+                                   [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
+                                     return ray_submit(rt, fn, a, n, o, refs, err);
+                                   });
+}
+/// The same for a function that yields.
+template <class T>
+result<stream<T>> submit_stream_result(void (*f)(call&), const std::vector<argument>& args, const task_options& options = {}) {
+  ray_runtime* rt = nullptr;
+  ray_function* fn = nullptr;
+  if (failure p = detail::resolve_dynamic(f, &rt, &fn)) return p;
+  return detail::submit_dynamic_stream<T>(args, options,
+                                          [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
+                                            return ray_submit_stream(rt, fn, a, n, o, s, err);
+                                          });
+}
+template <class T>
+stream<T> submit_stream(void (*f)(call&), const std::vector<argument>& args, const task_options& options = {}) {
+  return submit_stream_result<T>(f, args, options).value();
 }
 
 /// A function of another language by its name:

@@ -328,11 +328,13 @@ class placement_group {
   ray::id id() const { return id_; }
   /// Waits until the resources are reserved; false when the time was over.
   bool wait(timeout t = forever) const {
-    failure f =
-        detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_wait(rt, &id_.raw, t.ns, err); });
-    if (f.code() == RAY_TIMED_OUT) return false;
-    detail::raise_if(std::move(f));
+    result<void> done = wait_result(t);
+    if (done.error().code() == RAY_TIMED_OUT) return false;
+    done.value();
     return true;
+  }
+  result<void> wait_result(timeout t = forever) const {
+    return detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_wait(rt, &id_.raw, t.ns, err); });
   }
   result<void> remove_result() const {
     return detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_remove(rt, &id_.raw, err); });
@@ -370,19 +372,23 @@ inline placement_group make_group(const std::vector<resources>& bundles, const g
 
 // ---- queries and the log
 
+/// What ray_cluster_query answers, as the bytes of a MessagePack value.
+inline result<std::string> query_result(const std::string& what) {
+  ray_buffer b = RAY_BUFFER_INIT;
+  failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+    return ray_cluster_query(rt, detail::str(what), RAY_BYTES_INIT, &b, err);
+  });
+  if (f) return f;
+  std::string out(static_cast<const char*>(b.data), b.size);
+  ray_buffer_release(&b);
+  return out;
+}
 #if defined(RAY_HAS_EXCEPTIONS)
 /// What ray_cluster_query answers, unpacked:
 /// ray::query("nodes").get().as<std::vector<std::map<std::string, msgpack::object>>>().
 inline msgpack::object_handle query(const std::string& what) {
-  ray_buffer b = RAY_BUFFER_INIT;
-  detail::raise_if(detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
-    return ray_cluster_query(rt, detail::str(what), RAY_BYTES_INIT, &b, err);
-  }));
-  struct releaser {
-    ray_buffer* b;
-    ~releaser() { ray_buffer_release(b); }
-  } at_end{&b};
-  return msgpack::unpack(static_cast<const char*>(b.data), b.size);
+  const std::string bytes = query_result(what).value();
+  return msgpack::unpack(bytes.data(), bytes.size());
 }
 #endif
 

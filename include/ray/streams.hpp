@@ -119,18 +119,20 @@ class stream {
     return std::optional<T>(std::move(*value));
   }
   /// Ready when the generator is over: its get throws what it failed with.
-  ref<void> completed() const {
+  ref<void> completed() const { return completed_result().value(); }
+  result<ref<void>> completed_result() const {
     ray_ref* r = nullptr;
     ray_error* err = nullptr;
     ray_code code = ray_stream_completed(h_.get(), &r, &err);
-    detail::raise_if(detail::made(code, err));
+    if (failure f = detail::made(code, err)) return f;
     return ref<void>(r);
   }
   /// Ends the generator.
-  void cancel(cancel_options o = {}) const {
+  void cancel(cancel_options o = {}) const { cancel_result(o).value(); }
+  result<void> cancel_result(cancel_options o = {}) const {
     ray_error* err = nullptr;
     ray_code code = ray_stream_cancel(h_.get(), detail::flags_of(o), &err);
-    detail::raise_if(detail::made(code, err));
+    return detail::made(code, err);
   }
   /// Id of the generator's task.
   ray::id id() const { return {ray_stream_id(h_.get())}; }

@@ -64,10 +64,21 @@ void waits_for_cancel() {
 }
 int blocks_in_get() { return ray::task(waits_for_cancel)().as<int>().get(); }
 std::tuple<int, std::string> pair_of(int x) { return {x, std::to_string(x)}; }
+// Gives the sum and the first argument as often as is asked for; or items.
+void dynamic(ray::call& c) {
+  int64_t sum = 0;
+  for (size_t i = 1; i < c.size(); ++i) sum += c.arg<int64_t>(i);
+  for (uint32_t i = 0; i < c.num_returns(); ++i)
+    if (i == 1)
+      c.give_error(i, "on purpose");
+    else if (i != 2)
+      c.give(i, c.arg<std::string>(0) + std::to_string(sum));
+  for (int64_t i = 0; c.is_stream() && i < sum; ++i) c.yield(i);
+}
 int unregistered(int x) { return x; }
 
 RAY_REMOTE(square, fibonacci, nothing, throws, dies, attempts, gives_up, named, variable,
-           waits_for_cancel, blocks_in_get, pair_of, shapes::area);
+           waits_for_cancel, blocks_in_get, pair_of, dynamic, shapes::area);
 RAY_REMOTE_AS("over of int", static_cast<int (*)(int)>(shapes::over));
 RAY_REMOTE_AS("over of double", static_cast<double (*)(double)>(shapes::over));
 
@@ -220,6 +231,23 @@ TEST(Tasks, ResultsWithoutExceptions) {
   EXPECT_EQ(ray::task_result(unregistered).error().code(), RAY_INVALID_ARGUMENT);
   EXPECT_TRUE(
       contains(thrown<ray::invalid_argument>([] { ray::task(unregistered)(1); }), "RAY_REMOTE"));
+}
+
+TEST(Tasks, AnyArgumentsAndResults) {
+  using Text = std::optional<std::string>;
+  auto refs = ray::submit<Text>(
+      dynamic, {"sum ", int64_t{1}, ray::put(int64_t{2}), ray::task(square)(2)}, 4);
+  ASSERT_EQ(refs.size(), 4u);
+  EXPECT_EQ(refs[0].get(), "sum 7");
+  EXPECT_TRUE(contains(thrown<ray::task_error>([&] { refs[1].get(); }), "on purpose"));
+  EXPECT_EQ(refs[2].get(), std::nullopt);  // was not given
+  EXPECT_EQ(refs[3].get(), "sum 7");
+  EXPECT_TRUE(ray::submit<void>(dynamic, {"nobody wants it"}, 0).empty());
+  int64_t n = 0;
+  for (int64_t i : ray::submit_stream<int64_t>(dynamic, {"", 5})) EXPECT_EQ(i, n++);
+  EXPECT_EQ(n, 5);
+  thrown<ray::task_error>([] { ray::submit<Text>(dynamic, {"x", "not a number"})[0].get(); });
+  thrown<ray::invalid_argument>([] { ray::submit<Text>(dynamic, {ray::ref<int>()}); });
 }
 
 TEST(Tasks, ByNameAndForeignCode) {

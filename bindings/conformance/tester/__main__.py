@@ -22,7 +22,7 @@ def arguments():
     p.add_argument("--seeds", type=int, default=1000, help="how many programs")
     p.add_argument("--seed", type=int, default=1, help="of the first program")
     p.add_argument("--faults", action="store_true", help="kill, stop and slow down processes meanwhile")
-    p.add_argument("--driver", choices=["c", "python", "java"], default="c")
+    p.add_argument("--driver", choices=["c", "cpp", "python", "java"], default="c")
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
     p.add_argument("--jobs", type=int, default=2, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")

@@ -26,6 +26,8 @@ def command(driver):
         return java_command()
     if driver == "c":
         return [str(BUILD / "tests" / "conformance_driver")]
+    if driver == "cpp":
+        return [str(BUILD / "tests" / "conformance_driver_cpp")]
     return [sys.executable, "-u", str(ROOT / "bindings" / "conformance" / "python" / "driver.py")]
 
 
