@@ -308,24 +308,25 @@ class actor_handle {
 
   /// A method of any arguments and results, void (C::*)(ray::call&): see ray::submit.
   template <class T, class B>
-  result<std::vector<ref<T>>> submit_result(void (B::*m)(ray::call&), const std::vector<argument>& args, uint32_t num_returns = 1,
-                                            const task_options& options = {}) const {
+  result<std::vector<ref<T>>> submit_result(void (B::*m)(ray::call&), const std::vector<argument>& args,
+                                            uint32_t num_returns = 1, const task_options& options = {}) const {
     const std::string* name = name_of(m);
     if (!name) return not_registered();
-    return detail::submit_dynamic<T>(args, num_returns, options,
-                                     [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
-                                       return ray_actor_call(h_.get(), detail::str(*name), a, n, o, refs, err);
-                                     });
+    return detail::submit_dynamic<T>(
+        args, num_returns, options,
+        [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
+          return ray_actor_call(h_.get(), detail::str(*name), a, n, o, refs, err);
+        });
   }
   template <class T, class B>
   result<stream<T>> submit_stream_result(void (B::*m)(ray::call&), const std::vector<argument>& args,
                                          const task_options& options = {}) const {
     const std::string* name = name_of(m);
     if (!name) return not_registered();
-    return detail::submit_dynamic_stream<T>(args, options,
-                                            [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
-                                              return ray_actor_call_stream(h_.get(), detail::str(*name), a, n, o, s, err);
-                                            });
+    return detail::submit_dynamic_stream<T>(
+        args, options, [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
+          return ray_actor_call_stream(h_.get(), detail::str(*name), a, n, o, s, err);
+        });
   }
 
   /// Kills the actor's process at once.

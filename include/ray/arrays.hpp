@@ -187,8 +187,10 @@ void encode_shaped(encoder& e, const array<T>& a) {
 template <class T>
 struct codec<array<T>> {
   static void encode(encoder& e, const array<T>& a) {
-    if constexpr (std::is_same_v<T, std::byte>) encode_octets(e, a.data(), a.size());
-    else encode_shaped(e, a);
+    if constexpr (std::is_same_v<T, std::byte>)
+      encode_octets(e, a.data(), a.size());
+    else
+      encode_shaped(e, a);
   }
   static failure decode(source& s, std::optional<array<T>>& out) { return array_in_place(s, out); }
 };

@@ -62,7 +62,8 @@ struct function_entry : registration {
 
   // The handle in the runtime that there is now.
   failure resolve(ray_function** out) {
-    if (__builtin_expect(epoch.load(std::memory_order_acquire) == process_state::epoch.load(std::memory_order_relaxed), 1) &&
+    if (__builtin_expect(epoch.load(std::memory_order_acquire) == process_state::epoch.load(std::memory_order_relaxed),
+                         1) &&
         (*out = handle.load(std::memory_order_relaxed)))
       return {};
     return resolve_slowly(out);

@@ -265,8 +265,10 @@ class argument {
   const failure& problem() const { return e_->problem; }
   ray_arg raw() const {
     ray_arg a = RAY_ARG_INIT;
-    if (ref_) a.ref = ref_.raw();
-    else a.value = e_->view();
+    if (ref_)
+      a.ref = ref_.raw();
+    else
+      a.value = e_->view();
     return a;
   }
 
@@ -279,7 +281,8 @@ class argument {
 namespace detail {
 // What ray::submit and actor_handle::submit have in common: send(const ray_arg*, size_t, options, refs, err) -> code.
 template <class T, class Send>
-result<std::vector<ref<T>>> submit_dynamic(const std::vector<argument>& args, uint32_t n, const task_options& o, Send send) {
+result<std::vector<ref<T>>> submit_dynamic(const std::vector<argument>& args, uint32_t n, const task_options& o,
+                                           Send send) {
   packed_options options(o);
   options.raw.num_returns = n;
   std::vector<ray_arg> raw;
@@ -298,9 +301,10 @@ result<std::vector<ref<T>>> submit_dynamic(const std::vector<argument>& args, ui
 template <class T, class Send>
 result<stream<T>> submit_dynamic_stream(const std::vector<argument>& args, const task_options& o, Send send) {
   ray_stream* s = nullptr;
-  auto done = submit_dynamic<void>(args, 0, o, [&](const ray_arg* a, size_t n, const ray_task_options* raw, ray_ref**, ray_error** err) {
-    return send(a, n, raw, &s, err);
-  });
+  auto done = submit_dynamic<void>(
+      args, 0, o, [&](const ray_arg* a, size_t n, const ray_task_options* raw, ray_ref**, ray_error** err) {
+        return send(a, n, raw, &s, err);
+      });
   if (!done) return done.error();
   return stream<T>(s);
 }
@@ -457,20 +461,20 @@ result<std::vector<ref<T>>> submit_result(void (*f)(call&), const std::vector<ar
   ray_function* fn = nullptr;
   if (failure p = detail::resolve_dynamic(f, &rt, &fn)) return p;
   return detail::submit_dynamic<T>(args, num_returns, options,
-                                   [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
-                                     return ray_submit(rt, fn, a, n, o, refs, err);
-                                   });
+                                   [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs,
+                                       ray_error** err) { return ray_submit(rt, fn, a, n, o, refs, err); });
 }
 /// The same for a function that yields.
 template <class T>
-result<stream<T>> submit_stream_result(void (*f)(call&), const std::vector<argument>& args, const task_options& options = {}) {
+result<stream<T>> submit_stream_result(void (*f)(call&), const std::vector<argument>& args,
+                                       const task_options& options = {}) {
   ray_runtime* rt = nullptr;
   ray_function* fn = nullptr;
   if (failure p = detail::resolve_dynamic(f, &rt, &fn)) return p;
-  return detail::submit_dynamic_stream<T>(args, options,
-                                          [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
-                                            return ray_submit_stream(rt, fn, a, n, o, s, err);
-                                          });
+  return detail::submit_dynamic_stream<T>(
+      args, options, [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
+        return ray_submit_stream(rt, fn, a, n, o, s, err);
+      });
 }
 template <class T>
 stream<T> submit_stream(void (*f)(call&), const std::vector<argument>& args, const task_options& options = {}) {

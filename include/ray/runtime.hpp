@@ -70,7 +70,7 @@ struct process_state {
       ray_runtime_release(rt);
     }
   }
-  inline static std::atomic<uint64_t> epoch{0};  // of the runtime: handles of functions are those of one
+  inline static std::atomic<uint64_t> epoch{0};              // of the runtime: handles of functions are those of one
   inline static std::atomic<ray_runtime*> current{nullptr};  // the same: one load for those who are in a hurry
 };
 inline process_state& process() {
@@ -334,7 +334,8 @@ class placement_group {
     return true;
   }
   result<void> wait_result(timeout t = forever) const {
-    return detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_wait(rt, &id_.raw, t.ns, err); });
+    return detail::with_runtime(
+        [&](ray_runtime* rt, ray_error** err) { return ray_group_wait(rt, &id_.raw, t.ns, err); });
   }
   result<void> remove_result() const {
     return detail::with_runtime([&](ray_runtime* rt, ray_error** err) { return ray_group_remove(rt, &id_.raw, err); });

@@ -18,7 +18,9 @@ TESTER = Path(__file__).resolve().parents[2] / "bindings" / "conformance" / "tes
     ["--seeds", "400", "--minutes", "0.4"],
     ["--seeds", "400", "--minutes", "0.4", "--seed", "40000", "--faults"],
     ["--seeds", "40", "--minutes", "0.3", "--seed", "80000", "--driver", "python"],
-], ids=["c", "faults", "python"])
+    ["--seeds", "80", "--minutes", "0.3", "--seed", "120000", "--driver", "cpp"],
+    ["--seeds", "80", "--minutes", "0.3", "--seed", "160000", "--driver", "cpp", "--faults"],
+], ids=["c", "faults", "python", "cpp", "cpp-faults"])
 def test_random_programs(arguments, tmp_path):
     env = dict(os.environ, CONFORMANCE_OUT=str(tmp_path))
     done = subprocess.run([sys.executable, "-u", str(TESTER), "--stop", "3", *arguments], env=env, stdout=subprocess.PIPE,

@@ -72,8 +72,9 @@ def test_a_failing_program_becomes_small():
     assert shrink.shrink(one, fails, lambda: True) == [["task", "L", "r1", [["exit"]]]]
 
 
-def test_a_few_programs():
-    settings = run.Settings(0, False)
+@pytest.mark.parametrize("driver", ["c", "cpp"])
+def test_a_few_programs(driver):
+    settings = run.Settings(0, False, driver)
     text = "put r1 5:200000;task L1 r2 r1 [arg 0;put r1 6:9000;ret 0 1:20000:r1];elem r2 0 r3;get r3;get r2;" \
            "actor L2 a1 [add 5];call L3 a1 r4 v1:8:r1 [add 2;rets 0];get r4;stream L4 s1 [yield 1:8;yield 2:8];" \
            "next s1 r5 -1;get r5;next s1 r5 -1;next s1 r5 -1"

@@ -2,7 +2,8 @@
 #include "fixture.h"
 
 int main(int argc, char** argv) {
-  // The package that ./dev builds, for calls of Python (not with the sanitized libraries, which its interpreter does not load).
+  // The package that ./dev builds, for calls of Python (not with the sanitized libraries, which its
+  // interpreter does not load).
   const char* root = std::getenv("LIBRAY_ROOT");
   const std::string python = std::string(root ? root : "") + "/build/venv/bin/python";
 #if !defined(LIBRAY_SANITIZED)

@@ -387,7 +387,7 @@ def build_for(preset, names):
     if any(name in ("python", "slow") or name.startswith("py_kill") for name in names):
         chosen.add("kill_program")
     if any(name in ("python", "slow", "long") or name.startswith("py_model") for name in names):
-        chosen.add("conformance_driver")
+        chosen |= {"conformance_driver", "conformance_driver_cpp"}
     if any(name in ("python", "cross") or name.startswith("py_cross") for name in names):
         chosen.add("cross_program")
     if not names or not all(build.has_target(preset, name) for name in chosen):

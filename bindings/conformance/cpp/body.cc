@@ -57,7 +57,8 @@ void Machine::yield(const Words& w) {  // yield VALUE [a]
   const uint64_t tag = mixed_tag(w, 1);
   Value v;
   need(make(w[1], &tag, &v));
-  if (!call->yield(std::optional<Value>(std::move(v)))) throw ray::cancelled(ray::failure(RAY_CANCELLED, "nobody wants more"));
+  if (!call->yield(std::optional<Value>(std::move(v))))
+    throw ray::cancelled(ray::failure(RAY_CANCELLED, "nobody wants more"));
 }
 
 void Machine::fail(const Words& w) {  // fail [N]: in the attempts below N, or in all
@@ -74,7 +75,8 @@ void Machine::exit(const Words&) {  // exit: the actor ends after this call
 }
 
 void Machine::hold(const Words& w) {  // hold US: until it is cancelled, but no longer
-  for (long left = w.size() > 1 ? std::stol(w[1]) : 0; left > 0 && !ray::this_task::is_cancelled(); left -= 500)
+  for (long left = w.size() > 1 ? std::stol(w[1]) : 0; left > 0 && !ray::this_task::is_cancelled();
+       left -= 500)
     std::this_thread::sleep_for(std::chrono::microseconds(500));
   ray::this_task::check_cancelled();
 }

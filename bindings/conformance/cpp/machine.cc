@@ -19,7 +19,10 @@ std::vector<Words> instructions(const std::string& text) {
       ++at;
     } else if (c == '[') {
       size_t end = at + 1;
-      for (int depth = 1; end < text.size() && (depth += text[end] == '[' ? 1 : text[end] == ']' ? -1 : 0) > 0;) ++end;
+      for (int depth = 1; end < text.size() && (depth += text[end] == '['   ? 1
+                                                         : text[end] == ']' ? -1
+                                                                            : 0) > 0;)
+        ++end;
       out.back().push_back(text.substr(at + 1, end - at - 1));
       at = end + 1;
     } else {
@@ -55,7 +58,8 @@ uint64_t mix(uint64_t acc, uint64_t x) { return acc * 6364136223846793005ull + x
 bool Value::whole() const {
   const size_t n = size / 8;
   const bool as_array = tag % 3 == 0;
-  if (as_array ? array.size() != n || !pattern.empty() : pattern.size() != 8 * n || !array.empty()) return false;
+  if (as_array ? array.size() != n || !pattern.empty() : pattern.size() != 8 * n || !array.empty())
+    return false;
   for (size_t i = 0; i < n; ++i) {
     uint64_t word;
     std::memcpy(&word, as_array ? reinterpret_cast<const char*>(&array[i]) : &pattern[8 * i], 8);
@@ -64,7 +68,8 @@ bool Value::whole() const {
   return true;
 }
 
-// "TAG:SIZE[:r1,a2]", with `mixed` instead of the tag. The array of a tag that is 4 modulo 5 is made in shared memory.
+// "TAG:SIZE[:r1,a2]", with `mixed` instead of the tag. The array of a tag that is 4 modulo 5 is
+// made in shared memory.
 bool Machine::make(const std::string& text, const uint64_t* mixed, Value* out) {
   const size_t first = text.find(':'), second = text.find(':', first + 1);
   if (first == std::string::npos) return false;
@@ -74,9 +79,12 @@ bool Machine::make(const std::string& text, const uint64_t* mixed, Value* out) {
   for (size_t at = second; at != std::string::npos; at = text.find(',', at + 1)) {
     const std::string word = text.substr(at + 1, text.find(',', at + 1) - at - 1);
     Inside in;
-    if (Ref* r = ref(word)) in.ref = *r;
-    else if (Actor* a = actor(word)) in.actor = *a;
-    else return false;
+    if (Ref* r = ref(word))
+      in.ref = *r;
+    else if (Actor* a = actor(word))
+      in.actor = *a;
+    else
+      return false;
     out->inside.push_back(std::move(in));
   }
   const size_t n = out->size / 8;
@@ -100,11 +108,15 @@ bool Machine::make(const std::string& text, const uint64_t* mixed, Value* out) {
 
 void Machine::take(const Value& v, const std::string& index, const std::string& word) {
   const size_t i = std::stoul(index);
-  if (i >= v.inside.size()) return code(ray::failure(RAY_INVALID_ARGUMENT, "nothing inside at " + index));
+  if (i >= v.inside.size())
+    return code(ray::failure(RAY_INVALID_ARGUMENT, "nothing inside at " + index));
   const Inside& in = v.inside[i];
-  if (word[0] == 'a' ? !in.actor : !in.ref) return code(ray::failure(RAY_INVALID_ARGUMENT, "another kind at " + index));
-  if (word[0] == 'a') set(actors_, word, *in.actor);
-  else set(refs_, word, *in.ref);
+  if (word[0] == 'a' ? !in.actor : !in.ref)
+    return code(ray::failure(RAY_INVALID_ARGUMENT, "another kind at " + index));
+  if (word[0] == 'a')
+    set(actors_, word, *in.actor);
+  else
+    set(refs_, word, *in.ref);
   say("ok");
 }
 
@@ -144,7 +156,8 @@ void Machine::code(const ray::failure& f) {
   for (char& c : text)
     if (c == '\n') c = ' ';
   if (!f) return say("ok");
-  if (is_driver) return say(f.code() == RAY_TIMED_OUT ? "t" : std::string("e ") + (f.name() + 4) + " # " + text);
+  if (is_driver)
+    return say(f.code() == RAY_TIMED_OUT ? "t" : std::string("e ") + (f.name() + 4) + " # " + text);
   if (ray::this_task::is_cancelled()) throw ray::cancelled(ray::failure(RAY_CANCELLED, text));
   throw Failed("body " + path + ": " + f.name() + " " + text);
 }
@@ -183,27 +196,64 @@ void Machine::run(const std::string& text, const std::string& under) {
     if (w.empty()) continue;
     path = under + std::to_string(index++);
     auto found = operations().find(w[0]);
-    if (found != operations().end()) (this->*found->second)(w);
-    else if (is_driver) say("unknown " + w[0]);
-    else code(ray::failure(RAY_UNSUPPORTED, "unknown " + w[0]));
+    if (found != operations().end())
+      (this->*found->second)(w);
+    else if (is_driver)
+      say("unknown " + w[0]);
+    else
+      code(ray::failure(RAY_UNSUPPORTED, "unknown " + w[0]));
   }
 }
 
 const std::map<std::string, Machine::Operation>& Machine::operations() {
   static const std::map<std::string, Operation> table = {
-      {"put", &Machine::put}, {"get", &Machine::get}, {"try", &Machine::try_get}, {"wait", &Machine::wait},
-      {"told", &Machine::told}, {"elem", &Machine::elem}, {"copy", &Machine::copy}, {"drop", &Machine::drop},
-      {"task", &Machine::task}, {"stream", &Machine::stream_task}, {"call", &Machine::call_actor},
-      {"callstream", &Machine::call_stream}, {"actor", &Machine::make_actor}, {"next", &Machine::next},
-      {"scancel", &Machine::stream_cancel}, {"sdone", &Machine::stream_done}, {"cancel", &Machine::cancel},
-      {"find", &Machine::find_actor}, {"kill", &Machine::kill}, {"sleep", &Machine::sleep}, {"spin", &Machine::spin},
-      {"pump", &Machine::pump}, {"group", &Machine::group}, {"gwait", &Machine::group_wait},
-      {"gremove", &Machine::group_remove}, {"kvput", &Machine::kv_put}, {"kvget", &Machine::kv_get},
-      {"kvdel", &Machine::kv_delete}, {"thread", &Machine::thread}, {"spawn", &Machine::spawn}, {"join", &Machine::join},
-      {"fork", &Machine::fork}, {"driver", &Machine::driver}, {"fault", &Machine::fault}, {"arg", &Machine::arg},
-      {"argx", &Machine::arg_inside}, {"ret", &Machine::ret}, {"rets", &Machine::ret_sum}, {"reterr", &Machine::ret_error},
-      {"yield", &Machine::yield}, {"fail", &Machine::fail}, {"crash", &Machine::crash}, {"exit", &Machine::exit},
-      {"hold", &Machine::hold}, {"add", &Machine::add}, {"keep", &Machine::keep}, {"kept", &Machine::kept},
+      {"put", &Machine::put},
+      {"get", &Machine::get},
+      {"try", &Machine::try_get},
+      {"wait", &Machine::wait},
+      {"told", &Machine::told},
+      {"elem", &Machine::elem},
+      {"copy", &Machine::copy},
+      {"drop", &Machine::drop},
+      {"task", &Machine::task},
+      {"stream", &Machine::stream_task},
+      {"call", &Machine::call_actor},
+      {"callstream", &Machine::call_stream},
+      {"actor", &Machine::make_actor},
+      {"next", &Machine::next},
+      {"scancel", &Machine::stream_cancel},
+      {"sdone", &Machine::stream_done},
+      {"cancel", &Machine::cancel},
+      {"find", &Machine::find_actor},
+      {"kill", &Machine::kill},
+      {"sleep", &Machine::sleep},
+      {"spin", &Machine::spin},
+      {"pump", &Machine::pump},
+      {"group", &Machine::group},
+      {"gwait", &Machine::group_wait},
+      {"gremove", &Machine::group_remove},
+      {"kvput", &Machine::kv_put},
+      {"kvget", &Machine::kv_get},
+      {"kvdel", &Machine::kv_delete},
+      {"thread", &Machine::thread},
+      {"spawn", &Machine::spawn},
+      {"join", &Machine::join},
+      {"fork", &Machine::fork},
+      {"driver", &Machine::driver},
+      {"fault", &Machine::fault},
+      {"arg", &Machine::arg},
+      {"argx", &Machine::arg_inside},
+      {"ret", &Machine::ret},
+      {"rets", &Machine::ret_sum},
+      {"reterr", &Machine::ret_error},
+      {"yield", &Machine::yield},
+      {"fail", &Machine::fail},
+      {"crash", &Machine::crash},
+      {"exit", &Machine::exit},
+      {"hold", &Machine::hold},
+      {"add", &Machine::add},
+      {"keep", &Machine::keep},
+      {"kept", &Machine::kept},
   };
   return table;
 }

@@ -1,5 +1,6 @@
-// machine.h -- the C++ driver of the conformance programs (../SPEC.md), over ray.hpp alone: one machine runs one list of
-// instructions, in the driver, in a task, in an actor's call or in a thread of any of them.
+// machine.h -- the C++ driver of the conformance programs (../SPEC.md), over ray.hpp alone: one
+// machine runs one list of instructions, in the driver, in a task, in an actor's call or in a
+// thread of any of them.
 #pragma once
 #include <map>
 #include <mutex>
@@ -18,7 +19,8 @@ struct Inside {
   std::optional<Actor> actor;
   MSGPACK_DEFINE(ref, actor)
 };
-// A tag, a size, a pattern that follows from both, and what is inside. The pattern of every third tag is an array.
+// A tag, a size, a pattern that follows from both, and what is inside. The pattern of every third
+// tag is an array.
 struct Value {
   uint64_t tag = 0, size = 0;
   std::vector<char> pattern;
@@ -38,7 +40,8 @@ struct Box {
   void run(ray::call& c);
 };
 
-using Words = std::vector<std::string>;  // one instruction: its words, bodies without their brackets
+using Words =
+    std::vector<std::string>;  // one instruction: its words, bodies without their brackets
 
 // Ends a body: the instruction that could not be done says why.
 struct Failed : std::runtime_error {
@@ -47,16 +50,16 @@ struct Failed : std::runtime_error {
 struct Left {};  // ends a body without a failure: its actor leaves
 
 extern std::chrono::milliseconds g_bound;  // how long a driver waits for what has to come
-extern std::string g_program;               // path of this binary
+extern std::string g_program;              // path of this binary
 
 class Machine {
  public:
   bool is_driver = false;  // answers are printed
   ray::call* call = nullptr;
   Box* box = nullptr;
-  uint32_t attempt = 0;    // counted from 0
-  std::string path;        // of the instruction that runs
-  bool gave_up = false;    // what had to come did not: nothing more is run
+  uint32_t attempt = 0;  // counted from 0
+  std::string path;      // of the instruction that runs
+  bool gave_up = false;  // what had to come did not: nothing more is run
 
   Machine() = default;
   ~Machine();
@@ -79,7 +82,9 @@ class Machine {
   bool good(const ray::failure& f, bool had_to_come = false);
   void tell(const std::optional<Value>& v);
   ray::timeout bound() const { return is_driver ? ray::timeout(g_bound) : ray::forever; }
-  ray::timeout limit(long ms) const { return ms < 0 ? bound() : ray::timeout(std::chrono::milliseconds(ms)); }
+  ray::timeout limit(long ms) const {
+    return ms < 0 ? bound() : ray::timeout(std::chrono::milliseconds(ms));
+  }
 
   // values and slots
   bool make(const std::string& text, const uint64_t* mixed, Value* out);
@@ -107,7 +112,8 @@ class Machine {
     bool right = true;
   };
   Submission read_submission(const Words& w, size_t from);
-  void end_submission(const Submission& s, const std::vector<std::string>& outs, const ray::result<std::vector<Ref>>& done);
+  void end_submission(const Submission& s, const std::vector<std::string>& outs,
+                      const ray::result<std::vector<Ref>>& done);
   void end_stream(const Submission& s, const std::string& word, const ray::result<Stream>& done);
 
   void put(const Words& w);

@@ -1,4 +1,5 @@
-// main.cc -- the C++ driver: reads programs from standard input, one line each, and answers on standard output. See ../SPEC.md.
+// main.cc -- the C++ driver: reads programs from standard input, one line each, and answers on
+// standard output. See ../SPEC.md.
 #include <dirent.h>
 #include <unistd.h>
 
@@ -19,7 +20,8 @@ bool start(const std::string& line) {
     const size_t end = std::min(line.find(' ', at), line.size());
     const std::string word = line.substr(at, end - at);
     const size_t equals = word.find('=');
-    const std::string key = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
+    const std::string key = word.substr(0, equals),
+                      value = equals == std::string::npos ? "" : word.substr(equals + 1);
     if (key == "cpus") o.num_cpus = std::stod(value);
     if (key == "store") o.store_bytes = std::stoull(value);
     if (key == "spill") o.spill_bytes = std::stoull(value);
@@ -83,7 +85,8 @@ void serve() {
     } else if (line == "count") {
       count();
     } else if (line == "end") {
-      print_line(std::string("bye ") + ray::shutdown_result(std::chrono::seconds(5)).error().name());
+      print_line(std::string("bye ") +
+                 ray::shutdown_result(std::chrono::seconds(5)).error().name());
       return;
     }
   }

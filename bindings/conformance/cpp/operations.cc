@@ -1,4 +1,5 @@
-// operations.cc -- instructions that a driver and a body share: values, waiting, tasks, streams, actors. See machine.h.
+// operations.cc -- instructions that a driver and a body share: values, waiting, tasks, streams,
+// actors. See machine.h.
 #include <algorithm>
 
 #include "machine.h"
@@ -47,7 +48,8 @@ bool Machine::refs_of(const Words& w, size_t from, std::vector<Ref>* out) {
 void Machine::put(const Words& w) {  // put rD VALUE
   Value v;
   if (w.size() < 3 || !make(w[2], nullptr, &v)) return empty();
-  ray::result<ray::ref<std::optional<Value>>> done = ray::put_result(std::optional<Value>(std::move(v)));
+  ray::result<ray::ref<std::optional<Value>>> done =
+      ray::put_result(std::optional<Value>(std::move(v)));
   if (!good(done.error())) return;
   set(refs_, w[1], *done);
   say("ok");
@@ -133,10 +135,14 @@ void Machine::elem(const Words& w) {  // elem rS I XD
 
 void Machine::copy(const Words& w) {  // copy XD XS
   if (w.size() < 3) return empty();
-  if (Ref* r = ref(w[2])) set(refs_, w[1], Ref(*r));
-  else if (Actor* a = actor(w[2])) set(actors_, w[1], Actor(*a));
-  else if (Stream* s = stream(w[2])) set(streams_, w[1], Stream(*s));
-  else return empty();
+  if (Ref* r = ref(w[2]))
+    set(refs_, w[1], Ref(*r));
+  else if (Actor* a = actor(w[2]))
+    set(actors_, w[1], Actor(*a));
+  else if (Stream* s = stream(w[2]))
+    set(streams_, w[1], Stream(*s));
+  else
+    return empty();
   say("ok");
 }
 
@@ -159,29 +165,41 @@ Machine::Submission Machine::read_submission(const Words& w, size_t from) {
   for (size_t i = from; i + 1 < w.size(); ++i) {
     const std::string& word = w[i];
     const size_t equals = word.find('=');
-    const std::string key = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
+    const std::string key = word.substr(0, equals),
+                      value = equals == std::string::npos ? "" : word.substr(equals + 1);
     Value v;
-    if (key == "retries") s.options.max_retries = static_cast<int>(number(value));
-    else if (key == "roe") s.options.retry_on_error = true;
-    else if (key == "window") s.options.stream_window = static_cast<uint32_t>(number(value));
-    else if (key == "res") s.options.resources = amounts(value);
+    if (key == "retries")
+      s.options.max_retries = static_cast<int>(number(value));
+    else if (key == "roe")
+      s.options.retry_on_error = true;
+    else if (key == "window")
+      s.options.stream_window = static_cast<uint32_t>(number(value));
+    else if (key == "res")
+      s.options.resources = amounts(value);
     else if (key == "group" && groups_.count(static_cast<int>(number(value.substr(1)))))
       s.options.place = groups_[static_cast<int>(number(value.substr(1)))].at(
           option(w, "bundle").empty() ? -1 : static_cast<int>(number(option(w, "bundle"))));
-    else if (equals != std::string::npos) continue;
-    else if (Ref* r = ref(word)) s.args.emplace_back(*r);
-    else if (word[0] == 'v' && make(word.substr(1), nullptr, &v)) s.args.emplace_back(std::optional<Value>(std::move(v)));
-    else s.right = false;
+    else if (equals != std::string::npos)
+      continue;
+    else if (Ref* r = ref(word))
+      s.args.emplace_back(*r);
+    else if (word[0] == 'v' && make(word.substr(1), nullptr, &v))
+      s.args.emplace_back(std::optional<Value>(std::move(v)));
+    else
+      s.right = false;
   }
   return s;
 }
 
-void Machine::end_submission(const Submission& s, const std::vector<std::string>& outs, const ray::result<std::vector<Ref>>& done) {
-  for (size_t i = 0; i < outs.size(); ++i) set(refs_, outs[i], s.right && done ? (*done)[i] : Ref());
+void Machine::end_submission(const Submission& s, const std::vector<std::string>& outs,
+                             const ray::result<std::vector<Ref>>& done) {
+  for (size_t i = 0; i < outs.size(); ++i)
+    set(refs_, outs[i], s.right && done ? (*done)[i] : Ref());
   if (!s.right) return empty();
   code(done.error());
 }
-void Machine::end_stream(const Submission& s, const std::string& word, const ray::result<Stream>& done) {
+void Machine::end_stream(const Submission& s, const std::string& word,
+                         const ray::result<Stream>& done) {
   if (!s.right) return empty();
   if (done) set(streams_, word, *done);
   code(done.error());
@@ -197,13 +215,18 @@ void Machine::task(const Words& w) {  // task LABEL rD,.. OPTIONS ARGS [BODY]
   const auto outs = split(w[2]);
   auto* f = option(w, "twin").empty() ? run_function : run_twin;
   const auto n = static_cast<uint32_t>(outs.size());
-  end_submission(s, outs, s.right ? ray::submit_result<std::optional<Value>>(f, s.args, n, s.options) : Refs(kNotSubmitted));
+  end_submission(s, outs,
+                 s.right ? ray::submit_result<std::optional<Value>>(f, s.args, n, s.options)
+                         : Refs(kNotSubmitted));
 }
 
 void Machine::stream_task(const Words& w) {  // stream LABEL sD OPTIONS ARGS [BODY]
   if (w.size() < 4) return empty();
   const Submission s = read_submission(w, 3);
-  end_stream(s, w[2], s.right ? ray::submit_stream_result<std::optional<Value>>(run_function, s.args, s.options) : Items(kNotSubmitted));
+  end_stream(s, w[2],
+             s.right
+                 ? ray::submit_stream_result<std::optional<Value>>(run_function, s.args, s.options)
+                 : Items(kNotSubmitted));
 }
 
 void Machine::call_actor(const Words& w) {  // call LABEL aS rD,.. OPTIONS ARGS [BODY]
@@ -212,14 +235,18 @@ void Machine::call_actor(const Words& w) {  // call LABEL aS rD,.. OPTIONS ARGS 
   const Submission s = read_submission(w, 4);
   const auto outs = split(w[3]);
   const auto n = static_cast<uint32_t>(outs.size());
-  end_submission(s, outs, s.right ? a->submit_result<std::optional<Value>>(&Box::run, s.args, n, s.options) : Refs(kNotSubmitted));
+  end_submission(s, outs,
+                 s.right ? a->submit_result<std::optional<Value>>(&Box::run, s.args, n, s.options)
+                         : Refs(kNotSubmitted));
 }
 
 void Machine::call_stream(const Words& w) {  // callstream LABEL aS sD OPTIONS ARGS [BODY]
   Actor* a = w.size() > 4 ? actor(w[2]) : nullptr;
   if (!a) return empty();
   const Submission s = read_submission(w, 4);
-  end_stream(s, w[3], s.right ? a->submit_stream_result<std::optional<Value>>(&Box::run, s.args, s.options) : Items(kNotSubmitted));
+  end_stream(s, w[3],
+             s.right ? a->submit_stream_result<std::optional<Value>>(&Box::run, s.args, s.options)
+                     : Items(kNotSubmitted));
 }
 
 void Machine::make_actor(const Words& w) {  // actor LABEL aD OPTIONS ARGS [BODY]
@@ -228,7 +255,8 @@ void Machine::make_actor(const Words& w) {  // actor LABEL aD OPTIONS ARGS [BODY
   if (!s.right) return empty();
   ray::actor_options o;
   auto whole = [&](const char* key, auto& field) {
-    if (const std::string text = option(w, key); !text.empty()) field = static_cast<std::decay_t<decltype(field)>>(number(text));
+    if (const std::string text = option(w, key); !text.empty())
+      field = static_cast<std::decay_t<decltype(field)>>(number(text));
   };
   o.resources = s.options.resources;
   o.place = s.options.place;

@@ -1,4 +1,5 @@
-// surroundings.cc -- instructions about what is around a task: groups, key-value, threads, processes. See machine.h.
+// surroundings.cc -- instructions about what is around a task: groups, key-value, threads,
+// processes. See machine.h.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,7 +50,8 @@ uint64_t Machine::expected(const Words& w, size_t at) {  // any | none | last
 void Machine::kv_put(const Words& w) {  // kvput KEY TAG EXPECTED
   if (w.size() < 4) return code(ray::failure(RAY_NOT_FOUND, "no key"));
   const uint64_t tag = std::stoull(w[2]);
-  auto version = ray::kv_put_result(w[1], {reinterpret_cast<const char*>(&tag), sizeof tag}, expected(w, 3), "model");
+  auto version = ray::kv_put_result(w[1], {reinterpret_cast<const char*>(&tag), sizeof tag},
+                                    expected(w, 3), "model");
   if (!good(version.error())) return;
   versions_[w[1]] = *version;
   say("k " + w[2] + " " + std::to_string(*version));
@@ -111,7 +113,8 @@ void Machine::join(const Words& w) {  // join N
   if (!c.thread.joinable()) return say("empty");
   c.thread.join();
   c.machine.reset();
-  if (c.failed && !is_driver) return code(ray::failure(RAY_TASK_FAILED, "what ran beside it failed"));
+  if (c.failed && !is_driver)
+    return code(ray::failure(RAY_TASK_FAILED, "what ran beside it failed"));
   say("ok");
 }
 
@@ -139,12 +142,14 @@ void Machine::fork(const Words& w) {  // fork [BODY]: in a child that then ends 
   say(ending_of(pid));
 }
 
-void Machine::driver(const Words& w) {  // driver clean|leave|die [BODY]: another driver, until it has ended
+void Machine::driver(
+    const Words& w) {  // driver clean|leave|die [BODY]: another driver, until it has ended
   if (w.size() < 3) return say("empty");
   const std::string session = ray::session_dir(), under = path + ".";
   const pid_t pid = ::fork();
   if (pid == 0) {
-    ::execl(g_program.c_str(), g_program.c_str(), "--join", session.c_str(), w[1].c_str(), under.c_str(), w[2].c_str(), nullptr);
+    ::execl(g_program.c_str(), g_program.c_str(), "--join", session.c_str(), w[1].c_str(),
+            under.c_str(), w[2].c_str(), nullptr);
     ::_exit(4);
   }
   say(ending_of(pid));
@@ -156,7 +161,8 @@ int join_main(char** argv) {  // --join SESSION MODE PATH TEXT
   ray::init_options o;
   o.address = argv[2];
   if (auto started = ray::init_result(o); !started) {
-    print_line(std::string("a ") + argv[4] + "join e " + (started.error().name() + 4) + " # " + started.error().message());
+    print_line(std::string("a ") + argv[4] + "join e " + (started.error().name() + 4) + " # " +
+               started.error().message());
     return 5;
   }
   m.run(argv[5], argv[4]);

@@ -1,4 +1,4 @@
-"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver c|python]`.
+"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver c|cpp|python]`.
 
 Runs N programs from the first seed on, some dozens on each session, two sessions side by side; compares each answer with what
 the sequential model allows, then looks at what is left. A program that fails is run alone and made small; the report has the
