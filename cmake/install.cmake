@@ -22,7 +22,8 @@ install(RUNTIME_DEPENDENCY_SET libray_needs
   PRE_EXCLUDE_REGEXES "^lib(c|m|dl|rt|pthread|gcc_s|stdc\\+\\+)\\.so" "^ld-linux" "^libray\\.so"
   LIBRARY DESTINATION ${LIBRAY_LIBDIR} COMPONENT bundle EXCLUDE_FROM_ALL)
 
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION include COMPONENT development)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION include COMPONENT development
+  FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION share/doc/libray COMPONENT runtime RENAME copyright)
 
 # find_package(ray): the target ray::ray.
