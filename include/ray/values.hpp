@@ -371,7 +371,13 @@ struct codec {
       msgpack::zone zone;
       msgpack::object o = unpack_whole(zone, s.data());
       unwrap(o, zone, 0);
-      out.emplace(o.as<T>());
+      if constexpr (std::is_default_constructible_v<T> && std::is_move_constructible_v<T>) {
+        T value{};  // what the library makes has members that nobody wrote, until it has read them
+        o.convert(value);
+        out.emplace(std::move(value));
+      } else {
+        out.emplace(o.as<T>());
+      }
       return {};
     } catch (const msgpack::type_error&) {
       return of_wrong_type(kind_of(s) + " is there, and it, or something in it, is of another type than asked for");
