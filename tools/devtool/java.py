@@ -4,6 +4,7 @@ As a program it is one part of ./dev test: `java.py test|jni|package|model`, wit
 Where there is no JDK or no Maven it says so and counts one as skipped: nothing else of libray needs them.
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def class_path():
     """Of the built jar, the library it needs, and the programs of samples/java and bench/java."""
     run(maven("test-compile", "package", "-q", "-Dmaven.javadoc.skip", "-DskipTests", "dependency:build-classpath",
               f"-Dmdep.outputFile={OUTPUT / 'class-path'}"), "build the Java programs", env=environment())
-    jar = next(p for p in OUTPUT.glob("libray-*.jar") if "sources" not in p.name and "javadoc" not in p.name)
+    version = re.search(r"<version>(.*?)</version>", (PROJECT / "pom.xml").read_text()).group(1)
+    jar = OUTPUT / f"libray-{version}.jar"
     return os.pathsep.join([str(jar), str(OUTPUT / "test-classes"), (OUTPUT / "class-path").read_text().strip()])
 
 
