@@ -43,8 +43,13 @@ struct Id {
   bool is_nil() const { return *this == Id{}; }
   uint32_t submit_index() const { return load_be(16); }
   uint32_t object_index() const { return load_be(20); }
-  void set_submit_index(uint32_t v) { store_be(16, v); }
-  void set_object_index(uint32_t v) { store_be(20, v); }
+  void set_submit_index(uint32_t v) { set_indices(v, object_index()); }
+  void set_object_index(uint32_t v) { set_indices(submit_index(), v); }
+  // Both in one store: whoever copies the id next loads them together, and would wait for two.
+  void set_indices(uint32_t submit, uint32_t object) {
+    uint64_t v = __builtin_bswap64(uint64_t{submit} << 32 | object);
+    std::memcpy(b + 16, &v, 8);
+  }
   std::string hex() const;
   // 48 hexadecimal digits of either case; false leaves *out as it is.
   static bool from_hex(std::string_view text, Id* out);
@@ -54,10 +59,6 @@ struct Id {
     uint32_t v;
     std::memcpy(&v, b + at, 4);
     return __builtin_bswap32(v);
-  }
-  void store_be(size_t at, uint32_t v) {
-    v = __builtin_bswap32(v);
-    std::memcpy(b + at, &v, 4);
   }
 };
 static_assert(sizeof(Id) == kIdSize);
@@ -97,7 +98,7 @@ bool is_root_of(const Id& job_or_actor, const TaskId& id);
 inline TaskId child_task(const Origin& origin, uint32_t submit_index) {
   TaskId id;
   std::memcpy(id.b, origin.b, sizeof origin.b);
-  id.set_submit_index(submit_index);
+  id.set_indices(submit_index, 0);
   return id;
 }
 inline ObjectId object_of(const TaskId& task, uint32_t object_index) {

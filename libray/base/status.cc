@@ -10,6 +10,18 @@
 
 namespace ray {
 
+Status::Status(ray_code code, std::string message)
+    : word_(code == RAY_OK ? 0 : reinterpret_cast<uintptr_t>(new Failure{code, std::move(message)})) {}
+
+const std::string& Status::message() const {
+  static const std::string none;
+  return failure() ? failure()->message : none;
+}
+
+uintptr_t Status::copy_of(const Status& s) { return reinterpret_cast<uintptr_t>(new Failure(*s.failure())); }
+
+void Status::end() { delete failure(); }
+
 static std::string vformat(const char* format, va_list ap) {
   va_list again;
   va_copy(again, ap);

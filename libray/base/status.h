@@ -3,6 +3,7 @@
 // (ray_code, ray_error). Messages are lower case, name the thing and, where there is one, the remedy.
 #pragma once
 #include <cstdarg>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,18 +12,35 @@
 
 namespace ray {
 
+// One word: 0 is RAY_OK, an odd one a code alone, else a Failure. Nearly all that there are say RAY_OK, several in
+// each call of the API: making, handing on and ending one of those is a store and a test.
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  explicit Status(ray_code code) : code_(code) {}
-  Status(ray_code code, std::string message) : code_(code), message_(std::move(message)) {}
-  bool ok() const { return code_ == RAY_OK; }
-  ray_code code() const { return code_; }
-  const std::string& message() const { return message_; }
+  explicit Status(ray_code code) : word_(code == RAY_OK ? 0 : uint64_t{static_cast<uint32_t>(code)} << 1 | 1) {}
+  Status(ray_code code, std::string message);
+  Status(const Status& s) : word_(s.failure() ? copy_of(s) : s.word_) {}
+  Status(Status&& s) noexcept : word_(std::exchange(s.word_, 0)) {}
+  Status& operator=(Status s) noexcept {
+    std::swap(word_, s.word_);
+    return *this;
+  }
+  ~Status() {
+    if (__builtin_expect(failure() != nullptr, 0)) end();
+  }
+  bool ok() const { return word_ == 0; }
+  ray_code code() const { return failure() ? failure()->code : static_cast<ray_code>(word_ >> 1); }
+  const std::string& message() const;
 
  private:
-  ray_code code_ = RAY_OK;
-  std::string message_;
+  struct Failure {
+    ray_code code;
+    std::string message;
+  };
+  Failure* failure() const { return word_ & 1 ? nullptr : reinterpret_cast<Failure*>(word_); }
+  static uintptr_t copy_of(const Status& s);
+  void end();
+  uintptr_t word_ = 0;
 };
 
 // "RAY_OBJECT_LOST"; "RAY_UNKNOWN" for a number that is no code. Static storage.

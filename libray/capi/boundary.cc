@@ -89,22 +89,6 @@ Status payload_arg(const ray_value* v) {
   return Status();
 }
 
-Status runtime_of(const ray_runtime* handle, Runtime** out) {
-  auto* rt = from_handle<Runtime>(handle, kHandleRuntime);
-  if (!rt) return bad_handle("runtime");
-  RAY_TRY(rt->usable());
-  *out = rt;
-  return Status();
-}
-
-Status object_arg(const ray_ref* ref, Object** out) {
-  Object* o = object_of(ref);
-  if (!o) return bad_handle("ref");
-  if (o->runtime->foreign()) return o->runtime->usable();
-  *out = o;
-  return Status();
-}
-
 Status execution_of(const ray_task* task, Execution** out) {
   auto* e = from_handle<Execution>(task, kHandleTask);
   if (!e) return bad_handle("task");

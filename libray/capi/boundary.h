@@ -34,8 +34,15 @@ Status null_argument(const char* what);
 Status check_timeout(int64_t timeout_ns);
 
 // A live runtime, or why not.
-Status runtime_of(const ray_runtime* handle, Runtime** out);
-Status object_arg(const ray_ref* ref, Object** out);
+inline Status runtime_of(const ray_runtime* handle, Runtime** out) {
+  *out = from_handle<Runtime>(handle, kHandleRuntime);
+  return __builtin_expect(*out != nullptr, 1) ? (*out)->usable() : bad_handle("runtime");
+}
+inline Status object_arg(const ray_ref* ref, Object** out) {
+  *out = object_of(ref);
+  if (__builtin_expect(*out == nullptr, 0)) return bad_handle("ref");
+  return __builtin_expect((*out)->runtime->foreign(), 0) ? (*out)->runtime->usable() : Status();
+}
 // A stream that a call may wait for: it outlives its last handle until the call is over.
 class StreamUse {
  public:

@@ -264,7 +264,7 @@ ray_code ray_test_ref_count(ray_ref* ref, uint64_t* out, ray_error** err) {
     Object* o;
     RAY_TRY(object_arg(ref, &o));
     if (!out) return null_argument("out");
-    *out = o->refs.load();
+    *out = o->refs();
     return Status();
   });
 }

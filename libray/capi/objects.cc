@@ -41,7 +41,7 @@ ray_code ray_put(ray_runtime* runtime, const ray_value* value, ray_ref** out, ra
     if (!out) return null_argument("out");
     Object* o;
     RAY_TRY(rt->put(*value, &o));
-    *out = hand_out_new(o);
+    *out = o->handle();
     return Status();
   });
 }
@@ -135,11 +135,11 @@ ray_code ray_task_return_open(ray_task* task, uint32_t index, const ray_value* s
 
 ray_ref* ray_ref_retain(ray_ref* ref) {
   Object* o = object_of(ref);
-  return o ? hand_out(retain(o)) : nullptr;
+  return o ? retain_handle(o) : nullptr;
 }
 
 void ray_ref_release(ray_ref* ref) {
-  if (Object* o = object_of(ref); o && take_back(o)) o->runtime->release(o);
+  if (Object* o = object_of(ref)) o->runtime->release_handle(o);
 }
 
 ray_id ray_ref_id(const ray_ref* ref) {

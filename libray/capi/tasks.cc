@@ -425,7 +425,7 @@ ray_code ray_actor_to_ref(ray_actor* actor, ray_ref** out, ray_error** err) {
     Actor* a;
     RAY_TRY(actor_of(actor, &a));
     if (!out) return null_argument("out");
-    *out = hand_out(retain(a->ref));
+    *out = retain_handle(a->ref);
     return Status();
   });
 }

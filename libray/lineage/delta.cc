@@ -20,6 +20,12 @@ uint8_t* put_varint(uint8_t* at, uint64_t difference) {
   return at;
 }
 
+uint64_t word_at(const uint8_t* at) {
+  uint64_t w;
+  std::memcpy(&w, at, sizeof w);
+  return w;
+}
+
 bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t* difference) {
   uint64_t v = 0;
   for (int shift = 0; shift < 64; shift += 7) {
@@ -42,10 +48,6 @@ void DeltaLast::set(const uint8_t* payload, uint32_t n) {
   std::memcpy(words, payload, n);
 }
 
-bool DeltaCoder::codable(uint16_t type, uint32_t size) {
-  return type > 0 && type < kDeltaTypes && size > 0 && size <= kDeltaWords * 8;
-}
-
 uint32_t DeltaCoder::code(uint16_t type, const uint8_t* payload, uint32_t size, uint8_t* out) {
   if (!codable(type, size)) return 0;
   DeltaLast& last = last_[type];
@@ -53,19 +55,34 @@ uint32_t DeltaCoder::code(uint16_t type, const uint8_t* payload, uint32_t size, 
     last.set(payload, size);
     return 0;
   }
-  const uint32_t words = (size + 7) / 8, mask_bytes = (words + 7) / 8;
+  const uint32_t whole = size / 8, words = (size + 7) / 8, mask_bytes = (words + 7) / 8;
   uint8_t* at = out + 1 + mask_bytes;
   uint64_t mask = 0;
   out[0] = static_cast<uint8_t>(type);
-  for (uint32_t i = 0; i < words; ++i) {
-    uint64_t w = 0;
-    if (i + 1 < words || size % 8 == 0) std::memcpy(&w, payload + 8 * i, 8);
-    else std::memcpy(&w, payload + 8 * i, size % 8);
-    uint64_t difference = w - last.words[i];
-    if (difference == 0) continue;
-    last.words[i] = w;
+  auto put = [&](uint32_t i, uint64_t difference) {
+    if (difference == 0) return;
+    last.words[i] += difference;
     mask |= uint64_t{1} << i;
     at = put_varint(at, difference);
+  };
+  // Most words are those of the last record: four at a time.
+  uint32_t i = 0;
+  for (; i + 4 <= whole; i += 4) {
+    const uint8_t* p = payload + 8 * i;
+    const uint64_t* l = last.words + i;
+    const uint64_t d0 = word_at(p) - l[0], d1 = word_at(p + 8) - l[1], d2 = word_at(p + 16) - l[2],
+                   d3 = word_at(p + 24) - l[3];
+    if ((d0 | d1 | d2 | d3) == 0) continue;
+    put(i, d0);
+    put(i + 1, d1);
+    put(i + 2, d2);
+    put(i + 3, d3);
+  }
+  for (; i < whole; ++i) put(i, word_at(payload + 8 * i) - last.words[i]);
+  if (i < words) {
+    uint64_t rest = 0;
+    std::memcpy(&rest, payload + 8 * i, size % 8);
+    put(i, rest - last.words[i]);
   }
   std::memcpy(out + 1, &mask, mask_bytes);
   return static_cast<uint32_t>(at - out);

@@ -32,7 +32,9 @@ struct DeltaLast {
 class DeltaCoder {
  public:
   static constexpr uint32_t kMaxCoded = 1 + kDeltaWords / 8 + kDeltaWords * 10;
-  static bool codable(uint16_t type, uint32_t size);
+  static constexpr bool codable(uint16_t type, uint32_t size) {
+    return type > 0 && type < kDeltaTypes && size > 0 && size <= kDeltaWords * 8;
+  }
   // Writes the coded record to `out` (kMaxCoded bytes); returns its size. 0 = write it whole, as
   // whole() has it.
   uint32_t code(uint16_t type, const uint8_t* payload, uint32_t size, uint8_t* out);

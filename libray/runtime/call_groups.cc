@@ -60,7 +60,7 @@ bool WorkerSide::route(uint32_t mine) {
   bool others = false;
   while (auto link = oldest_link()) {
     Execution* e;
-    if (!claim(link, &e)) continue;
+    if (!claim(std::move(link), &e)) continue;
     e->group = e->header.flags >> wire::kGroupShift;
     if (e->group >= groups_.size()) e->group = 0;
     groups_[e->group]->ready.push_back(e);

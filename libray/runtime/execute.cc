@@ -93,11 +93,31 @@ void WorkerSide::end_forked_child(ray_code code) {
   ::_exit(code == RAY_OK ? 0 : 1);
 }
 
+// What is registered stays, so a thread asks no more than once in a row for the same.
+static NativeFunction registered_function(uint64_t key) {
+  static thread_local struct {
+    uint64_t key;
+    NativeFunction f;
+  } last{};
+  if (!last.f.fn || last.key != key) last = {key, Registry::instance().function(key)};
+  return last.f;
+}
+
+static NativeFunction registered_method(const std::string& klass, const std::string& method) {
+  static thread_local struct {
+    std::string klass, method;
+    NativeFunction f;
+  } last;
+  if (!last.f.fn || last.method != method || last.klass != klass)
+    last = {klass, method, Registry::instance().method(klass, method)};
+  return last.f;
+}
+
 void WorkerSide::execute(Execution* e) {
   const wire::TaskHeader& h = e->header;
   NativeFunction f;
   if (h.kind == RAY_KIND_ACTOR_CALL) {
-    f = Registry::instance().method(class_name_, e->method);
+    f = registered_method(class_name_, e->method);
     if (!f.fn) {
       fail(e, "actor class '" + class_name_ + "' has no method '" + e->method +
                   "': register it with ray_register_method before ray_init", nullptr);
@@ -105,7 +125,7 @@ void WorkerSide::execute(Execution* e) {
       return;
     }
   } else {
-    f = Registry::instance().function(h.function);
+    f = registered_function(h.function);
     if (!f.fn || h.kind == RAY_KIND_ACTOR_CREATE) {
       Status s = definition(e);
       if (s.ok() && e->definition.kind == wire::kFnSymbol) {

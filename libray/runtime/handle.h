@@ -8,6 +8,8 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 
 #include "libray/base/fork.h"
 #include "libray/base/spin.h"
@@ -44,11 +46,14 @@ inline uint64_t handle_index(const void* h) {
 }
 
 // Chunks of entries that are never freed. Entry needs `std::atomic<uint32_t> gen` and, while free,
-// `uint32_t next_free`. alloc/free are serialised inside.
+// `uint32_t next_free`. alloc/free are serialised inside: none of them happens while somebody else has mutex().
 template <class Entry>
 class Slab {
  public:
-  Slab() { held_over_forks(&mutex_); }  // a slab lives as long as the process
+  Slab() {  // it lives as long as the process
+    if (!chunks_) throw std::bad_alloc();
+    held_over_forks(&mutex_);
+  }
   static constexpr uint64_t kChunk = 1024, kChunks = 1 << 16;
   Entry* at(uint64_t index) const {
     uint64_t chunk = index / kChunk;
@@ -56,6 +61,7 @@ class Slab {
     Entry* c = chunks_[chunk].load(std::memory_order_acquire);
     return c ? c + index % kChunk : nullptr;
   }
+  SpinLock& mutex() { return mutex_; }
   // nullptr when 64 M entries exist or memory is out.
   Entry* alloc(uint32_t* index) {
     std::lock_guard lock(mutex_);
@@ -86,7 +92,8 @@ class Slab {
   SpinLock mutex_;
   uint32_t free_ = kNone;
   uint64_t n_chunks_ = 0;
-  std::atomic<Entry*> chunks_[kChunks] = {};
+  // Zeros from the system, which take no memory before they are used: half a megabyte in each process.
+  std::atomic<Entry*>* chunks_ = static_cast<std::atomic<Entry*>*>(std::calloc(kChunks, sizeof(std::atomic<Entry*>)));
 };
 
 // Table of all handles but references (which are entries themselves, runtime/object.h).

@@ -1,8 +1,8 @@
 // Object: one process's knowledge of one object, and what a ray_ref stands for.
 //
-// Threads: `refs` and `state` are atomic; a value is immutable once `state` says that it is there, so
+// Threads: `counts` and `state` are atomic; a value is immutable once `state` says that it is there, so
 // it may then be read without a lock. Everything else is guarded by the runtime's mutex.
-// Invariants: refs > 0 as long as a handle, a buffer, a pending task or a container uses the entry; handles
+// Invariants: refs() > 0 as long as a handle, a buffer, a pending task or a container uses the entry; handles()
 // of them are the callers', and no caller can take others.
 #pragma once
 #include <atomic>
@@ -62,8 +62,9 @@ struct Object {
   static constexpr uint32_t kSmallMax = 40;
   std::atomic<uint32_t> gen{1};
   uint32_t next_free = 0;
-  std::atomic<uint32_t> refs{0};
-  std::atomic<uint32_t> handles{0};
+  // All references; in the upper half those of them that are callers' handles. In one word, since a handle that comes
+  // or goes changes both.
+  std::atomic<uint64_t> counts{0};
   uint32_t index = 0;
   std::atomic<ObjState> state{ObjState::kPending};
   Where where = Where::kSmall;
@@ -98,6 +99,11 @@ struct Object {
   Object* lent = nullptr;                                 // the first that has this one as its lender
 
   Object() : small{} {}
+  static constexpr uint64_t kHandles = uint64_t{1} << 32, kOwned = kHandles | 1;  // one with its reference
+  uint32_t refs() const { return static_cast<uint32_t>(counts.load(std::memory_order_acquire)); }
+  uint64_t handles() const { return counts.load(std::memory_order_relaxed) / kHandles; }
+  // One of the runtime's references goes; true: it was the last.
+  bool drop() { return counts.fetch_sub(1, std::memory_order_acq_rel) == 1; }
   bool done() const { return state.load(std::memory_order_acquire) >= ObjState::kReady; }
   const uint8_t* bytes() const { return where == Where::kSmall ? small : heap; }
   ray_ref* handle() const {
@@ -131,38 +137,39 @@ inline Object* object_of(const ray_ref* ref) {
   if (handle_kind(ref) != kHandleRef) return nullptr;
   Object* o = object_slab().at(handle_index(ref));
   if (!o || o->gen.load(std::memory_order_acquire) != handle_gen(ref) ||
-      o->handles.load(std::memory_order_relaxed) == 0)
+      o->handles() == 0)
     return nullptr;
   return o;
 }
-// A count that the runtime owns becomes the caller's.
+// A reference that the runtime owns becomes the caller's.
 inline ray_ref* hand_out(Object* o) {
-  o->handles.fetch_add(1, std::memory_order_relaxed);
+  o->counts.fetch_add(Object::kHandles, std::memory_order_relaxed);
   return o->handle();
 }
-// The same of one that nobody else has seen yet.
-inline ray_ref* hand_out_new(Object* o) {
-  o->handles.store(1, std::memory_order_relaxed);
-  return o->handle();
-}
-// And back; false: the caller has none.
-inline bool take_back(Object* o) {
-  uint32_t n = o->handles.load(std::memory_order_relaxed);
+enum class TakenBack { kNone, kSome, kLast };
+// And goes, with its reference. kNone: the caller has none; kLast: the entry is to be freed.
+inline TakenBack take_back(Object* o) {
+  uint64_t n = o->counts.load(std::memory_order_relaxed);
   do
-    if (n == 0) return false;
-  while (!o->handles.compare_exchange_weak(n, n - 1, std::memory_order_relaxed));
-  return true;
+    if (n < Object::kHandles) return TakenBack::kNone;
+  while (!o->counts.compare_exchange_weak(n, n - Object::kOwned, std::memory_order_acq_rel, std::memory_order_relaxed));
+  return n == Object::kOwned ? TakenBack::kLast : TakenBack::kSome;
 }
 // Of an entry that the caller, or something that lives as long as the call, refers to already.
 inline Object* retain(Object* o) {
-  o->refs.fetch_add(1, std::memory_order_relaxed);
+  o->counts.fetch_add(1, std::memory_order_relaxed);
   return o;
+}
+// Another handle to it, for the caller.
+inline ray_ref* retain_handle(Object* o) {
+  o->counts.fetch_add(Object::kOwned, std::memory_order_relaxed);
+  return o->handle();
 }
 // Of one that was found in a table, under the lock: false = its last reference is gone and another thread is
 // about to free it.
 inline bool try_retain(Object* o) {
-  uint32_t n = o->refs.load(std::memory_order_acquire);
-  while (n != 0 && !o->refs.compare_exchange_weak(n, n + 1)) {
+  uint64_t n = o->counts.load(std::memory_order_acquire);
+  while (n != 0 && !o->counts.compare_exchange_weak(n, n + 1)) {
   }
   return n != 0;
 }

@@ -44,9 +44,7 @@ bool Runtime::take_back_record(PendingTask* t) {
   if (check_of(at, t->spec.size(), head_of(t)) != t->args_check) return false;
   wire::TaskHeader was;
   std::memcpy(&was, at, sizeof was);
-  wire::TaskHeader h = header_of(t, was.n_args);
-  h.flags |= was.flags & wire::kArgsInStore;
-  encode_head(t, h, at);
+  encode_head(t, was.n_args, was.flags & wire::kArgsInStore, at);
   return true;
 }
 

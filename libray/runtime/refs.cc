@@ -28,8 +28,8 @@ ErrorBox* make_error(ray_code code, std::string message, uint32_t payload_format
   return e;
 }
 
-// One reference, owned by the caller. Needs no lock: nobody else knows it yet.
-Object* Runtime::new_object(const ObjectId& id) {
+// With these counts, owned by the caller. Needs no lock: nobody else knows it yet.
+Object* Runtime::new_object(const ObjectId& id, uint64_t counts) {
   uint32_t index;
   Object* o = object_slab().alloc(&index);
   if (!o) return nullptr;
@@ -45,19 +45,18 @@ Object* Runtime::new_object(const ObjectId& id) {
   o->producer = nullptr;
   o->waiters = nullptr;
   o->state.store(ObjState::kPending, std::memory_order_relaxed);
-  o->handles.store(0, std::memory_order_relaxed);
-  o->refs.store(1, std::memory_order_release);
+  o->counts.store(counts, std::memory_order_release);
   return o;
 }
 
-// Looks at every entry: for ids that a program kept as bytes. Under the lock, because entries are
+// Looks at every entry: for ids that a program kept as bytes. Under the slab's lock, because entries are
 // freed under it: one whose id matches can be taken as long as its count is not zero.
 Object* Runtime::find_object(const ObjectId& id) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(object_slab().mutex());
   for (uint64_t i = 0;; ++i) {
     Object* o = object_slab().at(i);
     if (!o) return nullptr;
-    if (o->refs.load(std::memory_order_acquire) == 0 || o->runtime != this || o->id != id) continue;
+    if (o->refs() == 0 || o->runtime != this || o->id != id) continue;
     if (try_retain(o)) return o;
   }
 }
@@ -160,7 +159,7 @@ static Status set_bytes(Object* o, const void* data, uint64_t size, uint32_t for
 Status Runtime::put(const ray_value& v, Object** out) {
   RAY_TRY(check_value(v));
   ObjectId id = next_put_id();
-  Object* o = new_object(id);
+  Object* o = new_object(id, Object::kOwned);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   Status s;
   store::Interruptible scope(&stop_waiting_);
@@ -189,7 +188,7 @@ Status Runtime::put(const ray_value& v, Object** out) {
   }
   if (!s.ok()) {
     o->where = Where::kSmall;
-    release(o);
+    release_handle(o);
     return s;
   }
   o->state.store(ObjState::kReady, std::memory_order_release);
@@ -513,8 +512,19 @@ bool Runtime::read_shared_error(Object* o, const wire::Location& at, bool ours, 
 
 // ---- freeing --------------------------------------------------------------------------------------------
 
+// A value that only its references knew of. Nobody has any more, so that it can go without the lock.
+static bool is_alone(const Object* o) {
+  return o->state.load(std::memory_order_relaxed) == ObjState::kReady && o->where != Where::kStore &&
+         !(o->in_table | o->publish_on_ready | o->registered | o->shared | o->borrowed) && o->holds == 0 &&
+         !o->contained && !o->lender && !o->lent && !o->waiters;
+}
+
 void Runtime::free_object(Object* o) {
   if (foreign()) return;  // a forked child's copy: the parent has the object
+  if (is_alone(o)) {
+    if (o->where == Where::kHeap) std::free(o->heap);
+    return object_slab().free(o, o->index);
+  }
   std::vector<Object*> more;
   {
     std::lock_guard lock(mutex_);
@@ -523,7 +533,7 @@ void Runtime::free_object(Object* o) {
   while (!more.empty()) {
     Object* c = more.back();
     more.pop_back();
-    if (c->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) continue;
+    if (!c->drop()) continue;
     std::lock_guard lock(mutex_);
     free_one(c, &more);
   }
@@ -610,10 +620,63 @@ void Runtime::unpin(store::Pin* pin) {
   if (store_) store_->unpin(pin);
 }
 
+// Memory for copies of the smallest values. What a thread has released it takes again, last first: a thousand values
+// that are got and released together are more than malloc keeps at hand, and cost several times as much from it.
+namespace {
+
+struct SmallCopy {
+  SmallCopy* next;
+  uint8_t rest[Object::kSmallMax - sizeof(SmallCopy*)];
+};
+
+// Of a thread. `n` is kMost also when there is no list any more.
+struct Copies {
+  static constexpr uint32_t kMost = 4096;
+  SmallCopy* first;
+  uint32_t n;
+};
+thread_local Copies t_copies;
+
+struct EndOfCopies {
+  ~EndOfCopies() {
+    Copies& list = t_copies;
+    list.n = Copies::kMost;
+    while (SmallCopy* c = list.first) {
+      list.first = c->next;
+      std::free(c);
+    }
+  }
+};
+
+SmallCopy* new_copy() {
+  Copies& list = t_copies;
+  SmallCopy* c = list.first;
+  if (!c) return static_cast<SmallCopy*>(std::malloc(sizeof(SmallCopy)));
+  list.first = c->next;
+  --list.n;
+  return c;
+}
+
+void free_copy(void* copy) {
+#ifdef LIBRAY_SANITIZED
+  std::free(copy);  // so that whoever reads it after the release is found
+#else
+  Copies& list = t_copies;
+  if (list.n == 0) static thread_local EndOfCopies end;
+  if (list.n == Copies::kMost) return std::free(copy);
+  auto* c = static_cast<SmallCopy*>(copy);
+  c->next = list.first;
+  list.first = c;
+  ++list.n;
+#endif
+}
+
+}  // namespace
+
 // The smallest values are copied: that costs no more than to count the reader, and what a reader writes there by
 // mistake nobody else reads.
 static Status copy_small(const Object* o, ray_buffer* out) {
-  void* copy = std::malloc(Object::kSmallMax);
+  SmallCopy* copy = new_copy();
   if (!copy) return error(RAY_OUT_OF_MEMORY, "no memory for a value of %lu bytes", o->size);
   std::memcpy(copy, o->small, Object::kSmallMax);
   *out = RAY_BUFFER_INIT;
@@ -623,7 +686,7 @@ static Status copy_small(const Object* o, ray_buffer* out) {
   out->private_data = copy;
   out->release = [](ray_buffer* b) {
     b->release = nullptr;
-    std::free(b->private_data);
+    free_copy(b->private_data);
   };
   return Status();
 }

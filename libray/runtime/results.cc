@@ -377,7 +377,7 @@ void Runtime::finish_task(PendingTask* t) {
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
     o->producer = nullptr;
-    if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) free_one(o, &more);
+    if (o->drop()) free_one(o, &more);
   }
   if (!t->held.empty() || !more.empty()) {
     deferred_release_.insert(deferred_release_.end(), t->held.begin(), t->held.end());

@@ -56,7 +56,7 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
     size += sizeof(lineage::ResultRecord) + (keep ? pad8(r.bytes.size()) : 0);
   }
   runtime_->lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
-    lineage::ExecRecord x{};
+    auto& x = *new (at) lineage::ExecRecord{};  // in place: copied right after it was written it would be waited for
     x.task = e->header.task;
     x.actor = e->header.actor;
     x.actor_pos = e->actor_pos;
@@ -70,7 +70,6 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
     x.n_results = static_cast<uint32_t>(n);
     x.error_size = static_cast<uint32_t>(text.size());
     x.kind = e->header.kind;
-    std::memcpy(at, &x, sizeof x);
     at += sizeof x;
     for (size_t i = 0; i < n; ++i) {
       auto& r = e->results[i];

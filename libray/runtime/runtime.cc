@@ -135,7 +135,7 @@ Status await_ready(int fd, int pidfd, const std::string& log) {
 
 }  // namespace
 
-Status Runtime::usable() const {
+Status Runtime::why_unusable() const {
   if (foreign())
     return error(RAY_WRONG_STATE, "a runtime does not survive fork(): call ray_init in the child");
   if (stopping_.load(std::memory_order_relaxed))

@@ -54,7 +54,10 @@ class Runtime {
   // Whether the calling thread runs a callback of this runtime, which cannot wait for its end.
   bool in_callback() const;
   // RAY_OK while usable; else why not (shut down, forked, node dead).
-  Status usable() const;
+  Status usable() const {
+    const bool over = foreign() | stopping_.load(std::memory_order_relaxed) | node_dead();
+    return __builtin_expect(over, 0) ? why_unusable() : Status();
+  }
   // It belongs to the process that this one was forked from: nothing of it may be touched but plain memory.
   bool foreign() const { return fork_generation_ != fork_generation(); }
   int32_t mode() const { return mode_; }
@@ -70,7 +73,11 @@ class Runtime {
   Status import(const ObjectId& id, const wire::Location& hint, Object** out);
   Status import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out);
   void release(Object* o) {
-    if (o->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) free_object(o);
+    if (o->drop()) free_object(o);
+  }
+  // A caller's handle; nothing happens when there is none any more.
+  void release_handle(Object* o) {
+    if (take_back(o) == TakenBack::kLast) free_object(o);
   }
   // Makes the object known to the node, so that a reference to it may leave this process.
   Status share(Object* o);
@@ -210,7 +217,7 @@ class Runtime {
   void cancel_children(const TaskId& parent);
   void return_idle_leases();
   Status task_definition(uint64_t key, FunctionDefinition* out);
-  uint64_t ref_count(Object* o) const { return o->refs.load(); }
+  uint64_t ref_count(Object* o) const { return o->refs(); }
 
   // Called when the last handle is gone: the object waits, reachable, for its child handles.
   static void bury(Runtime* rt);
@@ -248,6 +255,7 @@ class Runtime {
   Status finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out);
 
   // runtime.cc
+  Status why_unusable() const;
   Status connect(const ray_runtime_options& options);
   Status hello(const ray_runtime_options& options);
   Status map_memory(std::vector<Fd>* of_welcome);
@@ -295,7 +303,7 @@ class Runtime {
   // refs.cc
   void free_object(Object* o);
   void free_one(Object* o, std::vector<Object*>* more);
-  Object* new_object(const ObjectId& id);
+  Object* new_object(const ObjectId& id, uint64_t counts = 1);
   bool publish(Object* o, int64_t patience_ns, bool last);
   void contained_ids(Object* o, std::vector<ObjectId>* out);
   Status fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out);
@@ -349,8 +357,7 @@ class Runtime {
                     Stream** stream);
   void ask_give_back(ClientLink* link);
   void release_prepared(Prepared* p);
-  wire::TaskHeader header_of(const PendingTask* t, size_t n_args) const;
-  uint8_t* encode_head(const PendingTask* t, wire::TaskHeader h, uint8_t* at) const;
+  uint8_t* encode_head(const PendingTask* t, size_t n_args, uint32_t flags, uint8_t* at) const;
   bool register_dependencies(PendingTask* t, const Prepared& p);
   void park(PendingTask* t, Prepared&& p, bool big);
   void unpark(PendingTask* t);

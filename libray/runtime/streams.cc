@@ -157,7 +157,7 @@ void Runtime::stream_release(Stream* s) {
     s->items.clear();
     stream_deliver(s);  // there will be nothing to take
     // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
-    const bool goes_on = s->to_end || (s->completion && s->completion->refs.load() > 1);
+    const bool goes_on = s->to_end || (s->completion && s->completion->refs() > 1);
     if (s->task && !goes_on) (void)cancel_task(s->task, 0);
     else for (size_t i = items.size(); i > 0; --i) stream_ack(s);
     if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));  // who waits for an item

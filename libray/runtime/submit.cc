@@ -269,35 +269,33 @@ static uint8_t* encode_arg(const PreparedArg& a, uint8_t* at) {
   return put_bytes(at + sizeof h, o->bytes(), o->size);
 }
 
-wire::TaskHeader Runtime::header_of(const PendingTask* t, size_t n_args) const {
-  wire::TaskHeader h{};
-  h.task = t->id;
-  h.parent = t->parent;
-  h.tag = t->tag;
-  h.function = t->function->key;
-  if (t->actor) h.actor = t->actor->id;
-  h.seq = t->seq;
-  h.kind = t->kind;
-  h.attempt = t->attempt;
-  h.n_args = static_cast<uint32_t>(n_args);
-  h.n_returns = t->n_returns;
-  h.stream_ack = t->stream ? t->stream->consumed : 0;
-  h.stream_window = t->stream ? t->stream->window : 0;
-  h.flags = uint32_t{t->group} << wire::kGroupShift | static_cast<uint32_t>(language_) << wire::kCallerShift;
-  h.name_size = static_cast<uint16_t>(t->name.size());
-  h.method_size = static_cast<uint16_t>(t->method.size());
-  h.submitted = t->submitted;
-  return h;
-}
-
-uint8_t* Runtime::encode_head(const PendingTask* t, wire::TaskHeader h, uint8_t* at) const {
-  std::memcpy(at, &h, sizeof h);
-  at = put_bytes(at + sizeof h, t->name.data(), t->name.size());
+// Header, name and method; `at` is aligned to 8. Made in place: a header that was copied right after it was written
+// would be waited for.
+uint8_t* Runtime::encode_head(const PendingTask* t, size_t n_args, uint32_t flags, uint8_t* at) const {
+  new (at) wire::TaskHeader{
+      .task = t->id,
+      .parent = t->parent,
+      .tag = t->tag,
+      .function = t->function->key,
+      .actor = t->actor ? t->actor->id : ActorId{},
+      .seq = t->seq,
+      .kind = static_cast<uint32_t>(t->kind),
+      .attempt = t->attempt,
+      .n_args = static_cast<uint32_t>(n_args),
+      .n_returns = t->n_returns,
+      .stream_ack = t->stream ? t->stream->consumed : 0,
+      .stream_window = t->stream ? t->stream->window : 0,
+      .name_size = static_cast<uint16_t>(t->name.size()),
+      .method_size = static_cast<uint16_t>(t->method.size()),
+      .flags = uint32_t{t->group} << wire::kGroupShift | static_cast<uint32_t>(language_) << wire::kCallerShift | flags,
+      .submitted = t->submitted,
+  };
+  at = put_bytes(at + sizeof(wire::TaskHeader), t->name.data(), t->name.size());
   return put_bytes(at, t->method.data(), t->method.size());
 }
 
 void Runtime::encode(const PendingTask* t, const Prepared& p, uint8_t* at) const {
-  at = encode_head(t, header_of(t, p.args.size()), at);
+  at = encode_head(t, p.args.size(), 0, at);
   for (const auto& a : p.args) at = encode_arg(a, at);
 }
 
@@ -319,11 +317,9 @@ Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   o->size = size;
   o->state.store(ObjState::kReady, std::memory_order_release);
   t->held.push_back(o);
-  wire::TaskHeader h = header_of(t, p->args.size());
-  h.flags |= wire::kArgsInStore;
   wire::StoreRef r{id, loc};
-  t->spec.resize(sizeof h + pad8(t->name.size()) + pad8(t->method.size()) + sizeof r);
-  uint8_t* spec = encode_head(t, h, reinterpret_cast<uint8_t*>(t->spec.data()));
+  t->spec.resize(sizeof(wire::TaskHeader) + pad8(t->name.size()) + pad8(t->method.size()) + sizeof r);
+  uint8_t* spec = encode_head(t, p->args.size(), wire::kArgsInStore, reinterpret_cast<uint8_t*>(t->spec.data()));
   std::memcpy(spec, &r, sizeof r);
   return Status();
 }
@@ -339,7 +335,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
   bool whole = size <= wire::kInlineRecordMax * 2;  // else by reference to the stored arguments
   if (!whole) size = head;
   lineage(lineage::kSubmit, static_cast<uint32_t>(size), [&](uint8_t* at) {
-    lineage::SubmitRecord r{};
+    auto& r = *new (at) lineage::SubmitRecord{};  // in place: copied right after it was written it would be waited for
     r.task = t->id;
     r.parent = t->parent;
     if (t->actor) r.actor = t->actor->id;
@@ -352,7 +348,6 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
     r.process = process_;
     r.name_size = static_cast<uint32_t>(name.size());
     r.method_size = static_cast<uint32_t>(t->method.size());
-    std::memcpy(at, &r, sizeof r);
     at = put_bytes(at + sizeof r, name.data(), name.size());
     at = put_bytes(at, t->method.data(), t->method.size());
     for (size_t i = 0; whole && i < p.args.size(); ++i) {
@@ -461,11 +456,9 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     *stream = t->stream;
   }
   for (uint32_t i = 0; i < t->n_returns; ++i) {
-    Object* r = new_object(return_object(t->id, i));
+    Object* r = new_object(return_object(t->id, i), Object::kOwned + 1);  // the caller's and the task's
     if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
     r->producer = t;
-    r->refs.store(2, std::memory_order_relaxed);  // the caller's and the task's
-    r->handles.store(1, std::memory_order_relaxed);
     if (i == 0)
       t->return0 = r;
     else

@@ -70,12 +70,13 @@ bool Runtime::local_query(const std::string& what, std::string* answer) {
 void Runtime::find_neglected() {
   constexpr int64_t kPatienceNs = 5000000000;
   std::lock_guard lock(mutex_);
+  std::lock_guard steady(object_slab().mutex());
   const uint64_t looked = n_errors_;
   if (looked == neglect_looked_) return;
   bool later = false;
   Object* o;
   for (uint64_t i = 0; (o = object_slab().at(i)); ++i) {
-    if (o->refs.load(std::memory_order_acquire) == 0 || o->runtime != this) continue;
+    if (o->refs() == 0 || o->runtime != this) continue;
     if (o->state.load(std::memory_order_acquire) != ObjState::kError || !is_missed(o)) continue;
     if (steady_ns() - o->error->since_ns < kPatienceNs) {
       later = true;
@@ -142,8 +143,9 @@ void Runtime::list_references(std::string* answer) {
   }
   std::vector<const Object*> found;
   Object* o;
+  std::lock_guard steady(object_slab().mutex());  // nothing comes or goes meanwhile
   for (uint64_t i = 0; (o = object_slab().at(i)); ++i) {
-    if (o->refs.load(std::memory_order_acquire) == 0 || o->runtime != this || actors.count(o)) continue;
+    if (o->refs() == 0 || o->runtime != this || actors.count(o)) continue;
     found.push_back(o);
     if (o->done() && o->contained)
       for (const Object* inside : *o->contained) ++counts[inside].values;
@@ -153,7 +155,7 @@ void Runtime::list_references(std::string* answer) {
   for (const Object* each : found) {
     const Counts& c = counts[each];
     const bool ready = each->state.load(std::memory_order_acquire) == ObjState::kReady;
-    w.map(6).str("object").id(each->id).str("count").uint64(each->refs.load());
+    w.map(6).str("object").id(each->id).str("count").uint64(each->refs());
     w.str("by_tasks").uint64(c.tasks).str("by_results").uint64(c.results);
     w.str("by_values").uint64(c.values).str("size");
     ready ? w.uint64(each->size) : w.nil();

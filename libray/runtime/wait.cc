@@ -220,7 +220,7 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
 
 void Runtime::run_inline(const Notification& n, Object* o) {
   ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-  ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, hand_out(retain(o)), error_handle(e), {}};
+  ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, retain_handle(o), error_handle(e), {}};
   const Runtime* outer = enter_callback(this);
   n.fn(&c, n.user);
   n.over();
@@ -235,7 +235,7 @@ ray_error* error_handle(ErrorBox* e) {
 
 // One completion, to a queue or to a callback on the pulse thread. mutex_ held.
 void Runtime::deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e) {
-  ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? hand_out(retain(o)) : nullptr,
+  ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? retain_handle(o) : nullptr,
                    error_handle(e), {}};
   if (kind == RAY_COMPLETION_STREAM_END && !e) c.code = RAY_STREAM_END;
   if (n.queue) {

@@ -17,6 +17,7 @@
 namespace ray {
 
 WorkerSide::~WorkerSide() {
+  if (Execution* e = spare_.load()) pool_.push_back(e);
   for (Execution* e : pool_) {
     HandleTable::instance().release(e->handle, kHandleTask);
     delete e;
@@ -114,6 +115,7 @@ bool WorkerSide::leaving() const { return stop_ || exiting_; }
 // ----------------------------------------------------------------------------------------
 
 Execution* WorkerSide::new_execution() {
+  if (Execution* e = spare_.exchange(nullptr, std::memory_order_acquire)) return e;
   std::lock_guard lock(run_mutex_);
   if (pool_.empty()) {
     auto* e = new Execution;
@@ -125,7 +127,8 @@ Execution* WorkerSide::new_execution() {
   return e;
 }
 
-bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) {
+bool WorkerSide::claim(std::shared_ptr<ServeLink> from, Execution** out) {
+  ServeLink* link = from.get();
   std::lock_guard lock(link->mutex);
   RecordView r;
   auto next = link->tasks.next(&r);
@@ -144,14 +147,14 @@ bool WorkerSide::claim(const std::shared_ptr<ServeLink>& link, Execution** out) 
   e->record = r.data;
   e->record_size = r.size;
   e->end = r.end;
-  e->link = link;
+  e->link = std::move(from);
   e->actor_pos = is_actor_ ? next_pos_.fetch_add(1, std::memory_order_relaxed) : 0;
   e->n_gpus = link->header->n_gpus.load(std::memory_order_relaxed);
   link->claims.push_back({r.end, false});
   link->header->started.store(r.end, std::memory_order_release);
   if (link->header->cancel_count.load(std::memory_order_acquire) != link->cancel_seen ||
       !link->cancelled.empty()) {
-    e->cancelled = was_cancelled(link.get(), e->end);
+    e->cancelled = was_cancelled(link, e->end);
   }
   *out = e;
   return true;
@@ -183,7 +186,7 @@ bool WorkerSide::claim_any(Execution** out, uint32_t group) {
   }
   if (is_actor_ && !actor_ready_) return false;
   while (std::shared_ptr<ServeLink> link = oldest_link())
-    if (claim(link, out)) return true;
+    if (claim(std::move(link), out)) return true;
   return false;
 }
 
@@ -311,6 +314,7 @@ Status WorkerSide::read_args(Execution* e) {
   const wire::TaskHeader& h = e->header;
   const uint8_t *at = e->record + sizeof h, *end = e->record + e->record_size;
   auto text = [&](uint32_t n, std::string* out) {
+    if (n == 0) return true;
     if (pad8(n) > static_cast<uint64_t>(end - at)) return false;
     out->assign(reinterpret_cast<const char*>(at), n);
     at += pad8(n);
@@ -677,7 +681,7 @@ void WorkerSide::recycle(Execution* e) {
   e->record_copy.clear();
   e->yielded = 0;
   e->cancelled = false;
-  e->context.turn.fetch_add(1, std::memory_order_relaxed);
+  e->context.turn.store(e->context.turn.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   // The next task here is most likely of the same function. Large definitions are not kept once per execution.
   if (e->definition.definition.size() > 4096) e->definition_known = false;
   e->no_retry = e->registered = false;
@@ -688,7 +692,8 @@ void WorkerSide::recycle(Execution* e) {
     std::lock_guard lock(run_mutex_);
     std::erase(running_, e);
     hide(e);
-    pool_.push_back(e);
+    if (!spare_.load(std::memory_order_relaxed)) spare_.store(e, std::memory_order_release);
+    else pool_.push_back(e);
   }
   if (group) group->outstanding.fetch_sub(1, std::memory_order_relaxed);
   outstanding_.fetch_sub(1, std::memory_order_relaxed);

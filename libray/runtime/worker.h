@@ -190,7 +190,7 @@ class WorkerSide {
   // The same while others wait for its place: no longer than a switch to one of them and back costs.
   static constexpr int64_t kCrowdedSpinNs = 2000;
   SpinBudget crowded_spin_{kCrowdedSpinNs, 0};
-  bool claim(const std::shared_ptr<ServeLink>& link, Execution** out);
+  bool claim(std::shared_ptr<ServeLink> from, Execution** out);
   bool claim_any(Execution** out, uint32_t group);
   bool claim_grouped(Execution** out, uint32_t group);
   std::shared_ptr<ServeLink> oldest_link();
@@ -247,6 +247,7 @@ class WorkerSide {
   std::vector<Execution*> running_;
   uint32_t shown_ = 0;  // slots of wire::ChannelHeader::running in use, a bit each
   std::vector<Execution*> pool_;
+  std::atomic<Execution*> spare_{nullptr};  // one more, for whoever takes it first; filled under run_mutex_
   std::unique_ptr<Execution> creation_;
   std::atomic<bool> have_creation_{false};
   ray_interrupt_fn interrupt_ = nullptr;

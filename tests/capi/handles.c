@@ -4,6 +4,7 @@
  * A bad handle is NULL, a number that was never handed out, one that was released, or one of
  * another kind. */
 #define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -516,9 +517,50 @@ static void fork_child(void) {
   drop_handles();
 }
 
+/* ---- other threads ---- */
+
+enum { kMany = 6000 };
+static ray_buffer g_buffers[kMany];
+static ray_ref* g_refs[kMany];
+
+static void* release_buffers(void* unused) {
+  int i;
+  (void)unused;
+  for (i = 0; i < kMany; i++) ray_buffer_release(&g_buffers[i]);
+  return NULL;
+}
+
+/* Small values that one thread gets and another one, which ends then, releases: each is its own. */
+static void released_elsewhere(void) {
+  int round, i;
+  kit_init();
+  for (i = 0; i < kMany; i++) {
+    int64_t n = i;
+    ray_value value = ray_plain(&n, sizeof n, RAY_FMT_RAW);
+    CHECK_OK(ray_put(rt, &value, &g_refs[i], &err));
+  }
+  for (round = 0; round < 4; round++) {
+    pthread_t thread;
+    CHECK_OK(ray_get(rt, g_refs, kMany, 0, g_buffers, &err));
+    for (i = 0; i < kMany; i++) {
+      int64_t n;
+      memcpy(&n, g_buffers[i].data, sizeof n);
+      CHECK_EQ(n, i);
+    }
+    if (round % 2) {
+      release_buffers(NULL);
+      continue;
+    }
+    CHECK(pthread_create(&thread, NULL, release_buffers, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+  }
+  for (i = 0; i < kMany; i++) ray_ref_release(g_refs[i]);
+}
+
 static const kit_test tests[] = {
     KIT_TEST(bad_runtime),    KIT_TEST(bad_ref),         KIT_TEST(bad_others), KIT_TEST(bad_functions),
     KIT_TEST(bad_actor),      KIT_TEST(null_arguments),  KIT_TEST(struct_sizes),
     KIT_TEST(older_struct),   KIT_TEST(wrong_registrations), KIT_TEST(wrong_states),    KIT_TEST(after_shutdown),
-    KIT_TEST(double_release), KIT_TEST(no_error_wanted), KIT_TEST(fork_child)};
+    KIT_TEST(double_release), KIT_TEST(no_error_wanted), KIT_TEST(fork_child),
+    KIT_TEST(released_elsewhere)};
 KIT_MAIN(tests, register_all)
