@@ -108,16 +108,16 @@ Status Runtime::pack_inline(const ray_value& v, std::string* image) {
   return Status();
 }
 
-// `owner` and `attempt` as in store::Building; 0: it is ours.
+// `owner` and `making` as in store::Building; 0: it is ours.
 Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out, uint32_t owner,
-                              uint32_t attempt, int64_t patience_ns) {
+                              uint32_t making, int64_t patience_ns) {
   uint64_t size;
   RAY_TRY(wire::packed_size(v, &size));
   std::vector<wire::PackedRef> refs;
   RAY_TRY(pack_refs(v, &refs));
   store::Building b;
   RAY_TRY(of_store(store_->create(id, size, patience_ns, &b)));
-  if (owner) b.owner = owner, b.attempt = attempt;
+  if (owner) b.owner = owner, b.attempt = making;
   uint8_t* data;
   std::vector<uint8_t*> oob;
   wire::pack_frame(v, refs.data(), b.data, &data, &oob);
@@ -569,9 +569,9 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
 }
 
 // A result that nobody takes. mutex_ held.
-void Runtime::discard(const ObjectId& id, uint32_t attempt, const wire::ArgHeader& h, const uint8_t* bytes) {
+void Runtime::discard(const ObjectId& id, uint32_t making, const wire::ArgHeader& h, const uint8_t* bytes) {
   if (h.flags & wire::kRegistered)
-    up(wire::kUpObjDiscard, wire::UpObjDiscard{id, process_, attempt, 0, 0});
+    up(wire::kUpObjDiscard, wire::UpObjDiscard{id, process_, making, 0, 0});
   if (h.where != wire::kStore) return;
   wire::StoreRef r;
   std::memcpy(&r, bytes, sizeof r);
@@ -581,8 +581,9 @@ void Runtime::discard(const ObjectId& id, uint32_t attempt, const wire::ArgHeade
 // Its worker is gone. What it had made of the results and not handed over, if anything, is known to the node
 // and the store alone. mutex_ held.
 void Runtime::discard_attempt(const PendingTask* t) {
+  const uint32_t making = making_of(t->tag, t->attempt);
   auto gone = [&](uint32_t index) {
-    up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process_, t->attempt, 1, 0});
+    up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process_, making, 1, 0});
   };
   for (uint32_t i = 0; i < t->n_returns; ++i) gone(i);
   if (t->stream) gone(t->stream->from_attempt);  // of the others it is known

@@ -139,12 +139,13 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
     return e->release();
   }
   unlink(t);
+  const uint32_t making = making_of(t->tag, t->attempt);
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
     if (i < d.n_results && next_result(at, end, &h, &bytes)) {
-      complete_from(o, h, bytes, t->attempt);
+      complete_from(o, h, bytes, making);
     } else {
-      complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, t->attempt);
+      complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, making);
     }
   }
   if (t->stream) stream_end(t, nullptr);
@@ -210,8 +211,8 @@ void Runtime::requeue(PendingTask* t) {
 // ---- completion
 // -----------------------------------------------------------------------------------------
 
-void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t attempt) {
-  if (o->done()) return discard(o->id, attempt, h, bytes);
+void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t making) {
+  if (o->done()) return discard(o->id, making, h, bytes);
   if (h.format == wire::kFmtError && h.where == wire::kStore) {
     // It is read without the lock.
     wire::StoreRef r;

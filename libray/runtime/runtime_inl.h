@@ -42,6 +42,13 @@ void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
     wake_daemon(&page_->lineage_armed);
 }
 
+// Which making of a result it is, among all of its id for one process: that may submit a call twice (a parent that
+// runs again on the same worker), and each call has attempts. Records to the node and the store call it the attempt.
+// Equal for two makings only by a chance of 2^-32.
+inline uint32_t making_of(uint64_t tag, uint32_t attempt) {
+  return static_cast<uint32_t>((tag * 0x9e3779b97f4a7c15u) >> 32) + attempt;
+}
+
 // Nobody but the caller depends on a result, and there were some since its last look (*seen).
 inline bool Runtime::may_be_lazy(uint64_t* seen) {
   std::lock_guard lock(mutex_);

@@ -14,11 +14,12 @@ void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader&
                           const uint8_t* bytes) {
   Stream* s = t->stream;
   s->from_attempt = index + 1;
-  if (index != s->received) return discard(return_object(s->id, index), t->attempt, h, bytes);
+  const uint32_t making = making_of(t->tag, t->attempt);
+  if (index != s->received) return discard(return_object(s->id, index), making, h, bytes);
   ++s->received;
   Object* o = new_object(return_object(s->id, index));
   if (!o) return;
-  complete_from(o, h, bytes, t->attempt);
+  complete_from(o, h, bytes, making);
   if (s->released) {
     deferred_release_.push_back(o);
     have_deferred_ = true;

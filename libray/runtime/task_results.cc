@@ -11,12 +11,14 @@ uint32_t WorkerSide::holder_of(const Execution* e) const {
   return e->link ? e->link->client : runtime_->process();
 }
 
+static uint32_t making(const Execution* e) { return making_of(e->header.tag, e->header.attempt); }
+
 // The node knows what a result contains before anybody hears of it. Long lists go in pieces.
 void WorkerSide::register_result(Execution* e, const ObjectId& id, const std::vector<ObjectId>& contained) {
   constexpr size_t kPiece = 4096;
   for (size_t at = 0; at < contained.size(); at += kPiece) {
     const size_t n = std::min(kPiece, contained.size() - at);
-    wire::UpObjResult r{id, holder_of(e), e->header.attempt, static_cast<uint32_t>(n), 0};
+    wire::UpObjResult r{id, holder_of(e), making(e), static_cast<uint32_t>(n), 0};
     runtime_->up(wire::kUpObjResult, r, &contained[at], n * sizeof(ObjectId));
   }
 }
@@ -37,7 +39,7 @@ Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& 
     }
   } else {
     wire::StoreRef r{id, {}};
-    RAY_TRY(runtime_->pack_to_store(v, id, &r.location, holder_of(e), e->header.attempt));
+    RAY_TRY(runtime_->pack_to_store(v, id, &r.location, holder_of(e), making(e)));
     out->bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
     out->header = {v.format, wire::kStore, 0, sizeof r};
   }
@@ -54,7 +56,7 @@ Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& 
 void WorkerSide::discard_result(Execution* e, uint32_t index, Execution::Out* out) {
   if (out->header.flags & wire::kRegistered)
     runtime_->up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(e->header.task, index), holder_of(e),
-                                                         e->header.attempt, 0, 0});
+                                                         making(e), 0, 0});
   if (out->header.where != wire::kStore) return;
   wire::StoreRef r;
   std::memcpy(&r, out->bytes.data(), sizeof r);
@@ -122,7 +124,7 @@ Status WorkerSide::seal_result(WriterState* w) {
   if (out.given) return error(RAY_WRONG_STATE, "result %u was given already", w->index);
   wire::StoreRef r{w->id, {}};
   w->building.owner = holder_of(e);
-  w->building.attempt = e->header.attempt;
+  w->building.attempt = making(e);
   RAY_TRY(runtime_->of_store(runtime_->store()->seal(&w->building, &r.location)));
   w->sealed = true;
   out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
@@ -158,15 +160,14 @@ Status WorkerSide::fit_results(Execution* e) {
     if (!r.given || r.header.where == wire::kStore || r.bytes.size() < (k < n ? 256 : sizeof(wire::StoreRef) + 1))
       continue;
     wire::StoreRef ref{return_object(e->header.task, static_cast<uint32_t>(i)), {}};
-    const uint32_t attempt = e->header.attempt;
     if (r.header.where == wire::kPlain) {
       ray_value v = ray_plain(r.bytes.data(), r.bytes.size(), r.header.format);
-      RAY_TRY(runtime_->pack_to_store(v, ref.id, &ref.location, holder_of(e), attempt));
+      RAY_TRY(runtime_->pack_to_store(v, ref.id, &ref.location, holder_of(e), making(e)));
     } else {
       store::Building b;
       RAY_TRY(runtime_->store()->create(ref.id, r.bytes.size(), Runtime::kStoreTimeoutNs, &b));
       b.owner = holder_of(e);
-      b.attempt = attempt;
+      b.attempt = making(e);
       std::memcpy(b.data, r.bytes.data(), r.bytes.size());
       RAY_TRY(runtime_->store()->seal(&b, &ref.location));
     }

@@ -118,6 +118,27 @@ def test_what_a_task_puts_again_has_the_value_of_the_last_time(nothing_stays, ma
 
 
 @libray.remote
+def inside():
+    return [libray.put("content")]
+
+
+def test_a_child_that_a_retried_parent_makes_again(nothing_stays, mark):
+    """The parent comes back to its worker while the first child runs: that process has two results of one id."""
+
+    @libray.remote(max_retries=1, retry_exceptions=True)
+    def parent(path):
+        child = inside.remote()
+        if first_time(path):
+            raise ValueError
+        return [child]
+
+    for _ in range(20):
+        [child] = libray.get(parent.remote(mark()))
+        [content] = libray.get(child)
+        assert libray.get(content) == "content"
+
+
+@libray.remote
 def box_of(n, pad):
     return [libray.put(f"value {i}") for i in range(n)], b"x" * pad
 
