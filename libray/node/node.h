@@ -210,6 +210,7 @@ class Node {
   void forget_job(uint32_t job);
   const Job& job_of(const Process& p) const;
   Process* process(uint32_t index);
+  bool may_hold(uint32_t index);
   void wake_process(uint32_t index);
   void send(Process* p, uint16_t type, const void* head, size_t size, const void* tail = nullptr,
             size_t tail_size = 0, uint16_t flags = 0, std::shared_ptr<Fd> fd = nullptr);

@@ -250,7 +250,7 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
 void Node::connect_late(const ActorId& id, uint32_t index) {
   read_all_rings();
   actor::Actions actions;
-  if (process(index)) actors_.connect(id, index, &actions);
+  if (may_hold(index)) actors_.connect(id, index, &actions);
   apply(actions);
 }
 
@@ -330,7 +330,7 @@ void Node::apply(actor::Actions& actions) {
     const actor::Actor* a = actors_.find(x.id);
     switch (x.kind) {
       case actor::Action::kReply: {
-        if (x.other && a && process(x.process)) directory_.hold(x.id, x.process, 1);  // get_if_exists
+        if (x.other && a && may_hold(x.process)) directory_.hold(x.id, x.process, 1);  // get_if_exists
         wire::Packer w;
         w.array(1).id(x.id);
         reply(x.process, x.req_id, x.code, x.code == RAY_OK ? w.bytes() : x.text);

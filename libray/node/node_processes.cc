@@ -53,6 +53,13 @@ Node::Process* Node::process(uint32_t index) {
   return index < processes_.size() ? processes_[index].get() : nullptr;
 }
 
+// A dead process holds nothing, and one that is being buried has lost what it held: on the way to its end other
+// processes' rings are read, and these may still speak of it.
+bool Node::may_hold(uint32_t index) {
+  const Process* p = process(index);
+  return p && !p->closing;
+}
+
 void Node::send(Process* p, uint16_t type, const void* head, size_t size, const void* tail,
                 size_t tail_size, uint16_t flags, std::shared_ptr<Fd> fd) {
   if (!p || p->closing) return;
@@ -448,7 +455,7 @@ Status Node::up_result(const std::string& payload) {
     return malformed("result");
   std::vector<ObjectId> contained(r.n_contained);
   if (r.n_contained) std::memcpy(contained.data(), payload.data() + sizeof r, r.n_contained * kIdSize);
-  directory_.result(r.id, r.holder, process(r.holder) != nullptr, r.attempt, contained.data(), contained.size());
+  directory_.result(r.id, r.holder, may_hold(r.holder), r.attempt, contained.data(), contained.size());
   return Status();
 }
 
@@ -457,7 +464,7 @@ Status Node::up_count(Process* p, uint16_t type, const std::string& payload) {
   if (!read_record(payload, &c)) return malformed("count");
   if (type == wire::kUpObjRelease) {
     directory_.release(c.id, p->index, c.count);
-  } else if (process(c.process)) {  // a dead process holds nothing
+  } else if (may_hold(c.process)) {
     directory_.hold(c.id, c.process, c.count);
   }
   return Status();

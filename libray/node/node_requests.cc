@@ -196,7 +196,7 @@ void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) 
 
 void Node::find_late(uint32_t index, uint64_t req_id, const std::string& name, const std::string& ns) {
   read_all_rings();
-  if (!process(index)) return;
+  if (!may_hold(index)) return;
   const actor::Actor* a = actors_.find(name, ns);
   if (!a)
     return reply(index, req_id, RAY_NOT_FOUND,
