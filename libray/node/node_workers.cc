@@ -335,6 +335,7 @@ void Node::kill_worker(uint32_t index, uint32_t cause) {
   auto s = spawns_.find(p->spawn);
   if (s == spawns_.end()) return;
   s->second.cause = cause;
+  scheduler_.worker_killed(index);
   (void)pidfd_signal(s->second.pidfd.get(), SIGKILL);
 }
 

@@ -320,6 +320,7 @@ void LocalScheduler::end_lease(uint32_t id, bool worker_lives, int64_t now) {
   drop_held(&w->second);
   w->second.lease = 0;
   // A worker whose client is gone may still run its task: it stays out of the idle list.
+  worker_lives = worker_lives && !w->second.killed;
   w->second.stopping = !worker_lives;
   if (worker_lives) make_idle(&w->second, now);
 }
@@ -405,6 +406,17 @@ void LocalScheduler::worker_gone(uint32_t worker, int64_t now) {
   Pool pool = it->second.pool;
   workers_.erase(it);
   tidy(pool);
+}
+
+void LocalScheduler::worker_killed(uint32_t worker) {
+  auto it = workers_.find(worker);
+  if (it == workers_.end()) return;
+  Worker& w = it->second;
+  w.killed = true;
+  if (w.state != kIdle || w.stopping) return;
+  remove_idle(&w);
+  tidy(w.pool);
+  w.stopping = true;
 }
 
 // A pool is remembered while it has workers, or trouble in starting one.

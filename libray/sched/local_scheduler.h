@@ -132,6 +132,8 @@ class LocalScheduler {
   void worker_ready(uint32_t worker, Pool pool, int64_t now);
   void worker_start_failed(Pool pool, int64_t now);  // it died before it was ready
   void worker_gone(uint32_t worker, int64_t now);
+  // It was killed and is not gone yet: nothing more is given to it.
+  void worker_killed(uint32_t worker);
   void worker_blocked(uint32_t worker, bool blocked);
   // Forgets its pools. Its actors that wait are cancelled one by one, if they are to be.
   void job_ended(uint32_t job);
@@ -278,6 +280,7 @@ class LocalScheduler {
     uint32_t lease = 0, last_client = 0;
     int64_t idle_since = 0;
     bool stopping = false;
+    bool killed = false;
   };
   struct PoolState {
     std::vector<uint32_t> idle;  // most recently used last

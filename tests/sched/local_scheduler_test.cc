@@ -224,6 +224,28 @@ TEST(Scheduler, ActorsHoldForLife) {
   EXPECT_EQ(b.take(Action::kGrant).size(), 1u);
 }
 
+// One that was killed is there until its end is known: an actor that got it would be dead before it began.
+TEST(Scheduler, NothingIsGivenToAWorkerThatWasKilled) {
+  TaskBench b({{"CPU", 2}});
+  b.shape(1, 0, {{"CPU", 1}});
+  b.want(1, 0, 2);
+  auto grants = b.take(Action::kGrant);
+  ASSERT_EQ(grants.size(), 2u);
+  b.give(grants[0]);
+  b.want(1, 0, 0);
+  b.s.worker_killed(grants[0].worker);  // idle
+  b.s.worker_killed(grants[1].worker);  // busy, and its lease ends before it does
+  b.give(grants[1]);
+  EXPECT_EQ(b.s.check(), "");
+  b.s.want_actor(actor_of(child_task(origin_of(TaskId{}), 1)), make({{"CPU", 1}}), kPool);
+  b.turn();
+  auto assigned = b.take(Action::kAssignActor);
+  ASSERT_EQ(assigned.size(), 1u);
+  for (const Action& g : grants) EXPECT_NE(assigned[0].worker, g.worker);
+  for (const Action& g : grants) b.s.worker_gone(g.worker, b.now);
+  EXPECT_EQ(b.s.check(), "");
+}
+
 TEST(Scheduler, ActorsWithoutResourcesComeWhenEverythingIsTaken) {
   TaskBench b({{"CPU", 1}});
   b.shape(1, 0, {{"CPU", 1}});
