@@ -296,6 +296,26 @@ int64_t Directory::holders(const ObjectId& id) const {
   return sum;
 }
 
+std::vector<std::string> Directory::describe(size_t most) const {
+  static const char* const states[] = {"pending", "ready", "error", "lost"};
+  std::vector<std::string> lines;
+  for (const auto& [id, e] : entries_) {
+    if (lines.size() == most) break;
+    std::string line = id.hex() + " " + (e.state < 4 ? states[e.state] : "?") + (e.shared ? "" : " placeholder");
+    if (e.owner != kNobody) line += " owner " + std::to_string(e.owner);
+    for (const auto& [process, count] : e.counts) line += " held " + std::to_string(process) + ":" + std::to_string(count);
+    if (e.containers) line += " in " + std::to_string(e.containers);
+    for (const ObjectId& c : e.contained) line += " has " + c.hex();
+    for (const Result& r : e.results) {
+      line += " result of " + std::to_string(r.holder) + (r.counted ? "" : " (not counted)");
+      for (const ObjectId& c : r.contained) line += " has " + c.hex();
+    }
+    if (!e.waiters.empty()) line += " waited for by " + std::to_string(e.waiters.size());
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
 std::string Directory::check() const {
   if (!broken_.empty()) return broken_;
   std::unordered_map<ObjectId, uint32_t> containers;

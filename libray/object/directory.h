@@ -13,8 +13,9 @@
 // Results. Whoever runs a task registers what a result contains, in the name of the process that is to
 // have the result, before that process hears of it. The registration counts as one hold of that process and
 // contains the references for as long as the object lives, whether the result travels in a ring or lies in
-// the store. An attempt whose result is not wanted is discarded, with its hold; who cannot know whether
-// there was one discards all the same.
+// the store. `attempt` names one making of it, that is an attempt of one call (making_of() of the runtime): a process
+// makes the call of an id twice when a parent that runs again comes back to it. An attempt whose result is not
+// wanted is discarded, with its hold; who cannot know whether there was one discards all the same.
 //
 // An id that is made again, by a task or by a parent that runs again, has a new owner, and the owner's last
 // value counts for whoever asks from then on. Values that were told before stay until the entry goes.
@@ -94,6 +95,8 @@ class Directory {
   int64_t holders(const ObjectId& id) const;  // sum of counts and containers
   // Which invariant is broken; empty: none. Looks at everything.
   std::string check() const;
+  // A line for each entry, for people: what it is, who holds it, what contains it.
+  std::vector<std::string> describe(size_t most) const;
   // From now on passes also watch for counts that stay below zero: check() names them.
   void watch_counts() { watch_counts_ = true; }
 
