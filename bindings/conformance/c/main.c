@@ -29,6 +29,7 @@ static bool start(char* line) {
       options.resources_msgpack.size = put_amounts(resources, sizeof resources, value);
     }
   }
+  options.ns = ray_cstr("model"); /* all drivers share it */
   if (ray_init(&options, &rt, &err) != RAY_OK) {
     say("failed %s %.*s", ray_code_name(ray_error_code(err)), (int)ray_error_message(err).size, ray_error_message(err).data);
     return false;

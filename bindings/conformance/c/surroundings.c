@@ -266,6 +266,7 @@ int join_main(int argc, char** argv) { /* --join SESSION MODE PATH TEXT */
   char* text;
   if (argc < 6) return 2;
   options.address = ray_cstr(argv[2]);
+  options.ns = ray_cstr("model");
   memset(&m, 0, sizeof m);
   m.is_driver = true;
   snprintf(m.path, sizeof m.path, "%.50sjoin", argv[4]);

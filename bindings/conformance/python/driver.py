@@ -54,7 +54,7 @@ def start(line):
     given = options(line.split())
     resources = {k: float(v) for k, v in (p.rsplit(":", 1) for p in given.get("resources", "").split(",") if p)}
     libray.init(num_cpus=float(given.get("cpus", 2)), object_store_memory=int(given.get("store", 1 << 26)),
-                resources=resources, log_to_driver=False)
+                resources=resources, log_to_driver=False, namespace="model")
     say(f"started {os.getpid()} {_session()}")
     return float(given.get("bound", 20000)) / 1000
 
@@ -85,7 +85,7 @@ def serve():
 
 
 def join(session, mode, prefix, text):
-    libray.init(address=session, log_to_driver=False)
+    libray.init(address=session, log_to_driver=False, namespace="model")
     run(text, 20.0, prefix)
     if mode == "die":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -24,7 +24,7 @@ def arguments():
     p.add_argument("--faults", action="store_true", help="kill, stop and slow down processes meanwhile")
     p.add_argument("--driver", choices=["c", "cpp", "python", "java"], default="c")
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
-    p.add_argument("--jobs", type=int, default=2, help="sessions side by side")
+    p.add_argument("--jobs", type=int, default=5, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")
     p.add_argument("--bound", type=float, default=20, help="seconds in which what has to come must come")
     p.add_argument("--program", help="run the program in this file instead, alone")

@@ -20,7 +20,7 @@ class Actor:
         self.entries = []      # calls and kills, in order
         self.users = []
         self.may_die = self.dropped = self.killed = False
-        self.computed = 0      # entries whose worlds stand
+        self.computed, self.epoch = 0, model.epoch  # entries whose worlds stand, as of then
         self.states = []       # before each entry
 
     # -- being a value's content
@@ -58,6 +58,12 @@ class Actor:
 
     def compute(self):
         """Worlds of the calls, each from the states that the one before may have left."""
+        if self.epoch != self.model.epoch:  # something happened that calls may feel that have not ended
+            self.epoch = self.model.epoch
+            calls = [at for at, e in enumerate(self.entries) if not isinstance(e, Kill) and not e.complete]
+            self.computed = min(calls + [self.computed])
+            if not any(isinstance(e, Kill) or e.complete for e in self.entries[:self.computed]):
+                self.states, self.computed = [], 0
         if not self.states:
             self.states = [self.initial(self.restarts)]
         for at in range(self.computed, len(self.entries)):
@@ -89,11 +95,11 @@ class Actor:
         worlds = []
         for w in task.natural(state):
             if w.status in ("crashed", "died"):
-                worlds += self.lost(task, w, state, own=True)
+                worlds += self.lost(task, w, state, [w])
             else:
                 worlds.append(w)
         if task.kills:
-            worlds += self.lost(task, World([], "killed", after=state), state, own=False)
+            worlds += self.lost(task, World([], "killed", after=state), state, worlds)
         return worlds
 
     def dependencies(self, task, state):
@@ -104,22 +110,19 @@ class Actor:
                     found.append(World(task.all_outs(o), "dependency", 0, before=state, after=state))
         return found
 
-    def lost(self, task, world, state, own):
-        """The actor's process ended while it ran the call, or before."""
+    def lost(self, task, world, state, ways):
+        """The actor's process ended while it ran the call in one of these ways, or before."""
         left = state[3]
+        dead = [World(outs, "lost", before=state, after=("dead",)) for outs in task.cut_off(ways, "ACTOR_DIED")]
         if world.status == "died":  # by its own will
-            return [World(task.all_outs(Failure("ACTOR_DIED")), "died", before=state, after=("dead",)),
-                    World(world.outs, "died", before=state, after=("dead",))]
+            return dead + [World(world.outs, "died", before=state, after=("dead",))]
         if left == 0:
-            return [World(task.all_outs(Failure("ACTOR_DIED")), "lost", before=state, after=("dead",))]
+            return dead
         back = ("back", left - 1)
-        if task.for_good:
-            return [World(task.all_outs(Failure("ACTOR_DIED")), "lost", before=state, after=("dead",))] + \
-                self.lost_once(task, state, left, back)
-        return self.lost_once(task, state, left, back)
+        return (dead if task.for_good else []) + self.lost_once(task, state, left, back, ways)
 
-    def lost_once(self, task, state, left, back):
-        worlds = [World(task.all_outs(Failure("ACTOR_RESTARTING")), "lost", before=state, after=back)]
+    def lost_once(self, task, state, left, back, ways):
+        worlds = [World(outs, "lost", before=state, after=back) for outs in task.cut_off(ways, "ACTOR_RESTARTING")]
         if task.retries > 0:
             for s in self.initial(left - 1):
                 for w in task.natural(s):
@@ -164,7 +167,7 @@ class Kill:
 
 class Constructor:
     """Looks like a task to the evaluation of bodies."""
-    is_stream, n_outs, retries, nested, complete = False, 1, 0, False, False
+    is_stream, n_outs, retries, nested, complete, recursive = False, 1, 0, False, False, False
 
     def __init__(self, model, label, body, args, words, parent):
         self.model, self.label, self.body, self.args, self.parent = model, label, body, args, parent

@@ -22,6 +22,8 @@ class Entry:
         self.value = worlds[0].outs[0] if certain and worlds[0].status == "ok" and worlds[0].outs and not task.is_stream else None
         self.arguments = {i + 1: a.task.label for i, a in enumerate(task.args) if isinstance(a, (Result, Item))}
         self.children = worlds[0].children if certain and worlds[0].status == "ok" else ()
+        # A child that its parent did not wait for ends with the parent's process, perhaps between two attempts.
+        self.cut_before = max(w.runs - 1 for w in worlds) if parent is not None and not task.waited else 0
         self.may_wait = task.may_wait() or getattr(task, "of_other_driver", False)  # it did not wait for them
         # With deaths about, its owner or a process on its way may have died before it ran.
         self.never_ran = task.model.lossy or any(
@@ -57,7 +59,7 @@ def tag_of(text):
 
 def compare(session, entries, raw):
     """What is wrong, or "". `raw`: the driver's values are raw bytes."""
-    rows = session.rows("SELECT name, task, parent, state, code, attempt, result, kind FROM tasks")
+    rows = session.rows("SELECT name, task, parent, state, code, attempt, result, kind, error FROM tasks")
     by_name, names = {}, {}
     for row in rows:
         by_name.setdefault(row[0], []).append(row)
@@ -76,14 +78,16 @@ def compare(session, entries, raw):
 
 
 def check(entry, row, names, arguments, raw):
-    _, _, parent, state, code, attempt, result, _ = row
+    _, _, parent, state, code, attempt, result, _, error = row
     if entry.parent is not None and names.get(parent) != entry.parent:
         return f"its parent is {names.get(parent, parent)}, not {entry.parent}"
     code = {106: "STREAM_END", 109: "GROUP_REMOVED"}.get(code, code)
     if state == "SUBMITTED":
         return "" if entry.may_wait or entry.never_ran or entry.parent is not None else "it has no end"
+    if attempt is not None and attempt < entry.cut_before:
+        return ""
     if None not in entry.codes and code not in entry.codes and not (entry.may_wait and code != "OK"):
-        return f"ended with {code}, but only {sorted(entry.codes)} may be"
+        return f"ended with {code} (attempt {attempt}: {error}), but only {sorted(entry.codes)} may be"
     if entry.attempts is not None and attempt not in entry.attempts:
         return f"its last attempt is {attempt}, not {sorted(entry.attempts)}"
     if raw and isinstance(entry.value, Value) and entry.value.tag is not None and entry.value.size < 200 and state == "FINISHED" \

@@ -3,7 +3,7 @@ import itertools
 
 from actors import Actor, Constructor, Kill
 from outcomes import ANYTHING, CAP, NIL, Done, Failure, Item, Put, Result, Task, Value, mixed
-from program import MASK, amounts, mix, options
+from program import MASK, amounts, instructions, mix, options
 
 
 class Mismatch(Exception):
@@ -156,7 +156,8 @@ class Machine:
             if self.last[0] != "ok":
                 return
         else:
-            self.pick([("e", "ALREADY_EXISTS")] + ([("ok",)] if existing.dropped and not existing.detached else []))
+            gone = existing.may_die or existing.dropped and not existing.detached or ("dead",) in existing.initial(0)
+            self.pick([("e", "ALREADY_EXISTS")] + ([("ok",)] if gone else []))
             if self.last[0] != "ok":
                 return
         if actor.name:
@@ -245,6 +246,9 @@ class Body(Machine):
 
     def created(self, task):
         self.children.append(task)
+        if self.task.recursive and isinstance(task, Task):
+            task.cancelled = task.recursive = True
+            task.force = self.task.force
 
     def created_actor(self, actor):
         actor.nested = True
@@ -273,7 +277,10 @@ class Body(Machine):
 
     def op_get(self, words):
         for name in words[1:]:
-            outcomes = self.slot(name).outcomes()
+            thing = self.slot(name)
+            if isinstance(thing, Result):
+                thing.task.waited = True
+            outcomes = thing.outcomes()
             values = [o for o in outcomes if not isinstance(o, Failure)]
             at = self.choose(len(values) + (1 if len(values) < len(outcomes) else 0))
             if at == len(values):
@@ -390,6 +397,8 @@ class Driver(Machine):
         self.answers, self.path, self.lines, self.is_other = answers, "", [], False
 
     def created(self, task):
+        if any(w[0] in ("crash", "exit") for w in instructions(task.body)):
+            self.model.lossy_now()
         task.of_other_driver = self.is_other
         self.model.tasks.append(task)
 
@@ -509,7 +518,7 @@ class Driver(Machine):
                 raise Mismatch(f"answered '{' '.join(line)}': number {i} was ready before")
         for t, m in zip(things, marked):
             if m and isinstance(t, Result):
-                t.task.complete = True
+                t.task.ended()
             elif m and isinstance(t, Done):
                 t.complete = True
 
@@ -525,7 +534,7 @@ class Driver(Machine):
             if code not in possible and "any" not in possible:
                 raise Mismatch(f"answered '{' '.join(line)}', but only {possible} may be")
             if isinstance(thing, Result):
-                thing.task.complete = True
+                thing.task.ended()
 
     def op_elem(self, words):
         thing = self.slot(words[1])
@@ -541,6 +550,8 @@ class Driver(Machine):
         self.pick([g[0] for g in good] + ([("t",)] if thing.may_wait() else []))
         if line[0] == "t":
             raise GaveUp
+        if isinstance(thing, Result):
+            thing.task.ended()
         if line[0] == "ok":
             self.slots[words[3]] = next(g[1] for g in good if g[0] == ("ok",))
 
@@ -680,6 +691,7 @@ class Model:
         self.capacity, self.store, self.driver = capacity, store, driver
         self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
         self.lossy, self.lossy_left, self.node_is_dead = False, 0, False
+        self.epoch = 0  # of cancellations, kills and deaths: what may have been different before
         self.begin()
 
     def begin(self):
@@ -699,7 +711,7 @@ class Model:
         return list(itertools.product(*lists))
 
     def evaluate(self, task, combination, attempt, state):
-        key = (attempt, tuple(o.key() for o in combination), state, self.lossy, self.kills)
+        key = (attempt, tuple(o.key() for o in combination), state, self.lossy, self.epoch)
         if key in task.made:
             return task.made[key]
         runs, todo = [], [[]]
@@ -758,12 +770,14 @@ class Model:
     def cancel(self, task, flags):
         if task.complete and (not task.is_stream or task.length_seen and task.length_seen[1]):
             return
+        self.epoch += 1
         task.cancelled = True
         task.force = task.force or "f" in flags
         if "f" in flags:
             self.lossy_now()
         if "r" in flags:
-            for runs in task.made.values():
+            task.recursive = True
+            for runs in list(task.made.values()):
                 for run in runs:
                     for child in run.children:
                         if isinstance(child, Task):
@@ -772,6 +786,7 @@ class Model:
         task.cached = None
 
     def kill_actor(self, actor, may_restart):
+        self.epoch += 1
         self.lossy_now()
         unresolved = False
         for call in actor.entries:
@@ -798,6 +813,7 @@ class Model:
 
     def remove_group(self, group):
         group.removed = True
+        self.epoch += 1
         self.lossy_now()
         for task in self.tasks:
             if task.group is group and not task.complete:
@@ -812,12 +828,12 @@ class Model:
         if kind != "kill":
             return
         self.lossy_now()
+        self.epoch += 1
         self.kills += 1
         for task in self.tasks:
             if not task.complete and task.actor is None:
                 task.kills += 1
                 task.dirty()
-            self.forget(task)
         for actor in self.actors:
             for call in actor.entries:
                 if isinstance(call, Task) and not call.complete:
@@ -825,13 +841,6 @@ class Model:
                     call.dirty()
             actor.add(Kill(True, False, True))
             actor.may_die = True
-
-    def forget(self, task):
-        """What the children of a task may have done is another matter now."""
-        for runs in task.made.values():
-            for child in (c for run in runs for c in run.children if isinstance(c, Task)):
-                child.cached = None
-                self.forget(child)
 
     def explains(self, code, thing):
         """Codes that need no world of their own."""

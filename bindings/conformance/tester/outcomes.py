@@ -105,7 +105,7 @@ class World:
         self.before, self.after = before, after
 
     def key(self):
-        return (tuple(o.key() for o in self.outs), self.before, self.after)
+        return (tuple(o.key() for o in self.outs), self.status, self.before, self.after)
 
     def out(self, index):
         """Result or item `index`, None if there is none."""
@@ -127,16 +127,17 @@ class Task:
             retries = actor.again
         self.retries = {-1: 1000, -2: 3}.get(retries, retries)
         self.needs = amounts(self.opts["res"]) if "res" in self.opts else {"CPU": 1.0}
-        self.cancelled = self.force = self.removed = False
+        self.cancelled = self.force = self.recursive = self.removed = False
         self.group = None         # placement group
         self.kills = 0            # deaths that may have hit it
         self.for_good = False     # one of them ended its actor
         self.complete = False     # an end was seen
         self.nested = parent is not None
+        self.waited = False       # by the body that submitted it
         self.seen = {}            # index -> answer
         self.length_seen = None   # streams: (items, ended)
         self.users, self.made = [], {}
-        self.cached = None
+        self.cached, self.epoch = None, model.epoch
         for a in args:
             if isinstance(a, (Result, Item)):
                 a.task.users.append(self)
@@ -154,11 +155,12 @@ class Task:
             user.dirty()
 
     def worlds(self):
-        if self.cached is None:
-            if self.actor is not None and not self.nested:
+        if self.actor is not None and not self.nested:
+            if self.cached is None or self.actor.epoch != self.model.epoch:
                 self.actor.compute()
-            else:
-                self.cached = self.filtered(self.natural(None))
+        elif self.cached is None or self.epoch != self.model.epoch and not self.complete:
+            self.epoch = self.model.epoch  # else something happened since that may have changed it
+            self.cached = self.filtered(self.natural(None))
         return self.cached
 
     def filtered(self, worlds):
@@ -193,11 +195,19 @@ class Task:
             worlds += self.when_cancelled(worlds, state)
         if self.removed:
             worlds += [World(self.all_outs(Failure(c)), "refused") for c in ("GROUP_REMOVED", "WORKER_CRASHED")]
-        if self.kills and self.actor is None:
-            worlds.append(World(self.all_outs(Failure("WORKER_CRASHED")), "crashed")) if self.kills > self.retries else None
+        if self.kills > self.retries and self.actor is None:
+            worlds += [World(outs, "crashed") for outs in self.cut_off(worlds, "WORKER_CRASHED")]
         if self.nested and self.model.lossy:
             worlds += [World(self.all_outs(Failure(c)), "lost") for c in ("OBJECT_LOST", "WORKER_CRASHED")]
         return worlds if len(worlds) <= CAP else [World(self.all_outs(ANYTHING), "any", before=state, after=state)]
+
+    def cut_off(self, worlds, error):
+        """What there may be of a task whose process was killed: of a generator some items too."""
+        outs = [self.all_outs(Failure(error))]
+        if self.is_stream:
+            outs += [w.outs[:n] + [Failure(error)] for w in worlds for n in range(1, len(w.outs) + 1)
+                     if w.status != "any" and not isinstance(w.outs[n - 1], Failure)]
+        return outs
 
     def attempts(self, combination, state):
         worlds, todo = [], [0]
@@ -268,6 +278,11 @@ class Task:
             if not fitting:
                 return None
         return fitting[0].out(index)
+
+    def ended(self):
+        """Its end was seen: what happens from now on changes nothing of it."""
+        self.worlds()
+        self.complete = True
 
     def may_wait(self):
         if any(a.may_wait() for a in self.args):

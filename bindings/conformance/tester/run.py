@@ -3,16 +3,18 @@ import functools
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import generate
 import journal
 import program as programs
 from model import Driver, GaveUp, Invalid, Mismatch, Model
-from session import Died, Hung, Session
+from session import Died, Hung, Session, marked
 
 GROUP = 40  # programs on one session
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,12 +90,12 @@ class Group:
     """A session and the model of it."""
 
     def __init__(self, settings, bound=20.0):
-        self.settings, self.folder = settings, folder()
+        self.settings, self.folder = settings, Path(folder())
         self.session = Session(command(settings.driver), settings.setup(), self.folder, bound, settings.files)
         self.model = Model(settings.capacity(), settings.store, settings.driver)
         self.labels = []  # of all programs: what the journal has to show
         self.gave_up = 0
-        self.spent = {"run": 0.0, "model": 0.0}
+        self.spent = {"run": 0.0, "model": 0.0, "settle": 0.0}
 
     def run(self, one):
         """Runs a program and compares; raises Failure."""
@@ -125,6 +127,13 @@ class Group:
             return
         self.cleanup()
         self.labels += journal.expected(self.model)
+        if self.model.shards:
+            self.session.reach_shards()
+        began = time.monotonic()
+        left = self.session.settle()
+        self.spent["settle"] += time.monotonic() - began
+        if left:
+            raise Failure("unquiet", left)
 
     def cleanup(self):
         """Ends what outlives its program on purpose."""
@@ -142,7 +151,7 @@ class Group:
             if left:
                 raise Failure("end", left)
             return
-        left = self.session.settle()
+        left = self.session.settle(leases=True)
         if left:
             raise Failure("unquiet", left)
         left = self.session.end()
@@ -152,10 +161,21 @@ class Group:
         if wrong:
             raise Failure("journal", wrong)
 
-    def close(self, keep=False):
+    def keep(self, failure):
+        """CONFORMANCE_KEEP=FOLDER: the session's files of what failed stay there, to look at."""
+        to = os.environ.get("CONFORMANCE_KEEP")
+        if to:
+            for pid, command in marked(self.session.mark):
+                with open(self.folder / f"stack-{pid}", "w") as out:
+                    print(command, file=out, flush=True)
+                    subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 14"], stdout=out,
+                                   stderr=subprocess.DEVNULL, timeout=60, check=False)
+            shutil.copytree(self.folder, Path(to) / f"{failure.seed}-{os.getpid()}", symlinks=True, dirs_exist_ok=True,
+                            ignore=lambda d, names: [n for n in names if n.endswith(".sock")])
+
+    def close(self):
         self.session.kill()
-        if not keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def run_some(numbered, settings, bound=20.0):
@@ -172,11 +192,14 @@ def run_some(numbered, settings, bound=20.0):
         group.finish()
     except Failure as failure:
         failure.seed = seed
+        group.keep(failure)
         return failure
     except (Hung, Died) as e:
-        return Failure("hung" if isinstance(e, Hung) else "died", f"at the end: {e}")
+        return Failure("hung" if isinstance(e, Hung) else "died", f"{'at the end' if seed is None else 'after it'}: {e}", seed)
     except Invalid as e:
         return Failure("invalid", str(e), seed)
+    except Exception:  # a fault of the tester itself
+        return Failure("tester", traceback.format_exc()[-1500:], seed)
     finally:
         group.close()
     return None

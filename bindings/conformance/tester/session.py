@@ -11,6 +11,7 @@ from pathlib import Path
 
 MARK = "LIBRAY_TEST_CLUSTER"
 SLOW = float(os.environ.get("LIBRAY_TEST_SLOW", "1"))
+SHARD_DEATHS = 3  # in one session: a shard that dies again and again is started ever later
 
 
 class Hung(Exception):
@@ -92,6 +93,7 @@ class Session:
         self.folder.mkdir(parents=True, exist_ok=True)
         env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder))
         env[MARK] = self.mark
+        env.setdefault("LIBRAY_CHECKS", "2")  # the node ends when anything is released more often than held
         env.pop("LIBRAY_ADDRESS", None)
 
         def limit():
@@ -102,7 +104,7 @@ class Session:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                         env=env, bufsize=0, preexec_fn=limit)
         self.buffer = b""
-        self.stopped = []
+        self.shards_killed, self.killed = 0, []
         try:
             self.send(f"init {setup} bound={int(self.bound * 1000)}")
             line = self.line(30 * SLOW)
@@ -152,7 +154,9 @@ class Session:
     def query(self, what):
         self.send("query " + what)
         line = self.line(30 * SLOW)
-        return unpack(bytes.fromhex(line[1]))[0] if len(line) > 1 else None
+        if len(line) < 2:
+            raise Died(f"the node does not answer what there is of {what}")
+        return unpack(bytes.fromhex(line[1]))[0]
 
     # -- faults
     def processes(self, role):
@@ -171,22 +175,34 @@ class Session:
         if not pids:
             return False
         pid = pids[n % len(pids)]
+        if kind == "shard":
+            if self.shards_killed == SHARD_DEATHS:
+                return False
+            self.shards_killed += 1
         try:
             if kind in ("stop", "slow"):
                 os.kill(pid, signal.SIGSTOP)
                 subprocess.Popen(["sh", "-c", f"sleep {0.02 + n % 7 * 0.05}; kill -CONT {pid} 2>/dev/null"])
             else:
                 os.kill(pid, signal.SIGKILL)
+                self.killed.append(pid)
         except ProcessLookupError:
             return False
         return True
 
     # -- the end
-    def unquiet(self):
-        """What is not as in a node where nothing happens; "" when all is."""
+    def unquiet(self, leases):
+        """What is not as in a node where nothing happens; "" when all is. `leases`: workers that somebody keeps for a
+        next task count too."""
+        self.killed = [pid for pid in self.killed if os.path.exists(f"/proc/{pid}")]
+        if self.killed:  # not reaped yet: its node does not know
+            return f"processes {self.killed} have not ended"
         refs = self.query("references")
         if refs:
             return f"references are left: {refs[:3]}"
+        held = self.query("directory")
+        if held:
+            return "in the directory: " + "; ".join(held[:12])
         total, available = self.query("resources"), self.query("available")
         if total != available:
             return f"available {available} of {total}"
@@ -194,7 +210,7 @@ class Session:
         if store:
             return f"in the store: {len(store)} objects, {sum(r['size'] for r in store)} bytes: {store[:3]}"
         workers = self.query("workers")
-        busy = [w for w in workers if w["kind"] == "worker" and (w["actor"] or any(w["resources"].values()))]
+        busy = [w for w in workers if w["kind"] == "worker" and (w["actor"] or leases and any(w["resources"].values()))]
         if busy:
             return f"workers hold something: {busy[:3]}"
         drivers = [w for w in workers if w["kind"] == "driver"]
@@ -203,15 +219,23 @@ class Session:
         running = self.query("running")
         return f"running: {running[:3]}" if running else ""
 
-    def settle(self, seconds=8.0):
+    def settle(self, leases=False, seconds=8.0):
         """Waits until all is quiet; what is not, after so long."""
         end, pause = time.monotonic() + seconds * SLOW, 0.002
         while True:
-            left = self.unquiet()
+            left = self.unquiet(leases)
             if not left or time.monotonic() > end:
                 return left
             time.sleep(pause)
             pause = min(0.1, pause * 1.5)
+
+    def reach_shards(self):
+        """After faults of shards: waits until all answer again, so that the next program is not told of this one's faults."""
+        end = time.monotonic() + self.bound
+        text = ";".join(f"kvget ~{i}" for i in range(16))  # some on each of them
+        while wrong := [a[0] for a in self.run(text).values() if a[0][:2] != ["e", "NOT_FOUND"]]:
+            if time.monotonic() > end:
+                raise Hung(f"the shards do not answer: {wrong[:3]}")
 
     def counts(self):
         self.send("count")
