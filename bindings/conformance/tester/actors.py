@@ -15,7 +15,8 @@ class Actor:
         self.detached = "detached" in opts
         self.restarts = {-1: 1000}.get(int(opts.get("restarts", 0)), int(opts.get("restarts", 0)))
         self.again = {-2: 0}.get(int(opts.get("again", 0)), int(opts.get("again", 0)))
-        self.ordered = "ooo" not in opts and int(opts.get("conc", 1)) == 1 and opts.get("kind", "sync") == "sync"
+        self.kind = opts.get("kind", "sync")
+        self.ordered = "ooo" not in opts and int(opts.get("conc", 1)) == 1 and self.kind == "sync"
         self.needs = amounts(opts["res"]) if "res" in opts else {}
         self.entries = []      # calls and kills, in order
         self.users = []
@@ -49,7 +50,9 @@ class Actor:
                 found.append(("dead",))
                 continue
             for run in self.model.evaluate(self.ctor, combination, 0, ("up", 0, EMPTY, left)):
-                found.append(run.state if run.status == "ok" else ("dead",))
+                found.append(run.state if run.status in ("ok", "any") else ("dead",))
+                if run.status == "any":
+                    found.append(("dead",))
                 if run.status == "crashed" and left > 0:
                     found.append(("back", left - 1))
         if self.ctor.may_fail():
@@ -167,6 +170,7 @@ class Kill:
 
 class Constructor:
     """Looks like a task to the evaluation of bodies."""
+    one_by_one = staticmethod(lambda: False)
     is_stream, n_outs, retries, nested, complete, recursive = False, 1, 0, False, False, False
 
     def __init__(self, model, label, body, args, words, parent):

@@ -2,7 +2,7 @@
 import itertools
 
 from actors import Actor, Constructor, Kill
-from outcomes import ANYTHING, CAP, NIL, Done, Failure, Item, Put, Result, Task, Value, mixed
+from outcomes import ANYTHING, CAP, NIL, Done, Failure, Item, Put, Result, Task, Unknown, Value, mixed
 from program import MASK, amounts, instructions, mix, options
 
 
@@ -92,8 +92,6 @@ class Machine:
     def content(self, outcome, words):
         """Of elem and argx: the answer and what comes into the slot."""
         index = int(words[2])
-        if outcome is ANYTHING:
-            raise Invalid("an element of anything")
         if index >= len(outcome.contents):
             return ("e", "INVALID_ARGUMENT"), None
         thing = outcome.contents[index]
@@ -282,7 +280,8 @@ class Body(Machine):
                 thing.task.waited = True
             outcomes = thing.outcomes()
             values = [o for o in outcomes if not isinstance(o, Failure)]
-            at = self.choose(len(values) + (1 if len(values) < len(outcomes) else 0))
+            may_fail = len(values) < len(outcomes) or ANYTHING in values
+            at = self.choose(len(values) + (1 if may_fail else 0))
             if at == len(values):
                 raise End("failed")
             self.see(values[at])
@@ -296,6 +295,8 @@ class Body(Machine):
         outcome = outcomes[self.choose(len(outcomes))]
         if isinstance(outcome, Failure):
             raise End("failed")
+        if outcome is ANYTHING:
+            raise End("any")
         answer, thing = self.content(outcome, words)
         if answer[0] == "e":
             raise End("failed")
@@ -323,6 +324,8 @@ class Body(Machine):
         at = int(words[1])
         if at >= len(self.args):
             raise End("failed")
+        if self.args[at] is ANYTHING:
+            raise End("any")
         answer, thing = self.content(self.args[at], words)
         if answer[0] == "e":
             raise End("failed")
@@ -338,12 +341,21 @@ class Body(Machine):
 
     def op_ret(self, words):
         self.outs[int(words[1])] = self.made(words, 2)
+        self.enough()
 
     def op_reterr(self, words):
+        if self.model.driver == "python":  # which knows no such thing
+            raise End("failed")
         self.outs[int(words[1])] = Failure("TASK_FAILED")
 
     def op_rets(self, words):
         self.outs[int(words[1])] = Value(self.state[1], 0) if self.state else ANYTHING
+        self.enough()
+
+    def enough(self):
+        """In Python a function with several results is a generator, which is not resumed after the last of them."""
+        if self.task.one_by_one() and all(i in self.outs for i in range(self.task.n_outs)):
+            raise End("ok")
 
     def op_yield(self, words):
         self.items.append(self.made(words, 1))
@@ -544,11 +556,11 @@ class Driver(Machine):
             if isinstance(outcome, Failure):
                 good.append((("e", outcome.code), None))
             elif outcome is ANYTHING:
-                raise Invalid("an element of anything")
+                good += [(("ok",), Unknown()), (("e", None), None)]
             else:
                 good.append(self.content(outcome, words))
         self.pick([g[0] for g in good] + ([("t",)] if thing.may_wait() else []))
-        if line[0] == "t":
+        if line[0] == "t" or words[3][0] == "a" and ANYTHING in thing.outcomes():
             raise GaveUp
         if isinstance(thing, Result):
             thing.task.ended()
@@ -591,7 +603,7 @@ class Driver(Machine):
 
     def op_cancel(self, words):
         thing = self.slot(words[1])
-        if isinstance(thing, (Put, Item, Done)):
+        if isinstance(thing, (Put, Item, Done, Unknown)):
             self.pick([("ok",), ("e", "INVALID_ARGUMENT"), ("e", "NOT_FOUND"), ("e", "UNSUPPORTED")])
             return
         if thing.task.actor is not None and "f" in words[2]:
@@ -690,7 +702,7 @@ class Model:
     def __init__(self, capacity, store=1 << 40, driver="c"):
         self.capacity, self.store, self.driver = capacity, store, driver
         self.names, self.keys, self.known, self.highest = {}, {}, {}, {}
-        self.lossy, self.lossy_left, self.node_is_dead = False, 0, False
+        self.node_is_dead = False
         self.epoch = 0  # of cancellations, kills and deaths: what may have been different before
         self.begin()
 
@@ -698,8 +710,7 @@ class Model:
         """A new program: what the last one made is gone, but for names and keys."""
         self.tasks, self.actors, self.groups = [], [], []
         self.kills = self.shards = 0  # of workers, of shards, so far
-        self.lossy_left = max(0, self.lossy_left - 1)
-        self.lossy = self.lossy_left > 0
+        self.lossy = False            # a process may have died with what it was to make for others
 
     # -- possibilities
     def combinations(self, lists):
@@ -804,7 +815,7 @@ class Model:
             actor.killed = True
 
     def lossy_now(self):
-        self.lossy, self.lossy_left = True, 2
+        self.lossy = True
 
     def group(self, bundles, strategy):
         found = Group(self, bundles, strategy)

@@ -97,6 +97,20 @@ class Put:
         return False
 
 
+class Unknown:
+    """A reference that was found in a value which could be anything."""
+    complete, nested, label = False, False, None
+
+    def outcomes(self):
+        return [ANYTHING]
+
+    def observe(self, answer):
+        return ANYTHING
+
+    def may_wait(self):
+        return True
+
+
 class World:
     """One way in which a task may have gone."""
 
@@ -239,14 +253,19 @@ class Task:
         return [run.outs.get(i, NIL) for i in range(max(self.n_outs, 1))]
 
     def partial(self, run, error):
-        """Python gives several results one by one: those that were there before the failure stay."""
+        """Those that were given one by one before the failure stay, unless it was to be tried again."""
         outs = self.all_outs(Failure(error))
-        if self.model.driver == "python" and self.n_outs > 1 and run.status == "failed":
+        if self.one_by_one() and run.status == "failed" and "roe" not in self.opts:
             for i in range(self.n_outs):
                 if i not in run.outs:
                     break
                 outs[i] = run.outs[i]
         return outs
+
+    def one_by_one(self):
+        """Whether its results leave the body one after the other, as those of a generator in Python do."""
+        asynchronous = self.actor is not None and self.actor.kind == "asyncio"
+        return self.model.driver == "python" and self.n_outs > 1 and not self.is_stream and not asynchronous
 
     def when_cancelled(self, worlds, state):
         codes = ["CANCELLED"] + (["WORKER_CRASHED"] if self.force else [])
