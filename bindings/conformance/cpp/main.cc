@@ -29,6 +29,7 @@ bool start(const std::string& line) {
     if (key == "resources") o.resources = amounts(value);
     at = end + 1;
   }
+  o.ns = "model";  // all drivers share it
   if (auto started = ray::init_result(o); !started) {
     print_line(std::string("failed ") + started.error().name() + " " + started.error().message());
     return false;

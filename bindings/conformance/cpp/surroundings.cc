@@ -160,6 +160,7 @@ int join_main(char** argv) {  // --join SESSION MODE PATH TEXT
   m.is_driver = true;
   ray::init_options o;
   o.address = argv[2];
+  o.ns = "model";
   if (auto started = ray::init_result(o); !started) {
     print_line(std::string("a ") + argv[4] + "join e " + (started.error().name() + 4) + " # " +
                started.error().message());

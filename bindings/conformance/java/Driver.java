@@ -62,7 +62,7 @@ public class Driver extends Machine {
             .setStoreBytes(Long.parseLong(given.getOrDefault("store", "67108864")));
         for (String part : given.getOrDefault("resources", "").split(","))
             if (!part.isEmpty()) config.setResource(part.substring(0, part.lastIndexOf(':')), Double.parseDouble(part.substring(part.lastIndexOf(':') + 1)));
-        Ray.init(config);
+        Ray.init(config.setNamespace("model")); // all drivers share it
         Ray.put(0).toCompletableFuture().join(); // makes the thread of the futures, so that it is counted from the start
         say("started " + ProcessHandle.current().pid() + " " + Ray.getSessionDir());
         return (long) Double.parseDouble(given.getOrDefault("bound", "20000"));

@@ -23,11 +23,9 @@ class Entry:
         self.arguments = {i + 1: a.task.label for i, a in enumerate(task.args) if isinstance(a, (Result, Item))}
         self.children = worlds[0].children if certain and worlds[0].status == "ok" else ()
         # A child that its parent did not wait for ends with the parent's process, perhaps between two attempts.
+        self.waited = task.waited
         self.cut_before = max(w.runs - 1 for w in worlds) if parent is not None and not task.waited else 0
         self.may_wait = task.may_wait() or getattr(task, "of_other_driver", False)  # it did not wait for them
-        # With deaths about, its owner or a process on its way may have died before it ran.
-        self.never_ran = task.model.lossy or any(
-            w.status in ("dependency", "refused", "lost", "any", "cancelled") for w in worlds)
 
 
 def expected(model):
@@ -83,7 +81,7 @@ def check(entry, row, names, arguments, raw):
         return f"its parent is {names.get(parent, parent)}, not {entry.parent}"
     code = {106: "STREAM_END", 109: "GROUP_REMOVED"}.get(code, code)
     if state == "SUBMITTED":
-        return "" if entry.may_wait or entry.never_ran or entry.parent is not None else "it has no end"
+        return "" if entry.may_wait or entry.parent is not None and not entry.waited else "it has no end"
     if attempt is not None and attempt < entry.cut_before:
         return ""
     if None not in entry.codes and code not in entry.codes and not (entry.may_wait and code != "OK"):
