@@ -15,14 +15,23 @@ import run  # noqa: E402
 
 FOUND = {
     # A parent that is tried again submits its child again while the first one is under way.
-    "two_makings_of_one_id": (10, "task NAME.1 r1,r2 retries=1 roe=1 [task NAME.2 r1 retries=0 [put r1 676:800;ret 0 788:8300:r1];"
-                                  "fail 1;ret 0 628:2000:r1;ret 1 50:64:r1];get r2"),
+    "two_makings_of_one_id": (10, """
+        task NAME.1 r1,r2 retries=1 roe=1
+            [task NAME.2 r1 retries=0 [put r1 676:800;ret 0 788:8300:r1];fail 1;ret 0 628:2000:r1;ret 1 50:64:r1];
+        get r2"""),
     # The node reads of a result while it buries the process that was to have it.
-    "a_result_for_the_dying": (80, "task NAME.1 r1 retries=3 [task NAME.2 r1 retries=0 [put r1 574:0;ret 0 42:8:r1];get r1;crash 1;"
-                                   "ret 0 385:0 a];get r1"),
+    "a_result_for_the_dying": (80, """
+        task NAME.1 r1 retries=3
+            [task NAME.2 r1 retries=0 [put r1 574:0;ret 0 42:8:r1];get r1;crash 1;ret 0 385:0 a];
+        get r1"""),
+    # A large value in place is an object that nobody but the task refers to.
+    "a_large_argument": (3, """
+        task NAME.1 r1 v5:200000 [arg 0;ret 0 1:8];get r1;actor NAME.2 a1 v6:131200 [arg 0];
+        call NAME.3 a1 r2 v9:131200 [arg 0;ret 0 1:8];get r2"""),
     # Drivers find each other's actors by their names.
-    "a_detached_actor_of_another_driver": (3, "driver die [actor NAME.1 a1 name=NAME.0 detached=1 [];call NAME.2 a1 r2 []];"
-                                              "find NAME.0 a1;call NAME.3 a1 r1 [ret 0 7:8];get r1"),
+    "a_detached_actor_of_another_driver": (3, """
+        driver die [actor NAME.1 a1 name=NAME.0 detached=1 [];call NAME.2 a1 r2 []];
+        find NAME.0 a1;call NAME.3 a1 r1 [ret 0 7:8];get r1"""),
 }
 
 

@@ -47,7 +47,11 @@ bool Machine::refs_of(const Words& w, size_t from, std::vector<Ref>* out) {
 
 void Machine::put(const Words& w) {  // put rD VALUE
   Value v;
-  if (w.size() < 3 || !make(w[2], nullptr, &v)) return empty();
+  try {
+    if (w.size() < 3 || !make(w[2], nullptr, &v)) return empty();
+  } catch (const ray::error& e) {  // no room for an array that is built in the store
+    return code(e.details());
+  }
   ray::result<ray::ref<std::optional<Value>>> done =
       ray::put_result(std::optional<Value>(std::move(v)));
   if (!good(done.error())) return;

@@ -168,8 +168,8 @@ class Group:
             for pid, command in marked(self.session.mark):
                 with open(self.folder / f"stack-{pid}", "w") as out:
                     print(command, file=out, flush=True)
-                    subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 14"], stdout=out,
-                                   stderr=subprocess.DEVNULL, timeout=60, check=False)
+                    subprocess.run(["timeout", "60", "gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 14"],
+                                   stdout=out, stderr=subprocess.DEVNULL, check=False)
             shutil.copytree(self.folder, Path(to) / f"{failure.seed}-{os.getpid()}", symlinks=True, dirs_exist_ok=True,
                             ignore=lambda d, names: [n for n in names if n.endswith(".sock")])
 
