@@ -217,6 +217,7 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
     RAY_TRY(wire::packed_size(v, &size));
     if (size > wire::kInlineValueMax) {
       RAY_TRY(put(v, &p.ref));
+      p.ref->counts.fetch_sub(Object::kHandles, std::memory_order_relaxed);  // the task's alone: no caller has a handle
       continue;
     }
     for (uint32_t r = 0; r < v.n_refs; ++r)
