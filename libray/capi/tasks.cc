@@ -283,8 +283,14 @@ ray_code ray_cancel(ray_ref* ref, uint32_t flags, ray_error** err) {
 
 // ---- actors -------------------------------------------------------------------------------------------
 
+static bool weak(const ray_actor* actor) { return handle_kind(actor) == kHandleWeakActor; }
+
+static Actor* actor_behind(const ray_actor* actor) {
+  return from_handle<Actor>(actor, weak(actor) ? kHandleWeakActor : kHandleActor);
+}
+
 static Status actor_of(const ray_actor* actor, Actor** out) {
-  *out = from_handle<Actor>(actor, kHandleActor);
+  *out = actor_behind(actor);
   if (!*out) return bad_handle("actor");
   return (*out)->runtime->usable();
 }
@@ -318,8 +324,9 @@ ray_code ray_actor_create(ray_runtime* runtime, ray_function* klass, const ray_a
     std::string resources;
     RAY_TRY(place(&o, false, &resources));
     Actor* a = nullptr;
-    RAY_TRY(rt->actor_create(f, args, n_args, o, &a));
-    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    bool found = false;
+    RAY_TRY(rt->actor_create(f, args, n_args, o, &a, &found));
+    *out = make_handle_of<ray_actor>(found ? kHandleWeakActor : kHandleActor, a);
     return Status();
   });
 }
@@ -335,7 +342,7 @@ ray_code ray_actor_call(ray_actor* actor, ray_str method, const ray_arg* args, s
     return with_returns(o.num_returns, out_refs, [&](Object** objects) {
       std::string m;
       RAY_TRY(name_arg(method, "the name of a method", &m));
-      return a->runtime->actor_call(a, m, args, n_args, o, objects, nullptr);
+      return a->runtime->actor_call(a, m, args, n_args, o, objects, nullptr, weak(actor));
     });
   });
 }
@@ -351,7 +358,7 @@ ray_code ray_actor_call_stream(ray_actor* actor, ray_str method, const ray_arg* 
     Stream* s = nullptr;
     std::string m;
     RAY_TRY(name_arg(method, "the name of a method", &m));
-    RAY_TRY(a->runtime->actor_call(a, m, args, n_args, o, nullptr, &s));
+    RAY_TRY(a->runtime->actor_call(a, m, args, n_args, o, nullptr, &s, weak(actor)));
     *out = make_handle_of<ray_stream>(kHandleStream, s);
     return Status();
   });
@@ -368,10 +375,26 @@ ray_code ray_actor_find(ray_runtime* runtime, ray_str name, ray_str ns, ray_acto
     RAY_TRY(name_arg(name, "the name of an actor", &n));
     RAY_TRY(name_arg(ns, "ns", &space));
     RAY_TRY(rt->actor_find(n, space, &a));
-    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    *out = make_handle_of<ray_actor>(kHandleWeakActor, a);
     return Status();
   });
 }
+
+ray_code ray_actor_from_id(ray_runtime* runtime, ray_id id, ray_actor** out, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    Runtime* rt;
+    RAY_TRY(runtime_of(runtime, &rt));
+    if (!out) return null_argument("out");
+    ActorId actor;
+    std::memcpy(actor.b, id.b, kIdSize);
+    Actor* a;
+    RAY_TRY(rt->actor_from_id(actor, &a));
+    *out = make_handle_of<ray_actor>(kHandleWeakActor, a);
+    return Status();
+  });
+}
+
+bool ray_actor_is_weak(const ray_actor* actor) { return weak(actor) && actor_behind(actor); }
 
 ray_code ray_actor_kill(ray_actor* actor, bool may_restart, ray_error** err) {
   return guard(err, [&]() -> Status {
@@ -383,7 +406,7 @@ ray_code ray_actor_kill(ray_actor* actor, bool may_restart, ray_error** err) {
 
 ray_id ray_actor_id(const ray_actor* actor) {
   ray_id id = {};
-  if (auto* a = from_handle<Actor>(actor, kHandleActor)) std::memcpy(id.b, a->id.b, kIdSize);
+  if (auto* a = actor_behind(actor)) std::memcpy(id.b, a->id.b, kIdSize);
   return id;
 }
 
@@ -410,13 +433,13 @@ ray_code ray_actor_language(ray_actor* actor, int32_t* out, ray_error** err) {
 }
 
 ray_actor* ray_actor_retain(ray_actor* actor) {
-  return HandleTable::instance().retain(actor, kHandleActor) ? actor : nullptr;
+  return HandleTable::instance().retain(actor, weak(actor) ? kHandleWeakActor : kHandleActor) ? actor : nullptr;
 }
 
 void ray_actor_release(ray_actor* actor) {
-  if (void* p = HandleTable::instance().release(actor, kHandleActor)) {
+  if (void* p = HandleTable::instance().release(actor, weak(actor) ? kHandleWeakActor : kHandleActor)) {
     auto* a = static_cast<Actor*>(p);
-    a->runtime->actor_release(a);
+    a->runtime->actor_release(a, weak(actor));
   }
 }
 
@@ -425,7 +448,9 @@ ray_code ray_actor_to_ref(ray_actor* actor, ray_ref** out, ray_error** err) {
     Actor* a;
     RAY_TRY(actor_of(actor, &a));
     if (!out) return null_argument("out");
-    *out = retain_handle(a->ref);
+    Object* o;
+    RAY_TRY(a->runtime->actor_reference(a, &o));
+    *out = hand_out(o);
     return Status();
   });
 }

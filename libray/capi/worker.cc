@@ -121,7 +121,7 @@ ray_code ray_worker_actor(ray_runtime* runtime, ray_actor** out, ray_error** err
     if (!out) return null_argument("out");
     Actor* a;
     RAY_TRY(w->self_actor(&a));
-    *out = make_handle_of<ray_actor>(kHandleActor, a);
+    *out = make_handle_of<ray_actor>(kHandleWeakActor, a);
     return Status();
   });
 }

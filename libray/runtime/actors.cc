@@ -11,14 +11,13 @@
 
 namespace ray {
 
-// The entry of an actor that we hold a reference to; makes it on first sight. mutex_ held.
-Actor* Runtime::actor_entry(Object* ref) {
-  auto& slot = actors_[ref->id];
+// The entry of an actor; makes it on first sight. mutex_ held.
+Actor* Runtime::actor_entry(const ActorId& id) {
+  auto& slot = actors_[id];
   if (!slot) {
     slot = std::make_unique<Actor>();
     slot->runtime = this;
-    slot->id = ref->id;
-    slot->ref = retain(ref);
+    slot->id = id;
     slot->call_function = std::make_unique<Function>();
     slot->call_function->runtime = this;
     slot->call_function->name = "actor";
@@ -34,7 +33,7 @@ void Runtime::connect_actor(Actor* a) {
 }
 
 Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args,
-                             const ray_actor_options& o, Actor** out) {
+                             const ray_actor_options& o, Actor** out, bool* found) {
   std::string name = view_string(o.name);
   if (auto r = wire::parse_resources(
           {static_cast<const char*>(o.resources_msgpack.data), o.resources_msgpack.size});
@@ -74,7 +73,8 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     ref->holds = 1;
     table_.set(ref);
     up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
-    Actor* a = actor_entry(ref);
+    Actor* a = actor_entry(ref->id);
+    a->ref = retain(ref);
     a->handles = 1;
     a->class_name = a->call_function->name = klass->name;
     a->call_function->key = klass->key;
@@ -93,13 +93,12 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   ray_task_options to = RAY_TASK_OPTIONS_INIT;
   to.num_returns = 0;
   s = start_task(t, std::move(p), to, nullptr, nullptr);
-  if (s.ok() && call) s = finish_named(req_id, call, o.flags, out);
+  if (s.ok() && call) s = finish_named(req_id, call, o.flags, out, found);
   return s;
 }
 
 // The name decides which actor it is: ours, an older one, or an error.
-Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags,
-                             Actor** out) {
+Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out, bool* found) {
   std::string answer;
   Status s = await_call(req_id, call, &answer, -1);
   Actor* mine = *out;
@@ -112,29 +111,63 @@ Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32
       return s;
     ActorId other;
     std::memcpy(other.b, id.data(), kIdSize);
-    if (flags & RAY_ACTOR_GET_IF_EXISTS) s = adopt_held(other, out);
+    *found = flags & RAY_ACTOR_GET_IF_EXISTS;
+    if (*found) adopt_held(other, out);
   }
-  actor_release(mine);
+  actor_release(mine, false);
   return s;
 }
 
-// The daemon made us a holder of this actor: an entry for it.
-Status Runtime::adopt_held(const ActorId& id, Actor** out) {
-  Object* o;
-  RAY_TRY(import(id, {}, &o));
-  // import() registered a hold of its own when it made the entry, and an older entry has one: give
-  // back the one that the daemon added for us.
+// The daemon made us a holder of this actor, so that it is there when we hear of it: a weak handle has no hold, but
+// we are told of its end.
+void Runtime::adopt_held(const ActorId& id, Actor** out) {
+  std::lock_guard lock(mutex_);
+  *out = weak_entry(id);
   up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
-  Status s = actor_from_object(o, out);
-  release(o);
-  return s;
+}
+
+Status Runtime::actor_from_id(const ActorId& id, Actor** out) {
+  if (id.object_index() != kActorIndex)
+    return error(RAY_INVALID_ARGUMENT, "%s is not the id of an actor", id.hex().c_str());
+  std::lock_guard lock(mutex_);
+  *out = weak_entry(id);
+  return Status();
+}
+
+// One more weak handle. mutex_ held.
+Actor* Runtime::weak_entry(const ActorId& id) {
+  Actor* a = actor_entry(id);
+  ++a->weak;
+  connect_actor(a);
+  return a;
+}
+
+// From now on the directory counts us, unless it does already. mutex_ held.
+Status Runtime::keep_actor(Actor* a) { return a->ref ? Status() : import_one(a->id, {}, nullptr, &a->ref); }
+
+// A call through a weak handle that has yet to reach the actor: it is to find it. One that stands in the actor's ring
+// needs no hold, for an actor finishes what is there before it ends. mutex_ held.
+void Runtime::keep_for_call(PendingTask* t) {
+  if (t->keeps_actor || t->kind != RAY_KIND_ACTOR_CALL || !keep_actor(t->actor).ok()) return;
+  t->keeps_actor = true;
+  ++t->actor->n_keeping;
+}
+
+Status Runtime::actor_reference(Actor* a, Object** out) {
+  std::lock_guard lock(mutex_);
+  if (a->ref) {
+    *out = retain(a->ref);
+    return Status();
+  }
+  return import_one(a->id, {}, nullptr, out);
 }
 
 Status Runtime::actor_from_object(Object* o, Actor** out) {
   if (o->id.object_index() != kActorIndex)
     return error(RAY_INVALID_ARGUMENT, "object %s is not an actor", o->id.hex().c_str());
   std::lock_guard lock(mutex_);
-  Actor* a = actor_entry(o);
+  Actor* a = actor_entry(o->id);
+  if (!a->ref) a->ref = retain(o);
   ++a->handles;
   connect_actor(a);
   *out = a;
@@ -245,7 +278,7 @@ void Runtime::send_actor_create(PendingTask* t) {
 // ----------------------------------------------------------------------------------------------
 
 Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
-                           const ray_task_options& o, Object** returns, Stream** stream) {
+                           const ray_task_options& o, Object** returns, Stream** stream, bool weak) {
   if (method.empty()) return error(RAY_INVALID_ARGUMENT, "a method needs a name");
   if (a->max_pending && a->n_pending >= a->max_pending)
     return error(RAY_UNAVAILABLE,
@@ -261,6 +294,7 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
   t->kind = RAY_KIND_ACTOR_CALL;
   t->actor = a;
   t->method = method;
+  t->keeps_actor = !weak;
   t->function = a->call_function.get();
   t->retries_left = o.max_retries == RAY_RETRIES_DEFAULT ? a->max_task_retries : o.max_retries;
   s = start_task(t, std::move(p), o, returns, stream);
@@ -443,6 +477,7 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
     t->started = ran;
     t->state = TaskState::kLost;
     a->lost.push_back(t);
+    keep_for_call(t);
   }
   drop_link(link);
   if (a->state == wire::kActorDead) fail_actor_tasks(a, RAY_ACTOR_DIED, a->death);
@@ -450,29 +485,28 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
   actor_maybe_done(a);
 }
 
-// After the last handle is gone and the last call answered, our reference goes too. mutex_ held.
+// After the last counted handle is gone and the last call that keeps the actor answered, our reference goes too; the
+// entry, when nobody needs it any more. mutex_ held.
 void Runtime::actor_maybe_done(Actor* a) {
-  if (a->handles || a->n_pending || a->creating) return;
+  if (a->handles || a->n_keeping || a->creating) return;
+  if (a->ref) {
+    deferred_release_.push_back(std::exchange(a->ref, nullptr));
+    have_deferred_ = true;
+  }
+  if (a->weak || a->n_pending) return;
   if (a->link) {
     if (!a->link->inflight.empty()) return;
     a->link->actor = nullptr;
   }
-  deferred_release_.push_back(a->ref);
-  have_deferred_ = true;
   if (a->death) a->death->release();
   actors_.erase(ActorId(a->id));  // frees it
 }
 
-void Runtime::actor_retain(Actor* a) {
-  std::lock_guard lock(mutex_);
-  ++a->handles;
-}
-
-void Runtime::actor_release(Actor* a) {
+void Runtime::actor_release(Actor* a, bool weak) {
   if (foreign()) return;
   {
     std::lock_guard lock(mutex_);
-    --a->handles;
+    weak ? --a->weak : --a->handles;
     actor_maybe_done(a);
   }
   after_unlock();
@@ -498,7 +532,8 @@ Status Runtime::actor_find(const std::string& name, const std::string& ns, Actor
     return error(RAY_INTERNAL, "the node daemon answered nonsense");
   ActorId actor;
   std::memcpy(actor.b, id.data(), kIdSize);
-  return adopt_held(actor, out);
+  adopt_held(actor, out);
+  return Status();
 }
 
 // What the node knows of an actor that was made elsewhere: metadata, name and language of its class.

@@ -143,11 +143,7 @@ void WorkerSide::ring_events(bool always, bool work) {
 
 Status WorkerSide::self_actor(Actor** out) {
   if (!is_actor_) return error(RAY_WRONG_STATE, "this worker is not an actor");
-  Object* o;
-  RAY_TRY(runtime_->import(actor_, {}, &o));
-  Status s = runtime_->actor_from_object(o, out);
-  runtime_->release(o);
-  return s;
+  return runtime_->actor_from_id(actor_, out);
 }
 
 void WorkerSide::enter(Execution* e) { runtime_->set_context(e ? &e->context : nullptr); }

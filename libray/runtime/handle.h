@@ -26,6 +26,7 @@ enum HandleKind : uint64_t {
   kHandleStream = 7,
   kHandleWriter = 8,
   kHandleTask = 9,
+  kHandleWeakActor = 10,  // the same objects as kHandleActor: does not keep the actor alive
 };
 
 inline constexpr uint64_t kHandleIndexMask = (uint64_t{1} << 36) - 1;

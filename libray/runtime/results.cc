@@ -386,11 +386,15 @@ void Runtime::finish_task(PendingTask* t) {
     have_deferred_ = true;
   }
   Actor* a = t->actor;
-  const bool call = t->kind == RAY_KIND_ACTOR_CALL;
+  const bool call = t->kind == RAY_KIND_ACTOR_CALL, keeps = t->keeps_actor;
   free_task(t);
   if (!a) return;
-  if (call) --a->n_pending;
-  else a->creating = false;
+  if (call) {
+    --a->n_pending;
+    a->n_keeping -= keeps;
+  } else {
+    a->creating = false;
+  }
   actor_maybe_done(a);
 }
 

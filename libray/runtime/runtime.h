@@ -162,15 +162,17 @@ class Runtime {
 
   // ---- actors (actors.cc)
   Status actor_create(Function* klass, const ray_arg* args, size_t n_args,
-                      const ray_actor_options& options, Actor** out);
+                      const ray_actor_options& options, Actor** out, bool* found);  // found: an older one, weak
   Status actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
-                    const ray_task_options& options, Object** returns, Stream** stream);
+                    const ray_task_options& options, Object** returns, Stream** stream, bool weak = false);
+  // A weak handle, as from_id.
   Status actor_find(const std::string& name, const std::string& ns, Actor** out);
   Status actor_kill(Actor* a, bool may_restart);
   Status learn_actor(Actor* a);
   Status actor_from_object(Object* o, Actor** out);
-  void actor_retain(Actor* a);
-  void actor_release(Actor* a);
+  Status actor_from_id(const ActorId& id, Actor** out);  // weak
+  Status actor_reference(Actor* a, Object** out);
+  void actor_release(Actor* a, bool weak);
 
   // ---- requests to the daemon (runtime.cc)
   static constexpr int64_t kRequestNs = 30000000000;
@@ -252,7 +254,7 @@ class Runtime {
   void give_back(const Call& call);
   Status await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
                     int64_t timeout_ns);
-  Status finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out);
+  Status finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out, bool* found);
 
   // runtime.cc
   Status why_unusable() const;
@@ -419,9 +421,12 @@ class Runtime {
   void fail_overwritten(PendingTask* t, uint32_t worker_pid);
 
   // actors.cc
-  Actor* actor_entry(Object* ref);
+  Actor* actor_entry(const ActorId& id);
+  Actor* weak_entry(const ActorId& id);
+  Status keep_actor(Actor* a);
+  void keep_for_call(PendingTask* t);
   void connect_actor(Actor* a);
-  Status adopt_held(const ActorId& id, Actor** out);
+  void adopt_held(const ActorId& id, Actor** out);
   void create_ready_actors();
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);

@@ -131,7 +131,7 @@ PendingTask* Runtime::new_task() {
   t->tag = ++t->uses << kTaskIndexBits | index;
   t->state = TaskState::kWaiting;
   t->kind = RAY_KIND_TASK;
-  t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = false;
+  t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = t->keeps_actor = false;
   t->retries_left = 0;
   t->attempt = t->n_returns = t->deps_left = 0;
   t->function = nullptr;
@@ -469,7 +469,10 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   if (t->kind == RAY_KIND_ACTOR_CALL) t->seq = t->actor->next_seq.fetch_add(1, std::memory_order_relaxed);
   lineage_submit(t, p);
   std::unique_lock lock(mutex_);
-  if (t->kind == RAY_KIND_ACTOR_CALL) ++t->actor->n_pending;
+  if (t->kind == RAY_KIND_ACTOR_CALL) {
+    ++t->actor->n_pending;
+    t->actor->n_keeping += t->keeps_actor;
+  }
   if (t->stream) streams_.insert(t->stream);
   ++n_pending_;
   if (t->shape) {
@@ -540,6 +543,7 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     // Later calls of this handle wait behind it, unless order is of no matter.
     t->aside = t->actor->out_of_order;
     (t->aside ? t->actor->aside : t->actor->queue).push_back(t);
+    keep_for_call(t);
   } else {
     waiting_tasks_.push_back(t);
     if (t->actor) announce_actor(t->actor);
@@ -634,7 +638,9 @@ void Runtime::enqueue(PendingTask* t) {
   if (t->actor) {
     t->actor->queue.push_back(t);
     pump_actor(t->actor);
-    if (t->state == TaskState::kQueued && t->actor->link) feed();
+    if (t->state != TaskState::kQueued) return;
+    keep_for_call(t);
+    if (t->actor->link) feed();
     return;
   }
   t->shape->backlog.push_back(t);

@@ -88,6 +88,7 @@ struct PendingTask {
   bool started = false;    // actor calls that were lost: whether the method had begun
   bool shrinking = false;  // its arguments are being stored, without the lock
   bool aside = false;      // actor calls: stands in actor->aside
+  bool keeps_actor = false;  // actor calls: counted in actor->n_keeping
   uint16_t group = 0;      // actor calls: concurrency group
   int32_t retries_left = 0;
   uint32_t attempt = 0;
@@ -215,8 +216,10 @@ struct Shape {
 struct Actor {
   Runtime* runtime = nullptr;
   ActorId id;
-  Object* ref = nullptr;  // the pseudo-object that counts as a handle; nullptr once given up
-  uint32_t handles = 0;
+  // The pseudo-object that the directory counts: while a counted handle is there, or a call that keeps the actor. Weak
+  // handles have none, and one is taken when a reference is made from them.
+  Object* ref = nullptr;
+  uint32_t handles = 0, weak = 0;
   uint32_t state = wire::kActorPending;
   uint32_t incarnation = 0;
   ClientLink* link = nullptr;
@@ -225,6 +228,7 @@ struct Actor {
   std::vector<PendingTask*> lost;  // in flight when it died; the next state decides
   std::atomic<uint64_t> next_seq{0};
   uint64_t n_pending = 0;
+  uint64_t n_keeping = 0;  // of n_pending: made through a counted handle, or not yet with the actor when they were made
   int32_t max_task_retries = 0;
   uint32_t max_pending = 0;
   bool connected = false, info_known = false, out_of_order = false;

@@ -136,7 +136,7 @@ void Runtime::list_references(std::string* answer) {
   for (auto& [id, link] : links_) count(link->inflight, &counts);
   for (const Shape* s : shape_list_) count(s->backlog, &counts);
   for (auto& [id, a] : actors_) {
-    actors.insert(a->ref);
+    if (a->ref) actors.insert(a->ref);
     count(a->queue, &counts);
     count(a->aside, &counts);
     for (const PendingTask* t : a->lost) count(t, &counts);

@@ -144,7 +144,7 @@ class WorkerSide {
   Status set_groups(const uint32_t* limits, size_t n);
   size_t n_groups() const { return has_groups_ ? groups_.size() : 1; }
   Status exit_actor(const std::string& why);
-  Status self_actor(Actor** out);
+  Status self_actor(Actor** out);  // a weak handle
   void enter(Execution* e);  // what this thread runs from now on; nullptr = nothing
   static Status check_result(const Execution* e, uint32_t index, bool* dropped);
   Status set_result(Execution* e, uint32_t index, const ray_value& v);

@@ -160,6 +160,7 @@ static void calls_in_the_child(void) {
   REFUSED(ray_actor_call(g.actor, ray_cstr("next"), NULL, 0, NULL, &ref, NULL));
   REFUSED(ray_actor_call_stream(g.actor, ray_cstr("next"), NULL, 0, NULL, &stream, NULL));
   REFUSED(ray_actor_find(rt, name, name, &actor, NULL));
+  REFUSED(ray_actor_from_id(rt, ray_actor_id(g.actor), &actor, NULL));
   REFUSED(ray_actor_kill(g.actor, false, NULL));
   REFUSED(ray_actor_metadata(g.actor, &none, NULL));
   REFUSED(ray_actor_language(g.actor, &language, NULL));
@@ -173,6 +174,7 @@ static void calls_in_the_child(void) {
   REFUSED(ray_kv_list(rt, name, none, &buffer, NULL));
   GIVES(true, ray_stream_retain(g.stream) == g.stream);
   GIVES(true, ray_actor_retain(g.actor) == g.actor);
+  GIVES(false, ray_actor_is_weak(g.actor));
   GIVES(true, ray_function_retain(g.function) == g.function);
 }
 

@@ -104,6 +104,7 @@ static void bad_runtime(void) {
   ray_task* task = NULL;
   ray_layout layout;
   ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_id id = RAY_ID_INIT;
   uint8_t ready[1];
   uint32_t limit = 1;
   uint64_t version;
@@ -132,6 +133,7 @@ static void bad_runtime(void) {
     REFUSED(ray_submit_stream(r, g.function, NULL, 0, NULL, &g.stream, &err));
     REFUSED(ray_actor_create(r, g.function, NULL, 0, NULL, &actor, &err));
     REFUSED(ray_actor_find(r, name, name, &actor, &err));
+    REFUSED(ray_actor_from_id(r, id, &actor, &err));
     REFUSED(ray_cluster_query(r, ray_cstr("nodes"), none, &buffer, &err));
     REFUSED(ray_kv_get(r, name, bytes, &buffer, &version, &err));
     REFUSED(ray_kv_put(r, name, bytes, bytes, RAY_KV_ANY, &version, &err));

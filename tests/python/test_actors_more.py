@@ -427,6 +427,67 @@ def test_an_actor_knows_itself():
     assert libray.get(Self.remote().me.remote())[0] == ""
 
 
+def test_handles_that_were_found_keep_no_actor(tmp_path, eventually):
+    @libray.remote
+    class Mortal:
+        def __init__(self, path):
+            self.path = path
+
+        def keep(self, handle=None):
+            self.kept = handle or libray.get_runtime_context().current_actor
+            return self.kept
+
+        def kept_is_there(self):
+            return libray.get(self.kept.keep.remote())
+
+        def __ray_shutdown__(self):
+            self.path.touch()
+
+    first = Mortal.options(name="mortal").remote(tmp_path / "gone")
+    found = libray.get_actor("mortal")
+    same = Mortal.options(name="mortal", get_if_exists=True).remote(tmp_path / "never")
+    itself = libray.get(found.keep.remote())  # what it keeps does not count, nor does what it gives
+    other = Mortal.remote(tmp_path / "other")
+    assert found == same == itself == first
+    assert (first._weak, found._weak, same._weak, itself._weak) == (False, True, True, True)
+    assert libray.get([other.keep.remote(found), other.kept_is_there.remote()])[0] == first
+    in_the_store = libray.put([found, other])  # of these one counts
+    del first
+    eventually((tmp_path / "gone").exists)
+    with pytest.raises(exc.ActorDiedError):
+        libray.get(same.keep.remote())
+    with pytest.raises(exc.ActorDiedError):
+        libray.get(other.kept_is_there.remote())
+    with pytest.raises(ValueError, match="Failed to look up actor"):
+        libray.get_actor("mortal")
+    del other
+    found, again = libray.get(in_the_store)
+    del in_the_store
+    assert (found._weak, again._weak) == (True, False)
+    libray.get(again.keep.remote())
+    del again
+    eventually((tmp_path / "other").exists)
+
+
+def test_a_call_through_a_found_handle_is_finished(tmp_path):
+    @libray.remote
+    def gate():
+        while not (tmp_path / "open").exists():
+            time.sleep(0.005)
+        return 5
+
+    @libray.remote
+    class Mortal:
+        def later(self, value):
+            return value + 1
+
+    first = Mortal.options(name="called when it goes").remote()
+    waits = libray.get_actor("called when it goes").later.remote(gate.remote())
+    del first
+    (tmp_path / "open").touch()
+    assert libray.get(waits) == 6
+
+
 def test_all_threads_of_an_actor_wake_though_others_hold_the_processors(run_script):
     # Idle threads look by themselves once a second: rounds that rely on it take longer than the script may.
     run_script(

@@ -80,9 +80,19 @@ class Machine:
 
     def gone(self, thing):
         if isinstance(thing, Actor):
+            if thing.name and not thing.detached and not thing.dropped:  # handles that were found do not keep it
+                thing.may_die = True
+                thing.add(Kill(may_restart=False, certain=False, unresolved=True))
             thing.dropped = True
         elif isinstance(thing, list) and isinstance(thing[0], Task):  # its producer is cancelled
             self.model.cancel(thing[0], "-")
+
+    def replace(self, slot, actor):
+        before = self.slots.pop(slot, None)
+        if before is not None:
+            self.gone(before)
+        if actor is not None:
+            self.slots[slot] = actor
 
     def op_copy(self, words):
         thing = self.slot(words[2])
@@ -161,7 +171,7 @@ class Machine:
         if actor.name:
             self.model.names[actor.name] = actor
         self.created_actor(actor)
-        self.slots[words[2]] = actor
+        self.replace(words[2], actor)
 
     def name_taken(self):
         return None
@@ -621,9 +631,7 @@ class Driver(Machine):
                 or ("dead",) in actor.initial(0):
             possible.append(("e", "NOT_FOUND"))
         self.pick(possible)
-        self.slots.pop(words[2], None)
-        if self.last[0] == "ok":
-            self.slots[words[2]] = actor
+        self.replace(words[2], actor if self.last[0] == "ok" else None)
 
     def op_kill(self, words):
         actor = self.slot(words[1])

@@ -159,8 +159,9 @@ def _parameters(raw: Any, function: Any) -> List[Tuple[str, int, bool]]:
 
 
 class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
-    """A counted handle of an actor: `handle.method.remote(...)` calls it. It can be passed to tasks
-    and actors."""
+    """A handle of an actor: `handle.method.remote(...)` calls it. It can be passed to tasks and actors.
+    Those of `get_actor` and `current_actor` are weak, wherever they are passed: the actor ends without
+    regard to them."""
 
     __slots__ = ()
 
@@ -183,12 +184,19 @@ class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
         return sorted({*self._methods, "__init__"})  # as in Ray: what can be called remotely
 
     def __reduce__(self) -> Tuple[Any, ...]:
+        if self._weak:
+            return (_rebuild_weak_handle, (bytes.fromhex(self._actor_id_hex), self._info.metadata))
         return (_rebuild_handle, (self._as_ref(), self._info.metadata))
 
 
 def _rebuild_handle(ref: Any, metadata: bytes) -> Any:
     info = ActorInfo.load(metadata)
     return _libray.actor_from_ref(ref, ActorHandle, info.methods, info)
+
+
+def _rebuild_weak_handle(id: bytes, metadata: bytes) -> Any:
+    info = ActorInfo.load(metadata)
+    return _libray.actor_from_id(id, ActorHandle, info.methods, info)
 
 
 def _describe(metadata: bytes, language: int) -> Tuple[type, Dict[str, Any], Any]:
@@ -206,7 +214,7 @@ def handle_from_ref(ref: Any) -> Any:
 
 
 def current_actor() -> Any:
-    """A handle of the actor that this process is."""
+    """A weak handle of the actor that this process is."""
     return _libray.actor_self(_describe)
 
 
@@ -231,7 +239,8 @@ copyreg.pickle(_libray.ActorMethod, _reduce_method)
 
 
 def get_actor(name: str, namespace: Optional[str] = None) -> Any:
-    """The living actor of that name."""
+    """The living actor of that name. The handle does not keep it alive: an actor that is not detached
+    ends when its creator, and those whom he gave his handle, have let go."""
     if not name or (isinstance(name, str) and not name.strip()):
         raise ValueError("Please supply a non-empty value to get_actor")
     if not isinstance(name, str):

@@ -119,7 +119,7 @@ class ForeignInfo:
 
 
 class ForeignActorHandle(_libray.ActorBase):  # type: ignore[misc]
-    """A counted handle of an actor of another language: `handle.method.remote(...)` calls the method of that name, if the
+    """A handle of an actor of another language: `handle.method.remote(...)` calls the method of that name, if the
     actor has one. It can be passed to tasks and actors of every language."""
 
     def __getattr__(self, name: str) -> Any:
@@ -143,12 +143,20 @@ class ForeignActorHandle(_libray.ActorBase):  # type: ignore[misc]
         return f"Actor({language_name(self._info.language)}: {self._info.class_name}, {self._actor_id_hex})"
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return (_rebuild_handle, (self._as_ref(), self._info.language, self._info.class_name))
+        named = (self._info.language, self._info.class_name)
+        if self._weak:
+            return (_rebuild_weak_handle, (bytes.fromhex(self._actor_id_hex), *named))
+        return (_rebuild_handle, (self._as_ref(), *named))
 
 
 def _rebuild_handle(ref: Any, language: int, class_name: str) -> Any:
     info = ForeignInfo(language, class_name)
     return _libray.actor_from_ref(ref, ForeignActorHandle, info.methods, info)
+
+
+def _rebuild_weak_handle(id: bytes, language: int, class_name: str) -> Any:
+    info = ForeignInfo(language, class_name)
+    return _libray.actor_from_id(id, ForeignActorHandle, info.methods, info)
 
 
 def describe(metadata: bytes, language: int) -> Tuple[type, Dict[str, Any], ForeignInfo]:

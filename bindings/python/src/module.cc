@@ -441,6 +441,15 @@ py::object actor_self(const Describe& describe) {
   ray_actor_release(actor);
   return out;
 }
+py::object actor_from_id(const std::string& id, const py::type& cls, const py::object& methods, const py::object& info) {
+  ray_id bytes;
+  if (id.size() != sizeof bytes.b) throw py::value_error("not the id of an actor");
+  memcpy(bytes.b, id.data(), sizeof bytes.b);
+  ray_actor* actor = nullptr;
+  ray_error* err = nullptr;
+  check(ray_actor_from_id(rt(), bytes, &actor, &err), err);
+  return wrap_actor(actor, cls, methods, info);
+}
 py::object actor_from_ref(const py::object& ref, const py::object& cls, const py::object& methods,
                           const py::object& info) {
   ray_actor* actor = nullptr;
@@ -647,6 +656,7 @@ PYBIND11_MODULE(_libray, m) {
   m.def("actor_create", &actor_create);
   m.def("actor_find", &actor_find);
   m.def("actor_self", &actor_self);
+  m.def("actor_from_id", &actor_from_id);
   m.def("actor_from_ref", &actor_from_ref);
   m.def("actor_kill", &actor_kill);
   m.def("cancel", &cancel);

@@ -311,7 +311,8 @@ PyObject* actor_compare(PyObject* a, PyObject* b, int op) {
 PyObject* actor_id_hex(PyObject* self, void*) {
   return PyUnicode_FromString(id_hex(ray_actor_id(as_actor(self)->actor)).c_str());
 }
-// An ObjectRef that stands for this handle: it pickles like every reference.
+PyObject* actor_weak(PyObject* self, void*) { return PyBool_FromLong(ray_actor_is_weak(as_actor(self)->actor)); }
+// An ObjectRef that stands for this handle, and keeps the actor: it pickles like every reference.
 PyObject* actor_as_ref(PyObject* self, PyObject*) {
   ray_ref* ref = nullptr;
   ray_error* err = nullptr;
@@ -321,6 +322,7 @@ PyObject* actor_as_ref(PyObject* self, PyObject*) {
 PyMethodDef actor_methods[] = {{"_as_ref", actor_as_ref, METH_NOARGS, nullptr},
                                {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef actor_getset[] = {{"_actor_id_hex", actor_id_hex, nullptr, nullptr, nullptr},
+                              {"_weak", actor_weak, nullptr, nullptr, nullptr},
                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyMemberDef actor_members[] = {
     {"_methods", T_OBJECT_EX, offsetof(ActorObject, methods), READONLY, nullptr},
