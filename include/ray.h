@@ -687,6 +687,9 @@ RAY_API ray_code ray_worker_poll(ray_runtime *runtime, uint32_t group, int64_t t
  * (they fail with RAY_ACTOR_DIED); ray_worker_next returns RAY_CANCELLED. Called again when nothing runs any more, the
  * time that the node allows for what is done at the end begins. RAY_WRONG_STATE outside of an actor. */
 RAY_API ray_code ray_worker_exit(ray_runtime *runtime, ray_str why, ray_error **err);
+/* All generators of the actor that this worker is have together at most `items` items that nobody took, besides the window
+ * of each; of one that has ended nothing counts. Set in the constructor: RAY_WRONG_STATE elsewhere. */
+RAY_API ray_code ray_worker_limit_streams(ray_runtime *runtime, uint32_t items, ray_error **err);
 /* A weak handle of the actor that this worker is. RAY_WRONG_STATE outside of an actor. */
 RAY_API ray_code ray_worker_actor(ray_runtime *runtime, ray_actor **out, ray_error **err);
 /* [any thread] The task whose context (ids, children) this thread's calls belong to from now on; NULL = none. For

@@ -79,6 +79,14 @@ ray_code ray_worker_set_groups(ray_runtime* runtime, const uint32_t* limits, siz
   });
 }
 
+ray_code ray_worker_limit_streams(ray_runtime* runtime, uint32_t items, ray_error** err) {
+  return guard(err, [&]() -> Status {
+    WorkerSide* w;
+    RAY_TRY(side_of(runtime, &w));
+    return w->limit_streams(items);
+  });
+}
+
 ray_code ray_worker_next_in(ray_runtime* runtime, uint32_t group, int64_t timeout_ns, ray_task** out,
                             ray_error** err) {
   return guard(err, [&]() -> Status {

@@ -559,21 +559,82 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
   complete_claim(link, e->end);
 }
 
+// ---- generators
+// ---------------------------------------------------------------------------------------------
+
+Status WorkerSide::limit_streams(uint32_t items) {
+  if (!is_actor_ || actor_ready_)
+    return error(RAY_WRONG_STATE, "the limit of an actor's generators is set in its constructor");
+  if (items == 0) return error(RAY_INVALID_ARGUMENT, "a limit of 0 items lets no generator begin");
+  stream_limit_ = items;
+  return Status();
+}
+
+// The client counts what it took in the record of the task.
+static std::atomic_ref<uint32_t> taken(const Execution* e) {
+  auto* word = const_cast<uint8_t*>(e->record) + offsetof(wire::TaskHeader, stream_ack);
+  return std::atomic_ref(*reinterpret_cast<uint32_t*>(word));
+}
+
+// A client of a task that runs again may have taken more than this execution has made.
+uint32_t WorkerSide::unconsumed(const Execution* e) {
+  const uint32_t made = e->yielded.load(std::memory_order_relaxed), took = taken(e).load(std::memory_order_acquire);
+  return took > made ? 0 : made - took;
+}
+
+// A place for the next item under the limit of the whole actor. It is taken before the item is made, so that several
+// generators do not make one each for the same place. True: it has one.
+bool WorkerSide::reserve_item(Execution* e) {
+  if (stream_limit_ == 0) return true;
+  std::lock_guard lock(streams_mutex_);
+  if (e->reserved) return true;
+  if (!e->listed) {
+    e->listed = true;
+    streams_.push_back(e);
+  }
+  uint64_t used = n_reserved_;
+  for (const Execution* s : streams_) used += unconsumed(s);
+  if (used >= stream_limit_) return false;
+  e->reserved = true;
+  ++n_reserved_;
+  return true;
+}
+
+void WorkerSide::count_item(Execution* e) {
+  if (stream_limit_ == 0) {
+    e->yielded.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  std::lock_guard lock(streams_mutex_);
+  e->yielded.fetch_add(1, std::memory_order_relaxed);
+  n_reserved_ -= std::exchange(e->reserved, false);
+}
+
+// It has ended: what nobody took of it counts no more, and others may go on.
+void WorkerSide::leave_streams(Execution* e) {
+  if (!e->listed) return;
+  {
+    std::lock_guard lock(streams_mutex_);
+    std::erase(streams_, e);
+    n_reserved_ -= std::exchange(e->reserved, false);
+    e->listed = false;
+  }
+  ray::ring(runtime_->bell(runtime_->process()));
+}
+
 Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
   if (!e->header.stream_window || !e->link)
     return error(RAY_WRONG_STATE, "this task is not a generator: it was not submitted as a stream");
   if (__builtin_expect(e->yielded >= kStreamEndIndex, 0))  // ids of what follows are those of other objects
     return error(RAY_INVALID_ARGUMENT, "a generator has at most %u items", kStreamEndIndex);
   ServeLink* link = e->link.get();
-  auto* word = const_cast<uint8_t*>(e->record) + offsetof(wire::TaskHeader, stream_ack);
-  std::atomic_ref ack(*reinterpret_cast<uint32_t*>(word));
   auto room = [&] {
-    return e->cancelled || link->dead ||
-           e->yielded - ack.load(std::memory_order_acquire) < e->header.stream_window ||
-           ack.load(std::memory_order_acquire) > e->yielded;
+    return e->cancelled || link->dead || (unconsumed(e) < e->header.stream_window && reserve_item(e));
   };
   if (!room() && !runtime_->wait_until(room, timeout_ns))
-    return error(RAY_TIMED_OUT, "the window of %u items is full", e->header.stream_window);
+    return unconsumed(e) < e->header.stream_window
+               ? error(RAY_TIMED_OUT, "the actor's generators have %u items that nobody took", stream_limit_)
+               : error(RAY_TIMED_OUT, "the window of %u items is full", e->header.stream_window);
   if (e->cancelled || link->dead) return error(RAY_CANCELLED, "nobody wants more items");
   return Status();
 }
@@ -582,7 +643,7 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   RAY_TRY(await_room(e, timeout_ns));
   ServeLink* link = e->link.get();
   Execution::Out out;
-  const uint32_t index = e->yielded;
+  const uint32_t index = e->yielded.load(std::memory_order_relaxed);
   RAY_TRY(encode_result(e, index, v, &out));
   RAY_FAULT("worker.yield");
   std::unique_lock<SpinLock> lock;
@@ -594,7 +655,8 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
     discard_result(e, index, &out);
     return error(RAY_CANCELLED, "nobody wants more items");
   }
-  wire::ItemHeader h{e->header.tag, e->yielded++, 0};
+  wire::ItemHeader h{e->header.tag, index, 0};
+  count_item(e);  // before its client can have taken it
   out.header.size = out.bytes.size();
   std::memcpy(at, &h, sizeof h);
   std::memcpy(at + sizeof h, &out.header, sizeof out.header);
@@ -638,6 +700,7 @@ Status WorkerSide::finish(Execution* e, ray_code code) {
   RAY_FAULT("worker.before_result");
   e->end_stamp = std::max(stamp_ns(), e->start_stamp);  // it may end on another thread
   write_lineage(e, code);
+  leave_streams(e);  // its record, where its client counts, is the client's once it has the answer
   if (e->link) write_done(e, code);
   RAY_FAULT("worker.after_result");
   if (!e->link && !ends) finish_creation(e, code);

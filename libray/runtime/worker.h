@@ -96,7 +96,9 @@ struct Execution {
   };
   std::vector<Out> results;
   std::string error_image;
-  uint32_t yielded = 0;
+  std::atomic<uint32_t> yielded{0};
+  bool listed = false;    // among the actor's generators that count against its limit
+  bool reserved = false;  // one place under that limit is for its next item
   uint64_t actor_pos = 0;
   int64_t start_wall = 0, start_stamp = 0, end_stamp = 0;
   std::atomic<bool> cancelled{false};
@@ -144,6 +146,7 @@ class WorkerSide {
   Status set_groups(const uint32_t* limits, size_t n);
   size_t n_groups() const { return has_groups_ ? groups_.size() : 1; }
   Status exit_actor(const std::string& why);
+  Status limit_streams(uint32_t items);
   Status self_actor(Actor** out);  // a weak handle
   void enter(Execution* e);  // what this thread runs from now on; nullptr = nothing
   static Status check_result(const Execution* e, uint32_t index, bool* dropped);
@@ -222,6 +225,10 @@ class WorkerSide {
   void write_done(Execution* e, ray_code code);
   void write_lineage(Execution* e, ray_code code);
   void finish_creation(Execution* e, ray_code code);
+  static uint32_t unconsumed(const Execution* e);
+  bool reserve_item(Execution* e);
+  void count_item(Execution* e);
+  void leave_streams(Execution* e);
   Status encode_result(Execution* e, uint32_t index, const ray_value& v, Execution::Out* out);
   uint32_t holder_of(const Execution* e) const;
   void register_result(Execution* e, const ObjectId& id, const std::vector<ObjectId>& contained);
@@ -263,6 +270,11 @@ class WorkerSide {
   uint32_t incarnation_ = 0;
   std::vector<uint32_t> gpus_;  // of the actor
   std::atomic<uint64_t> next_pos_{1};  // the constructor is 0
+  // Generators of an actor with a limit for all of them together. The mutex comes after the runtime's.
+  uint32_t stream_limit_ = 0;
+  std::mutex streams_mutex_;
+  std::vector<const Execution*> streams_;  // that have begun and not ended
+  uint32_t n_reserved_ = 0;
   uint64_t class_key_ = 0;
   std::string class_name_;
   void* self_ = nullptr;

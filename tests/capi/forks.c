@@ -189,6 +189,7 @@ static void worker_calls_in_the_child(ray_runtime* runtime) {
   REFUSED(ray_worker_poll(runtime, 0, -1, -1));
   REFUSED(ray_worker_exit(runtime, ray_cstr("x"), NULL));
   REFUSED(ray_worker_actor(runtime, &actor, NULL));
+  REFUSED(ray_worker_limit_streams(runtime, 1, NULL));
   REFUSED(ray_worker_enter(runtime, NULL, NULL));
   REFUSED(ray_worker_on_interrupt(runtime, NULL, NULL, NULL));
   GIVES(-1, ray_worker_fd(runtime));

@@ -147,6 +147,7 @@ static void bad_runtime(void) {
     REFUSED(ray_worker_next_in(r, 0, 0, &task, &err));
     REFUSED(ray_worker_exit(r, name, &err));
     REFUSED(ray_worker_actor(r, &actor, &err));
+    REFUSED(ray_worker_limit_streams(r, 1, &err));
     REFUSED(ray_worker_enter(r, NULL, &err));
     CHECK_EQ(ray_worker_group_fd(r, 0), -1);
     CHECK_EQ(ray_worker_poll(r, 0, 0, -1), RAY_INVALID_ARGUMENT);

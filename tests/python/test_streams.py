@@ -71,6 +71,55 @@ def test_back_pressure(tmp_path, eventually):
         produce.options(_generator_backpressure_num_objects=0)
 
 
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_back_pressure_of_a_whole_actor(tmp_path, eventually, kind):
+    made = lambda: len(os.listdir(tmp_path))
+
+    class Threads:
+        def produce(self, tag, n=20, fails=False):
+            for i in range(n):
+                (tmp_path / f"{tag}-{i}").touch()
+                yield i
+            if fails:
+                raise RuntimeError("in the middle")
+
+    class Asyncio:
+        async def produce(self, tag, n=20, fails=False):
+            for item in Threads().produce(tag, n, fails):
+                yield item
+
+    options = {"max_concurrency": 3, "_actor_generator_backpressure_num_objects": 6}
+    actor = libray.remote(Threads if kind == "threads" else Asyncio).options(**options).remote()
+
+    def rests_at(n):
+        eventually(lambda: made() >= n)
+        for _ in range(20):
+            assert made() == n
+            time.sleep(0.005)
+
+    first, second = actor.produce.remote("a"), actor.produce.remote("b")
+    rests_at(6)
+    assert libray.get(next(first)) == 0
+    rests_at(7)  # one for one, whichever of the two makes it
+    capped = actor.produce.options(_generator_backpressure_num_objects=2).remote("c")
+    libray.cancel(second)  # what it had made counts no more
+    assert [libray.get(r) for r in first] == list(range(1, 20))
+    eventually(lambda: (tmp_path / "c-1").exists())
+    assert not (tmp_path / "c-2").exists()  # its own limit is the smaller one
+    with pytest.raises(exc.TaskCancelledError):
+        for item in second:
+            libray.get(item)
+    assert [libray.get(r) for r in capped] == list(range(20))
+    failed = actor.produce.remote("d", 5, True)  # ended: others have room again, though nobody took its items
+    assert [libray.get(r) for r in actor.produce.remote("e", 50)] == list(range(50))
+    *items, last = failed
+    assert len(items) == 5
+    with pytest.raises(RuntimeError, match="in the middle"):
+        libray.get(last)
+    with pytest.raises(ValueError, match="_actor_generator_backpressure_num_objects must be > 0"):
+        libray.remote(_actor_generator_backpressure_num_objects=0)(Threads)
+
+
 def test_dropping_the_generator_stops_the_producer(tmp_path, eventually):
     @libray.remote
     def forever(path):

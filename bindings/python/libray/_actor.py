@@ -384,9 +384,12 @@ class ActorClass:
         }
         placement = _placement.note_of(o)
         hidden: Dict[str, Any] = {}
-        if concurrency > 1 or info.is_async or info.groups or o.get("name") or placement:
+        stream_limit = max(o.get("_actor_generator_backpressure_num_objects") or 0, 0)
+        if concurrency > 1 or info.is_async or info.groups or o.get("name") or placement or stream_limit:
             limits = list(info.groups.values())
-            hidden["__libray__"] = (concurrency, info.is_async, limits, o.get("name") or "", placement)
+            hidden["__libray__"] = (
+                concurrency, info.is_async, limits, o.get("name") or "", placement, stream_limit,
+            )
         try:
             return _libray.actor_create(
                 self._definition.function(),

@@ -98,6 +98,15 @@ def _backpressure(key: str, value: Any) -> None:
         )
 
 
+def _actor_backpressure(key: str, value: Any) -> None:
+    _typed(int)(key, value)
+    if value is not None and (value == 0 or value < -1):
+        raise ValueError(
+            f"{key} must be > 0: how many objects that nobody took all generators of the actor have together; "
+            f"or -1 for no limit, which is the default. {value} is not allowed."
+        )
+
+
 def _per_yield(key: str, value: Any) -> None:
     _typed(int)(key, value)
     if value is not None and not 1 <= value <= 255:
@@ -232,6 +241,7 @@ ACTOR: Dict[str, _Check] = {
     "allow_out_of_order_execution": _typed(bool),
     "concurrency_groups": _concurrency_groups,
     "enable_tensor_transport": _tensors(False),
+    "_actor_generator_backpressure_num_objects": _actor_backpressure,
 }
 METHOD: Dict[str, _Check] = {
     "name": _typed(str),

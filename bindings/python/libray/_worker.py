@@ -29,12 +29,14 @@ class _Mode:
         groups: Any = (),
         name: str = "",
         placement: bytes = b"",
+        stream_limit: int = 0,
     ) -> None:
         self.concurrency = concurrency
         self.is_async = is_async
         self.groups: List[int] = list(groups)  # limits of the concurrency groups 1, 2, ...
         self.name = name
         self.placement = placement  # note of its placement group, if it is in one
+        self.stream_limit = stream_limit  # items of all its generators that nobody took; 0: no limit
         self.incarnation = 0  # how often it was restarted
         self.actor: Optional[str] = None  # its id
 
@@ -95,6 +97,8 @@ def _make_actor(cls: Any, by_name: bool = False, groups: Any = None) -> Callable
         _mode.incarnation = task[3] if task else 0
         if _mode.groups:
             _libray._worker_groups([_mode.concurrency, *_mode.groups])
+        if _mode.stream_limit:
+            _libray._limit_streams(_mode.stream_limit)
         if _mode.is_async:
             # What the constructor makes (locks, queues) belongs to the actor's loop.
             import asyncio
@@ -348,35 +352,48 @@ class _AsyncActor:
         return True
 
     async def give_one(self, task: Any, item: Any) -> bool:
+        given = task.yield_now(item)
+        return bool(given) if given is not None else await self.patiently(task.yield_now, item)
+
+    async def room(self, task: Any) -> bool:
+        """Waits until one more item may be made."""
+        room = task.room_now()
+        return bool(room) if room is not None else await self.patiently(task.room_now)
+
+    async def patiently(self, step: Any, *args: Any) -> bool:
         pause = 0.0002
         while True:
-            given = task.yield_now(item)
-            if given is not None:
-                return bool(given)
             await self.asyncio.sleep(pause)  # the consumer is behind
+            done = step(*args)
+            if done is not None:
+                return bool(done)
             pause = min(pause * 2, 0.01)
 
     async def run_stream(self, task: Any, key: int, result: Any) -> None:
         try:
-            if hasattr(result, "__aiter__"):
+            if self.is_coroutine(result):
+                result = await result
+            wanted = await self.room(task)
+            if not wanted:
+                pass
+            elif hasattr(result, "__aiter__"):
                 async for item in result:
-                    if not await self.give(task, item):
-                        await result.aclose()
-                        task.finish_cancelled()
-                        return
+                    wanted = await self.give(task, item) and await self.room(task)
+                    if not wanted:
+                        break
+                if not wanted:
+                    await result.aclose()
             else:
-                if self.is_coroutine(result):
-                    result = await result
                 for item in result:
-                    if not await self.give(task, item):
-                        task.finish_cancelled()
-                        return
+                    wanted = await self.give(task, item) and await self.room(task)
+                    if not wanted:
+                        break
         except self.asyncio.CancelledError:
             task.finish_cancelled()
         except BaseException as e:
             task.fail(e)
         else:
-            task.end_stream()
+            task.end_stream() if wanted else task.finish_cancelled()
         finally:
             self.ended(key)
 

@@ -183,6 +183,14 @@ PyObject* task_finish_cancelled(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+// room_now() -> True (there is room for one more item), None (not now), False (nobody wants more).
+PyObject* task_room(PyObject* self, PyObject*) {
+  TaskObject* t = as_task(self);
+  if (!alive(t)) return nullptr;
+  const ray_code r = ray_task_await_room(t->task, 0, nullptr);
+  return new_ref(r == RAY_OK ? Py_True : r == RAY_TIMED_OUT ? Py_None : Py_False);
+}
+
 // yield_now(value) -> True (given), None (the window is full), False (nobody wants more).
 PyObject* task_yield(PyObject* self, PyObject* value) {
   TaskObject* t = as_task(self);
@@ -723,6 +731,7 @@ PyMethodDef task_methods[] = {{"steps", task_steps, METH_O, nullptr},
                               {"fail", task_fail, METH_O, nullptr},
                               {"finish_cancelled", task_finish_cancelled, METH_NOARGS, nullptr},
                               {"group", task_group, METH_O, nullptr},
+                              {"room_now", task_room, METH_NOARGS, nullptr},
                               {"yield_now", task_yield, METH_O, nullptr},
                               {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef task_getset[] = {{"key", task_key, nullptr, nullptr, nullptr},

@@ -746,6 +746,17 @@ PyObject* worker_groups(PyObject*, PyObject* list) {
   Py_RETURN_NONE;
 }
 
+// _limit_streams(n): of all generators of this actor together.
+PyObject* limit_streams(PyObject*, PyObject* items) {
+  const unsigned long n = PyLong_AsUnsignedLong(items);
+  if (PyErr_Occurred()) return nullptr;
+  ray_error* err = nullptr;
+  const uint32_t most = n > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(n);
+  const ray_code code = ray_worker_limit_streams(g_process.runtime, most, &err);
+  if (code != RAY_OK) return raise_code(code, err);
+  Py_RETURN_NONE;
+}
+
 // _current_task() -> (label, function, method, attempt, id) of the task that this thread or else the
 // main thread runs, or None. Attempts count from 0, as in Ray.
 PyObject* current_task(PyObject*, PyObject*) {
@@ -870,6 +881,7 @@ PyObject* set_flush(PyObject*, PyObject* callable) {
 PyMethodDef module_methods[] = {{"_worker_run", worker_run, METH_VARARGS, nullptr},
                                 {"_worker_exit", worker_exit, METH_NOARGS, nullptr},
                                 {"_worker_exiting", worker_exiting, METH_NOARGS, nullptr},
+                                {"_limit_streams", limit_streams, METH_O, nullptr},
                                 {"_worker_groups", worker_groups, METH_O, nullptr},
                                 {"_worker_setup", worker_setup, METH_VARARGS, nullptr},
                                 {"_task_label", task_label, METH_NOARGS, nullptr},
