@@ -3,6 +3,8 @@
 
 #include <sqlite3.h>
 
+#include "libray/base/codes.h"
+
 namespace ray::gcs {
 namespace {
 
@@ -49,11 +51,8 @@ CREATE TABLE IF NOT EXISTS event_rows(kind INTEGER, sn INTEGER, idx INTEGER, tim
   "CASE WHEN " ns " IS NOT NULL THEN strftime('%Y-%m-%dT%H:%M:%S', " ns                 \
   "/1000000000, 'unixepoch')||printf('.%09dZ', " ns "%1000000000) END"
 #define HEX(id) "lower(hex(" id "))"
-#define CODE(c)                                                                                    \
-  "CASE " c " WHEN 0 THEN 'OK' WHEN 1 THEN 'CANCELLED' WHEN 3 THEN 'TIMED_OUT' WHEN 100 THEN "     \
-  "'TASK_FAILED' WHEN 101 THEN 'WORKER_CRASHED' WHEN 102 THEN 'OBJECT_LOST' WHEN 103 THEN "        \
-  "'UNSCHEDULABLE' WHEN 104 THEN 'ACTOR_DIED' WHEN 105 THEN 'ACTOR_RESTARTING' WHEN 107 THEN "     \
-  "'STORE_FULL' ELSE " c " END"
+#define WHEN_CODE(name, number) " WHEN " #number " THEN '" #name "'"
+#define CODE(c) "CASE " c RAY_FOR_EACH_CODE(WHEN_CODE) " ELSE " c " END"
 #define TASK_COLUMNS                                                                               \
   HEX("t.id") " AS task, " HEX("t.parent") " AS parent, "                                          \
   "COALESCE(NULLIF(t.name,''), f.name, printf('%016x', t.fn)) AS name, "    \

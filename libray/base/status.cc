@@ -6,7 +6,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <iterator>
+
+#include "libray/base/codes.h"
 
 namespace ray {
 
@@ -33,19 +34,12 @@ static std::string vformat(const char* format, va_list ap) {
 }
 
 const char* code_name(ray_code code) {
-  static const char* const general[] = {
-      "RAY_OK",          "RAY_CANCELLED",      "RAY_INVALID_ARGUMENT", "RAY_TIMED_OUT",
-      "RAY_NOT_FOUND",   "RAY_ALREADY_EXISTS", "RAY_OUT_OF_MEMORY",    "RAY_UNAVAILABLE",
-      "RAY_WRONG_STATE", "RAY_UNSUPPORTED",    "RAY_INTERNAL",         "RAY_CONFLICT"};
-  static const char* const task[] = {
-      "RAY_TASK_FAILED",   "RAY_WORKER_CRASHED", "RAY_OBJECT_LOST",
-      "RAY_UNSCHEDULABLE", "RAY_ACTOR_DIED",     "RAY_ACTOR_RESTARTING",
-      "RAY_STREAM_END",    "RAY_STORE_FULL",     "RAY_NODE_DIED",
-      "RAY_GROUP_REMOVED"};
-  if (code >= 0 && static_cast<size_t>(code) < std::size(general)) return general[code];
-  if (code >= RAY_TASK_FAILED && static_cast<size_t>(code - RAY_TASK_FAILED) < std::size(task))
-    return task[code - RAY_TASK_FAILED];
-  return "RAY_UNKNOWN";
+  switch (code) {
+#define NAME(name, number) case number: return "RAY_" #name;
+    RAY_FOR_EACH_CODE(NAME)
+#undef NAME
+    default: return "RAY_UNKNOWN";
+  }
 }
 
 std::string strprintf(const char* format, ...) {

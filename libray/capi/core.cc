@@ -25,20 +25,7 @@ const char* ray_build_info(void) {
                         ")";
 }
 
-const char* ray_code_name(ray_code code) {
-  switch (code) {
-#define NAME(c) case c: return #c;
-    NAME(RAY_OK) NAME(RAY_CANCELLED) NAME(RAY_INVALID_ARGUMENT) NAME(RAY_TIMED_OUT)
-    NAME(RAY_NOT_FOUND) NAME(RAY_ALREADY_EXISTS) NAME(RAY_OUT_OF_MEMORY) NAME(RAY_UNAVAILABLE)
-    NAME(RAY_WRONG_STATE) NAME(RAY_UNSUPPORTED) NAME(RAY_INTERNAL) NAME(RAY_CONFLICT)
-    NAME(RAY_TASK_FAILED) NAME(RAY_WORKER_CRASHED) NAME(RAY_OBJECT_LOST) NAME(RAY_UNSCHEDULABLE)
-    NAME(RAY_ACTOR_DIED) NAME(RAY_ACTOR_RESTARTING) NAME(RAY_STREAM_END) NAME(RAY_STORE_FULL)
-    NAME(RAY_NODE_DIED)
-    NAME(RAY_GROUP_REMOVED) NAME(RAY_UNKNOWN_FUNCTION)
-#undef NAME
-    default: return "RAY_UNKNOWN";
-  }
-}
+const char* ray_code_name(ray_code code) { return code_name(code); }
 
 bool ray_code_is_retryable(ray_code code) {
   return code == RAY_TIMED_OUT || code == RAY_UNAVAILABLE || code == RAY_CONFLICT ||

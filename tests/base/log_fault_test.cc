@@ -43,7 +43,8 @@ TEST(Status, NamesOfCodes) {
   EXPECT_STREQ(code_name(RAY_TASK_FAILED), "RAY_TASK_FAILED");
   EXPECT_STREQ(code_name(RAY_OBJECT_LOST), "RAY_OBJECT_LOST");
   EXPECT_STREQ(code_name(RAY_NODE_DIED), "RAY_NODE_DIED");
-  for (ray_code c : {-1, 12, 99, 110, INT32_MAX, INT32_MIN})
+  EXPECT_STREQ(code_name(RAY_UNKNOWN_FUNCTION), "RAY_UNKNOWN_FUNCTION");
+  for (ray_code c : {-1, 12, 99, 111, INT32_MAX, INT32_MIN})
     EXPECT_STREQ(code_name(c), "RAY_UNKNOWN");
 }
 
