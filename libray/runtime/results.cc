@@ -129,7 +129,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       if (t->retries_left > 0) --t->retries_left;
       ++t->attempt;
       lineage_again(t);
-      return requeue(t);
+      return requeue(t, true);
     }
     unlink(t);
     message = "task " + task_name(t) + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
@@ -186,11 +186,26 @@ void Runtime::on_returned(ClientLink* link, const RecordView& r) {
     fail_task(t, e);
     return e->release();
   }
-  requeue(t);
+  requeue(t, false);
 }
 
-// From a ring back to the queue. Pumping is left to the caller of drain().
-void Runtime::requeue(PendingTask* t) {
+// Back where it was, ahead of what was submitted after it and waits. They come in the order of their ring, so the place
+// is mostly behind the one before.
+void Runtime::return_to_backlog(PendingTask* t) {
+  Shape* s = t->shape;
+  PendingTask* last = s->returned;
+  const bool there = last && last->tag == s->returned_tag && last->state == TaskState::kQueued;
+  const bool follows = there && last->submitted < t->submitted;
+  PendingTask* later = follows ? last->next : s->backlog.head;
+  while (later && later->submitted < t->submitted) later = later->next;
+  s->backlog.insert_before(later, t);
+  s->returned = t;
+  s->returned_tag = t->tag;
+}
+
+// From a ring back to the queue: to its place, or to the end when it has begun, so that one that kills its worker time
+// and again does not keep others from theirs. Pumping is left to the caller of drain().
+void Runtime::requeue(PendingTask* t, bool begun) {
   const uint32_t pid = t->link->peer_pid;
   const bool intact = take_back_record(t);
   unlink(t);
@@ -203,7 +218,7 @@ void Runtime::requeue(PendingTask* t) {
     while (later && later->seq < t->seq) later = later->next;
     t->actor->queue.insert_before(later, t);
   } else {
-    t->shape->backlog.push_back(t);
+    begun ? t->shape->backlog.push_back(t) : return_to_backlog(t);
   }
   if (t->shape) update_want(t->shape);
 }
@@ -521,7 +536,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
         lineage_again(t);
         if (t->retries_left > 0) --t->retries_left;
       }
-      requeue(t);
+      requeue(t, ran);
       continue;
     }
     ray_code code = death.cause == wire::kDeathMemory ? RAY_OUT_OF_MEMORY : RAY_WORKER_CRASHED;

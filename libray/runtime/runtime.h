@@ -404,7 +404,8 @@ class Runtime {
   void fail_task(PendingTask* t, ErrorBox* e, bool journaled = false);
   void fail_waiting(PendingTask* t, ErrorBox* e);
   void finish_task(PendingTask* t);
-  void requeue(PendingTask* t);
+  void requeue(PendingTask* t, bool begun);
+  void return_to_backlog(PendingTask* t);
   void link_died(ClientLink* link, const wire::DnPeerDied& death);
   std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death) const;
   void fail_dependents();

@@ -202,6 +202,8 @@ struct Shape {
   int32_t language = 0;
   std::string resources;
   TaskList backlog;
+  PendingTask* returned = nullptr;  // the last that came back, while its tag is this one and it stands in the backlog
+  uint64_t returned_tag = 0;
   std::vector<std::unique_ptr<Lease>> leases;
   uint64_t pending = 0;  // backlog + in flight + parked
   uint64_t parked = 0;   // that wait for arguments: no lease is of use to them yet

@@ -168,3 +168,27 @@ def test_groups_that_ask_for_millions_of_gpus_cost_nothing(fresh):
         placement_group([{"GPU": n}])
     assert libray.get(small.remote(1), timeout=20) == 1
     assert resident_kb() - before < 20_000
+
+
+def test_tasks_that_come_back_keep_their_place(fresh, tmp_path):
+    """A worker that blocks gives back what waits in its ring: that still runs before what was submitted later."""
+    fresh(num_cpus=1)
+    order, count = tmp_path / "order", 3000
+
+    @libray.remote(num_cpus=0)
+    def gate():
+        while len(order.read_bytes().split()) < count - 1:
+            time.sleep(0.002)
+
+    @libray.remote
+    def step(i):
+        if i == 0:
+            return libray.get(gate.remote())
+        with open(order, "ab", buffering=0) as file:
+            file.write(b"%d " % i)
+
+    order.touch()
+    libray.get([step.remote(-1) for _ in range(300)])  # short: many of them are sent at once
+    order.write_bytes(b"")
+    libray.get([step.remote(i) for i in range(count)])
+    assert [int(i) for i in order.read_bytes().split()] == list(range(1, count))
