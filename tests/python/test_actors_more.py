@@ -286,8 +286,9 @@ def test_calls_lost_to_a_restart_fail_and_later_ones_say_that_it_restarts(tmp_pa
     pid = libray.get(a.pid.remote())
     refs = [a.die.remote(), a.pid.remote()]
     for ref in refs:
-        with pytest.raises(exc.ActorUnavailableError):
+        with pytest.raises(exc.ActorUnavailableError) as lost:
             libray.get(ref, timeout=30)
+        assert str(lost.value).count("unavailable") == str(lost.value).count("may or may not have") == 1, lost.value
     with pytest.raises(exc.ActorUnavailableError, match="The actor is restarting"):
         libray.get(a.pid.remote(), timeout=30)
     kept = a.pid.options(max_task_retries=1).remote()

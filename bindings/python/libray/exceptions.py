@@ -378,11 +378,15 @@ class ActorUnavailableError(RayActorError):
     def __init__(self, error_message: str = "", actor_id: Any = None) -> None:
         if isinstance(actor_id, bytes):
             actor_id = actor_id.hex()
-        super().__init__(
-            actor_id,
-            f"The actor {actor_id or ''} is unavailable: {error_message}. The task may or may not "
-            "have been executed on the actor.",
-        )
+        text = f"The actor {actor_id or ''} is unavailable: {error_message}. The task may or may not "
+        super().__init__(actor_id, text + "have been executed on the actor.")
+
+    @classmethod
+    def _of(cls, text: str, actor_id: Optional[str]) -> "ActorUnavailableError":
+        """With a text that says all that."""
+        error = cls("", actor_id)
+        RayActorError.__init__(error, actor_id, text)
+        return error
 
 
 class ActorUnschedulableError(RayError):
@@ -763,7 +767,7 @@ def _error_of(code: int, message: str, payload: bytes, payload_format: int) -> B
         task = _first_id(text)
         return TaskCancelledError(_ids.TaskID.from_hex(task) if task else None, text)
     if cls is ActorUnavailableError:
-        return ActorUnavailableError(text, _first_id(text))
+        return ActorUnavailableError._of(text, _first_id(text))
     if cls is ObjectLostError:
         return ObjectLostError(_first_id(text) or "", message=text)
     if cls is GetTimeoutError and not text.startswith("Get timed out"):
