@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4): for keys that stand for what they are made of, so that nobody finds two texts with one
-// key. Not for speed: some hundred MB/s. Any thread.
+// SHA-256 (FIPS 180-4), by Mbed TLS: for keys that stand for what they are made of, so that nobody finds two texts with
+// one key. Not for speed: some hundred MB/s. Any thread.
 #pragma once
 #include <array>
 #include <cstdint>

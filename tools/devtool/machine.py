@@ -56,6 +56,7 @@ NEEDS = [
     Need("ccache", command="ccache", home="https://ccache.dev"),
     Need("pkg-config", command="pkg-config", home="https://pkgconf.org"),
     Need("libnng-dev", header="nng/nng.h", home="1.5 or later, https://nng.nanomsg.org"),
+    Need("libmbedtls-dev", header="mbedtls/sha256.h", home="https://www.trustedfirmware.org/projects/mbed-tls"),
     Need("libmsgpack-cxx-dev", header="msgpack.hpp", home="https://msgpack.org"),
     Need("libsqlite3-dev", header="sqlite3.h", home="https://sqlite.org"),
     Need("libffi-dev", header="ffi.h", home="https://sourceware.org/libffi"),
