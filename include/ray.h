@@ -663,7 +663,8 @@ RAY_API ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn 
  * main is to return; there is nothing to shut down. RAY_WRONG_STATE in a driver, and in a task. */
 RAY_API ray_code ray_worker_run(ray_runtime *runtime, ray_error **err);
 /* Takes one task. RAY_TIMED_OUT = none came; RAY_CANCELLED = this worker is to end. With timeout 0 it costs one load per
- * connected client. In an actor with max_concurrency > 1 it may be called before earlier tasks are finished. */
+ * connected client, and waits for no disk: a call with arguments that lie there comes when another thread has read them.
+ * In an actor with max_concurrency > 1 it may be called before earlier tasks are finished. */
 RAY_API ray_code ray_worker_next(ray_runtime *runtime, int64_t timeout_ns, ray_task **out, ray_error **err);
 /* Readable when ray_worker_next(runtime, 0, ...) may return a task. Poll it, never read it. Asking for it makes this
  * worker signal the descriptor from then on. -1 for a bad handle. */

@@ -108,9 +108,9 @@ bool WorkerSide::anything_for(uint32_t group) {
   if (has_groups_) {
     std::lock_guard lock(groups_mutex_);
     if (actor_ready_ && route(group)) runtime_->poke();
-    return !full(group) && !groups_[group]->ready.empty();
+    return any_read(group) || (!full(group) && !groups_[group]->ready.empty());
   }
-  return !full(group) && has_work();
+  return any_read(group) || (!full(group) && has_work());
 }
 
 // A call that was taken from its link but waits for its group.

@@ -913,6 +913,7 @@ void Runtime::reap_daemon(int64_t patience_ns) {
 
 void Runtime::stop_threads() {
   stopped_ = true;
+  if (worker_) worker_->stop_reader();
   ::shutdown(socket_.get(), SHUT_RDWR);
   poke();
   wake_calls();

@@ -104,6 +104,15 @@ void WorkerSide::stop() {
   if (interrupt_) interrupt_(nullptr, interrupt_user_);
 }
 
+void WorkerSide::stop_reader() {
+  {
+    std::lock_guard lock(reader_mutex_);
+    reader_ends_ = true;
+  }
+  reader_wakes_.notify_all();
+  if (reader_.joinable()) reader_.join();
+}
+
 void WorkerSide::let_go() {
   std::lock_guard lock(links_mutex_);
   for (auto& l : links_) l->map.detach();
@@ -206,10 +215,12 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
   for (;;) {
     Execution* e = nullptr;
     if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
-    if (claim_any(&e, group)) {
+    Status read;
+    const bool was_read = take_read(&e, &read, group);
+    if (was_read || claim_any(&e, group)) {
       if (start && !slept) (crowded_spin < 0 ? idle_spin_ : crowded_spin_).answered();
       bool begins = !e->cancelled;
-      *out = this->start(e);
+      *out = was_read ? ready(e, read) : this->start(e, timeout_ns != 0);
       if (!*out) continue;
       if (begins && !e->cancelled) return Status();
       fail(e, "the task was cancelled before it started", nullptr);
@@ -268,8 +279,9 @@ int WorkerSide::event_fd(uint32_t group) {
   return event.get();
 }
 
-// Makes an execution ready for user code; nullptr = it could not be and was finished.
-Execution* WorkerSide::start(Execution* e) {
+// Makes an execution ready for user code; nullptr = it could not be and was finished, or its arguments have to be read
+// from disk and the caller may not wait for that.
+Execution* WorkerSide::start(Execution* e, bool may_block) {
   outstanding_.fetch_add(1, std::memory_order_relaxed);
   const wire::TaskHeader& h = e->header;
   e->context.id = h.task;
@@ -293,12 +305,21 @@ Execution* WorkerSide::start(Execution* e) {
     if (was_cancelled(e->link.get(), e->end)) e->cancelled = true;
   }
   if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
-  runtime_->set_context(&e->context);
   e->results.resize(h.n_returns);
   if (h.kind == RAY_KIND_ACTOR_CREATE) class_key_ = h.function;
-  if (e->cancelled) return e;  // its arguments are not needed
-  Status s = read_args(e);
-  if (s.ok()) return e;
+  if (e->cancelled) return ready(e, Status());  // its arguments are not needed
+  if (may_block) runtime_->set_context(&e->context);  // its cancellation ends a wait for them
+  Status s = read_args(e, may_block);
+  if (may_block || s.code() != RAY_TIMED_OUT) return ready(e, s);
+  read_later(e);
+  return nullptr;
+}
+
+// The calling thread is about to run it, its arguments having been read with this outcome.
+Execution* WorkerSide::ready(Execution* e, const Status& read) {
+  runtime_->set_context(&e->context);
+  if (read.ok()) return e;
+  Status s = read;
   if (runtime_->store()->disconnected() && !runtime_->daemon_gone()) {
     // This process lost the store, by what its tasks did to its memory or descriptors: another worker has it.
     log(kLogError, "worker", "store-lost", "the connection to the object store is broken: this worker ends");
@@ -310,7 +331,70 @@ Execution* WorkerSide::start(Execution* e) {
   return nullptr;
 }
 
-Status WorkerSide::read_args(Execution* e) {
+void WorkerSide::drop_args(Execution* e) {
+  for (auto& a : e->args)
+    if (a.release) a.release(&a);
+  if (e->args_pinned) runtime_->unpin(&e->args_pin);
+  e->args_pinned = false;
+  e->args.clear();
+}
+
+void WorkerSide::read_later(Execution* e) {
+  drop_args(e);
+  std::lock_guard lock(reader_mutex_);
+  to_read_.push_back(e);
+  if (!reader_.joinable() && !reader_ends_) {
+    if (Status s = start_thread(&reader_, "a thread of libray that reads arguments", [this] { read_aside(); }); !s.ok()) {
+      to_read_.pop_back();
+      read_.push_back({e, s});
+      ++n_read_;
+      return;
+    }
+  }
+  reader_wakes_.notify_one();
+}
+
+void WorkerSide::read_aside() {
+  std::unique_lock lock(reader_mutex_);
+  for (;;) {
+    reader_wakes_.wait(lock, [this] { return reader_ends_ || !to_read_.empty(); });
+    if (reader_ends_) return;
+    Execution* e = to_read_.front();
+    to_read_.pop_front();
+    lock.unlock();
+    runtime_->set_context(&e->context);
+    Status s = e->cancelled ? Status() : read_args(e, true);
+    runtime_->set_context(nullptr);
+    lock.lock();
+    read_.push_back({e, s});
+    ++n_read_;
+    lock.unlock();
+    ray::ring(runtime_->bell(runtime_->process()));
+    ring_events(true, true);
+    lock.lock();
+  }
+}
+
+bool WorkerSide::take_read(Execution** out, Status* s, uint32_t group) {
+  if (__builtin_expect(n_read_.load(std::memory_order_acquire) == 0, 1)) return false;
+  std::lock_guard lock(reader_mutex_);
+  auto it = std::find_if(read_.begin(), read_.end(), [&](const Read& r) { return r.e->group == group; });
+  if (it == read_.end()) return false;
+  *out = it->e;
+  *s = it->status;
+  read_.erase(it);
+  --n_read_;
+  return true;
+}
+
+bool WorkerSide::any_read(uint32_t group) {
+  if (__builtin_expect(n_read_.load(std::memory_order_acquire) == 0, 1)) return false;
+  std::lock_guard lock(reader_mutex_);
+  return std::any_of(read_.begin(), read_.end(), [&](const Read& r) { return r.e->group == group; });
+}
+
+// RAY_TIMED_OUT: some of it is on disk, and it may not block.
+Status WorkerSide::read_args(Execution* e, bool may_block) {
   const wire::TaskHeader& h = e->header;
   const uint8_t *at = e->record + sizeof h, *end = e->record + e->record_size;
   auto text = [&](uint32_t n, std::string* out) {
@@ -328,7 +412,7 @@ Status WorkerSide::read_args(Execution* e) {
       return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, at, sizeof r);
     store::Interruptible scope(runtime_->stop_waiting());
-    RAY_TRY(runtime_->store()->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &e->args_pin));
+    RAY_TRY(runtime_->store()->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &e->args_pin));
     e->args_pinned = true;
     at = e->args_pin.data;
     end = at + e->args_pin.size;
@@ -344,14 +428,14 @@ Status WorkerSide::read_args(Execution* e) {
     if (a.size > static_cast<uint64_t>(end - at))
       return error(RAY_INTERNAL, "task record is damaged");
     e->args.push_back(RAY_BUFFER_INIT);
-    RAY_TRY(read_arg(a, at, &e->args.back()));
+    RAY_TRY(read_arg(a, at, may_block, &e->args.back()));
     at += std::min<uint64_t>(pad8(a.size), static_cast<uint64_t>(end - at));
   }
   return Status();
 }
 
 // Plain bytes are handed out in the ring itself: valid until the task is finished.
-Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_buffer* out) {
+Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool may_block, ray_buffer* out) {
   if (h.where == wire::kPlain || h.where == wire::kNone) {
     out->data = bytes;
     out->size = h.size;
@@ -368,7 +452,7 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_
     std::memcpy(&r, bytes, sizeof r);
     view->store = runtime_->shared_store();
     store::Interruptible scope(runtime_->stop_waiting());
-    RAY_TRY(view->store->pin(r.id, r.location, Runtime::kStoreTimeoutNs, &view->pin));
+    RAY_TRY(view->store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &view->pin));
     view->pinned = true;
     if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
       runtime_->unpin(&view->pin);
@@ -730,11 +814,7 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
 
 void WorkerSide::recycle(Execution* e) {
   e->handle = HandleTable::instance().renew(e->handle);  // that of the task is stale now
-  for (auto& a : e->args)
-    if (a.release) a.release(&a);
-  if (e->args_pinned) runtime_->unpin(&e->args_pin);
-  e->args_pinned = false;
-  e->args.clear();
+  drop_args(e);
   for (auto& r : e->results) r.given = false, r.bytes.clear();
   e->results.clear();
   e->error_image.clear();

@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -132,6 +134,7 @@ class WorkerSide {
   void become_actor(const wire::DnActorInit& init, const uint8_t* record);
   void unwanted();
   void stop();
+  void stop_reader();  // what it has not read stays unread
   void let_go();  // after everything stopped: unmaps the links
 
   // ---- pulse thread
@@ -203,10 +206,16 @@ class WorkerSide {
   bool anything_for(uint32_t group);
   bool cancel_waiting(uint64_t end, ServeLink* link, TaskId* id);
   void ring_events(bool always, bool work);
-  Execution* start(Execution* e);
+  Execution* start(Execution* e, bool may_block);
+  Execution* ready(Execution* e, const Status& s);
+  void drop_args(Execution* e);
+  void read_later(Execution* e);
+  void read_aside();
+  bool take_read(Execution** out, Status* s, uint32_t group);
+  bool any_read(uint32_t group);
   Execution* new_execution();
-  Status read_args(Execution* e);
-  Status read_arg(const wire::ArgHeader& h, const uint8_t* bytes, ray_buffer* out);
+  Status read_args(Execution* e, bool may_block);
+  Status read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool may_block, ray_buffer* out);
   bool give_back(ServeLink* link, bool blocked);
   void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type,
                     uint32_t size);
@@ -270,6 +279,18 @@ class WorkerSide {
   uint32_t incarnation_ = 0;
   std::vector<uint32_t> gpus_;  // of the actor
   std::atomic<uint64_t> next_pos_{1};  // the constructor is 0
+  // Calls whose arguments lie on disk, taken by who may not wait: a thread of its own reads them, one call at a time.
+  struct Read {
+    Execution* e;
+    Status status;
+  };
+  std::mutex reader_mutex_;
+  std::condition_variable reader_wakes_;
+  std::deque<Execution*> to_read_;
+  std::deque<Read> read_;
+  std::atomic<size_t> n_read_{0};  // in read_
+  bool reader_ends_ = false;
+  std::thread reader_;
   // Generators of an actor with a limit for all of them together. The mutex comes after the runtime's.
   uint32_t stream_limit_ = 0;
   std::mutex streams_mutex_;

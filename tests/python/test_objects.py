@@ -306,6 +306,33 @@ def test_a_get_of_what_is_on_disk_stops_no_other_thread(fresh):
     assert got == [2]
 
 
+@pytest.mark.parametrize("groups", [None, {"other": 4}])
+def test_arguments_on_disk_stop_no_event_loop(fresh, groups):
+    refs, held = spilled(fresh)
+
+    @libray.remote(concurrency_groups=groups)
+    class Loop:
+        async def beat(self):
+            return 1
+
+        async def take(self, array):
+            return int(array[0])
+
+    loop = Loop.options(num_cpus=0).remote()
+    assert libray.get(loop.beat.remote()) == 1
+    late = [loop.take.remote(refs[2]) for _ in range(3)]
+    cancelled = loop.take.remote(refs[2])
+    for _ in range(50):
+        assert libray.get(loop.beat.remote(), timeout=20) == 1
+    assert libray.wait(late, timeout=0)[0] == []
+    libray.cancel(cancelled)
+    held.clear()
+    assert libray.get(late, timeout=60) == [2, 2, 2]
+    with pytest.raises(libray.exceptions.TaskCancelledError):
+        libray.get(cancelled, timeout=60)
+    assert libray.get([loop.take.remote(ref) for ref in refs], timeout=60) == [0, 1, 2]
+
+
 def test_arguments_on_disk_stop_no_other_thread(fresh, tmp_path, eventually):
     refs, held = spilled(fresh)
     ticks = tmp_path / "ticks"
