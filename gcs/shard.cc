@@ -93,9 +93,10 @@ int gcs_main(const ShardOptions& options) {
     (void)!::write(options.ready_fd, "r", 1);
     ::close(options.ready_fd);
   }
-  // A node that was killed could not end what its workers had started in sessions of their own.
+  // A node that was killed could not end what its workers had started in sessions of their own. Zygotes end what theirs
+  // did, and are given time for that: they find also what has no such environment.
   if (wait_for_end(signals, options.parent_pid, options.driver_pid))
-    kill_with_environment(std::string(wire::kEnvSession) + "=" + options.dir);
+    kill_with_environment(std::string(wire::kEnvSession) + "=" + options.dir, "LIBRAY_ZYGOTE_FD");
   *service = nullptr;
   return 0;
 }

@@ -84,9 +84,10 @@ bool is_zombie(int pid) {
   return read_stat(pid, &state, &parent) && state == 'Z';
 }
 
-void kill_with_environment(const std::string& entry) {
-  const std::string wanted = '\0' + entry + '\0';
-  for (int round = 0; round < 100; ++round) {
+void kill_with_environment(const std::string& entry, const std::string& later) {
+  constexpr int kRounds = 300, kSpared = 200;
+  const std::string wanted = '\0' + entry + '\0', spared = '\0' + later + '=';
+  for (int round = 0; round < kRounds; ++round) {
     bool found = false;
     DIR* d = ::opendir("/proc");
     while (dirent* e = d ? ::readdir(d) : nullptr) {
@@ -97,7 +98,9 @@ void kill_with_environment(const std::string& entry) {
       Fd pidfd(pidfd_open(pid));  // before the look at what it is
       if (!pidfd.valid()) continue;
       std::string environment = '\0' + read_proc(("/proc/" + std::string(e->d_name) + "/environ").c_str());
-      if (environment.find(wanted) != std::string::npos) found |= pidfd_signal(pidfd.get(), SIGKILL);
+      if (environment.find(wanted) == std::string::npos) continue;
+      if (round < kSpared && environment.find(spared) != std::string::npos) found = true;
+      else found |= pidfd_signal(pidfd.get(), SIGKILL);
     }
     if (d) ::closedir(d);
     if (!found) return;

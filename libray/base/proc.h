@@ -23,8 +23,9 @@ std::vector<int> own_children();
 bool is_zombie(int pid);
 
 // Kills every process of this user that was started with this in its environment ("NAME=VALUE"), by itself or by what it
-// was forked from, but for this one; until there is none, for a second at most.
-void kill_with_environment(const std::string& entry);
+// was forked from, but for this one; until there is none, for some seconds at most. Those that have a variable `later` too
+// are left alone for two of them: they know better what to end before them.
+void kill_with_environment(const std::string& entry, const std::string& later);
 
 // A signal to the process that the descriptor is open to, never to another that got its number. errno when it fails.
 bool pidfd_signal(int pidfd, int signal);

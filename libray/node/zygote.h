@@ -4,7 +4,7 @@
 //
 // What a zygote is given: LIBRAY_ZYGOTE_FD = number of its end of a SOCK_SEQPACKET socketpair,
 // LIBRAY_SESSION = path of the session directory, the job's environment and working directory, log files
-// as descriptors 1 and 2, a process group of its own, SIGKILL when rayd dies.
+// as descriptors 1 and 2, a process group of its own, SIGKILL when rayd dies (which it may take back, see below).
 //
 //   rayd -> zygote  "fork SPAWN\n"            with two descriptors: the worker's stdout and stderr; behind
 //                                             the line the worker's runtime environment, a packed map, if any
@@ -14,7 +14,9 @@
 //   zygote -> rayd  "exit PID WAIT_STATUS\n"  after waitpid gave WAIT_STATUS (as an int, decimal)
 //
 // One text line per message. Numbers are decimal. EOF on the socket: the zygote ends; rayd kills it
-// anyway. The zygote waits for its children with SIGCHLD or pidfds and reports every one of them.
+// anyway. A zygote may be a subreaper: then it kills what a dead worker leaves behind, and at EOF, which is also what it
+// sees when rayd was killed, its workers and what these leave, until there is none. Else rayd is given it, if it lives.
+// The zygote waits for its children with SIGCHLD or pidfds and reports every one of them.
 //
 // In the child, before anything else: setpgid(0, 0); prctl(PR_SET_PDEATHSIG, SIGKILL) and exit when
 // getppid() is not the zygote; dup2 of the two descriptors to 1 and 2; close of the zygote's socket; then

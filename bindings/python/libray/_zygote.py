@@ -6,7 +6,8 @@ in LIBRAY_ZYGOTE_FD:
                         the worker's runtime environment as a packed map, if it has one
     ready | pid SPAWN PID | exit PID WAIT_STATUS     the answers
 
-It has one thread and never joins the node, so that a fork is always safe.
+It has one thread and never joins the node, so that a fork is always safe. What a worker leaves behind becomes its child, and
+is killed; when the socket ends, for the daemon was killed, so are the workers.
 """
 
 import os
@@ -156,6 +157,36 @@ def _preload():
                 pass
 
 
+def _own_children():
+    own = os.getpid()
+    try:
+        with open(f"/proc/self/task/{own}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:  # a kernel without that file
+        pass
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                if int(file.read().rsplit(")", 1)[1].split()[1]) == own:
+                    found.append(int(entry))
+        except OSError:
+            pass
+    return found
+
+
+def _end_orphans(kept):
+    """Kills all children but these, what they leave behind, which comes to this process, and so on to the last."""
+    while True:
+        orphans = [pid for pid in _own_children() if pid not in kept]
+        if not orphans:
+            return
+        for pid in orphans:  # not waited for: the number is still its own
+            os.kill(pid, 9)
+        for pid in orphans:
+            os.waitpid(pid, 0)
+
+
 def main():
     import gc
     import select
@@ -169,10 +200,13 @@ def main():
     sock.set_inheritable(False)
     sock.setblocking(True)
     os.set_inheritable(sock.fileno(), False)
+    libray._libray.adopt_orphans()
+    libray._libray.outlive_parent()  # it has something to do then
     _runtime_env.enter_job()
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     children = {}
+    helpers = set(_own_children())  # of modules that were imported here
     _raise_file_limit()
     libray._worker.find_title_room()
     gc.collect()
@@ -184,7 +218,9 @@ def main():
         events = poll.poll(idle_ms)
         if not events and idle_ms is not None:
             idle_ms = None
+            workers = set(children.values())
             _preload()
+            helpers.update(pid for pid in _own_children() if pid not in workers)
             gc.freeze()
             continue
         for fd, _ in events:
@@ -193,11 +229,12 @@ def main():
                 poll.unregister(fd)
                 os.close(fd)
                 _, status = os.waitpid(pid, 0)
+                _end_orphans(helpers.union(children.values()))
                 sock.send(b"exit %d %d\n" % (pid, status))
                 continue
             line, fds = _receive(sock)
             if not line:
-                return
+                return _end_orphans(helpers)
             if line.startswith(b"fork ") and len(fds) == 2:
                 _fork(line, fds, sock, children, poll)
             elif line.startswith(b"fork "):  # its descriptors did not fit into this process

@@ -605,6 +605,11 @@ bool die_with_parent(int parent) {
   return getppid() == parent;
 }
 
+// For the zygote: it ends when its socket does, and until then nothing is sent to it.
+void outlive_parent() { prctl(PR_SET_PDEATHSIG, 0); }
+// What its children leave behind becomes this process's own.
+void adopt_orphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
+
 void define_codes(py::module_& m) {
   const ray_code codes[] = {
       RAY_OK,          RAY_CANCELLED,        RAY_INVALID_ARGUMENT, RAY_TIMED_OUT,
@@ -663,6 +668,8 @@ PYBIND11_MODULE(_libray, m) {
   m.def("query", &query);
   define_groups(m);
   m.def("die_with_parent", &die_with_parent);
+  m.def("outlive_parent", &outlive_parent);
+  m.def("adopt_orphans", &adopt_orphans);
   m.def("_answer_stack_requests", &answer_stack_requests);
   m.def("_watch_folder", &watch_folder);
   m.def("_set_before_block", [](const py::object& callable) {
