@@ -265,6 +265,8 @@ class Node {
   void tell_actor(const ActorId& id, uint32_t process);
   Status up_actor_create(Process* p, const std::string& payload);
   Status acceptable(const actor::Spec& spec) const;
+  Status room_for_actor(const ActorId& id) const;
+  void refuse_actor(Process* p, const ActorId& id, const Status& s);
   Status up_actor(Process* p, uint16_t type, const std::string& payload);
   void claim_name(const ActorId& id);
   void claim_late(const ActorId& id);

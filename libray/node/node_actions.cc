@@ -138,10 +138,23 @@ Status Node::acceptable(const actor::Spec& spec) const {
                  "arguments of an actor's constructor take %zu bytes, more "
                  "than %zu: put large ones first",
                  spec.record.size(), kMaxRecord);
-  if (actors_.all().size() >= kMaxActors && !actors_.find(spec.id))
-    return error(RAY_UNAVAILABLE, "this node has %zu actors, which is its limit: end some, or let one serve more callers",
-                 actors_.all().size());
-  return Status();
+  return room_for_actor(spec.id);
+}
+
+Status Node::room_for_actor(const ActorId& id) const {
+  if (actors_.all().size() < kMaxActors || actors_.find(id)) return Status();
+  return error(RAY_UNAVAILABLE, "this node has %zu actors, which is its limit: end some, or let one serve more callers",
+               actors_.all().size());
+}
+
+// There will be no such actor: its creator, who holds it already, is told as of a death.
+void Node::refuse_actor(Process* p, const ActorId& id, const Status& s) {
+  wire::DnActorState dead{};
+  dead.id = id;
+  dead.state = wire::kActorDead;
+  dead.code = s.code();
+  dead.size = static_cast<uint32_t>(s.message().size());
+  send(p, wire::kDnActorState, &dead, sizeof dead, s.message().data(), s.message().size());
 }
 
 Status Node::up_actor_create(Process* p, const std::string& payload) {
@@ -191,12 +204,7 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
     if (s.ok()) s = resources.add(name, amount);
   if (!s.ok()) {
     if (spec.req_id) reply(p->index, spec.req_id, s.code(), s.message());
-    wire::DnActorState dead{};
-    dead.id = spec.id;
-    dead.state = wire::kActorDead;
-    dead.code = s.code();
-    dead.size = static_cast<uint32_t>(s.message().size());
-    send(p, wire::kDnActorState, &dead, sizeof dead, s.message().data(), s.message().size());
+    refuse_actor(p, spec.id, s);
     actor::Actions refused;  // whoever was told of it before hears that it will not be
     actors_.constructed(p->index, spec.id, 0, s.code(), s.message(), &refused);
     apply(refused);
@@ -225,7 +233,13 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
   actor::Actions actions;
   switch (type) {
     case wire::kUpActorConnect:
-      if (u.flags & 1) actors_.announce(u.id, p->index, p->job);
+      if (u.flags & 1) {
+        if (Status s = room_for_actor(u.id); !s.ok()) {
+          refuse_actor(p, u.id, s);
+          return Status();
+        }
+        actors_.announce(u.id, p->index, p->job);
+      }
       if (!actors_.find(u.id)) {
         // Its creator wrote first, but perhaps to a ring that this pass had gone by already: all
         // rings are read once more before anyone is told that there is no such actor.

@@ -266,6 +266,57 @@ TEST(RaydRequests, NamedActors) {
   ASSERT_TRUE(m.wait(next, wire::kActorAlive, &s));
 }
 
+// Those that wait for the arguments of their constructor count too.
+TEST(RaydRequests, AnActorTooManyIsRefused) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  ActorMaker m{d.get()};
+  constexpr uint32_t kMost = 65536;
+  const Origin origin = origin_of(d->welcome.root);
+  for (uint32_t i = 0; i < kMost; ++i)
+    ASSERT_TRUE(d->up(wire::kUpActorConnect, wire::UpActor{actor_of(child_task(origin, 1000 + i)), 0, RAY_OK, 1, 0}));
+  wire::DnActorState s;
+  std::string why;
+  const ActorId another = actor_of(child_task(origin, 1000 + kMost));
+  d->up(wire::kUpActorConnect, wire::UpActor{another, 0, RAY_OK, 1, 0});
+  ASSERT_TRUE(m.wait(another, wire::kActorDead, &s, &why));
+  EXPECT_EQ(s.code, RAY_UNAVAILABLE);
+  EXPECT_NE(why.find("65536 actors"), std::string::npos) << why;
+  Answer a;
+  const ActorId named = m.create("one too many", "make", 0, 900);
+  ASSERT_TRUE(d->answer(900, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_UNAVAILABLE);
+  EXPECT_NE(a.body.find("which is its limit"), std::string::npos) << a.body;
+  ASSERT_TRUE(m.wait(named, wire::kActorDead, &s, &why));
+  EXPECT_EQ(cluster.tables(d.get()).at("actors"), kMost);
+  d.reset();  // they end with the job, all but the dead that are remembered
+  auto other = cluster.driver();
+  ActorMaker n{other.get()};
+  ASSERT_TRUE(eventually([&] { return cluster.tables(other.get()).at("actors") <= 4096; }));
+  ActorId id = n.create("", "make", 0);
+  ASSERT_TRUE(n.wait(id, wire::kActorAlive, &s));
+}
+
+TEST(RaydRequests, AGroupTooManyIsRefused) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  Packer group;  // the first takes both processors, the others wait
+  group.array(5).array(1).map(1).str("CPU").float64(2).int64(RAY_GROUP_PACK).int64(RAY_LIFETIME_COUNTED).str("").str("");
+  constexpr int kMost = 16384;
+  std::vector<uint64_t> asked;
+  for (int i = 0; i < kMost; ++i) asked.push_back(d->request(wire::kOpGroupCreate, group.bytes()));
+  Answer last;
+  for (uint64_t each : asked) {
+    ASSERT_TRUE(d->answer(each, &last.code, &last.body));
+    ASSERT_EQ(last.code, RAY_OK) << last.body;
+  }
+  Answer a = ask(d.get(), wire::kOpGroupCreate, group.bytes());
+  EXPECT_EQ(a.code, RAY_UNAVAILABLE);
+  EXPECT_NE(a.body.find("16384 placement groups"), std::string::npos) << a.body;
+  EXPECT_EQ(ask(d.get(), wire::kOpGroupRemove, last.body).code, RAY_OK);
+  EXPECT_EQ(ask(d.get(), wire::kOpGroupCreate, group.bytes()).code, RAY_OK);
+}
+
 // Who has heard of an actor's death, from whomever, may have its name, though the daemon reads his record first.
 TEST(RaydRequests, ANameIsFreeForWhoHeardOfTheDeath) {
   Cluster cluster;
