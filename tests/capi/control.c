@@ -6,11 +6,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-
-static ray_code add(ray_task* task, void* user) {
-  (void)user;
-  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
-}
+#include "remote.h"
 
 /* Increments a counter in the key-value store args[0] times by compare-and-swap. */
 static ray_code increment(ray_task* task, void* user) {

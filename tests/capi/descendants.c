@@ -6,13 +6,9 @@
 #include <unistd.h>
 
 #include "kit.h"
+#include "remote.h"
 
 /* ---- the remote side ---- */
-
-static ray_code add(ray_task* task, void* user) {
-  (void)user;
-  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
-}
 
 /* The child leaves the function with args[0]; the parent's result is the child's exit status. */
 static ray_code fork_and_return(ray_task* task, void* user) {

@@ -6,17 +6,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-
-static ray_code await_file(ray_task* task, void* user) {
-  char path[512];
-  (void)user;
-  kit_arg_text(task, 0, path, sizeof path);
-  while (!kit_exists(path)) {
-    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
-    kit_pause();
-  }
-  return kit_return_i64(task, 0, 7);
-}
+#include "remote.h"
 
 static ray_code pass(ray_task* task, void* user) {
   (void)user;
@@ -80,6 +70,40 @@ static ray_code give_everything(ray_task* task, void* user) {
   return code;
 }
 
+/* Waits for a placement group that asks for more than there is. */
+static ray_code wait_for_group(ray_runtime* runtime) {
+  static const char bundles[] = "\x91\x81\xa3" "CPU\xcd\x03\xe8"; /* [{"CPU": 1000}] */
+  ray_group_options options = RAY_GROUP_OPTIONS_INIT;
+  ray_id group;
+  options.bundles_msgpack.data = bundles;
+  options.bundles_msgpack.size = sizeof bundles - 1;
+  CHECK_OK(ray_group_create(runtime, &options, &group, &err));
+  return ray_group_wait(runtime, &group, -1, NULL);
+}
+
+/* Puts until the store is full of what this task reads, so that nothing of it can go to disk. */
+static ray_code put_until_full(ray_runtime* runtime) {
+  enum { kSize = 8 << 20, kMost = 32 };
+  static uint8_t bytes[kSize];
+  ray_value value = ray_plain(bytes, kSize, RAY_FMT_RAW);
+  ray_buffer held[kMost];
+  ray_ref* refs[kMost];
+  ray_code code = RAY_OK;
+  int n = 0, i;
+  while (n < kMost && code == RAY_OK) {
+    code = ray_put(runtime, &value, &refs[n], NULL);
+    if (code != RAY_OK) break;
+    code = ray_try_get(refs[n], &held[n], NULL);
+    if (code != RAY_OK) ray_ref_release(refs[n]);
+    else n++;
+  }
+  for (i = 0; i < n; i++) {
+    ray_buffer_release(&held[i]);
+    ray_ref_release(refs[i]);
+  }
+  return code;
+}
+
 /* Waits in one of the calls that wait, for what never comes; tells by a file when it begins. */
 static ray_code wait_in(ray_task* task, void* user) {
   char how[512], path[512];
@@ -106,6 +130,8 @@ static ray_code wait_in(ray_task* task, void* user) {
   if (strcmp(how, "wait_any") == 0) code = ray_wait_any(runtime, &ref, 1, NULL, 0, 1, -1, &ready, NULL, NULL);
   if (strcmp(how, "stream") == 0) code = ray_stream_next(stream, -1, &item, NULL);
   if (strcmp(how, "poll") == 0) code = ray_queue_poll(queue, &completion, 1, -1, &n, NULL);
+  if (strcmp(how, "group") == 0) code = wait_for_group(runtime);
+  if (strcmp(how, "put") == 0) code = put_until_full(runtime);
   CHECK_OK(ray_cancel(ref, 0, &err));
   CHECK_OK(ray_stream_cancel(stream, 0, &err));
   ray_ref_release(ref);
@@ -116,22 +142,12 @@ static ray_code wait_in(ray_task* task, void* user) {
 }
 
 static void register_all(void) {
-  static const struct {
-    const char* name;
-    ray_task_fn fn;
-  } all[] = {{"await_file", await_file},       {"pass", pass},
+  static const remote_function all[] = {{"await_file", await_file},       {"pass", pass},
              {"shut_down", shut_down},         {"serve", serve},
              {"finish_itself", finish_itself}, {"fail_and_return_ok", fail_and_return_ok},
              {"return_a_number", return_a_number}, {"give_everything", give_everything},
              {"wait_in", wait_in},             {"leave_a_byte", leave_a_byte}};
-  size_t i;
-  for (i = 0; i < sizeof all / sizeof all[0]; i++)
-    CHECK_OK(ray_register_function(ray_cstr(all[i].name), all[i].fn, NULL, &err));
-}
-
-static ray_ref* waiting_for(const char* file) {
-  ray_arg arg = kit_text(kit_path(file));
-  return kit_submit("await_file", &arg, 1, NULL);
+  remote_register(all, sizeof all / sizeof all[0]);
 }
 
 /* ---- shutdown ---- */
@@ -358,7 +374,7 @@ static void user_is_freed_once(void) {
 /* ---- cancelled waits ---- */
 
 static void cancelled_waits(void) {
-  static const char* const ways[] = {"get", "wait", "wait_any", "stream", "poll"};
+  static const char* const ways[] = {"get", "wait", "wait_any", "stream", "poll", "group", "put"};
   size_t i;
   kit_init();
   for (i = 0; i < sizeof ways / sizeof ways[0]; i++) {

@@ -1,5 +1,7 @@
 /* ffi.c -- C symbols as tasks through libffi, and shared libraries of tasks loaded by path. */
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
+#include <unistd.h>
 
 #include "kit.h"
 
@@ -191,7 +193,39 @@ static void library_by_path(void) {
   ray_function_release(fn);
 }
 
+/* Which of two libraries has a name depends on which is loaded first, so the other one says that it is taken. */
+static void a_library_with_a_taken_name(void) {
+  ray_runtime_options options = kit_options();
+  const char* path = getenv("LIBRAY_TEST_MODULE");
+  ray_function *first, *other;
+  int64_t a = 20, b = 22;
+  ray_arg args[2];
+  char again[512];
+  ray_ref* ref;
+  int i;
+  if (path == NULL) kit_fail(__FILE__, __LINE__, "LIBRAY_TEST_MODULE is not set: run it through ctest");
+  options.num_cpus = 1; /* one worker, which loads both */
+  CHECK_OK(ray_init(&options, &rt, &err));
+  snprintf(again, sizeof again, "%s", kit_path("again.so"));
+  CHECK(symlink(path, again) == 0);
+  CHECK_OK(ray_define_library(rt, ray_cstr("module_add"), ray_cstr(path), &first, &err));
+  CHECK_OK(ray_define_library(rt, ray_cstr("another"), ray_cstr(again), &other, &err));
+  args[0] = kit_i64(&a);
+  args[1] = kit_i64(&b);
+  for (i = 0; i < 2; i++) {
+    CHECK_OK(ray_submit(rt, first, args, 2, NULL, &ref, &err));
+    CHECK_EQ(kit_take_i64(ref), 42);
+    CHECK_OK(ray_submit(rt, other, args, 2, NULL, &ref, &err));
+    CHECK_CODE(RAY_TASK_FAILED, kit_get_code(ref));
+    CHECK_MESSAGE("again.so registers 'module_add', which this worker has from elsewhere");
+    ray_ref_release(ref);
+  }
+  ray_function_release(first);
+  ray_function_release(other);
+}
+
 static const kit_test tests[] = {
     KIT_TEST(power),          KIT_TEST(checksum),        KIT_TEST(strings_and_the_c_library),
-    KIT_TEST(bad_signatures), KIT_TEST(missing_symbols), KIT_TEST(library_by_path)};
+    KIT_TEST(bad_signatures), KIT_TEST(missing_symbols), KIT_TEST(library_by_path),
+    KIT_TEST(a_library_with_a_taken_name)};
 KIT_MAIN(tests, register_all)

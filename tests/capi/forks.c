@@ -6,19 +6,9 @@
 #include <unistd.h>
 
 #include "kit.h"
+#include "remote.h"
 
 /* ---- what runs in workers ---- */
-
-static ray_code await_file(ray_task* task, void* user) {
-  char path[512];
-  (void)user;
-  kit_arg_text(task, 0, path, sizeof path);
-  while (!kit_exists(path)) {
-    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
-    kit_pause();
-  }
-  return kit_return_i64(task, 0, 7);
-}
 
 static ray_code add_one(ray_task* task, void* user) {
   (void)user;

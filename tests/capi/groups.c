@@ -3,11 +3,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-
-static ray_code add(ray_task* task, void* user) {
-  (void)user;
-  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
-}
+#include "remote.h"
 
 static ray_code next(ray_task* task, void* user) {
   (void)user;

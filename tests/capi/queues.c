@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "kit.h"
+#include "remote.h"
 
 /* ---- the remote side ---- */
 
@@ -23,17 +24,6 @@ static ray_code leave_a_byte(ray_task* task, size_t index) { /* how often it beg
 static ray_code echo(ray_task* task, void* user) { /* args[0], once all arguments are there */
   (void)user;
   return kit_return_i64(task, 0, kit_arg_i64(task, 0));
-}
-
-static ray_code await_file(ray_task* task, void* user) {
-  char path[512];
-  (void)user;
-  kit_arg_text(task, 0, path, sizeof path);
-  while (!kit_exists(path)) {
-    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
-    kit_pause();
-  }
-  return kit_return_i64(task, 0, 7);
 }
 
 static ray_code fail_when_told(ray_task* task, void* user) {
@@ -115,15 +105,10 @@ static ray_code echo_create(ray_task* task, void* user) {
 }
 
 static void register_all(void) {
-  static const struct {
-    const char* name;
-    ray_task_fn fn;
-  } all[] = {{"await_file", await_file},         {"fail_when_told", fail_when_told},
+  static const remote_function all[] = {{"await_file", await_file},         {"fail_when_told", fail_when_told},
              {"count_and_wait", count_and_wait}, {"waiting_child", waiting_child},
              {"fail_first", fail_first},         {"swallow", swallow}};
-  size_t i;
-  for (i = 0; i < sizeof all / sizeof all[0]; i++)
-    CHECK_OK(ray_register_function(ray_cstr(all[i].name), all[i].fn, NULL, &err));
+  remote_register(all, sizeof all / sizeof all[0]);
   CHECK_OK(ray_register_actor(ray_cstr("Echo"), echo_create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Echo"), ray_cstr("echo"), echo, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Echo"), ray_cstr("fail_first"), fail_first, NULL, &err));

@@ -6,17 +6,13 @@
 #include <unistd.h>
 
 #include "kit.h"
+#include "remote.h"
 
 /* ---- the remote side ---- */
 
 static ray_code nothing(ray_task* task, void* user) {
   (void)task, (void)user;
   return RAY_OK;
-}
-
-static ray_code add(ray_task* task, void* user) {
-  (void)user;
-  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
 }
 
 static ray_code user_data(ray_task* task, void* user) {
@@ -56,17 +52,6 @@ static ray_code fibonacci(ray_task* task, void* user) { /* every call submits tw
   a = kit_take_i64(kit_submit_i64("fibonacci", n - 1, 0));
   b = kit_take_i64(kit_submit_i64("fibonacci", n - 2, 0));
   return kit_return_i64(task, 0, a + b);
-}
-
-static ray_code await_file(ray_task* task, void* user) { /* until the file is there, or cancelled */
-  char path[512];
-  (void)user;
-  kit_arg_text(task, 0, path, sizeof path);
-  while (!kit_exists(path)) {
-    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
-    kit_pause();
-  }
-  return kit_return_i64(task, 0, 7);
 }
 
 static ray_code stubborn(ray_task* task, void* user) { /* says that it runs, then never ends */
@@ -231,10 +216,7 @@ static ray_code gpus(ray_task* task, void* user) { /* a digit for each: 2 is GPU
 #define KINDRED(rest) "\x2e\x68\xe1\x9a\x91\xa4\x4b\xbe" rest "of two functions"
 
 static void register_all(void) {
-  static const struct {
-    const char* name;
-    ray_task_fn fn;
-  } all[] = {{"nothing", nothing},
+  static const remote_function all[] = {{"nothing", nothing},
              {"add", add},
              {"divide", divide},
              {"echo", echo},
@@ -251,9 +233,7 @@ static void register_all(void) {
              {"partly", partly},
              {"fail_for_good", fail_for_good},
              {"gpus", gpus}};
-  size_t i;
-  for (i = 0; i < sizeof all / sizeof all[0]; i++)
-    CHECK_OK(ray_register_function(ray_cstr(all[i].name), all[i].fn, NULL, &err));
+  remote_register(all, sizeof all / sizeof all[0]);
   CHECK_OK(ray_register_function(ray_cstr(KINDRED("the one ")), nothing, NULL, &err));
   CHECK_OK(
       ray_register_function(ray_cstr("user_data"), user_data, (void*)"the user's pointer", &err));

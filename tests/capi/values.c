@@ -7,11 +7,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-
-static ray_code add(ray_task* task, void* user) {
-  (void)user;
-  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
-}
+#include "remote.h"
 
 /* Sums the int64 behind every reference inside args[0]. */
 static ray_code sum_inside(ray_task* task, void* user) {

@@ -7,22 +7,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-
-static ray_code await_file(ray_task* task, void* user) {
-  char path[512];
-  (void)user;
-  kit_arg_text(task, 0, path, sizeof path);
-  while (!kit_exists(path)) {
-    if (ray_task_is_cancelled(task)) return RAY_CANCELLED;
-    kit_pause();
-  }
-  return kit_return_i64(task, 0, 7);
-}
-
-static ray_code add(ray_task* task, void* user) {
-  (void)user;
-  return kit_return_i64(task, 0, kit_arg_i64(task, 0) + kit_arg_i64(task, 1));
-}
+#include "remote.h"
 
 static ray_code fail(ray_task* task, void* user) {
   (void)user;
@@ -34,11 +19,6 @@ static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("await_file"), await_file, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("add"), add, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("fail"), fail, NULL, &err));
-}
-
-static ray_ref* waiting_for(const char* file) {
-  ray_arg arg = kit_text(kit_path(file));
-  return kit_submit("await_file", &arg, 1, NULL);
 }
 
 static void timeouts(void) {
