@@ -261,6 +261,56 @@ TEST_F(Tool, SessionsAreFoundByPathPartOrTime) {
   EXPECT_TRUE(has(o.out, "never ready")) << o.out;
 }
 
+TEST_F(Tool, PruneRemovesDeadSessionsOldestFirstAndNoLivingOne) {
+  TempDir base;
+  auto path = [&](int i) { return base.path() + "/session-20260101-00000" + std::to_string(i) + "-1-aaaaaa"; };
+  auto there = [&] {
+    std::string found;
+    for (int i = 0; i < 6; ++i)
+      if (std::filesystem::exists(path(i))) found += std::to_string(i);
+    return found;
+  };
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_EQ(::mkdir(path(i).c_str(), 0700), 0);
+    ASSERT_EQ(::mkdir((path(i) + "/spill").c_str(), 0700), 0);
+    std::ofstream(path(i) + "/token") << "0123456789abcdef0123456789abcdef";
+    std::ofstream(path(i) + "/lock");
+    std::ofstream(path(i) + "/gcs-0.db") << std::string(1 << 20, 'x');
+    std::ofstream(path(i) + "/spill/object") << std::string(3 << 20, 'y');
+  }
+  std::ofstream(base.path() + "/not a session") << "x";
+  Fd living(::open((path(0) + "/lock").c_str(), O_RDWR | O_CLOEXEC));  // the oldest, and in use
+  ASSERT_EQ(::flock(living.get(), LOCK_SH), 0);
+  auto prune = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"sessions", "--prune"});
+    const Output o = run_tool(base.path(), more);
+    EXPECT_EQ(o.code, 0) << o.err;
+    return o.out;
+  };
+  EXPECT_TRUE(has(prune({}), "removed 0 dead sessions (0 B) in " + base.path() + "; 5 are kept"));
+  EXPECT_EQ(there(), "012345");
+  EXPECT_FALSE(std::filesystem::exists(path(3) + "/spill/object"));  // of no use to anybody
+  EXPECT_TRUE(std::filesystem::exists(path(0) + "/spill/object"));
+  const std::string done = prune({"--keep", "3", "--json"});
+  EXPECT_EQ(json(done, "$.removed"), "2");
+  EXPECT_EQ(json(done, "$.kept"), "3");
+  EXPECT_GE(std::stoull(json(done, "$.removed_bytes")), 2u << 20);
+  EXPECT_EQ(there(), "0345");
+  ::setenv("LIBRAY_SESSION_BYTES", "1500000", 1);
+  EXPECT_TRUE(has(prune({}), "removed 2 dead sessions"));
+  ::unsetenv("LIBRAY_SESSION_BYTES");
+  EXPECT_EQ(there(), "05");
+  prune({"--keep", "0"});
+  EXPECT_EQ(there(), "0");
+  living = Fd();
+  prune({"--keep", "0"});
+  EXPECT_EQ(there(), "");
+  EXPECT_TRUE(std::filesystem::exists(base.path() + "/not a session"));
+  Output o = run_tool(base.path(), {"sessions", "--keep", "1"});
+  EXPECT_EQ(o.code, 2);
+  EXPECT_TRUE(has(o.err, "--prune")) << o.err;
+}
+
 TEST_F(Tool, DamagedFilesGiveAMessage) {
   TempDir other;
   std::string dir = other.path() + "/session-1";

@@ -489,6 +489,38 @@ def test_a_call_through_a_found_handle_is_finished(tmp_path):
     assert libray.get(waits) == 6
 
 
+@pytest.mark.parametrize("size", [100_000, 200_000, 400_000, 3_000_000])
+@pytest.mark.parametrize("where", ["text", "attribute"])
+def test_a_large_error_of_a_constructor(size, where):
+    class Large(ValueError):
+        pass
+
+    @libray.remote
+    class Broken:
+        def __init__(self):
+            error = Large("it broke " + "x" * (size if where == "text" else 0))
+            error.data = "y" * (size if where == "attribute" else 0)
+            raise error
+
+        def call(self):
+            return 1
+
+    broken = Broken.remote()
+    for _ in range(2):
+        with pytest.raises(exc.ActorDiedError, match="it broke") as died:
+            libray.get(broken.call.remote(), timeout=60)
+        if size < 250_000 and where == "attribute":  # else its text is all that is kept
+            assert died.value.cause.data == "y" * size
+
+    @libray.remote
+    def elsewhere(handle):
+        with pytest.raises(exc.ActorDiedError, match="it broke"):
+            libray.get(handle.call.remote())
+        return 1
+
+    assert libray.get(elsewhere.remote(broken), timeout=60) == 1
+
+
 def test_all_threads_of_an_actor_wake_though_others_hold_the_processors(run_script):
     # Idle threads look by themselves once a second: rounds that rely on it take longer than the script may.
     run_script(
