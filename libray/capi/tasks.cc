@@ -89,7 +89,10 @@ ray_function* ray_function_retain(ray_function* function) {
 }
 
 void ray_function_release(ray_function* function) {
-  HandleTable::instance().release(function, kHandleFunction);  // the runtime keeps the entry
+  if (void* p = HandleTable::instance().release(function, kHandleFunction)) {
+    auto* f = static_cast<Function*>(p);
+    f->runtime->function_release(f);
+  }
 }
 
 // ---- tasks --------------------------------------------------------------------------------------------

@@ -402,6 +402,7 @@ void Runtime::finish_task(PendingTask* t) {
   }
   Actor* a = t->actor;
   const bool call = t->kind == RAY_KIND_ACTOR_CALL, keeps = t->keeps_actor;
+  if (!call) drop_function(t->function);
   free_task(t);
   if (!a) return;
   if (call) {

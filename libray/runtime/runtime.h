@@ -143,7 +143,8 @@ class Runtime {
 
   // ---- functions and tasks (submit.cc)
   Status function(int32_t language, uint32_t kind, const std::string& name,
-                  const std::string& definition, Function** out);
+                  const std::string& definition, Function** out);  // one user more
+  void function_release(Function* f);
   // What this job's workers of a language are, see ray_worker_command; and whether there can be any.
   Status set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code);
   Status check_language(int32_t language);
@@ -325,6 +326,7 @@ class Runtime {
   void take_unread(std::string* answer);
   void find_neglected();
   void list_references(std::string* answer);
+  void count_tables(std::string* answer);
 
   // submit.cc
   struct Encoded;
@@ -508,7 +510,8 @@ class Runtime {
 
   mutable std::mutex mutex_;
   ObjectTable table_;
-  std::unordered_map<std::string, Function*> functions_;
+  void drop_function(Function* f);
+  std::unordered_map<std::string, std::unique_ptr<Function>> functions_;
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
   std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some

@@ -56,7 +56,8 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
     std::lock_guard lock(mutex_);
     auto it = functions_.find(full);
     if (it != functions_.end()) {
-      *out = it->second;
+      *out = it->second.get();
+      ++(*out)->users;
       return Status();
     }
   }
@@ -67,16 +68,31 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
     std::lock_guard order(requests_mutex_);
     tell(wire::kOpFunctionDefine, args);
   }
-  auto* f = new Function;
-  f->runtime = this;
-  f->key = key;
-  f->language = language;
-  f->name = name;
   std::lock_guard lock(mutex_);
-  auto [it, fresh] = functions_.emplace(full, f);
-  if (!fresh) delete f;
-  *out = it->second;
+  auto [it, fresh] = functions_.try_emplace(full);
+  if (fresh) {
+    it->second = std::make_unique<Function>();
+    Function* f = it->second.get();
+    f->digest = &it->first;
+    f->runtime = this;
+    f->key = key;
+    f->language = language;
+    f->name = name;
+  }
+  *out = it->second.get();
+  ++(*out)->users;
   return Status();
+}
+
+// One user less. Who defines it again tells the node again, which knows it still or gets it anew. mutex_ held.
+void Runtime::drop_function(Function* f) {
+  if (--f->users == 0) functions_.erase(functions_.find(*f->digest));
+}
+
+void Runtime::function_release(Function* f) {
+  if (foreign()) return;
+  std::lock_guard lock(mutex_);
+  drop_function(f);
 }
 
 Status Runtime::set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code) {
@@ -472,6 +488,8 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   if (t->kind == RAY_KIND_ACTOR_CALL) {
     ++t->actor->n_pending;
     t->actor->n_keeping += t->keeps_actor;
+  } else {
+    ++t->function->users;
   }
   if (t->stream) streams_.insert(t->stream);
   ++n_pending_;

@@ -63,8 +63,16 @@ bool Runtime::local_query(const std::string& what, std::string* answer) {
   if (what == "neglected") find_neglected();
   if (what == "unread" || what == "neglected") take_unread(answer);
   else if (what == "references") list_references(answer);
+  else if (what == "process") count_tables(answer);
   else return false;
   return true;
+}
+
+// How much this process remembers of what its program does, by table.
+void Runtime::count_tables(std::string* answer) {
+  std::lock_guard lock(mutex_);
+  wire::Writer(answer).map(4).str("functions").uint64(functions_.size()).str("actors").uint64(actors_.size())
+      .str("shapes").uint64(shape_list_.size()).str("tasks").uint64(n_pending_);
 }
 
 void Runtime::find_neglected() {

@@ -10,6 +10,7 @@
 
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/base/thread.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/wire/msgpack.h"

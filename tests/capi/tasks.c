@@ -835,7 +835,49 @@ static void join_by_address(void) {
   CHECK_MESSAGE("/nonexistent/session");
 }
 
+static double functions_known(void) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  double n = -1;
+  mp at;
+  CHECK_OK(ray_cluster_query(rt, ray_cstr("process"), (ray_bytes){NULL, 0}, &buffer, &err));
+  if (mp_find(mp_of(buffer.data, (size_t)buffer.size), "functions", &at)) n = mp_number(at);
+  ray_buffer_release(&buffer);
+  return n;
+}
+
+/* A function is known as long as somebody has a handle of it, or a task of it is not done. */
+static void functions_that_nobody_has_are_forgotten(void) {
+  ray_function *one, *same;
+  ray_arg arg;
+  ray_ref* ref;
+  char name[32];
+  int i;
+  kit_init();
+  CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3);
+  CHECK(functions_known() == 0);
+  for (i = 0; i < 20000; i++) {
+    snprintf(name, sizeof name, "made on the fly %d", i);
+    CHECK_OK(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr(name), (ray_bytes){name, 8}, &one, &err));
+    if (i % 2) ray_function_release(ray_function_retain(one));
+    CHECK_OK(ray_function_define(rt, RAY_LANG_PYTHON, ray_cstr(name), (ray_bytes){name, 8}, &same, &err));
+    ray_function_release(one);
+    CHECK(functions_known() == 1); /* the other handle */
+    ray_function_release(same);
+  }
+  CHECK(functions_known() == 0);
+  CHECK_OK(ray_function_get(rt, ray_cstr("await_file"), &one, &err));
+  arg = kit_text(kit_path("go"));
+  CHECK_OK(ray_submit(rt, one, &arg, 1, NULL, &ref, &err));
+  ray_function_release(one);
+  CHECK(functions_known() == 1); /* the task */
+  kit_touch(kit_path("go"));
+  CHECK_EQ(kit_take_i64(ref), 7);
+  CHECK(functions_known() == 0);
+  CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3); /* and again */
+}
+
 static const kit_test tests[] = {KIT_TEST(one_task),
+                                 KIT_TEST(functions_that_nobody_has_are_forgotten),
                                  KIT_TEST(many_tasks),
                                  KIT_TEST(pointer_of_the_user),
                                  KIT_TEST(references_as_arguments),
