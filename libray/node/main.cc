@@ -105,12 +105,14 @@ int main(int argc, char** argv) {
   g->add_option("--session", shard.dir, "session directory")->required();
   g->add_option("--index", shard.index, "number of the shard")->required();
   g->add_option("--url", shard.url, "where it listens")->required();
+  g->add_option("--ready-fd", shard.ready_fd, "gets one byte when it answers requests");
   g->add_option("--parent-pid", shard.parent_pid, "end when this process ends");
   g->add_option("--driver-pid", shard.driver_pid, "whose end the parent must not miss because it is stopped");
   CLI11_PARSE(app, argc, argv);
   ray::load_faults_from_environment();
   bound_heap();
   if (n->parsed()) return run_node(std::move(node), resources, log);
+  if (shard.ready_fd >= 0) ::fcntl(shard.ready_fd, F_SETFD, FD_CLOEXEC);
   ::umask(077);  // SQLite gives its files what the umask leaves
   auto session = ray::node::open_session(shard.dir);
   if (!session.ok()) {

@@ -343,6 +343,7 @@ void Node::handle(uint64_t tag, uint32_t events) {
     case kSpawnFd: return on_spawn_exit(index);
     case kZygoteFd: return on_zygote(index);
     case kShardFd: return on_shard_exit(index);
+    case kShardReadyFd: return on_shard_ready(index);
   }
 }
 

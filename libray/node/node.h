@@ -133,6 +133,8 @@ class Node {
     uint32_t index = 0;
     std::string url;
     Spawned process;
+    Fd ready;  // readable when it answers requests
+    bool again = false, came_up = false;  // it was started again; it has answered requests
     int64_t started_at = 0;
     uint32_t failures = 0;
     int64_t restart_at = 0;
@@ -156,7 +158,7 @@ class Node {
 
   enum Source : uint32_t {  // epoll tags: source << 32 | index
     kListen = 1, kDoorbell, kMailbox, kSignal, kParent, kPendingSocket, kSocket, kPidFd, kSpawnFd,
-    kZygoteFd, kShardFd,
+    kZygoteFd, kShardFd, kShardReadyFd,
   };
 
   // node.cc: the loop
@@ -318,6 +320,7 @@ class Node {
   void shard_missing(const Shard& s, const std::string& why);
   bool shard_lost() const;
   void on_shard_exit(uint32_t index);
+  void on_shard_ready(uint32_t index);
 
   NodeOptions options_;
   Session session_;

@@ -1,5 +1,6 @@
 // See node.h. The control store's shards as children of the node, and the rows that the node writes
 // about itself and its jobs.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
@@ -41,12 +42,32 @@ Status Node::start_shard(Shard* s) {
   auto out = open_log(shard_log(s->index));
   if (!out.ok()) return out.status();
   o.out_fd = o.err_fd = out->get();
+  int ready[2] = {-1, -1};
+  s->again = gcs_ != nullptr;
+  s->came_up = false;
+  if (::pipe2(ready, O_CLOEXEC) == 0) {
+    o.pass_fd = ready[1];
+    o.argv.insert(o.argv.end(), {"--ready-fd", std::to_string(ready[1])});
+  }
+  Fd told(ready[1]);
+  s->ready = Fd(ready[0]);
   auto process = spawn(o);
   if (!process.ok()) return process.status();
   s->process = std::move(*process);
   s->started_at = steady_ns();
-  if (gcs_) gcs_->reconnect(s->index);
+  if (s->ready.valid()) RAY_TRY(watch(s->ready.get(), kShardReadyFd, s->index, EPOLLIN));
+  else if (gcs_) gcs_->reconnect(s->index);  // no descriptor is left: at least nothing of the old connection
   return watch(s->process.pidfd.get(), kShardFd, s->index, EPOLLIN);
+}
+
+// What waits for it goes over a new connection at once: the client, which knows of no process, tries in intervals that
+// grow, and finds a connection that broke unnoticed only when it looks for it.
+void Node::on_shard_ready(uint32_t index) {
+  Shard& s = shards_.at(index);
+  unwatch(s.ready.get());
+  s.ready = Fd();
+  s.came_up = true;
+  if (gcs_ && s.again) gcs_->reconnect(index);
 }
 
 std::string Node::shard_log(uint32_t index) const {
@@ -89,6 +110,8 @@ void Node::on_shard_exit(uint32_t index) {
   ::waitpid(s.process.pid, &status, 0);
   int pid = s.process.pid;
   s.process = Spawned{};
+  unwatch(s.ready.get());
+  s.ready = Fd();
   int64_t now = steady_ns();
   s.failures = now - s.started_at < 2'000'000'000 ? s.failures + 1 : 0;
   bool hopeless = s.failures >= kBadStarts;
@@ -103,9 +126,9 @@ void Node::on_shard_exit(uint32_t index) {
       how.c_str(), index);
   report(lineage::kError, 0,
          {{"kind", "shard-died"}, {"shard", std::to_string(index)}, {"message", how}});
-  // At once, unless it dies again and again.
-  s.restart_at = hopeless ? now + (100'000'000ll << std::min(s.failures - kBadStarts, 6u)) : now;
-  if (hopeless)
+  // At once, unless it dies again and again: ever later when it does not come up at all.
+  s.restart_at = hopeless ? now + (100'000'000ll << std::min(s.failures - kBadStarts, s.came_up ? 1u : 6u)) : now;
+  if (hopeless && !s.came_up)
     shard_missing(s,
                   strprintf("%s, saying \"%s\"", how.c_str(), last_line(shard_log(index)).c_str()));
   deferred_.push_back([this] { (void)write_session_file(); });
