@@ -32,6 +32,7 @@ enum GcsOp : uint32_t {
   kFunctionDefine = 10,  // [key, language, kind, name, definition] -> []; RAY_CONFLICT when the key has
                          //   another definition. Up to 100 MB                         key(8 bytes of it)
   kFunctionGet = 11,     // [key] -> [language, kind, name, definition]; RAY_NOT_FOUND        the same
+  kFunctionForget = 12,  // [key] -> []: its definition is not needed any more                the same
 
   kKvGet = 20,     // [ns, key] -> [version, value]; RAY_NOT_FOUND                          key(ns\0key)
   kKvPut = 21,     // [ns, key, value, expected] -> [version]; RAY_CONFLICT -> [version]. 0 = no such key; a

@@ -154,6 +154,7 @@ void Ops::dispatch() {
     case kQuery: return query();
     case kFunctionDefine: return function_define();
     case kFunctionGet: return function_get();
+    case kFunctionForget: return function_forget();
     case kKvGet: return kv_get();
     case kKvPut: return kv_put();
     case kKvDelete: return kv_delete();
@@ -323,6 +324,18 @@ void Ops::function_get() {
   if (!row || !definition) return fail(RAY_NOT_FOUND, "no function has key " + std::to_string(key));
   answer.array(4).raw(map_get(row->value, "language")).raw(map_get(row->value, "kind"))
       .raw(map_get(row->value, "name")).bin(definition->value);
+}
+
+// The readable table of functions keeps its row: tasks are shown by its name.
+void Ops::function_forget() {
+  uint64_t key = in.uint64();
+  if (!args_ok(1)) return;
+  std::string k = big_endian(key);
+  for (Table table : {Table::kFunctions, Table::kDefinitions}) {
+    Row* row = find(table, k, false);
+    if (blocked()) return;
+    if (row) erase(table, k);
+  }
 }
 
 // ---- key-value -----------------------------------------------------------------------------------------------

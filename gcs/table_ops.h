@@ -29,6 +29,7 @@ struct Ops {
   void query();
   void function_define();
   void function_get();
+  void function_forget();
   void kv_get();
   void kv_put();
   void kv_delete();

@@ -22,6 +22,14 @@ bool FunctionCache::add(uint64_t key, std::string definition) {
   return true;
 }
 
+void FunctionCache::erase(uint64_t key) {
+  auto it = rows_.find(key);
+  if (it == rows_.end()) return;
+  bytes_ -= it->second->definition.size();
+  order_.erase(it->second);
+  rows_.erase(it);
+}
+
 void FunctionCache::stored(uint64_t key) {
   auto it = rows_.find(key);
   if (it == rows_.end()) return;

@@ -20,6 +20,7 @@ class FunctionCache {
   const std::string* find(uint64_t key);
   // False: there is no room.
   bool add(uint64_t key, std::string definition);
+  void erase(uint64_t key);
   // The control store has it.
   void stored(uint64_t key);
   size_t bytes() const { return bytes_; }

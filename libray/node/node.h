@@ -22,6 +22,7 @@
 #include "libray/actor/manager.h"
 #include "libray/base/shm.h"
 #include "libray/node/function_cache.h"
+#include "libray/node/function_users.h"
 #include "libray/node/channel.h"
 #include "libray/node/environments.h"
 #include "libray/node/journal_pump.h"
@@ -287,6 +288,8 @@ class Node {
   void forward(uint32_t process, uint64_t req_id, uint32_t shard, uint32_t op, std::string args);
   void function_define(uint32_t process, uint64_t req_id, const std::string& body);
   void function_get(uint32_t process, uint64_t req_id, const std::string& body);
+  void store_function(uint64_t key, const std::string& body, uint32_t process, uint64_t req_id);
+  void forget_function(uint64_t key);
   void query(uint32_t process, uint64_t req_id, const std::string& body);
   std::string query_local(const std::string& what);
   std::string running_msgpack();
@@ -371,6 +374,16 @@ class Node {
   uint32_t next_link_ = 1;
   std::set<uint32_t> dirty_;         // processes with something in their outbox
   FunctionCache functions_;
+  FunctionUsers function_users_;
+  std::unordered_map<ActorId, uint64_t> actor_functions_;  // of actors that may start again
+  struct Definition {
+    std::string body;
+    uint32_t process;
+    uint64_t req_id;
+  };
+  std::unordered_map<uint64_t, uint32_t> storing_;  // definitions on their way to the control store, by key
+  // Keys that the control store is told to forget; what is defined meanwhile is sent when it has answered.
+  std::unordered_map<uint64_t, std::vector<Definition>> forgetting_;
   std::vector<std::function<void()>> deferred_;  // work for later in this iteration, after the pass
   bool rings_read_ = false;                      // to their tails, since that work began
   bool passing_ = false;                         // a pass has begun, and has not read all that there was then

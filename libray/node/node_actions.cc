@@ -383,11 +383,18 @@ void Node::apply(actor::Actions& actions) {
         break;
       }
       case actor::Action::kHold:
-        if (!a || a->spec.dependencies.empty()) break;
+        if (!a) break;
+        function_users_.hold(a->spec.function);
+        actor_functions_[x.id] = a->spec.function;
+        if (a->spec.dependencies.empty()) break;
         for (const ObjectId& d : a->spec.dependencies) directory_.hold(d, object::kDaemonHolder, 1);
         actor_dependencies_[x.id] = a->spec.dependencies;
         break;
       case actor::Action::kDrop: {
+        if (auto f = actor_functions_.find(x.id); f != actor_functions_.end()) {
+          if (function_users_.release(f->second)) forget_function(f->second);
+          actor_functions_.erase(f);
+        }
         auto it = actor_dependencies_.find(x.id);
         if (it == actor_dependencies_.end()) break;
         for (const ObjectId& d : it->second) directory_.release(d, object::kDaemonHolder, 1);

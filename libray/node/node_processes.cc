@@ -348,6 +348,7 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
     case wire::kUpObjRelease:
     case wire::kUpObjResult:
     case wire::kUpObjDiscard:
+    case wire::kUpFunctionDrop:
     case wire::kUpObjResolve:
     case wire::kUpObjCancel: return up_reference(p, type, payload);
     case wire::kUpRequest: return up_request(p, flags, payload);
@@ -402,6 +403,12 @@ Status Node::up_reference(Process* p, uint16_t type, const std::string& payload)
     case wire::kUpObjHold:
     case wire::kUpObjRelease: return up_count(p, type, payload);
     case wire::kUpObjResult: return up_result(payload);
+    case wire::kUpFunctionDrop: {
+      wire::UpFunctionDrop d;
+      if (!read_record(payload, &d)) return malformed("function");
+      if (function_users_.drop(p->index, d.key, d.count)) forget_function(d.key);
+      return Status();
+    }
     case wire::kUpObjDiscard: {
       wire::UpObjDiscard d;
       if (!read_record(payload, &d)) return malformed("discarded result");
@@ -641,6 +648,8 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   directory_.process_died(index, &objects);
   apply(objects);
   if (store_) store_->process_died(index);
+  for (uint64_t key : function_users_.process_gone(index))
+    if (phase_ == Phase::kRunning) forget_function(key);
   actor::Actions actors;
   actors_.process_died(index, death_text(wait_status, cause), &actors);
   apply(actors);

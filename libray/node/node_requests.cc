@@ -152,19 +152,49 @@ void Node::function_define(uint32_t index, uint64_t req_id, const std::string& b
   for (int i = 0; i < 4; ++i) value.raw(r.value());
   if (const std::string* known = functions_.find(key)) {
     bool same = *known == value.bytes();
+    if (same) function_users_.define(index, key);
     return reply(index, req_id, same ? RAY_OK : RAY_CONFLICT,
                  same ? wire::empty_array() : "another function has this key");
   }
+  function_users_.define(index, key);
   if (functions_.add(key, value.bytes())) {
     reply(index, req_id, RAY_OK, wire::empty_array());
     index = kNone;  // answered
   }
+  if (auto it = forgetting_.find(key); it != forgetting_.end()) return it->second.push_back({body, index, req_id});
+  store_function(key, body, index, req_id);
+}
+
+// `process`: who waits for the answer, if anybody.
+void Node::store_function(uint64_t key, const std::string& body, uint32_t index, uint64_t req_id) {
+  ++storing_[key];
   gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionDefine, body,
              [this, box = mailbox_, index, req_id, key](Status s, std::string answer) {
                if (!s.ok()) log(kLogWarning, "node", "function-row", "%s", s.message().c_str());
                box->post([this, index, req_id, key, s, answer] {
                  if (s.ok()) functions_.stored(key);
                  if (index != kNone) reply(index, req_id, s.code(), s.ok() ? answer : s.message());
+                 if (--storing_[key] == 0) storing_.erase(key);
+                 if (!function_users_.used(key)) forget_function(key);
+               });
+             });
+}
+
+// Nobody needs its definition any more. Requests to a shard may overtake each other, so there is one at a time of a key.
+void Node::forget_function(uint64_t key) {
+  if (!gcs_ || storing_.count(key) || forgetting_.count(key)) return;
+  functions_.erase(key);
+  forgetting_[key];
+  wire::Packer w;
+  w.array(1).uint64(key);
+  gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionForget, w.bytes(),
+             [this, box = mailbox_, key](Status s, std::string) {
+               if (!s.ok()) log(kLogWarning, "node", "function-row", "%s", s.message().c_str());
+               box->post([this, key] {
+                 const std::vector<Definition> again = std::move(forgetting_[key]);
+                 forgetting_.erase(key);
+                 if (!gcs_) return;
+                 for (const Definition& d : again) store_function(key, d.body, d.process, d.req_id);
                });
              });
 }
@@ -259,6 +289,7 @@ std::string Node::tables_msgpack() const {
       {"actors", actors_.all().size()}, {"actor_rows", actor_rows_.size()},
       {"actor_dependencies", actor_dependencies_.size()}, {"actor_environments", actor_envs_.size()},
       {"groups", groups_.size()}, {"objects", directory_.size()}, {"functions", functions_.size()},
+      {"function_users", function_users_.size()},
       {"function_bytes", functions_.bytes()}};
   auto more = scheduler_.sizes();
   rows.insert(rows.end(), more.begin(), more.end());

@@ -510,7 +510,11 @@ class Runtime {
 
   mutable std::mutex mutex_;
   ObjectTable table_;
+  void use_function(Function* f);
   void drop_function(Function* f);
+  // Those without users, the longest unused first: programs make the same function again and again.
+  static constexpr size_t kUnusedFunctions = 1024;
+  std::list<Function*> unused_functions_;
   std::unordered_map<std::string, std::unique_ptr<Function>> functions_;
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;

@@ -57,7 +57,7 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
     auto it = functions_.find(full);
     if (it != functions_.end()) {
       *out = it->second.get();
-      ++(*out)->users;
+      use_function(*out);
       return Status();
     }
   }
@@ -78,15 +78,29 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
     f->key = key;
     f->language = language;
     f->name = name;
+    f->unused = unused_functions_.insert(unused_functions_.end(), f);
   }
   *out = it->second.get();
-  ++(*out)->users;
+  ++(*out)->told;
+  use_function(*out);
   return Status();
 }
 
-// One user less. Who defines it again tells the node again, which knows it still or gets it anew. mutex_ held.
+// mutex_ held.
+void Runtime::use_function(Function* f) {
+  if (f->users++ == 0) unused_functions_.erase(f->unused);
+}
+
+// One user less. The node deletes what no process and no actor has any more; whoever makes the function again defines
+// it again. mutex_ held.
 void Runtime::drop_function(Function* f) {
-  if (--f->users == 0) functions_.erase(functions_.find(*f->digest));
+  if (--f->users > 0) return;
+  f->unused = unused_functions_.insert(unused_functions_.end(), f);
+  if (unused_functions_.size() <= kUnusedFunctions) return;
+  f = unused_functions_.front();
+  unused_functions_.pop_front();
+  up(wire::kUpFunctionDrop, wire::UpFunctionDrop{f->key, f->told});
+  functions_.erase(functions_.find(*f->digest));
 }
 
 void Runtime::function_release(Function* f) {
@@ -489,7 +503,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     ++t->actor->n_pending;
     t->actor->n_keeping += t->keeps_actor;
   } else {
-    ++t->function->users;
+    use_function(t->function);
   }
   if (t->stream) streams_.insert(t->stream);
   ++n_pending_;

@@ -3,6 +3,7 @@
 #pragma once
 #include <atomic>
 #include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -42,8 +43,10 @@ struct Function {
   uint64_t key = 0;
   std::atomic<int32_t> language{0};  // of an actor that was made elsewhere it becomes known later
   std::string name;
-  uint64_t users = 0;       // handles of the program, and tasks that are not done; without any it is forgotten
-  const std::string* digest = nullptr;  // its key in Runtime::functions_
+  uint64_t users = 0;       // handles of the program, and tasks that are not done
+  uint64_t told = 0;        // how often the node was told its definition
+  const std::string* digest = nullptr;      // its key in Runtime::functions_
+  std::list<Function*>::iterator unused{};  // without users: where it stands in Runtime::unused_functions_
   int64_t run_ns = -1;  // running average; -1 = never seen, or found to vary
   Shape* default_shape = nullptr;
 };

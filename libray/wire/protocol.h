@@ -182,6 +182,7 @@ enum UpType : uint16_t {
   kUpObjResult = 28,   // UpObjResult + ObjectId contained[n]: the result that I am about to hand over
                        // contains these. In pieces when there are many
   kUpObjDiscard = 29,  // UpObjDiscard: that result is not wanted
+  kUpFunctionDrop = 30,  // UpFunctionDrop: I am done with a function that I have defined `count` times
 };
 inline constexpr uint16_t kMore = 1;  // flags: further fragments with the same req_id follow
 
@@ -269,6 +270,9 @@ enum ObjState : uint32_t { kObjPending = 0, kObjReady = 1, kObjError = 2, kObjLo
 struct UpObjCount {
   ObjectId id;
   uint32_t process, count;
+};
+struct UpFunctionDrop {
+  uint64_t key, count;
 };
 struct UpActorCreate {  // + name, ns, class name, metadata, resources, creation record, dependency
                         // ids

@@ -366,6 +366,10 @@ TEST(Tables, FunctionsAreDefinedOnce) {
   EXPECT_EQ(r.int64(), 1);
   EXPECT_EQ(r.bytes(), "f");
   EXPECT_EQ(r.bytes(), "code");
+  EXPECT_EQ(m.run(kFunctionForget, args).code, RAY_OK);
+  EXPECT_EQ(m.run(kFunctionGet, args).code, RAY_NOT_FOUND);
+  EXPECT_EQ(m.run(kFunctionForget, args).code, RAY_OK);
+  EXPECT_EQ(define("other").code, RAY_OK);
 }
 
 TEST(Tables, QueriesFilterRows) {

@@ -1,5 +1,6 @@
 // The daemon's definitions of functions: bounded, and nothing goes that cannot be asked for again.
 #include "libray/node/function_cache.h"
+#include "libray/node/function_users.h"
 
 #include <gtest/gtest.h>
 
@@ -33,6 +34,30 @@ TEST(FunctionCache, WhatNobodyElseHasStays) {
   EXPECT_LE(c.bytes(), FunctionCache::kBytes);
   EXPECT_TRUE(c.add(most, definition));
   EXPECT_EQ(*c.find(most), definition);
+}
+
+TEST(FunctionUsers, ProcessesAndActorsNeedWhatTheyHave) {
+  FunctionUsers u;
+  u.define(1, 7);
+  u.define(1, 7);  // on another thread
+  u.define(2, 7);
+  u.hold(7);
+  EXPECT_FALSE(u.drop(1, 7, 1));
+  EXPECT_FALSE(u.drop(3, 7, 1));  // never had it
+  EXPECT_FALSE(u.drop(1, 8, 1));
+  EXPECT_FALSE(u.drop(1, 7, 5));
+  EXPECT_FALSE(u.drop(1, 7, 1));  // more than it had
+  EXPECT_TRUE(u.process_gone(2).empty());
+  EXPECT_TRUE(u.used(7));
+  EXPECT_TRUE(u.release(7));
+  EXPECT_FALSE(u.release(7));
+  EXPECT_FALSE(u.used(7));
+  u.define(2, 9);
+  u.define(2, 10);
+  u.define(3, 10);
+  EXPECT_EQ(u.process_gone(2), std::vector<uint64_t>{9});
+  EXPECT_TRUE(u.drop(3, 10, 1));
+  EXPECT_EQ(u.size(), 0u);
 }
 
 }  // namespace

@@ -128,6 +128,41 @@ TEST(RaydRequests, FunctionsAreKnownToAllAndAcrossProcesses) {
   EXPECT_EQ(ask(d.get(), wire::kOpFunctionGet, unknown.bytes()).code, RAY_NOT_FOUND);
 }
 
+TEST(RaydRequests, ADefinitionGoesWithItsLastUser) {
+  Cluster cluster;
+  auto d = cluster.driver(), other = cluster.driver();
+  auto define = [](uint64_t key) {
+    Packer w;
+    w.array(5).uint64(key).int64(RAY_LANG_PYTHON).uint64(wire::kFnOpaque).str("f").bin("definition");
+    return w.bytes();
+  };
+  auto get = [](RawClient* c, uint64_t key) {
+    Packer w;
+    w.array(1).uint64(key);
+    return ask(c, wire::kOpFunctionGet, w.bytes()).code;
+  };
+  auto drop = [](RawClient* c, uint64_t key, uint64_t count) { c->up(wire::kUpFunctionDrop, wire::UpFunctionDrop{key, count}); };
+  for (RawClient* c : {d.get(), d.get(), other.get()}) EXPECT_EQ(ask(c, wire::kOpFunctionDefine, define(42)).code, RAY_OK);
+  drop(d.get(), 42, 1);  // it has defined it twice
+  drop(other.get(), 42, 9);
+  EXPECT_EQ(get(other.get(), 42), RAY_OK);
+  drop(d.get(), 42, 1);
+  EXPECT_TRUE(eventually([&] { return get(other.get(), 42) == RAY_NOT_FOUND; }));
+  // Again and again, faster than the control store answers.
+  for (int i = 0; i < 100; ++i) {
+    d->request(wire::kOpFunctionDefine, define(42));
+    EXPECT_EQ(get(d.get(), 42), RAY_OK) << i;
+    if (i < 99) drop(d.get(), 42, 1);
+  }
+  for (uint64_t key = 100; key < 200; ++key) EXPECT_EQ(ask(other.get(), wire::kOpFunctionDefine, define(key)).code, RAY_OK);
+  EXPECT_EQ(cluster.tables(d.get()).at("function_users"), 101u);
+  other.reset();
+  EXPECT_TRUE(eventually([&] { return cluster.tables(d.get()).at("function_users") == 1; }));
+  for (uint64_t key = 100; key < 200; ++key)
+    EXPECT_TRUE(eventually([&] { return get(d.get(), key) == RAY_NOT_FOUND; })) << key;
+  EXPECT_EQ(get(d.get(), 42), RAY_OK);
+}
+
 TEST(RaydRequests, MalformedRequestsGetAnError) {
   Cluster cluster;
   auto d = cluster.driver();

@@ -97,3 +97,35 @@ def test_definitions_of_functions_do_not_pile_up(fresh):
     use(350)  # 70 MB
     grown = {who: memory_mb(pid) - before[who] for who, pid in pids.items()}
     assert max(grown.values()) < 35, grown
+
+
+def test_definitions_that_nobody_needs_are_deleted(fresh):
+    context = fresh(num_cpus=1)
+
+    def make(n):
+        return lambda: n
+
+    @libray.remote(max_restarts=-1, max_task_retries=-1)
+    class Kept:
+        def pid(self):
+            return os.getpid()
+
+    kept = Kept.remote()
+    pid = libray.get(kept.pid.remote())
+    del Kept
+    for n in range(4000):
+        assert libray.get(libray.remote(make(n)).remote()) == n
+    os.kill(pid, signal.SIGKILL)
+    assert libray.get(kept.pid.remote(), timeout=60) != pid  # its class is not among them
+    session = context["session_dir"]
+    libray.shutdown()
+    subprocess.run([sys.executable, "-m", "libray._cli", "status", "-s", session], check=True, stdout=subprocess.DEVNULL)
+    definitions = names = 0
+    for file in glob.glob(session + "/gcs-?.db"):
+        with sqlite3.connect(file) as db:
+            definitions += db.execute("SELECT count(*) FROM state WHERE tbl=2").fetchone()[0]
+            names += db.execute("SELECT count(*) FROM functions").fetchone()[0]
+            unnamed = db.execute("SELECT count(*) FROM tasks WHERE name = function").fetchone()[0]
+            assert unnamed == 0  # history tells them apart still
+    assert names >= 4000
+    assert definitions < 1500  # the last thousand, for they may be used again
