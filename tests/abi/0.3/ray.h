@@ -257,7 +257,7 @@ enum {
   RAY_FMT_USER = 0x1000 /* and above, to 0x7fffffff: yours; what is in between is refused */
 };
 typedef struct ray_ref ray_ref;     /* counted reference to a result that exists or will exist: a future */
-typedef struct ray_actor ray_actor; /* counted handle of an actor */
+typedef struct ray_actor ray_actor; /* handle of an actor, counted or weak: section 10 */
 
 typedef struct ray_value {
   const void *data;
@@ -348,7 +348,8 @@ RAY_API ray_code ray_ref_find(ray_runtime *runtime, const ray_id *id, ray_ref **
  * are used: prefer putting references inside values. Another cluster's export is RAY_INVALID_ARGUMENT. */
 RAY_API ray_code ray_ref_export(ray_ref *ref, void *buf, size_t *inout_size, ray_error **err);
 RAY_API ray_code ray_ref_import(ray_runtime *runtime, ray_bytes exported, ray_ref **out, ray_error **err);
-/* A reference that stands for an actor handle, to be listed in ray_value.refs, and back. Each gives a new count. */
+/* A reference that stands for an actor handle, to be listed in ray_value.refs, and back. Each gives a new count. The
+ * reference keeps the actor alive, and so does a handle made from it, also if the reference was made from a weak one. */
 RAY_API ray_code ray_actor_to_ref(ray_actor *actor, ray_ref **out, ray_error **err);
 RAY_API ray_code ray_actor_from_ref(ray_ref *ref, ray_actor **out, ray_error **err);
 
@@ -530,7 +531,14 @@ RAY_API ray_code ray_cancel(ray_ref *ref, uint32_t flags, ray_error **err);
 
 /* ---- 10. Actors ----------------------------------------------------------------------------------------------------- */
 
-enum { RAY_LIFETIME_COUNTED = 0 /* ends with its last handle */, RAY_LIFETIME_DETACHED = 1 /* ends when killed */ };
+/* A handle is counted or weak, for life. The one that the creator gets is counted, and so are those made from a reference.
+ * Weak are those of ray_actor_find, ray_worker_actor and ray_actor_from_id, and of ray_actor_create when it found an older
+ * actor: an actor can be looked up, or refer to itself, and still ends when those who were given it let go. An actor that
+ * is not detached ends when the last counted handle and the last reference to it are gone, in all processes, after the
+ * calls that have reached it and those that wait for their arguments in a process that made them through a weak handle.
+ * Calls through a weak handle of an actor that has ended fail with RAY_ACTOR_DIED. To pass a handle on and have it
+ * count, send the reference of ray_actor_to_ref; to have it weak there too, send the id. */
+enum { RAY_LIFETIME_COUNTED = 0 /* ends with its last counted handle */, RAY_LIFETIME_DETACHED = 1 /* ends when killed */ };
 typedef struct ray_actor_options {
   size_t struct_size;
   ray_str name, ns;            /* empty name = anonymous; empty ns = the runtime's */
@@ -550,7 +558,7 @@ typedef struct ray_actor_options {
   { sizeof(ray_actor_options), RAY_STR_INIT, RAY_STR_INIT, RAY_BYTES_INIT, 0, RAY_RETRIES_DEFAULT, 0, 0, 0, 0, \
     RAY_BYTES_INIT, RAY_NULL }
 enum {
-  RAY_ACTOR_GET_IF_EXISTS = 1, /* with a name: the existing actor instead of RAY_ALREADY_EXISTS */
+  RAY_ACTOR_GET_IF_EXISTS = 1, /* with a name: a weak handle of the existing actor instead of RAY_ALREADY_EXISTS */
   RAY_ACTOR_OUT_OF_ORDER = 2   /* a call whose arguments are there overtakes calls that wait for theirs */
 };
 
@@ -567,8 +575,11 @@ RAY_API ray_code ray_actor_call(ray_actor *actor, ray_str method, const ray_arg 
                                 const ray_task_options *options, ray_ref **out_refs, ray_error **err);
 RAY_API ray_code ray_actor_call_stream(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
                                        const ray_task_options *options, ray_stream **out, ray_error **err);
-/* A living actor by name. RAY_NOT_FOUND. */
+/* A living actor by name: a weak handle. RAY_NOT_FOUND. */
 RAY_API ray_code ray_actor_find(ray_runtime *runtime, ray_str name, ray_str ns, ray_actor **out, ray_error **err);
+/* A weak handle of the actor with this id, which may have ended: that shows in its calls. Asks nobody. */
+RAY_API ray_code ray_actor_from_id(ray_runtime *runtime, ray_id id, ray_actor **out, ray_error **err);
+RAY_API bool ray_actor_is_weak(const ray_actor *actor);
 /* Kills its process at once; restarts it if allowed by `may_restart` and max_restarts. */
 RAY_API ray_code ray_actor_kill(ray_actor *actor, bool may_restart, ray_error **err);
 RAY_API ray_id ray_actor_id(const ray_actor *actor);
@@ -578,7 +589,7 @@ RAY_API ray_code ray_actor_metadata(ray_actor *actor, ray_bytes *out, ray_error 
 /* RAY_LANG_* of its class. May wait like ray_actor_metadata. */
 RAY_API ray_code ray_actor_language(ray_actor *actor, int32_t *out, ray_error **err);
 RAY_API ray_actor *ray_actor_retain(ray_actor *actor);
-/* The last handle in the last process ends a counted actor after its pending calls. */
+/* The last counted handle in the last process ends the actor after its pending calls, unless it is detached. */
 RAY_API void ray_actor_release(ray_actor *actor);
 
 /* ---- 11. Placement groups, cluster state, key-value ------------------------------------------------------------------- */
@@ -608,9 +619,10 @@ RAY_API ray_code ray_group_remove(ray_runtime *runtime, const ray_id *group, ray
 
 /* what: "nodes", "resources", "available", "actors", "tasks", "objects", "workers", "running", "jobs", "functions", "errors",
  * "store", "groups", "journal" (lineage sent to the control store by this node: records, bytes, batches); and of this
- * process alone: "references" (held by whom, sizes), "unread" (errors of tasks whose last reference went unseen; taken,
- * the last 1 000; the log tells of each as "unread-error"), "neglected" (those too that nobody saw for 5 s). The answer is
- * one MessagePack value: an array of maps, or a map of name -> number for resources and the journal.
+ * process alone: "process" (how many functions, actors, shapes and tasks it remembers), "references" (held by whom, sizes),
+ * "unread" (errors of tasks whose last reference went unseen; taken, the last 1 000; the log tells of each as
+ * "unread-error"), "neglected" (those too that nobody saw for 5 s). The answer is one MessagePack value: an array of maps,
+ * or a map of name -> number for resources, the journal and "process".
  * filter: MessagePack map of column -> value, and "limit"; empty = all (at most 10 000 rows). */
 RAY_API ray_code ray_cluster_query(ray_runtime *runtime, ray_str what, ray_bytes filter_msgpack, ray_buffer *out,
                                    ray_error **err);
@@ -652,7 +664,8 @@ RAY_API ray_code ray_register_method(ray_str klass, ray_str method, ray_task_fn 
  * main is to return; there is nothing to shut down. RAY_WRONG_STATE in a driver, and in a task. */
 RAY_API ray_code ray_worker_run(ray_runtime *runtime, ray_error **err);
 /* Takes one task. RAY_TIMED_OUT = none came; RAY_CANCELLED = this worker is to end. With timeout 0 it costs one load per
- * connected client. In an actor with max_concurrency > 1 it may be called before earlier tasks are finished. */
+ * connected client, and waits for no disk: a call with arguments that lie there comes when another thread has read them.
+ * In an actor with max_concurrency > 1 it may be called before earlier tasks are finished. */
 RAY_API ray_code ray_worker_next(ray_runtime *runtime, int64_t timeout_ns, ray_task **out, ray_error **err);
 /* Readable when ray_worker_next(runtime, 0, ...) may return a task. Poll it, never read it. Asking for it makes this
  * worker signal the descriptor from then on. -1 for a bad handle. */
@@ -676,7 +689,10 @@ RAY_API ray_code ray_worker_poll(ray_runtime *runtime, uint32_t group, int64_t t
  * (they fail with RAY_ACTOR_DIED); ray_worker_next returns RAY_CANCELLED. Called again when nothing runs any more, the
  * time that the node allows for what is done at the end begins. RAY_WRONG_STATE outside of an actor. */
 RAY_API ray_code ray_worker_exit(ray_runtime *runtime, ray_str why, ray_error **err);
-/* A handle of the actor that this worker is. RAY_WRONG_STATE outside of an actor. */
+/* All generators of the actor that this worker is have together at most `items` items that nobody took, besides the window
+ * of each; of one that has ended nothing counts. Set in the constructor: RAY_WRONG_STATE elsewhere. */
+RAY_API ray_code ray_worker_limit_streams(ray_runtime *runtime, uint32_t items, ray_error **err);
+/* A weak handle of the actor that this worker is. RAY_WRONG_STATE outside of an actor. */
 RAY_API ray_code ray_worker_actor(ray_runtime *runtime, ray_actor **out, ray_error **err);
 /* [any thread] The task whose context (ids, children) this thread's calls belong to from now on; NULL = none. For
  * bindings that run several tasks in turn on one thread. */
