@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "gcs/ops.h"
 #include "libray/base/clock.h"
@@ -45,7 +46,7 @@ Status Node::start_shard(Shard* s) {
   int ready[2] = {-1, -1};
   s->again = gcs_ != nullptr;
   s->came_up = false;
-  if (::pipe2(ready, O_CLOEXEC) == 0) {
+  if (::pipe2(ready, O_CLOEXEC | O_NONBLOCK) == 0) {
     o.pass_fd = ready[1];
     o.argv.insert(o.argv.end(), {"--ready-fd", std::to_string(ready[1])});
   }
@@ -64,8 +65,12 @@ Status Node::start_shard(Shard* s) {
 // grow, and finds a connection that broke unnoticed only when it looks for it.
 void Node::on_shard_ready(uint32_t index) {
   Shard& s = shards_.at(index);
+  char byte;
+  const ssize_t n = ::read(s.ready.get(), &byte, 1);
+  if (n < 0 && errno == EAGAIN) return;  // this event was of one that has been replaced
   unwatch(s.ready.get());
   s.ready = Fd();
+  if (n != 1) return;  // it has ended without: that shows here before on_shard_exit
   s.came_up = true;
   if (gcs_ && s.again) gcs_->reconnect(index);
 }
