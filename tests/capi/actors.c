@@ -114,15 +114,6 @@ static ray_code find_and_append(ray_task* task, void* user) {
   return kit_return_i64(task, 0, n);
 }
 
-/* A task whose process keeps the handle that it finds for as long as it lives. */
-static ray_code find_and_keep(ray_task* task, void* user) {
-  ray_actor* actor;
-  char name[64];
-  (void)user;
-  CHECK_OK(ray_actor_find(rt, ray_cstr(kit_arg_text(task, 0, name, sizeof name)), ray_cstr(""), &actor, &err));
-  return kit_return_i64(task, 0, kit_call_i64(actor, "append", 66));
-}
-
 /* A task that appends the numbers args[1] to args[2] to the actor in args[0], and waits for none of it. */
 static ray_code append_range(ray_task* task, void* user) {
   const ray_buffer* args;
@@ -220,7 +211,6 @@ static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("call_through"), call_through, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("append_range"), append_range, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("find_and_append"), find_and_append, NULL, &err));
-  CHECK_OK(ray_register_function(ray_cstr("find_and_keep"), find_and_keep, NULL, &err));
 }
 
 /* ---- tests ---- */
@@ -416,134 +406,6 @@ static void detached(void) {
   CHECK_OK(ray_actor_find(rt, ray_cstr("keeper"), ray_cstr(""), &found, &err));
   CHECK_EQ(kit_call_i64(found, "append", 1), 2); /* the same state: it lived on without handles */
   CHECK_OK(ray_actor_kill(found, false, &err));
-  CHECK_UNTIL(is_dead, found);
-  kit_clear();
-  ray_actor_release(found);
-}
-
-/* All that was dropped before this has come to the daemon and to an end: a younger actor has. */
-static void let_the_dropped_end(const char* file) {
-  ray_function* klass;
-  ray_actor* actor;
-  ray_arg arg = kit_text(kit_path(file));
-  CHECK_OK(ray_function_get(rt, ray_cstr("Log"), &klass, &err));
-  CHECK_OK(ray_actor_create(rt, klass, &arg, 1, NULL, &actor, &err));
-  CHECK_EQ(kit_call_i64(actor, "append", 1), 1);
-  ray_actor_release(actor);
-  ray_function_release(klass);
-  kit_await(kit_path(file));
-}
-
-/* A handle that was found, or made from an id, does not keep an actor, in this process or in another, however busily it
- * is used. */
-static void weak_handles_keep_nobody(void) {
-  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor, *found, *same, *again;
-  ray_function* klass;
-  ray_arg arg = kit_text("found");
-  ray_id id, other;
-  kit_init();
-  options.name = ray_cstr("found");
-  actor = kit_actor("Log", &options);
-  CHECK_EQ(kit_take_i64(kit_submit("find_and_keep", &arg, 1, NULL)), 1);
-  CHECK_OK(ray_actor_find(rt, ray_cstr("found"), ray_cstr(""), &found, &err));
-  CHECK_OK(ray_actor_from_id(rt, ray_actor_id(actor), &same, &err));
-  options.flags = RAY_ACTOR_GET_IF_EXISTS;
-  CHECK_OK(ray_function_get(rt, ray_cstr("Log"), &klass, &err));
-  CHECK_OK(ray_actor_create(rt, klass, NULL, 0, &options, &again, &err));
-  CHECK(!ray_actor_is_weak(actor) && ray_actor_is_weak(found) && ray_actor_is_weak(same) && ray_actor_is_weak(again));
-  CHECK(!ray_actor_is_weak(NULL));
-  id = ray_actor_id(actor), other = ray_actor_id(same);
-  CHECK(memcmp(&id, &other, sizeof id) == 0);
-  CHECK_EQ(kit_call_i64(same, "append", 1), 2);
-  CHECK_EQ(kit_call_i64(found, "append", 1), 3);
-  let_the_dropped_end("another");
-  CHECK_EQ(kit_call_i64(again, "append", 1), 4); /* the counted one is enough */
-  ray_actor_release(actor);
-  CHECK_UNTIL(is_dead, found);
-  CHECK_MESSAGE("the last handle of the actor is gone");
-  kit_clear();
-  CHECK_CODE(RAY_NOT_FOUND, ray_actor_find(rt, ray_cstr("found"), ray_cstr(""), &actor, &err));
-  ray_actor_release(found);
-  ray_actor_release(same);
-  ray_actor_release(again);
-  CHECK_OK(ray_actor_create(rt, klass, NULL, 0, &options, &again, &err)); /* nobody has that name now */
-  CHECK(!ray_actor_is_weak(again));
-  ray_actor_release(again);
-  ray_function_release(klass);
-  id.b[0] ^= 1; /* nobody's */
-  CHECK_OK(ray_actor_from_id(rt, id, &same, &err));
-  CHECK(is_dead(same));
-  kit_clear();
-  ray_actor_release(same);
-  memset(&id, 0, sizeof id);
-  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_actor_from_id(rt, id, &same, &err));
-  CHECK_MESSAGE("is not the id of an actor");
-}
-
-/* Calls through one are finished: those that the actor has, and one that waits for its argument. */
-static void calls_through_weak_handles_are_finished(void) {
-  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor, *other, *found;
-  ray_ref *running, *queued, *waiting, *late;
-  ray_arg args[2];
-  kit_init();
-  options.name = ray_cstr("busy");
-  actor = kit_actor("Log", &options);
-  other = kit_actor("Log", NULL);
-  CHECK_OK(ray_actor_find(rt, ray_cstr("busy"), ray_cstr(""), &found, &err));
-  args[0] = kit_text(kit_path("runs"));
-  args[1] = kit_text(kit_path("go"));
-  running = kit_call(found, "wait", args, 2);
-  kit_await(kit_path("runs"));
-  queued = kit_call(found, "pid", NULL, 0);
-  ray_actor_release(actor);
-  let_the_dropped_end("between");
-  kit_touch(kit_path("go"));
-  CHECK_EQ(kit_take_i64(running), 7);
-  CHECK(kit_take_i64(queued) > 0);
-  CHECK_UNTIL(is_dead, found);
-  kit_clear();
-  ray_actor_release(found);
-
-  actor = kit_actor("Log", &options);
-  CHECK_OK(ray_actor_find(rt, ray_cstr("busy"), ray_cstr(""), &found, &err));
-  args[0] = kit_text(kit_path("late runs"));
-  args[1] = kit_text(kit_path("late go"));
-  late = kit_call(other, "wait", args, 2);
-  args[0] = kit_ref(late);
-  waiting = kit_call(found, "append", args, 1);
-  ray_actor_release(actor);
-  let_the_dropped_end("while it waits");
-  kit_touch(kit_path("late go"));
-  CHECK_EQ(kit_take_i64(waiting), 1);
-  CHECK_UNTIL(is_dead, found);
-  kit_clear();
-  ray_ref_release(late);
-  ray_actor_release(found);
-  ray_actor_release(other);
-}
-
-/* A reference made from a weak handle counts, and so does a handle made from that. */
-static void references_of_weak_handles_count(void) {
-  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
-  ray_actor *actor, *found, *counted;
-  ray_ref* ref;
-  kit_init();
-  options.name = ray_cstr("kept");
-  actor = kit_actor("Log", &options);
-  CHECK_OK(ray_actor_find(rt, ray_cstr("kept"), ray_cstr(""), &found, &err));
-  CHECK_EQ(kit_call_i64(found, "append", 1), 1);
-  CHECK_OK(ray_actor_to_ref(found, &ref, &err));
-  ray_actor_release(actor);
-  let_the_dropped_end("first");
-  CHECK_EQ(kit_call_i64(found, "append", 1), 2);
-  CHECK_OK(ray_actor_from_ref(ref, &counted, &err));
-  CHECK(!ray_actor_is_weak(counted));
-  ray_ref_release(ref);
-  let_the_dropped_end("second");
-  CHECK_EQ(kit_call_i64(found, "append", 1), 3);
-  ray_actor_release(counted);
   CHECK_UNTIL(is_dead, found);
   kit_clear();
   ray_actor_release(found);
@@ -1001,9 +863,6 @@ static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(handle_inside_a_value),
                                  KIT_TEST(counted_lifetime),
                                  KIT_TEST(detached),
-                                 KIT_TEST(weak_handles_keep_nobody),
-                                 KIT_TEST(calls_through_weak_handles_are_finished),
-                                 KIT_TEST(references_of_weak_handles_count),
                                  KIT_TEST(killed),
                                  KIT_TEST(leaves_by_its_own_will),
                                  KIT_TEST(crash_without_restart),
