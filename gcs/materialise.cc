@@ -116,6 +116,7 @@ class MaterialiseBatch {
   Status node_index(const Id& node, int64_t* out);
   Status write_state();
   Status write_row(const Change& c);
+  Status write_function(std::string_view value);
   Status write_locations(const Change& c);
   Status write_dedup();
   Status write_journals();
@@ -138,6 +139,7 @@ class MaterialiseBatch {
   std::vector<std::string> raw_;  // decompressed batches that items point into
   std::vector<Item> items_;
   std::map<std::pair<int, std::string>, Change> rows_;  // last change per key
+  std::vector<std::string> forgotten_;  // rows of functions that were written and erased since
   std::map<uint64_t, Client> clients_;
   std::map<Id, std::pair<uint32_t, uint64_t>> journals_;
   std::map<int64_t, int64_t> horizons_;  // by index of the node
@@ -190,6 +192,7 @@ void MaterialiseBatch::clear() {
   items_.clear();
   if (items_.capacity() > (1u << 16)) std::vector<Item>().swap(items_);
   rows_.clear();
+  forgotten_.clear();
   clients_.clear();
   journals_.clear();
   horizons_.clear();
@@ -221,7 +224,9 @@ bool MaterialiseBatch::add_control(const Entry& e) {
       events_.push_back({e.sn, 0, c.table, time_ns, 0, 0, to_text(r.value(), 64 << 10)});
     }
     std::pair<int, std::string> key{static_cast<int>(c.table), c.key};
-    rows_[std::move(key)] = std::move(c);
+    Change& last = rows_[std::move(key)];
+    if (c.table == Table::kFunctions && c.erased && !last.erased) forgotten_.push_back(std::move(last.value));
+    last = std::move(c);
   }
   return true;
 }
@@ -337,9 +342,22 @@ void MaterialiseBatch::rollback() {
 }
 
 Status MaterialiseBatch::write_state() {
+  for (const std::string& value : forgotten_)
+    if (!value.empty()) RAY_TRY(write_function(value));
   for (auto& [key, c] : rows_) RAY_TRY(write_row(c));
   m_.stats_.rows += rows_.size();
   return {};
+}
+
+// Tasks are shown by this name, also when the definition is forgotten.
+Status MaterialiseBatch::write_function(std::string_view value) {
+  auto integer = [&](const char* column) {
+    wire::Cursor r(map_get(value, column));
+    return r.peek() == wire::Type::kUint ? static_cast<int64_t>(r.uint64()) : r.int64();
+  };
+  wire::Cursor name(map_get(value, "name"));
+  function_.bind(1, integer("key")).bind_text(2, name.bytes()).bind(3, integer("language"));
+  return function_.bind(4, integer("kind")).bind(5, integer("size")).run();
 }
 
 Status MaterialiseBatch::write_row(const Change& c) {
@@ -351,15 +369,7 @@ Status MaterialiseBatch::write_row(const Change& c) {
                   c.table == Table::kNodes || c.table == Table::kJobs;
   std::string json;
   if (readable) json = to_text(c.value, 64 << 10);
-  if (c.table == Table::kFunctions) {
-    auto integer = [&](const char* column) {
-      wire::Cursor r(map_get(c.value, column));
-      return r.peek() == wire::Type::kUint ? static_cast<int64_t>(r.uint64()) : r.int64();
-    };
-    wire::Cursor name(map_get(c.value, "name"));
-    function_.bind(1, integer("key")).bind_text(2, name.bytes()).bind(3, integer("language"));
-    RAY_TRY(function_.bind(4, integer("kind")).bind(5, integer("size")).run());
-  }
+  if (c.table == Table::kFunctions) RAY_TRY(write_function(c.value));
   put_.bind(1, table).bind_blob(2, c.key).bind(3, static_cast<int64_t>(c.version));
   put_.bind(4, static_cast<int64_t>(c.sn)).bind_blob(5, c.value);
   if (readable) put_.bind_text(6, json);

@@ -199,6 +199,22 @@ TEST_F(ServiceTest, ALargeDefinitionComesBackAndDoesNotStayInMemory) {
   EXPECT_EQ(call(c.get(), 0, kFunctionGet, get).answer, g.answer);
 }
 
+// Also when both come to the tables in one transaction.
+TEST_F(ServiceTest, TheNameOfAFunctionStaysWhenItsDefinitionIsForgotten) {
+  auto c = connect({shard_.url()}, node_of(1));
+  for (uint64_t key = 1; key <= 50; ++key) {
+    std::string define, forget;
+    wire::Writer(&define).array(5).uint64(key).int64(1).int64(1).str("f" + std::to_string(key)).bin("code");
+    wire::Writer(&forget).array(1).uint64(key);
+    ASSERT_EQ(call(c.get(), 0, kFunctionDefine, define).code, RAY_OK);
+    ASSERT_EQ(call(c.get(), 0, kFunctionForget, forget).code, RAY_OK);
+    EXPECT_EQ(call(c.get(), 0, kFunctionGet, forget).code, RAY_NOT_FOUND);
+  }
+  EXPECT_EQ(shard_.stop(), 0);
+  EXPECT_EQ(sql(shard_.database(), "SELECT count(*) FROM functions WHERE name LIKE 'f%'")[0], "50");
+  EXPECT_EQ(sql(shard_.database(), "SELECT count(*) FROM state WHERE tbl IN (1, 2)")[0], "0");
+}
+
 // What a subscriber saw, in order; waits for things to arrive.
 struct Seen {
   std::mutex mutex;
