@@ -247,6 +247,13 @@ unsafe extern "C" {
         out: *mut *mut ray_actor,
         err: *mut *mut ray_error,
     ) -> ray_code;
+    pub fn ray_actor_from_id(
+        runtime: *mut ray_runtime,
+        id: ray_id,
+        out: *mut *mut ray_actor,
+        err: *mut *mut ray_error,
+    ) -> ray_code;
+    pub fn ray_actor_is_weak(actor: *const ray_actor) -> bool;
     pub fn ray_actor_kill(actor: *mut ray_actor, may_restart: bool, err: *mut *mut ray_error) -> ray_code;
     pub fn ray_actor_id(actor: *const ray_actor) -> ray_id;
     pub fn ray_actor_metadata(actor: *mut ray_actor, out: *mut ray_bytes, err: *mut *mut ray_error) -> ray_code;
@@ -349,6 +356,7 @@ unsafe extern "C" {
     pub fn ray_worker_poll(runtime: *mut ray_runtime, group: u32, timeout_ns: i64, wake_fd: c_int) -> ray_code;
     pub fn ray_worker_exit(runtime: *mut ray_runtime, why: ray_str, err: *mut *mut ray_error) -> ray_code;
     pub fn ray_worker_actor(runtime: *mut ray_runtime, out: *mut *mut ray_actor, err: *mut *mut ray_error) -> ray_code;
+    pub fn ray_worker_limit_streams(runtime: *mut ray_runtime, items: u32, err: *mut *mut ray_error) -> ray_code;
     pub fn ray_worker_enter(runtime: *mut ray_runtime, task: *mut ray_task, err: *mut *mut ray_error) -> ray_code;
     pub fn ray_worker_stop(runtime: *mut ray_runtime);
     pub fn ray_worker_on_interrupt(
