@@ -264,6 +264,7 @@ class Node {
   void apply(actor::Actions& actions);
   void want_worker(const actor::Actor& a);
   void connect_late(const ActorId& id, uint32_t index);
+  void resolve_late(const ObjectId& id, uint32_t index);
   void waits_no_more(const ActorId& id);
   void tell_actor(const ActorId& id, uint32_t process);
   Status up_actor_create(Process* p, const std::string& payload);
@@ -298,6 +299,8 @@ class Node {
   bool runs_something(const Process& p) const;
   void actor_find(uint32_t process, uint64_t req_id, const std::string& body);
   void find_late(uint32_t process, uint64_t req_id, const std::string& name, const std::string& ns);
+  void info_late(uint32_t process, uint64_t req_id, const ActorId& id);
+  void function_late(uint32_t process, uint64_t req_id, const std::string& body, uint64_t key);
   void set_worker_command(uint32_t index, uint64_t req_id, const std::string& body);
   void check_worker_command(uint32_t index, uint64_t req_id, const std::string& body);
   void actor_info(uint32_t process, uint64_t req_id, const std::string& body);

@@ -420,6 +420,10 @@ Status Node::up_reference(Process* p, uint16_t type, const std::string& payload)
       wire::UpObj o;
       if (payload.size() < kIdSize) return malformed("resolve");
       std::memcpy(o.id.b, payload.data(), kIdSize);
+      if (directory_.settled(o.id)) {
+        deferred_.push_back([this, id = o.id, index = p->index] { resolve_late(id, index); });
+        return Status();
+      }
       object::Actions actions;
       directory_.resolve(o.id, p->index, &actions);
       apply(actions);
@@ -435,6 +439,15 @@ Status Node::up_reference(Process* p, uint16_t type, const std::string& payload)
     }
     default: return malformed("object");
   }
+}
+
+// Whoever asks may have got the reference from a process that makes the object again, and that says so in a ring that
+// this pass has gone by already: the older value is not what is asked for.
+void Node::resolve_late(const ObjectId& id, uint32_t index) {
+  read_all_rings();
+  object::Actions actions;
+  if (may_hold(index)) directory_.resolve(id, index, &actions);
+  apply(actions);
 }
 
 Status Node::up_object(Process* p, uint16_t type, const std::string& payload) {

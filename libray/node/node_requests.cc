@@ -206,7 +206,14 @@ void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body
   if (n != 1 || !r.done())
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
   if (const std::string* known = functions_.find(key)) return reply(index, req_id, RAY_OK, *known);
-  forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionGet, body);
+  deferred_.push_back([this, index, req_id, body, key] { function_late(index, req_id, body, key); });
+}
+
+// Who gave it the task may have defined the function in a ring that this pass had gone by already, see claim_late().
+void Node::function_late(uint32_t index, uint64_t req_id, const std::string& body, uint64_t key) {
+  read_all_rings();
+  if (const std::string* known = functions_.find(key)) return reply(index, req_id, RAY_OK, *known);
+  if (gcs_) forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionGet, body);
 }
 
 // ---- named actors
@@ -243,6 +250,12 @@ void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) 
   uint32_t n = r.array();
   ActorId id;
   if (!r.id(&id) || n != 1) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor id");
+  // What it has heard of the actor may stand in a ring that this pass has gone by already, see claim_late().
+  deferred_.push_back([this, index, req_id, id] { info_late(index, req_id, id); });
+}
+
+void Node::info_late(uint32_t index, uint64_t req_id, const ActorId& id) {
+  read_all_rings();
   const actor::Actor* a = actors_.find(id);
   if (!a) return reply(index, req_id, RAY_NOT_FOUND, "no actor " + id.hex() + " on this node");
   wire::Packer w;

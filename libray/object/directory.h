@@ -77,6 +77,11 @@ class Directory {
   void release(const ObjectId& id, uint32_t process, int64_t count) { hold(id, process, -count); }
   // Tells `process` once: now, or when the object is ready, failed or lost.
   void resolve(const ObjectId& id, uint32_t process, Actions* out);
+  // Whether resolve() has an answer at once.
+  bool settled(const ObjectId& id) const {
+    auto it = entries_.find(id);
+    return it != entries_.end() && it->second.state != wire::kObjPending;
+  }
   // Asks the owner of a pending object to cancel its task: now, or when the owner is known.
   void cancel(const ObjectId& id, uint32_t flags, Actions* out);
   // Its counts end; what it owned and had not finished is lost.

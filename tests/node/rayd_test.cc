@@ -337,6 +337,35 @@ TEST(Rayd, ObjectsAreToldAndLost) {
   EXPECT_EQ(r.as<wire::DnObjState>().state, static_cast<uint32_t>(wire::kObjReady));
 }
 
+// The ring of who asks is read before that of who makes the object again, although that was written to first.
+TEST(Rayd, WhatWasSaidBeforeAQuestionCountsForItsAnswer) {
+  Cluster cluster;
+  auto reader = cluster.driver(), maker = cluster.driver(), first = cluster.driver();
+  TaskId task = child_task(origin_of(maker->welcome.root), 1);
+  ObjectId id = put_object(task, 1);
+  wire::Location older{1, 1, 4096, 100}, newer{1, 1, 8192, 100};
+  int32_t code = -1;
+  std::string body;
+  first->up(wire::kUpObjShare, wire::UpObj{id, older, wire::kObjReady, 0, 0, 0});
+  first->up(wire::kUpObjHold, wire::UpObjCount{id, reader->process(), 1});
+  ASSERT_TRUE(first->answer(first->request(wire::kOpPing, "\x90"), &code, &body));
+  wire::Packer define, get;
+  define.array(5).uint64(4711).int64(RAY_LANG_PYTHON).uint64(wire::kFnOpaque).str("f").bin("definition");
+  get.array(1).uint64(4711);
+  ::kill(cluster.pid, SIGSTOP);
+  maker->request(wire::kOpFunctionDefine, define.bytes());
+  maker->up(wire::kUpObjShare, wire::UpObj{id, {}, wire::kObjPending, 0, 0, 0});
+  uint64_t asked = reader->request(wire::kOpFunctionGet, get.bytes());
+  reader->up(wire::kUpObjResolve, wire::UpObj{id, {}, 0, 0, 0, 0});
+  ::kill(cluster.pid, SIGCONT);
+  ASSERT_TRUE(reader->answer(asked, &code, &body));
+  EXPECT_EQ(code, RAY_OK) << body;
+  maker->up(wire::kUpObjReady, wire::UpObj{id, newer, wire::kObjReady, 0, 0, 0});
+  Record r;
+  ASSERT_TRUE(reader->wait_type(wire::kDnObjState, &r));
+  EXPECT_EQ(r.as<wire::DnObjState>().location.offset, newer.offset);
+}
+
 // Whoever writes without a pause keeps its ring full, and nobody's objects from being freed.
 TEST(Rayd, ObjectsAreFreedWhateverOthersWrite) {
   Cluster cluster;
