@@ -73,7 +73,7 @@ void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string
   for (uint32_t i = 0, k = r.array(); i < k && r.ok(); ++i) given.argv.push_back(r.text());
   given.code = r.text();
   Process* p = process(index);
-  const bool known = language >= 0 && language < RAY_LANG_COUNT;
+  const bool known = language >= 0 && language < RAY_LANG_COUNT;  // a row of the job for each
   if (n != 3 || !r.done() || !p || !known)
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed command of workers");
   if (body.size() > kMaxCommand)

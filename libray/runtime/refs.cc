@@ -326,10 +326,11 @@ bool Runtime::publish(Object* o, int64_t patience_ns, bool last) {
   }
   if (no_room(s) && !last) return false;
   if (!s.ok()) {
-    log(kLogWarning, "runtime", "publish-failed", "object %s cannot be shared: %s",
-        o->id.hex().c_str(), s.message().c_str());
+    const std::string why = failed ? "; it is an error: " + o->error->message : "";
+    log(kLogWarning, "runtime", "publish-failed", "object %s cannot be shared: %s%.1000s", o->id.hex().c_str(),
+        s.message().c_str(), why.c_str());
     u.state = wire::kObjError;
-    u.code = s.code();
+    u.code = failed ? o->error->code : s.code();  // what kind of error it is needs no room
     u.location = {};
     u.n_contained = 0;
     ids.clear();

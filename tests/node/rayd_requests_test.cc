@@ -166,10 +166,18 @@ TEST(RaydRequests, ADefinitionGoesWithItsLastUser) {
 TEST(RaydRequests, MalformedRequestsGetAnError) {
   Cluster cluster;
   auto d = cluster.driver();
-  for (uint32_t op = wire::kOpFunctionDefine; op <= wire::kOpActorInfo; ++op) {
+  for (uint32_t op = wire::kOpFunctionDefine; op <= wire::kOpWorkerCheck; ++op) {
+    if (op == wire::kOpShutdown) continue;  // what comes with it is not read
     EXPECT_NE(ask(d.get(), op, "").code, RAY_OK) << op;
     EXPECT_NE(ask(d.get(), op, "\x93\x01\x02").code, RAY_OK) << op;
     EXPECT_NE(ask(d.get(), op, std::string("\xdd\xff\xff\xff\xff", 5)).code, RAY_OK) << op;
+  }
+  for (int32_t language : {-1, int32_t{RAY_LANG_COUNT}, INT32_MAX}) {
+    Packer command, check;
+    command.array(3).int64(language).array(1).str("program").str("");
+    check.array(1).int64(language);
+    EXPECT_EQ(ask(d.get(), wire::kOpWorkerCommand, command.bytes()).code, RAY_INVALID_ARGUMENT) << language;
+    EXPECT_EQ(ask(d.get(), wire::kOpWorkerCheck, check.bytes()).code, RAY_INVALID_ARGUMENT) << language;
   }
   EXPECT_EQ(ask(d.get(), 9999, "\x90").code, RAY_UNSUPPORTED);
   EXPECT_EQ(ask(d.get(), wire::kOpPing, "\x90").code, RAY_OK);
@@ -248,6 +256,24 @@ TEST(RaydRequests, AShardThatIsKilledComesBackWithWhatItKnew) {
   for (auto& row : rows_of(ask(d.get(), wire::kOpQuery, query("errors"))))
     for (auto& [column, value] : row) told |= value.find("shard-died") != std::string::npos;
   EXPECT_TRUE(told) << "the error table does not tell of it";
+}
+
+TEST(RaydRequests, AShardThatCannotComeUpIsToldOfAndTriedAgain) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  ASSERT_EQ(ask(d.get(), wire::kOpKvPut, kv_put("k", "v", 0)).code, RAY_OK);
+  const std::filesystem::path sockets[] = {cluster.session.dir + "/gcs-0.sock", cluster.session.dir + "/gcs-1.sock"};
+  for (const auto& path : sockets) {
+    std::filesystem::remove(path);
+    std::filesystem::create_directory(path);  // nothing can listen here
+  }
+  for (int pid : cluster.shard_pids()) ::kill(pid, SIGKILL);
+  Record told;
+  EXPECT_TRUE(d->wait([](const Record& r) {
+    return r.type == wire::kDnNotice && r.payload.find("does not start") != std::string::npos;
+  }, &told)) << "the driver waits and is not told for what";
+  for (const auto& path : sockets) std::filesystem::remove(path);
+  EXPECT_EQ(ask(d.get(), wire::kOpKvGet, kv("ns", "k")).code, RAY_OK);
 }
 
 TEST(RaydRequests, DeathOfADriverLosesNoLineage) {
