@@ -70,10 +70,17 @@ ObjectId Runtime::next_put_id() {
 
 // ---- packing ------------------------------------------------------------------------------------------
 
+// With the place of the copy that is meant: the id alone may be made again, and the node may then not know yet which
+// of the two this process has.
 wire::PackedRef Runtime::packed_ref(Object* o) {
   wire::PackedRef r{o->id, {}};
-  if (o->state.load(std::memory_order_acquire) == ObjState::kReady && o->where == Where::kStore)
+  if (o->state.load(std::memory_order_acquire) != ObjState::kReady) return r;
+  if (o->where == Where::kStore) {
     r.hint = o->location;
+  } else {
+    std::lock_guard lock(mutex_);
+    if (auto it = published_.find(o); it != published_.end()) r.hint = it->second;
+  }
   return r;
 }
 
@@ -335,6 +342,10 @@ bool Runtime::publish(Object* o, int64_t patience_ns, bool last) {
     u.n_contained = 0;
     ids.clear();
   }
+  if (!failed && u.location.size && o->where != Where::kStore) {
+    std::lock_guard lock(mutex_);
+    published_[o] = u.location;
+  }
   RAY_FAULT("object.sealed");  // in the store, and the node has not been told
   send_object(wire::kUpObjReady, u, ids);
   RAY_FAULT("object.published");
@@ -544,6 +555,7 @@ void Runtime::free_object(Object* o) {
 void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   ObjState state = o->state.load(std::memory_order_relaxed);
   if (o->in_table) table_.erase(o);
+  if (o->shared) published_.erase(o);
   if (o->publish_on_ready) {
     o->publish_on_ready = false;
     --needs_pulse_;

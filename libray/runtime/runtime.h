@@ -510,6 +510,8 @@ class Runtime {
 
   mutable std::mutex mutex_;
   ObjectTable table_;
+  // Where the store has the copies of values that lie in this process, of objects that are shared.
+  std::unordered_map<const Object*, wire::Location> published_;
   void use_function(Function* f);
   void drop_function(Function* f);
   // Those without users, the longest unused first: programs make the same function again and again.
