@@ -117,7 +117,7 @@ class Node {
     uint32_t index = 0;
     int pid = 0;
     int32_t language = 0;
-    bool driver = false, goodbye = false, closing = false, want_write = false;
+    bool driver = false, goodbye = false, closing = false, buried = false, want_write = false;
     uint32_t job = 0;
     uint64_t spawn = 0;
     Fd socket, pidfd;

@@ -53,11 +53,11 @@ Node::Process* Node::process(uint32_t index) {
   return index < processes_.size() ? processes_[index].get() : nullptr;
 }
 
-// A dead process holds nothing, and one that is being buried has lost what it held: on the way to its end other
-// processes' rings are read, and these may still speak of it.
+// A dead process holds nothing, and of one that is being buried the counts are dropped: what other processes' rings, which
+// are read meanwhile, still say of it came too late. Until then it counts, however close to its end: what it gives back was held.
 bool Node::may_hold(uint32_t index) {
   const Process* p = process(index);
-  return p && !p->closing;
+  return p && !p->buried;
 }
 
 void Node::send(Process* p, uint16_t type, const void* head, size_t size, const void* tail,
@@ -657,6 +657,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
     send(other, wire::kDnPeerDied, &died, sizeof died);
   }
   RAY_FAULT("node.bury.told");  // peers are told, its references not dropped
+  p->buried = true;
   object::Actions objects;
   directory_.process_died(index, &objects);
   apply(objects);

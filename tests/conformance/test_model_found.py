@@ -24,6 +24,14 @@ FOUND = {
         task NAME.1 r1 retries=3
             [task NAME.2 r1 retries=0 [put r1 574:0;ret 0 42:8:r1];get r1;crash 1;ret 0 385:0 a];
         get r1"""),
+    # A worker is killed with the one whose tasks it ran, and what it gave back is read before what it was given.
+    "what_the_killed_give_back": (100, """
+        task NAME.1 r1 retries=-1 res=CPU:0.5
+            [sleep 1000;
+             task NAME.2 r1 roe=1
+                [sleep 1000;task NAME.3 r1 retries=0 [put r1 798:8;put r2 860:0;ret 0 525:8300:r1,r2];ret 0 8:64:r1 a];
+             get r1;crash 1;ret 0 215:2000];
+        told r1"""),
     # A large value in place is an object that nobody but the task refers to.
     "a_large_argument": (3, """
         task NAME.1 r1 v5:200000 [arg 0;ret 0 1:8];get r1;actor NAME.2 a1 v6:131200 [arg 0];
