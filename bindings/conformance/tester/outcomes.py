@@ -209,7 +209,8 @@ class Task:
             worlds += self.when_cancelled(worlds, state)
         if self.removed:
             worlds += [World(self.all_outs(Failure(c)), "refused") for c in ("GROUP_REMOVED", "WORKER_CRASHED")]
-        if self.kills > self.retries and self.actor is None:
+        tried = max((w.runs - 1 for w in worlds), default=0)  # retries that failures may have used up
+        if self.kills and self.kills + tried > self.retries and self.actor is None:
             worlds += [World(outs, "crashed") for outs in self.cut_off(worlds, "WORKER_CRASHED")]
         if self.nested and self.model.lossy:
             worlds += [World(self.all_outs(Failure(c)), "lost") for c in ("OBJECT_LOST", "WORKER_CRASHED")]
