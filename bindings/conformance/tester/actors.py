@@ -29,6 +29,11 @@ class Actor:
         return self.label
 
     def add(self, entry):
+        if not isinstance(entry, Kill) and self.restarts and not entry.retries:
+            # While it restarts a call without retries is refused at once, though those before it wait and then run.
+            since = max((at for at, e in enumerate(self.entries) if isinstance(e, Kill) and e.may_restart), default=None)
+            entry.refusable = since is not None and not any(
+                e.complete for e in self.entries[since:] if not isinstance(e, Kill))
         self.entries.append(entry)
 
     def dirty(self, call):
@@ -101,6 +106,8 @@ class Actor:
                 worlds += self.lost(task, w, state, [w])
             else:
                 worlds.append(w)
+        if task.refusable:
+            worlds.append(World(task.all_outs(Failure("ACTOR_RESTARTING")), "refused", 0, before=state, after=state))
         if task.kills:
             worlds += self.lost(task, World([], "killed", after=state), state, worlds)
         return worlds

@@ -148,6 +148,7 @@ class Task:
         self.complete = False     # an end was seen
         self.nested = parent is not None
         self.waited = False       # by the body that submitted it
+        self.refusable = False    # a call: its actor may have been restarting when it was made
         self.seen = {}            # index -> answer
         self.length_seen = None   # streams: (items, ended)
         self.users, self.made = [], {}
