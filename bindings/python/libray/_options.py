@@ -224,7 +224,7 @@ TASK: Dict[str, _Check] = {
     "max_calls": _count(False),
     "max_retries": _count(True),
     "retry_exceptions": _retry_exceptions,
-    "portable": _typed(bool, none=False),  # libray's own: results that every language reads
+    "portable": _typed(bool),  # libray's own: results that every language reads
     "_generator_backpressure_num_objects": _backpressure,
     "_num_objects_per_yield": _per_yield,
 }
@@ -249,7 +249,7 @@ METHOD: Dict[str, _Check] = {
     "max_task_retries": ACTOR["max_task_retries"],
     "retry_exceptions": _retry_exceptions,
     "enable_task_events": _typed(bool),
-    "portable": _typed(bool, none=False),
+    "portable": _typed(bool),
     "_generator_backpressure_num_objects": _backpressure,
     "_num_objects_per_yield": _per_yield,
     "concurrency_group": _typed(str),
