@@ -138,6 +138,7 @@ def main():
     out = Path(os.environ.get("CONFORMANCE_OUT", run.ROOT / "build" / "model"))
     kinds = collections.Counter()
     todo, running = ranges(args), set()
+    run.command(args.driver)  # what is to be built for it is built once, before there are several processes
     with ProcessPoolExecutor(args.jobs) as pool:
         told = began
         while True:
