@@ -13,7 +13,7 @@ namespace {
 
 struct Locks {
   std::mutex mutex;  // of the lists
-  std::vector<std::mutex*> mutexes;
+  std::vector<std::mutex*> mutexes[2];  // by ForkLock
   std::vector<SpinLock*> spins;
 };
 Locks& locks() {
@@ -24,14 +24,16 @@ Locks& locks() {
 void before() {
   Locks& l = locks();
   l.mutex.lock();
-  for (auto* m : l.mutexes) m->lock();
+  for (auto& order : l.mutexes)
+    for (auto* m : order) m->lock();
   for (auto* m : l.spins) m->lock();
 }
 
 void after() {
   Locks& l = locks();
   for (auto* m : l.spins) m->unlock();
-  for (auto* m : l.mutexes) m->unlock();
+  for (auto& order : l.mutexes)
+    for (auto* m : order) m->unlock();
   l.mutex.unlock();
 }
 
@@ -47,9 +49,9 @@ void watch_forks() {
   std::call_once(once, [] { ::pthread_atfork(before, after, in_child); });
 }
 
-void held_over_forks(std::mutex* m) {
+void held_over_forks(std::mutex* m, ForkLock order) {
   std::lock_guard lock(locks().mutex);
-  locks().mutexes.push_back(m);
+  locks().mutexes[static_cast<int>(order)].push_back(m);
 }
 
 void held_over_forks(SpinLock* m) {

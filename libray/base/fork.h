@@ -18,8 +18,10 @@ inline uint32_t fork_generation() { return g_fork_generation.load(std::memory_or
 // From now on forks are noticed. Before anything is made that a child could inherit.
 void watch_forks();
 
-// For locks that live as long as the process and are held for moments, with no other of them taken meanwhile.
-void held_over_forks(std::mutex* m);
+// For locks that live as long as the process and are held for moments. A thread that has an outer one may take an
+// inner one, no other two nest: the fork takes them in that order too, or both would wait for ever.
+enum class ForkLock { kOuter, kInner };
+void held_over_forks(std::mutex* m, ForkLock order = ForkLock::kInner);
 void held_over_forks(SpinLock* m);
 
 }  // namespace ray

@@ -73,7 +73,7 @@ struct LogState {
   std::mutex mutex;
   std::condition_variable ended;  // a call of a handler
   std::shared_ptr<UserLog> user;
-  LogState() { held_over_forks(&mutex); }
+  LogState() { held_over_forks(&mutex, ForkLock::kOuter); }  // the log's own is taken inside
 };
 LogState& log_state() {
   static auto* s = new LogState;

@@ -391,6 +391,30 @@ static void beside_busy_threads(void) {
   CHECK_EQ(kit_take_i64(kit_submit_i64("add_one", 1, 0)), 2);
 }
 
+/* The change of a handler takes two locks, and a fork takes both. */
+static void* change_handlers(void* unused) {
+  (void)unused;
+  while (!stop_threads) ray_set_log_handler(on_log, RAY_LOG_WARNING, NULL);
+  return NULL;
+}
+static void beside_a_change_of_the_log_handler(void) {
+  pthread_t threads[2];
+  int i;
+  kit_init();
+  for (i = 0; i < 2; i++) CHECK_EQ(pthread_create(&threads[i], NULL, change_handlers, NULL), 0);
+  for (i = 0; i < 300; i++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      alarm(20);
+      ray_set_log_handler(NULL, RAY_LOG_WARNING, NULL);
+      _exit(0);
+    }
+    check_child(pid);
+  }
+  stop_threads = true;
+  for (i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+}
+
 /* ---- what a child reads ---- */
 
 enum { kLarge = 24 << 20 };
@@ -502,6 +526,6 @@ static void register_all(void) {
 }
 
 static const kit_test tests[] = {KIT_TEST(in_a_driver), KIT_TEST(a_cluster_of_its_own),
-                                 KIT_TEST(beside_busy_threads), KIT_TEST(an_inherited_array_does_not_change),
-                                 KIT_TEST(in_a_task)};
+                                 KIT_TEST(beside_busy_threads), KIT_TEST(beside_a_change_of_the_log_handler),
+                                 KIT_TEST(an_inherited_array_does_not_change), KIT_TEST(in_a_task)};
 KIT_MAIN(tests, register_all)
