@@ -80,6 +80,7 @@ bool WorkerSide::claim_grouped(Execution** out, uint32_t group) {
       *out = g.ready.front();
       g.ready.pop_front();
       g.outstanding.fetch_add(1, std::memory_order_relaxed);
+      outstanding_.fetch_add(1);
       std::lock_guard link((*out)->link->mutex);  // cancelled since it was taken from the ring?
       if (was_cancelled((*out)->link.get(), (*out)->end)) (*out)->cancelled = true;
       got = true;

@@ -189,15 +189,33 @@ bool WorkerSide::claim_any(Execution** out, uint32_t group) {
   if (have_creation_.load(std::memory_order_acquire)) {
     std::lock_guard lock(run_mutex_);
     if (creation_) {
+      outstanding_.fetch_add(1);
       *out = creation_.release();
       have_creation_ = false;
       return true;
     }
   }
   if (is_actor_ && !actor_ready_) return false;
-  while (std::shared_ptr<ServeLink> link = oldest_link())
+  while (std::shared_ptr<ServeLink> link = oldest_link()) {
+    if (!take_place()) return false;
     if (claim(std::move(link), out)) return true;
+    give_place();
+  }
   return false;
+}
+
+// One of the max_concurrency places: before a call is claimed, since a claimed one has begun.
+bool WorkerSide::take_place() {
+  uint32_t n = outstanding_.load(std::memory_order_relaxed);
+  while (n < max_concurrency_.load())
+    if (outstanding_.compare_exchange_weak(n, n + 1)) return true;
+  return false;
+}
+
+// A thread that found no place sleeps until one is free, though no call comes then.
+void WorkerSide::give_place() {
+  outstanding_.fetch_sub(1);
+  if (asleep_at_limit_.load()) ray::ring(runtime_->bell(runtime_->process()));
 }
 
 bool WorkerSide::has_work() {
@@ -209,6 +227,27 @@ bool WorkerSide::has_work() {
   }
   return false;
 }
+
+// Counts a thread that sleeps because as many calls run as may. Whoever finishes one looks at the count after it gave
+// the place back, and this thread looks for a place after it is counted: one of them sees the other.
+class WorkerSide::AsleepAtLimit {
+ public:
+  AsleepAtLimit(WorkerSide* side, uint32_t group) : side_(side) {
+    if (!side->full(group)) return;
+    side->asleep_at_limit_.fetch_add(1);
+    counted_ = true;
+  }
+  ~AsleepAtLimit() {
+    if (counted_) side_->asleep_at_limit_.fetch_sub(1);
+  }
+  AsleepAtLimit(const AsleepAtLimit&) = delete;
+  AsleepAtLimit& operator=(const AsleepAtLimit&) = delete;
+  bool counted() const { return counted_; }
+
+ private:
+  WorkerSide* side_;
+  bool counted_ = false;
+};
 
 Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
   int64_t start = 0, spin = 0, crowded_spin = -1;
@@ -260,7 +299,9 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     arm(word);
     // Several calls may be behind one mark: then all threads look, as after a ring.
     if (runtime_->wakes().settle() && (max_concurrency_ > 1 || has_groups_)) ray::ring(word);
+    const AsleepAtLimit asleep(this, group);
     if (anything_for(group) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
+    if (!asleep.counted() && full(group)) continue;  // since a moment ago
     // A client that waits for many results looks by itself; who passes nothing on wakes it.
     if (!runtime_->wakes().pass_on()) ring_unrung();
     int64_t left = timeout_ns < 0 ? 1000000000 : timeout_ns - (now - start);
@@ -283,7 +324,6 @@ int WorkerSide::event_fd(uint32_t group) {
 // Makes an execution ready for user code; nullptr = it could not be and was finished, or its arguments have to be read
 // from disk and the caller may not wait for that.
 Execution* WorkerSide::start(Execution* e, bool may_block) {
-  outstanding_.fetch_add(1, std::memory_order_relaxed);
   const wire::TaskHeader& h = e->header;
   e->context.id = h.task;
   e->context.parent = h.parent;
@@ -839,8 +879,8 @@ void WorkerSide::recycle(Execution* e) {
     if (!spare_.load(std::memory_order_relaxed)) spare_.store(e, std::memory_order_release);
     else pool_.push_back(e);
   }
-  if (group) group->outstanding.fetch_sub(1, std::memory_order_relaxed);
-  outstanding_.fetch_sub(1, std::memory_order_relaxed);
+  if (group) group->outstanding.fetch_sub(1);
+  give_place();
 }
 
 // ---- giving back, cancelling

@@ -198,6 +198,9 @@ class WorkerSide {
   SpinBudget crowded_spin_{kCrowdedSpinNs, 0};
   bool claim(std::shared_ptr<ServeLink> from, Execution** out);
   bool claim_any(Execution** out, uint32_t group);
+  bool take_place();
+  void give_place();
+  class AsleepAtLimit;
   bool claim_grouped(Execution** out, uint32_t group);
   std::shared_ptr<ServeLink> oldest_link();
   bool route(uint32_t mine);
@@ -271,7 +274,8 @@ class WorkerSide {
   std::atomic<bool> has_interrupt_{false};
 
   std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false}, retiring_{false};
-  std::atomic<uint32_t> outstanding_{0};
+  std::atomic<uint32_t> outstanding_{0};      // executions that were claimed and have not ended
+  std::atomic<uint32_t> asleep_at_limit_{0};  // threads in next() that wait for the end of one
   std::atomic<uint32_t> max_concurrency_{1};
   std::atomic<bool> is_actor_{false};
   bool actor_ready_ = false;

@@ -1,6 +1,8 @@
 /* puller.c -- a worker as a binding writes one: it pulls its tasks itself with ray_worker_next. */
 #define _POSIX_C_SOURCE 200809L
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -61,6 +63,7 @@ static ray_code run_misuse(ray_task* task) { /* what a task may not do */
 
 static ray_runtime* here; /* this worker's */
 static int grouped;       /* it is an actor with concurrency groups */
+static int threaded;      /* it is an actor that several threads serve */
 
 static ray_code run(ray_task* task) {
   ray_buffer definition = RAY_BUFFER_INIT;
@@ -92,6 +95,7 @@ static ray_code run(ray_task* task) {
     grouped = 1;
     return RAY_OK;
   }
+  if (strcmp(word, "threaded") == 0) return threaded = 1, RAY_OK;
   if (strcmp(word, "class") == 0 && info.kind == RAY_KIND_ACTOR_CREATE) return RAY_OK;
   if (strcmp(word, "class") == 0) {
     char text[64];
@@ -149,6 +153,35 @@ static void serve_groups(void) {
   CHECK_OK(ray_worker_exit(here, ray_cstr("again"), &err)); /* nothing runs: the end may come */
 }
 
+/* An actor whose calls four threads take, more than may run at once. */
+static int running, most; /* calls */
+
+static void* serve(void* unused) {
+  ray_task* task;
+  ray_error* e = NULL;
+  int now, seen;
+  (void)unused;
+  while (ray_worker_next(here, -1, &task, &e) == RAY_OK) {
+    now = __atomic_add_fetch(&running, 1, __ATOMIC_SEQ_CST);
+    seen = __atomic_load_n(&most, __ATOMIC_RELAXED);
+    while (now > seen && !__atomic_compare_exchange_n(&most, &seen, now, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+    }
+    sched_yield();
+    kit_return_i64(task, 0, most);
+    __atomic_sub_fetch(&running, 1, __ATOMIC_SEQ_CST);
+    if (ray_task_finish(task, RAY_OK) != RAY_OK) abort();
+  }
+  ray_error_release(e);
+  return NULL;
+}
+
+static void serve_threads(void) {
+  pthread_t threads[4];
+  int i;
+  for (i = 0; i < 4; i++) CHECK_EQ(pthread_create(&threads[i], NULL, serve, NULL), 0);
+  for (i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+}
+
 static int worker(ray_runtime* runtime) {
   struct pollfd p;
   ray_task* task;
@@ -170,8 +203,9 @@ static int worker(ray_runtime* runtime) {
     if (code != RAY_OK) break;
     CHECK_EQ(ray_task_finish(task, run(task)), RAY_OK);
     CHECK_EQ(ray_task_finish(task, RAY_OK), RAY_INVALID_ARGUMENT); /* consumed */
-    if (grouped) {
-      serve_groups();
+    if (grouped || threaded) {
+      if (grouped) serve_groups();
+      if (threaded) serve_threads();
       code = RAY_CANCELLED;
       break;
     }
@@ -323,6 +357,29 @@ static void groups_of_an_actor(void) {
   ray_function_release(klass);
 }
 
+/* However many threads ask for calls, no more run at once than the actor's options say. */
+static void more_threads_than_calls_may_run(void) {
+  enum { kCalls = 5000, kAtOnce = 1 };
+  static ray_ref* refs[kCalls];
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_function* klass;
+  ray_actor* actor;
+  int64_t most_seen = 0;
+  int i;
+  start();
+  klass = word("threaded");
+  options.max_concurrency = kAtOnce;
+  CHECK_OK(ray_actor_create(rt, klass, NULL, 0, &options, &actor, &err));
+  for (i = 0; i < kCalls; i++) refs[i] = kit_call(actor, "count", NULL, 0);
+  for (i = 0; i < kCalls; i++) {
+    int64_t n = kit_take_i64(refs[i]);
+    if (n > most_seen) most_seen = n;
+  }
+  CHECK(most_seen <= kAtOnce);
+  ray_actor_release(actor);
+  ray_function_release(klass);
+}
+
 /* Readers of other languages understand RAW and MSGPACK alone; the rest fails at submit, naming the
  * argument. */
 static void private_formats_stay_private(void) {
@@ -347,6 +404,7 @@ static const kit_test tests[] = {KIT_TEST(pulled_tasks),
                                  KIT_TEST(unknown_word),
                                  KIT_TEST(actor_of_an_opaque_class),
                                  KIT_TEST(groups_of_an_actor),
+                                 KIT_TEST(more_threads_than_calls_may_run),
                                  KIT_TEST(private_formats_stay_private)};
 
 int main(int argc, char** argv) {
