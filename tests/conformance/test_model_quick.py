@@ -77,6 +77,6 @@ def test_a_few_programs(driver):
     settings = run.Settings(0, False, driver)
     text = "put r1 5:200000;task L1 r2 r1 [arg 0;put r1 6:9000;ret 0 1:20000:r1];elem r2 0 r3;get r3;get r2;" \
            "actor L2 a1 [add 5];call L3 a1 r4 v1:8:r1 [add 2;rets 0];get r4;stream L4 s1 [yield 1:8;yield 2:8];" \
-           "next s1 r5 -1;get r5;next s1 r5 -1;next s1 r5 -1"
+           "next s1 r5 -1;get r5;next s1 r5 -1;next s1 r5 -1;task L5 r2 r60 [];get r2;call L6 a1 r4 v1:8:r60 [];get r4"
     failure = run.run_some([(1, programs.parse(text))], settings)
     assert failure is None, failure.text

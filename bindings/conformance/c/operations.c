@@ -255,7 +255,7 @@ static void read_submission(machine* m, words* w, size_t from, submission* s) {
 static void end_submission(machine* m, submission* s, ray_code code, ray_error* err) {
   size_t i;
   for (i = 0; i < s->n_values; i++) free_value(&s->values[i]);
-  for (i = 0; i < s->n_outs; i++) set_ref(m, s->outs[i], code == RAY_OK ? s->refs[i] : NULL);
+  for (i = 0; i < s->n_outs && code == RAY_OK; i++) set_ref(m, s->outs[i], s->refs[i]);
   if (s->right)
     answer_code(m, code, err);
   else

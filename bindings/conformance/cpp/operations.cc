@@ -197,8 +197,7 @@ Machine::Submission Machine::read_submission(const Words& w, size_t from) {
 
 void Machine::end_submission(const Submission& s, const std::vector<std::string>& outs,
                              const ray::result<std::vector<Ref>>& done) {
-  for (size_t i = 0; i < outs.size(); ++i)
-    set(refs_, outs[i], s.right && done ? (*done)[i] : Ref());
+  for (size_t i = 0; i < outs.size() && s.right && done; ++i) set(refs_, outs[i], (*done)[i]);
   if (!s.right) return empty();
   code(done.error());
 }

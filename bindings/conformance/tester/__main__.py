@@ -26,6 +26,7 @@ def arguments():
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
     p.add_argument("--jobs", type=int, default=5, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")
+    p.add_argument("--keep-going", action="store_true", help="do not stop: list the failures, make the first --stop of them small")
     p.add_argument("--bound", type=float, default=20, help="seconds in which what has to come must come")
     p.add_argument("--program", help="run the program in this file instead, alone")
     p.add_argument("--show", action="store_true", help="print the programs, run nothing")
@@ -69,6 +70,14 @@ def culprit(settings, seed, first, last, kind, bound, budget):
     return None
 
 
+def save(out, name, seed, one, faults, driver):
+    """A file with the program, for --program."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}.txt"
+    path.write_text(f"# setup group={seed // run.GROUP} faults={int(faults)} driver={driver}\n{programs.text(one)}\n")
+    return path
+
+
 def explain(failure, faults, driver, bound, out, no_shrink):
     """Replays and shrinks; returns the text of the report."""
     seed, kind, text, first, last = failure
@@ -93,10 +102,7 @@ def explain(failure, faults, driver, bound, out, no_shrink):
         return found is not None and found.kind == kind
 
     small = shrink.shrink(whole, fails, budget)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{driver}-{seeds[0]}.txt"
-    head = f"# setup group={seeds[0] // run.GROUP} faults={int(faults)} driver={driver}\n"
-    path.write_text(head + programs.text(small) + "\n")
+    path = save(out, f"{driver}-{seeds[0]}-small", seeds[0], small, faults, driver)
     final = run.run_some([(seeds[0], small)], settings, bound)
     says = final.text if final else "nothing, this time"
     return "\n".join(report + [f"  small: {programs.text(small)}", f"  which says: {says}",
@@ -142,7 +148,7 @@ def main():
     with ProcessPoolExecutor(args.jobs) as pool:
         told = began
         while True:
-            over = len(failures) >= args.stop or args.minutes and time.monotonic() - began > 60 * args.minutes
+            over = len(failures) >= args.stop and not args.keep_going or args.minutes and time.monotonic() - began > 60 * args.minutes
             while not over and len(running) < args.jobs and (next_ := next(todo, None)):
                 running.add(pool.submit(one_group, *next_, args.faults, args.driver, args.bound))
             if not running:
@@ -157,6 +163,10 @@ def main():
                     which = failure[0] if failure[0] is not None else f"{failure[3]}..{failure[4]}"
                     print(f"FAILED after {done} programs, {time.monotonic() - began:.0f} s: seed {which}: "
                           f"{failure[1]}: {failure[2]}", flush=True)
+                    if failure[0] is not None:
+                        whole = run.make(failure[0], run.Settings(failure[0] // run.GROUP, args.faults, args.driver))
+                        print("    its program:", save(out, f"{args.driver}-{failure[0]}", failure[0], whole, args.faults,
+                                                       args.driver), flush=True)
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 print(f"  {done} programs, {len(failures)} failures, {told - began:.0f} s", flush=True)

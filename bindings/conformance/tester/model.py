@@ -679,7 +679,11 @@ class Driver(Machine):
     def op_driver(self, words):
         other = Driver(self.model, self.answers)
         other.is_other = True
-        other.run(words[2], prefix=self.path + ".")
+        try:
+            other.run(words[2], prefix=self.path + ".")
+        except Mismatch as wrong:  # it may not have come that far
+            ends = [" ".join(line) for path in (self.path + ".join", self.path) for line in self.answers(path)]
+            raise Mismatch(f"{wrong}\n    the other driver: {ends}") from None
         other.over()
         self.lines = self.answers(self.path)
         self.pick([("x", "1009" if words[1] == "die" else "0")])

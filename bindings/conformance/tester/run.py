@@ -100,6 +100,7 @@ class Group:
     def run(self, one):
         """Runs a program and compares; raises Failure."""
         self.model.begin()
+        self.session.begin()
         began = time.monotonic()
         answers, problem = {}, None
         try:
@@ -178,21 +179,18 @@ class Group:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run_some(numbered, settings, bound=20.0):
-    """Runs (seed, program) pairs on one session; the first Failure, or None."""
-    try:
-        group = Group(settings, bound)
-    except (Hung, Died) as e:
-        return Failure("start", str(e))
+def attempt(group, numbered):
+    """Runs (seed, program) pairs; the first Failure, or None."""
     seed = None
     try:
         for seed, one in numbered:
             group.run(one)
         seed = None
+        group.session.begin()
         group.finish()
+        return None
     except Failure as failure:
         failure.seed = seed
-        group.keep(failure)
         return failure
     except (Hung, Died) as e:
         return Failure("hung" if isinstance(e, Hung) else "died", f"{'at the end' if seed is None else 'after it'}: {e}", seed)
@@ -200,6 +198,19 @@ def run_some(numbered, settings, bound=20.0):
         return Failure("invalid", str(e), seed)
     except Exception:  # a fault of the tester itself
         return Failure("tester", traceback.format_exc()[-1500:], seed)
+
+
+def run_some(numbered, settings, bound=20.0):
+    """Runs (seed, program) pairs on a session of their own; the first Failure, or None."""
+    try:
+        group = Group(settings, bound)
+    except (Hung, Died) as e:
+        return Failure("start", str(e))
+    try:
+        failure = attempt(group, numbered)
+        if failure is not None:
+            failure.text += group.session.story()
+            group.keep(failure)
+        return failure
     finally:
         group.close()
-    return None

@@ -5,6 +5,7 @@ import select
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -85,6 +86,29 @@ def marked(mark):
     return found
 
 
+class Heart(threading.Thread):
+    """Sleeps for 10 ms again and again, and keeps how late it woke: how much of the machine others took meanwhile."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.late, self.most, self.over = 0.0, 0.0, False
+        self.start()
+
+    def run(self):
+        while not self.over:
+            began = time.monotonic()
+            time.sleep(0.01)
+            late = time.monotonic() - began - 0.01
+            self.late += late
+            self.most = max(self.most, late)
+
+
+def stolen():
+    """Seconds that the machine's processors were taken from it by others, since it started."""
+    with open("/proc/stat") as f:
+        return int(f.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
 class Session:
     """One driver with a node of its own."""
 
@@ -105,6 +129,8 @@ class Session:
                                         env=env, bufsize=0, preexec_fn=limit)
         self.buffer = b""
         self.shards_killed, self.killed = 0, []
+        self.heart = Heart()
+        self.begin()
         try:
             self.send(f"init {setup} bound={int(self.bound * 1000)}")
             line = self.line(30 * SLOW)
@@ -114,6 +140,18 @@ class Session:
         except BaseException:
             self.kill()
             raise
+
+    def begin(self):
+        """A new program: what `story` tells begins here."""
+        self.faults, self.began, self.stolen = [], time.monotonic(), stolen()
+        self.late, self.heart.most = self.heart.late, 0.0
+
+    def story(self):
+        """Which faults there were in the program, and how busy the machine was: for people who look why it failed."""
+        seconds = time.monotonic() - self.began
+        faults = ", ".join(self.faults) or "none"
+        return f"\n    faults: {faults}\n    after {seconds:.1f} s; a thread that sleeps was late by " \
+               f"{self.heart.late - self.late:.2f} s in all, {self.heart.most:.2f} s at most; stolen {stolen() - self.stolen:.1f} s"
 
     def send(self, text):
         try:
@@ -188,6 +226,7 @@ class Session:
                 self.killed.append(pid)
         except ProcessLookupError:
             return False
+        self.faults.append(f"{kind} {role} {pid} at {time.monotonic() - self.began:.3f}")
         return True
 
     # -- the end
@@ -260,6 +299,7 @@ class Session:
         return f"files are left: {files}" if files else ""
 
     def kill(self):
+        self.heart.over = True
         for pid, _ in marked(self.mark):
             try:
                 os.kill(pid, signal.SIGKILL)
