@@ -40,6 +40,8 @@ def test_a_program_is_its_seed_and_its_text():
     ("task L r1,r2 roe=1 [ret 0 5:8 a;fail 1;ret 1 5:8 a];get r1;get r2",
      [["ok"], [f"v {programs.mix(6, 1001)} 8 0"], [f"v {programs.mix(6, 1001)} 8 0"]]),
     ("get r1;put r1 5:8", [["empty"], ["ok"]]),
+    ("actor A a1 [];callstream L a1 s1 [yield 5:8];next s1 r1 -1;get r1;kill a1 0;next s1 r2 -1;get r2",
+     [["ok"], ["ok"], ["ok"], ["v 6 8 0"], ["ok"], ["ok"], ["e ACTOR_DIED"]]),
 ])
 def test_what_is_right_passes(text, answers):
     judge(text, answers)

@@ -290,7 +290,7 @@ class Task:
         fitting = [w for w in before if w.out(index) is not None and w.out(index).fits(answer)]
         if not fitting:
             return None
-        self.complete = True
+        self.complete = self.complete or not self.is_stream  # an item says nothing of a generator's end
         if len(fitting) != len(before) or self.actor is not None:
             self.seen[index] = answer
             self.dirty()
