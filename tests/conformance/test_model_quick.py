@@ -47,6 +47,16 @@ def test_what_is_right_passes(text, answers):
     judge(text, answers)
 
 
+def test_a_cancelled_call_says_nothing_of_its_actor():
+    text = "actor A a1 restarts=1 [];kill a1 1;call L1 a1 r1 [ret 0 5:8];cancel r1 -;get r1;" \
+           "call L2 a1 r2 [ret 0 5:8];call L3 a1 r3 [ret 0 5:8];get r3;get r2"
+    begins = [["ok"], ["ok"], ["ok"], ["ok"], ["e CANCELLED"], ["ok"], ["ok"], ["v 6 8 0"]]
+    judge(text, begins + [["e ACTOR_RESTARTING"]])
+    judge(text, begins + [["v 6 8 0"]])
+    with pytest.raises(Mismatch):
+        judge(text.replace("cancel r1 -", "get r1"), begins[:3] + [["v 6 8 0"]] * 2 + begins[5:] + [["e ACTOR_RESTARTING"]])
+
+
 @pytest.mark.parametrize("text, answers", [
     ("put r1 5:8;get r1", [["ok"], ["v 6 8 0"]]),
     ("put r1 5:8;get r1", [["ok"], ["damaged 5 8 24"]]),

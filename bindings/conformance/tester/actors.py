@@ -33,7 +33,7 @@ class Actor:
             # While it restarts a call without retries is refused at once, though those before it wait and then run.
             since = max((at for at, e in enumerate(self.entries) if isinstance(e, Kill) and e.may_restart), default=None)
             entry.refusable = since is not None and not any(
-                e.complete for e in self.entries[since:] if not isinstance(e, Kill))
+                e.complete and ran(e) for e in self.entries[since:] if not isinstance(e, Kill))
         self.entries.append(entry)
 
     def dirty(self, call):
@@ -99,6 +99,8 @@ class Actor:
                 if task.cancelled else []) + [w for w in self.dependencies(task, state)]
         if state[0] == "back":
             refused = [World(task.all_outs(Failure("ACTOR_RESTARTING")), "refused", 0, before=state, after=state)]
+            if task.cancelled:  # while it waits: that says nothing of the actor
+                refused.append(World(task.all_outs(Failure("CANCELLED")), "cancelled", 0, before=state, after=state))
             return refused + [w for s in self.initial(state[1]) for w in self.call(task, s)]
         worlds = []
         for w in task.natural(state):
@@ -151,6 +153,11 @@ class Actor:
         earlier = self.entries[:self.entries.index(call)] if call in self.entries else []
         return any(not isinstance(e, Kill) and not e.complete and not e.cancelled
                    and any(a.may_wait() for a in e.args) for e in earlier)
+
+
+def ran(call):
+    """Whether what was seen of a call says that its actor ran it: one that was refused or cancelled says nothing."""
+    return all(w.status in ("ok", "failed", "died") for w in call.worlds())
 
 
 class Kill:
