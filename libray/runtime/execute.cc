@@ -145,7 +145,9 @@ void WorkerSide::execute(Execution* e) {
         fail(e, s.ok() ? "function '" + name + "' is not known to this worker: register it with "
                              "ray_register_function before ray_init, or name its library"
                        : s.message(), nullptr);
-        (void)finish(e, s.ok() || s.code() == RAY_NOT_FOUND ? RAY_UNKNOWN_FUNCTION : RAY_TASK_FAILED);
+        (void)finish(e, s.ok() || s.code() == RAY_NOT_FOUND ? RAY_UNKNOWN_FUNCTION
+                        : s.code() == RAY_CANCELLED         ? RAY_CANCELLED  // while it asked for the definition
+                                                            : RAY_TASK_FAILED);
         return;
       }
     }

@@ -101,6 +101,8 @@ struct Shape {
     parameters: Vec<Parameter>,
     gives: Gives,
     is_async: bool,
+    /// Its one parameter is the call itself, which holds arguments and results.
+    whole: bool,
 }
 
 fn no_type_parameters(generics: &Generics) -> Result<()> {
@@ -186,8 +188,38 @@ fn parameter_of(pattern: &Pat, ty: &Type) -> Result<Parameter> {
     })
 }
 
+/// Whether this is `&mut Call`, of any path.
+fn is_call(ty: &Type) -> bool {
+    let Type::Reference(r) = ty else { return false };
+    let Type::Path(path) = &*r.elem else { return false };
+    r.mutability.is_some() && path.path.segments.last().is_some_and(|s| s.ident == "Call")
+}
+
+/// Of a function that takes the whole call; None if it does not.
+fn whole_shape_of(signature: &Signature, returns: Option<&LitInt>) -> Result<Option<Shape>> {
+    let mut typed = signature.inputs.iter().filter_map(|i| if let FnArg::Typed(t) = i { Some(t) } else { None });
+    let (first, more) = (typed.next(), typed.next());
+    if !first.is_some_and(|t| is_call(&t.ty)) {
+        return Ok(None);
+    }
+    if let Some(more) = more {
+        return Err(Error::new(more.span(), "a function that takes a &mut Call finds all its arguments in it"));
+    }
+    let gives = gives_of(&signature.output, None)?;
+    if returns.is_some() || !matches!(gives, Gives::One { .. }) {
+        return Err(Error::new(
+            signature.output.span(),
+            "a function that takes a &mut Call gives its results through it, and returns () or a Result<(), E>",
+        ));
+    }
+    Ok(Some(Shape { parameters: Vec::new(), gives, is_async: signature.asyncness.is_some(), whole: true }))
+}
+
 fn shape_of(signature: &Signature, returns: Option<&LitInt>) -> Result<Shape> {
     no_type_parameters(&signature.generics)?;
+    if let Some(whole) = whole_shape_of(signature, returns)? {
+        return Ok(whole);
+    }
     let parameters = signature
         .inputs
         .iter()
@@ -202,7 +234,8 @@ fn shape_of(signature: &Signature, returns: Option<&LitInt>) -> Result<Shape> {
             "a remote function is not unsafe: its callers cannot see to its conditions",
         ));
     }
-    Ok(Shape { parameters, gives: gives_of(&signature.output, returns)?, is_async: signature.asyncness.is_some() })
+    let gives = gives_of(&signature.output, returns)?;
+    Ok(Shape { parameters, gives, is_async: signature.asyncness.is_some(), whole: false })
 }
 
 impl Shape {
@@ -238,6 +271,9 @@ impl Shape {
 
     /// Statements that decode the arguments of `call`.
     fn decoded(&self) -> Tokens {
+        if self.whole {
+            return Tokens::new();
+        }
         let n = self.parameters.len();
         let each = self.parameters.iter().enumerate().map(|(i, Parameter { ident, ty, .. })| {
             let name = ident.to_string();
@@ -248,6 +284,9 @@ impl Shape {
 
     /// `a, &b, ...`
     fn passed(&self) -> Tokens {
+        if self.whole {
+            return quote!(&mut __call.whole());
+        }
         let passed = self.parameters.iter().map(|Parameter { ident, borrowed, .. }| match borrowed {
             true => quote!(::core::borrow::Borrow::borrow(&#ident)),
             false => quote!(#ident),
@@ -259,6 +298,10 @@ impl Shape {
     fn given(&self, expression: Tokens) -> Tokens {
         let value = if self.is_async { quote!(::libray::__private::block_on(#expression)) } else { expression };
         match &self.gives {
+            Gives::One { fails, .. } if self.whole => {
+                let checked = if *fails { quote!(let __value = __call.ok(__value)?;) } else { Tokens::new() };
+                quote!(let __value = #value; #checked let () = __value; ::core::result::Result::Ok(()))
+            }
             Gives::One { fails: false, .. } => quote!(let __value = #value; __call.give(&__value)),
             Gives::One { fails: true, .. } => {
                 quote!(let __value = #value; let __value = __call.ok(__value)?; __call.give(&__value))
@@ -321,6 +364,9 @@ fn remote_function(arguments: &Arguments, function: &ItemFn) -> Result<Tokens> {
     }
     let ItemFn { vis, sig, attrs, .. } = function;
     let shape = shape_of(sig, arguments.returns.as_ref())?;
+    if shape.whole {
+        return Ok(whole_function(arguments, function, &shape));
+    }
     let (ident, path) = (&sig.ident, path_of(arguments, &sig.ident));
     let (declared, reference) = (shape.declared(), shape.reference());
     let args = shape.encoded(&ident.to_string());
@@ -391,6 +437,40 @@ fn remote_function(arguments: &Arguments, function: &ItemFn) -> Result<Tokens> {
     })
 }
 
+/// A function that takes the whole call: what is given to it, and wanted from it, only its callers know.
+fn whole_function(arguments: &Arguments, function: &ItemFn, shape: &Shape) -> Tokens {
+    let ItemFn { vis, sig, attrs, .. } = function;
+    let (ident, path, cfgs) = (&sig.ident, path_of(arguments, &sig.ident), cfgs(attrs));
+    let given = shape.given(quote!(#ident(&mut __call.whole())));
+    let about = format!("The remote side of the function `{ident}`, which takes whatever it is given.");
+    quote! {
+        #function
+
+        #(#cfgs)*
+        #[doc = #about]
+        #[allow(non_camel_case_types)]
+        #vis struct #ident {}
+
+        #(#cfgs)*
+        #[allow(dead_code)]
+        impl #ident {
+            /// It, to be submitted with any arguments, options and number of results.
+            #vis fn function() -> ::libray::Function {
+                ::libray::Function::new(::libray::Language::Rust, "", #path)
+            }
+
+            fn __run(__call: &mut ::libray::__private::Call<'_>) -> ::libray::__private::Outcome {
+                #given
+            }
+        }
+
+        #(#cfgs)*
+        ::libray::__private::inventory::submit! {
+            ::libray::__private::Registration::function(#path, #ident::__run)
+        }
+    }
+}
+
 // ---- actors -------------------------------------------------------------------------------------------------------
 
 /// A method as the handle has it, and as the worker runs it.
@@ -427,17 +507,29 @@ fn method_code(method: &ImplItemFn, concurrent: bool) -> Result<MethodCode> {
     };
     let (docs, cfgs) = (docs(&method.attrs), cfgs(&method.attrs));
     let about = format!("Calls `{name}` of the actor and returns at once.");
+    let calls = quote! {
+        #(#cfgs)*
+        #[doc = #about]
+        #[doc = ""]
+        #(#docs)*
+        #vis fn #ident(&self, #declared) -> ::libray::Result<#reference> {
+            self.actor.#call(#name, self.options.as_deref(), #args)
+        }
+    };
+    let of_any = quote! {
+        #(#cfgs)*
+        /// This method, to be called with any arguments, options and number of results.
+        #vis fn #ident(&self) -> ::libray::Method {
+            let method = self.actor.method(#name);
+            match self.options.as_deref() {
+                ::core::option::Option::Some(options) => method.with(::core::clone::Clone::clone(options)),
+                ::core::option::Option::None => method,
+            }
+        }
+    };
     let run = format_ident!("__libray_run_{}", name);
     Ok(MethodCode {
-        calls: quote! {
-            #(#cfgs)*
-            #[doc = #about]
-            #[doc = ""]
-            #(#docs)*
-            #vis fn #ident(&self, #declared) -> ::libray::Result<#reference> {
-                self.actor.#call(#name, self.options.as_deref(), #args)
-            }
-        },
+        calls: if shape.whole { of_any } else { calls },
         runs: quote! {
             #(#cfgs)*
             fn #run(
@@ -542,6 +634,47 @@ fn remote_side(
         "A handle of an actor of class `{class}`, here or in another process. Clones are handles of the same actor."
     );
     let about_remote = format!("Creates an actor of class `{class}` in a process of its own and returns at once.");
+    let creators = if shape.whole {
+        quote! {
+            #[allow(dead_code)]
+            impl #class {
+                /// The class, of which [`create`](::libray::Function::create) makes actors with any arguments.
+                #vis fn class() -> ::libray::Function {
+                    ::libray::Function::new(::libray::Language::Rust, "", #path)
+                }
+            }
+        }
+    } else {
+        quote! {
+            #[doc(hidden)]
+            #[allow(non_camel_case_types)]
+            #vis struct #with(::libray::ActorOptions);
+
+            #[allow(clippy::too_many_arguments, clippy::impl_trait_in_params, dead_code)]
+            impl #with {
+                #[doc = #about_remote]
+                #vis fn remote(&self, #declared) -> ::libray::Result<#handle> {
+                    static TARGET: ::libray::__private::Target = ::libray::__private::Target::new(#path);
+                    ::libray::ActorHandle::__create(&TARGET, #name, #concurrent, &self.0, #args).map(#handle::from)
+                }
+            }
+
+            #[allow(clippy::too_many_arguments, clippy::impl_trait_in_params, dead_code)]
+            impl #class {
+                #[doc = #about_remote]
+                #[doc = ""]
+                #(#docs)*
+                #vis fn remote(#declared) -> ::libray::Result<#handle> {
+                    #with(::libray::ActorOptions::new()).remote(#names)
+                }
+
+                /// The same with options.
+                #vis fn with(options: ::libray::ActorOptions) -> #with {
+                    #with(options)
+                }
+            }
+        }
+    };
     let traits = handle_traits(&handle);
     quote! {
         #[doc = #about]
@@ -567,34 +700,7 @@ fn remote_side(
             #(#calls)*
         }
         #traits
-
-        #[doc(hidden)]
-        #[allow(non_camel_case_types)]
-        #vis struct #with(::libray::ActorOptions);
-
-        #[allow(clippy::too_many_arguments, clippy::impl_trait_in_params, dead_code)]
-        impl #with {
-            #[doc = #about_remote]
-            #vis fn remote(&self, #declared) -> ::libray::Result<#handle> {
-                static TARGET: ::libray::__private::Target = ::libray::__private::Target::new(#path);
-                ::libray::ActorHandle::__create(&TARGET, #name, #concurrent, &self.0, #args).map(#handle::from)
-            }
-        }
-
-        #[allow(clippy::too_many_arguments, clippy::impl_trait_in_params, dead_code)]
-        impl #class {
-            #[doc = #about_remote]
-            #[doc = ""]
-            #(#docs)*
-            #vis fn remote(#declared) -> ::libray::Result<#handle> {
-                #with(::libray::ActorOptions::new()).remote(#names)
-            }
-
-            /// The same with options.
-            #vis fn with(options: ::libray::ActorOptions) -> #with {
-                #with(options)
-            }
-        }
+        #creators
     }
 }
 

@@ -87,6 +87,12 @@ impl ActorHandle {
         call::stream(self.raw.as_ptr(), method, None, &args.0)
     }
 
+    /// A method by its name, of a class of any language, for calls with options or several results.
+    #[must_use]
+    pub fn method(&self, name: impl Into<String>) -> Method {
+        Method { actor: self.clone(), name: name.into(), options: None }
+    }
+
     #[doc(hidden)]
     pub fn __call<R>(&self, method: &str, options: Option<&TaskOptions>, args: &[Arg]) -> Result<ObjectRef<R>> {
         call::method(self.raw.as_ptr(), method, options, args)
@@ -119,6 +125,55 @@ impl ActorHandle {
         let metadata = Metadata { language: "rust", class };
         let metadata = rmp_serde::to_vec_named(&metadata).unwrap_or_default(); // two strings: it does not fail
         call::create(target, options, &metadata, args).map(Self::from_raw)
+    }
+}
+
+/// A method of one actor, as [`Function`](crate::Function) is a function: made by [`ActorHandle::method`].
+///
+/// ```no_run
+/// use libray::{ActorHandle, Args, TaskOptions};
+/// let counter = ActorHandle::find("counter")?;
+/// let both = counter.method("minmax").with(TaskOptions::new().max_retries(1)).call_many::<i64>(2, Args::new())?;
+/// println!("{:?}", libray::get_all(&both)?);
+/// # Ok::<(), libray::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Method {
+    actor: ActorHandle,
+    name: String,
+    options: Option<TaskOptions>,
+}
+
+impl Method {
+    /// Options of the calls that it makes from now on.
+    #[must_use]
+    pub fn with(mut self, options: TaskOptions) -> Self {
+        self.options = Some(options);
+        self
+    }
+
+    /// Calls it; the result is read as an `R`.
+    ///
+    /// # Errors
+    /// As [`ActorHandle::call`].
+    pub fn call<R>(&self, args: Args) -> Result<ObjectRef<R>> {
+        call::method(self.actor.raw.as_ptr(), &self.name, self.options.as_ref(), &args.0)
+    }
+
+    /// Calls it for this many results, each of which is read as an `R`; 0 = nobody will look at them.
+    ///
+    /// # Errors
+    /// As [`ActorHandle::call`].
+    pub fn call_many<R>(&self, results: u32, args: Args) -> Result<Vec<ObjectRef<R>>> {
+        call::method_many(self.actor.raw.as_ptr(), &self.name, self.options.as_ref(), results, &args.0)
+    }
+
+    /// Calls a generator method.
+    ///
+    /// # Errors
+    /// As [`ActorHandle::call`].
+    pub fn stream<R>(&self, args: Args) -> Result<ObjectStream<R>> {
+        call::stream(self.actor.raw.as_ptr(), &self.name, self.options.as_ref(), &args.0)
     }
 }
 

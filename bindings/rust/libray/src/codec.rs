@@ -299,6 +299,11 @@ pub(crate) fn decode<T: DeserializeOwned>(buffer: Buffer) -> Result<T> {
     decode_from(Source::Owned(buffer))
 }
 
+/// Reads a value that others read too; parts of it may keep it.
+pub(crate) fn decode_shared<T: DeserializeOwned>(buffer: &Arc<Buffer>) -> Result<T> {
+    decode_from(Source::Shared(buffer.clone()))
+}
+
 /// Reads a value that is somebody else's.
 ///
 /// # Safety

@@ -88,6 +88,14 @@ impl Function {
         self.target.submit(self.options.as_ref(), &args.0)
     }
 
+    /// Submits a task with this many results, each of which is read as an `R`; 0 = nobody will look at them.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_many<R>(&self, results: u32, args: Args) -> Result<Vec<ObjectRef<R>>> {
+        self.target.submit_many(self.options.as_ref(), results, &args.0)
+    }
+
     /// Submits a generator.
     ///
     /// # Errors
@@ -96,7 +104,7 @@ impl Function {
         self.target.submit_stream(self.options.as_ref(), &args.0)
     }
 
-    /// Creates an actor of the class that it names. Its methods: [`ActorHandle::call`].
+    /// Creates an actor of the class that it names. Its methods: [`ActorHandle::method`].
     ///
     /// # Errors
     /// As [`call`](Self::call); [`Error::AlreadyExists`](crate::Error::AlreadyExists): the name is taken.

@@ -240,6 +240,25 @@ impl Target {
         Ok(out.map(|raw| ObjectRef::from_raw(RawRef::from_owned(raw))))
     }
 
+    /// A task with as many results as are wanted.
+    pub(crate) fn submit_many<R>(
+        &self,
+        options: Option<&TaskOptions>,
+        results: u32,
+        args: &[Arg],
+    ) -> Result<Vec<ObjectRef<R>>> {
+        let runtime = handle()?;
+        let function = self.resolve(runtime)?;
+        let mut out = vec![ptr::null_mut(); results as usize];
+        with_args(args, |args, n| {
+            Self::with_options(options, results, |options| {
+                // SAFETY: all views outlive the call; as many places as results.
+                check(|e| unsafe { sys::ray_submit(runtime, function, args, n, options, out.as_mut_ptr(), e) })
+            })
+        })?;
+        Ok(out.into_iter().map(|raw| ObjectRef::from_raw(RawRef::from_owned(raw))).collect())
+    }
+
     pub fn submit_stream<R>(&self, options: Option<&TaskOptions>, args: &[Arg]) -> Result<ObjectStream<R>> {
         let runtime = handle()?;
         let function = self.resolve(runtime)?;
@@ -267,13 +286,39 @@ pub(crate) mod call {
         args: &[Arg],
     ) -> Result<ObjectRef<R>> {
         let mut out = ptr::null_mut();
-        with_args(args, |args, n| {
-            Target::with_options(options, 1, |options| {
-                // SAFETY: all views outlive the call; one result, one place.
-                check(|e| unsafe { sys::ray_actor_call(actor, sys::text(method), args, n, options, &mut out, e) })
-            })
-        })?;
+        submit(actor, method, options, args, std::slice::from_mut(&mut out))?;
         Ok(ObjectRef::from_raw(RawRef::from_owned(out)))
+    }
+
+    pub(crate) fn method_many<R>(
+        actor: *mut sys::ray_actor,
+        method: &str,
+        options: Option<&TaskOptions>,
+        results: u32,
+        args: &[Arg],
+    ) -> Result<Vec<ObjectRef<R>>> {
+        let mut out = vec![ptr::null_mut(); results as usize];
+        submit(actor, method, options, args, &mut out)?;
+        Ok(out.into_iter().map(|raw| ObjectRef::from_raw(RawRef::from_owned(raw))).collect())
+    }
+
+    /// A call with as many results as `out` has places.
+    fn submit(
+        actor: *mut sys::ray_actor,
+        method: &str,
+        options: Option<&TaskOptions>,
+        args: &[Arg],
+        out: &mut [*mut sys::ray_ref],
+    ) -> Result<()> {
+        let results = u32::try_from(out.len()).unwrap_or(u32::MAX);
+        with_args(args, |args, n| {
+            Target::with_options(options, results, |options| {
+                // SAFETY: all views outlive the call; as many places as results.
+                check(|e| unsafe {
+                    sys::ray_actor_call(actor, sys::text(method), args, n, options, out.as_mut_ptr(), e)
+                })
+            })
+        })
     }
 
     pub(crate) fn stream<R>(

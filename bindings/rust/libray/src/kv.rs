@@ -61,10 +61,17 @@ pub fn put_if(namespace: &str, key: &[u8], value: &[u8], expected: u64) -> Resul
 /// # Errors
 /// As [`get`].
 pub fn delete(namespace: &str, key: &[u8]) -> Result<bool> {
+    delete_if(namespace, key, sys::RAY_KV_ANY)
+}
+
+/// Deletes a key if its version is `expected`; whether it was there.
+///
+/// # Errors
+/// [`Error::Conflict`]: it has another version by now; else as [`get`].
+pub fn delete_if(namespace: &str, key: &[u8], expected: u64) -> Result<bool> {
     let runtime = handle()?;
     // SAFETY: the views outlive the call.
-    let done =
-        check(|e| unsafe { sys::ray_kv_delete(runtime, sys::text(namespace), sys::bytes(key), sys::RAY_KV_ANY, e) });
+    let done = check(|e| unsafe { sys::ray_kv_delete(runtime, sys::text(namespace), sys::bytes(key), expected, e) });
     match done {
         Ok(()) => Ok(true),
         Err(Error::NotFound(_)) => Ok(false),

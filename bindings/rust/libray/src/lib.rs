@@ -55,6 +55,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod actor;
+mod call;
 mod codec;
 mod cross;
 mod error;
@@ -73,7 +74,8 @@ mod tensor;
 mod timestamp;
 mod worker;
 
-pub use actor::ActorHandle;
+pub use actor::{ActorHandle, Method};
+pub use call::Call;
 pub use cross::{set_worker_code, Function, Language};
 pub use error::{Error, Failure, Result};
 pub use function::{Args, IntoArg};
@@ -105,7 +107,8 @@ pub use timestamp::Timestamp;
 ///
 /// An `async fn` is run to its end on the worker's thread. A parameter `&[f64]` sees a [`Tensor`](struct@Tensor) in
 /// place, in shared memory; `&str` and `&T` are borrowed from what was decoded. Functions with type parameters cannot
-/// be remote: a worker is told a name.
+/// be remote: a worker is told a name. A function whose one parameter is `&mut Call<'_>` takes what it is given, and
+/// gives as many results as are asked for: see [`Call`].
 ///
 /// # On an `impl` block
 ///

@@ -4,7 +4,7 @@
 //! at once has a thread for each; nothing else does. Whatever a function does, its caller is told: a panic is caught
 //! and becomes the error of its task; what ends the process is told by the node.
 #![allow(missing_docs)] // what is public here is for the code that `#[remote]` makes, by way of `__private`
-use crate::codec::{self, Encoded};
+use crate::codec;
 use crate::error::{check, Error, FailureMap, Result};
 use crate::raw::Buffer;
 use libray_sys as sys;
@@ -171,9 +171,11 @@ impl Stop {
         }
     }
 
-    /// What libray itself refused, in the name of the function.
+    /// What libray itself refused, in the name of the function. That a task was cancelled which this one waited for
+    /// is a failure like others: only a cancellation of its own ends it as cancelled.
     fn of(error: &Error) -> Self {
-        let code = if let Error::Cancelled(_) = error { sys::RAY_CANCELLED } else { sys::RAY_TASK_FAILED };
+        let cancelled = matches!(error, Error::Cancelled(_)) && crate::task::is_cancelled();
+        let code = if cancelled { sys::RAY_CANCELLED } else { sys::RAY_TASK_FAILED };
         let stop = Self::new(code, "libray::Error", error.to_string());
         match error {
             Error::Task(failure) => {
@@ -183,6 +185,15 @@ impl Stop {
             }
             _ => Self { cause: error.failure().map(|f| Box::new(f.into())), ..stop },
         }
+    }
+
+    /// Of a generator: that nobody wants more ends it as cancelled.
+    fn of_stream(error: &Error) -> Self {
+        let stop = Self::of(error);
+        if let Error::Cancelled(_) = error {
+            return Self { code: sys::RAY_CANCELLED, ..stop };
+        }
+        stop
     }
 
     /// An `Err` of the user's.
@@ -210,6 +221,11 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// For a function that takes the whole call.
+    pub fn whole(&mut self) -> crate::Call<'_> {
+        crate::Call::new(self.task, self.info, self.args)
+    }
+
     /// Refuses another number of arguments.
     pub fn takes(&self, n: usize) -> Outcome {
         if self.args.len() == n {
@@ -253,8 +269,9 @@ impl Call<'_> {
     /// One of several results.
     pub fn give_nth<T: Serialize>(&mut self, index: u32, value: &T) -> Outcome {
         let task = self.task;
+        let encoded = codec::encode(value).map_err(|e| Stop::of(&e))?;
         // SAFETY: this thread runs the task; the value's views are good during the call.
-        self.send(value, |v, e| unsafe { sys::ray_task_return(task, index, v, e) })
+        check(|e| encoded.with_value(|v| unsafe { sys::ray_task_return(task, index, v, e) })).map_err(|e| Stop::of(&e))
     }
 
     /// Whether the caller wants the results apart.
@@ -291,7 +308,7 @@ impl Call<'_> {
     fn offer_all<T: Serialize>(&mut self, mut items: impl Iterator<Item = std::result::Result<T, Stop>>) -> Outcome {
         loop {
             // SAFETY: this thread runs the task.
-            check(|e| unsafe { sys::ray_task_await_room(self.task, -1, e) }).map_err(|e| Stop::of(&e))?;
+            check(|e| unsafe { sys::ray_task_await_room(self.task, -1, e) }).map_err(|e| Stop::of_stream(&e))?;
             match items.next() {
                 Some(item) => self.offer(&item?)?,
                 None => return Ok(()),
@@ -301,17 +318,10 @@ impl Call<'_> {
 
     fn offer<T: Serialize>(&mut self, value: &T) -> Outcome {
         let task = self.task;
+        let encoded = codec::encode(value).map_err(|e| Stop::of(&e))?;
         // SAFETY: this thread runs the task; the value's views are good during the call.
-        self.send(value, |v, e| unsafe { sys::ray_task_yield(task, v, -1, e) })
-    }
-
-    fn send<T: Serialize>(
-        &self,
-        value: &T,
-        call: impl FnOnce(*const sys::ray_value, *mut *mut sys::ray_error) -> sys::ray_code,
-    ) -> Outcome {
-        let encoded: Encoded = codec::encode(value).map_err(|e| Stop::of(&e))?;
-        check(|e| encoded.with_value(|v| call(v, e))).map_err(|e| Stop::of(&e))
+        check(|e| encoded.with_value(|v| unsafe { sys::ray_task_yield(task, v, -1, e) }))
+            .map_err(|e| Stop::of_stream(&e))
     }
 }
 
@@ -516,8 +526,15 @@ impl Worker {
         if info.kind == sys::RAY_KIND_ACTOR_CALL {
             return self.call(task, &info);
         }
-        let (runtime_task, key) = (task.0, info.function_key);
-        let found = self.functions.entry(key).or_insert_with(|| resolve(runtime_task));
+        let key = info.function_key;
+        let found = match self.functions.get(&key) {
+            Some(found) => found,
+            None => match definition(task.0) {
+                Ok(definition) => self.functions.entry(key).or_insert_with(|| resolve(&definition)),
+                // Of this task alone: it was cancelled meanwhile, or the node did not answer. The next one asks again.
+                Err(error) => return task.run(&info, |_| Err(Stop::of(&error))),
+            },
+        };
         match found {
             Ok(Registration { kind: Kind::Function(run), .. }) if info.kind == sys::RAY_KIND_TASK => {
                 let run = *run;
@@ -575,12 +592,17 @@ impl Class {
     }
 }
 
-/// The function that a task's definition names.
-fn resolve(task: *mut sys::ray_task) -> std::result::Result<&'static Registration, String> {
+/// What the task's function was defined as; may ask the node.
+fn definition(task: *mut sys::ray_task) -> Result<Buffer> {
     let mut buffer = Buffer::empty();
     // SAFETY: this thread runs the task.
-    check(|e| unsafe { sys::ray_task_definition(task, buffer.as_mut(), e) }).map_err(|e| e.to_string())?;
-    let name: std::result::Result<(String, String, String), _> = rmp_serde::from_slice(buffer.data());
+    check(|e| unsafe { sys::ray_task_definition(task, buffer.as_mut(), e) })?;
+    Ok(buffer)
+}
+
+/// The function that a definition names.
+fn resolve(definition: &Buffer) -> std::result::Result<&'static Registration, String> {
+    let name: std::result::Result<(String, String, String), _> = rmp_serde::from_slice(definition.data());
     match name {
         Ok((mark, container, member)) if mark == "libray-name" && container.is_empty() => find(&member),
         Ok((mark, container, member)) if mark == "libray-name" => find(&format!("{container}::{member}")),

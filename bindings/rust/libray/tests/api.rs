@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)] // what `#[remote]` writes into this program is safe code
 
 use libray::{
-    ActorOptions, Args, Bytes, Error, Function, Language, ObjectRef, ObjectStream, TaskOptions, Tensor, Timestamp,
+    ActorOptions, Args, Bytes, Call, Error, Function, Language, ObjectRef, ObjectStream, TaskOptions, Tensor, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -654,6 +654,8 @@ fn cancelling() -> Test {
     forced.cancel_by_force()?;
     assert!(matches!(forced.get(), Err(Error::WorkerCrashed(_) | Error::Cancelled(_))));
     never.cancel()?;
+    let told = blocks_on::remote(vec![never])?.get(); // of another task's cancellation
+    assert!(matches!(&told, Err(Error::Task(f)) if f.message.contains("cancelled")), "{told:?}");
     Ok(())
 }
 
@@ -754,7 +756,79 @@ fn key_value() -> Test {
     assert!(second > first && matches!(kv::put_if("test", b"k", b"3", first), Err(Error::Conflict(_))));
     kv::put("test", b"other", b"")?;
     assert_eq!(kv::list("test", b"k")?, [b"k"]);
-    assert!(kv::delete("test", b"k")? && kv::get("test", b"k")?.is_none());
+    assert!(
+        matches!(kv::delete_if("test", b"k", first), Err(Error::Conflict(_))) && kv::delete_if("test", b"k", second)?
+    );
+    assert!(!kv::delete("test", b"k")? && kv::get("test", b"k")?.is_none());
+    assert!(kv::delete("test", b"other")?);
+    Ok(())
+}
+
+/// Gives back its arguments, as many results or items as are wanted, and the number of arguments for what is missing.
+#[libray::remote]
+fn echoes(call: &mut Call<'_>) -> Result<(), String> {
+    for i in 0..call.len() {
+        let (first, again) = (call.arg::<Vec<i64>>(i), call.arg::<Vec<i64>>(i));
+        let value = first.map_err(|e| e.to_string())?;
+        assert_eq!(Ok(&value), again.as_ref().map_err(ToString::to_string));
+        let given = if call.is_stream() { call.yield_item(&value) } else { call.give(i as u32, &value) };
+        given.map_err(|e| format!("{} of {}: {}", i, call.results(), e.code_name()))?;
+    }
+    Ok(())
+}
+
+/// Its second result is an error.
+#[libray::remote]
+fn half_good(call: &mut Call<'_>) {
+    call.give(0, &1).unwrap();
+    call.give_error(1, "this one is bad").unwrap();
+    assert!(matches!(call.give(0, &2), Err(Error::WrongState(_))));
+    assert!(matches!(call.arg::<i64>(call.len()), Err(Error::InvalidArgument(_))));
+}
+
+struct Anything(i64);
+
+#[libray::remote]
+impl Anything {
+    pub fn new(call: &mut Call<'_>) -> Result<Self, Error> {
+        Ok(Self((0..call.len()).map(|i| call.arg::<i64>(i)).sum::<Result<i64, _>>()?))
+    }
+    /// What it was made of, and each argument more, one after the other.
+    pub fn sums(&mut self, call: &mut Call<'_>) -> libray::Result<()> {
+        for i in 0..call.len() {
+            self.0 += call.arg::<i64>(i)?;
+            if call.is_stream() {
+                call.yield_item(&self.0)?;
+            } else {
+                call.give(i as u32, &self.0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn calls_of_any_shape() -> Test {
+    let long: Vec<i64> = (0..20_000).collect();
+    let (short, stored) = (vec![1, 2], libray::put(&long)?);
+    let args = || Ok::<_, Error>(Args::new().value(&short)?.reference(&stored).value(&long)?);
+    let all = echoes::function().with(TaskOptions::new().name("echo")).call_many::<Vec<i64>>(3, args()?)?;
+    assert_eq!(libray::get_all(&all)?, [&short, &long, &long].map(Clone::clone));
+    let items = echoes::function().stream::<Vec<i64>>(args()?)?.collect::<libray::Result<Vec<_>>>()?;
+    assert_eq!(items, [&short, &long, &long].map(Clone::clone));
+    assert!(echoes::function().call_many::<()>(0, args()?)?.is_empty());
+    let error = echoes::function().call::<Vec<i64>>(args()?)?.get().unwrap_err();
+    assert!(error.to_string().contains("1 of 1: RAY_INVALID_ARGUMENT"), "{error}");
+
+    let both = half_good::function().call_many::<i64>(2, Args::new())?;
+    assert_eq!(both[0].get()?, 1);
+    assert!(matches!(both[1].get(), Err(Error::Task(f)) if f.text.contains("this one is bad")));
+
+    let actor = Anything::class().create(&ActorOptions::new(), Args::new().value(1)?.value(2)?)?;
+    let sums = AnythingHandle::from(actor).with(TaskOptions::new().name("sums")).sums();
+    assert_eq!(libray::get_all(&sums.call_many::<i64>(2, Args::new().value(10)?.value(20)?)?)?, [13, 33]);
+    assert_eq!(sums.call::<i64>(Args::new().value(0)?)?.get()?, 33);
+    let items = sums.stream::<i64>(Args::new().value(1)?.value(1)?)?.collect::<libray::Result<Vec<_>>>()?;
+    assert_eq!(items, [34, 35]);
     Ok(())
 }
 
@@ -888,6 +962,7 @@ fn main() {
         ("concurrent_actors", concurrent_actors),
         ("groups", groups),
         ("key_value", key_value),
+        ("calls_of_any_shape", calls_of_any_shape),
         ("context_and_queries", context_and_queries),
         ("c_functions", c_functions),
         ("threads_share_it", threads_share_it),
