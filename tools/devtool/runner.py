@@ -102,9 +102,10 @@ def java_parts():
 def rust_parts():
     """What cargo tests. Without cargo they say so and count as skipped."""
     script = ROOT / "tools" / "devtool" / "rust.py"
-    limits = {"test": 900, "samples": 600, "package": 900, "msrv": 900}
+    limits = {"test": 900, "samples": 600, "package": 900, "msrv": 900, "model": 900}
     return [Part("rust" if name == "test" else f"rust_{name}", [sys.executable, script, name], kind="rust", timeout=limit,
-                 labels={"rust"} | ({"slow"} if name in ("package", "msrv") else set())) for name, limit in limits.items()]
+                 serial=name == "model",
+                 labels={"rust"} | ({"slow"} if name in ("package", "msrv", "model") else set())) for name, limit in limits.items()]
 
 
 # ---- running one -------------------------------------------------------------------------------

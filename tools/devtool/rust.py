@@ -1,6 +1,6 @@
 """The Rust binding: what cargo builds, tests, packs and measures; all of it below build/cargo.
 
-As a program it is one part of ./dev test: `rust.py test|samples|package|msrv`, with the counts in the last line. Where
+As a program it is one part of ./dev test: `rust.py test|samples|package|msrv|model`, with the counts in the last line. Where
 there is no cargo it says so and counts one as skipped: nothing else of libray needs it.
 """
 import os
@@ -47,6 +47,12 @@ def bench_program():
     run(["cargo", "build", "--release", "--locked", "-p", "libray-bench"], "build the Rust rows", env=environment(),
         cwd=WORKSPACE)
     return [BUILD / "cargo" / "release" / "libray-bench"], environment()
+
+
+def conformance_program():
+    """The built driver of ./dev model, and its environment."""
+    run(["cargo", "build", "--locked", "-p", "libray-conformance"], "build the Rust driver", env=environment(), cwd=WORKSPACE)
+    return BUILD / "cargo" / "debug" / "conformance_driver_rust", environment()
 
 
 def run_sample(name="hello"):
@@ -154,6 +160,16 @@ def package():
         return 1 + good, 0 if good else 1, 0
 
 
+def model():
+    """Random programs in Rust against the model: bindings/conformance."""
+    tester = ROOT / "bindings" / "conformance" / "tester"
+    done = subprocess.run([build.venv_python(), "-u", tester, "--driver", "rust", "--seeds", "80"], env=environment(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout, flush=True)
+    passed, failed, _ = counts(done.stdout)
+    return passed, failed or int(done.returncode != 0), 0
+
+
 def oldest():
     """The oldest Rust that the crates are for: Cargo.toml's rust-version."""
     return re.search(r'^rust-version = "(.*)"', (WORKSPACE / "Cargo.toml").read_text(), re.MULTILINE).group(1)
@@ -203,7 +219,7 @@ def lint_clippy():
 
 
 def main():
-    parts = {"test": test, "samples": samples, "package": package, "msrv": msrv}
+    parts = {"test": test, "samples": samples, "package": package, "msrv": msrv, "model": model}
     if len(sys.argv) != 2 or sys.argv[1] not in parts:
         raise Failure(f"usage: rust.py {'|'.join(parts)}")
     if not is_there():

@@ -1,4 +1,4 @@
-"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver c|cpp|python]`.
+"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver c|cpp|java|python|rust]`.
 
 Runs N programs from the first seed on, some dozens on each session, two sessions side by side; compares each answer with what
 the sequential model allows, then looks at what is left. A program that fails is run alone and made small; the report has the
@@ -22,7 +22,7 @@ def arguments():
     p.add_argument("--seeds", type=int, default=1000, help="how many programs")
     p.add_argument("--seed", type=int, default=1, help="of the first program")
     p.add_argument("--faults", action="store_true", help="kill, stop and slow down processes meanwhile")
-    p.add_argument("--driver", choices=["c", "cpp", "python", "java"], default="c")
+    p.add_argument("--driver", choices=["c", "cpp", "java", "python", "rust"], default="c")
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
     p.add_argument("--jobs", type=int, default=5, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")

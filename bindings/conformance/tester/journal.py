@@ -84,6 +84,8 @@ def check(entry, row, names, arguments, raw):
         return "" if entry.may_wait or entry.parent is not None and not entry.waited else "it has no end"
     if attempt is not None and attempt < entry.cut_before:
         return ""
+    if code == "CANCELLED" and entry.parent is not None and not entry.waited:
+        return ""  # its parent was an actor that has ended, and nobody refers to what it makes
     if None not in entry.codes and code not in entry.codes and not (entry.may_wait and code != "OK"):
         return f"ended with {code} (attempt {attempt}: {error}), but only {sorted(entry.codes)} may be"
     if entry.attempts is not None and attempt not in entry.attempts:

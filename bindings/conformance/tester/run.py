@@ -26,6 +26,8 @@ def command(driver):
         return os.environ["CONFORMANCE_DRIVER"].split()
     if driver == "java":
         return java_command()
+    if driver == "rust":
+        return rust_command()
     if driver == "c":
         return [str(BUILD / "tests" / "conformance_driver")]
     if driver == "cpp":
@@ -42,6 +44,18 @@ def java_command():
         raise SystemExit(java.ABSENT)
     os.environ.setdefault("LIBRAY_CACHE", java.environment()["LIBRAY_CACHE"])
     return [str(word) for word in java.program("Driver", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")]
+
+
+@functools.cache
+def rust_command():
+    """The Rust driver, built by cargo."""
+    sys.path.insert(0, str(ROOT / "tools" / "devtool"))
+    import rust
+    if not rust.is_there():
+        raise SystemExit(rust.ABSENT)
+    program, env = rust.conformance_program()
+    os.environ["LD_LIBRARY_PATH"] = env["LD_LIBRARY_PATH"]
+    return [str(program)]
 
 
 class Settings:
