@@ -13,10 +13,10 @@
 #include "fuzz/fuzz.h"
 #include "gcs/frame.h"
 #include "libray/wire/cursor.h"
-#include "gcs/nng_close.h"
 #include "gcs/ops.h"
 #include "gcs/service.h"
 #include "libray/base/log.h"
+#include "libray/net/nng_close.h"
 
 using namespace ray;
 using namespace ray::gcs;
@@ -51,7 +51,7 @@ struct Shard {
     FUZZ_CHECK(nng_dial(socket, o.url.c_str(), nullptr, 0) == 0);
   }
   ~Shard() {
-    close_socket(socket);
+    net::close_socket(socket);
     service.reset();
     std::error_code e;
     std::filesystem::remove_all(dir, e);

@@ -3,7 +3,7 @@
 //
 // NNG sends a request again when its connection breaks, so a restarted shard gets all that was not
 // answered; what the shard has done already it recognises by (client, seq) or by lsn. NNG 1.5.2
-// sometimes does not notice that a connection broke, and then never dials again (see nng_close.h);
+// sometimes does not notice that a connection broke, and then never dials again (see net/nng_close.h);
 // so a watch per shard pings while anything waits, and a link that does not answer is given a new
 // socket, over which everything unanswered is sent again. A socket is closed after the last of its
 // contexts: NNG 1.5.2 panics when both happen at once. Locks: one per shard, never held while a
@@ -24,12 +24,12 @@
 #include "gcs/frame.h"
 #include "gcs/journal.h"
 #include "libray/wire/cursor.h"
-#include "gcs/nng_close.h"
-#include "gcs/nng_start.h"
 #include "gcs/ops.h"
 #include "libray/lineage/delta.h"
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
+#include "libray/net/nng_close.h"
+#include "libray/net/nng_start.h"
 
 namespace ray::gcs {
 namespace {
@@ -63,11 +63,11 @@ struct Socket {
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
   ~Socket() {
-    if (open) abandon_socket(id);
+    if (open) net::abandon_socket(id);
   }
   void close() {
     open = false;
-    close_socket(id);
+    net::close_socket(id);
   }
 };
 
@@ -340,7 +340,7 @@ namespace {
 
 Status ClientImpl::open() {
   if (options_.urls.empty()) return error(RAY_INVALID_ARGUMENT, "no gcs shard was given");
-  RAY_TRY(start_nng());
+  RAY_TRY(net::start_nng());
   while (id_ == 0) (void)!::getrandom(&id_, sizeof id_, 0);
   for (const std::string& url : options_.urls) {
     links_.push_back(std::make_unique<ShardLink>());

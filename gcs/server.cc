@@ -10,9 +10,9 @@
 #include <mutex>
 #include <vector>
 
-#include "gcs/nng_close.h"
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "libray/net/nng_close.h"
 
 namespace ray::gcs {
 
@@ -180,7 +180,7 @@ ServerImpl::~ServerImpl() {
   }
   for (auto& slot : slots_) nng_aio_stop(slot->aio);
   nng_pipe_notify(socket_, NNG_PIPE_EV_REM_POST, nullptr, nullptr);
-  close_socket(socket_);
+  net::close_socket(socket_);
   for (auto& slot : slots_) {
     nng_aio_free(slot->aio);
     if (slot->request) nng_msg_free(slot->request);

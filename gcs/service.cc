@@ -13,7 +13,6 @@
 #include "gcs/follower.h"
 #include "gcs/journal.h"
 #include "gcs/lock.h"
-#include "gcs/nng_start.h"
 #include "libray/wire/cursor.h"
 #include "gcs/query.h"
 #include "gcs/schema.h"
@@ -23,6 +22,7 @@
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
+#include "libray/net/nng_start.h"
 
 namespace ray::gcs {
 namespace {
@@ -117,7 +117,7 @@ class ServiceImpl final : public Service {
 
 Result<std::unique_ptr<Service>> Service::start(const ShardOptions& options) {
   ::mkdir(options.dir.c_str(), 0700);
-  RAY_TRY(start_nng());
+  RAY_TRY(net::start_nng());
   auto s = std::make_unique<ServiceImpl>(options);
   RAY_TRY(s->recover());
   RAY_TRY(s->listen());

@@ -27,13 +27,14 @@ LAYERS = {
     "libray/object": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/sched": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/actor": ["libray/base", "libray/wire", "libray/lineage"],
+    "libray/net": ["libray/base", "libray/wire"],
     "libray/ffi": ["libray/base", "libray/wire"],
     "store": ["libray/base", "libray/wire"],
-    "gcs": ["libray/base", "libray/wire", "libray/lineage"],
+    "gcs": ["libray/base", "libray/wire", "libray/lineage", "libray/net"],
     "libray/runtime": ["libray/base", "libray/wire", "libray/lineage", "libray/ffi", "store"],
     "libray/capi": ["libray/base", "libray/wire", "libray/ffi", "libray/runtime"],
     "libray/node": ["libray/base", "libray/wire", "libray/lineage", "libray/object",
-                    "libray/sched", "libray/actor", "store", "gcs"],
+                    "libray/sched", "libray/actor", "libray/net", "store", "gcs"],
     "libray/cli": ["libray/base", "libray/wire", "libray/lineage", "store", "gcs"],
     "bindings/python": [],
     "samples": [],
@@ -41,7 +42,7 @@ LAYERS = {
 # The session directory's helper is for both sides: ray_init makes one, rayd serves it.
 SHARED = {"libray/node/session.h"}
 # Protocol cores: no clock, no thread, no lock, no I/O.
-PURE = ("libray/object", "libray/sched", "libray/actor")
+PURE = ("libray/object", "libray/sched", "libray/actor", "libray/net/core")
 IMPURE = re.compile(r"\b(steady_ns|wall_ns|std::thread|std::mutex|std::condition_variable|"
                     r"clock_gettime|fopen|read|write|send|recv|printf)\s*\("
                     r"|#include <(thread|mutex)>")

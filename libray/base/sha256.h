@@ -10,5 +10,7 @@ namespace ray {
 std::array<uint8_t, 32> sha256(std::string_view text);
 // Its first eight bytes, big endian.
 uint64_t sha256_key(std::string_view text);
+// HMAC (RFC 2104): that whoever made it knows the key.
+std::array<uint8_t, 32> hmac_sha256(std::string_view key, std::string_view text);
 
 }  // namespace ray

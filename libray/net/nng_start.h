@@ -2,9 +2,9 @@
 #pragma once
 #include "libray/base/status.h"
 
-namespace ray::gcs {
+namespace ray::net {
 
 // Fails with the name of the limit where the system has no threads for it; may be tried again then.
 Status start_nng();
 
-}  // namespace ray::gcs
+}  // namespace ray::net

@@ -5,11 +5,11 @@
 #pragma once
 #include <nng/nng.h>
 
-namespace ray::gcs {
+namespace ray::net {
 
 // To be called when none of the socket's operations is under way any more.
 void close_socket(nng_socket socket);
 // The same without waiting: the close is left to a thread of its own.
 void abandon_socket(nng_socket socket);
 
-}  // namespace ray::gcs
+}  // namespace ray::net

@@ -1,13 +1,13 @@
 // See nng_start.h.
-#include "gcs/nng_start.h"
+#include "libray/net/nng_start.h"
 
 #include <nng/nng.h>
 
 #include <mutex>
 
-#include "gcs/nng_threads.h"
+#include "libray/net/nng_threads.h"
 
-namespace ray::gcs {
+namespace ray::net {
 
 Status start_nng() {
   static std::mutex mutex;
@@ -28,4 +28,4 @@ Status start_nng() {
   return Status();
 }
 
-}  // namespace ray::gcs
+}  // namespace ray::net

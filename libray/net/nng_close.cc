@@ -1,5 +1,5 @@
 // See nng_close.h.
-#include "gcs/nng_close.h"
+#include "libray/net/nng_close.h"
 
 #include <chrono>
 #include <condition_variable>
@@ -10,7 +10,7 @@
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
 
-namespace ray::gcs {
+namespace ray::net {
 
 void close_socket(nng_socket socket) {
   struct State {
@@ -46,4 +46,4 @@ void abandon_socket(nng_socket socket) {
   if (start_thread(&closer, "a thread that closes a socket", close).ok()) closer.detach();
 }
 
-}  // namespace ray::gcs
+}  // namespace ray::net

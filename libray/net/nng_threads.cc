@@ -1,5 +1,5 @@
 // See nng_threads.h.
-#include "gcs/nng_threads.h"
+#include "libray/net/nng_threads.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -12,7 +12,7 @@
 
 #include "libray/base/thread.h"
 
-namespace ray::gcs {
+namespace ray::net {
 namespace {
 
 #ifdef LIBRAY_NNG_REDIRECTED
@@ -92,18 +92,18 @@ void end_parked_threads() {
   for (pthread_t t : ended) ::pthread_join(t, nullptr);
 }
 
-}  // namespace ray::gcs
+}  // namespace ray::net
 
 // What NNG's copy calls instead of the C library's functions.
 extern "C" {
 
 int ray_nng_pthread_create(pthread_t* out, const pthread_attr_t* attributes, void* (*run)(void*),
                            void* argument) {
-  ray::gcs::Park& park = ray::gcs::park();
+  ray::net::Park& park = ray::net::park();
   {
     std::lock_guard lock(park.mutex);
     if (!park.waiting.empty()) {
-      ray::gcs::Parked* p = park.waiting.back();
+      ray::net::Parked* p = park.waiting.back();
       park.waiting.pop_back();
       p->run = run;
       p->argument = argument;
@@ -121,7 +121,7 @@ int ray_nng_pthread_create(pthread_t* out, const pthread_attr_t* attributes, voi
 long ray_nng_sysconf(int name) {
   long n = ::sysconf(name);
 #ifdef LIBRAY_NNG_REDIRECTED
-  if (name == _SC_NPROCESSORS_ONLN) return std::min(n, ray::gcs::kMaxCpus);
+  if (name == _SC_NPROCESSORS_ONLN) return std::min(n, ray::net::kMaxCpus);
 #endif
   return n;
 }

@@ -8,7 +8,7 @@
 #pragma once
 #include "libray/base/status.h"
 
-namespace ray::gcs {
+namespace ray::net {
 
 // Makes as many threads as NNG's start takes; none is left when one is refused, and the error names
 // the limit.
@@ -16,4 +16,4 @@ Status park_nng_threads();
 // Ends those that NNG has not taken.
 void end_parked_threads();
 
-}  // namespace ray::gcs
+}  // namespace ray::net
