@@ -190,10 +190,12 @@ TEST(NetEndpoint, AnotherDaemonOfANodeBeginsAFreshSession) {
   Side a(node(1, 1, 100));
   connect(a, b);
   b.endpoint.enqueue(b.peer, kNormal, std::make_shared<std::string>("first"), 2, &b.actions);
+  a.endpoint.enqueue(a.peer, kNormal, std::make_shared<std::string>("first"), 2, &a.actions);
   carry(a, b, 2);
   Side later(node(1, 2, 200));
   connect(later, b, 3, 2);
   EXPECT_EQ(b.resets, 1u);
+  EXPECT_EQ(later.ups, 1u);  // at once: it is told nothing of the other one's session
   b.endpoint.enqueue(b.peer, kNormal, std::make_shared<std::string>("second"), 4, &b.actions);
   carry(later, b, 4, 2);
   EXPECT_EQ(later.messages, std::vector<std::string>{"second"});
@@ -202,6 +204,27 @@ TEST(NetEndpoint, AnotherDaemonOfANodeBeginsAFreshSession) {
   EXPECT_EQ(early.ups, 0u);
   ASSERT_FALSE(early.refused.empty());
   EXPECT_NE(early.refused[0].find("another daemon"), std::string::npos) << early.refused[0];
+}
+
+// Both dial at the same moment: connection 1 is dialled by a, connection 2 by b.
+TEST(NetEndpoint, OfTwoConnectionsBothKeepTheSame) {
+  for (bool first_before_second : {true, false}) {
+    Side a(node(1)), b(node(2));
+    Actions none;
+    a.endpoint.dial(1, "b", 0, 1, &none);
+    b.endpoint.dial(1, "a", 0, 1, &none);
+    b.endpoint.accepted(1, "a", 1, &b.actions);
+    a.endpoint.accepted(2, "b", 1, &a.actions);
+    const auto first = [&] { a.endpoint.dialled(1, 1, 1, &a.actions), carry(a, b, 1, 1); };
+    const auto second = [&] { b.endpoint.dialled(1, 2, 1, &b.actions), carry(b, a, 1, 2); };
+    if (first_before_second) first(), second();
+    else second(), first();
+    ASSERT_TRUE(a.endpoint.is_up(a.peer) && b.endpoint.is_up(b.peer));
+    a.endpoint.enqueue(a.peer, kNormal, std::make_shared<std::string>("still here"), 2, &a.actions);
+    a.closed = b.closed = false;
+    carry(a, b, 2, 1);  // the one that the smaller id dialled
+    EXPECT_EQ(b.messages, std::vector<std::string>{"still here"}) << first_before_second;
+  }
 }
 
 TEST(NetEndpoint, ANodeDoesNotTalkToItself) {
@@ -240,6 +263,46 @@ TEST(NetSession, ABrokenPeerLosesTheConnection) {
   Resume ahead;
   ahead.lane[kNormal].received = 1;
   EXPECT_FALSE(Session(o).attach(1, Resume{}, ahead).ok());
+}
+
+// Between the greeting and the session's start the user may consume, and messages may come over the connection before.
+TEST(NetSession, WhatChangedSinceTheGreetingIsSaid) {
+  SessionOptions o;
+  Session s(o);
+  ASSERT_TRUE(s.attach(1, s.resume(), Resume{}).ok());
+  bool message = false;
+  const uint32_t size = 1000;
+  ASSERT_TRUE(s.on_frame(2, {size, Kind::kData, kNormal, 1, 0, 0}, std::string(size, 'x'), &message).ok());
+  const Resume told = s.resume();
+  s.consumed(kNormal, size);
+  s.detach();
+  ASSERT_TRUE(s.attach(3, told, Resume{}).ok());
+  Piece p;
+  ASSERT_TRUE(s.next(3, &p));
+  Head head;
+  std::string_view body;
+  std::string why;
+  FrameReader r(kMaxMessage);
+  r.feed(p.head);
+  ASSERT_EQ(r.next(&head, &body, &why), FrameReader::Next::kFrame);
+  EXPECT_EQ(head.granted, o.window[kNormal] + size + kHeadSize);
+}
+
+TEST(NetSession, WhatWasNotAcknowledgedIsSentAgain) {
+  Session s;
+  ASSERT_TRUE(s.attach(1, s.resume(), Session().resume()).ok());
+  for (const char* text : {"one", "two"}) s.enqueue(kNormal, std::make_shared<std::string>(text));
+  Piece p;
+  ASSERT_TRUE(s.next(1, &p) && s.next(1, &p));
+  EXPECT_FALSE(s.next(1, &p));
+  s.detach();
+  EXPECT_FALSE(s.next(1, &p));
+  Resume peer = Session().resume();
+  peer.lane[kNormal].received = 1;
+  ASSERT_TRUE(s.attach(2, s.resume(), peer).ok());
+  ASSERT_TRUE(s.next(2, &p));
+  EXPECT_EQ(*p.body, "two");
+  EXPECT_FALSE(s.next(2, &p));
 }
 
 TEST(NetSession, UrgentMessagesOvertake) {

@@ -78,10 +78,7 @@ Status Session::attach(int64_t now, const Resume& told, const Resume& peer) {
   return Status();
 }
 
-void Session::detach() {
-  attached_ = false;
-  for (Out& o : out_) o.transmitted = 0;
-}
+void Session::detach() { attached_ = false; }
 
 // Drops what the peer has. Only what was transmitted can have been received; and a greeting may be older than what came
 // over another connection meanwhile.
