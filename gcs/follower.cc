@@ -3,7 +3,6 @@
 
 #include <malloc.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <chrono>
 
@@ -21,11 +20,11 @@ constexpr auto kRetry = std::chrono::milliseconds(500);
 Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress)
     : m_(std::move(materialiser)), progress_(std::move(progress)) {
   target_ = m_->watermark();
-  started_ = start_thread(&thread_, "a thread of the control store", [this] { run(); });
+  started_ = spare_.started();
   if (!started_.ok()) return;
-  pthread_setname_np(thread_.native_handle(), "gcs:materialise");
-  std::lock_guard lock(mutex_);
-  set_priority(false);
+  m_->use_spare_time(&spare_);
+  started_ = start_thread(&thread_, "a thread of the control store", [this] { run(); });
+  if (started_.ok()) pthread_setname_np(thread_.native_handle(), "gcs:materialise");
 }
 
 std::unique_ptr<Materialiser> Follower::end() {
@@ -33,19 +32,12 @@ std::unique_ptr<Materialiser> Follower::end() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
-    set_priority(true);
+    spare_.hurry(true);
   }
   wake_.notify_all();
   thread_.join();
+  m_->use_spare_time(nullptr);
   return std::move(m_);
-}
-
-// Under the lock. Set by whoever wants something, for a thread without a processor cannot raise itself.
-void Follower::set_priority(bool normal) {
-  if (normal == normal_) return;
-  sched_param none{};
-  pthread_setschedparam(thread_.native_handle(), normal ? SCHED_OTHER : SCHED_IDLE, &none);
-  normal_ = normal;
 }
 
 void Follower::follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry) {
@@ -56,7 +48,7 @@ void Follower::follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry
     target_ = sn;
     segments_ = std::move(segments);
     hurry_ = hurry;
-    set_priority(hurry_ || waiting_ > 0);
+    spare_.hurry(hurry_ || waiting_ > 0);
   }
   if (asleep || hurry) wake_.notify_one();
 }
@@ -66,12 +58,12 @@ bool Follower::wait(uint64_t sn, int64_t timeout_ns) {
   if (m_->watermark() >= sn) return true;
   if (no_waits_) return false;
   ++waiting_;
-  set_priority(true);
+  spare_.hurry(true);
   wake_.notify_one();
   bool there = done_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
                               [&] { return m_->watermark() >= sn || stop_ || no_waits_; });
   --waiting_;
-  set_priority(hurry_ || waiting_ > 0);
+  spare_.hurry(hurry_ || waiting_ > 0);
   return there && m_->watermark() >= sn;
 }
 
@@ -117,6 +109,7 @@ void Follower::run() {
     if (!stop_ && m_->stats().records - trimmed_at_ > kTrimRecords) {
       trimmed_at_ = m_->stats().records;
       lock.unlock();
+      spare_.await();
       malloc_trim(0);
       lock.lock();
     }

@@ -1,7 +1,7 @@
 // The thread that follows the journal with the materialiser.
 //
-// It runs at the lowest priority (SCHED_IDLE), so that it takes only what tasks leave; when somebody
-// waits for it, or the journal that it has not read grows, its priority is raised. It sleeps without a
+// It works in the time that the processors have to spare (spare_time.h), so that it takes only what tasks leave; when
+// somebody waits for it, or the journal that it has not read grows, it works at once. It sleeps without a
 // timer when there is nothing to do, and gathers for a moment before it starts, so that the two halves of
 // a task (submission, execution) meet in one transaction.
 #pragma once
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gcs/materialise.h"
+#include "gcs/spare_time.h"
 #include "libray/base/status.h"
 
 namespace ray::gcs {
@@ -26,9 +27,9 @@ class Follower {
   ~Follower() { end(); }
   // Stops after the transaction that runs and what tidies up behind it. Nothing else may be asked then.
   std::unique_ptr<Materialiser> end();
-  // The journal is committed up to sn. hurry: it grew large, catch up at normal priority.
+  // The journal is committed up to sn. hurry: it grew large, catch up at once.
   void follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry);
-  // Waits until everything up to sn is materialised, at normal priority. False = time is over.
+  // Waits until everything up to sn is materialised, which does not wait for spare time. False = time is over.
   bool wait(uint64_t sn, int64_t timeout_ns);
   bool finish(uint64_t sn, std::vector<JournalFile> segments, int64_t timeout_ns);
   // Ends all waits, now and later: the shard is about to end.
@@ -38,8 +39,8 @@ class Follower {
 
  private:
   void run();
-  void set_priority(bool normal);
 
+  SpareTime spare_;
   std::unique_ptr<Materialiser> m_;
   std::function<void()> progress_;
   std::mutex mutex_;
@@ -48,7 +49,7 @@ class Follower {
   std::vector<JournalFile> segments_;
   uint64_t trimmed_at_ = 0, failures_ = 0;
   int waiting_ = 0;
-  bool hurry_ = false, stop_ = false, no_waits_ = false, normal_ = true;
+  bool hurry_ = false, stop_ = false, no_waits_ = false;
   std::thread thread_;
   Status started_;
 };

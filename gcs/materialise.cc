@@ -12,6 +12,7 @@
 #include "gcs/lock.h"
 #include "libray/wire/cursor.h"
 #include "gcs/schema.h"
+#include "gcs/spare_time.h"
 #include "gcs/table_ops.h"
 #include "gcs/tables.h"
 #include "gcs/text.h"
@@ -618,6 +619,16 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
   return m;
 }
 
+void Materialiser::use_spare_time(SpareTime* spare) {
+  constexpr int kSteps = 2000;  // of SQLite's machine
+  auto pause = [](void* of) {
+    static_cast<SpareTime*>(of)->await();
+    return 0;
+  };
+  spare_ = spare;
+  sqlite3_progress_handler(db_.get(), kSteps, spare ? +pause : nullptr, spare);
+}
+
 Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t target) {
   uint64_t from = watermark(), reached = from;
   if (from >= target) return {};
@@ -625,6 +636,7 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
   RAY_TRY(db_.exec("BEGIN IMMEDIATE"));
   batch_->clear();
   Status s = reader_.read(segments, from, [&](const Entry& e) {
+    if (spare_) spare_->await();
     if (!batch_->add(e)) {
       ++stats_.damaged;
       log(kLogError, "gcs", "lineage-damaged", "journal record %llu does not decode and is skipped",

@@ -1,10 +1,9 @@
 // The materialiser: decodes the journal of a shard, in order, into its readable database (schema.h).
 //
-// Who runs it: a low-priority thread of the shard (service.cc), or a tool on a dead session
-// (materialise_all). One thread at a time per shard. Invariants: one transaction holds the rows and the
-// watermark (sn up to which all is in the tables), so a kill at any instruction resumes exactly; rows are
-// merged by version (incarnation, execution), so a record that is seen twice or late changes nothing;
-// memory is bounded by the size of one batch (kBatchBytes).
+// Who runs it: a thread of the shard (follower.h), or a tool on a dead session (materialise_all). One thread at a
+// time per shard. Invariants: one transaction holds the rows and the watermark (sn up to which all is in the
+// tables), so a kill at any instruction resumes exactly; rows are merged by version (incarnation, execution), so a
+// record that is seen twice or late changes nothing; memory is bounded by the size of one batch (kBatchBytes).
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -21,6 +20,7 @@
 namespace ray::gcs {
 
 class MaterialiseBatch;
+class SpareTime;
 
 struct MaterialiseStats {
   std::atomic<uint64_t> records{0};  // lineage records decoded
@@ -35,6 +35,8 @@ class Materialiser {
 
   static Result<std::unique_ptr<Materialiser>> open(const std::string& dir, uint32_t shard);
   ~Materialiser();
+  // From now on it waits for spare time, every few hundred microseconds of its work, unless it is null.
+  void use_spare_time(SpareTime* spare);
   uint64_t watermark() const { return watermark_.load(std::memory_order_acquire); }
   // One transaction towards `target`: the watermark rises unless it is there.
   Status advance(const std::vector<JournalFile>& segments, uint64_t target);
@@ -48,6 +50,7 @@ class Materialiser {
   Status prepare();
 
   Database db_;
+  SpareTime* spare_ = nullptr;
   JournalReader reader_;
   std::atomic<uint64_t> watermark_{0};
   MaterialiseStats stats_;

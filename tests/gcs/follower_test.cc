@@ -1,0 +1,116 @@
+// The follower on a busy machine: it takes the time that is to spare, and nobody waits for a lock that it holds.
+#include "gcs/follower.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <time.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "libray/base/clock.h"
+#include "libray/wire/cursor.h"
+#include "tests/gcs/shard_process.h"
+
+namespace ray::gcs {
+namespace {
+
+using namespace test;
+using namespace std::chrono_literals;
+
+int64_t cpu_ns() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return t.tv_sec * 1'000'000'000 + t.tv_nsec;
+}
+
+// One processor for this test, and eight threads that want all of it from begin() on.
+class Busy : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(sched_getaffinity(0, sizeof before_, &before_), 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    for (int k = 0; k < 8; ++k)
+      hogs_.emplace_back([this] {
+        begun_.wait(false);
+        while (!over_.load(std::memory_order_relaxed)) {}
+      });
+    auto j = Journal::open({dir_.path(), 0, 32u << 20}, 0, [](const Entry&) { return true; });
+    ASSERT_TRUE(j.ok()) << j.status().message();
+    journal_ = std::move(*j);
+  }
+  void TearDown() override {
+    over_.store(true);
+    begin();
+    for (auto& t : hogs_) t.join();
+    sched_setaffinity(0, sizeof before_, &before_);
+  }
+  void begin() {
+    begun_.store(true);
+    begun_.notify_all();
+  }
+  void write_rows(int n) {
+    std::vector<std::string> blobs(static_cast<size_t>(n));
+    std::vector<Entry> entries;
+    for (int k = 0; k < n; ++k) {
+      std::string& record = blobs[static_cast<size_t>(k)];
+      wire::Writer(&record).array(7).uint64(0).uint64(0).uint64(0).int64(0).str("").bin(std::string_view())
+          .array(1).array(4).uint64(static_cast<uint64_t>(Table::kKv)).bin("key" + std::to_string(k)).uint64(1)
+          .bin(std::string(200, 'x'));
+      Entry e;
+      e.sn = journal_->last_sn() + 1 + entries.size();
+      e.blob = record;
+      entries.push_back(e);
+    }
+    ASSERT_TRUE(journal_->commit(entries).ok());
+  }
+  std::unique_ptr<Materialiser> materialiser() {
+    auto m = Materialiser::open(dir_.path(), 0);
+    EXPECT_TRUE(m.ok()) << m.status().message();
+    return std::move(*m);
+  }
+
+  TempDir dir_;
+  std::unique_ptr<Journal> journal_;
+  std::atomic<bool> begun_{false}, over_{false};
+  std::vector<std::thread> hogs_;
+  cpu_set_t before_;
+};
+
+// Here it holds a lock, which may be one inside malloc or SQLite, when the others begin.
+TEST_F(Busy, NobodyWaitsForALockOfTheFollowers) {
+  std::mutex mutex;
+  std::atomic<bool> holds{false};
+  Follower follower(materialiser(), [&] {
+    std::lock_guard lock(mutex);
+    begin();
+    holds.store(true);
+    holds.notify_all();
+    for (int64_t from = cpu_ns(); cpu_ns() - from < 5'000'000;) {}
+  });
+  ASSERT_TRUE(follower.started().ok());
+  write_rows(1);
+  follower.follow(journal_->last_sn(), journal_->segments(), false);
+  holds.wait(false);
+  const int64_t from = steady_ns();
+  { std::lock_guard lock(mutex); }
+  EXPECT_LT(steady_ns() - from, 1'000'000'000);
+}
+
+TEST_F(Busy, TakesOnlyTimeToSpareUntilSomebodyWaits) {
+  Follower follower(materialiser(), [] {});
+  ASSERT_TRUE(follower.started().ok());
+  write_rows(30000);
+  begin();
+  follower.follow(journal_->last_sn(), journal_->segments(), false);
+  std::this_thread::sleep_for(2s);
+  EXPECT_LT(follower.watermark(), journal_->last_sn());
+  EXPECT_TRUE(follower.wait(journal_->last_sn(), 60'000'000'000));
+}
+
+}  // namespace
+}  // namespace ray::gcs
