@@ -329,6 +329,25 @@ class actor_handle {
         });
   }
 
+  /// The same of a method by its name, of a class of any language.
+  template <class T>
+  result<std::vector<ref<T>>> submit_result(std::string_view method, const std::vector<argument>& args,
+                                            uint32_t num_returns = 1, const task_options& options = {}) const {
+    return detail::submit_dynamic<T>(
+        args, num_returns, options,
+        [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
+          return ray_actor_call(h_.get(), detail::str(method), a, n, o, refs, err);
+        });
+  }
+  template <class T>
+  result<stream<T>> submit_stream_result(std::string_view method, const std::vector<argument>& args,
+                                         const task_options& options = {}) const {
+    return detail::submit_dynamic_stream<T>(
+        args, options, [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
+          return ray_actor_call_stream(h_.get(), detail::str(method), a, n, o, s, err);
+        });
+  }
+
   /// Kills the actor's process at once.
   void kill(bool may_restart = false) const { kill_result(may_restart).value(); }
   result<void> kill_result(bool may_restart = false) const {
@@ -418,24 +437,38 @@ result<actor_handle<C>> actor_result(const actor_options& options, A&&... args) 
   return detail::make_actor<C, typename detail::info_of<C>::parameters>(klass, e.name, options,
                                                                         std::forward<A>(args)...);
 }
-/// An actor whose constructor takes any arguments, C(ray::call&): see ray::submit.
+namespace detail {
 template <class C>
-result<actor_handle<C>> submit_actor_result(const std::vector<argument>& args, const actor_options& o = {}) {
-  detail::class_info_entry& e = detail::class_entry<C>();
-  ray_function* klass = nullptr;
-  if (failure f = e.resolve(&klass)) return f;
-  const detail::packed_actor_options options(o, e.name);
+result<actor_handle<C>> create_dynamic(ray_function* klass, const std::string& name, const std::vector<argument>& args,
+                                       const actor_options& o) {
+  const packed_actor_options options(o, name);
   std::vector<ray_arg> raw;
   for (const argument& a : args) {
     if (a.problem()) return a.problem();
     raw.push_back(a.raw());
   }
   ray_actor* out = nullptr;
-  if (failure f = detail::with_runtime([&](ray_runtime* rt, ray_error** err) {
+  if (failure f = with_runtime([&](ray_runtime* rt, ray_error** err) {
         return ray_actor_create(rt, klass, raw.data(), raw.size(), &options.raw, &out, err);
       }))
     return f;
   return actor_handle<C>(out);
+}
+}  // namespace detail
+/// An actor whose constructor takes any arguments, C(ray::call&): see ray::submit.
+template <class C>
+result<actor_handle<C>> submit_actor_result(const std::vector<argument>& args, const actor_options& o = {}) {
+  detail::class_info_entry& e = detail::class_entry<C>();
+  ray_function* klass = nullptr;
+  if (failure f = e.resolve(&klass)) return f;
+  return detail::create_dynamic<C>(klass, e.name, args, o);
+}
+/// An actor of a class of any language by its name.
+inline result<actor_handle<void>> submit_actor_result(const named& which, const std::vector<argument>& args,
+                                                      const actor_options& o = {}) {
+  detail::function_ref klass;
+  if (failure f = detail::resolve_named(which, &klass)) return f;
+  return detail::create_dynamic<void>(klass.get(), which.name, args, o);
 }
 /// ray::actor<Counter>(0): an object of a class of RAY_ACTOR in a worker of its own. Returns at
 /// once; what the constructor throws shows in the first call, as ray::actor_died.

@@ -481,6 +481,45 @@ stream<T> submit_stream(void (*f)(call&), const std::vector<argument>& args, con
   return submit_stream_result<T>(f, args, options).value();
 }
 
+/// A function or class of any language by its name, for calls of any arguments and results:
+/// ray::submit_result<int>(ray::named{ray::language::python, "module", "f"}, {1, "text"}, 2).
+struct named {
+  language where;
+  std::string container;  ///< module, Java class; empty of Rust and native code
+  std::string name;
+};
+namespace detail {
+inline failure resolve_named(const named& which, function_ref* out) {
+  ray_function* f = nullptr;
+  failure p = with_runtime([&](ray_runtime* rt, ray_error** err) {
+    return ray_function_named(rt, static_cast<int32_t>(which.where), str(which.container), str(which.name), &f, err);
+  });
+  *out = function_ref(f);
+  return p;
+}
+}  // namespace detail
+template <class T>
+result<std::vector<ref<T>>> submit_result(const named& which, const std::vector<argument>& args,
+                                          uint32_t num_returns = 1, const task_options& options = {}) {
+  detail::function_ref fn;
+  if (failure p = detail::resolve_named(which, &fn)) return p;
+  return detail::submit_dynamic<T>(
+      args, num_returns, options,
+      [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_ref** refs, ray_error** err) {
+        return ray_submit(detail::runtime(), fn.get(), a, n, o, refs, err);
+      });
+}
+template <class T>
+result<stream<T>> submit_stream_result(const named& which, const std::vector<argument>& args,
+                                       const task_options& options = {}) {
+  detail::function_ref fn;
+  if (failure p = detail::resolve_named(which, &fn)) return p;
+  return detail::submit_dynamic_stream<T>(
+      args, options, [&](const ray_arg* a, size_t n, const ray_task_options* o, ray_stream** s, ray_error** err) {
+        return ray_submit_stream(detail::runtime(), fn.get(), a, n, o, s, err);
+      });
+}
+
 /// A function of another language by its name:
 /// ray::function<double(std::vector<double>)>(ray::language::python, "statistics", "mean").
 /// Container: module, Java class; empty for Rust. The types are yours to say; a wrong one is an

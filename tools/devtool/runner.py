@@ -105,7 +105,8 @@ def rust_parts():
     limits = {"test": 900, "samples": 600, "package": 900, "msrv": 900, "model": 900}
     return [Part("rust" if name == "test" else f"rust_{name}", [sys.executable, script, name], kind="rust", timeout=limit,
                  serial=name == "model",
-                 labels={"rust"} | ({"slow"} if name in ("package", "msrv", "model") else set())) for name, limit in limits.items()]
+                 labels={"rust"} | ({"slow"} if name in ("package", "msrv", "model") else set()))
+            for name, limit in limits.items()]
 
 
 # ---- running one -------------------------------------------------------------------------------
@@ -388,7 +389,7 @@ def build_for(preset, names):
     if any(name in ("python", "slow") or name.startswith("py_kill") for name in names):
         chosen.add("kill_program")
     if any(name in ("python", "slow", "long") or name.startswith("py_model") for name in names):
-        chosen |= {"conformance_driver", "conformance_driver_cpp"}
+        chosen |= {"conformance_driver", "conformance_driver_cpp"}  # cargo and Maven build the others when they are used
     if any(name in ("python", "cross") or name.startswith("py_cross") for name in names):
         chosen.add("cross_program")
     if not names or not all(build.has_target(preset, name) for name in chosen):

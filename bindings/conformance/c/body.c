@@ -27,7 +27,7 @@ static void op_argx(machine* m, words* w) { /* argx I J XD */
   ray_error* err = NULL;
   ray_code code;
   if (buffer == NULL) return wrong(m);
-  code = ray_buffer_ref(buffer, (uint32_t)number(w->at[2]), &ref, &err);
+  code = ray_buffer_ref(buffer, inside_index(buffer, (uint32_t)number(w->at[2])), &ref, &err);
   if (code == RAY_OK && w->at[3][0] == 'a') {
     code = ray_actor_from_ref(ref, &actor, &err);
     ray_ref_release(ref);
@@ -177,7 +177,7 @@ static ray_code run_body(ray_task* task, state* self) {
   m->self = self;
   m->attempt = info.attempt - 1; /* it counts from 1 */
   m->n_args = ray_task_args(task, &m->args);
-  text = m->n_args ? strndup(m->args[0].data, m->args[0].size) : strdup("");
+  text = m->n_args ? text_of(&m->args[0]) : strdup("");
   run_text(m, text, "");
   if (m->failed) code = m->code;
   if (code == RAY_TASK_FAILED) ray_task_fail(task, ray_cstr(m->why), NULL);
@@ -216,9 +216,13 @@ static void destroy(void* self, void* user) {
 }
 
 void register_all(void) {
-  if (ray_register_function(ray_cstr("run"), run_function, NULL, NULL) != RAY_OK ||
+  if (ray_register_function(ray_cstr("run_several"), run_function, NULL, NULL) != RAY_OK ||
+      ray_register_function(ray_cstr("run_stream"), run_function, NULL, NULL) != RAY_OK ||
+      ray_register_function(ray_cstr("run"), run_function, NULL, NULL) != RAY_OK ||
       ray_register_function(ray_cstr("twin"), run_function, NULL, NULL) != RAY_OK ||
       ray_register_actor(ray_cstr("Box"), create, destroy, NULL, NULL) != RAY_OK ||
-      ray_register_method(ray_cstr("Box"), ray_cstr("run"), run_method, NULL, NULL) != RAY_OK)
+      ray_register_method(ray_cstr("Box"), ray_cstr("run"), run_method, NULL, NULL) != RAY_OK ||
+      ray_register_method(ray_cstr("Box"), ray_cstr("run_several"), run_method, NULL, NULL) != RAY_OK ||
+      ray_register_method(ray_cstr("Box"), ray_cstr("run_stream"), run_method, NULL, NULL) != RAY_OK)
     abort_driver("cannot register");
 }

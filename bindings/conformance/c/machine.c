@@ -46,9 +46,12 @@ static const uint64_t kStep = 0x9e3779b97f4a7c15ull;
 
 uint64_t mix(uint64_t acc, uint64_t x) { return acc * 6364136223846793005ull + x + 1; }
 
+uint64_t pattern_word(uint64_t tag, uint64_t i) { return (tag + i) * kStep; }
+
 static void fill(uint64_t* words_, size_t n, uint64_t tag) {
   size_t i;
-  for (i = 0; i < n; i++) words_[i] = (tag + i) * kStep;
+  for (i = 0; i < n; i++) words_[i] = pattern_word(tag, i);
+  if (n && tag % 7 == 0 && planted("value")) words_[n - 1] = 7;
 }
 
 static bool add_reference(machine* m, const char* word, made* out) {
@@ -69,7 +72,7 @@ static bool add_reference(machine* m, const char* word, made* out) {
 /* A header of 16 bytes and the pattern; of every third tag the pattern lies out of band. */
 bool make_value(machine* m, const char* text, const uint64_t* mixed, made* out) {
   char copy[512], *rest = NULL, *part, *colon;
-  uint64_t tag, size;
+  uint64_t tag, size, handles = 0;
   size_t n;
   memset(out, 0, sizeof *out);
   snprintf(copy, sizeof copy, "%s", text);
@@ -80,11 +83,13 @@ bool make_value(machine* m, const char* text, const uint64_t* mixed, made* out) 
   for (colon = *rest == ':' ? rest + 1 : NULL; colon && *colon; colon = part) {
     part = strchr(colon, ',');
     if (part) *part++ = 0;
+    if (colon[0] == 'a') handles |= 1ull << out->value.n_refs;
     if (out->value.n_refs == kSlots || !add_reference(m, colon, out)) {
       free_value(out);
       return false;
     }
   }
+  if (out->value.n_refs && tag % 7 == 0 && planted("lost")) out->value.n_refs--;
   n = size / 8;
   out->data = malloc(16 + 8 * n);
   if (out->data == NULL) abort_driver("out of memory");
@@ -94,7 +99,9 @@ bool make_value(machine* m, const char* text, const uint64_t* mixed, made* out) 
   out->value.format = RAY_FMT_RAW;
   out->value.size = 16 + 8 * n;
   fill((uint64_t*)out->data + 2, n, tag);
-  if (tag % 3 == 0 && n > 64) {
+  if (is_cross()) {
+    make_cross(out, tag, size, (uint64_t*)out->data + 2, n, handles);
+  } else if (tag % 3 == 0 && n > 64) {
     out->oob.data = (uint64_t*)out->data + 2;
     out->oob.size = 8 * n;
     out->value.oob = &out->oob;
@@ -109,6 +116,7 @@ void free_value(made* v) {
   uint32_t i;
   for (i = 0; i < v->n_owned; i++) ray_ref_release(v->owned[i]);
   free(v->data);
+  free(v->body);
   memset(v, 0, sizeof *v);
 }
 
@@ -116,6 +124,7 @@ seen look(const ray_buffer* buffer) {
   seen s = {0, 0, buffer->n_refs, false};
   const uint8_t* at;
   size_t n, i;
+  if (is_cross()) return look_cross(buffer);
   if (buffer->size == 0 && buffer->format == RAY_FMT_MSGPACK) return s;
   if (buffer->size < 16) return s;
   memcpy(&s.tag, buffer->data, 8);
@@ -303,7 +312,9 @@ void run_text(machine* m, char* text, const char* prefix) {
   words w;
   unsigned index;
   for (index = 0; !m->failed && next_instruction(&text, &w); index++) {
-    operation run = find(kTaskOperations, w.at[0]);
+    operation run;
+    if (w.at[0][0] >= '0' && w.at[0][0] <= '9') continue; /* how many results the body has */
+    run = find(kTaskOperations, w.at[0]);
     if (run == NULL) run = find(kSurroundings, w.at[0]);
     if (run == NULL) run = find(kBodyOperations, w.at[0]);
     snprintf(m->path, sizeof m->path, "%s%u", prefix, index);

@@ -80,6 +80,18 @@ typedef struct seen {
 } seen;
 seen look(const ray_buffer* buffer);
 uint64_t mix(uint64_t acc, uint64_t x);
+uint64_t pattern_word(uint64_t tag, uint64_t i);
+
+/* ---- two languages: cross.c ---- */
+bool is_cross(void);                 /* CONFORMANCE_CROSS: values have the form that all drivers share */
+bool planted(const char* kind);      /* CONFORMANCE_PLANT: a fault that the tester has to find */
+void make_cross(made* out, uint64_t tag, uint64_t size, const uint64_t* pattern, size_t n, uint64_t handles);
+seen look_cross(const ray_buffer* buffer);
+uint32_t inside_index(const ray_buffer* buffer, uint32_t j);
+char* cross_text(const char* body, uint32_t results, size_t* size);
+char* text_of(const ray_buffer* buffer);
+ray_code function_for(const char* language, const char* name, ray_function** out, ray_error** err);
+const char* name_for(bool is_stream, uint32_t results);
 
 /* ---- running ---- */
 void run_text(machine* m, char* text, const char* prefix);

@@ -100,12 +100,21 @@ static void serve(void) {
   free(line);
 }
 
+/* In a program of C and C++, which are one language: the other driver is this one's worker. */
+static void run_other_worker(void) {
+  const char* other = getenv("CONFORMANCE_WORKER");
+  if (other == NULL || getenv("LIBRAY_WORKER") == NULL || strcmp(other, g_program) == 0) return;
+  execl(other, other, (char*)NULL);
+  abort_driver("the other worker cannot be run");
+}
+
 int main(int argc, char** argv) {
   static char self[512];
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   if (n < 0) abort_driver("no /proc");
   g_program = self;
   setvbuf(stdin, NULL, _IONBF, 0);
+  run_other_worker();
   register_all();
   if (getenv("LIBRAY_WORKER")) {
     if (ray_init(NULL, &rt, NULL) != RAY_OK) return 1;

@@ -66,6 +66,11 @@ static void op_get(machine* m, words* w) { /* get rS... */
   if (code == RAY_TIMED_OUT) give_up(m);
   if (code != RAY_OK) return answer_code(m, code, err);
   if (n != 1) answer(m, "values %zu", n);
+  if (n > 1 && planted("order")) {
+    ray_buffer first = buffers[0];
+    buffers[0] = buffers[1];
+    buffers[1] = first;
+  }
   for (i = 0; i < n; i++) {
     tell_value(m, &buffers[i]);
     ray_buffer_release(&buffers[i]);
@@ -152,7 +157,7 @@ static void op_elem(machine* m, words* w) { /* elem rS I XD */
   code = ray_get(rt, slot, 1, bound_of(m), &buffer, &err);
   if (code == RAY_TIMED_OUT) give_up(m);
   if (code != RAY_OK) return answer_code(m, code, err);
-  code = ray_buffer_ref(&buffer, (uint32_t)number(w->at[2]), &ref, &err);
+  code = ray_buffer_ref(&buffer, inside_index(&buffer, (uint32_t)number(w->at[2])), &ref, &err);
   if (code == RAY_OK && w->at[3][0] == 'a') {
     code = ray_actor_from_ref(ref, &actor, &err);
     ray_ref_release(ref);
@@ -201,6 +206,7 @@ typedef struct submission {
   const char* outs[kTokens];
   ray_ref* refs[kTokens];
   uint32_t n_outs;
+  char* text; /* of the body, in programs of two languages */
   bool right;
 } submission;
 
@@ -236,6 +242,12 @@ static void add_argument(machine* m, submission* s, char* word) {
   s->n_args++;
 }
 
+static uint32_t count_outs(const char* list) {
+  uint32_t n = strcmp(list, "-") != 0;
+  for (; *list; list++) n += *list == ',';
+  return n;
+}
+
 /* The words from `from` on: options (with '='), arguments, and last the body. Argument 0 is the body. */
 static void read_submission(machine* m, words* w, size_t from, submission* s) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
@@ -247,6 +259,11 @@ static void read_submission(machine* m, words* w, size_t from, submission* s) {
   submit_options(m, w, from, &s->options, &s->placement, s->resources);
   memset(&s->args[0], 0, sizeof s->args[0]);
   s->args[0].value = ray_plain(w->at[last], strlen(w->at[last]), RAY_FMT_RAW);
+  if (is_cross()) {
+    size_t size;
+    s->text = cross_text(w->at[last], w->at[0][0] == 'a' ? 1 : count_outs(w->at[from - 1]), &size);
+    s->args[0].value = ray_plain(s->text, size, RAY_FMT_MSGPACK);
+  }
   s->n_args = 1;
   for (i = from; i < last; i++)
     if (strchr(w->at[i], '=') == NULL) add_argument(m, s, w->at[i]);
@@ -255,6 +272,7 @@ static void read_submission(machine* m, words* w, size_t from, submission* s) {
 static void end_submission(machine* m, submission* s, ray_code code, ray_error* err) {
   size_t i;
   for (i = 0; i < s->n_values; i++) free_value(&s->values[i]);
+  free(s->text);
   for (i = 0; i < s->n_outs && code == RAY_OK; i++) set_ref(m, s->outs[i], s->refs[i]);
   if (s->right)
     answer_code(m, code, err);
@@ -279,7 +297,7 @@ static void op_task(machine* m, words* w) { /* task LABEL rD,.. OPTIONS ARGS [BO
   split_outs(&s, w->at[2]);
   s.options.num_returns = s.n_outs;
   if (s.right) {
-    code = ray_function_get(rt, ray_cstr(option(w, "twin") ? "twin" : "run"), &function, &err);
+    code = function_for(option(w, "lang"), option(w, "twin") ? "twin" : name_for(false, s.n_outs), &function, &err);
     if (code == RAY_OK) code = ray_submit(rt, function, s.args, s.n_args, &s.options, s.refs, &err);
     ray_function_release(function);
   }
@@ -295,7 +313,7 @@ static void op_stream(machine* m, words* w) { /* stream LABEL sD OPTIONS ARGS [B
   if (w->n < 4) return empty(m);
   read_submission(m, w, 3, &s);
   if (s.right) {
-    code = ray_function_get(rt, ray_cstr("run"), &function, &err);
+    code = function_for(option(w, "lang"), name_for(true, 1), &function, &err);
     if (code == RAY_OK) code = ray_submit_stream(rt, function, s.args, s.n_args, &s.options, &stream, &err);
     ray_function_release(function);
     if (code == RAY_OK) set_stream(m, w->at[2], stream);
@@ -312,7 +330,7 @@ static void op_call(machine* m, words* w) { /* call LABEL aS rD,.. OPTIONS ARGS 
   read_submission(m, w, 4, &s);
   split_outs(&s, w->at[3]);
   s.options.num_returns = s.n_outs;
-  if (s.right) code = ray_actor_call(*actor, ray_cstr("run"), s.args, s.n_args, &s.options, s.refs, &err);
+  if (s.right) code = ray_actor_call(*actor, ray_cstr(name_for(false, s.n_outs)), s.args, s.n_args, &s.options, s.refs, &err);
   end_submission(m, &s, s.right ? code : RAY_NOT_FOUND, err);
 }
 
@@ -324,7 +342,7 @@ static void op_callstream(machine* m, words* w) { /* callstream LABEL aS sD OPTI
   ray_code code = RAY_OK;
   if (actor == NULL || *actor == NULL) return empty(m);
   read_submission(m, w, 4, &s);
-  if (s.right) code = ray_actor_call_stream(*actor, ray_cstr("run"), s.args, s.n_args, &s.options, &stream, &err);
+  if (s.right) code = ray_actor_call_stream(*actor, ray_cstr(name_for(true, 1)), s.args, s.n_args, &s.options, &stream, &err);
   if (s.right && code == RAY_OK) set_stream(m, w->at[3], stream);
   end_submission(m, &s, s.right ? code : RAY_NOT_FOUND, err);
 }
@@ -350,7 +368,7 @@ static void op_actor(machine* m, words* w) { /* actor LABEL aD OPTIONS ARGS [BOD
   if (option(w, "ooo")) options.flags |= RAY_ACTOR_OUT_OF_ORDER;
   if (option(w, "gie")) options.flags |= RAY_ACTOR_GET_IF_EXISTS;
   if (s.right) {
-    code = ray_function_get(rt, ray_cstr("Box"), &klass, &err);
+    code = function_for(option(w, "lang"), "Box", &klass, &err);
     if (code == RAY_OK) code = ray_actor_create(rt, klass, s.args, s.n_args, &options, &actor, &err);
     ray_function_release(klass);
     if (code == RAY_OK) set_actor(m, w->at[2], actor);
@@ -467,7 +485,7 @@ static void op_pump(machine* m, words* w) { /* pump LABEL rS MS W OPTIONS [BODY]
   end = now_us() + 1000 * number(w->at[3]);
   width = (size_t)number(w->at[4]) % 32;
   read_submission(m, w, 5, &s);
-  if (ray_function_get(rt, ray_cstr("run"), &function, NULL) != RAY_OK) return empty(m);
+  if (function_for(option(w, "lang"), "run", &function, NULL) != RAY_OK) return empty(m);
   for (i = 0; now_us() < end && n_ready == 0; i++) {
     ray_ref** place = &window[i % width];
     ray_buffer buffer = RAY_BUFFER_INIT;
@@ -479,6 +497,7 @@ static void op_pump(machine* m, words* w) { /* pump LABEL rS MS W OPTIONS [BODY]
   }
   ray_function_release(function);
   for (i = 0; i < width; i++) ray_ref_release(window[i]);
+  free(s.text);
   answer(m, n_ready ? "y" : "n");
 }
 

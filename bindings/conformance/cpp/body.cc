@@ -122,5 +122,11 @@ void run_function(ray::call& c) { run_body(c, nullptr); }
 void run_twin(ray::call& c) { run_body(c, nullptr); }
 Box::Box(ray::call& c) { run_body(c, this); }
 void Box::run(ray::call& c) { run_body(c, this); }
-RAY_REMOTE(run_function, run_twin);
-RAY_ACTOR(Box(ray::call&), &Box::run);
+void Box::run_several(ray::call& c) { run_body(c, this); }
+void Box::run_stream(ray::call& c) { run_body(c, this); }
+static void run_several(ray::call& c) { run_body(c, nullptr); }
+static void run_stream(ray::call& c) { run_body(c, nullptr); }
+RAY_REMOTE_AS("run", run_function);
+RAY_REMOTE_AS("twin", run_twin);
+RAY_REMOTE(run_several, run_stream);
+RAY_ACTOR(Box(ray::call&), &Box::run, &Box::run_several, &Box::run_stream);

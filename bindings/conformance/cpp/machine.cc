@@ -53,6 +53,15 @@ ray::resources amounts(const std::string& text) {
 
 // ---- values
 
+bool is_cross() {
+  static const bool known = std::getenv("CONFORMANCE_CROSS") != nullptr;
+  return known;
+}
+bool planted(const std::string& kind) {
+  const char* plant = std::getenv("CONFORMANCE_PLANT");
+  return plant && (kind == plant || kind + "@cpp" == plant);
+}
+
 uint64_t mix(uint64_t acc, uint64_t x) { return acc * 6364136223846793005ull + x + 1; }
 
 bool Value::whole() const {
@@ -87,18 +96,21 @@ bool Machine::make(const std::string& text, const uint64_t* mixed, Value* out) {
       return false;
     out->inside.push_back(std::move(in));
   }
+  if (!out->inside.empty() && out->tag % 7 == 0 && planted("lost")) out->inside.pop_back();
   const size_t n = out->size / 8;
+  const bool wrong = out->tag % 7 == 0 && planted("value");
+  auto word = [&](size_t i) { return wrong && i + 1 == n ? 7 : (out->tag + i) * kStep; };
   if (out->tag % 3 == 0 && written % 5 == 4) {
-    ray::array_builder<uint64_t> b(n);
-    for (size_t i = 0; i < n; ++i) b[i] = (out->tag + i) * kStep;
+    ray::array_builder<int64_t> b(n);
+    for (size_t i = 0; i < n; ++i) b[i] = static_cast<int64_t>(word(i));
     out->array = b.seal().get();
     return true;
   }
-  std::vector<uint64_t> words(n);
-  for (size_t i = 0; i < n; ++i) words[i] = (out->tag + i) * kStep;
+  std::vector<int64_t> words(n);
+  for (size_t i = 0; i < n; ++i) words[i] = static_cast<int64_t>(word(i));
   if (out->tag % 3 == 0) {
-    auto kept = std::make_shared<const std::vector<uint64_t>>(std::move(words));
-    out->array = ray::array<uint64_t>(kept->data(), {n}, kept);
+    auto kept = std::make_shared<const std::vector<int64_t>>(std::move(words));
+    out->array = ray::array<int64_t>(kept->data(), {n}, kept);
   } else {
     const char* bytes = reinterpret_cast<const char*>(words.data());
     out->pattern.assign(bytes, bytes + 8 * n);
@@ -193,7 +205,8 @@ void Machine::run(const std::string& text, const std::string& under) {
   size_t index = 0;
   for (const Words& w : instructions(text)) {
     if (gave_up) return;
-    if (w.empty()) continue;
+    if (w.empty() || std::isdigit(static_cast<unsigned char>(w[0][0])))  // how many results a body has
+      continue;
     path = under + std::to_string(index++);
     auto found = operations().find(w[0]);
     if (found != operations().end())

@@ -20,11 +20,11 @@ struct Inside {
   MSGPACK_DEFINE(ref, actor)
 };
 // A tag, a size, a pattern that follows from both, and what is inside. The pattern of every third
-// tag is an array.
+// tag is an array. That is the form of programs of two languages too.
 struct Value {
   uint64_t tag = 0, size = 0;
   std::vector<char> pattern;
-  ray::array<uint64_t> array;
+  ray::array<int64_t> array;
   std::vector<Inside> inside;
   MSGPACK_DEFINE(tag, size, pattern, array, inside)
   bool whole() const;
@@ -38,6 +38,8 @@ struct Box {
   std::map<long, Ref> kept;
   explicit Box(ray::call& c);
   void run(ray::call& c);
+  void run_several(ray::call& c);  // the names under which other languages call it
+  void run_stream(ray::call& c);
 };
 
 using Words =
@@ -177,6 +179,8 @@ class Machine {
 };
 
 uint64_t mix(uint64_t acc, uint64_t x);
+bool is_cross();                        // CONFORMANCE_CROSS: programs of two languages
+bool planted(const std::string& kind);  // CONFORMANCE_PLANT: a fault that the tester has to find
 ray::resources amounts(const std::string& text);
 // One line in one write: other drivers share the descriptor.
 void print_line(const std::string& line);

@@ -100,6 +100,9 @@ int main(int argc, char** argv) {
   if (::readlink("/proc/self/exe", self, sizeof self - 1) < 0) return 3;
   g_program = self;
   std::setvbuf(stdin, nullptr, _IONBF, 0);
+  // In a program of C and C++, which are one language: the other driver is this one's worker.
+  if (const char* other = std::getenv("CONFORMANCE_WORKER"); other && std::getenv("LIBRAY_WORKER") && g_program != other)
+    return ::execl(other, other, nullptr);
   if (std::getenv("LIBRAY_WORKER")) ray::init();  // does not return
   if (argc > 5 && std::string(argv[1]) == "--join") return join_main(argv);
   std::signal(SIGPIPE, SIG_IGN);

@@ -30,6 +30,15 @@ std::vector<std::string> split(const std::string& list) {  // "r1,r2" or "-"
 ray::cancel_options flags(const std::string& text) {
   return {text.find('f') != std::string::npos, text.find('r') != std::string::npos};
 }
+// The function or class for an instruction of a program of two languages, by the name that all drivers give it.
+ray::named of_any_language(const Words& w, const std::string& name) {
+  const std::string language = option(w, "lang");
+  if (language == "python") return {ray::language::python, "machine", name};
+  if (language == "java" && name == "Box") return {ray::language::java, "Bodies$Box", ""};
+  if (language == "java") return {ray::language::java, "Bodies", name};
+  return {language == "rust" ? ray::language::rust : ray::language::native, "", name};
+}
+std::string name_for(size_t results) { return results > 1 ? "run_several" : "run"; }
 std::optional<Value> value_of(ray::result<std::optional<Value>>& r) { return std::move(*r); }
 
 }  // namespace
@@ -65,6 +74,7 @@ void Machine::get(const Words& w) {  // get rS...
   auto got = ray::get_result(refs, bound());
   if (!good(got.error(), true)) return;
   if (refs.size() != 1) say("values " + std::to_string(refs.size()));
+  if (got->size() > 1 && planted("order")) std::swap((*got)[0], (*got)[1]);
   for (const std::optional<Value>& v : *got) tell(v);
 }
 
@@ -165,7 +175,8 @@ void Machine::drop(const Words& w) {  // drop X...
 Machine::Submission Machine::read_submission(const Words& w, size_t from) {
   Submission s;
   s.options.name = w[1];
-  s.args.emplace_back(w.back());
+  size_t results = from < 5 && w[0] != "actor" ? split(w[from - 1]).size() : 1;
+  s.args.emplace_back((is_cross() && results > 1 ? std::to_string(results) + ";" : "") + w.back());
   for (size_t i = from; i + 1 < w.size(); ++i) {
     const std::string& word = w[i];
     const size_t equals = word.find('=');
@@ -208,6 +219,9 @@ void Machine::end_stream(const Submission& s, const std::string& word,
   code(done.error());
 }
 
+// An actor of any language in a slot: its methods are called by name.
+static Actor of_any_class(const ray::actor_handle<void>& a) { return Actor(ray_actor_retain(a.raw())); }
+
 static const ray::failure kNotSubmitted(RAY_NOT_FOUND, "an empty slot");
 using Refs = ray::result<std::vector<Ref>>;
 using Items = ray::result<Stream>;
@@ -218,18 +232,21 @@ void Machine::task(const Words& w) {  // task LABEL rD,.. OPTIONS ARGS [BODY]
   const auto outs = split(w[2]);
   auto* f = option(w, "twin").empty() ? run_function : run_twin;
   const auto n = static_cast<uint32_t>(outs.size());
-  end_submission(s, outs,
-                 s.right ? ray::submit_result<std::optional<Value>>(f, s.args, n, s.options)
-                         : Refs(kNotSubmitted));
+  if (!s.right) return end_submission(s, outs, Refs(kNotSubmitted));
+  if (!is_cross())
+    return end_submission(s, outs, ray::submit_result<std::optional<Value>>(f, s.args, n, s.options));
+  const auto which = of_any_language(w, option(w, "twin").empty() ? name_for(n) : "twin");
+  end_submission(s, outs, ray::submit_result<std::optional<Value>>(which, s.args, n, s.options));
 }
 
 void Machine::stream_task(const Words& w) {  // stream LABEL sD OPTIONS ARGS [BODY]
   if (w.size() < 4) return empty();
   const Submission s = read_submission(w, 3);
-  end_stream(s, w[2],
-             s.right
-                 ? ray::submit_stream_result<std::optional<Value>>(run_function, s.args, s.options)
-                 : Items(kNotSubmitted));
+  if (!s.right) return end_stream(s, w[2], Items(kNotSubmitted));
+  if (!is_cross())
+    return end_stream(s, w[2], ray::submit_stream_result<std::optional<Value>>(run_function, s.args, s.options));
+  const auto which = of_any_language(w, "run_stream");
+  end_stream(s, w[2], ray::submit_stream_result<std::optional<Value>>(which, s.args, s.options));
 }
 
 void Machine::call_actor(const Words& w) {  // call LABEL aS rD,.. OPTIONS ARGS [BODY]
@@ -238,18 +255,18 @@ void Machine::call_actor(const Words& w) {  // call LABEL aS rD,.. OPTIONS ARGS 
   const Submission s = read_submission(w, 4);
   const auto outs = split(w[3]);
   const auto n = static_cast<uint32_t>(outs.size());
-  end_submission(s, outs,
-                 s.right ? a->submit_result<std::optional<Value>>(&Box::run, s.args, n, s.options)
-                         : Refs(kNotSubmitted));
+  if (!s.right) return end_submission(s, outs, Refs(kNotSubmitted));
+  end_submission(s, outs, is_cross() ? a->submit_result<std::optional<Value>>(name_for(n), s.args, n, s.options)
+                                     : a->submit_result<std::optional<Value>>(&Box::run, s.args, n, s.options));
 }
 
 void Machine::call_stream(const Words& w) {  // callstream LABEL aS sD OPTIONS ARGS [BODY]
   Actor* a = w.size() > 4 ? actor(w[2]) : nullptr;
   if (!a) return empty();
   const Submission s = read_submission(w, 4);
-  end_stream(s, w[3],
-             s.right ? a->submit_stream_result<std::optional<Value>>(&Box::run, s.args, s.options)
-                     : Items(kNotSubmitted));
+  if (!s.right) return end_stream(s, w[3], Items(kNotSubmitted));
+  end_stream(s, w[3], is_cross() ? a->submit_stream_result<std::optional<Value>>("run_stream", s.args, s.options)
+                                 : a->submit_stream_result<std::optional<Value>>(&Box::run, s.args, s.options));
 }
 
 void Machine::make_actor(const Words& w) {  // actor LABEL aD OPTIONS ARGS [BODY]
@@ -271,6 +288,11 @@ void Machine::make_actor(const Words& w) {  // actor LABEL aD OPTIONS ARGS [BODY
   whole("detached", o.detached);
   whole("ooo", o.out_of_order);
   whole("gie", o.get_if_exists);
+  if (is_cross()) {
+    auto made = ray::submit_actor_result(of_any_language(w, "Box"), s.args, o);
+    if (made) set(actors_, w[2], of_any_class(*made));
+    return code(made.error());
+  }
   auto made = ray::submit_actor_result<Box>(s.args, o);
   if (made) set(actors_, w[2], *made);
   code(made.error());
@@ -315,6 +337,11 @@ void Machine::cancel(const Words& w) {  // cancel rS FLAGS
 
 void Machine::find_actor(const Words& w) {  // find NAME aD
   if (w.size() < 3) return empty();
+  if (is_cross()) {
+    auto found = ray::find_actor_result<void>(w[1]);
+    set(actors_, w[2], found ? of_any_class(*found) : Actor());
+    return code(found.error());
+  }
   auto found = ray::find_actor_result<Box>(w[1]);
   set(actors_, w[2], found ? *found : Actor());
   code(found.error());
@@ -350,7 +377,8 @@ void Machine::pump(const Words& w) {  // pump LABEL rS MS W OPTIONS [BODY]
     std::vector<Ref>& place = window[i % window.size()];
     for (const Ref& before : place) (void)before.get_result(g_bound);
     place.clear();
-    auto submitted = ray::submit_result<std::optional<Value>>(run_function, s.args, 1, s.options);
+    auto submitted = is_cross() ? ray::submit_result<std::optional<Value>>(of_any_language(w, "run"), s.args, 1, s.options)
+                                : ray::submit_result<std::optional<Value>>(run_function, s.args, 1, s.options);
     if (!submitted) break;
     place = *submitted;
     auto waited = ray::wait_result(std::vector<Ref>{*r}, {1, std::chrono::seconds(0)});

@@ -3,6 +3,7 @@ import java.util.Arrays;
 import java.util.Iterator;
 import org.libray.ActorCreator;
 import org.libray.ActorHandle;
+import org.libray.Language;
 import org.libray.Ray;
 import org.libray.RemoteClass;
 import org.libray.RemoteFunction;
@@ -10,13 +11,22 @@ import org.libray.StreamCaller;
 import org.libray.TaskCaller;
 
 public class Bodies {
-    private static final RemoteFunction<Object> RUN = RemoteFunction.java("Bodies", "run", Object.class);
-    private static final RemoteFunction<Object> TWIN = RemoteFunction.java("Bodies", "twin", Object.class);
-    private static final RemoteFunction<Object> RUN_STREAM = RemoteFunction.java("Bodies", "runStream", Object.class);
-    private static final RemoteClass BOX = RemoteClass.java("Bodies$Box");
+    // The function of a language, null = this one, under the name that all drivers give it.
+    private static RemoteFunction<Object> function(String language, String name) {
+        if (language == null || language.equals("java")) return RemoteFunction.java("Bodies", name, Object.class);
+        if (language.equals("python")) return RemoteFunction.python("machine", name, Object.class);
+        return language.equals("rust") ? RemoteFunction.rust(name, Object.class) : RemoteFunction.cpp(name, Object.class);
+    }
 
+    private static RemoteClass box(String language) {
+        if (language == null || language.equals("java")) return RemoteClass.java("Bodies$Box");
+        if (language.equals("python")) return RemoteClass.python("machine", "Box");
+        return RemoteClass.of(language.equals("rust") ? Language.RUST : Language.NATIVE, "", "Box");
+    }
+
+    // A body with several results begins with their number.
     static Object only(String text, Object[] args, Box box) throws Exception {
-        int bar = text.indexOf('|');
+        int bar = Machine.CROSS ? text.indexOf(';') : text.indexOf('|');
         int results = bar > 0 && text.substring(0, bar).chars().allMatch(Character::isDigit) ? Integer.parseInt(text.substring(0, bar)) : 1;
         Machine machine = new Machine(args, box);
         machine.run(results == 1 ? text : text.substring(bar + 1), "");
@@ -38,7 +48,11 @@ public class Bodies {
         return only(text, args, null);
     }
 
-    static Iterator<Object> runStream(String text, Object... args) {
+    static Object run_several(String text, Object... args) throws Exception {
+        return only(text, args, null);
+    }
+
+    static Iterator<Object> run_stream(String text, Object... args) {
         return items(text, args, null);
     }
 
@@ -55,7 +69,11 @@ public class Bodies {
             return only(text, args, this);
         }
 
-        Iterator<Object> runStream(String text, Object... args) {
+        Object run_several(String text, Object... args) throws Exception {
+            return only(text, args, this);
+        }
+
+        Iterator<Object> run_stream(String text, Object... args) {
             return items(text, args, this);
         }
 
@@ -83,23 +101,23 @@ public class Bodies {
         return all;
     }
 
-    static TaskCaller<Object> task(boolean twin, String text, Object[] args) {
-        return Ray.task(twin ? TWIN : RUN, with(text, args));
+    static TaskCaller<Object> task(String language, String name, String text, Object[] args) {
+        return Ray.task(function(language, name), with(text, args));
     }
 
-    static StreamCaller<Object> stream(String text, Object[] args) {
-        return Ray.stream(RUN_STREAM, with(text, args));
+    static StreamCaller<Object> stream(String language, String text, Object[] args) {
+        return Ray.stream(function(language, "run_stream"), with(text, args));
     }
 
-    static ActorCreator<Object> actor(String text, Object[] args) {
-        return Ray.actor(BOX, with(text, args));
+    static ActorCreator<Object> actor(String language, String text, Object[] args) {
+        return Ray.actor(box(language), with(text, args));
     }
 
-    static TaskCaller<Object> call(ActorHandle<?> box, String text, Object[] args) {
-        return box.call("run", Object.class, with(text, args));
+    static TaskCaller<Object> call(ActorHandle<?> box, String name, String text, Object[] args) {
+        return box.call(name, Object.class, with(text, args));
     }
 
     static StreamCaller<Object> callStream(ActorHandle<?> box, String text, Object[] args) {
-        return box.callStream("runStream", with(text, args));
+        return box.callStream("run_stream", with(text, args));
     }
 }

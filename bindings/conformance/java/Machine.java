@@ -1,5 +1,6 @@
 // The machine of the Java driver (../SPEC.md): runs instructions in a driver, a task, a call or a thread of any of them.
 import java.io.Serializable;
+import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.LongBuffer;
@@ -83,8 +84,44 @@ public class Machine {
         return b.array();
     }
 
+    /** Programs of two languages; and a fault that the tester has to find. */
+    static final boolean CROSS = System.getenv("CONFORMANCE_CROSS") != null;
+    static final String PLANT = String.valueOf(System.getenv("CONFORMANCE_PLANT")).replace("@java", "");
+
+    // The form of programs of two languages: tag, size, bytes, array, and pairs of a reference or null and a handle or null.
+    private static Object cross(long tag, long size, long[] data, List<Object> inside) {
+        boolean array = Long.remainderUnsigned(tag, 3) == 0;
+        List<Object> pairs = new ArrayList<>();
+        for (Object x : inside) pairs.add(new ArrayList<>(x instanceof ObjectRef ? Arrays.asList(x, null) : Arrays.asList(null, x)));
+        Object number = tag < 0 ? new BigInteger(Long.toUnsignedString(tag)) : (Object) tag;
+        return new ArrayList<>(Arrays.asList(number, size, array ? new byte[0] : bytes(data), Tensor.of(array ? data : new long[0]), pairs));
+    }
+
+    @SuppressWarnings("unchecked")
+    private static Seen lookCross(List<Object> l) {
+        long tag = ((Number) l.get(0)).longValue();
+        byte[] bytes = (byte[]) l.get(2);
+        LongBuffer array = ((Tensor) l.get(3)).asLongBuffer();
+        boolean isArray = Long.remainderUnsigned(tag, 3) == 0;
+        List<Object> inside = new ArrayList<>();
+        boolean right = (isArray ? bytes.length : array.remaining()) == 0;
+        for (Object pair : (List<Object>) l.get(4)) {
+            List<Object> two = (List<Object>) pair;
+            right &= (two.get(0) == null) != (two.get(1) == null);
+            inside.add(two.get(0) == null ? two.get(1) : two.get(0));
+        }
+        long[] data = longs(bytes);
+        if (isArray) array.get(0, data = new long[array.remaining()]);
+        Seen s = seen(tag, (Long) l.get(1), data, inside);
+        return new Seen(s.tag(), s.size(), inside, s.whole() && right);
+    }
+
     static Object make(long tag, long size, List<Object> inside) {
         long[] data = pattern(tag, size);
+        boolean wrong = Long.remainderUnsigned(tag, 7) == 0;
+        if (wrong && PLANT.equals("value") && data.length > 0) data[data.length - 1] = 7;
+        if (wrong && PLANT.equals("lost") && !inside.isEmpty()) inside.remove(inside.size() - 1);
+        if (CROSS) return cross(tag, size, data, inside);
         switch ((int) Long.remainderUnsigned(tag, 5)) {
             case 0: return new ArrayList<>(List.of(tag, size, bytes(data), inside));
             case 1: return new LinkedHashMap<>(Map.of("tag", tag, "size", size, "data", data, "inside", inside));
@@ -104,6 +141,7 @@ public class Machine {
 
     @SuppressWarnings("unchecked")
     static Seen look(Object value) {
+        if (CROSS) return lookCross((List<Object>) value);
         if (value instanceof Tensor) {
             LongBuffer b = ((Tensor) value).asLongBuffer();
             long[] data = new long[b.remaining() - 2];
@@ -401,8 +439,15 @@ public class Machine {
             if (e.codeName().equals("TIMED_OUT")) over = !inBody();
             throw e;
         }
+        if (PLANT.equals("order")) values = swapped(values);
         tell("values " + values.size());
         values.forEach(this::see);
+    }
+
+    private static List<Object> swapped(List<Object> values) {
+        List<Object> all = new ArrayList<>(values);
+        java.util.Collections.swap(all, 0, 1);
+        return all;
     }
 
     private void tryGet(List<String> w) throws Empty {
@@ -496,6 +541,7 @@ public class Machine {
     }
 
     private static String counted(String body, int outs) {
+        if (CROSS) return outs > 1 ? outs + ";" + body : body;
         return outs == 1 ? body : outs + "|" + body;
     }
 
@@ -512,20 +558,22 @@ public class Machine {
     private void task(List<String> w) throws Empty {
         String[] outs = outsOf(w.get(2));
         Map<String, String> o = options(w.subList(3, w.size()));
-        TaskCaller<Object> call = Bodies.task(o.containsKey("twin"), counted(bodyOf(w), outs.length), arguments(w, 3));
+        String name = o.containsKey("twin") ? "twin" : outs.length > 1 && CROSS ? "run_several" : "run";
+        TaskCaller<Object> call = Bodies.task(o.get("lang"), name, counted(bodyOf(w), outs.length), arguments(w, 3));
         submit(optioned(call, w, o, outs.length, true), outs);
     }
 
     private void call(List<String> w) throws Empty {
         String[] outs = outsOf(w.get(3));
         ActorHandle<?> box = (ActorHandle<?>) slot(w.get(2));
-        TaskCaller<Object> call = Bodies.call(box, counted(bodyOf(w), outs.length), arguments(w, 4));
+        String name = outs.length > 1 && CROSS ? "run_several" : "run";
+        TaskCaller<Object> call = Bodies.call(box, name, counted(bodyOf(w), outs.length), arguments(w, 4));
         submit(optioned(call, w, options(w.subList(4, w.size())), outs.length, false), outs);
     }
 
     private void stream(List<String> w) throws Empty {
         Map<String, String> o = options(w.subList(3, w.size()));
-        slots.put(w.get(2), optioned(Bodies.stream(bodyOf(w), arguments(w, 3)), w, o, true).remote());
+        slots.put(w.get(2), optioned(Bodies.stream(o.get("lang"), bodyOf(w), arguments(w, 3)), w, o, true).remote());
         tell("ok");
     }
 
@@ -537,7 +585,7 @@ public class Machine {
 
     private void actor(List<String> w) throws Empty {
         Map<String, String> o = options(w.subList(3, w.size()));
-        ActorCreator<Object> creator = common(Bodies.actor(bodyOf(w), arguments(w, 3)), w, o, true);
+        ActorCreator<Object> creator = common(Bodies.actor(o.get("lang"), bodyOf(w), arguments(w, 3)), w, o, true);
         if (o.containsKey("restarts")) creator.setMaxRestarts(Integer.parseInt(o.get("restarts")));
         if (o.containsKey("again")) creator.setMaxTaskRetries(Integer.parseInt(o.get("again")));
         if (o.containsKey("conc")) creator.setMaxConcurrency(Integer.parseInt(o.get("conc")));
@@ -699,7 +747,7 @@ public class Machine {
         boolean ready = false;
         while (!ready && System.nanoTime() < end) {
             if (window.size() == width) window.remove(0).get();
-            window.add(optioned(Bodies.task(false, bodyOf(w), arguments(w, 5)), w, o, 1, true).remote());
+            window.add(optioned(Bodies.task(o.get("lang"), "run", bodyOf(w), arguments(w, 5)), w, o, 1, true).remote());
             ready = ref.isReady();
         }
         tell(ready ? "y" : "n");

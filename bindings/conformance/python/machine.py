@@ -31,6 +31,10 @@ CODES = [
 ]
 
 
+CROSS = "CONFORMANCE_CROSS" in os.environ  # programs of two languages
+PLANT = os.environ.get("CONFORMANCE_PLANT", "").removesuffix("@python")  # a fault that the tester has to find
+
+
 def code_of(error):
     return next((code for kind, code in CODES if isinstance(error, kind)), "INTERNAL")
 
@@ -65,9 +69,22 @@ def pattern(tag, size):
         return (np.arange(size // 8, dtype=np.uint64) + np.uint64(tag)) * STEP
 
 
+def cross_value(tag, size, data, inside):
+    """The form of programs of two languages: tag, size, bytes, array, and pairs of a reference or None and a handle or None."""
+    array = tag % 3 == 0
+    pairs = [[x, None] if isinstance(x, libray.ObjectRef) else [None, x] for x in inside]
+    return [tag, size, b"" if array else data.tobytes(), data.view(np.int64) if array else np.empty(0, np.int64), pairs]
+
+
 def make_value(tag, size, inside):
     """The tag decides which of several kinds of Python objects it is."""
     data = pattern(tag, size)
+    if PLANT == "value" and tag % 7 == 0:
+        data[-1:] = 7
+    if PLANT == "lost" and tag % 7 == 0:
+        inside = inside[:-1]
+    if CROSS:
+        return cross_value(tag, size, data, inside)
     kind = tag % 5
     if kind == 0:
         return (tag, size, data.tobytes(), inside)
@@ -82,6 +99,12 @@ def make_value(tag, size, inside):
 
 def look(value):
     """(tag, size, references inside, whether it is whole)."""
+    if CROSS:
+        tag, size, data, array, pairs = value
+        right = type(data) is bytes and array.dtype == np.int64 and not (data if tag % 3 == 0 else array.size)
+        words = array.view(np.uint64) if tag % 3 == 0 else np.frombuffer(data, dtype=np.uint64)
+        right = right and all((a is None) != (b is None) for a, b in pairs)
+        return tag, size, [b if a is None else a for a, b in pairs], right and bool(np.array_equal(words, pattern(tag, size)))
     if isinstance(value, np.ndarray):
         tag, size, data, inside = int(value[0]), int(value[1]), value[2:], []
     elif isinstance(value, Holder):
@@ -212,6 +235,19 @@ class AsyncBox:
 RemoteBox, RemoteAsyncBox = libray.remote(Box), libray.remote(AsyncBox)
 
 
+# ---- two languages
+
+def of_any_language(opts, name):
+    """The function or class under the name that all drivers give it."""
+    language = opts["lang"]
+    make = libray.actor_class if name == "Box" else libray.function
+    if language == "python":
+        return make("python", "machine", name)
+    if language == "java":
+        return make("java", "Bodies$Box") if name == "Box" else make("java", "Bodies", name)
+    return make(language, name)
+
+
 # ---- the machine -------------------------------------------------------------------------------------
 
 class Machine:
@@ -236,12 +272,15 @@ class Machine:
             while sent in self.given:
                 yield self.given[sent]
                 sent += 1
-        count = int(self.text.split(" ", 1)[0]) if self.text[:1].isdigit() else len(self.given)
-        for i in range(sent, count):
+        for i in range(sent, self.wanted() if self.text[:1].isdigit() else len(self.given)):
             yield self.given.get(i)
 
     def in_order(self):
-        return [self.given.get(i) for i in range(int(self.text.split(" ", 1)[0]))]
+        return [self.given.get(i) for i in range(self.wanted())]
+
+    def wanted(self):
+        """How many results: a body with several begins with their number."""
+        return int(self.text.split(";", 1)[0])
 
     async def steps(self, text, prefix):
         index = 0
@@ -320,7 +359,7 @@ class Machine:
 
     # -- values
     async def op_put(self, words):
-        self.slots[words[1]] = libray.put(self.parse(words[2]))
+        self.slots[words[1]] = libray.put(self.parse(words[2]), portable=CROSS)
         self.tell("ok")
 
     async def op_get(self, words):
@@ -332,6 +371,8 @@ class Machine:
                 self.see(value)
         else:
             values = await self.value(refs)
+            if PLANT == "order":
+                values[:2] = values[1::-1]
             self.tell(f"values {len(values)}")
             for value in values:
                 self.see(value)
@@ -428,11 +469,15 @@ class Machine:
         outs = [] if words[2] == "-" else words[2].split(",")
         args, given = self.submission(words, 3, len(outs), False, False)
         function = run_several if len(outs) > 1 else twin if "twin=1" in words else run
+        if CROSS:
+            name = "twin" if "twin=1" in words else "run_several" if len(outs) > 1 else "run"
+            function = of_any_language(options(words), name)
         self.keep(outs, function.options(**given).remote(*args))
 
     async def op_stream(self, words):
         args, given = self.submission(words, 3, 1, True, False)
-        self.slots[words[2]] = run_stream.options(**given).remote(*args)
+        function = of_any_language(options(words), "run_stream") if CROSS else run_stream
+        self.slots[words[2]] = function.options(**given).remote(*args)
         self.tell("ok")
 
     async def op_call(self, words):
@@ -451,7 +496,7 @@ class Machine:
     async def op_actor(self, words):
         opts = options(words[3:])
         args, given = self.submission(words, 3, 1, False, False)
-        kind = RemoteAsyncBox if opts.get("kind") == "asyncio" else RemoteBox
+        kind = of_any_language(opts, "Box") if CROSS else RemoteAsyncBox if opts.get("kind") == "asyncio" else RemoteBox
         mine = {k: given[k] for k in ("num_cpus", "resources", "placement_group", "placement_group_bundle_index") if k in given}
         for ours, theirs in (("restarts", "max_restarts"), ("again", "max_task_retries"), ("conc", "max_concurrency"),
                              ("pending", "max_pending_calls")):
@@ -538,11 +583,11 @@ class Machine:
         ref, width = self.slot(words[2]), int(words[4])
         end, window = time.monotonic() + int(words[3]) / 1000, []
         args, given = self.submission(words, 5, 1, False, False)
-        ready = []
+        ready, function = [], of_any_language(options(words), "run") if CROSS else run
         while not ready and time.monotonic() < end:
             if len(window) == width:
                 libray.get(window.pop(0))
-            window.append(run.options(**given).remote(*args))
+            window.append(function.options(**given).remote(*args))
             ready, _ = libray.wait([ref], num_returns=1, timeout=0)
         self.tell("y" if ready else "n")
 

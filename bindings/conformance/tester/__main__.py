@@ -1,4 +1,4 @@
-"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver c|cpp|java|python|rust]`.
+"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver LANGUAGE[,LANGUAGE]]`.
 
 Runs N programs from the first seed on, some dozens on each session, two sessions side by side; compares each answer with what
 the sequential model allows, then looks at what is left. A program that fails is run alone and made small; the report has the
@@ -17,12 +17,23 @@ import run
 import shrink
 
 
+LANGUAGES = ("c", "cpp", "java", "python", "rust")
+
+
+def drivers(text):
+    names = text.split(",")
+    if not all(n in LANGUAGES for n in names) or len(names) > 2 or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"one or two of {', '.join(LANGUAGES)}")
+    return text
+
+
 def arguments():
     p = argparse.ArgumentParser(prog="./dev model", description=__doc__.splitlines()[0])
     p.add_argument("--seeds", type=int, default=1000, help="how many programs")
     p.add_argument("--seed", type=int, default=1, help="of the first program")
     p.add_argument("--faults", action="store_true", help="kill, stop and slow down processes meanwhile")
-    p.add_argument("--driver", choices=["c", "cpp", "java", "python", "rust"], default="c")
+    p.add_argument("--driver", type=drivers, default="c",
+                   help="c, cpp, java, python or rust; two with a comma: programs of which each part runs in one of both")
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
     p.add_argument("--jobs", type=int, default=5, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")
@@ -144,7 +155,8 @@ def main():
     out = Path(os.environ.get("CONFORMANCE_OUT", run.ROOT / "build" / "model"))
     kinds = collections.Counter()
     todo, running = ranges(args), set()
-    run.command(args.driver)  # what is to be built for it is built once, before there are several processes
+    for language in args.driver.split(","):
+        run.command(language)  # what is to be built for it is built once, before there are several processes
     with ProcessPoolExecutor(args.jobs) as pool:
         told = began
         while True:

@@ -1,6 +1,6 @@
 """The model of an actor: the states in which it may be after each of its calls."""
 from outcomes import ANYTHING, CAP, Failure, World
-from program import amounts
+from program import amounts, options
 
 EMPTY = (None,) * 8
 
@@ -11,7 +11,7 @@ class Actor:
 
     def __init__(self, model, label, opts, ctor):
         self.model, self.label, self.ctor = model, label, ctor
-        self.name = opts.get("name")
+        self.name, self.language = opts.get("name"), opts.get("lang", model.driver)
         self.detached = "detached" in opts
         self.restarts = {-1: 1000}.get(int(opts.get("restarts", 0)), int(opts.get("restarts", 0)))
         self.again = {-2: 0}.get(int(opts.get("again", 0)), int(opts.get("again", 0)))
@@ -190,6 +190,7 @@ class Constructor:
     def __init__(self, model, label, body, args, words, parent):
         self.model, self.label, self.body, self.args, self.parent = model, label, body, args, parent
         self.made, self.users, self.cancelled = {}, [], False
+        self.language = options(words).get("lang", model.driver)
         for a in args:
             task = getattr(a, "task", None)
             if task is not None:

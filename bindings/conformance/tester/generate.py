@@ -369,6 +369,25 @@ class Maker:
         return self.program
 
 
+def in_languages(words, languages, pick):
+    """Of programs of two languages: each task and actor says which is its own."""
+    for instruction in words:
+        for body in instruction:
+            if isinstance(body, list):
+                in_languages(body, languages, pick)
+        at = {"task": 3, "stream": 3, "actor": 3, "pump": 5}.get(instruction[0])
+        if at:
+            language = pick.choice(languages)
+            # A generator in Python that was called by its name does not know that it will be tried again: it keeps the
+            # results that it gave before it failed, and so it is not.
+            if language == "python" and "," in instruction[2] and "roe=1" in instruction:
+                instruction.remove("roe=1")
+            instruction.insert(at, "lang=" + language)
+
+
 def program(name, seed, settings):
     maker = Maker(name, seed, settings)
-    return maker.write(maker.random.choice((6, 15, 25, 40)))
+    made = maker.write(maker.random.choice((6, 15, 25, 40)))
+    if settings.get("languages"):
+        in_languages(made, settings["languages"], random.Random(seed))
+    return made

@@ -17,6 +17,8 @@ class Entry:
             self.codes.update(STATUS.get(w.status, ()) or ({failed} if failed else ()))
             if w.status not in STATUS and not failed:
                 self.codes.add(None)
+        if task.one_by_one() and any(isinstance(w.outs[-1], Failure) and not isinstance(w.outs[0], Failure) for w in worlds):
+            self.codes.add("OK")  # its results are what they are, each for itself
         certain = len(worlds) == 1 and not task.cancelled and not task.kills and task.complete
         self.attempts = {w.runs - 1 for w in worlds} if certain and worlds[0].status == "ok" else None
         self.value = worlds[0].outs[0] if certain and worlds[0].status == "ok" and worlds[0].outs and not task.is_stream else None

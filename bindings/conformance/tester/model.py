@@ -354,7 +354,7 @@ class Body(Machine):
         self.enough()
 
     def op_reterr(self, words):
-        if self.model.driver == "python":  # which knows no such thing
+        if self.task.language == "python":  # which knows no such thing
             raise End("failed")
         self.outs[int(words[1])] = Failure("TASK_FAILED")
 

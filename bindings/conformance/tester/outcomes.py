@@ -135,6 +135,7 @@ class Task:
     def __init__(self, model, label, body, args, words, n_outs, parent, is_stream=False, actor=None):
         self.model, self.label, self.body, self.args, self.parent = model, label, body, args, parent
         self.opts, self.n_outs, self.is_stream, self.actor = options(words), n_outs, is_stream, actor
+        self.language = actor.language if actor is not None else self.opts.get("lang", model.driver)
         default = -2 if actor is None else 0
         retries = int(self.opts.get("retries", default))
         if actor is not None and "retries" not in self.opts:
@@ -267,7 +268,7 @@ class Task:
     def one_by_one(self):
         """Whether its results leave the body one after the other, as those of a generator in Python do."""
         asynchronous = self.actor is not None and self.actor.kind == "asyncio"
-        return self.model.driver == "python" and self.n_outs > 1 and not self.is_stream and not asynchronous
+        return self.language == "python" and self.n_outs > 1 and not self.is_stream and not asynchronous
 
     def when_cancelled(self, worlds, state):
         codes = ["CANCELLED"] + (["WORKER_CRASHED"] if self.force else [])

@@ -35,6 +35,16 @@ def command(driver):
     return [sys.executable, "-u", str(ROOT / "bindings" / "conformance" / "python" / "driver.py")]
 
 
+def code_of(language):
+    """Environment by which workers of this language are found in programs of two."""
+    words = command(language)
+    if language == "java":
+        return {"LIBRAY_JAVA_CODE": words[words.index("-cp") + 1], "LIBRAY_JAVA_OPTIONS": " ".join(words[1:words.index("-cp")])}
+    if language == "python":
+        return {"LIBRAY_PYTHON_CODE": str(Path(words[-1]).parent), "LIBRAY_PYTHON": words[0]}
+    return {"LIBRAY_RUST_CODE" if language == "rust" else "LIBRAY_NATIVE_CODE": words[0]}
+
+
 @functools.cache
 def java_command():
     """The Java driver, built by Maven."""
@@ -59,27 +69,41 @@ def rust_command():
 
 
 class Settings:
-    """What the programs of a group share; their group's number alone says it."""
+    """What the programs of a group share; their group's number alone says it. `driver`: a language, or two with a comma."""
 
     def __init__(self, group, faults, driver="c"):
         pick = random.Random(group * 7919 + 1)
         self.cpus = pick.choice((1, 2, 2, 4))
         self.store = pick.choice((64, 64, 32, 16)) << 20
-        self.faults, self.driver = faults, driver
+        self.faults, self.driver, self.languages = faults, driver, driver.split(",")
+        self.host = self.languages[group % len(self.languages)]  # whose driver it is
         self.node_dies = faults and pick.random() < 0.05  # in the last program
         self.files = 160 if faults and pick.random() < 0.1 else 0  # descriptors that a process may have
-        self.fork = 0.0 if driver == "java" else float(os.environ.get("CONFORMANCE_FORK", "0.3"))  # a JVM has no fork
+        self.fork = 0.0 if self.host == "java" else float(os.environ.get("CONFORMANCE_FORK", "0.3"))  # a JVM has no fork
 
     def setup(self):
         return f"cpus={self.cpus} store={self.store} resources=disk:2"
+
+    def is_cross(self):
+        return len(self.languages) > 1
+
+    def environment(self):
+        if not self.is_cross():
+            return {}
+        env = {"CONFORMANCE_CROSS": "1"}
+        for language in self.languages:
+            env.update(code_of(language) if language != self.host else {})
+        if set(self.languages) == {"c", "cpp"}:  # one language to libray
+            env["CONFORMANCE_WORKER"] = env.pop("LIBRAY_NATIVE_CODE")
+        return env
 
     def capacity(self):
         return {"CPU": float(self.cpus), "disk": 2.0}
 
     def of_program(self):
         return {"cpus": self.cpus, "faults": self.faults, "fork": self.fork, "huge": self.store // 40 * 8,
-                "store": self.store,
-                "driver": self.driver}
+                "store": self.store, "driver": "" if self.is_cross() else self.driver,
+                "languages": self.languages if self.is_cross() else ()}
 
 
 class Failure(Exception):
@@ -105,8 +129,9 @@ class Group:
 
     def __init__(self, settings, bound=20.0):
         self.settings, self.folder = settings, Path(folder())
-        self.session = Session(command(settings.driver), settings.setup(), self.folder, bound, settings.files)
-        self.model = Model(settings.capacity(), settings.store, settings.driver)
+        self.session = Session(command(settings.host), settings.setup(), self.folder, bound, settings.files,
+                               settings.environment())
+        self.model = Model(settings.capacity(), settings.store, settings.host)
         self.labels = []  # of all programs: what the journal has to show
         self.gave_up = 0
         self.spent = {"run": 0.0, "model": 0.0, "settle": 0.0}

@@ -112,10 +112,10 @@ def stolen():
 class Session:
     """One driver with a node of its own."""
 
-    def __init__(self, command, setup, folder, bound=20.0, files=0):
+    def __init__(self, command, setup, folder, bound=20.0, files=0, environment=None):
         self.mark, self.folder, self.bound = uuid.uuid4().hex, Path(folder), bound * SLOW
         self.folder.mkdir(parents=True, exist_ok=True)
-        env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder))
+        env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder), **(environment or {}))
         env[MARK] = self.mark
         env.setdefault("LIBRAY_CHECKS", "2")  # the node ends when anything is released more often than held
         env.pop("LIBRAY_ADDRESS", None)

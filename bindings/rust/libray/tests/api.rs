@@ -810,7 +810,7 @@ impl Anything {
 fn calls_of_any_shape() -> Test {
     let long: Vec<i64> = (0..20_000).collect();
     let (short, stored) = (vec![1, 2], libray::put(&long)?);
-    let args = || Ok::<_, Error>(Args::new().value(&short)?.reference(&stored).value(&long)?);
+    let args = || Args::new().value(&short)?.reference(&stored).value(&long);
     let all = echoes::function().with(TaskOptions::new().name("echo")).call_many::<Vec<i64>>(3, args()?)?;
     assert_eq!(libray::get_all(&all)?, [&short, &long, &long].map(Clone::clone));
     let items = echoes::function().stream::<Vec<i64>>(args()?)?.collect::<libray::Result<Vec<_>>>()?;

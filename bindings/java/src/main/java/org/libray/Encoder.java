@@ -178,6 +178,7 @@ final class Encoder {
         else if (x instanceof Float) packFloat(p, (Float) x);
         else if (x instanceof String) packText(p, (String) x);
         else if (x instanceof byte[]) packBytes(p, (byte[]) x);
+        else if (isUnsigned(x)) p.packBigInteger((BigInteger) x);
         else if (x instanceof ObjectRef) packRef(p, Ext.REF, (ObjectRef<?>) x);
         else if (x instanceof ActorHandle) packRef(p, Ext.ACTOR, ((ActorHandle<?>) x).toRef());
         else if (x instanceof Instant) p.packTimestamp((Instant) x);
@@ -187,6 +188,11 @@ final class Encoder {
         else if (x instanceof Buffer) packBuffer(p, (Buffer) x, depth);
         else if (foreign) packForeign(p, x, depth);
         else packOwn(p, x, depth);
+    }
+
+    // From 2^63 to 2^64-1: what every language reads as a number, and Java as a BigInteger again.
+    private static boolean isUnsigned(Object x) {
+        return x.getClass() == BigInteger.class && ((BigInteger) x).bitLength() == 64 && ((BigInteger) x).signum() > 0;
     }
 
     private void packInt(MessagePacker p, int x) throws IOException {

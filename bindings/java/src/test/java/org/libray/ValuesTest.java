@@ -91,7 +91,7 @@ class ValuesTest extends Cluster {
             goesThrough(List.of(x, (long) x, (float) x, (double) x));
         }
         for (Object x : new Object[] {Long.MAX_VALUE, Long.MIN_VALUE, 1L << 32, 0.1, 0.1f, Double.NaN, -0.0, Float.POSITIVE_INFINITY, true, false, null,
-            (short) -3, (byte) 7, 'é', new BigInteger("123456789012345678901234567890"), new BigDecimal("1.10")}) {
+            (short) -3, (byte) 7, 'é', new BigInteger("123456789012345678901234567890"), new BigInteger("18446744073709551615"), new BigDecimal("1.10")}) {
             goesThrough(x);
             if (x != null) goesThrough(List.of(x));
         }
