@@ -176,6 +176,113 @@ def layering():
                 yield f"{name}:{number}: {own} may not include {other}"
 
 
+# The Python package, lowest layer first: docs/architecture.md, "The Python package". A name stands for a module or for a
+# folder with all that is in it; "" is `libray` itself.
+PYTHON = "bindings/python/libray/"
+PYTHON_LAYERS = [["_libray"], ["core", "exceptions"], ["api"], ["driver"], ["worker"],
+                 ["", "testing", "as_ray", "_cli", "_zygote", "_typing"], ["ray", "_shim"]]
+# What a module loads because the program said so, whatever the layers: install_as_ray() returns the module `ray`.
+LOADED_FOR_PROGRAMS = {("core.import_ray", "ray")}
+
+
+def python_layer(module):
+    """Index of the layer; None: in none."""
+    parts = module.split(".")
+    for rank, names in enumerate(PYTHON_LAYERS):
+        if module in names or parts[0] in names:
+            return rank
+    return None
+
+
+def python_modules():
+    """Name below libray -> (file, names of the packages around what it says, its syntax tree)."""
+    found = {}
+    for name in files(".py", ".pyi"):
+        if name.startswith(PYTHON):
+            parts = re.sub(r"\.pyi?$", "", name[len(PYTHON):]).split("/")
+            package = parts[:-1]
+            module = ".".join(package if parts[-1] == "__init__" else parts)
+            found[module] = (name, package, ast.parse(text(name)))
+    return found
+
+
+def python_imports(package, tree, modules):
+    """(line, module below libray) for each import of the package's own, at whatever depth of the code. None instead of a
+    module: it is not there, and is no name that its package knows."""
+    def own(base):  # the same tree is `ray` to programs
+        for head in ("libray", "ray"):
+            if base == head or base.startswith(head + "."):
+                return base[7:] if head == "libray" else base
+        return None
+
+    for node in ast.walk(tree):
+        named = []
+        if isinstance(node, ast.Import):
+            named = [own(alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = own(node.module or "")
+            if node.level:
+                base = ".".join(package[:len(package) - node.level + 1] + ([node.module] if node.module else []))
+            if base is not None:
+                inner = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+                named = [name if name in modules else base for name in inner]
+                known = text(modules[base][0]) if base in modules else ""
+                for alias, name in zip(node.names, inner):
+                    if name not in modules and base != "_libray" and not (
+                            alias.name == "*" or re.search(rf"\b{alias.name}\b", known)):
+                        yield node.lineno, None
+        elif (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
+              and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__")):
+            named = [own(str(node.args[0].value))]
+        for name in named:
+            if name is not None:
+                yield node.lineno, name if name in modules else None
+
+
+def python_layering():
+    """Imports of the Python package lead down, or sideways without a way back; those inside functions count."""
+    modules = python_modules()
+    edges = {}
+    for module, (name, package, tree) in modules.items():
+        rank = python_layer(module)
+        if rank is None:
+            yield f"{name}:1: is in no layer of the package"
+            continue
+        edges[module] = {}
+        for line, other in python_imports(package, tree, modules):
+            target = python_layer(other) if other is not None else None
+            if other is None:
+                yield f"{name}:{line}: imports what is not there"
+            elif target is None:
+                yield f"{name}:{line}: imports {other or 'libray'}, which is in no layer of the package"
+            elif target > rank and (module, other) not in LOADED_FOR_PROGRAMS:
+                yield f"{name}:{line}: imports {other or 'libray'}, which is of a higher layer"
+            elif target == rank and target < len(PYTHON_LAYERS) - 1 and other != module:
+                edges[module].setdefault(other, line)  # the tree `ray` has the shape of Ray's own
+    for way in cycles(edges):
+        at = f"{modules[way[0]][0]}:{edges[way[0]][way[1]]}"
+        yield f"{at}: imports in a circle: {' -> '.join(way)}"
+
+
+def cycles(edges):
+    """One way round for each node that leads back to itself and has not been on an earlier one."""
+    told = set()
+    for start in sorted(edges):
+        ways = [[start]]
+        seen = set()
+        while ways and start not in told:
+            way = ways.pop(0)
+            for other in edges.get(way[-1], ()):
+                if other == start:
+                    told.update(way)
+                    yield [*way, start]
+                    ways = []
+                    break
+                if other not in seen:
+                    seen.add(other)
+                    ways.append([*way, other])
+
+
 def banned_calls():
     for name in files(".cc", ".h", ".c"):
         if name.startswith(PRODUCT):
@@ -258,8 +365,8 @@ def rust_clippy():
     return rust.lint_clippy()
 
 
-RULES = [line_length, whitespace, file_length, function_length, layering, banned_calls, pure_cores,
-         owners, machine_paths, file_comments, include_guards, links, shell_scripts,
+RULES = [line_length, whitespace, file_length, function_length, layering, python_layering,
+         banned_calls, pure_cores, owners, machine_paths, file_comments, include_guards, links, shell_scripts,
          clang_format_config, rust_format, rust_clippy]
 
 

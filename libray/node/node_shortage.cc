@@ -120,7 +120,7 @@ void Node::note_no_log(const std::string& why) {
 }
 
 // Said once when the disk fills up, and again after it had room. Workers and this log go on: their lines are
-// dropped, and whoever dropped some says how many where they would be (base/log.cc, _worker_output.py).
+// dropped, and whoever dropped some says how many where they would be (base/log.cc, worker/output.py).
 void Node::watch_logs(int64_t now) {
   if (now < logs_at_) return;
   logs_at_ = now + kLookAtLogsNs;

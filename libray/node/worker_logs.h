@@ -1,7 +1,7 @@
 // Log files of the workers: what each prints to its descriptors 1 and 2.
 //
 // Who calls it: rayd's main thread (node_workers.cc). Drivers read the files as they grow
-// (bindings/python/libray/_log_monitor.py), people and the `libray` tool later.
+// (bindings/python/libray/driver/log_monitor.py), people and the `libray` tool later.
 //
 // A file is worker-SPAWN-JOB.out until the process exists, then worker-SPAWN-JOB-PID.out (and
 // .err); JOB is the beginning of the job's id. Everything is bounded: a file that a living worker

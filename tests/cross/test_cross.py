@@ -373,7 +373,7 @@ def test_code_is_given_before_its_workers_start(cluster):
 
 
 def test_code_search_path(tmp_path):
-    from libray import _cross
+    from libray.api import foreign
 
     (tmp_path / "a.jar").touch()
     program = tmp_path / "program"
@@ -381,9 +381,9 @@ def test_code_search_path(tmp_path):
     (tmp_path / "text").touch(mode=0o644)
     folder = str(tmp_path)
     paths = [folder, f"{folder}/a.jar", str(program), f"{folder}/lib.so"]
-    assert _cross.code_of_paths(paths) == {
+    assert foreign.code_of_paths(paths) == {
         "java": f"{folder}:{folder}/*:{folder}/a.jar",
         "native": str(program),
     }
     with pytest.raises(ValueError, match="no folder, no jar and no program"):
-        _cross.code_of_paths([f"{folder}/text"])
+        foreign.code_of_paths([f"{folder}/text"])

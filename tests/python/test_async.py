@@ -121,12 +121,12 @@ def test_on_completed():
 
 
 def test_many_awaits_leave_nothing():
-    from libray import _async
+    from libray.api import awaiting
 
     async def main():
         for _ in range(20):
             await asyncio.gather(*[work.options(num_cpus=0.01).remote(i) for i in range(20)])
-        return _async.queue_of(asyncio.get_running_loop()).queue.pending()
+        return awaiting.queue_of(asyncio.get_running_loop()).queue.pending()
 
     assert asyncio.run(main()) == 0
 
@@ -229,9 +229,9 @@ def test_an_await_that_is_given_up_keeps_no_result(tmp_path, eventually):
     gate = str(tmp_path / "gate")
 
     async def main():
-        from libray import _async
+        from libray.api import awaiting
 
-        queue = _async.queue_of(asyncio.get_running_loop()).queue
+        queue = awaiting.queue_of(asyncio.get_running_loop()).queue
         task = asyncio.ensure_future(waits())
         await asyncio.sleep(0.01)
         assert queue.pending() == 1

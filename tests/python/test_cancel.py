@@ -123,7 +123,7 @@ def test_no_import_is_interrupted(fresh, tmp_path, eventually):
     (tmp_path / "half.py").write_text(
         "import pathlib, sys, time\n"
         f"path = pathlib.Path({str(tmp_path)!r})\n"
-        "if 'libray._worker' in sys.modules:\n"
+        "if 'libray.worker.main' in sys.modules:\n"
         "    (path / 'loads').touch()\n"
         "    try:\n"
         "        while not (path / 'go').exists(): time.sleep(0.005)\n"

@@ -74,7 +74,7 @@ with open(context["session_dir"] + "/session.json") as file:
     for shard in json.load(file)["gcs_pids"]:
         os.kill(shard, signal.SIGKILL)
 work(actor, n + 1)
-from libray._timeline import trace_events
+from libray.api.timeline import trace_events
 events = trace_events()
 assert events
 for e in events:

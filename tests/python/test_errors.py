@@ -59,7 +59,7 @@ def test_error_is_both_classes_and_keeps_the_traceback():
     text = str(error)
     assert "in outer_frame" in text and "in inner_frame" in text and 'return {}["missing"]' in text
     assert "KeyError: 'missing'" in text and f"pid={error.pid}" in text
-    assert "libray/_worker.py" not in text and "_libray" not in text
+    assert "libray/worker/" not in text and "_libray" not in text
     assert text.count("KeyError") == 1
     with pytest.raises(KeyError):
         libray.get(outer_frame.remote())

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import libray
-from libray._placement import placement_group, remove_placement_group
+from libray.api.placement import placement_group, remove_placement_group
 
 
 @libray.remote(num_cpus=1)

@@ -7,7 +7,8 @@ import time
 import pytest
 
 import libray
-from libray import _gpus, testing
+from libray import testing
+from libray.core import accelerators
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def four(node):
 
 def seen():
     context = libray.get_runtime_context()
-    ids = _gpus.get_gpu_ids()
+    ids = accelerators.get_gpu_ids()
     assert context.get_accelerator_ids()["GPU"] == [str(i) for i in ids]
     return ids, os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid()
 
@@ -98,7 +99,7 @@ def test_one_runs_after_the_other_on_one(four, tmp_path):
 
     @libray.remote(num_gpus=1, num_cpus=0, max_calls=0)
     def use(folder):
-        (i,) = _gpus.get_gpu_ids()
+        (i,) = accelerators.get_gpu_ids()
         fd = os.open(os.path.join(folder, str(i)), os.O_CREAT | os.O_EXCL)
         time.sleep(0.005)
         os.unlink(os.path.join(folder, str(i)))
@@ -179,23 +180,23 @@ def test_generators_and_nested_tasks(four):
     @libray.remote(num_gpus=1, num_returns="streaming")
     def stream():
         for _ in range(3):
-            yield _gpus.get_gpu_ids()
+            yield accelerators.get_gpu_ids()
 
     items = libray.get(list(stream.remote()))
     assert len({tuple(i) for i in items}) == 1 and len(items[0]) == 1
 
     @libray.remote(num_gpus=1)
     def parent():
-        return _gpus.get_gpu_ids(), libray.get(look.options(num_gpus=1).remote())[0]
+        return accelerators.get_gpu_ids(), libray.get(look.options(num_gpus=1).remote())[0]
 
     mine, childs = libray.get(parent.remote())
     assert mine != childs and len(mine) == len(childs) == 1
 
 
 def test_placement_groups(four):
-    from libray import _placement
+    from libray.api import placement
 
-    group = _placement.placement_group([{"GPU": 2, "CPU": 1}, {"GPU": 0.5}])
+    group = placement.placement_group([{"GPU": 2, "CPU": 1}, {"GPU": 0.5}])
     assert group.wait(30)
     inside = look.options(num_gpus=1, num_cpus=0, placement_group=group, placement_group_bundle_index=0)
     outside = look.options(num_gpus=1)
@@ -205,7 +206,7 @@ def test_placement_groups(four):
     share = look.options(num_gpus=0.25, num_cpus=0, placement_group=group, placement_group_bundle_index=1)
     (shared,) = libray.get(share.remote())[0]
     assert shared not in theirs
-    _placement.remove_placement_group(group)
+    placement.remove_placement_group(group)
     testing.wait_until(lambda: libray.available_resources().get("GPU") == 4)
 
 
@@ -215,7 +216,7 @@ def test_one_and_a_half(four):
 
 
 def test_in_the_driver(four):
-    assert _gpus.get_gpu_ids() == []
+    assert accelerators.get_gpu_ids() == []
     ids = libray.get_runtime_context().get_accelerator_ids()
     assert ids["GPU"] == [] and "TPU" in ids
 
@@ -264,16 +265,16 @@ def test_more_than_are_visible(run_script):
 
 def test_detection(monkeypatch):
     folders = {"/proc/driver/nvidia/gpus": ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"], "/dev": []}
-    monkeypatch.setattr(_gpus, "_listed", lambda folder: folders.get(folder, []))
+    monkeypatch.setattr(accelerators, "_listed", lambda folder: folders.get(folder, []))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert _gpus.of_this_machine() == 3
+    assert accelerators.of_this_machine() == 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
-    assert _gpus.of_this_machine() == 2
+    assert accelerators.of_this_machine() == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert _gpus.of_this_machine() == 0
+    assert accelerators.of_this_machine() == 0
     folders.update({"/proc/driver/nvidia/gpus": [], "/dev": ["nvidia0", "nvidia1", "nvidiactl", "null"]})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert _gpus.of_this_machine() == 2
+    assert accelerators.of_this_machine() == 2
 
 
 def test_other_accelerators_are_told_apart_too(fresh, tmp_path, monkeypatch):

@@ -11,9 +11,9 @@ import textwrap
 import pytest
 
 import libray
-from libray._log_dedup import Deduplicator
-from libray._log_monitor import _File
-from libray._worker_output import encode_label
+from libray.core.output_labels import encode_label
+from libray.driver.log_dedup import Deduplicator
+from libray.driver.log_monitor import _File
 
 PREFIX = re.compile(r"^\((?:(.*) )?pid=(\d+)\) (.*)$")
 

@@ -7,7 +7,7 @@ import pytest
 
 import libray
 from conftest import eventually
-from libray import _as_ray
+from libray.core import import_ray
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def ray():
 def program(run_script):
     """Runs a program that only says `import ray`, found by PYTHONPATH as third-party programs find it."""
     root = os.path.dirname(os.path.dirname(libray.__file__))
-    path = os.pathsep.join([_as_ray.SHIM, root, os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([import_ray.SHIM, root, os.environ.get("PYTHONPATH", "")])
 
     def run(source, **options):
         done = run_script(source, env={"PYTHONPATH": path, "RAY_DEDUP_LOGS": "0"}, **options)

@@ -9,7 +9,7 @@ import pytest
 from conftest import Counter, eventually
 
 import libray
-from libray import _placement as pl
+from libray.api import placement as pl
 from libray import exceptions as exc
 
 IN = pl.PlacementGroupSchedulingStrategy

@@ -343,11 +343,11 @@ def test_copies_of_a_runtime_environment_are_nobody_elses(shared):
         f.write("x = 1\n")
 
     def attempt():
-        from libray import _runtime_env
+        from libray.core import runtime_env
 
         os.environ["LIBRAY_TMPDIR"] = shared
         os.umask(0)
-        copy = _runtime_env.package(source)
+        copy = runtime_env.package(source)
         owners = []
         at = copy
         while at != shared:
@@ -367,16 +367,16 @@ def test_a_copy_that_was_swapped_is_not_entered(shared, foreign):
     os.chmod(copy, 0o777)
 
     def attempt():
-        from libray import _runtime_env
+        from libray.core import runtime_env
 
         before, got = os.getcwd(), []
         for env in ({"working_dir": copy}, {"py_modules": [copy]}):
             try:
-                _runtime_env.enter(env)
-                _runtime_env.extend_path()
+                runtime_env.enter(env)
+                runtime_env.extend_path()
             except OSError as e:
                 got.append(type(e).__name__)
-        return got, os.getcwd() == before, copy in sys.path, _runtime_env._is_copy(copy)
+        return got, os.getcwd() == before, copy in sys.path, runtime_env._is_copy(copy)
 
     assert as_nobody(attempt) == [["PermissionError"] * 2, True, False, False]
 

@@ -36,7 +36,7 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 def daemon():
-    with open(libray._core.session_dir() + "/session.json") as f:
+    with open(libray.core.process.session_dir() + "/session.json") as f:
         return json.load(f)["pid"]
 
 @libray.remote

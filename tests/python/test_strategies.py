@@ -4,7 +4,7 @@ import pytest
 from conftest import eventually
 
 import libray
-from libray import _placement as pl
+from libray.api import placement as pl
 from libray import exceptions as exc
 
 
@@ -142,7 +142,7 @@ def test_groups_end_with_their_job(fresh, run_script):
     address = fresh(num_cpus=4, namespace="n").address_info["address"]
     program = """
         import sys, libray
-        from libray._placement import placement_group
+        from libray.api.placement import placement_group
         libray.init(address=sys.argv[1], namespace="n")
         assert placement_group([{"CPU": 1}], name="short").wait(20)
         assert placement_group([{"CPU": 2}], name="long", lifetime="detached").wait(20)

@@ -237,7 +237,7 @@ def f_remote(*args):
 
 
 def f_id(ref):
-    from libray._ids import TaskID
+    from libray.core.ids import TaskID
 
     return TaskID(ref.binary()[:24])
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import libray
-from libray import _unread
+from libray.core import unread
 from libray import testing
 
 
@@ -118,7 +118,7 @@ def test_errors_that_somebody_looked_at(fresh, shown):
 
 def test_the_variable_turns_it_off(fresh, shown, monkeypatch):
     fresh(num_cpus=1)
-    names, looked = _unread._OFF, []
+    names, looked = unread._OFF, []
 
     class Names:
         def __iter__(self):
@@ -127,7 +127,7 @@ def test_the_variable_turns_it_off(fresh, shown, monkeypatch):
             finally:
                 looked.append(True)
 
-    monkeypatch.setattr(_unread, "_OFF", Names())
+    monkeypatch.setattr(unread, "_OFF", Names())
     monkeypatch.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     boom.remote("silent")
     testing.wait_until(lambda: looked)
@@ -199,10 +199,11 @@ def test_a_shell_tells_also_of_results_that_are_kept(run_script):
         import sys, time
         sys.ps1 = ">>> "  # as in an interactive shell
         import libray
-        from libray import testing, _unread
+        from libray import testing
+        from libray.core import unread
         libray.init(num_cpus=1)
         seen = []
-        _unread.log = seen.append
+        unread.log = seen.append
 
         @libray.remote
         def boom(tag):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import libray
-from libray import _libray, _serialization, exceptions as exc
+from libray import _libray, exceptions as exc
+from libray.core import error_report, serialization
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -115,14 +116,14 @@ def test_the_references_of_a_value_are_still_its_own():
 
 
 def test_a_registered_serializer_counts_for_arrays_too():
-    _serialization.register_serializer(
+    serialization.register_serializer(
         np.ndarray, serializer=lambda a: a.tolist(), deserializer=lambda s: ("custom", s)
     )
     try:
         assert again(np.arange(3)) == ("custom", [0, 1, 2])
         assert again({"a": [np.arange(2)]}) == {"a": [("custom", [0, 1])]}
     finally:
-        _serialization.deregister_serializer(np.ndarray)
+        serialization.deregister_serializer(np.ndarray)
     assert type(again(np.arange(3))) is np.ndarray
 
 
@@ -323,7 +324,7 @@ BUILTIN = sorted(
 
 def through_the_wire(error):
     """As a task's error comes: written there, read here."""
-    message, payload, fatal = exc.dump_error(error, "f")
+    message, payload, fatal = error_report.dump_error(error, "f")
     assert not fatal
     return exc.make_error(_libray.RAY_TASK_FAILED, message, payload, MSGPACK)
 
@@ -446,7 +447,7 @@ def test_arrow_slices_take_along_what_they_show():
     nested = pa.array([[i, i + 1] for i in range(100_000)]).slice(5, 10)
     for value in (part, batch, part["s"], batch.column(1), nested, table.slice(3, 0)):
         fmt, body, n_oob, _ = _libray.encode(value, True)
-        body, buffers = _serialization.dumps(value)
+        body, buffers = serialization.dumps(value)
         assert len(body) + sum(b.nbytes for b in buffers) < 20_000, type(value)
         back = again(value)
         assert type(back) is type(value) and back.equals(value)

@@ -44,7 +44,7 @@ PROGRAM = """
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             exe = os.readlink(f"/proc/{pid}/exe")
-            if libray._core.session_dir() in open(f"/proc/{pid}/cmdline").read():
+            if libray.core.process.session_dir() in open(f"/proc/{pid}/cmdline").read():
                 daemons.append(exe)
         except OSError:
             pass

@@ -10,7 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import libray  # noqa: E402
-from libray import _core, _libray  # noqa: E402
+from libray import _libray  # noqa: E402
+from libray.core import process  # noqa: E402
 from machine import Machine, body_text, drive, options  # noqa: E402
 
 asking = threading.Lock()
@@ -38,7 +39,7 @@ class Driver(Machine):
 
 
 def _session():
-    return str(_core.session_dir())
+    return str(process.session_dir())
 
 
 def run(text, bound, prefix=""):

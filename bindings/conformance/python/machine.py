@@ -593,7 +593,7 @@ class Machine:
 
     # -- around
     async def op_group(self, words):
-        from libray._placement import placement_group
+        from libray.api.placement import placement_group
 
         bundles = [{k: float(v) for k, v in (p.rsplit(":", 1) for p in b.split(","))} for b in words[3].split("/")]
         strategy = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")[int(words[2])]
@@ -607,7 +607,7 @@ class Machine:
         self.tell("ok" if group.wait(int(words[2]) / 1000) else "t")
 
     async def op_gremove(self, words):
-        from libray._placement import remove_placement_group
+        from libray.api.placement import remove_placement_group
 
         group = self.slots.pop(words[1], None)
         if group is None:

@@ -1,19 +1,34 @@
 """libray: tasks, actors and futures over a shared-memory store. `libray.init()`, `@libray.remote`,
-`libray.get`."""
+`libray.get`.
+
+The package is in layers, lowest first; a module imports its own layer or a lower one, also inside functions, and no two
+import each other (`./dev check` looks):
+
+    _libray                 the extension: submit, get, run; it imports nothing and calls what it was given (`_hook_up`)
+    core/, exceptions       values, ids, errors, environments, what this process is
+    api/                    functions, actors, generators, placement, tables: what programs call
+    driver/                 start and end of the runtime, the workers' output
+    worker/                 a worker process
+    this file, testing, as_ray, _cli, _zygote      what programs and the daemon find by name
+    ray/                    the package `ray`: what only programs of Ray need
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any
 
 from . import _libray, exceptions
-from . import _as_ray, _context, _core, _gpus, _placement, _serialization
+from .api import context as _context, placement as _placement
+from .api.actor import method, method_options as _method_options, handle_from_ref as _handle_from_ref
+from .api.context import available_resources, cluster_resources, get_runtime_context, nodes
+from .api.control import cancel, exit_actor, get_actor, kill
+from .api.function import NativeFunction, c_function, load_library, native_function
+from .api.stream import DynamicObjectRefGenerator
 from ._libray import ObjectRef, get, put, wait
-from ._as_ray import install_as_ray
-from ._actor import exit_actor, get_actor, method
-from ._context import available_resources, cluster_resources, get_runtime_context, nodes
-from ._core import init, is_initialized, shutdown
-from ._cross import actor_class, function
-from ._function import NativeFunction, c_function, load_library, native_function
+from .core import import_ray as _import_ray, serialization as _serialization
+from .core.import_ray import install_as_ray
+from .driver import start as _start
+from .driver.start import init, is_initialized, shutdown
 
 __version__ = "0.3.0"
 ObjectID = ObjectRef
@@ -58,22 +73,27 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "LoggingConfig":  # not at import: it needs the logging module
-        from ._logging import LoggingConfig
+        from .core.logging_setup import LoggingConfig
 
         return LoggingConfig
     if name == "Timestamp":
-        from ._portable import Timestamp
+        from .core.portable import Timestamp
 
         return Timestamp
+    if name in ("actor_class", "function"):  # of other languages
+        from .api import foreign
+
+        return getattr(foreign, name)
     raise AttributeError(f"module 'libray' has no attribute '{name}'")
 
 
 if TYPE_CHECKING:  # with the types of results
     from ._typing import ActorClass, ActorHandle, ObjectRefGenerator, RemoteFunction, remote
+    from .api.foreign import actor_class, function
 else:
-    from ._actor import ActorClass, ActorHandle
-    from ._function import RemoteFunction
-    from ._stream import ObjectRefGenerator
+    from .api.actor import ActorClass, ActorHandle
+    from .api.function import RemoteFunction
+    from .api.stream import ObjectRefGenerator
 
     def remote(*args: Any, **options: Any) -> Any:
         """Makes a function a task and a class an actor: `@libray.remote`, `@libray.remote(num_cpus=2)`,
@@ -88,7 +108,7 @@ def _remote(args: Any, options: Any) -> Any:
         raise TypeError(_not_remote())
     if args or not options:
         raise _Misuse(
-            _as_ray.named(
+            _import_ray.named(
                 "The @libray.remote decorator must be applied either with no arguments and no parentheses, "
                 "for example '@libray.remote', or it must be applied using some of the options, for example "
                 "'@libray.remote(num_returns=2, max_retries=5)'."
@@ -102,7 +122,7 @@ class _Misuse(ValueError, AssertionError):
 
 
 def _not_remote() -> str:
-    return _as_ray.named(
+    return _import_ray.named(
         "The @libray.remote decorator must be applied to either a function or a class."
     )
 
@@ -125,103 +145,111 @@ def _make_remote(target: Any, given: Any) -> Any:
     if isinstance(target, (RemoteFunction, ActorClass)):
         raise TypeError("this is remote already: use .options(...) to change how it runs")
     if inspect.isclass(target):
-        from ._actor import make_actor_class
+        from .api.actor import make_actor_class
 
         return make_actor_class(target, given)
     if inspect.isfunction(target) or hasattr(target, "__cython__"):
-        from ._function import make_remote_function
+        from .api.function import make_remote_function
 
         return make_remote_function(target, given)
     raise TypeError(_not_remote())
 
 
-def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancels the task that makes `ref` (or a generator). `force` kills its worker. A finished task
-    keeps its result."""
-    if isinstance(ref, _libray.StreamBase):
-        ref._cancel((1 if force else 0) | (2 if recursive else 0))
-        return
-    if not isinstance(ref, ObjectRef):
-        raise TypeError(
-            _as_ray.named(
-                "libray.cancel() only supported for object refs and generators. For actors, try "
-                f"libray.kill(). Got: {type(ref)}."
-            )
-        )
-    try:
-        _libray.cancel(ref, force, recursive)
-    except NotImplementedError as e:
-        raise ValueError("force=True is not supported for actor tasks.") from e
+# ---- what the extension calls ------------------------------------------------------------------------
+# A worker adds its own (worker/main.py). These few programs need: their modules are imported at the first call.
 
 
-def kill(actor: Any, *, no_restart: bool = True) -> None:
-    """Kills an actor's process at once."""
-    if _core.is_local_mode() and not isinstance(actor, _libray.ActorBase):
-        from . import _local
+def _unreadable(what: str, error: BaseException) -> Any:
+    from .core import error_report
 
-        if isinstance(actor, _local.LocalActorHandle):
-            return _local.kill(actor)
-    if not isinstance(actor, _libray.ActorBase):
-        raise ValueError(
-            _as_ray.named(
-                "libray.kill() only supported for actors. For tasks, try libray.cancel(). Got: "
-                f"{type(actor)}."
-            )
-        )
-    _libray.actor_kill(actor, not no_restart)
+    return error_report.unreadable(what, error)
 
 
-def _late(module: str, name: str) -> Any:
-    """A function of a module that is imported when it is first called: few programs need it."""
-    found: Any = None
+def _await_ref(ref: Any) -> Any:
+    from .api import awaiting
 
-    def call(*args: Any) -> Any:
-        nonlocal found
-        if found is None:
-            import importlib
+    return awaiting.await_ref(ref)
 
-            found = getattr(importlib.import_module("." + module, __name__), name)
-        return found(*args)
 
-    return call
+def _ref_future(ref: Any) -> Any:
+    from .api import awaiting
+
+    return awaiting.ref_future(ref)
+
+
+def _ref_as_future(ref: Any) -> Any:
+    from .api import awaiting
+
+    return awaiting.ref_as_future(ref)
+
+
+def _ref_on_completed(ref: Any, callback: Any) -> None:
+    from .api import awaiting
+
+    awaiting.ref_on_completed(ref, callback)
+
+
+def _portable(value: Any) -> Any:
+    from .core import portable
+
+    return portable.convert(value)
+
+
+def _not_portable(value: Any, what: str, error: BaseException) -> Any:
+    from .core import portable
+
+    return portable.not_portable(value, what, error)
+
+
+def _read_timestamp(body: bytes) -> Any:
+    from .core import portable
+
+    return portable.read_timestamp(body)
+
+
+def _read_arrow(stream: Any) -> Any:
+    from .core import portable
+
+    return portable.read_arrow(stream)
+
+
+def _explain_argument(function: Any, argument: Any, error: BaseException) -> Any:
+    from .core import serializability
+
+    return serializability.explain_argument(function, argument, error)
+
+
+def _show_unread() -> None:
+    from .core import unread
+
+    unread.show()
 
 
 def _hook_up() -> None:
-    from . import _actor
-
     _libray.set_hooks(
         {
-            "auto_init": _core.ensure,
+            "auto_init": _start.ensure,
             "make_error": exceptions.make_error,
-            "dump_error": exceptions.dump_error,
             "dumps": _serialization.dumps,
             "loads": _serialization.loads,
-            "await_ref": _late("_async", "await_ref"),
-            "ref_future": _late("_async", "ref_future"),
-            "ref_as_future": _late("_async", "ref_as_future"),
-            "ref_on_completed": _late("_async", "ref_on_completed"),
-            "ref_info": _context.ref_info,
-            "unreadable": exceptions.unreadable,
-            "explain_pickle": _serialization.explain_argument,
             "check_export": _serialization.check_export,
-            "make_dynamic": DynamicObjectRefGenerator,
-            "should_retry": exceptions.should_retry,
-            "portable": _late("_portable", "convert"),
-            "not_portable": _late("_portable", "not_portable"),
-            "read_timestamp": _late("_portable", "read_timestamp"),
-            "read_arrow": _late("_portable", "read_arrow"),
-            "leave_child": _late("_worker", "leave_child"),
-            "load_function": _serialization.load_function,
+            "unreadable": _unreadable,
+            "ref_info": _context.ref_info,
             "captured": _placement.captured,
-            "enter_note": _placement.enter_note,
-            "enter_gpus": _gpus.enter,
-            "actor_call": _late("_worker", "find_method"),
-            "show_unread": _late("_unread", "show"),
+            "make_dynamic": DynamicObjectRefGenerator,
+            "await_ref": _await_ref,
+            "ref_future": _ref_future,
+            "ref_as_future": _ref_as_future,
+            "ref_on_completed": _ref_on_completed,
+            "portable": _portable,
+            "not_portable": _not_portable,
+            "read_timestamp": _read_timestamp,
+            "read_arrow": _read_arrow,
+            "explain_pickle": _explain_argument,
+            "show_unread": _show_unread,
         }
     )
-    _libray._set_classes(ObjectRefGenerator, _actor._method_options)
+    _libray._set_classes(ObjectRefGenerator, _method_options, _handle_from_ref)
 
-
-from ._stream import DynamicObjectRefGenerator  # noqa: E402
 
 _hook_up()

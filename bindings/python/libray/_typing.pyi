@@ -15,9 +15,9 @@ from typing import (
     overload,
 )
 
-from ._actor import ActorHandle as _ActorHandle
+from .api.actor import ActorHandle as _ActorHandle
 from ._libray import ObjectRef
-from ._stream import ObjectRefGenerator as _ObjectRefGenerator
+from .api.stream import ObjectRefGenerator as _ObjectRefGenerator
 
 R = TypeVar("R")
 C = TypeVar("C")

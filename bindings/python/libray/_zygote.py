@@ -69,11 +69,12 @@ def _child(spawn, env, fds, parent, sock, children):
         import gc
 
         gc.enable()
-        from libray import _runtime_env, _worker
+        from libray.core import runtime_env
+        from libray.worker import main as worker
 
         if env:
-            _runtime_env.enter(extension.decode(env, 1))
-        code = _worker.run()
+            runtime_env.enter(extension.decode(env, 1))
+        code = worker.run()
     except BaseException:
         _say_exception()
     try:
@@ -192,23 +193,25 @@ def main():
     import select
     import socket
 
-    import libray._worker  # everything that a worker needs
-    from libray import _runtime_env
+    from libray import _libray as extension
+    from libray.core import runtime_env
+    from libray.worker import main as worker  # everything that a worker needs
+    from libray.api import foreign  # noqa: F401
     import cloudpickle  # noqa: F401
 
     sock = socket.socket(fileno=int(os.environ["LIBRAY_ZYGOTE_FD"]))
     sock.set_inheritable(False)
     sock.setblocking(True)
     os.set_inheritable(sock.fileno(), False)
-    libray._libray.adopt_orphans()
-    libray._libray.outlive_parent()  # it has something to do then
-    _runtime_env.enter_job()
+    extension.adopt_orphans()
+    extension.outlive_parent()  # it has something to do then
+    runtime_env.enter_job()
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     children = {}
     helpers = set(_own_children())  # of modules that were imported here
     _raise_file_limit()
-    libray._worker.find_title_room()
+    worker.find_title_room()
     gc.collect()
     gc.disable()
     gc.freeze()

@@ -13,7 +13,7 @@ import runpy
 import sys
 from typing import List
 
-from . import _as_ray
+from .core import import_ray
 
 _USAGE = "usage: python [flags] -m libray.as_ray (program.py | -m module | -c code | --path) [args...]"
 
@@ -23,7 +23,7 @@ def main(arguments: List[str]) -> None:
         print(_USAGE)
         raise SystemExit(0 if arguments else 2)
     if arguments[0] == "--path":
-        print(os.pathsep.join(_as_ray.search_path()))
+        print(os.pathsep.join(import_ray.search_path()))
         return
     if arguments[0] in ("-m", "-c") and len(arguments) < 2:
         print(_USAGE, file=sys.stderr)
@@ -31,7 +31,7 @@ def main(arguments: List[str]) -> None:
     if __name__ != "__main__" or sys.flags.ignore_environment or not sys.executable:
         _run_here(arguments)
         return
-    _as_ray.extend_pythonpath()
+    import_ray.extend_pythonpath()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [*_interpreter(), *arguments])
@@ -63,7 +63,7 @@ def _run_here(arguments: List[str]) -> None:
         first = {"-m": os.getcwd(), "-c": ""}.get(kind, os.path.dirname(os.path.abspath(kind)))
         sys.path[0] = first
     sys.argv[:] = [kind, *arguments[2:]] if kind in ("-m", "-c") else arguments
-    _as_ray.install_as_ray()
+    import_ray.install_as_ray()
     if kind == "-m":
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return

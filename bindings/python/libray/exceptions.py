@@ -1,18 +1,20 @@
 """Errors of libray. Codes of the C API become these classes in one place, `make_error`; an
 exception of a remote function comes back as a class that is both RayTaskError and the user's own
-class."""
+class. How an exception of this process is told to others: core/error_report.py.
+
+`make_error` is called by the extension, on the thread whose call failed. This file is a part of the layer `core`; it lies
+here because programs and pickles name it."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import re
-import sys
-import traceback
 import types
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import _error_map, _ids, _libray
+from . import _libray
+from .core import error_map, ids as _ids
 
 __all__ = [
     "RayError",
@@ -259,11 +261,11 @@ def _rebuild_task_error(*parts: Any) -> RayTaskError:
     return error.as_instanceof_cause() if parts[-1] else error
 
 
-_ID = re.compile(r"\b[0-9a-f]{48}\b")
+_ID = r"\b[0-9a-f]{48}\b"  # compiled with the first error, as the other one below
 
 
 def _first_id(text: str) -> Optional[str]:
-    found = _ID.search(text or "")
+    found = re.search(_ID, text or "")
     return found.group() if found else None
 
 
@@ -643,9 +645,7 @@ class CrossLanguageError(RayTaskError):
         said = self.described
         if not said:
             return self.message
-        from . import _cross
-
-        where = f"{_cross.find_language(self.language)} function {said.get('function') or '?'} failed"
+        where = f"{error_map.language_title(self.language)} function {said.get('function') or '?'} failed"
         pid = f" (pid={said['pid']})" if said.get("pid") else ""
         lines = [f"{where}{pid}: {self.type_name}: {self.remote_message}"]
         if self.stack:
@@ -661,7 +661,7 @@ class CrossLanguageError(RayTaskError):
 
 def _cause_of(said: Dict[str, Any]) -> Optional[BaseException]:
     """The error behind one of another language."""
-    behind = _error_map.checked(said.get("cause"))
+    behind = error_map.checked(said.get("cause"))
     if behind is None:
         return None
     return _error_of_map(behind.get("message", ""), behind)
@@ -729,7 +729,7 @@ _DEFAULT_TEXT = {
 }
 
 
-ending = False  # the driver's interpreter ends: set by _core
+ending = False  # the driver's interpreter ends: set by driver/start.py
 _ENDS = (_libray.RAY_CANCELLED, _libray.RAY_WRONG_STATE, _libray.RAY_NODE_DIED)
 
 
@@ -776,15 +776,15 @@ def _error_of(code: int, message: str, payload: bytes, payload_format: int) -> B
 
 
 def _task_error(message: str, payload: bytes, payload_format: int) -> BaseException:
-    said = _error_map.read(payload, payload_format)
+    said = error_map.read(payload, payload_format)
     if said is None:  # no binding wrote it
         return CrossLanguageError(message) if payload else RayTaskError("", message, None)
     return _error_of_map(message, said)
 
 
 def _error_of_map(message: str, said: Dict[str, Any]) -> BaseException:
-    private = _error_map.private_of(said) if said["language"] == "python" else None
-    if private is None or private[0] != _error_map.PICKLE:
+    private = error_map.private_of(said) if said["language"] == "python" else None
+    if private is None or private[0] != error_map.PICKLE:
         return CrossLanguageError(message, said)
     cause: BaseException
     try:
@@ -795,28 +795,8 @@ def _error_of_map(message: str, said: Dict[str, Any]) -> BaseException:
     return RayTaskError(said["function"], text, cause, pid=said["pid"]).as_instanceof_cause()
 
 
-_ARGUMENT = "At least one of the input arguments for this task could not be computed"
-
-
-def unreadable(what: str, error: BaseException) -> BaseException:
-    """The error for a value that came here whole and cannot be read: its class refuses to be made again, or its module
-    is not there. `what`: of what it is the value. Called by the extension."""
-    if not isinstance(error, Exception) or isinstance(error, MemoryError):
-        return error  # of this process, not of the value
-    if getattr(error, "_is_result", False):  # of local mode, where the value stands for an error
-        return error
-    if getattr(error, "names_nothing", False):  # no value at all: a name
-        return error
-    task = _libray._current_task()
-    where = f"in {task[0]}()" if task else "here"
-    text = f"reading {what} failed {where} (pid={os.getpid()}): {type(error).__name__}: {_first_line(error)}"
-    made = RaySystemError(text, _user_traceback(error))
-    made._of_argument = what.startswith("argument")
-    made.__cause__ = error
-    return made
-
-
-_DEPENDENT = re.compile(r"an argument of task (\S+) failed: ")
+ARGUMENT = "At least one of the input arguments for this task could not be computed"
+_DEPENDENT = r"an argument of task (\S+) failed: "
 
 
 def _dependents(message: str) -> Tuple[int, List[str]]:
@@ -825,7 +805,7 @@ def _dependents(message: str) -> Tuple[int, List[str]]:
     names: List[str] = []
     at = 0
     while True:
-        found = _DEPENDENT.match(message, at)
+        found = re.compile(_DEPENDENT).match(message, at)
         if found is None:
             return at, names
         names.append(found.group(1).rpartition(".")[2])
@@ -837,134 +817,7 @@ def _with_dependents(message: str, text: str) -> str:
     its result: the runtime puts their names before the message."""
     for name in reversed(_dependents(message)[1]):
         text = (
-            f"ray::{name}() (pid={os.getpid()}, ip=127.0.0.1)\n  {_ARGUMENT}:\n"
+            f"ray::{name}() (pid={os.getpid()}, ip=127.0.0.1)\n  {ARGUMENT}:\n"
             f"ray.exceptions.RayTaskError: {text}"
         )
     return text
-
-
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-def _user_traceback(exc: BaseException) -> str:
-    """The traceback without the lines of this package."""
-    try:
-        report = traceback.TracebackException.from_exception(exc)
-        _drop_own_frames(report)
-        lines = list(report.format())
-    except Exception as e:  # an exception whose __str__ fails, say
-        return f"{_frames_only(exc)}{type(exc).__name__} (its text cannot be made: {e!r})"
-    if lines and lines[0].startswith("Traceback"):
-        lines = lines[1:]
-    return "".join(lines).rstrip()
-
-
-def _drop_own_frames(report: Any) -> None:
-    report.stack[:] = [frame for frame in report.stack if not frame.filename.startswith(_HERE)]
-    for chained in (report.__cause__, report.__context__):
-        if chained is not None:
-            _drop_own_frames(chained)
-
-
-def _dump_cause(cause: BaseException, text: str) -> bytes:
-    """The exception as bytes that can be read again, or a RayError that describes it."""
-    import cloudpickle
-
-    name = f"{type(cause).__module__}.{type(cause).__qualname__}"
-    try:
-        blob = bytes(cloudpickle.dumps(cause, protocol=5))
-    except Exception as e:
-        return pickle.dumps(
-            RayError(
-                f"Exception {name} isn't serializable: {e}.\nOriginal exception details:\n{text}"
-            )
-        )
-    try:
-        pickle.loads(blob)
-    except Exception as e:
-        return pickle.dumps(
-            UnserializableException(f"{text}\n({name} isn't serializable: reading it fails: {e!r})")
-        )
-    return blob
-
-
-def _is_fatal(exc: BaseException) -> bool:
-    """Whether the exception is one that ends a process: SystemExit, KeyboardInterrupt and what else
-    is no Exception, but not the end of a coroutine."""
-    if isinstance(exc, (Exception, GeneratorExit)):
-        return False
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is None or not isinstance(exc, asyncio.CancelledError)
-
-
-def should_retry(exc: BaseException, note: bytes) -> bool:
-    """Whether the exception is one of the classes that the caller wants to be retried."""
-    from . import _options
-
-    classes = pickle.loads(_options.retry_classes(note))
-    if isinstance(exc, UserCodeException) and exc.__cause__ is not None:
-        exc = exc.__cause__
-    return isinstance(exc, classes)
-
-
-def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
-    """(one line, payload, False) of a remote exception, the payload a MessagePack map; or (text, b"", True)
-    of one that ends the process."""
-    pid = os.getpid()
-    if _is_fatal(exc):
-        text = f"{function}() (pid={pid}) raised {type(exc).__name__}:\n{_user_traceback(exc)}"
-        return text, b"", True
-    short = f"{function}: {type(exc).__name__}: {_first_line(exc)}"
-    cause: BaseException = exc
-    if isinstance(exc, RayTaskError):  # an error of a nested task passes through with its own cause
-        cause = exc if isinstance(exc, CrossLanguageError) or exc.cause is None else exc.cause
-    text = _remote_text(exc, function)
-    return short, _error_map.pack(cause, function, pid, text, _dump_cause(cause, text)), False
-
-
-def _remote_text(exc: BaseException, function: str) -> str:
-    head = f"ray::{function}() (pid={os.getpid()}, ip=127.0.0.1{_actor_label()})"
-    if isinstance(exc, RayTaskError):
-        return f"{head}\n{_frames_only(exc)}ray.exceptions.{type(exc).__name__}: {exc.traceback_str}"
-    if isinstance(exc, RaySystemError) and exc._of_argument:
-        return f"{head}\n  {_ARGUMENT}:\nray.exceptions.RaySystemError: {exc}"
-    return f"{head}\n{_user_traceback(exc)}"
-
-
-def creation_text(exc: BaseException, class_name: str) -> str:
-    """What the worker prints when a constructor failed: nobody may ever call the actor and be told."""
-    return (
-        "Exception raised in creation task: The actor died because of an error raised in its creation task, "
-        + _remote_text(exc, f"{class_name}.__init__")
-    )
-
-
-def _actor_label() -> str:
-    """In an actor: its id and its repr."""
-    if not _libray.is_worker():
-        return ""
-    from . import _worker
-
-    actor = _worker.own_actor()
-    if actor is None:
-        return ""
-    instance = _libray._actor_instance()  # None while the constructor runs
-    try:
-        return f", actor_id={actor}" + ("" if instance is None else f", repr={instance!r}")
-    except Exception:  # of the user's __repr__
-        return f", actor_id={actor}"
-
-
-def _first_line(exc: BaseException) -> str:
-    try:
-        text = str(exc)
-    except Exception:
-        text = "(its text cannot be made)"
-    return text.splitlines()[0] if text else ""
-
-
-def _frames_only(exc: BaseException) -> str:
-    frames = [
-        f for f in traceback.extract_tb(exc.__traceback__) if not f.filename.startswith(_HERE)
-    ]
-    return "".join(traceback.format_list(frames))

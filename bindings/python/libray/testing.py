@@ -7,7 +7,8 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from . import _libray, _state
+from . import _libray
+from .api import tables
 
 
 def ref_count(ref: Any) -> int:
@@ -27,7 +28,7 @@ def in_store(ref: Any) -> bool:
 
 def store() -> List[Dict[str, Any]]:
     """Objects in shared memory: id, size, state, pins, spilled."""
-    return [{**row, "id": _state.object_text(row["id"])} for row in _state.rows("store")]
+    return [{**row, "id": tables.object_text(row["id"])} for row in tables.rows("store")]
 
 
 def store_bytes() -> int:
@@ -37,12 +38,12 @@ def store_bytes() -> int:
 
 def workers() -> List[Dict[str, Any]]:
     """Processes of the node: pid, kind ("driver" or "worker"), state, job, actor."""
-    return _state.rows("workers")
+    return tables.rows("workers")
 
 
 def actors() -> Dict[str, str]:
     """State of each actor by its id: PENDING, ALIVE, RESTARTING or DEAD."""
-    return {_state.text(row["actor"]): str(row["state"]) for row in _state.rows("actors")}
+    return {tables.text(row["actor"]): str(row["state"]) for row in tables.rows("actors")}
 
 
 def actor_state(handle: Any) -> Optional[str]:
@@ -52,7 +53,7 @@ def actor_state(handle: Any) -> Optional[str]:
 
 def tasks(name: Optional[str] = None, state: Optional[str] = None) -> List[Dict[str, Any]]:
     """Tasks and actor calls, of that function and in that state if given. `name` may be without the module."""
-    found = _state.task_rows()
+    found = tables.task_rows()
     return [
         row
         for row in found

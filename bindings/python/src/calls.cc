@@ -891,12 +891,18 @@ PyObject* py_wait(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwna
   return wait_refs(list.get(), static_cast<size_t>(want), timeout);
 }
 
-PyObject* set_classes(PyObject*,
-                      PyObject* args) {  // (ObjectRefGenerator, method_options)
-  PyObject *stream, *options;
-  if (!PyArg_ParseTuple(args, "O!O", &PyType_Type, &stream, &options)) return nullptr;
+// Starts the runtime unless it runs.
+PyObject* py_ensure(PyObject*, PyObject*) {
+  if (ensure_runtime() == nullptr) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* set_classes(PyObject*, PyObject* args) {  // (ObjectRefGenerator, method_options, handle_from_ref)
+  PyObject *stream, *options, *handle;
+  if (!PyArg_ParseTuple(args, "O!OO", &PyType_Type, &stream, &options, &handle)) return nullptr;
   g_stream_class = reinterpret_cast<PyTypeObject*>(new_ref(stream));
   g_method_options = new_ref(options);
+  g_hooks.actor_handle = new_ref(handle);
   Py_RETURN_NONE;
 }
 
@@ -914,6 +920,7 @@ PyMethodDef module_methods[] = {
     {"wait", fast(py_wait), METH_FASTCALL | METH_KEYWORDS,
      "wait(ray_waitables, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\nSplits the list into "
      "those that are ready and the rest."},
+    {"ensure", py_ensure, METH_NOARGS, nullptr},
     {"_try_get", try_get, METH_VARARGS, nullptr},
     {"_method", method_make, METH_VARARGS, nullptr},
     {"_set_classes", set_classes, METH_VARARGS, nullptr},

@@ -58,7 +58,8 @@ struct Process {
 };
 extern Process g_process;
 
-// Functions of the Python half, set once at import (names of the fields are the keys of set_hooks).
+// Functions of the Python half, which lies above the extension: given to set_hooks at import and, for what a worker alone
+// needs, when a worker starts. Names of the fields are its keys.
 struct Hooks {
   PyObject* auto_init = nullptr;         // () -> None: starts the runtime on first use
   PyObject* make_error = nullptr;        // (code, message, payload, format) -> exception
@@ -85,10 +86,8 @@ struct Hooks {
   PyObject* enter_note = nullptr;        // (note or None) -> None: a task in a group begins, ends
   PyObject* enter_gpus = nullptr;        // ({resource: [number]} or None) -> None: a task with devices
   PyObject* show_unread = nullptr;       // () -> None: errors that nobody looked at are there
-  PyObject* run_async = nullptr;         // (task, coroutine) -> None
-  PyObject* actor_created = nullptr;     // (instance) -> None: chooses how the worker goes on
-  PyObject* actor_call =
-      nullptr;  // (instance, method, args, kwargs) -> result: methods not of the class
+  PyObject* actor_handle = nullptr;      // reference of an actor in a value -> its handle
+  PyObject* actor_call = nullptr;        // (instance, name of a method) -> what a call of it runs
 };
 extern Hooks g_hooks;
 

@@ -365,9 +365,7 @@ PyObject* Decoder::reference(const uint8_t* p, size_t n, bool actor) {
   PyObject* object = ref_new(ref);
   if (!actor || object == nullptr) return object;
   Owned owned(object);
-  Owned module(PyImport_ImportModule("libray._actor"));
-  if (!module) return nullptr;
-  return PyObject_CallMethod(module.get(), "handle_from_ref", "O", object);
+  return PyObject_CallOneArg(g_hooks.actor_handle, object);
 }
 
 PyObject* unpickle(ray_buffer* buffer, PyObject* holder) {

@@ -1,5 +1,5 @@
 // Placement groups: `group_create`, `group_wait`, `group_remove`, and the switch that places what a
-// task submits in the task's own group. Called by _placement.py with the GIL held.
+// task submits in the task's own group. Called by api/placement.py with the GIL held.
 #include <pybind11/pybind11.h>
 
 #include "groups.h"

@@ -1,5 +1,5 @@
 // Calls in the hands of an event loop: an asyncio actor's, one LoopCalls per concurrency group, used
-// by _AsyncActor (_worker.py) in the thread of the group's loop.
+// by _AsyncActor (worker/loops.py) in the thread of the group's loop.
 //
 // A call's first step runs at once, without a turn of the loop: most coroutines that never wait are
 // done then, and so is the call. That step already runs as an asyncio task, which the coroutine keeps

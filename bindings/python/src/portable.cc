@@ -32,7 +32,7 @@ Encoder::Pack Encoder::pack_actor(PyObject* o) {
 }
 
 // For readers of other languages: what is a kind of a plain type crosses as that type; of the rest the Python half knows
-// how it crosses, if it does (_portable.convert): (0, another object), (extension type, its bytes), or an Arrow stream.
+// how it crosses, if it does (core/portable.py, convert): (0, another object), (extension type, its bytes), or an Arrow stream.
 Encoder::Pack Encoder::pack_portable(PyObject* o, int depth) {
   if (PyLong_Check(o)) return pack_int(o);
   if (PyUnicode_Check(o)) return pack_str(o);

@@ -1,6 +1,6 @@
 // Errors that nobody looked at before their last reference went: the runtime says so in its log, with a
 // line named "unread-error". That line is not printed here but makes a thread of its own, which lives as
-// long as it takes, ask the Python half to fetch and to show them (_unread.py). The runtime's thread, on
+// long as it takes, ask the Python half to fetch and to show them (core/unread.py). The runtime's thread, on
 // which the line comes, never waits for the GIL.
 #include "unread.h"
 

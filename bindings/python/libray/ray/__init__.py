@@ -28,7 +28,7 @@ from libray import (
     wait,
 )
 
-from libray._as_ray import name_types as _name_types
+from ray._type_names import name_types as _name_types
 from ray._version import commit as __commit__
 from ray._version import version as __version__
 from ray._raylet import (
@@ -118,13 +118,13 @@ _LATE = ("cloudpickle", "cluster_utils", "data", "widgets")
 def __getattr__(name: str):
     import importlib
 
-    from libray._as_ray import why_absent
+    from libray.core.import_ray import why_absent
 
     if name in _LATE:
         return importlib.import_module(f"ray.{name}")
     why = why_absent(f"ray.{name}")
     if why:
         raise ImportError(why, name=f"ray.{name}")
-    if not name.startswith("__") and hasattr(_libray, name):  # what libray adds: c_function, ...
+    if name in _libray.__all__:  # what libray adds: c_function, ...
         return getattr(_libray, name)
     raise AttributeError(f"module 'ray' has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""`ray._raylet`: the identifiers (libray/_ids.py), and names that programs import from here."""
+"""`ray._raylet`: the identifiers (libray/core/ids.py), and names that programs import from here."""
 
 from libray import DynamicObjectRefGenerator, ObjectRef, ObjectRefGenerator
-from libray._ids import (
+from libray.core.ids import (
     ActorClassID,
     ActorID,
     BaseID,

@@ -1,6 +1,6 @@
 """The version of Ray that this tree follows."""
 
 from libray import __version__ as libray_version
-from libray._as_ray import RAY_VERSION as version
+from libray.core.import_ray import RAY_VERSION as version
 
 commit = f"libray-{libray_version}"

@@ -1,6 +1,6 @@
 """`ray.cross_language`: functions and actor classes of other languages by their names."""
 
-from libray._cross import actor_class, function
+from libray.api.foreign import actor_class, function
 
 __all__ = ["cpp_actor_class", "cpp_function", "java_actor_class", "java_function"]
 

@@ -1,5 +1,5 @@
 """`ray.job_config`."""
 
-from libray._job_config import JobConfig
+from libray.driver.job_config import JobConfig
 
 __all__ = ["JobConfig"]

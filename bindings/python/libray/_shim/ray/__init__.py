@@ -9,6 +9,6 @@ except ImportError:
     sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3)))
     import libray
 
-from libray import _as_ray
+from libray.core import import_ray
 
-_as_ray.become_ray(globals())
+import_ray.become_ray(globals())

@@ -3,7 +3,7 @@ their checks, as libraries that add options of their own look at them."""
 
 from typing import Any, Dict
 
-from libray import _options
+from libray.api import options as _options
 
 
 class Option:

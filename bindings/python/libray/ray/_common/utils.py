@@ -74,9 +74,9 @@ def get_default_system_temp_dir() -> str:
 
 
 def get_default_ray_temp_dir() -> str:
-    from libray import _sessions
+    from libray.core import sessions
 
-    return _sessions.base_path()
+    return sessions.base_path()
 
 
 get_user_temp_dir, get_ray_temp_dir = get_default_system_temp_dir, get_default_ray_temp_dir

@@ -1,6 +1,6 @@
 """`ray._private.auto_init_hook`: functions of libray start the runtime by themselves."""
 
-from libray._core import ensure as auto_init_ray
+from libray.driver.start import ensure as auto_init_ray
 
 enable_auto_connect = True
 

@@ -1,13 +1,14 @@
 """`ray._private.gcs_utils`: the key-value part of Ray's GCS client."""
 
-from libray import _core
+from libray import _libray
+from libray.core import process
 from ray.experimental import internal_kv
 
 
 class GcsClient:
     def __init__(self, address=None, **ignored) -> None:
-        _core.ensure()
-        self.address = address or _core._context.address_info["gcs_address"]
+        _libray.ensure()
+        self.address = address or process.session
 
     def internal_kv_get(self, key, namespace=None, timeout=None):
         return internal_kv._internal_kv_get(key, namespace=namespace)

@@ -18,9 +18,9 @@ class SerializationContext:
         deregister_serializer(cls)
 
     def serialize(self, value: Any) -> Any:
-        from libray import _serialization
+        from libray.core import serialization
 
-        return _serialization.dumps(value)
+        return serialization.dumps(value)
 
 
 __all__ = ["ObjectRef", "SerializationContext"]

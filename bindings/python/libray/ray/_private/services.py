@@ -13,9 +13,9 @@ def get_node_instance_id() -> str:
 
 
 def find_gcs_addresses() -> set:
-    from libray import _sessions
+    from libray.core import sessions
 
-    found = _sessions.running()
+    found = sessions.running()
     return {found} if found else set()
 
 

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional
 
 import libray
 from libray import available_resources, cluster_resources, nodes
-from libray._timeline import trace_events
+from libray.api.timeline import trace_events
 
 
 def timeline(filename: Optional[str] = None) -> Optional[List[Dict[str, Any]]]:
@@ -22,10 +22,10 @@ def timeline(filename: Optional[str] = None) -> Optional[List[Dict[str, Any]]]:
 
 def actors(actor_id: Optional[str] = None) -> Dict[str, Any]:
     """Actors by their id."""
-    from libray import _state
+    from libray.api import tables
     from ray.util.state import list_actors
 
-    raw = {_state.text(row["actor"]): row for row in _state.rows("actors")}
+    raw = {tables.text(row["actor"]): row for row in tables.rows("actors")}
     table = {
         row["actor_id"]: {
             "ActorID": row["actor_id"],

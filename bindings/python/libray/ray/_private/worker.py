@@ -16,8 +16,10 @@ from libray import (
     wait,
 )
 from libray import _libray
-from libray._core import RayContext, init
-from libray._gpus import get_gpu_ids
+from libray.core import process
+from libray.driver import start
+from libray.driver.start import RayContext, init
+from libray.core.accelerators import get_gpu_ids
 from ray._raylet import ActorID, JobID, NodeID, TaskID, WorkerID
 
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE, SPILL_WORKER_MODE, RESTORE_WORKER_MODE = 0, 1, 2, 3, 4
@@ -31,9 +33,7 @@ class Worker:
     def mode(self) -> Any:
         if not libray.is_initialized():
             return None
-        from libray import _core
-
-        if getattr(_core, "is_local_mode", lambda: False)():
+        if process.local_mode:
             return LOCAL_MODE
         return WORKER_MODE if _libray.is_worker() else SCRIPT_MODE
 
@@ -88,9 +88,8 @@ class Worker:
 
     @property
     def address_info(self) -> Any:
-        from libray import _core
-
-        return dict(_core._context.address_info) if _core._context else {}
+        context = start.running_context()
+        return dict(context.address_info) if context is not None else {}
 
     def get_session_dir_path(self) -> str:
         return self.address_info.get("session_dir", "")
@@ -152,10 +151,10 @@ class CoreWorkerView:
 
     def get_all_reference_counts(self) -> dict:
         """By the id's digits: how many references this process has ("local"), how many its tasks hold ("submitted")."""
-        from libray import _state
+        from libray.api import tables
 
         return {
-            _state.object_text(row["object"]).encode(): {
+            tables.object_text(row["object"]).encode(): {
                 "local": row["count"] - row["by_tasks"] - row["by_results"] - row["by_values"],
                 "submitted": row["by_tasks"],
             }
@@ -217,9 +216,9 @@ async def _wait_async(
 
 def _unhandled_error_handler(e: Exception) -> None:
     """Shows an error that nobody looked at; tests replace it."""
-    from libray import _unread
+    from libray.core import unread
 
-    _unread.log(e)
+    unread.log(e)
 
 
 def get_dashboard_url() -> str:

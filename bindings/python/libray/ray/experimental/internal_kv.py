@@ -2,7 +2,7 @@
 
 from typing import List, Optional, Union
 
-from libray import _core, _libray
+from libray import _libray
 from libray.exceptions import ConflictError
 
 Text = Union[str, bytes]
@@ -31,7 +31,7 @@ def _internal_kv_initialized() -> bool:
 
 
 def _initialize_internal_kv(gcs_client=None) -> None:
-    _core.ensure()
+    _libray.ensure()
 
 
 def _internal_kv_reset() -> None:
@@ -46,7 +46,7 @@ def internal_kv_get_gcs_client():
 
 def _internal_kv_get(key: Text, *, namespace: Optional[Text] = None) -> Optional[bytes]:
     """The value, or None."""
-    _core.ensure()
+    _libray.ensure()
     found = _libray.kv_get(_namespace(namespace), _key(key))
     return None if found is None else found[0]
 
@@ -59,7 +59,7 @@ def _internal_kv_put(
     key: Text, value: Text, overwrite: bool = True, *, namespace: Optional[Text] = None
 ) -> bool:
     """Stores the value; returns whether the key was there already (it stays as it was if not `overwrite`)."""
-    _core.ensure()
+    _libray.ensure()
     space, name, data = _namespace(namespace), _key(key), _bytes(value)
     try:
         _libray.kv_put(space, name, data, 0)  # only a key that does not exist has version 0
@@ -74,7 +74,7 @@ def _internal_kv_del(
     key: Text, *, del_by_prefix: bool = False, namespace: Optional[Text] = None
 ) -> int:
     """Removes the key, or all that start with it; returns how many there were."""
-    _core.ensure()
+    _libray.ensure()
     space = _namespace(namespace)
     keys = _libray.kv_list(space, _key(key)) if del_by_prefix else [_key(key)]
     removed = 0
@@ -87,7 +87,7 @@ def _internal_kv_del(
 
 def _internal_kv_list(prefix: Text, *, namespace: Optional[Text] = None) -> List[bytes]:
     """The keys that start with the prefix."""
-    _core.ensure()
+    _libray.ensure()
     return list(_libray.kv_list(_namespace(namespace), _key(prefix)))
 
 

@@ -3,7 +3,8 @@
 from typing import Any, Dict, List
 
 import libray.testing
-from libray import _libray, _state
+from libray import _libray
+from libray.api import tables
 
 
 def get_object_locations(obj_refs: List[Any], timeout_ms: int = -1) -> Dict[Any, Dict[str, Any]]:
@@ -13,7 +14,7 @@ def get_object_locations(obj_refs: List[Any], timeout_ms: int = -1) -> Dict[Any,
     node = libray.get_runtime_context().get_node_id()
     refs = list(dict.fromkeys(obj_refs))
     ready = set(libray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else ()
-    sizes = {_state.object_text(row["object"]): row["size"] for row in _libray.query("references", b"")}
+    sizes = {tables.object_text(row["object"]): row["size"] for row in _libray.query("references", b"")}
     spilled = {row["id"] for row in libray.testing.store() if row.get("spilled")} if refs else ()
     return {
         ref: {

@@ -44,7 +44,7 @@ __all__ = [
 
 def list_named_actors(all_namespaces: bool = False) -> List[Any]:
     """Names of the living actors of this namespace, or of all as `{"name", "namespace"}`."""
-    from libray._state import named_actors
+    from libray.api.control import named_actors
 
     return named_actors(all_namespaces)
 

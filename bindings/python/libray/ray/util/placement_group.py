@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from libray._placement import (
+from libray.api.placement import (
     PlacementGroup,
     get_current_placement_group,
     get_placement_group,
@@ -11,8 +11,8 @@ from libray._placement import (
     remove_placement_group,
 )
 
-from libray._placement import _check_bundles as _validate_bundles
-from libray._placement import _check_request, check_selector
+from libray.api.placement import _check_bundles as _validate_bundles
+from libray.api.placement import _check_request, check_selector
 
 VALID_PLACEMENT_GROUP_STRATEGIES = {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"}
 

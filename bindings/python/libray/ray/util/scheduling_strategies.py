@@ -2,7 +2,7 @@
 
 from typing import Union
 
-from libray._placement import (
+from libray.api.placement import (
     DoesNotExist,
     Exists,
     In,

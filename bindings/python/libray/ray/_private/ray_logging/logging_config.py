@@ -1,5 +1,5 @@
 """`ray.LoggingConfig`."""
 
-from libray._logging import LoggingConfig
+from libray.core.logging_setup import LoggingConfig
 
 __all__ = ["LoggingConfig"]

@@ -16,7 +16,7 @@ from multiprocessing import TimeoutError
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import ray
-from libray import _core
+from libray.core import process
 
 _IN_FLIGHT = 2
 
@@ -295,7 +295,7 @@ class Pool:
         self._idle = threading.Condition(self._lock)
         self._numbers = itertools.count(1)
         self._barren = 0  # actors in a row that died before they began a chunk
-        self._marks_path = os.path.join(_core.session_dir() or tempfile.gettempdir(), f"pool-{uuid.uuid4().hex}")
+        self._marks_path = os.path.join(process.session_dir() or tempfile.gettempdir(), f"pool-{uuid.uuid4().hex}")
         self._marks = _Marks(self._marks_path, self._processes)
         self._slots = [_Slot(i, self._start_actor(i)) for i in range(self._processes)]
         ray.get([slot.actor.ping.remote() for slot in self._slots])

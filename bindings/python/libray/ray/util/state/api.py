@@ -6,7 +6,9 @@ from collections import Counter
 from typing import Any, Dict, Iterator, List, Optional
 
 import libray
-from libray import _core, _state
+from libray import _libray
+from libray.api import tables
+from libray.core import process
 from ray.util.state import common
 from ray.util.state.common import DEFAULT_LIMIT, DEFAULT_RPC_TIMEOUT, Filter
 
@@ -33,12 +35,12 @@ def _short(name: Any, parts: int = 1) -> str:
 
 def _actor(row: Dict[str, Any]) -> Dict[str, Any]:
     return {
-        "actor_id": _state.text(row["actor"]),
+        "actor_id": tables.text(row["actor"]),
         "class_name": _short(row["class"]),
         "state": {"PENDING": "PENDING_CREATION"}.get(row["state"], row["state"]),
-        "job_id": _state.text(row["job"]),
+        "job_id": tables.text(row["job"]),
         "name": row["name"] or "",
-        "node_id": _state.text(row["node"]),
+        "node_id": tables.text(row["node"]),
         "pid": row.get("pid") or 0,
         "ray_namespace": row["ns"],
         "is_detached": bool(row["lifetime"]),
@@ -52,15 +54,15 @@ def _task(row: Dict[str, Any]) -> Dict[str, Any]:
     kind = _KINDS.get(row["kind"], row["kind"])
     name = _short(row["name"], 1 if kind == "NORMAL_TASK" else 2)
     return {
-        "task_id": _state.text(row["task"]),
+        "task_id": tables.text(row["task"]),
         "attempt_number": row["attempt"],
         "name": name,
         "func_or_class_name": name,
         "state": _TASK_STATES.get(row["state"], row["state"]),
         "type": kind,
-        "actor_id": _state.text(row["actor"]) or None,
-        "parent_task_id": _state.text(row["parent"]),
-        "node_id": _state.text(row["node"]) or None,
+        "actor_id": tables.text(row["actor"]) or None,
+        "parent_task_id": tables.text(row["parent"]),
+        "node_id": tables.text(row["node"]) or None,
         "worker_id": row["worker"],
         "worker_pid": row["pid"],
         "error_type": None if row["code"] in ("OK", None) else row["code"],
@@ -73,11 +75,11 @@ def _task(row: Dict[str, Any]) -> Dict[str, Any]:
 
 def _object_rows() -> List[Dict[str, Any]]:
     """Results of tasks from the control store, and what else the node's store holds: objects that were put."""
-    rows = _state.rows("objects")
-    known = {_state.text(row["object"]) for row in rows}
+    rows = tables.rows("objects")
+    known = {tables.text(row["object"]) for row in rows}
     node = next((n["NodeID"] for n in libray.nodes()), "")
-    for row in _state.rows("store"):
-        if _state.text(row["id"]) not in known:
+    for row in tables.rows("store"):
+        if tables.text(row["id"]) not in known:
             held = {"object": row["id"], "size": row["size"], "state": "READY", "producer": ""}
             rows.append({**held, "in_store": True, "node": node})
     return rows
@@ -85,13 +87,13 @@ def _object_rows() -> List[Dict[str, Any]]:
 
 def _object(row: Dict[str, Any]) -> Dict[str, Any]:
     return {
-        "object_id": _state.object_text(row["object"]),
+        "object_id": tables.object_text(row["object"]),
         "object_size": row["size"] if row["size"] is not None else -1,
         "task_status": "FINISHED" if row["state"] == "READY" else row["state"],
         "state": row["state"],
-        "producer": _state.text(row["producer"]),
+        "producer": tables.text(row["producer"]),
         "reference_type": "IN_STORE" if row["in_store"] else "INLINE",
-        "node_id": _state.text(row["node"]),
+        "node_id": tables.text(row["node"]),
     }
 
 
@@ -115,8 +117,8 @@ def _worker(row: Dict[str, Any]) -> Dict[str, Any]:
         "worker_type": "DRIVER" if row["kind"] == "driver" else "WORKER",
         "pid": row["pid"],
         "state": row["state"],
-        "job_id": _state.text(row["job"]),
-        "actor_id": _state.text(row["actor"]),
+        "job_id": tables.text(row["job"]),
+        "actor_id": tables.text(row["actor"]),
         "exit_type": None,
     }
 
@@ -124,7 +126,7 @@ def _worker(row: Dict[str, Any]) -> Dict[str, Any]:
 def _job(row: Dict[str, Any]) -> Dict[str, Any]:
     status = {"FINISHED": "SUCCEEDED"}.get(row["state"], row["state"])
     return {
-        "job_id": _state.text(row["job"]),
+        "job_id": tables.text(row["job"]),
         "type": "DRIVER",
         "status": status,
         "state": status,
@@ -155,13 +157,13 @@ def _groups() -> List[Dict[str, Any]]:
 
 
 _TABLES: Dict[str, Any] = {
-    "actors": (lambda: _state.rows("actors"), _actor, common.ActorState, "actor_id"),
-    "tasks": (_state.task_rows, _task, common.TaskState, "task_id"),
+    "actors": (lambda: tables.rows("actors"), _actor, common.ActorState, "actor_id"),
+    "tasks": (tables.task_rows, _task, common.TaskState, "task_id"),
     "objects": (_object_rows, _object, common.ObjectState, "object_id"),
     "nodes": (libray.nodes, _node, common.NodeState, "node_id"),
-    "workers": (lambda: _state.rows("workers"), _worker, common.WorkerState, "worker_id"),
-    "jobs": (lambda: _state.rows("jobs"), _job, common.JobState, "job_id"),
-    "events": (lambda: _state.rows("events"), _event, common.ClusterEventState, "time"),
+    "workers": (lambda: tables.rows("workers"), _worker, common.WorkerState, "worker_id"),
+    "jobs": (lambda: tables.rows("jobs"), _job, common.JobState, "job_id"),
+    "events": (lambda: tables.rows("events"), _event, common.ClusterEventState, "time"),
     "placement_groups": (_groups, _placement_group, common.PlacementGroupState, "placement_group_id"),
 }
 
@@ -169,7 +171,7 @@ _TABLES: Dict[str, Any] = {
 def _list(what: str, filters: Optional[List[Filter]], limit: int) -> List[Any]:
     source, convert, schema, _ = _TABLES[what]
     limit = common.check_limit(limit)
-    _core.ensure()
+    _libray.ensure()
     rows = [convert(row) for row in source()]
     checked = common.check_filters(filters, list(rows[0]) if rows else ())
     return [schema(row) for row in rows if common.matches(row, checked)][:limit]
@@ -252,9 +254,9 @@ def get_objects(id: str, address: Any = None, timeout: Any = None, _explain: boo
 
 
 def _log_folder() -> str:
-    _core.ensure()
-    assert _core._context is not None
-    return os.path.join(str(_core._context.address_info["session_dir"]), "logs")
+    _libray.ensure()
+    assert process.session
+    return os.path.join(process.session, "logs")
 
 
 def list_logs(

@@ -1,0 +1,323 @@
+"""Awaiting references: one completion queue per event loop, watched by its descriptor; one helper
+thread for concurrent futures and callbacks. No thread per call.
+
+Called by the extension for `await ref`, `ref.future()` and the like, on the thread of the caller; imported by the first
+of them, because asyncio takes a while."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import functools
+import os
+import threading
+import time
+import weakref
+from typing import Any, Callable, Generator, List, Optional
+
+from .. import _libray
+from ..core import process
+from ..exceptions import RayTaskError, TaskCancelledError
+
+_MISSING = object()
+_ATTRIBUTE = "_libray_queue"  # of an event loop: its _LoopQueue, which goes with it
+_entries: "weakref.WeakSet[_LoopQueue]" = weakref.WeakSet()
+
+
+class _LoopQueue:
+    """The completion queue of one event loop. The loop owns it; it holds the loop weakly, and the futures that wait
+    are a cycle with it that the garbage collector sees (the extension's Queue)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.queue = _libray.Queue()
+        self.fd = self.queue.fd()
+        self.loop = weakref.ref(loop)
+        self.streams: "weakref.WeakKeyDictionary[Any, asyncio.Future[Any]]" = weakref.WeakKeyDictionary()
+        loop.add_reader(self.fd, self.drain)
+        _entries.add(self)
+
+    def drain(self) -> None:
+        try:
+            ready = self.queue.poll(0)
+        finally:
+            if self.queue.backlog:  # no memory: the descriptor does not tell of these any more
+                loop = self.loop()
+                if loop is not None:
+                    loop.call_later(0.05, self.drain)
+        for future, value, error in ready:
+            if future is None or future.done():  # given up
+                continue
+            if error is ...:  # on disk: it would keep the loop waiting
+                _fetch_later(value, functools.partial(self._settle_soon, future))
+            else:
+                _settle(future, value, error)
+
+    def _settle_soon(self, future: Any, value: Any, error: Any) -> None:
+        loop = self.loop()
+        try:
+            if loop is not None:
+                loop.call_soon_threadsafe(_settle, future, value, error)
+        except RuntimeError:  # closed meanwhile
+            pass
+
+    def close(self) -> None:
+        """From any thread: whoever waits is told that libray was shut down."""
+        loop = self.loop()
+        left = self.queue.abandon()
+        if loop is None or loop.is_closed():
+            self.queue.close()
+            return
+        try:
+            loop.call_soon_threadsafe(self._close, loop, left)
+        except RuntimeError:  # closed in this moment
+            pass
+
+    def _close(self, loop: Any, left: List[Any]) -> None:
+        loop.remove_reader(self.fd)
+        self.queue.close()
+        for future in left:
+            _settle(future, None, _shut_down())
+
+
+def _settle(future: Any, value: Any, error: Optional[BaseException]) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(_settable(error))
+    else:
+        future.set_result(value)
+
+
+def _shut_down() -> TaskCancelledError:
+    return TaskCancelledError("libray was shut down before the result was there")
+
+
+def _settable(error: BaseException) -> BaseException:
+    """What may be raised in a coroutine: StopIteration and its like would mean something to it."""
+    control = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError)
+    if isinstance(error, control):
+        return RayTaskError(
+            getattr(error, "function_name", ""), str(error), getattr(error, "cause", None) or error
+        )
+    return error
+
+
+def queue_of(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
+    entry: Optional[_LoopQueue] = getattr(loop, _ATTRIBUTE, None)
+    if entry is None or not entry.queue.current:
+        for other in list(_entries):  # of loops that were closed while somebody waited
+            its_loop = other.loop()
+            if other is entry or its_loop is None or its_loop.is_closed():
+                other.close()
+                _entries.discard(other)
+        entry = _LoopQueue(loop)
+        setattr(loop, _ATTRIBUTE, entry)
+    return entry
+
+
+def await_ref(ref: Any) -> Generator[Any, None, Any]:
+    try:
+        value = _libray._try_get(ref, _MISSING)
+    except Exception as e:
+        raise _settable(e)
+    if value is not _MISSING:
+        return value
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    queue = queue_of(loop).queue
+    tag = queue.add(ref, future)
+    try:
+        return (yield from future)
+    except BaseException:
+        if future.cancelled() or not future.done():  # given up: the value is not kept for it
+            queue.discard(tag)
+        raise
+
+
+def ref_as_future(ref: Any) -> "asyncio.Future[Any]":
+    """An asyncio future of this thread's event loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.get_event_loop()
+    future = loop.create_future()
+    queue = queue_of(loop).queue
+    tag = queue.add(ref, future)
+    future.add_done_callback(lambda done: queue.discard(tag) if done.cancelled() else None)
+    return future
+
+
+# ---- values on disk: a thread that lives while there are some to be read
+
+_fetch_lock = threading.Lock()
+_fetches: "collections.deque[Any]" = collections.deque()
+_fetching = False
+
+
+def _fetch_later(ref: Any, done: Callable[[Any, Any], None]) -> None:
+    """Calls done(value, error) on another thread."""
+    global _fetching
+    with _fetch_lock:
+        _fetches.append((ref, done))
+        start, _fetching = not _fetching, True
+    if start:
+        threading.Thread(target=_fetch_all, name="libray-fetch", daemon=True).start()
+
+
+def _fetch_all() -> None:
+    global _fetching
+    while True:
+        with _fetch_lock:
+            if not _fetches:
+                _fetching = False
+                return
+            ref, done = _fetches.popleft()
+        try:
+            value, error = _libray.get(ref), None
+        except BaseException as e:
+            value, error = None, e
+        _call(done, value, error)
+        del ref, done, value, error
+
+
+def _call(target: Callable[[Any, Any], None], value: Any, error: Any) -> None:
+    """Whatever a callback raises, also SystemExit, ends no thread that others need."""
+    try:
+        target(value, error)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+
+
+class _Notifier:
+    """The helper thread: delivers values to concurrent futures and callbacks."""
+
+    def __init__(self) -> None:
+        self.queue = _libray.Queue()
+        self.stopping = False
+        self.thread = threading.Thread(target=self._run, name="libray-notify", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._deliver(self.queue.poll(None))
+            except MemoryError:  # what is ready stays in the queue
+                time.sleep(0.05)
+            if self.stopping or not self.queue.current:
+                for target in self.queue.abandon():
+                    _call(target, None, _shut_down())
+                return
+
+    @staticmethod
+    def _deliver(ready: Any) -> None:
+        # A function of its own, so that the last value and callback are not kept until the next ones come.
+        for target, value, error in ready:
+            if target is None:
+                continue
+            if error is ...:  # on disk
+                _fetch_later(value, target)
+            else:
+                _call(target, value, error)
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.queue.wake()
+        if threading.current_thread() is not self.thread:
+            self.thread.join()
+
+
+_notifier: Optional[_Notifier] = None
+_notifier_lock = threading.Lock()
+
+
+def _notify(ref: Any, target: Callable[[Any, Any], None]) -> Callable[[], None]:
+    """Calls target(value, error) on the helper thread; what it returns gives that up."""
+    global _notifier
+    with _notifier_lock:
+        if _notifier is None or not _notifier.queue.current:
+            _notifier = _Notifier()
+        queue = _notifier.queue
+    return functools.partial(queue.discard, queue.add(ref, target))
+
+
+def _stop_notifier() -> None:
+    global _notifier
+    with _notifier_lock:
+        notifier, _notifier = _notifier, None
+    if notifier is not None:
+        notifier.stop()
+    for entry in list(_entries):
+        entry.close()
+    _entries.clear()
+
+
+process.on_shutdown.append(_stop_notifier)
+
+
+def _forget() -> None:
+    """In a forked child: the threads are the parent's, and so are the loops that wait."""
+    global _fetch_lock, _fetching, _notifier, _notifier_lock
+    _fetch_lock, _notifier_lock = threading.Lock(), threading.Lock()
+    _fetches.clear()
+    _fetching, _notifier = False, None
+    _entries.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def ref_future(ref: Any) -> Any:
+    """A concurrent.futures.Future of the value."""
+    from concurrent.futures import Future
+
+    future: Any = Future()
+
+    def deliver(value: Any, error: Any) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    give_up = _notify(ref, deliver)
+    future.add_done_callback(lambda done: give_up() if done.cancelled() else None)
+    return future
+
+
+def ref_on_completed(ref: Any, callback: Callable[[Any], None]) -> None:
+    _notify(ref, lambda value, error: callback(value if error is None else error))
+
+
+async def next_of(stream: Any) -> Any:
+    """The next reference of a generator task. Waiting takes nothing from the generator, so an await that is given
+    up loses nothing, and several loops and threads may take from one generator: each item goes to one of them."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            item = stream._take()
+        except StopIteration:
+            raise StopAsyncIteration from None
+        if item is not None:
+            return item
+        entry = queue_of(loop)
+        told = entry.streams.get(stream)  # shared by all that wait in this loop
+        if told is None or told.done():
+            told = loop.create_future()
+            entry.queue.add(stream, told)
+            entry.streams[stream] = told
+        await asyncio.wait([told])
+        told.result()
+
+
+# From here on the extension calls these at once; until now it called those who import this module (libray/__init__.py).
+_libray.set_hooks(
+    {
+        "await_ref": await_ref,
+        "ref_future": ref_future,
+        "ref_as_future": ref_as_future,
+        "ref_on_completed": ref_on_completed,
+    }
+)
