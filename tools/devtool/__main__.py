@@ -7,6 +7,7 @@ import time
 import bench
 import build
 import java
+import languages
 import machine
 import programs
 import runner
@@ -15,6 +16,7 @@ from shell import ROOT, Failure, forget, output, run, say, seconds, start, stop_
 
 EPILOG = """examples:
   ./dev run                    install what is missing, build, train the sample policy
+  ./dev run --lang java        a sample that is there in every language; all: in all at once
   ./dev test                   everything, sanitizers included; ends with the counts
   ./dev test --quick           what takes a minute
   ./dev test --all             the long versions too
@@ -53,12 +55,13 @@ def parser():
     one = commands.add_parser("build", help="build the library, the daemon and the Python package")
     one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
     one.add_argument("targets", nargs="*", help="CMake targets, or all; default: what users get")
+    one.add_argument("--lang", choices=languages.NAMES, help="what programs of one language need, with its tools alone")
     one = commands.add_parser("run", help="run the main job: train a policy, then serve it")
     one.add_argument("--peer", choices=["ray"], help="run it on the real Ray instead, from PyPI")
-    one.add_argument("--lang", choices=["python", "rust"], default="python",
-                     help="rust: the program of samples/rust that is named, or hello")
+    one.add_argument("--lang", choices=[*languages.NAMES, "all"],
+                     help="a sample in this language instead: samples/pole, which all have, or the one that is named")
     one.add_argument("arguments", nargs=argparse.REMAINDER,
-                     help="passed on to samples/python/evolve.py")
+                     help="with --lang: SAMPLE and its arguments; else passed on to samples/python/evolve.py")
     add_test(commands)
     one = commands.add_parser("bench", help="measure and print one table")
     one.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
@@ -99,7 +102,7 @@ def parser():
 
 
 def do_setup(_):
-    machine.require("build")
+    machine.require("build", "python")
     build.make_venv()
     build.install_dependencies()
     sample = ROOT / "samples" / "python" / "requirements.txt"
@@ -110,16 +113,16 @@ def do_setup(_):
 
 
 def do_build(args):
+    if args.lang:
+        return languages.build_one(args.lang)
     build.build(args.preset, args.targets or (build.PRODUCT if args.preset == "release" else ()))
     if args.preset == "release" and not args.targets:
         build.install_package()
 
 
 def do_run(args):
-    machine.require("build")
-    if args.lang == "rust":
-        build.build("release", build.PRODUCT)
-        return rust.run_sample(*args.arguments)
+    if args.lang:
+        return languages.run_sample(args.lang, *args.arguments)
     build.install_package()
     build.install_requirements(ROOT / "samples" / "python" / "requirements.txt")
     script = ROOT / "samples" / "python" / "evolve.py"

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from machine import python, require
@@ -30,24 +31,31 @@ def environment():
     return env
 
 
-def configure(preset):
+PYTHON_OPTIONS = ["-DLIBRAY_PYTHON=ON", f"-DPython_EXECUTABLE={VENV / 'bin' / 'python'}"]
+
+
+def configure(preset, python=True):
+    """For a build without Python's package one with it will do; the other way round it is added."""
     where = folder(preset)
-    extra = []
-    if preset == "release" and (PACKAGE / "CMakeLists.txt").exists():
+    extra = PYTHON_OPTIONS if python and preset == "release" and (PACKAGE / "CMakeLists.txt").exists() else []
+    if extra:
+        require("python")
         make_venv()
         install_dependencies()
-        extra = ["-DLIBRAY_PYTHON=ON", f"-DPython_EXECUTABLE={venv_python()}"]
-    key = digest(ROOT / "CMakePresets.json", preset, *extra)
-    if (where / "build.ninja").exists() and is_stamped(f"configure-{preset}", key):
+    name, presets = f"configure-{preset}", ROOT / "CMakePresets.json"
+    good = [digest(presets, preset, *options) for options in ([extra] if extra else [[], PYTHON_OPTIONS])]
+    if (where / "build.ninja").exists() and any(is_stamped(name, key) for key in good):
         return
     run(["cmake", "--preset", preset, *extra], f"configure {preset}", env=environment())
-    set_stamp(f"configure-{preset}", key)
+    set_stamp(name, good[0])
 
 
-def build(preset="release", targets=()):
-    """Configures when needed and builds; a build with nothing to do takes a moment."""
-    require("build")
-    configure(preset)
+def build(preset="release", targets=(), python=True):
+    """Configures when needed and builds; a build with nothing to do takes a moment. A test that builds runs in the
+    Python environment, which is not to be made anew from itself: what it builds has been configured."""
+    if sys.prefix == sys.base_prefix:
+        require("build")
+        configure(preset, python)
     command = ["cmake", "--build", folder(preset), "-j", CPUS]
     if targets:
         command += ["--target", *targets]

@@ -75,12 +75,8 @@ def natives():
 
 
 def build_native():
-    """The part that CMake builds. Tests call it from the Python environment, which build.build would make anew from itself."""
-    if sys.prefix == sys.base_prefix:
-        build.build("release", ["java_native"])
-    else:
-        run(["cmake", "--build", build.folder("release"), "--target", "java_native"], "build java_native",
-            env=build.environment())
+    """The part that CMake builds."""
+    build.build("release", ["java_native"], python=False)
 
 
 def class_path():

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import build
 import java
+import machine
 from shell import (BUILD, CPUS, LOGS, ROOT, Failure, end_group, forget, output, run, say, seconds,
                    start, status, stop_all)
 
@@ -150,6 +151,7 @@ def environment(part, mark, scratch, report):
     env.update({"LIBRAY_TEST_MARK": mark, "LIBRAY_TMPDIR": str(scratch), "TMPDIR": str(scratch),
                 "GTEST_OUTPUT": f"xml:{report}", "GTEST_COLOR": "no",
                 "LIBRAY_CHECKS": "1",  # the daemon looks at its invariants after every decision
+                "LIBRAY_TEST_PYTHON": str(machine.python()),  # for a test that runs ./dev
                 "LIBRAY_ROOT": str(ROOT), "LIBRAY_BUILD": str(build.folder(part.preset))})
     if part.preset != "release":
         env["LIBRAY_TEST_SLOW"] = "5"

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import build
-from shell import BUILD, ROOT, Failure, forget, output, run, say, start
+from shell import BUILD, ROOT, Failure, output, run, say
 
 WORKSPACE = ROOT / "bindings" / "rust"
 CRATES = ("libray-sys", "libray-macros", "libray")
@@ -53,20 +53,6 @@ def conformance_program():
     """The built driver of ./dev model, and its environment."""
     run(["cargo", "build", "--locked", "-p", "libray-conformance"], "build the Rust driver", env=environment(), cwd=WORKSPACE)
     return BUILD / "cargo" / "debug" / "conformance_driver_rust", environment()
-
-
-def run_sample(name="hello"):
-    """One program of samples/rust, as a user runs it."""
-    if not is_there():
-        raise Failure(ABSENT)
-    if not (SAMPLES / "src" / "bin" / f"{name}.rs").exists():
-        names = sorted(path.stem for path in (SAMPLES / "src" / "bin").glob("*.rs"))
-        raise Failure(f"samples/rust has no '{name}', but {', '.join(names)}")
-    process = start(["cargo", "run", "-q", "--locked", "-p", "libray-samples", "--bin", name], env=environment(), cwd=WORKSPACE)
-    code = process.wait()
-    forget(process)
-    if code:
-        raise Failure(f"samples/rust/src/bin/{name}.rs ended with status {code}")
 
 
 # ---- parts of ./dev test -------------------------------------------------------------------------

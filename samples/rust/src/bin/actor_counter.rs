@@ -1,5 +1,5 @@
-//! counter.rs -- an actor: a process that keeps state between calls. Tasks get its handle, and another program could
-//! find it by name.
+//! actor_counter.rs -- an actor: a process that keeps state between calls. Tasks get its handle, and another program
+//! could find it by name.
 
 struct Counter {
     total: i64,
