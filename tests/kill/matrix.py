@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """The kill matrix: programs with a known answer run while parts of their cluster are killed.
 
-    matrix.py [--runs N] [--minutes M] [--seed S] [--program c|python] [--jobs N]
+    matrix.py [--runs N] [--minutes M] [--seed S] [--program c|cpp|java|python|rust] [--jobs N]
 
-Each run has a seed, and the seed alone says which program runs, what is killed (a worker, a shard of the
+Each run has a seed, and the seed alone says what is killed (a worker, a shard of the
 control store, the node daemon, the driver) and when: after random times, or at a named fault point
 (libray/base/fault.h). A run passes when the program ends within its bound, every value is right, every
 error is one that the deaths explain, and no process, socket or spilled file is left. A failed seed prints
 the command that runs it again. Called by `./dev soak` and by tests/kill/test_kill_matrix.py.
 
-The programs (program.c, program.py) check values and errors; this script kills and looks for leftovers.
+The programs, one per language (program.c has the most steps; KillProgram.java), check values and errors; this script
+kills and looks for leftovers. Without --program the seed chooses among those whose tools are there.
 """
 import argparse
 import collections
@@ -27,11 +28,41 @@ import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "devtool"))
+import java  # noqa: E402
+import rust  # noqa: E402
+
 BUILD = Path(os.environ.get("LIBRAY_BUILD", ROOT / "build" / "release"))
 SLOW = float(os.environ.get("LIBRAY_TEST_SLOW", "1"))
 BOUND = 60 * SLOW  # seconds for one run
 GRACE = 20 * SLOW  # seconds for processes to notice that it is over
 MARK = "LIBRAY_TEST_CLUSTER"
+
+# ---- the programs ------------------------------------------------------------------------------
+
+def programs():
+    """Those that can be built here."""
+    return ["c", "cpp", "python"] + ["rust"] * rust.is_there() + ["java"] * java.is_there()
+
+
+@functools.lru_cache(maxsize=None)
+def command_of(program):
+    """Builds it, if ninja does not; its command, and what it needs in its environment."""
+    if program == "python":
+        return [sys.executable, str(Path(__file__).with_name("program.py"))], {}
+    if program == "java":
+        java.build_native()
+        needed = java.environment()
+        options = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", java.class_path()]
+        return ([str(java.jdk() / "bin" / "java"), *options, "KillProgram"],
+                {name: needed[name] for name in ("JAVA_HOME", "LIBRAY_CACHE")})
+    if program == "rust":
+        needed = rust.environment()
+        subprocess.run(["cargo", "build", "-q", "--locked", "-p", "libray-tests"], cwd=rust.WORKSPACE, env=needed, check=True)
+        return ([str(ROOT / "build" / "cargo" / "debug" / "kill_program")],
+                {name: needed[name] for name in ("LD_LIBRARY_PATH", "LIBRAY_BUILD")})
+    return [str(BUILD / "tests" / ("kill_program" if program == "c" else "kill_program_cpp"))], {}
+
 
 # Fault points: who passes there, and how often at most before the action.
 CLIENT = ("driver", "worker")
@@ -75,12 +106,10 @@ POINTS = {
 class Plan:
     """What happens in the run of a seed."""
 
-    def __init__(self, seed, program=None):
+    def __init__(self, seed, among):
         self.seed = seed
+        self.program = random.Random(f"program {seed}").choice(among)
         pick = random.Random(seed)
-        self.program = pick.choice(("c", "python"))
-        if program:
-            self.program = program
         self.faults, self.kills = "", []
         kind = pick.random()
         victims = set()
@@ -172,15 +201,14 @@ class Run:
         self.log = self.dir / "log"
 
     def command(self):
-        if self.plan.program == "c":
-            return [str(BUILD / "tests" / "kill_program")]
-        return [sys.executable, str(Path(__file__).with_name("program.py"))]
+        return command_of(self.plan.program)[0]
 
     def environment(self):
         once = self.dir / "hit"
         once.mkdir()
         env = dict(os.environ, KILL_DIR=str(self.dir), KILL_SEED=str(self.plan.seed),
                    KILL_VICTIMS=",".join(self.plan.victims), LIBRAY_TMPDIR=str(self.dir))
+        env.update(command_of(self.plan.program)[1])
         env[MARK] = self.mark
         env.pop("LIBRAY_ADDRESS", None)
         if self.plan.faults:
@@ -262,6 +290,7 @@ class Matrix:
         self.hit, self.victims = collections.Counter(), collections.Counter()
         self.passed, self.failed = 0, []
         self.next = args.seed
+        self.programs = programs()
         self.end = time.monotonic() + 60 * args.minutes if args.minutes else None
 
     def take(self):
@@ -271,7 +300,7 @@ class Matrix:
             if self.end is not None and time.monotonic() > self.end:
                 return None
             self.next += 1
-            return Plan(self.next - 1, self.args.program)
+            return Plan(self.next - 1, self.args.program or self.programs)
 
     def one(self, plan):
         base = os.environ.get("LIBRAY_TMPDIR") or tempfile.gettempdir()
@@ -300,6 +329,8 @@ class Matrix:
             self.one(plan)
 
     def run(self):
+        for program in self.args.program or self.programs:
+            command_of(program)  # before the threads
         began = time.monotonic()
         threads = [threading.Thread(target=self.work) for _ in range(self.args.jobs)]
         for t in threads:
@@ -325,7 +356,8 @@ def parser():
     p.add_argument("--runs", type=int, default=1000)
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all runs")
     p.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next one")
-    p.add_argument("--program", choices=["c", "python"], help="only this one")
+    p.add_argument("--program", action="append", choices=["c", "cpp", "java", "python", "rust"],
+                   help="only this one; may be repeated")
     p.add_argument("--jobs", type=int, default=1, help="runs side by side")
     p.add_argument("--verbose", action="store_true", help="a line for every run")
     return p

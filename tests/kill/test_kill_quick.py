@@ -13,10 +13,11 @@ def outcome(tmp_path, monkeypatch, script):
     monkeypatch.setattr(matrix, "BOUND", 5)
     monkeypatch.setattr(matrix, "GRACE", 1)
     lines = []
-    arguments = matrix.parser().parse_args(["--runs", "1", "--seed", "3"])
+    arguments = matrix.parser().parse_args(["--runs", "1", "--seed", "3", "--program", "python"])
     return matrix.Matrix(arguments, lines.append).run(), "\n".join(lines)
 
 
+LANGUAGES = ["c", "cpp", "java", "python", "rust"]
 READY = "import os, socket, subprocess, time; d = os.environ['KILL_DIR']; open(d + '/ready', 'w'); "
 
 
@@ -41,15 +42,18 @@ def test_the_matrix_can_pass(tmp_path, monkeypatch):
 
 def test_a_plan_is_its_seed():
     for seed in range(50):
-        assert str(matrix.Plan(seed)) == str(matrix.Plan(seed))
-    plans = [matrix.Plan(seed) for seed in range(1000)]
-    assert {p.program for p in plans} == {"c", "python"}
+        assert str(matrix.Plan(seed, LANGUAGES)) == str(matrix.Plan(seed, LANGUAGES))
+        assert matrix.Plan(seed, ["c"]).kills == matrix.Plan(seed, ["rust", "java"]).kills
+    plans = [matrix.Plan(seed, LANGUAGES) for seed in range(1000)]
+    assert {p.program for p in plans} == set(LANGUAGES)
     assert {p.faults.split("=")[0] for p in plans if "kill" in p.faults} == set(matrix.POINTS)
     assert {role for p in plans for _, role, _ in p.kills} == {"driver", "worker", "shard", "node"}
 
 
-@pytest.mark.parametrize("program", ["c", "python"])
+@pytest.mark.parametrize("program", ["c", "cpp", "python", "rust"])  # test_kill_java.py has the fifth
 def test_a_handful_of_runs(program):
+    if program not in matrix.programs():
+        pytest.skip("its tools are not here")
     arguments = matrix.parser().parse_args(["--runs", "3", "--seed", "9000", "--program", program])
     lines = []
     assert matrix.Matrix(arguments, lines.append).run(), "\n".join(lines)

@@ -90,7 +90,7 @@ def parser():
     one.add_argument("--runs", type=int, default=1000)
     one.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all runs")
     one.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next one")
-    one.add_argument("--program", choices=["c", "python"], help="only this one")
+    one.add_argument("--program", choices=languages.NAMES, help="only this one")
     one.add_argument("--jobs", type=int, default=1, help="runs side by side")
     one.add_argument("--verbose", action="store_true", help="a line for every run")
     one = commands.add_parser("model", help="random programs against a model (bindings/conformance/SPEC.md)",

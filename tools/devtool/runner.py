@@ -388,8 +388,10 @@ def build_for(preset, names):
     if "capi_symbols" in chosen:  # a script over the product and the objects of all tests in C
         chosen.remove("capi_symbols")
         chosen |= {part.name for part in parts if "capi" in part.labels} - {"capi_symbols"}
-    if any(name in ("python", "slow") or name.startswith("py_kill") for name in names):
-        chosen.add("kill_program")
+    if any(name in ("python", "slow", "long") or name.startswith("py_kill") for name in names):
+        chosen |= {"kill_program", "kill_program_cpp"}
+    if any(name in ("python", "slow", "long") or name.startswith("py_steady") for name in names):
+        chosen.add("steady_program")
     if any(name in ("python", "slow", "long") or name.startswith("py_model") for name in names):
         chosen |= {"conformance_driver", "conformance_driver_cpp"}  # cargo and Maven build the others when they are used
     if any(name in ("python", "cross") or name.startswith("py_cross") for name in names):
