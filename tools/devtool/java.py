@@ -81,7 +81,7 @@ def build_native():
 
 def class_path():
     """Of the built jar, the library it needs, and the programs of samples/java and bench/java."""
-    run(maven("test-compile", "package", "-q", "-Dmaven.javadoc.skip", "-DskipTests", "dependency:build-classpath",
+    run(maven("package", "-q", "-Dmaven.javadoc.skip", "-DskipTests", "dependency:build-classpath",
               f"-Dmdep.outputFile={OUTPUT / 'class-path'}"), "build the Java programs", env=environment())
     version = re.search(r"<version>(.*?)</version>", (PROJECT / "pom.xml").read_text()).group(1)
     jar = OUTPUT / f"libray-{version}.jar"
