@@ -1,13 +1,16 @@
-"""The wheel: built from this tree, installed into a fresh environment without a compiler, runs tasks
+"""The wheel: built from this tree, tagged by auditwheel, installed into a fresh environment without a compiler, runs tasks
 there alone; what it holds, how large it is, what its metadata says.
 
 libray-test: slow
 libray-test: timeout 1500
 """
 
+import base64
+import csv
+import hashlib
+import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,6 +21,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "devtool"))
+import build  # noqa: E402
+
 LARGEST = 8 << 20  # bytes
 PROGRAM = """
     import os, sys
@@ -61,27 +67,23 @@ def run(*command, **options):
     return done.stdout
 
 
+def sources():
+    """What lies in bindings/python, but for what Python itself puts there."""
+    return {p for p in (ROOT / "bindings" / "python").rglob("*") if "__pycache__" not in p.parts}
+
+
 @pytest.fixture(scope="module")
 def clean_env():
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LIBRAY_ADDRESS")}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory, clean_env, wheel_build):
-    for needed in ("scikit_build_core", "pybind11", "pip"):
-        pytest.importorskip(needed)
-    env = {"CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1", **clean_env}
-    if shutil.which("ccache"):
-        for language in ("C", "CXX"):
-            env[f"CMAKE_{language}_COMPILER_LAUNCHER"] = "ccache"
-    folder = tmp_path_factory.mktemp("wheel")
-    with wheel_build() as build:
-        run(
-            sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
-            "--config-settings", f"build-dir={build}", "-w", folder, ROOT / "bindings" / "python",
-            env=env,
-        )  # fmt: skip
-    (made,) = folder.glob("libray-*.whl")
+def wheel(tmp_path_factory, wheel_build):
+    """Built as `pip install ./bindings/python` does: in the folder that pyproject.toml names."""
+    with wheel_build():  # one at a time
+        before = sources()
+        made = build.make_wheel(tmp_path_factory.mktemp("wheel"))
+        assert sources() == before, "the build left something beside the sources"
     return made
 
 
@@ -108,7 +110,7 @@ def test_contents(wheel):
     assert {n for n in names if n.startswith("libray/_shim/")}
     native = {n.split("libray/_native/")[1] for n in names if n.startswith("libray/_native/")}
     assert {"bin/rayd", "bin/libray", "bin/libray-worker", "lib/libray.so.0", "include/ray.h"} <= native
-    # Each library once: a link would be one more copy.
+    # Each library once: a link would be one more copy, and so would one that auditwheel missed and added.
     archive = zipfile.ZipFile(wheel)
     libraries = [n for n in names if n.startswith("libray/_native/lib/")]
     assert len({archive.getinfo(n).CRC for n in libraries}) == len(libraries) >= 5, sorted(libraries)
@@ -139,7 +141,23 @@ def test_metadata(wheel):
     assert re.search(r"^libray ?= ?libray\._cli:main$", entry_points, re.MULTILINE)
     tag = archive.read(f"{info}/WHEEL").decode()
     python = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-    assert f"Tag: {python}-{python}-linux_" in tag
+    (platform,) = re.findall(rf"^Tag: {python}-{python}-(.*)$", tag, re.MULTILINE)
+    assert re.fullmatch(r"manylinux_2_\d+_\w+", platform) and wheel.name.endswith(f"-{platform}.whl")
+    glibc = tuple(map(int, os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")))
+    assert tuple(map(int, platform.split("_")[1:3])) <= glibc  # or this machine could not install it
+
+
+def test_the_record_is_right(wheel):
+    """RECORD names each file but itself, with its size and its hash."""
+    archive = zipfile.ZipFile(wheel)
+    (record,) = [n for n in archive.namelist() if n.endswith(".dist-info/RECORD")]
+    rows = {name: (digest, size) for name, digest, size in csv.reader(io.StringIO(archive.read(record).decode()))}
+    assert set(rows) == {n for n in archive.namelist() if not n.endswith("/")}
+    assert rows.pop(record) == ("", "")
+    for name, (digest, size) in rows.items():
+        content = archive.read(name)
+        right = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        assert (digest, int(size)) == (f"sha256={right}", len(content)), name
 
 
 def test_self_contained(installed, clean_env):

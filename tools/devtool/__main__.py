@@ -56,6 +56,7 @@ def parser():
     one.add_argument("--preset", default="release", choices=sorted(build.FOLDERS))
     one.add_argument("targets", nargs="*", help="CMake targets, or all; default: what users get")
     one.add_argument("--lang", choices=languages.NAMES, help="what programs of one language need, with its tools alone")
+    commands.add_parser("wheel", help="build the Python wheel into build/packages, with the manylinux tag that auditwheel finds")
     one = commands.add_parser("run", help="run the main job: train a policy, then serve it")
     one.add_argument("--peer", choices=["ray"], help="run it on the real Ray instead, from PyPI")
     one.add_argument("--lang", choices=[*languages.NAMES, "all"],
@@ -118,6 +119,11 @@ def do_build(args):
     build.build(args.preset, args.targets or (build.PRODUCT if args.preset == "release" else ()))
     if args.preset == "release" and not args.targets:
         build.install_package()
+
+
+def do_wheel(_):
+    build.install_package()
+    say(f"made {build.make_wheel(build.BUILD / 'packages').relative_to(ROOT)}")
 
 
 def do_run(args):
@@ -201,7 +207,7 @@ def main():
         parser().print_help()
         return 2
     began = time.monotonic()
-    actions = {"setup": do_setup, "build": do_build, "run": do_run, "check": do_check,
+    actions = {"setup": do_setup, "build": do_build, "wheel": do_wheel, "run": do_run, "check": do_check,
                "test": runner.do_test, "programs": programs.do_programs, "bench": bench.do_bench,
                "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak, "model": do_model,
                "clean": lambda a: build.clean(a.all)}

