@@ -12,8 +12,10 @@ fn ends(how: &str) -> i64 {
     match how {
         "throw" => panic!("no way on"),
         "exit" => std::process::exit(3),
-        // SAFETY: none: nothing lies there, which is what the test is about.
-        "segfault" => unsafe { (std::hint::black_box(8usize) as *mut u64).write_volatile(1) },
+        "segfault" => {
+            // SAFETY: none: nothing lies there, which is what the test is about.
+            unsafe { (std::hint::black_box(8usize) as *mut u64).write_volatile(1) }
+        }
         _ => return descend(&[0; 4096], u64::MAX),
     }
     0
