@@ -11,7 +11,7 @@ import generate  # noqa: E402
 import program as programs  # noqa: E402
 import run  # noqa: E402
 import shrink  # noqa: E402
-from model import Driver, Mismatch, Model  # noqa: E402
+from model import Driver, GaveUp, Mismatch, Model  # noqa: E402
 
 SETTINGS = {"cpus": 2, "faults": True, "fork": 1.0, "huge": 40 << 20}
 
@@ -45,6 +45,14 @@ def test_a_program_is_its_seed_and_its_text():
 ])
 def test_what_is_right_passes(text, answers):
     judge(text, answers)
+
+
+def test_a_group_may_have_got_the_room_of_an_actor_that_died():
+    text = "actor A a1 res=CPU:1 [];FAULT;group g1 0 CPU:2;task L r1 [ret 0 5:8];get r1"
+    with pytest.raises(GaveUp):
+        judge(text.replace("FAULT", "fault kill 0"), [["ok"]] * 4 + [["t"]])
+    with pytest.raises(Mismatch):
+        judge(text.replace("FAULT", "fault stop 0"), [["ok"]] * 4 + [["t"]])
 
 
 def test_a_cancelled_call_says_nothing_of_its_actor():

@@ -758,10 +758,18 @@ class Model:
 
     # -- room
     def fits(self, needs, but=None):
+        """Whether it has room, whichever of the actors that may have died are dead: a group may have got their room."""
+        holders = [a for a in self.actors if not a.killed and a is not but and a.needs]
+        unsure = [a for a in holders if a.may_die]
+        if len(unsure) > 6:
+            return False
+        return all(self.fits_beside([a for a in holders if a not in dead], needs, but)
+                   for n in range(len(unsure) + 1) for dead in itertools.combinations(unsure, n))
+
+    def fits_beside(self, actors, needs, but):
         held = {}
-        holders = [a.needs for a in self.actors if not a.killed and a is not but]
-        for one in holders:
-            for name, amount in one.items():
+        for actor in actors:
+            for name, amount in actor.needs.items():
                 held[name] = held.get(name, 0) + amount
 
         def room(wanted):
