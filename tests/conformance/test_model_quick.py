@@ -55,6 +55,15 @@ def test_a_group_may_have_got_the_room_of_an_actor_that_died():
         judge(text.replace("FAULT", "fault stop 0"), [["ok"]] * 4 + [["t"]])
 
 
+def test_a_generator_of_too_many_possibilities_may_end():
+    tasks = ";".join(f"task L{i} r{i} [ret 0 5:8];cancel r{i} -" for i in range(1, 8))
+    text = tasks + ";stream L s1 " + " ".join(f"r{i}" for i in range(1, 8)) + " [];sdone s1 r9;next s1 r8 -1"
+    for last in ["end"], ["ok"]:
+        judge(text, [["ok"]] * 16 + [last])
+    for last in ["nil"], ["e CANCELLED"]:
+        judge(text.replace("next s1 r8 -1", "get r9"), [["ok"]] * 16 + [last])
+
+
 def test_a_cancelled_call_says_nothing_of_its_actor():
     text = "actor A a1 restarts=1 [];kill a1 1;call L1 a1 r1 [ret 0 5:8];cancel r1 -;get r1;" \
            "call L2 a1 r2 [ret 0 5:8];call L3 a1 r3 [ret 0 5:8];get r3;get r2"

@@ -314,10 +314,8 @@ class Body(Machine):
 
     def op_next(self, words):
         stream = self.slot(words[1])
-        worlds = stream[0].worlds()
-        ends = [w for w in worlds if len(w.outs) <= stream[1]]
-        more = any(w.out(stream[1]) is not None for w in worlds)
-        if ends and (not more or self.choose(2)):
+        more = any(w.out(stream[1]) is not None for w in stream[0].worlds())
+        if stream[0].may_end(stream[1]) and (not more or self.choose(2)):
             self.acc = mix(self.acc, 7) if self.acc is not None else None
             self.slots.pop(words[2], None)
             return
@@ -580,8 +578,7 @@ class Driver(Machine):
     def op_next(self, words):
         stream = self.slot(words[1])
         task, at = stream
-        worlds = task.worlds()
-        more, end = any(w.out(at) is not None for w in worlds), any(len(w.outs) <= at for w in worlds)
+        more, end = any(w.out(at) is not None for w in task.worlds()), task.may_end(at)
         possible = ([("ok",)] if more else []) + ([("end",)] if end else [])
         if int(words[3]) >= 0 or task.may_wait():
             possible.append(("t",))

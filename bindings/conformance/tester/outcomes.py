@@ -186,6 +186,10 @@ class Task:
                 good.setdefault(w.key(), w)
         return list(good.values())
 
+    def may_end(self, n):
+        """Whether a generator may have had n items, or fewer."""
+        return any(w.status == "any" or len(w.outs) <= n for w in self.worlds())
+
     def fits_length(self, w):
         if self.length_seen is None or w.status == "any":
             return True
@@ -365,7 +369,7 @@ class Done:
     def outcomes(self):
         found = []
         for w in self.task.worlds():
-            failed = w.outs and isinstance(w.outs[-1], Failure)
+            failed = w.outs and (isinstance(w.outs[-1], Failure) or w.status == "any")
             found.append(w.outs[-1] if failed else Failure("CANCELLED") if w.status == "cancelled" else NIL)
         return unique(found) + ([Failure("CANCELLED"), NIL] if self.task.cancelled else [])
 
