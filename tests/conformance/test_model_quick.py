@@ -1,6 +1,7 @@
 """The tester of random programs: that it can see what it is there to see, and a few programs."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bindings" / "confo
 import generate  # noqa: E402
 import program as programs  # noqa: E402
 import run  # noqa: E402
+import session  # noqa: E402
 import shrink  # noqa: E402
 from model import Driver, GaveUp, Mismatch, Model  # noqa: E402
 
@@ -99,6 +101,25 @@ def test_a_failing_program_becomes_small():
         return any(i[0] == "exit" for i in programs.instructions(candidate))
 
     assert shrink.shrink(one, fails, lambda: True) == [["task", "L", "r1", [["exit"]]]]
+
+
+class Unquiet(session.Session):
+    """A session that is not quiet before `seconds` are over; `goes_on`: because something goes on."""
+
+    def __init__(self, seconds, goes_on):
+        self.end, self.goes_on = time.monotonic() + seconds, goes_on
+
+    def unquiet(self, leases):
+        return "references are left" if time.monotonic() < self.end else ""
+
+    def under_way(self):
+        return time.monotonic() if self.goes_on else 0
+
+
+def test_what_takes_long_is_waited_for_and_what_hangs_is_not():
+    assert Unquiet(2.5, True).settle(seconds=0.3) == ""
+    assert "references are left" in Unquiet(1000, False).settle(seconds=0.3)
+    assert "references are left" in Unquiet(1000, True).settle(seconds=0.3, most=2)
 
 
 @pytest.mark.parametrize("driver", ["c", "cpp"])

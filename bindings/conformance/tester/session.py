@@ -258,15 +258,24 @@ class Session:
         running = self.query("running")
         return f"running: {running[:3]}" if running else ""
 
-    def settle(self, leases=False, seconds=8.0):
-        """Waits until all is quiet; what is not, after so long."""
-        end, pause = time.monotonic() + seconds * SLOW, 0.002
-        while True:
-            left = self.unquiet(leases)
-            if not left or time.monotonic() > end:
-                return left
+    def settle(self, leases=False, seconds=8.0, most=80.0):
+        """Waits until all is quiet; what is not when nothing has changed for `seconds`, or after `most`. (A tree of tasks that
+        nobody waits for may have a hundred attempts that crash, each with a process of its own.)"""
+        began, pause, state = time.monotonic(), 0.002, None
+        changed = began
+        while left := self.unquiet(leases):
+            now = time.monotonic()
+            if now - began > seconds / 8 and (new := self.under_way()) != state:
+                changed, state = now, new
+            if now - changed > seconds * SLOW or now - began > most * SLOW:
+                return f"{left}\n    the last change was {now - changed:.1f} s ago"
             time.sleep(pause)
             pause = min(0.1, pause * 1.5)
+        return ""
+
+    def under_way(self):
+        """What changes as long as anything goes on: processes of workers, and what they run."""
+        return [w["pid"] for w in self.query("workers")], self.query("running")
 
     def reach_shards(self):
         """After faults of shards: waits until all answer again, so that the next program is not told of this one's faults."""
