@@ -170,7 +170,7 @@ class Group:
         if self.model.shards:
             self.session.reach_shards()
         began = time.monotonic()
-        left = self.session.settle()
+        left = self.session.settle(seconds=20.0 if self.settings.is_cross() else 8.0)  # workers of two kinds have to start
         self.spent["settle"] += time.monotonic() - began
         if left:
             raise Failure("unquiet", left)
