@@ -37,7 +37,8 @@ def arguments():
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
     p.add_argument("--jobs", type=int, default=5, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")
-    p.add_argument("--keep-going", action="store_true", help="do not stop: list the failures, make the first --stop of them small")
+    p.add_argument("--keep-going", action="store_true",
+                   help="do not stop: list the failures, make the first --stop of them small")
     p.add_argument("--bound", type=float, default=20, help="seconds in which what has to come must come")
     p.add_argument("--program", help="run the program in this file instead, alone")
     p.add_argument("--show", action="store_true", help="print the programs, run nothing")
@@ -160,7 +161,8 @@ def main():
     with ProcessPoolExecutor(args.jobs) as pool:
         told = began
         while True:
-            over = len(failures) >= args.stop and not args.keep_going or args.minutes and time.monotonic() - began > 60 * args.minutes
+            late = args.minutes and time.monotonic() - began > 60 * args.minutes
+            over = late or (len(failures) >= args.stop and not args.keep_going)
             while not over and len(running) < args.jobs and (next_ := next(todo, None)):
                 running.add(pool.submit(one_group, *next_, args.faults, args.driver, args.bound))
             if not running:

@@ -150,8 +150,9 @@ class Session:
         """Which faults there were in the program, and how busy the machine was: for people who look why it failed."""
         seconds = time.monotonic() - self.began
         faults = ", ".join(self.faults) or "none"
-        return f"\n    faults: {faults}\n    after {seconds:.1f} s; a thread that sleeps was late by " \
-               f"{self.heart.late - self.late:.2f} s in all, {self.heart.most:.2f} s at most; stolen {stolen() - self.stolen:.1f} s"
+        late, gone = self.heart.late - self.late, stolen() - self.stolen
+        return f"\n    faults: {faults}\n    after {seconds:.1f} s; a thread that sleeps was late by {late:.2f} s in all, " \
+               f"{self.heart.most:.2f} s at most; stolen {gone:.1f} s"
 
     def send(self, text):
         try:
