@@ -283,6 +283,24 @@ def cycles(edges):
                     ways.append([*way, other])
 
 
+EXTENSION = "bindings/python/src/"
+
+
+def extension_layering():
+    """The files of Python's extension, x.cc and x.h as one, do not include each other."""
+    edges, place = {}, {}
+    for name in files(".cc", ".h"):
+        if name.startswith(EXTENSION):
+            own = edges.setdefault(Path(name).stem, {})
+            for number, line in lines(name):
+                found = re.match(r'\s*#\s*include\s+"(\w+)\.h"', line)
+                if found and (ROOT / EXTENSION / (found.group(1) + ".h")).exists() and found.group(1) != Path(name).stem:
+                    own.setdefault(found.group(1), number)
+                    place[Path(name).stem, found.group(1)] = f"{name}:{number}"
+    for way in cycles(edges):
+        yield f"{place[way[0], way[1]]}: includes in a circle: {' -> '.join(way)}"
+
+
 def banned_calls():
     for name in files(".cc", ".h", ".c"):
         if name.startswith(PRODUCT):
@@ -365,7 +383,7 @@ def rust_clippy():
     return rust.lint_clippy()
 
 
-RULES = [line_length, whitespace, file_length, function_length, layering, python_layering,
+RULES = [line_length, whitespace, file_length, function_length, layering, python_layering, extension_layering,
          banned_calls, pure_cores, owners, machine_paths, file_comments, include_guards, links, shell_scripts,
          clang_format_config, rust_format, rust_clippy]
 

@@ -1,6 +1,7 @@
 // What every file of the extension shares: owned pointers, process state, the hooks into the Python
 // half of the package, and the rules. Two kinds of code live here: the hot path (submit, get,
-// execute) in the raw CPython API, and the rest in pybind11 (module.cc). Everything runs with the
+// execute) in the raw CPython API, and the rest in pybind11 (module.cc). The files include each other one way:
+// common, refs, value (with decode, portable), calls, worker, module (`./dev check` looks). Everything runs with the
 // GIL held unless a comment says otherwise; the GIL is given up only around a call that is known to
 // wait. Nothing but ray.h of the core is used.
 #pragma once

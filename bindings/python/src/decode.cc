@@ -10,8 +10,6 @@ namespace libray_py {
 
 namespace {
 
-thread_local ray_buffer* t_buffer = nullptr;  // of the value that this thread unpickles now
-
 // Put back at the end of a scope: pickling may nest.
 template <typename T>
 struct Restore {
@@ -369,7 +367,7 @@ PyObject* Decoder::reference(const uint8_t* p, size_t n, bool actor) {
 }
 
 PyObject* unpickle(ray_buffer* buffer, PyObject* holder) {
-  Restore<ray_buffer*> scope(t_buffer, buffer);
+  Restore<ray_buffer*> scope(t_unpickled, buffer);
   Owned body(slice_new(holder, buffer->data, buffer->size));
   Owned parts(PyList_New(static_cast<Py_ssize_t>(buffer->n_oob)));
   if (!body || !parts) return nullptr;
@@ -402,8 +400,6 @@ PyObject* foreign_format(uint32_t format) {
 }
 
 }  // namespace
-
-ray_buffer* current_buffer() { return t_buffer; }
 
 PyObject* decode_borrowed(const ray_buffer* b) {
   if (b->format == RAY_FMT_MSGPACK) {

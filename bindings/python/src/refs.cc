@@ -11,10 +11,9 @@
 #include <cstddef>
 #include <unordered_map>
 
-#include "value.h"
-
 namespace libray_py {
 
+constinit thread_local ray_buffer* t_unpickled = nullptr;
 PyTypeObject RefType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyTypeObject FunctionType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyTypeObject ActorType = {PyVarObject_HEAD_INIT(nullptr, 0)};
@@ -485,7 +484,7 @@ PyMemberDef stream_members[] = {
 PyObject* ref_at(PyObject*, PyObject* index) {
   const unsigned long i = PyLong_AsUnsignedLong(index);
   if (PyErr_Occurred()) return nullptr;
-  ray_buffer* buffer = current_buffer();
+  ray_buffer* buffer = t_unpickled;
   if (buffer == nullptr) {
     PyErr_SetString(PyExc_RuntimeError,
                     "this pickle is a part of a value and can only be read together with it");

@@ -22,6 +22,8 @@ inline ray_code try_get_ref(ray_ref* ref, ray_buffer* out, ray_error** err) {
   const YieldWhenWaiting scope;
   return ray_try_get(ref, out, err);
 }
+// Buffer of the value that this thread unpickles now, set while decode.cc does so; null: none.
+extern constinit thread_local ray_buffer* t_unpickled;
 // For the pickle of a value: the index-th of its references.
 PyObject* reduce_to_index(uint32_t index);
 

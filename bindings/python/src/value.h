@@ -137,9 +137,6 @@ int decode_kwnames(const ray_buffer* buffer, PyObject** out);
 // The bytes of a note (add_note), or null when the buffer is none.
 const char* decode_note(const ray_buffer* buffer, size_t* size);
 
-// Buffer of the value that this thread unpickles now; null: none.
-ray_buffer* current_buffer();
-
 bool init_value_types(PyObject* module);
 bool init_decode_types();
 
