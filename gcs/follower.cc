@@ -20,8 +20,6 @@ constexpr auto kRetry = std::chrono::milliseconds(500);
 Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress)
     : m_(std::move(materialiser)), progress_(std::move(progress)) {
   target_ = m_->watermark();
-  started_ = spare_.started();
-  if (!started_.ok()) return;
   m_->use_spare_time(&spare_);
   started_ = start_thread(&thread_, "a thread of the control store", [this] { run(); });
   if (started_.ok()) pthread_setname_np(thread_.native_handle(), "gcs:materialise");

@@ -1,39 +1,33 @@
-// The time that the processors have to spare: for work that is to wait while anybody else wants a processor, though it
-// takes locks that others wait for.
+// The time that the processors have to spare: for work that is to wait while others want them. Between short steps, when
+// it holds no lock of others, such work asks whether a processor is free for it.
 //
-// A thread at the lowest priority (SCHED_IDLE) does nothing but say that it got a processor. Whoever works runs at normal
-// priority and asks for that between short steps, when it holds no lock of others. Were the work itself done at that
-// priority, it would stand still for ten seconds and more when the machine is busy, and all who want the lock that it
-// holds at that moment, be it one inside malloc or SQLite, with it; nor could it be raised: only a privileged
-// process may leave SCHED_IDLE.
+// It runs at normal priority. At the lowest (SCHED_IDLE) a thread gets a processor every ten seconds or so when the
+// machine is busy; whoever wants the lock that it holds then, be it one inside malloc or SQLite, waits as long; so does
+// whoever waits for the end of its process, for a thread needs a processor also to die. And only a privileged process
+// gets a thread back from there.
 //
-// Threads: await() by one thread, hurry() by any. Neither takes a lock.
+// Threads: await() by one, hurry() by any. Neither takes a lock.
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <thread>
 
-#include "libray/base/status.h"
+#include "libray/base/shm.h"
 
 namespace ray::gcs {
 
 class SpareTime {
  public:
   SpareTime();
-  ~SpareTime();
-  Status started() const { return started_; }  // an error: it has no thread
-  // Returns when a processor has nothing else to do, or at once as long as it is hurried.
+  // Returns when a processor has nothing else to do, at the latest after 50 ms; at once as long as it is hurried.
   void await();
   void hurry(bool on);
 
  private:
-  void give();
+  bool is_there() const;
 
-  std::atomic<uint32_t> asked_{0};  // 1: await() waits
-  std::atomic<uint32_t> given_{0};  // counts the answers
-  std::atomic<bool> hurried_{false}, over_{false};
-  std::thread thread_;
-  Status started_;
+  Fd load_;  // /proc/loadavg
+  long processors_;
+  std::atomic<uint32_t> hurried_{0};
 };
 
 }  // namespace ray::gcs

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -34,11 +37,7 @@ class Busy : public ::testing::Test {
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
     ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
-    for (int k = 0; k < 8; ++k)
-      hogs_.emplace_back([this] {
-        begun_.wait(false);
-        while (!over_.load(std::memory_order_relaxed)) {}
-      });
+    add_hogs(8);
     auto j = Journal::open({dir_.path(), 0, 32u << 20}, 0, [](const Entry&) { return true; });
     ASSERT_TRUE(j.ok()) << j.status().message();
     journal_ = std::move(*j);
@@ -48,6 +47,13 @@ class Busy : public ::testing::Test {
     begin();
     for (auto& t : hogs_) t.join();
     sched_setaffinity(0, sizeof before_, &before_);
+  }
+  void add_hogs(long n) {
+    for (long k = 0; k < n; ++k)
+      hogs_.emplace_back([this] {
+        begun_.wait(false);
+        while (!over_.load(std::memory_order_relaxed)) {}
+      });
   }
   void begin() {
     begun_.store(true);
@@ -101,10 +107,35 @@ TEST_F(Busy, NobodyWaitsForALockOfTheFollowers) {
   EXPECT_LT(steady_ns() - from, 1'000'000'000);
 }
 
+// A thread needs a processor also to die.
+TEST_F(Busy, AProcessWithOneDiesAtOnce) {
+  write_rows(1);
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    Follower follower(materialiser(), [] {});
+    follower.follow(journal_->last_sn(), journal_->segments(), false);
+    if (follower.wait(journal_->last_sn(), 60'000'000'000)) (void)!write(ready[1], "r", 1);
+    pause();
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  begin();
+  std::this_thread::sleep_for(100ms);
+  kill(pid, SIGKILL);
+  const int64_t from = steady_ns();
+  EXPECT_EQ(waitpid(pid, nullptr, 0), pid);
+  EXPECT_LT(steady_ns() - from, 1'000'000'000);
+  close(ready[0]);
+  close(ready[1]);
+}
+
 TEST_F(Busy, TakesOnlyTimeToSpareUntilSomebodyWaits) {
   Follower follower(materialiser(), [] {});
   ASSERT_TRUE(follower.started().ok());
   write_rows(30000);
+  add_hogs(sysconf(_SC_NPROCESSORS_ONLN));  // it counts those of the whole machine
   begin();
   follower.follow(journal_->last_sn(), journal_->segments(), false);
   std::this_thread::sleep_for(2s);
