@@ -19,14 +19,15 @@ constexpr timespec kBetween{0, 2'500'000};
 SpareTime::SpareTime()
     : load_(::open("/proc/loadavg", O_RDONLY | O_CLOEXEC)), processors_(std::max(1l, ::sysconf(_SC_NPROCESSORS_ONLN))) {}
 
-// "0.52 0.58 0.59 3/467 12345": of 467 threads 3 are running or ready, this one among them. Unreadable: it is not known to be busy.
+// "0.52 0.58 0.59 3/467 12345": of 467 threads 3 are running or ready, this one among them. When that cannot be read, the
+// machine is not known to be busy.
 bool SpareTime::is_there() const {
   char text[128] = "";
   if (::pread(load_.get(), text, sizeof text - 1, 0) <= 0) return true;
   const char* slash = std::strchr(text, '/');
   if (!slash) return true;
   while (slash > text && slash[-1] != ' ') --slash;
-  return std::atol(slash) <= processors_;
+  return std::strtol(slash, nullptr, 10) <= processors_;
 }
 
 void SpareTime::await() {
