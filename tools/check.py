@@ -28,6 +28,8 @@ LAYERS = {
     "libray/sched": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/actor": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/net": ["libray/base", "libray/wire"],
+    "libray/sim": ["libray/base", "libray/wire", "libray/lineage", "libray/object", "libray/sched",
+                   "libray/actor"],
     "libray/ffi": ["libray/base", "libray/wire"],
     "store": ["libray/base", "libray/wire"],
     "gcs": ["libray/base", "libray/wire", "libray/lineage", "libray/net"],

@@ -65,7 +65,17 @@ std::vector<Amount> LocalScheduler::returnable() const {
     take(&all, w.held, +1);
     all[w.held.cpu_index] -= w.lent;
   }
+  add_ending(&all);
   return all;
+}
+
+// What workers hold whose clients are gone: they were killed, and are about to be gone themselves.
+void LocalScheduler::add_ending(std::vector<Amount>* all) const {
+  for (uint32_t index : ending_) {
+    const Worker& w = workers_.at(index);
+    take(all, w.held, +1);
+    (*all)[w.held.cpu_index] -= w.lent;
+  }
 }
 
 // What is free, and what will be at once: reclaimed leases, but those that have been for long.
@@ -79,6 +89,7 @@ std::vector<Amount> LocalScheduler::coming(const Round& r) {
     all[w.held.cpu_index] -= w.lent;
     wake_at(until);
   }
+  add_ending(&all);
   return all;
 }
 
@@ -254,7 +265,10 @@ void LocalScheduler::take_turns(Round* r) {
 void LocalScheduler::ask_for_process(Round* r, Request* q) {
   auto p = pools_.find(q->pool);
   bool comes = p != pools_.end() && (p->second.starting > 0 || p->second.retry_at > r->now);
-  if (r->room > 0 || comes) return set_due(q, r->now + options_.age_ns);
+  if (r->room > 0 || comes) {  // a turn was for what it has found now; its worker comes, or does not, by itself
+    if (std::exchange(q->turn_ends, 0)) ++freed_;
+    return set_due(q, r->now + options_.age_ns);
+  }
   if (q->turn_ends && q->turn_ends <= r->now) return end_turn(q, r->now);
   if (!q->turn_ends) q->turn_ends = r->now + (options_.turn_ns << std::min(q->turns, options_.max_turn_shift));
   wake_at(q->turn_ends);

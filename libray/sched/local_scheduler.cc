@@ -303,7 +303,7 @@ std::vector<uint32_t> LocalScheduler::client_gone(uint32_t client, int64_t now) 
   return workers;
 }
 
-void LocalScheduler::end_lease(uint32_t id, bool worker_lives, int64_t now) {
+void LocalScheduler::end_lease(uint32_t id, bool given_back, int64_t now) {
   Lease lease = leases_.at(id);
   leases_.erase(id);
   auto w = workers_.find(lease.worker);
@@ -317,12 +317,16 @@ void LocalScheduler::end_lease(uint32_t id, bool worker_lives, int64_t now) {
   settle(&d);
   if (d.line && !d.turn_ends) wait_anew(&d, now);
   if (w == workers_.end()) return;
-  drop_held(&w->second);
   w->second.lease = 0;
-  // A worker whose client is gone may still run its task: it stays out of the idle list.
-  worker_lives = worker_lives && !w->second.killed;
-  w->second.stopping = !worker_lives;
-  if (worker_lives) make_idle(&w->second, now);
+  // A worker whose client is gone may still run its task: what it holds is free when it is gone.
+  if (!given_back) {
+    w->second.stopping = true;
+    ending_.insert(lease.worker);
+    return;
+  }
+  drop_held(&w->second);
+  w->second.stopping = w->second.killed;
+  if (!w->second.killed) make_idle(&w->second, now);
 }
 
 // ---- workers
@@ -402,6 +406,7 @@ void LocalScheduler::worker_gone(uint32_t worker, int64_t now) {
   if (it == workers_.end()) return;
   if (it->second.lease) end_lease(it->second.lease, false, now);
   drop_held(&it->second);
+  ending_.erase(worker);
   if (it->second.state == kIdle) remove_idle(&it->second);
   Pool pool = it->second.pool;
   workers_.erase(it);

@@ -114,7 +114,8 @@ class LocalScheduler {
                       const Placement& placement = {});
   Status want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example);
   Status return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now);
-  // Drops its demands and leases; returns the workers that it held: they may still run its tasks.
+  // Drops its demands and leases; returns the workers that it held: they may still run its tasks, and what they hold
+  // is free when they are gone. The caller kills them.
   std::vector<uint32_t> client_gone(uint32_t client, int64_t now);
   // A paused client (a stopped process) is given nothing, and its leases go first when others want them.
   void pause_client(uint32_t client, bool paused);
@@ -329,8 +330,9 @@ class LocalScheduler {
   void take(std::vector<Amount>* free, const Need& need, Amount sign) const;
   void hold(Worker* w, const Need& need);
   void drop_held(Worker* w);
+  void add_ending(std::vector<Amount>* all) const;
   void make_idle(Worker* w, int64_t now);
-  void end_lease(uint32_t lease, bool worker_lives, int64_t now);
+  void end_lease(uint32_t lease, bool given_back, int64_t now);
   void remove_idle(Worker* w);
   PoolState* not_starting(const Pool& pool);
   void tidy(const Pool& pool);
@@ -400,6 +402,7 @@ class LocalScheduler {
   std::map<ActorId, ActorDemand> actors_;
   std::unordered_map<uint32_t, Lease> leases_;
   std::map<uint32_t, Worker> workers_;
+  std::set<uint32_t> ending_;  // workers whose clients are gone: they have no lease, and hold until they are gone
   std::map<Pool, PoolState> pools_;   // that have workers, or trouble in starting one
   std::map<Pool, uint32_t> prestart_;
   std::set<std::pair<int64_t, uint32_t>> idle_;  // since when, worker

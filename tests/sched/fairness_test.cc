@@ -316,6 +316,32 @@ TEST(Fairness, AnotherEnvironmentAtTheLimitOfProcesses) {
   EXPECT_LT(b.now, 4'000 * kMs);
 }
 
+// What a turn brought is there, but no worker yet: the turn is over, and nothing else keeps it from its worker.
+TEST(Fairness, AWorkerThatComesLaterIsUsedAtOnce) {
+  FairBench b({{"CPU", 1}});
+  Pool other{0, 1, 7};
+  b.shape(2, 0, {{"CPU", 1}});
+  b.want(2, 0, 1);
+  auto grant = b.take(Action::kGrant);
+  ASSERT_EQ(grant.size(), 1u);
+  b.want(2, 0, 0);
+  b.start_at_once = false;
+  b.s.prestart(other, 1);
+  b.turn();
+  for (int i = 0; i < 8; ++i) b.s.worker_start_failed(other, b.now);
+  b.shape(1, 0, {{"CPU", 1}}, other);
+  b.want(1, 0, 1);
+  b.now += 600 * kMs;  // its turn begins: the lease is reclaimed
+  b.turn();
+  b.now += 100 * kMs;
+  b.give(grant[0]);  // it fits; its command has failed and is not tried again for long
+  EXPECT_TRUE(b.take(Action::kGrant).empty());
+  b.now += 10 * kMs;
+  b.s.worker_ready(50, other, b.now);
+  b.turn();
+  EXPECT_EQ(b.take(Action::kGrant).size(), 1u);
+}
+
 // A bundle that an actor fills is not the only one.
 TEST(Fairness, AnyBundleThatCanGetRoom) {
   FairBench b({{"CPU", 2}});

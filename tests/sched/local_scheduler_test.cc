@@ -570,6 +570,25 @@ TEST(SchedulerRecursion, FourProcessors) {
   EXPECT_LE(Recursion(4, kDepth).run(), 4u * (kDepth + 2));
 }
 
+// Its client is gone, and it is killed: what it holds is used while it lives.
+TEST(Scheduler, ADeadClientsWorkersHoldUntilTheyAreGone) {
+  TaskBench b({{"CPU", 1}});
+  b.shape(1, 0, {{"CPU", 1}});
+  b.want(1, 0, 1);
+  auto grant = b.take(Action::kGrant);
+  ASSERT_EQ(grant.size(), 1u);
+  b.shape(2, 0, {{"CPU", 1}});
+  b.want(2, 0, 1);
+  ASSERT_EQ(b.s.client_gone(1, b.now), std::vector<uint32_t>{grant[0].worker});
+  b.s.worker_killed(grant[0].worker);
+  b.turn();
+  EXPECT_TRUE(b.take(Action::kGrant).empty());
+  EXPECT_EQ(b.s.available().at("CPU"), 0);
+  b.s.worker_gone(grant[0].worker, b.now);
+  b.turn();
+  EXPECT_EQ(b.take(Action::kGrant).size(), 1u);
+}
+
 // ---- random runs -----------------------------------------------------------------------------------
 
 class RandomRun {

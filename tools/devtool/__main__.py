@@ -86,6 +86,10 @@ def parser():
     one = commands.add_parser("fuzz", help="run the fuzz targets")
     one.add_argument("targets", nargs="*")
     one.add_argument("--seconds", type=int, default=60, help="per target")
+    one = commands.add_parser("sim", help="random runs of the scheduler in a world without processes")
+    one.add_argument("--seeds", type=int, default=1000, metavar="N", help="runs, each with a seed of its own")
+    one.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next one")
+    one.add_argument("--trace", action="store_true", help="print all that happens")
     one = commands.add_parser(
         "soak", help="kill parts of running clusters, many times (tests/kill/matrix.py)")
     one.add_argument("--runs", type=int, default=1000)
@@ -173,6 +177,15 @@ def do_fuzz(args):
         run([script, target, args.seconds], f"fuzz {target}", env=build.environment())
 
 
+def do_sim(args):
+    build.build("release", ["libray-sim"])
+    command = [build.folder("release") / "bin" / "libray-sim", "--seeds", args.seeds, "--seed", args.seed]
+    process = start(command + (["--trace"] if args.trace else []))
+    code = process.wait()
+    forget(process)
+    return code
+
+
 def do_soak(args):
     build.build("release")
     build.install_package()
@@ -209,14 +222,14 @@ def main():
     began = time.monotonic()
     actions = {"setup": do_setup, "build": do_build, "wheel": do_wheel, "run": do_run, "check": do_check,
                "test": runner.do_test, "programs": programs.do_programs, "bench": bench.do_bench,
-               "fmt": do_fmt, "fuzz": do_fuzz, "soak": do_soak, "model": do_model,
+               "fmt": do_fmt, "fuzz": do_fuzz, "sim": do_sim, "soak": do_soak, "model": do_model,
                "clean": lambda a: build.clean(a.all)}
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: the tests send it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         code = actions[args.command](args) or 0
-        if args.command not in ("test", "check", "soak", "model"):
+        if args.command not in ("test", "check", "sim", "soak", "model"):
             say(f"done in {seconds(began)}")
         return code
     except Failure as failure:

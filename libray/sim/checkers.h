@@ -1,0 +1,126 @@
+// What must hold of every run, kept by books of their own: a checker learns what the world did and what the scheduler
+// said, and looks into nobody's tables. A complaint is "CHECKER: what"; the first one ends the run. One thread.
+//
+//   resources  what is held by whoever runs never exceeds the node, a group its bundles, a unit of a GPU itself;
+//              nobody has a worker that somebody else has
+//   starts     whatever fits beside what is held for good starts within its bound
+//   once       each task ends once
+//   zero       at the end nothing is held, wanted or remembered
+//   rest       the scheduler does not ask for ever to be asked again
+//   own        the scheduler's own invariants (LocalScheduler::check)
+#pragma once
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "libray/base/ids.h"
+#include "libray/sched/local_scheduler.h"
+
+namespace ray::sim {
+
+using sched::Amount;
+using sched::Resources;
+using Amounts = std::map<std::string, Amount>;
+
+inline constexpr const char* kToldApart = "GPU";  // the resource whose units are told apart
+inline constexpr int64_t kForGood = 32'000'000'000;  // who runs for longer holds for good
+
+struct Where {
+  Id group;  // zero: none
+  int32_t bundle = -1;
+};
+
+// The books of `resources`. A holder is a worker, from the grant until it was given back or is really dead.
+class Ledger {
+ public:
+  Ledger(const Resources& total, std::string* broken) : total_(total), broken_(broken) {}
+  struct Holder {
+    Resources need;
+    Where where;
+    std::vector<uint32_t> units;
+    int64_t since = 0;  // of what runs there now
+    bool blocked = false, actor = false;
+  };
+  void granted(uint64_t worker, Holder holder);
+  void ended(uint64_t worker) { holders_.erase(worker), tidy(); }
+  void began(uint64_t worker, int64_t now);  // a task, on a lease that had another
+  void blocked(uint64_t worker, bool yes);   // as the scheduler was told
+  void reserved(const Id& group, const std::vector<Resources>& bundles);
+  void removed(const Id& group);
+  const std::map<uint64_t, Holder>& holders() const { return holders_; }
+  // Whether it would fit if everything came back but what is held for good.
+  bool fits_for_good(const Resources& need, const Where& where, int64_t now) const;
+  bool fits_all_for_good(const std::vector<Resources>& bundles, int64_t now) const;
+  bool possible(const Resources& need) const;  // on an empty node
+  size_t for_good(int64_t now) const;          // workers
+
+ private:
+  struct Group {
+    std::vector<Resources> bundles;
+    bool removed = false;
+  };
+  void tidy();
+  bool in_group(const Id& group) const;
+  bool holds_for_good(const Holder& h, int64_t now) const {
+    return h.actor || h.blocked || now - h.since > kForGood;
+  }
+  void check(const Holder& added);
+  void check_units();
+  void check_group(const Holder& added);
+  void complain(const std::string& what) {
+    if (broken_->empty()) *broken_ = "resources: " + what;
+  }
+
+  Resources total_;
+  std::string* broken_;
+  std::map<uint64_t, Holder> holders_;
+  std::map<Id, Group> groups_;
+};
+
+// The books of `once`.
+class Tasks {
+ public:
+  explicit Tasks(std::string* broken) : broken_(broken) {}
+  uint64_t submitted() {
+    open_.insert(++next_);
+    return next_;
+  }
+  void ended(uint64_t task, const char* how);
+  bool is_open(uint64_t task) const { return open_.count(task) > 0; }
+  const std::set<uint64_t>& open() const { return open_; }
+  uint64_t count() const { return next_; }
+
+ private:
+  std::string* broken_;
+  std::set<uint64_t> open_;
+  uint64_t next_ = 0;
+};
+
+// The books of `starts`: since when each that waits could have been placed.
+class Waits {
+ public:
+  explicit Waits(std::string* broken) : broken_(broken) {}
+  struct Request {
+    std::string name;
+    bool could = false;   // it fits beside what is held for good, and a worker for it can come
+    uint64_t change = 0;  // a number that changes when it gets something
+    int64_t bound = 0;
+  };
+  void look(int64_t now, const std::vector<Request>& waiting);
+  double closest() const { return closest_; }  // to its bound that anybody came
+
+ private:
+  struct Seen {
+    int64_t since;
+    uint64_t change;
+    uint64_t look;
+  };
+  std::string* broken_;
+  std::map<std::string, Seen> seen_;
+  uint64_t looks_ = 0;
+  double closest_ = 0;
+};
+
+}  // namespace ray::sim
