@@ -194,7 +194,10 @@ bool LocalScheduler::barred(const Need& need) const {
 void LocalScheduler::end_turn(Request* q, int64_t now) {
   int64_t length = options_.turn_ns << std::min(q->turns, options_.max_turn_shift);
   for (auto& [id, lease] : leases_)
-    if (lease.reclaiming && lease.reclaimed_at <= now - length / 2) lease.slow = true;
+    if (lease.reclaiming && lease.reclaimed_at <= now - length / 2 && !std::exchange(lease.slow, true)) {
+      slowed_at_ = now;  // who has been looked at and counted on it finds that out in the next decision
+      wake_at(now + 1);
+    }
   ++q->turns;
   q->turn_ends = 0;
   ++freed_;

@@ -417,6 +417,7 @@ class LocalScheduler {
   uint64_t next_seq_ = 1;
   uint32_t next_lease_ = 1;
   int64_t decided_at_ = 0;  // the last round
+  int64_t slowed_at_ = 0;  // when a lease was last found to take long
   int64_t retry_at_ = 0;    // when to decide again although nothing happened
   int64_t pool_retry_at_ = 0;
   std::string broken_;    // by the last round; see SchedulerOptions::checks
