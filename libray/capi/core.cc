@@ -119,6 +119,7 @@ ray_code ray_init(const ray_runtime_options* options, ray_runtime** out, ray_err
     if (!out) return null_argument("out");
     ray_runtime_options o = RAY_RUNTIME_OPTIONS_INIT;
     RAY_TRY(read_options(options, "ray_runtime_options", &o));
+    (void)log_state();  // made before a fork can meet it half made
     if (o.language < 0 || o.language >= RAY_LANG_COUNT)
       return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", o.language);
     if (!(o.num_cpus >= 0 && o.num_cpus <= 1e6))

@@ -161,7 +161,33 @@ std::string Runtime::death_text(const char* why) const {
   return std::string(why) + " (session " + session_dir_ + ")";
 }
 
+namespace {
+
+struct Buried {
+  std::mutex mutex;
+  std::vector<Runtime*> list;
+  Buried() { held_over_forks(&mutex); }
+};
+Buried& buried() {
+  static auto* b = new Buried;
+  return *b;
+}
+
+// What the process has once, before anything can be forked beside its making: what one thread makes at the moment of a
+// fork stays half made in the child, where whoever needs it would wait for ever.
+void make_process_wide() {
+  (void)HandleTable::instance();
+  (void)Registry::instance();
+  (void)object_slab();
+  (void)task_slab();
+  (void)buried();
+  (void)log_lines_lost();
+}
+
+}  // namespace
+
 Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
+  make_process_wide();
   watch_forks();
   load_faults_from_environment();
   std::unique_ptr<Runtime> rt(new Runtime);
@@ -976,14 +1002,8 @@ void Runtime::become_actor(const ActorId& actor, uint32_t incarnation) {
 }
 
 void Runtime::bury(Runtime* rt) {
-  static auto* mutex = [] {
-    auto* m = new std::mutex;
-    held_over_forks(m);
-    return m;
-  }();
-  static auto* buried = new std::vector<Runtime*>;
-  std::lock_guard lock(*mutex);
-  buried->push_back(rt);
+  std::lock_guard lock(buried().mutex);
+  buried().list.push_back(rt);
 }
 
 Runtime::~Runtime() {

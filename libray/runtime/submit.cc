@@ -12,12 +12,13 @@
 #include "libray/wire/msgpack.h"
 
 namespace ray {
-namespace {
 
 Slab<PendingTask>& task_slab() {
   static auto* slab = new Slab<PendingTask>;
   return *slab;
 }
+
+namespace {
 
 uint8_t* put_bytes(uint8_t* at, const void* data, uint64_t size) {
   if (size) std::memcpy(at, data, size);

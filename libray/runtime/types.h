@@ -129,6 +129,7 @@ struct PendingTask {
   Object* result(uint32_t i) const { return i == 0 ? return0 : more_returns[i - 1]; }
 };
 inline constexpr uint32_t kTaskIndexBits = 26;
+Slab<PendingTask>& task_slab();
 static_assert(Slab<PendingTask>::kChunk * Slab<PendingTask>::kChunks == uint64_t{1} << kTaskIndexBits);
 inline uint32_t task_index(uint64_t tag) { return tag & ((1u << kTaskIndexBits) - 1); }
 inline constexpr uint64_t kNoTag = 0;  // of an entry that is free
