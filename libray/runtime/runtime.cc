@@ -26,6 +26,7 @@
 #include "libray/base/thread.h"
 #include "libray/base/trust.h"
 #include "libray/node/session.h"
+#include "libray/runtime/process_wide.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/runtime/worker.h"
@@ -160,31 +161,6 @@ Status Runtime::of_store(Status s) const {
 std::string Runtime::death_text(const char* why) const {
   return std::string(why) + " (session " + session_dir_ + ")";
 }
-
-namespace {
-
-struct Buried {
-  std::mutex mutex;
-  std::vector<Runtime*> list;
-  Buried() { held_over_forks(&mutex); }
-};
-Buried& buried() {
-  static auto* b = new Buried;
-  return *b;
-}
-
-// What the process has once, before anything can be forked beside its making: what one thread makes at the moment of a
-// fork stays half made in the child, where whoever needs it would wait for ever.
-void make_process_wide() {
-  (void)HandleTable::instance();
-  (void)Registry::instance();
-  (void)object_slab();
-  (void)task_slab();
-  (void)buried();
-  (void)log_lines_lost();
-}
-
-}  // namespace
 
 Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
   make_process_wide();
@@ -999,11 +975,6 @@ void Runtime::become_actor(const ActorId& actor, uint32_t incarnation) {
   actor_root_.origin = origin_of(actor_root_.id);
   actor_root_.actor = actor;
   outside_.store(&actor_root_, std::memory_order_release);
-}
-
-void Runtime::bury(Runtime* rt) {
-  std::lock_guard lock(buried().mutex);
-  buried().list.push_back(rt);
 }
 
 Runtime::~Runtime() {

@@ -194,7 +194,8 @@ void LocalScheduler::check_turns() {
     const Request& q = *due.request;
     if (!q.turn_ends) continue;
     if (q.turn_ends > decided_at_ + (options_.turn_ns << options_.max_turn_shift)) broken_ = "a turn that is too long";
-    if (!fits(q, all) && slowed_at_ != decided_at_) broken_ = "a turn of {" + q.text + "}, which cannot be placed even if all leases come back";
+    if (!fits(q, all) && slowed_at_ != decided_at_)
+      broken_ = "a turn of {" + q.text + "}, which cannot be placed even if all leases come back";
   }
 }
 

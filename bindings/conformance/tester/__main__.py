@@ -1,4 +1,4 @@
-"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver c|cpp|python]`.
+"""Random programs against a model: `./dev model --seeds N [--faults] [--seed S] [--driver LANGUAGE[,LANGUAGE]]`.
 
 Runs N programs from the first seed on, some dozens on each session, two sessions side by side; compares each answer with what
 the sequential model allows, then looks at what is left. A program that fails is run alone and made small; the report has the
@@ -17,16 +17,28 @@ import run
 import shrink
 
 
+LANGUAGES = ("c", "cpp", "java", "python", "rust")
+
+
+def drivers(text):
+    names = text.split(",")
+    if not all(n in LANGUAGES for n in names) or len(names) > 2 or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"one or two of {', '.join(LANGUAGES)}")
+    return text
+
+
 def arguments():
     p = argparse.ArgumentParser(prog="./dev model", description=__doc__.splitlines()[0])
     p.add_argument("--seeds", type=int, default=1000, help="how many programs")
     p.add_argument("--seed", type=int, default=1, help="of the first program")
     p.add_argument("--faults", action="store_true", help="kill, stop and slow down processes meanwhile")
-    p.add_argument("--driver", choices=["c", "cpp", "python", "java"], default="c")
+    p.add_argument("--driver", type=drivers, default="c",
+                   help="c, cpp, java, python or rust; two with a comma: programs of which each part runs in one of both")
     p.add_argument("--minutes", type=float, default=0, help="stop after so long; 0 = after all programs")
     p.add_argument("--jobs", type=int, default=5, help="sessions side by side")
     p.add_argument("--stop", type=int, default=5, help="stop after so many failures")
-    p.add_argument("--keep-going", action="store_true", help="do not stop; the first --stop failures are made small")
+    p.add_argument("--keep-going", action="store_true",
+                   help="do not stop: list the failures, make the first --stop of them small")
     p.add_argument("--bound", type=float, default=20, help="seconds in which what has to come must come")
     p.add_argument("--program", help="run the program in this file instead, alone")
     p.add_argument("--show", action="store_true", help="print the programs, run nothing")
@@ -144,12 +156,13 @@ def main():
     out = Path(os.environ.get("CONFORMANCE_OUT", run.ROOT / "build" / "model"))
     kinds = collections.Counter()
     todo, running = ranges(args), set()
-    run.command(args.driver)  # what is to be built for it is built once, before there are several processes
+    for language in args.driver.split(","):
+        run.command(language)  # what is to be built for it is built once, before there are several processes
     with ProcessPoolExecutor(args.jobs) as pool:
         told = began
         while True:
-            over = len(failures) >= args.stop and not args.keep_going
-            over = over or args.minutes and time.monotonic() - began > 60 * args.minutes
+            late = args.minutes and time.monotonic() - began > 60 * args.minutes
+            over = late or (len(failures) >= args.stop and not args.keep_going)
             while not over and len(running) < args.jobs and (next_ := next(todo, None)):
                 running.add(pool.submit(one_group, *next_, args.faults, args.driver, args.bound))
             if not running:

@@ -112,10 +112,10 @@ def stolen():
 class Session:
     """One driver with a node of its own."""
 
-    def __init__(self, command, setup, folder, bound=20.0, files=0):
+    def __init__(self, command, setup, folder, bound=20.0, files=0, environment=None):
         self.mark, self.folder, self.bound = uuid.uuid4().hex, Path(folder), bound * SLOW
         self.folder.mkdir(parents=True, exist_ok=True)
-        env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder))
+        env = dict(os.environ, LIBRAY_TMPDIR=str(self.folder), **(environment or {}))
         env[MARK] = self.mark
         env.setdefault("LIBRAY_CHECKS", "2")  # the node ends when anything is released more often than held
         env.pop("LIBRAY_ADDRESS", None)
@@ -150,9 +150,9 @@ class Session:
         """Which faults there were in the program, and how busy the machine was: for people who look why it failed."""
         seconds = time.monotonic() - self.began
         faults = ", ".join(self.faults) or "none"
-        return f"\n    faults: {faults}\n    after {seconds:.1f} s; a thread that sleeps was late by " \
-               f"{self.heart.late - self.late:.2f} s in all, {self.heart.most:.2f} s at most; " \
-               f"stolen {stolen() - self.stolen:.1f} s"
+        late, gone = self.heart.late - self.late, stolen() - self.stolen
+        return f"\n    faults: {faults}\n    after {seconds:.1f} s; a thread that sleeps was late by {late:.2f} s in all, " \
+               f"{self.heart.most:.2f} s at most; stolen {gone:.1f} s"
 
     def send(self, text):
         try:
