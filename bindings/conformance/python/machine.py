@@ -437,7 +437,7 @@ class Machine:
         """Arguments and options of a task or call."""
         opts = options(words[first:])
         body = body_text(words[-1])
-        text = f"{n_outs} ;{body}" if n_outs > 1 and not is_stream else body
+        text = f"{n_outs};{body}" if n_outs > 1 and not is_stream else body
         args = [self.slot(w) if w[0] == "r" else self.parse(w[1:]) for w in words[first:-1] if "=" not in w]
         given = {"name": words[1], "num_returns": "streaming" if is_stream else n_outs}
         if "retries" in opts and int(opts["retries"]) > -2:
