@@ -40,12 +40,15 @@ class TransportImpl;
 struct Dialler {
   TransportImpl* transport = nullptr;
   Target target = 0;
+  bool taken = false;  // its stream has another owner
   nng_stream_dialer* dialer = nullptr;
   nng_aio* aio = nullptr;
   ~Dialler() {
     if (dialer) nng_stream_dialer_close(dialer);
     if (aio) {
       nng_aio_stop(aio);
+      void* stream = nng_aio_result(aio) == 0 && !taken ? nng_aio_get_output(aio, 0) : nullptr;
+      if (stream) nng_stream_free(static_cast<nng_stream*>(stream));  // it came when the transport was about to end
       nng_aio_free(aio);
     }
     if (dialer) nng_stream_dialer_free(dialer);
@@ -69,10 +72,14 @@ class TransportImpl final : public Transport, private Stream::Owner {
   void hang_up(Target target) override {
     post([this, target](Actions* out) { endpoint_.hang_up(target, out); });
   }
-  void enqueue(Peer peer, Lane lane, Message message) override {
+  Status enqueue(Peer peer, Lane lane, Message message) override {
+    if (!message || message->size() > kMaxMessage)
+      return error(RAY_INVALID_ARGUMENT, "a message between nodes has at most %u bytes, this one %zu: send it in parts",
+                   kMaxMessage, message ? message->size() : 0);
     post([this, peer, lane, message = std::move(message)](Actions* out) {
       endpoint_.enqueue(peer, lane, message, steady_ns(), out);
     });
+    return Status();
   }
   void consumed(Peer peer, Lane lane, uint64_t bytes) override {
     post([this, peer, lane, bytes](Actions* out) { endpoint_.consumed(peer, lane, bytes, steady_ns(), out); });
@@ -296,6 +303,7 @@ void TransportImpl::end_dial(Target target, Actions* out) {
   const std::unique_ptr<Dialler> d = std::move(it->second);
   dials_.erase(it);
   const int rv = nng_aio_result(d->aio);
+  d->taken = true;
   const Conn conn = rv == 0 ? adopt(static_cast<nng_stream*>(nng_aio_get_output(d->aio, 0))) : 0;
   if (conn) endpoint_.dialled(target, conn, steady_ns(), out);
   else endpoint_.dial_failed(target, rv == 0 ? "out of memory" : nng_strerror(rv), steady_ns(), out);

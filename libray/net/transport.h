@@ -50,7 +50,8 @@ class Transport {
   virtual void dial(Target target, std::string address, uint32_t channel) = 0;
   virtual void hang_up(Target target) = 0;
   // Kept in order per lane. Who sends without end waits for on_writable after more than the lane's window.
-  virtual void enqueue(Peer peer, Lane lane, Message message) = 0;
+  // RAY_INVALID_ARGUMENT: longer than kMaxMessage, which no peer would take.
+  virtual Status enqueue(Peer peer, Lane lane, Message message) = 0;
   virtual void consumed(Peer peer, Lane lane, uint64_t bytes) = 0;
   virtual void fence(const NodeId& node, uint32_t epoch) = 0;
 };

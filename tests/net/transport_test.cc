@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -83,8 +84,8 @@ void talk(TransportOptions first, TransportOptions second) {
   ASSERT_TRUE(b.until([&] { return b.ups == 1; }));
   // 64 MB one way, several times any window, and small ones the other way.
   const std::string large(1 << 20, 'x');
-  for (int i = 0; i < 64; ++i) (*ta)->enqueue(a.peer, kNormal, text(large + std::to_string(i)));
-  for (int i = 0; i < 1000; ++i) (*tb)->enqueue(b.peer, kUrgent, text(std::to_string(i)));
+  for (int i = 0; i < 64; ++i) ASSERT_TRUE((*ta)->enqueue(a.peer, kNormal, text(large + std::to_string(i))).ok());
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE((*tb)->enqueue(b.peer, kUrgent, text(std::to_string(i))).ok());
   ASSERT_TRUE(b.until([&] { return b.messages.size() == 64; }));
   ASSERT_TRUE(a.until([&] { return a.messages.size() == 1000; }));
   for (int i = 0; i < 64; ++i) ASSERT_TRUE(b.messages[i] == large + std::to_string(i)) << i;
@@ -103,14 +104,28 @@ TEST(NetTransport, Tls) {
 }
 
 TEST(NetTransport, ACertificateOfAnotherAuthorityIsRefused) {
+  struct Said {
+    std::atomic<int> lines{0};
+    Mate* wake = nullptr;
+    Said() { set_log_handler(count, kLogWarning, this); }
+    ~Said() { set_log_handler(nullptr, kLogWarning, nullptr); }
+    static void count(int32_t, const char*, const char*, const char*, void* self) {
+      auto* said = static_cast<Said*>(self);
+      ++said->lines;
+      std::lock_guard lock(said->wake->mutex);
+      said->wake->cv.notify_all();
+    }
+  };
   Mate a, b;
+  Said said;
+  said.wake = &a;
   TransportOptions oa = options(1, ""), ob = options(2, "tls+tcp://127.0.0.1:0");
   oa.tls = files("other");
   ob.tls = files("ca");
   auto ta = Transport::start(oa, &a), tb = Transport::start(ob, &b);
   ASSERT_TRUE(ta.ok() && tb.ok());
   (*ta)->dial(1, (*tb)->address(), 0);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // nothing is to come
+  ASSERT_TRUE(a.until([&] { return said.lines.load() > 0; }));  // why it was closed
   std::lock_guard la(a.mutex), lb(b.mutex);
   EXPECT_EQ(a.ups + b.ups, 0);
 }
@@ -123,6 +138,15 @@ TEST(NetTransport, AnotherTokenIsRefusedWithOneAnswer) {
   ASSERT_TRUE(a.until([&] { return !a.refused.empty(); }));
   EXPECT_NE(a.refused[0].find("another token"), std::string::npos) << a.refused[0];
   EXPECT_EQ(a.ups + b.ups, 0);
+}
+
+TEST(NetTransport, AMessageThatIsTooLongIsRefused) {
+  Mate a;
+  auto t = Transport::start(options(1, ""), &a);
+  ASSERT_TRUE(t.ok());
+  EXPECT_EQ((*t)->enqueue(1, kNormal, text(std::string(kMaxMessage + 1, 'x'))).code(), RAY_INVALID_ARGUMENT);
+  EXPECT_EQ((*t)->enqueue(1, kNormal, nullptr).code(), RAY_INVALID_ARGUMENT);
+  EXPECT_TRUE((*t)->enqueue(1, kNormal, text(std::string(kMaxMessage, 'x'))).ok());  // to nobody
 }
 
 TEST(NetTransport, AnAddressThatIsTakenOrCannotBeIsAnError) {
@@ -213,7 +237,7 @@ TEST(NetTransport, ACutLosesNothing) {
   ASSERT_TRUE(a.until([&] { return a.ups == 1; }));
   constexpr int kMessages = 20000;
   for (int i = 0; i < kMessages; ++i) {
-    (*ta)->enqueue(a.peer, kNormal, text(std::to_string(i) + std::string(i % 3000, '.')));
+    ASSERT_TRUE((*ta)->enqueue(a.peer, kNormal, text(std::to_string(i) + std::string(i % 3000, '.'))).ok());
     if (i % 4000 == 2000) {
       const int ups = a.ups;
       relay.cut();
