@@ -15,12 +15,13 @@ namespace {
 constexpr auto kGather = std::chrono::milliseconds(60);
 constexpr uint64_t kTrimRecords = 20000;
 constexpr auto kRetry = std::chrono::milliseconds(500);
+constexpr auto kLook = std::chrono::milliseconds(10);      // for spare time, while there is none
+constexpr auto kPatience = std::chrono::milliseconds(5000);  // then a transaction is done without
 }  // namespace
 
 Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress)
     : m_(std::move(materialiser)), progress_(std::move(progress)) {
   target_ = m_->watermark();
-  m_->use_spare_time(&spare_);
   started_ = start_thread(&thread_, "a thread of the control store", [this] { run(); });
   if (started_.ok()) pthread_setname_np(thread_.native_handle(), "gcs:materialise");
 }
@@ -30,12 +31,19 @@ std::unique_ptr<Materialiser> Follower::end() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
-    spare_.hurry(true);
+    set_hurry();
   }
   wake_.notify_all();
   thread_.join();
-  m_->use_spare_time(nullptr);
   return std::move(m_);
+}
+
+// Under the lock.
+void Follower::set_hurry() {
+  const bool hurry = hurry_ || waiting_ > 0 || stop_;
+  if (hurry == spare_.hurried()) return;
+  spare_.hurry(hurry);
+  wake_.notify_all();
 }
 
 void Follower::follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry) {
@@ -46,9 +54,9 @@ void Follower::follow(uint64_t sn, std::vector<JournalFile> segments, bool hurry
     target_ = sn;
     segments_ = std::move(segments);
     hurry_ = hurry;
-    spare_.hurry(hurry_ || waiting_ > 0);
+    set_hurry();
   }
-  if (asleep || hurry) wake_.notify_one();
+  if (asleep) wake_.notify_all();
 }
 
 bool Follower::wait(uint64_t sn, int64_t timeout_ns) {
@@ -56,12 +64,11 @@ bool Follower::wait(uint64_t sn, int64_t timeout_ns) {
   if (m_->watermark() >= sn) return true;
   if (no_waits_) return false;
   ++waiting_;
-  spare_.hurry(true);
-  wake_.notify_one();
+  set_hurry();
   bool there = done_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
                               [&] { return m_->watermark() >= sn || stop_ || no_waits_; });
   --waiting_;
-  spare_.hurry(hurry_ || waiting_ > 0);
+  set_hurry();
   return there && m_->watermark() >= sn;
 }
 
@@ -85,33 +92,64 @@ void Follower::run() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     wake_.wait(lock, [&] { return stop_ || target_ > m_->watermark(); });
-    if (!stop_ && waiting_ == 0 && !hurry_)
-      wake_.wait_for(lock, kGather, [&] { return stop_ || waiting_ > 0 || hurry_; });
+    wake_.wait_for(lock, kGather, [&] { return spare_.hurried(); });
     while (!stop_ && target_ > m_->watermark()) {
-      uint64_t target = target_;
-      auto segments = segments_;
+      await_spare_time(&lock);
+      if (stop_) break;
       lock.unlock();
-      Status s = m_->advance(segments, target);
-      if (s.ok()) progress_();
+      work();
       lock.lock();
-      done_.notify_all();
-      if (s.ok()) {
-        failures_ = 0;
-        continue;
-      }
-      if (failures_++ % 120 == 0)  // once a minute
-        log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
-      wake_.wait_for(lock, kRetry, [&] { return stop_; });
     }
     // What a burst took from the system goes back to it.
     if (!stop_ && m_->stats().records - trimmed_at_ > kTrimRecords) {
       trimmed_at_ = m_->stats().records;
       lock.unlock();
-      spare_.await();
       malloc_trim(0);
       lock.lock();
     }
   }
+}
+
+void Follower::await_spare_time(std::unique_lock<std::mutex>* lock) {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  while (!spare_.hurried() && !spare_.is_there() && std::chrono::steady_clock::now() < until)
+    wake_.wait_for(*lock, kLook, [&] { return spare_.hurried(); });
+}
+
+// Without the lock. As long as there is spare time in a thread for it, else one transaction.
+void Follower::work() {
+  std::thread last;
+  auto in_spare_time = [this] {
+    pthread_setname_np(pthread_self(), "gcs:spare");
+    SpareTime::take_turns_last();
+    while (advance(&spare_)) {}
+  };
+  if (spare_.is_there() && start_thread(&last, "a thread of the control store", in_spare_time).ok()) last.join();
+  else (void)advance(nullptr);
+}
+
+// One transaction; whether to go on.
+bool Follower::advance(SpareTime* spare) {
+  uint64_t target;
+  std::vector<JournalFile> segments;
+  {
+    std::lock_guard lock(mutex_);
+    target = target_;
+    segments = segments_;
+  }
+  Status s = m_->advance(segments, target, spare);
+  if (s.ok()) progress_();
+  std::unique_lock lock(mutex_);
+  done_.notify_all();
+  if (s.ok()) {
+    failures_ = 0;
+    return !stop_ && target_ > m_->watermark();
+  }
+  if (s.code() == RAY_CANCELLED) return false;
+  if (failures_++ % 120 == 0)  // once a minute
+    log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
+  wake_.wait_for(lock, kRetry, [&] { return stop_; });
+  return false;
 }
 
 }  // namespace ray::gcs

@@ -1,9 +1,12 @@
 // The thread that follows the journal with the materialiser.
 //
-// It works in the time that the processors have to spare (spare_time.h), so that it takes only what tasks leave; when
-// somebody waits for it, or the journal that it has not read grows, it works at once. It sleeps without a
-// timer when there is nothing to do, and gathers for a moment before it starts, so that the two halves of
-// a task (submission, execution) meet in one transaction.
+// It sleeps without a timer when there is nothing to do, and gathers for a moment before it starts, so that the two halves
+// of a task (submission, execution) meet in one transaction. Then it works in the time that the processors have to spare,
+// so that it takes only what tasks leave: with a thread of the lowest weight, which ends as soon as that time is over, for
+// such a thread on a crowded machine keeps others waiting (spare_time.h). When somebody waits, or the journal that is not
+// read yet grows, or there was no such time for long, it works itself.
+//
+// Invariant: the materialiser is used by this thread while no spare one lives, else by that one.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -21,7 +24,7 @@ namespace ray::gcs {
 
 class Follower {
  public:
-  // progress: called on this thread after each transaction.
+  // progress: called after each transaction.
   Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress);
   Status started() const { return started_; }  // an error: it has no thread
   ~Follower() { end(); }
@@ -39,6 +42,10 @@ class Follower {
 
  private:
   void run();
+  void work();
+  bool advance(SpareTime* spare);
+  void await_spare_time(std::unique_lock<std::mutex>* lock);
+  void set_hurry();
 
   SpareTime spare_;
   std::unique_ptr<Materialiser> m_;

@@ -319,21 +319,16 @@ Status MaterialiseBatch::node_index(const Id& node, int64_t* out) {
 
 // ---- writing ------------------------------------------------------------------------------------------------
 
+// Who calls it rolls back what fails.
 Status MaterialiseBatch::write(uint64_t watermark) {
-  Status s;
-  auto all = [&]() -> Status {
-    RAY_TRY(write_state());
-    RAY_TRY(write_dedup());
-    RAY_TRY(write_journals());
-    RAY_TRY(write_lineage());
-    RAY_TRY(write_events());
-    RAY_FAULT("gcs.materialise.mid");
-    RAY_TRY(meta_.bind(1, static_cast<int64_t>(watermark)).run());
-    return commit_.run();
-  };
-  s = all();
-  if (!s.ok()) rollback();
-  return s;
+  RAY_TRY(write_state());
+  RAY_TRY(write_dedup());
+  RAY_TRY(write_journals());
+  RAY_TRY(write_lineage());
+  RAY_TRY(write_events());
+  RAY_FAULT("gcs.materialise.mid");
+  RAY_TRY(meta_.bind(1, static_cast<int64_t>(watermark)).run());
+  return commit_.run();
 }
 
 void MaterialiseBatch::rollback() {
@@ -608,6 +603,9 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
     return SQLITE_OK;
   };
   sqlite3_wal_hook(m->db_.get(), committed, &m->wal_frames_);
+  constexpr int kSteps = 400;  // of SQLite's machine: some 20 us
+  auto interrupts = [](void* self) { return static_cast<Materialiser*>(self)->leaves() ? 1 : 0; };
+  sqlite3_progress_handler(m->db_.get(), kSteps, interrupts, m.get());
   m->batch_ = std::make_unique<MaterialiseBatch>(*m);
   RAY_TRY(m->batch_->prepare());
   Statement s;
@@ -619,24 +617,22 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
   return m;
 }
 
-void Materialiser::use_spare_time(SpareTime* spare) {
-  constexpr int kSteps = 2000;  // of SQLite's machine
-  auto pause = [](void* of) {
-    static_cast<SpareTime*>(of)->await();
-    return 0;
-  };
-  spare_ = spare;
-  sqlite3_progress_handler(db_.get(), kSteps, spare ? +pause : nullptr, spare);
+bool Materialiser::leaves() {
+  if (spare_ && !left_) left_ = !spare_->goes_on();
+  return left_;
 }
 
-Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t target) {
+Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t target, SpareTime* spare) {
   uint64_t from = watermark(), reached = from;
   if (from >= target) return {};
   int64_t began = thread_cpu_ns();
+  const uint64_t before[] = {stats_.records, stats_.rows, stats_.damaged};
   RAY_TRY(db_.exec("BEGIN IMMEDIATE"));
   batch_->clear();
+  spare_ = spare;
+  left_ = false;
   Status s = reader_.read(segments, from, [&](const Entry& e) {
-    if (spare_) spare_->await();
+    if (leaves()) return false;
     if (!batch_->add(e)) {
       ++stats_.damaged;
       log(kLogError, "gcs", "lineage-damaged", "journal record %llu does not decode and is skipped",
@@ -646,19 +642,24 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
     return batch_->status().ok() && !batch_->full() && reached < target;
   });
   if (s.ok()) s = batch_->status();
+  if (s.ok() && left_) s = error(RAY_CANCELLED, "the spare time is over");
   if (s.ok() && reached == from)
     s = error(RAY_INTERNAL, "the journal holds nothing after record %llu",
               static_cast<unsigned long long>(from));
+  if (s.ok()) s = batch_->write(reached);
   if (!s.ok()) {
+    spare_ = nullptr;
     batch_->rollback();
-    return s;
+    stats_.records = before[0], stats_.rows = before[1], stats_.damaged = before[2];
+    return left_ ? error(RAY_CANCELLED, "the spare time is over") : s;
   }
-  RAY_TRY(batch_->write(reached));
   uint64_t tasks = batch_->items(), events = batch_->events();
   batch_->clear();
   RAY_FAULT("gcs.materialise.after");
   watermark_.store(reached, std::memory_order_release);
-  if (Status pruned = pruner_.step(tasks, events); !pruned.ok())  // the rows are in: only the bound is late
+  Status pruned = pruner_.step(tasks, events);
+  spare_ = nullptr;
+  if (!pruned.ok() && !left_)  // the rows are in: only the bound is late
     log(kLogError, "gcs", "prune-failed", "%s", pruned.message().c_str());
   stats_.busy_ns += static_cast<uint64_t>(thread_cpu_ns() - began);
   // By what the WAL has on disk: a small change writes whole pages. When a reader is in the way it is tried again a

@@ -35,11 +35,10 @@ class Materialiser {
 
   static Result<std::unique_ptr<Materialiser>> open(const std::string& dir, uint32_t shard);
   ~Materialiser();
-  // From now on it waits for spare time, every few hundred microseconds of its work, unless it is null.
-  void use_spare_time(SpareTime* spare);
   uint64_t watermark() const { return watermark_.load(std::memory_order_acquire); }
-  // One transaction towards `target`: the watermark rises unless it is there.
-  Status advance(const std::vector<JournalFile>& segments, uint64_t target);
+  // One transaction towards `target`: the watermark rises unless it is there. `spare`: nothing is changed and the answer is
+  // RAY_CANCELLED when the spare time is over before it is done; it looks every twenty microseconds or so.
+  Status advance(const std::vector<JournalFile>& segments, uint64_t target, SpareTime* spare = nullptr);
   // Copies the WAL into the database file, so that it stays small. Cheap when there is little.
   void checkpoint();
   const MaterialiseStats& stats() const { return stats_; }
@@ -48,9 +47,11 @@ class Materialiser {
   friend class MaterialiseBatch;
   Materialiser() = default;
   Status prepare();
+  bool leaves();
 
   Database db_;
-  SpareTime* spare_ = nullptr;
+  SpareTime* spare_ = nullptr;  // in which the transaction runs
+  bool left_ = false;           // it was over
   JournalReader reader_;
   std::atomic<uint64_t> watermark_{0};
   MaterialiseStats stats_;

@@ -1,12 +1,13 @@
-// The time that the processors have to spare: for work that is to wait while others want them. Between short steps, when
-// it holds no lock of others, such work asks whether a processor is free for it.
+// The time that the processors have to spare: for work that is to wait while others want them.
 //
-// It runs at normal priority. At the lowest (SCHED_IDLE) a thread gets a processor every ten seconds or so when the
-// machine is busy; whoever wants the lock that it holds then, be it one inside malloc or SQLite, waits as long; so does
-// whoever waits for the end of its process, for a thread needs a processor also to die. And only a privileged process
-// gets a thread back from there.
+// A thread that calls take_turns_last() has the lowest weight, with short turns: the kernel runs it whenever a processor
+// would be idle, and takes it off at once for others. That alone would do on a machine with little to do. Where many
+// threads want a processor, such a one gets it rarely, asleep or awake; whoever wants a lock that it holds then, be it one
+// inside malloc or SQLite, waits as long, and so does whoever waits for the end of its process, for a thread needs a
+// processor also to die. So such a thread asks between short steps, when it holds no lock of others, whether the time is
+// over, and ends when it is. Only a privileged one would get its weight back.
 //
-// Threads: await() by one, hurry() by any. Neither takes a lock.
+// Threads: any. None takes a lock.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -18,12 +19,18 @@ namespace ray::gcs {
 class SpareTime {
  public:
   SpareTime();
-  // Returns when a processor has nothing else to do, at the latest after 50 ms; at once as long as it is hurried.
-  void await();
+  // From now on the calling thread is one of the last.
+  static void take_turns_last();
+  // The machine is not crowded, and nothing is urgent.
+  bool is_there() const { return !hurried() && !crowded(); }
+  // The same for work that is under way: a crowd that goes within 50 ms is waited for.
+  bool goes_on();
+  // The work is urgent.
   void hurry(bool on);
+  bool hurried() const { return hurried_.load() != 0; }
 
  private:
-  bool is_there() const;
+  bool crowded() const;
 
   Fd load_;  // /proc/loadavg
   long processors_;

