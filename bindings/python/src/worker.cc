@@ -12,8 +12,11 @@
 
 #include <atomic>
 #include <cstring>
+#include <deque>
+#include <semaphore>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "worker.h"
@@ -51,7 +54,15 @@ bool g_interrupt_given = false;  // to the main thread's task: once, so that cle
 pthread_t g_main_thread;
 std::atomic<bool> g_exiting{false};   // exit_actor was called
 PyObject* g_flush = nullptr;  // flushes the output streams
-std::vector<uint32_t> g_waiting;  // threads that wait for a task, of each concurrency group. GIL
+// The threads of a concurrency group that have nothing to run. One of them waits for a call, the others are parked, for
+// whoever wakes takes a turn at the GIL. Who takes a call sees to it that another one waits: as long as one is parked,
+// one waits or is on its way. The main thread is never parked, since signals are its. With the GIL, but for the semaphore.
+struct Idle {
+  uint32_t waiting = 0, parked = 0;
+  uint32_t coming = 0;  // were started or unparked, and have not run since
+  std::counting_semaphore<> unpark{0};
+};
+std::deque<Idle>& g_idle = *new std::deque<Idle>;  // of each group; not destroyed under threads that are parked
 std::atomic<ray_runtime*> g_serving{nullptr};  // looked at by the handler of SIGTERM
 pid_t g_serving_pid = 0;
 struct sigaction g_python_sigterm;
@@ -658,39 +669,58 @@ bool run_task(ray_task* task, bool main_thread) {
   return !made_actor;
 }
 
-// After a thread of an actor took a task: asks for one more thread when none is left that waits, so that as many exist as
-// are used at a time. `grow` starts one, up to the group's limit.
-bool grow_threads(PyObject* grow, unsigned group) {
-  if (grow == nullptr || g_waiting[group] != 0) return true;
+// After a thread took a task: another one is to wait for the next, so that as many threads exist as are used at a time.
+// `grow` starts one and answers True, up to the group's limit.
+bool pass_on(Idle* idle, PyObject* grow) {
+  if (idle->waiting + idle->coming != 0) return true;
+  if (idle->parked != 0) {
+    --idle->parked;
+    ++idle->coming;
+    idle->unpark.release();
+    return true;
+  }
+  if (grow == nullptr) return true;
+  ++idle->coming;  // before: while a thread starts, others run
   Owned grown(PyObject_CallNoArgs(grow));
+  if (grown.get() != Py_True) --idle->coming;
   return static_cast<bool>(grown);
 }
 
-// _worker_run(main, group=0, grow=None) -> "actor" (an actor was made here), "retire" (this process is used up) or "end".
-// With main=False: a further thread of an actor.
-PyObject* worker_run(PyObject*, PyObject* args) {
-  ray_runtime* rt = g_process.runtime;
-  int main_thread = 0;
-  unsigned group = 0;
-  PyObject* grow = nullptr;
-  if (!PyArg_ParseTuple(args, "p|IO", &main_thread, &group, &grow)) return nullptr;
-  if (rt == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
-  if (main_thread) g_main_thread = pthread_self();
-  if (g_waiting.size() <= group) g_waiting.resize(group + 1);
+// Without anything to run: waits for a task, or parks until it is this thread's turn to wait (RAY_TIMED_OUT).
+ray_code wait_for_task(Idle* idle, uint32_t group, bool main_thread, ray_task** task, ray_error** err) {
+  ray_code code = RAY_TIMED_OUT;
+  if (idle->waiting != 0 && !main_thread) {
+    ++idle->parked;
+    Py_BEGIN_ALLOW_THREADS idle->unpark.acquire();
+    Py_END_ALLOW_THREADS
+    --idle->coming;
+    return code;
+  }
+  ++idle->waiting;
+  const YieldWhenWaiting scope(false);
+  Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(g_process.runtime, group, -1, task, err);
+  Py_END_ALLOW_THREADS
+  --idle->waiting;
+  return code;
+}
+
+// A thread that leaves: the others look for themselves why.
+void unpark_all(Idle* idle) {
+  idle->coming += idle->parked;
+  idle->unpark.release(std::exchange(idle->parked, 0));
+}
+
+PyObject* run_tasks(Idle* idle, uint32_t group, bool main_thread, PyObject* grow) {
   for (;;) {
     ray_task* task = nullptr;
     ray_error* err = nullptr;
-    ray_code code = next_task(rt, group, &task, &err);
+    ray_code code = next_task(g_process.runtime, group, &task, &err);
     if (code == RAY_TIMED_OUT) {
       ray_error_release(std::exchange(err, nullptr));
       if (main_thread) title_idle();
-      ++g_waiting[group];
-      const YieldWhenWaiting scope(false);
-      Py_BEGIN_ALLOW_THREADS code = ray_worker_next_in(rt, group, -1, &task, &err);
-      Py_END_ALLOW_THREADS
-      --g_waiting[group];
+      code = wait_for_task(idle, group, main_thread, &task, &err);
     }
-    if (code == RAY_OK && !grow_threads(grow, group)) PyErr_WriteUnraisable(grow);
+    if (code == RAY_OK && !pass_on(idle, grow)) PyErr_WriteUnraisable(grow);
     if (code == RAY_CANCELLED) {
       ray_error_release(err);
       return PyUnicode_FromString("end");
@@ -707,6 +737,23 @@ PyObject* worker_run(PyObject*, PyObject* args) {
     }
     if (main_thread && PyErr_CheckSignals() != 0) PyErr_Clear();  // an interrupt that came too late
   }
+}
+
+// _worker_run(main, group=0, grow=None) -> "actor" (an actor was made here), "retire" (this process is used up) or "end".
+// With main=False: a further thread of an actor, which grow() started.
+PyObject* worker_run(PyObject*, PyObject* args) {
+  int main_thread = 0;
+  unsigned group = 0;
+  PyObject* grow = nullptr;
+  if (!PyArg_ParseTuple(args, "p|IO", &main_thread, &group, &grow)) return nullptr;
+  if (g_process.runtime == nullptr) return raise_code(RAY_WRONG_STATE, nullptr);
+  if (main_thread) g_main_thread = pthread_self();
+  while (g_idle.size() <= group) g_idle.emplace_back();
+  Idle* idle = &g_idle[group];
+  if (!main_thread && idle->coming != 0) --idle->coming;
+  PyObject* why = run_tasks(idle, group, main_thread, grow);
+  unpark_all(idle);
+  return why;
 }
 
 // Whether the task of this thread, or of the main thread (for threads of the user's own), is

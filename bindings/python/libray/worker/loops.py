@@ -26,13 +26,21 @@ class _Threads:
     def __init__(self, group: int, limit: int) -> None:
         self.group = group
         self.limit = limit
+        self.count = 0
         self.started: List[threading.Thread] = []
 
-    def grow(self) -> None:
-        """Called with the GIL by a thread that took a call when no other of the group waits for one."""
-        if len(self.started) < self.limit:
-            name = f"actor-{self.group}-{len(self.started) + 1}"
-            self.started.append(_start_thread(self.run, name))
+    def grow(self) -> bool:
+        """Called with the GIL by a thread that took a call when no other of the group waits for one, nor is about to. Whether
+        one was started."""
+        if self.count >= self.limit:
+            return False
+        self.count += 1  # before the thread runs, which may call this
+        try:
+            self.started.append(_start_thread(self.run, f"actor-{self.group}-{self.count}"))
+        except BaseException:
+            self.count -= 1
+            raise
+        return True
 
     def run(self) -> None:
         _libray._worker_run(False, self.group, self.grow)
