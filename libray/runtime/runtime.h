@@ -238,7 +238,8 @@ class Runtime {
   static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
   static constexpr int64_t kKeptNs = 200000000;
-  SpinBudget spin_{kSpinNs};
+  static constexpr int64_t kFlowSpinNs = 1000000, kFlowLookNs = 20000;  // a batch that comes is looked at so long, so often
+  SpinBudget spin_{kSpinNs}, flow_spin_{kFlowSpinNs, 0};
   Runtime() = default;
 
   struct Call {

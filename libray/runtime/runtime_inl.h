@@ -60,12 +60,12 @@ inline bool Runtime::may_be_lazy(uint64_t* seen) {
 // Drains result rings until pred() is true. Spins first, because a running peer answers within
 // microseconds, then sleeps on this process's doorbell. A worker lends its CPU before it sleeps.
 // much(): the caller needs so many results that one more does not help it. Then workers need not wake it
-// before they run out of tasks; it looks by itself as long as that shows progress.
+// before they run out of tasks; it looks by itself as long as that shows progress, for a short batch without sleeping.
 template <class Pred, class Much>
 bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
-  int64_t start = 0, deadline = 0, spin = 0;
+  int64_t start = 0, deadline = 0, spin = 0, flow = 0;
   uint64_t seen = UINT64_MAX;
-  bool lent = false, slept = false, result;
+  bool lent = false, looked_on = false, slept = false, result;
   const int64_t patience = timeout_ns < 0 ? kStoreTimeoutNs : 0;
   for (int round = 0;; ++round) {
     {
@@ -75,7 +75,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     }
     after_unlock(patience);
     if (result || timeout_ns == 0) {
-      if (round > 0 && !slept) spin_.answered();
+      if (round > 0 && !slept) (looked_on ? flow_spin_ : spin_).answered();
       break;
     }
     if (__builtin_expect(closed_waits(), 0)) break;
@@ -91,7 +91,18 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
       for (int i = 0; i < 20; ++i) cpu_relax();
       continue;
     }
-    if (!slept) spin_.slept();
+    if (!looked_on && !slept) {
+      spin_.slept();
+      flow = wakes_.crowded() ? 0 : flow_spin_.ns();
+    }
+    // Results come all the time, and sleeping costs more than what is still to come.
+    if (now - start < flow && !slept && much() && may_be_lazy(&seen)) {
+      looked_on = true;
+      for (const int64_t until = now + kFlowLookNs; steady_ns() < until;)
+        for (int i = 0; i < 20; ++i) cpu_relax();
+      continue;
+    }
+    if (looked_on && !slept) flow_spin_.slept();
     slept = true;
     if (worker_ && !lent) lent = worker_->lend(this);
     auto* word = bell(process_);
