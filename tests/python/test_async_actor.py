@@ -265,6 +265,52 @@ def test_cancelled_calls_see_it(eventually):
 
 
 @libray.remote(num_cpus=0)
+class Gives:
+    async def numbers(self, n):
+        for i in range(n):
+            yield i
+
+    @libray.method(num_returns="dynamic")
+    def plain(self, n):
+        yield from range(n)
+        raise LookupError("after")
+
+    @libray.method(num_returns="dynamic")
+    async def not_so(self):
+        yield 1
+
+    async def cancel_all(self):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return sum(task.cancel() for task in others)
+
+
+def test_dynamic_returns():
+    a = Gives.remote()
+    *refs, last = libray.get(a.plain.remote(3))
+    assert libray.get(refs) == [0, 1, 2]
+    with pytest.raises(LookupError, match="after"):
+        libray.get(last)
+    with pytest.raises(TypeError, match="streaming"):
+        libray.get(a.not_so.remote())
+
+
+def test_a_stream_that_is_cancelled_before_its_first_step_ends():
+    a = Gives.options(max_concurrency=4).remote()
+    for _ in range(100):
+        streams = [a.numbers.remote(3) for _ in range(3)]
+        cancelled = libray.get(a.cancel_all.remote(), timeout=60)  # of those that have not begun, if it came with them
+        for stream in streams:
+            try:
+                assert len([libray.get(ref, timeout=60) for ref in stream]) == 3
+            except libray.exceptions.TaskCancelledError:
+                pass
+        if cancelled:
+            break
+    assert cancelled
+    assert [libray.get(ref) for ref in a.numbers.remote(2)] == [0, 1]  # no slot is lost
+
+
+@libray.remote(num_cpus=0)
 class Alive:
     def __init__(self):
         self.ticks = 0

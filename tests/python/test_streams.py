@@ -3,6 +3,8 @@
 import asyncio
 import concurrent.futures
 import os
+import sys
+import threading
 import time
 
 import pytest
@@ -224,6 +226,44 @@ def test_generators_with_a_fixed_number_of_returns():
         libray.get(items.options(num_returns=1).remote(0))
 
 
+@pytest.mark.parametrize("returns", [3, "dynamic"])
+def test_a_cancelled_generator_is_cancelled_as_a_whole(tmp_path, eventually, returns):
+    @libray.remote(num_returns=returns, max_retries=0)
+    def items(path):
+        yield 0
+        open(path, "w").close()
+        time.sleep(60)
+        yield 1
+        yield 2
+
+    made = items.remote(str(tmp_path / "begun"))
+    refs = made if returns == 3 else [made]
+    eventually((tmp_path / "begun").exists)
+    libray.cancel(refs[0])
+    for ref in refs:
+        with pytest.raises(exc.TaskCancelledError):
+            libray.get(ref, timeout=60)
+
+
+@pytest.mark.parametrize("returns", [2, "dynamic"])
+def test_a_generator_that_ends_its_process_crashes_as_a_whole(tmp_path, eventually, returns):
+    from conftest import alive
+
+    @libray.remote(num_returns=returns, max_retries=0)
+    def items(path):
+        yield 0
+        with open(path, "w") as file:
+            file.write(str(os.getpid()))
+        sys.exit(3)
+
+    path = tmp_path / "pid"
+    made = items.remote(str(path))
+    for ref in made if returns == 2 else [made]:
+        with pytest.raises(exc.WorkerCrashedError):
+            libray.get(ref, timeout=60)
+    eventually(lambda: not alive(int(path.read_text())))
+
+
 def test_fixed_returns_of_a_retried_generator(tmp_path):
     @libray.remote(num_returns=2, retry_exceptions=True)
     def items(path):
@@ -283,6 +323,22 @@ def test_what_a_generator_tells():
         libray.get(stream.completed())
     with pytest.raises(NotImplementedError):
         stream.send(1)
+
+
+def test_a_look_for_the_end_takes_nothing_from_a_thread_that_waits():
+    @libray.remote
+    def slow():
+        for i in range(3):
+            time.sleep(0.1)
+            yield i
+
+    for _ in range(3):
+        stream, got = slow.remote(), []
+        thread = threading.Thread(target=lambda: got.extend(libray.get(r) for r in stream))
+        thread.start()
+        while thread.is_alive():
+            stream.is_finished()
+        assert got == [0, 1, 2] and stream.is_finished()
 
 
 def test_the_end_of_a_generator_that_was_dropped_can_be_awaited(tmp_path):

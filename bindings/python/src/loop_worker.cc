@@ -325,7 +325,7 @@ void end_call(ray_task* task, Sent sent, Owned value, const Note& note, bool exi
   ray_task_info info;
   info.struct_size = sizeof(info);
   ray_task_get_info(task, &info);
-  if (sent == Sent::kReturn && return_all(task, info.num_returns, value.get(), info, note)) {
+  if (sent == Sent::kReturn && give_result(task, value.get(), info, note) == RAY_OK) {
     value = Owned();  // when the caller sees the result, this process holds nothing of it
     ray_task_finish(task, RAY_OK);
   } else if (sent == Sent::kError && PyErr_ExceptionMatches(g_names.cancelled_error)) {

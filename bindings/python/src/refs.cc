@@ -360,10 +360,12 @@ int stream_take(StreamObject* s, int64_t timeout_ns, PyObject** out) {
   if (code == RAY_TIMED_OUT && timeout_ns != 0) {
     ray_error_release(std::exchange(err, nullptr));
     bool interrupted;
+    ++s->taking;
     code = wait_in_slices(timeout_ns, &interrupted, [&](int64_t ns) {
       ray_error_release(std::exchange(err, nullptr));
       return ray_stream_next(s->stream, ns, &ref, &err);
     });
+    --s->taking;
     if (interrupted) {
       ray_error_release(err);
       return -1;
@@ -408,11 +410,12 @@ PyObject* stream_peek(PyObject* self, PyObject* timeout) {
   if (code != RAY_OK && code != RAY_TIMED_OUT) return raise_code(code, err);
   return PyBool_FromLong(ready);
 }
-// _is_over() -> whether nothing more will come; never waits.
+// _is_over() -> whether nothing more will come; never waits. A thread that waits for the next item is the one that learns
+// of the end: taking an item past it would change the order of what it gets.
 PyObject* stream_is_over(PyObject* self, PyObject*) {
   StreamObject* s = as_stream(self);
   PyObject* out = nullptr;
-  if (s->pending != nullptr) Py_RETURN_FALSE;
+  if (s->pending != nullptr || (s->taking != 0 && !s->ended)) Py_RETURN_FALSE;
   Owned zero(PyLong_FromLong(0));
   Owned ready(zero ? stream_peek(self, zero.get()) : nullptr);
   if (!ready || ready.get() == Py_False) return ready.release();

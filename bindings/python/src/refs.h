@@ -45,8 +45,9 @@ inline bool actor_check(PyObject* o) { return PyObject_TypeCheck(o, &ActorType);
 
 struct StreamObject {  // base of ObjectRefGenerator
   PyObject_HEAD ray_stream* stream;
-  PyObject* pending;  // item that was taken early (by wait or asyncio), or the end marker
+  PyObject* pending;  // item that was taken by a look for the end, which is seen by taking alone
   bool ended;
+  uint32_t taking;    // threads that wait for an item: nothing is taken past them
   PyObject* weakrefs;
 };
 extern PyTypeObject StreamType;

@@ -185,9 +185,9 @@ PyObject* next_item(PyObject* iterator) {
   return item;
 }
 
-PyObject* dump_current_error(PyObject* name);
+PyObject* dump_for_result(ray_task* task, PyObject* name);
 
-// Result `index` is the exception that is set now.
+// Result `index` is the exception that was dumped.
 bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
   ray_str message;
   if (!str_view(PyTuple_GET_ITEM(dump, 0), &message)) return false;
@@ -203,7 +203,7 @@ bool return_error(ray_task* task, uint32_t index, PyObject* dump) {
 }
 
 // The items of a generator as the results of a task with a fixed number of them. What came before
-// an exception keeps its value; more items than results are dropped.
+// an exception keeps its value, unless that is the end of the whole task; more items than results are dropped.
 bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* name, bool whole, bool exact) {
   for (uint32_t i = 0; i < n; ++i) {
     Owned item(next_item(generator));
@@ -214,7 +214,7 @@ bool return_items(ray_task* task, uint32_t n, PyObject* generator, PyObject* nam
                    name, i, n);
     }
     if (i == 0 || whole) return false;  // the task as a whole failed, and may be tried again
-    Owned dump(dump_current_error(name));
+    Owned dump(dump_for_result(task, name));
     for (; dump && i < n; ++i) {
       if (!return_error(task, i, dump.get())) return false;
     }
@@ -235,10 +235,7 @@ PyObject* label_of(const ray_task_info& info) {
   return PyUnicode_DecodeUTF8(label.data(), label.size(), "replace");
 }
 
-}  // namespace
-
-bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
-                const Note& note) {
+bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info, const Note& note) {
   const bool exact = for_python(info, note);
   if (__builtin_expect(PyGen_CheckExact(result) && info.kind != RAY_KIND_ACTOR_CREATE, 0)) {
     Owned name(label_of(info));
@@ -259,6 +256,8 @@ bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_inf
   }
   return true;
 }
+
+}  // namespace
 
 // One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.
 int yield_item(ray_task* task, PyObject* object, bool exact, bool wait) {
@@ -341,11 +340,16 @@ int run_stream(ray_task* task, PyObject* result, const Note& note, bool exact) {
 }
 
 // num_returns="dynamic": every item becomes an object; the result is the list of their references.
-// An exception is the last of them, unless it is to be retried.
+// An exception is the last of them, unless it is to be retried or is the end of the whole task.
 int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, const Note& note) {
   const bool retried = note.has(Note::kAllOrNothing), exact = for_python(info, note);
-  Owned iterator(PyObject_GetIter(result)), refs(PyList_New(0));
-  if (!iterator || !refs) return -1;
+  if (PyAsyncGen_CheckExact(result)) {
+    PyErr_SetString(PyExc_TypeError,
+                    "an asynchronous generator cannot have num_returns=\"dynamic\": use \"streaming\"");
+    return -1;
+  }
+  Owned refs(PyList_New(0)), iterator(refs ? PyObject_GetIter(result) : nullptr);
+  if (!iterator) return -1;
   for (bool more = true; more;) {
     ray_ref* ref = nullptr;
     ray_error* err = nullptr;
@@ -360,10 +364,10 @@ int run_dynamic(ray_task* task, PyObject* result, const ray_task_info& info, con
       Py_END_ALLOW_THREADS
     } else {
       if (!PyErr_Occurred()) break;
-      if (retried || ray_task_is_cancelled(task)) return -1;
+      if (retried) return -1;
       more = false;
       Owned name(label_of(info));
-      Owned dump(name ? dump_current_error(name.get()) : nullptr);
+      Owned dump(name ? dump_for_result(task, name.get()) : nullptr);
       ray_str message;
       if (!dump || !str_view(PyTuple_GET_ITEM(dump.get(), 0), &message)) return -1;
       PyObject* body = PyTuple_GET_ITEM(dump.get(), 1);
@@ -383,6 +387,11 @@ constexpr char kExitActor[] = "it ended itself: exit_actor() is called";
 constexpr char kSysExit[] = "it ended itself: its code called sys.exit(0)";
 
 }  // namespace
+
+int give_result(ray_task* task, PyObject* result, const ray_task_info& info, const Note& note) {
+  if (__builtin_expect(note.has(Note::kDynamic), 0)) return run_dynamic(task, result, info, note);
+  return return_all(task, info.num_returns, result, info, note) ? static_cast<int>(RAY_OK) : -1;
+}
 
 // A call that ended its actor: its caller sees the end of the actor. Consumes the task.
 void finish_exiting(ray_task* task, const char* why) {
@@ -415,10 +424,15 @@ Owned take_exception() {
   return v;
 }
 
-// (message, payload, whether it ends the process) of the exception that is set now.
-PyObject* dump_current_error(PyObject* name) {
+// (message, payload, False) of the exception that is set now, for one result of several. Null, with an exception set, when
+// the whole task ends with it: as cancelled, or with the process or the actor.
+PyObject* dump_for_result(ray_task* task, PyObject* name) {
+  if (ray_task_is_cancelled(task)) return nullptr;
   Owned value(take_exception());
-  return PyObject_CallFunctionObjArgs(g_hooks.dump_error, value.get(), name, nullptr);
+  Owned dump(PyObject_CallFunctionObjArgs(g_hooks.dump_error, value.get(), name, nullptr));
+  if (!dump || PyTuple_GET_ITEM(dump.get(), 2) != Py_True) return dump.release();
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(value.get())), value.get());
+  return nullptr;
 }
 
 // An exception that is no Exception ends the process, as outside of a task. Whether the task is
@@ -588,10 +602,7 @@ int execute(ray_task* task, const ray_task_info& info, PyObject* callable, bool*
     return RAY_OK;
   }
   if (info.is_stream) return run_stream(task, result.get(), *note, for_python(info, *note));
-  if (__builtin_expect(note->has(Note::kDynamic), 0))
-    return run_dynamic(task, result.get(), info, *note);
-  return return_all(task, info.num_returns, result.get(), info, *note) ? static_cast<int>(RAY_OK)
-                                                                       : -1;
+  return give_result(task, result.get(), info, *note);
 }
 
 }  // namespace

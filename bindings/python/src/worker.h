@@ -57,8 +57,8 @@ inline bool for_python(const ray_task_info& info, const Note& note) {
 bool decode_arguments(ray_task* task, CallArgs* out, Note* note);
 PyObject* call(PyObject* callable, const CallArgs& a);
 PyObject* method_of(const ray_task_info& info);  // borrowed; null with an exception set
-bool return_all(ray_task* task, uint32_t n, PyObject* result, const ray_task_info& info,
-                const Note& note);
+// Gives what a call that is no stream returned: RAY_OK, or -1 with an exception set.
+int give_result(ray_task* task, PyObject* result, const ray_task_info& info, const Note& note);
 // ray_worker_next_in without a wait for tasks; arguments on disk are waited for without the GIL.
 ray_code next_task(ray_runtime* rt, uint32_t group, ray_task** task, ray_error** err);
 // One item of a generator: RAY_OK, RAY_CANCELLED, RAY_TIMED_OUT, or -1 with an exception set.

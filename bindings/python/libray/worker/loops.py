@@ -168,9 +168,15 @@ class _AsyncActor:
 
     def start_stream(self, call: Any, result: Any) -> None:
         key = call.key
-        self.running[key] = (
-            self.loop.create_task(call.steps(self.run_stream(call, key, result))), call
-        )
+        task = self.loop.create_task(call.steps(self.run_stream(call, key, result)))
+        self.running[key] = (task, call)
+
+        def cancelled_unbegun(_: Any) -> None:  # then nothing of run_stream ran, which ends the call otherwise
+            if self.running.get(key) == (task, call):
+                call.finish_cancelled()
+                self.ended(key)
+
+        task.add_done_callback(cancelled_unbegun)
 
     def ended(self, key: int) -> None:
         self.running.pop(key, None)
