@@ -227,6 +227,19 @@ def test_system_exit_in_a_task():
         libray.get(leave.remote())
 
 
+def test_texts_that_are_no_utf8():
+    with pytest.raises(ValueError) as caught:
+        libray.get(fail.remote(ValueError("bad name \udcff")))
+    assert "bad name ?" in str(caught.value) and str(caught.value.cause) == "bad name \udcff"
+
+    @libray.remote(max_retries=0)
+    def leave():
+        sys.exit("bad name \udcff")
+
+    with pytest.raises(exc.WorkerCrashedError, match="bad name"):
+        libray.get(leave.remote())
+
+
 def test_cancel_queued_and_running(fresh, tmp_path):
     fresh(num_cpus=1)
     started, ended = tmp_path / "started", tmp_path / "ended"

@@ -13,7 +13,7 @@ _MAX_MESSAGE = 16 << 10  # characters of "message": all of a long one stands in 
 _MAX_CAUSES = 8
 
 
-def _text(value: Any) -> str:
+def clean(value: Any) -> str:
     """Without what is no text: lone surrogates."""
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
@@ -29,12 +29,12 @@ def describe(exc: BaseException, depth: int = 0) -> Dict[str, Any]:
     if isinstance(known, dict) and known and depth > 0:
         return known
     try:
-        message = _text(exc)
+        message = clean(exc)
     except Exception:
         message = "(its text cannot be made)"
     if len(message) > _MAX_MESSAGE:
         message = message[:_MAX_MESSAGE] + "..."
-    out: Dict[str, Any] = {"language": "python", "type": _text(type_name(exc)), "message": message}
+    out: Dict[str, Any] = {"language": "python", "type": clean(type_name(exc)), "message": message}
     cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
     if isinstance(known, dict) and known:
         out["cause"] = known
@@ -45,7 +45,7 @@ def describe(exc: BaseException, depth: int = 0) -> Dict[str, Any]:
 
 def pack(exc: BaseException, function: str, pid: int, stack: str, pickled: bytes) -> bytes:
     said = describe(exc)
-    said.update(function=_text(function), pid=pid, stack=_text(stack), private=[PICKLE, pickled])
+    said.update(function=clean(function), pid=pid, stack=clean(stack), private=[PICKLE, pickled])
     return bytes(_libray.encode(said, False)[1])
 
 

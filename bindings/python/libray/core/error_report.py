@@ -77,8 +77,8 @@ def dump_error(exc: BaseException, function: str) -> Tuple[str, bytes, bool]:
     pid = os.getpid()
     if _is_fatal(exc):
         text = f"{function}() (pid={pid}) raised {type(exc).__name__}:\n{_user_traceback(exc)}"
-        return text, b"", True
-    short = f"{function}: {type(exc).__name__}: {_first_line(exc)}"
+        return error_map.clean(text), b"", True
+    short = error_map.clean(f"{function}: {type(exc).__name__}: {_first_line(exc)}")
     cause: BaseException = exc
     if isinstance(exc, RayTaskError):  # an error of a nested task passes through with its own cause
         cause = exc if isinstance(exc, CrossLanguageError) or exc.cause is None else exc.cause
