@@ -52,6 +52,55 @@ def test_tasks():
     )
 
 
+def test_generators():
+    run(
+        """
+        import itertools, pytest
+        ray.init(num_cpus=1, local_mode=True)
+        def items(n, end=None):
+            yield from range(n) if n >= 0 else itertools.count()
+            if end is not None: raise end
+        items = ray.remote(items)
+        ref = items.options(num_returns="dynamic").remote(3)
+        assert isinstance(ref, ray.ObjectRef) and ray.get(list(ray.get(ref))) == [0, 1, 2] == ray.get(list(ray.get(ref)))
+        first, last = ray.get(items.options(num_returns="dynamic").remote(1, KeyError("after")))
+        assert ray.get(first) == 0
+        with pytest.raises(KeyError): ray.get(last)
+        assert isinstance(items.options(num_returns="dynamic").remote(0, KeyError()), ray.ObjectRef)
+        assert ray.get(items.options(num_returns=2).remote(-1)) == [0, 1]  # endless
+        assert ray.get(items.options(num_returns=1).remote(-1)) == 0
+        a, b, c = items.options(num_returns=3).remote(1, KeyError("after"))
+        assert ray.get(a) == 0 and len({a, b, c}) == 3
+        for late in (b, c):
+            with pytest.raises(KeyError): ray.get(late)
+        a, b = items.options(num_returns=2).remote(1)
+        assert ray.get(a) == 0
+        with pytest.raises(ValueError, match="ended early"): ray.get(b)
+        a, b = items.options(num_returns=2).remote(0)
+        with pytest.raises(ValueError, match="ended early"): ray.get(a)
+        @ray.remote(num_returns=2)
+        def bad(): raise ValueError("as a whole")
+        assert len(ray.wait(bad.remote(), num_returns=2)[0]) == 2
+        @ray.remote(_num_objects_per_yield=2)
+        def pairs(n):
+            yield 1, 2
+            yield range(n)
+        assert [ray.get(r) for r in pairs.remote(2)] == [1, 2, 0, 1]
+        *good, last = pairs.remote(3)
+        assert ray.get(good) == [1, 2]
+        with pytest.raises(ValueError, match="gave 3 objects"): ray.get(last)
+        tries = []
+        @ray.remote(num_returns=2, retry_exceptions=True)
+        def flaky():
+            tries.append(1)
+            yield 1
+            if len(tries) == 1: raise KeyError("once")
+            yield 2
+        assert ray.get(flaky.remote()) == [1, 2] and len(tries) == 2
+        """
+    )
+
+
 def test_errors():
     run(
         """

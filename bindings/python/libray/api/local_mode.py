@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import threading
 import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -18,6 +19,7 @@ from ..core import error_report, ids as _ids, own_actor, process
 from . import options as _options
 from .actor import ActorClass, ActorInfo
 from .function import RemoteFunction, is_generator
+from .stream import DynamicObjectRefGenerator
 
 _actors: Dict[str, "_Instance"] = {}
 _names: Dict[Tuple[str, str], str] = {}
@@ -68,9 +70,9 @@ def _fail(code: int, message: str, payload: bytes) -> None:
     raise error
 
 
-def _failed(error: BaseException, name: str) -> Any:
+def _failed(error: BaseException, name: str) -> _Failed:
     message, payload = error_report.dump_error(error, name)[:2]
-    return _libray.put(_Failed(_libray.RAY_TASK_FAILED, message, payload))
+    return _Failed(_libray.RAY_TASK_FAILED, message, payload)
 
 
 class LocalGenerator:
@@ -103,7 +105,7 @@ def _value(argument: Any) -> Any:
 def _run(
     function: Callable[..., Any], name: str, n: int, args: Any, kwargs: Any, options: Dict[str, Any]
 ) -> Any:
-    """Calls the function as a task of `n` returns (-1: a stream); gives what `.remote()` gives."""
+    """Calls the function as a task of `n` returns, or STREAM or DYNAMIC; gives what `.remote()` gives."""
     retry = options.get("retry_exceptions")
     attempts = options.get("max_retries", options.get("max_task_retries"))
     left = (3 if attempts is None else attempts) if retry else 0
@@ -114,7 +116,7 @@ def _run(
             )
             if inspect.iscoroutine(result) or inspect.isasyncgen(result):
                 result = _finish(result)
-            return _returns(result, n, name)
+            return _returns(result, n, name, options)
         except (KeyboardInterrupt, _Exit):
             raise
         except SystemExit as error:
@@ -126,32 +128,74 @@ def _run(
             left -= 1
 
 
-def _many(ref: Any, n: int) -> Any:
-    """The same reference in the form that a call of `n` returns has."""
-    if n == -1:
-        return LocalGenerator([ref])
-    return None if n == 0 else ref if n == 1 else [ref] * n
+def _many(error: _Failed, n: int) -> Any:
+    """The error as every result of a call of `n` returns."""
+    if n == _options.STREAM:
+        return LocalGenerator([_libray.put(error)])
+    return _fixed([_libray.put(error) for _ in range(1 if n == _options.DYNAMIC else n)])
 
 
-def _returns(result: Any, n: int, name: str) -> Any:
-    if n == -1:
-        refs = []
-        try:
-            for item in result:
-                refs.append(_libray.put(item))
-        except Exception as error:
-            refs.append(_failed(error, name))
+def _fixed(refs: List[Any]) -> Any:
+    """What `.remote()` gives for so many returns."""
+    return None if not refs else refs[0] if len(refs) == 1 else refs
+
+
+def _returns(result: Any, n: int, name: str, options: Dict[str, Any]) -> Any:
+    whole = bool(options.get("retry_exceptions"))  # items before an exception do not count then, but for a stream
+    if n == _options.STREAM:
+        refs, error = _put_all(_ungrouped(result, options.get("_num_objects_per_yield") or 1))
+        if error is not None:
+            refs.append(_libray.put(_failed(error, name)))
         return LocalGenerator(refs)
-    if n == 0:
-        return None
-    if n == 1:
-        return _put(result)
+    if n == _options.DYNAMIC:
+        refs, error = _put_all(iter(result))
+        if error is not None:
+            if whole:
+                raise error
+            refs.append(_libray.put(_failed(error, name)))
+        return _libray.put(DynamicObjectRefGenerator(refs))
+    if inspect.isgenerator(result):
+        return _fixed(_first_items(result, n, name, whole))
+    if n <= 1:
+        return _put(result) if n else None
     values = list(result)
-    if len(values) < n or (len(values) > n and not inspect.isgenerator(result)):
-        raise ValueError(
-            f"Task returned {len(values)} objects, but num_returns={n}."
-        )
-    return [_put(value) for value in values[:n]]
+    if len(values) != n:
+        raise ValueError(f"Task returned {len(values)} objects, but num_returns={n}.")
+    return [_put(value) for value in values]
+
+
+def _first_items(generator: Iterator[Any], n: int, name: str, whole: bool) -> List[Any]:
+    """What comes before an exception keeps its value; what comes after the n-th is not made."""
+    refs, error = _put_all(itertools.islice(generator, n))
+    if len(refs) < n:
+        if error is None:
+            error = ValueError(
+                f"Task {name} returned {len(refs)} objects, but num_returns={n}: its generator ended early."
+            )
+        if whole or not refs:
+            raise error
+        failed = _failed(error, name)
+        refs += [_libray.put(failed) for _ in range(n - len(refs))]
+    return refs
+
+
+def _ungrouped(result: Any, per_yield: int) -> Iterator[Any]:
+    for item in result:
+        group = [item] if per_yield == 1 else list(item)
+        if len(group) != per_yield:
+            raise ValueError(f"a `yield` gave {len(group)} objects, but _num_objects_per_yield={per_yield}")
+        yield from group
+
+
+def _put_all(items: Iterator[Any]) -> Tuple[List[Any], Optional[Exception]]:
+    """References of the items, and the exception that came after them."""
+    refs: List[Any] = []
+    try:
+        for item in items:
+            refs.append(_put(item))
+    except Exception as error:
+        return refs, error
+    return refs, None
 
 
 def _put(value: Any) -> Any:
@@ -281,7 +325,7 @@ class LocalMethod:
         parameters, _, generator = instance.info.parameters[name]
         n = _options.returns_of(self._options, generator)
         if instance.death is not None:
-            return _many(_libray.put(_Failed(_libray.RAY_ACTOR_DIED, *instance.death)), n)
+            return _many(_Failed(_libray.RAY_ACTOR_DIED, *instance.death), n)
         method = _find_method(instance, name)
         inspect.signature(method).bind(*args, **kwargs)
         try:
@@ -290,7 +334,7 @@ class LocalMethod:
             )
         except _Exit:
             _end(instance, "The actor exited by exit_actor.")
-            return _many(_libray.put(_Failed(_libray.RAY_ACTOR_DIED, *instance.death)), n)  # type: ignore[misc]
+            return _many(_Failed(_libray.RAY_ACTOR_DIED, *instance.death), n)  # type: ignore[misc]
 
 
 def _rebuild_method(actor_id: str, name: str, options: Dict[str, Any]) -> LocalMethod:
@@ -318,7 +362,7 @@ def _make_actor(self: Any, *args: Any, **kwargs: Any) -> LocalActorHandle:
     if key[1] and key in _names:
         if options.get("get_if_exists"):
             return LocalActorHandle(_names[key])
-        raise ValueError(f"The name {key[1]} (namespace={key[0]}) is already taken.")
+        raise exceptions.ActorAlreadyExistsError(f"The name {key[1]} (namespace={key[0]}) is already taken.")
     actor_id = uuid.uuid4().hex + "0" * 16
     instance = _actors[actor_id] = _Instance(ActorInfo.of(target), options)
     if key[1]:
