@@ -111,6 +111,47 @@ def test_handles_travel():
     assert libray.get(libray.get(make.remote()).add.remote()) == 101
 
 
+@libray.remote(num_cpus=0)
+class OwnNames:
+    """Has methods by the names that a handle uses itself."""
+
+    def _info(self):
+        return "info"
+
+    def _weak(self):
+        return "weak"
+
+    def _as_ref(self):
+        return "as_ref"
+
+    def _methods(self):
+        return "methods"
+
+    def _actor_id_hex(self):
+        return "hex"
+
+
+def test_methods_by_the_names_of_a_handles_own_attributes():
+    @libray.remote
+    def use(handles):
+        return libray.get([getattr(handles[0], name).remote() for name in ("_info", "_weak", "_as_ref")])
+
+    a = OwnNames.remote()
+    assert libray.get([a._methods.remote(), a._actor_id_hex.remote()]) == ["methods", "hex"]
+    assert "OwnNames" in repr(a) and a._actor_id.hex() in repr(a) and "_weak" in dir(a)
+    assert libray.get(a._info.options(name="mine").remote()) == "info"
+    copy = libray.get(libray.put([a]))[0]
+    assert copy == a and object.__getattribute__(copy, "_weak") is False  # it keeps the actor, as `a` does
+    assert libray.get(use.remote([a])) == ["info", "weak", "as_ref"]
+
+
+def test_what_a_handle_that_was_found_knows():
+    from libray.api import actor, foreign
+
+    assert actor.describe(Counter._info.metadata, 1)[0] is actor.ActorHandle
+    assert actor.describe(b"\x80", 1)[0] is foreign.ForeignActorHandle  # an empty map, of another language's creator
+
+
 def test_direct_use_is_an_error():
     with pytest.raises(TypeError, match="instantiated directly"):
         Counter()
@@ -163,6 +204,14 @@ def test_named_actors():
     assert libray.get(libray.get_actor("the counter").add.remote()) == 6
     with pytest.raises(ValueError, match="already taken"):
         Counter.options(name="the counter").remote()
+
+    class Refuses:
+        def __reduce__(self):
+            raise ValueError("does not exist")
+
+    with pytest.raises(ValueError, match="does not exist") as caught:
+        Counter.options(name="another").remote(Refuses())
+    assert not isinstance(caught.value, exc.ActorAlreadyExistsError)
     b = Counter.options(name="the counter", get_if_exists=True).remote(50)
     assert b == a
     c = Counter.options(name="the counter", namespace="other").remote(70)

@@ -48,7 +48,7 @@ def actors() -> Dict[str, str]:
 
 def actor_state(handle: Any) -> Optional[str]:
     """State of one actor; None while the control store does not know it."""
-    return actors().get(handle._actor_id_hex)
+    return actors().get(object.__getattribute__(handle, "_actor_id_hex"))
 
 
 def tasks(name: Optional[str] = None, state: Optional[str] = None) -> List[Dict[str, Any]]:

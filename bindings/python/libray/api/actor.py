@@ -161,6 +161,10 @@ def _parameters(raw: Any, function: Any) -> List[Tuple[str, int, bool]]:
     return [(p.name, int(p.kind), p.default is not p.empty) for p in parameters]
 
 
+# An attribute of a handle itself: `handle.name` is the method of that name, if the actor's class has one.
+own = object.__getattribute__
+
+
 class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
     """A handle of an actor: `handle.method.remote(...)` calls it. It can be passed to tasks and actors.
     Those of `get_actor` and `current_actor` are weak, wherever they are passed: the actor ends without
@@ -175,22 +179,21 @@ class ActorHandle(_libray.ActorBase):  # type: ignore[misc]
 
     @property
     def _actor_id(self) -> _ids.ActorID:
-        return _ids.ActorID.from_hex(self._actor_id_hex)
+        return _ids.ActorID.from_hex(own(self, "_actor_id_hex"))
 
-    @property
-    def _ray_actor_id(self) -> _ids.ActorID:
-        return self._actor_id
+    _ray_actor_id = _actor_id
 
     def __repr__(self) -> str:
-        return f"Actor({self._info.class_name}, {self._actor_id_hex})"
+        return f"Actor({own(self, '_info').class_name}, {own(self, '_actor_id_hex')})"
 
     def __dir__(self) -> List[str]:
-        return sorted({*self._methods, "__init__"})  # as in Ray: what can be called remotely
+        return sorted({*own(self, "_methods"), "__init__"})  # as in Ray: what can be called remotely
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        if self._weak:
-            return (_rebuild_weak_handle, (bytes.fromhex(self._actor_id_hex), self._info.metadata))
-        return (_rebuild_handle, (self._as_ref(), self._info.metadata))
+        metadata = own(self, "_info").metadata
+        if own(self, "_weak"):
+            return (_rebuild_weak_handle, (bytes.fromhex(own(self, "_actor_id_hex")), metadata))
+        return (_rebuild_handle, (own(self, "_as_ref")(), metadata))
 
 
 def _rebuild_handle(ref: Any, metadata: bytes) -> Any:
@@ -205,7 +208,7 @@ def _rebuild_weak_handle(id: bytes, metadata: bytes) -> Any:
 
 def describe(metadata: bytes, language: int) -> Tuple[type, Dict[str, Any], Any]:
     """Called by the extension for an actor that was found: (class of the handle, methods, info)."""
-    if language == 1 and metadata.startswith(b"\x80"):  # written by ActorInfo
+    if language == 1 and metadata.startswith(b"\x80\x05"):  # a pickle, of ActorInfo: b"\x80" alone is MessagePack
         info = ActorInfo.load(metadata)
         return ActorHandle, info.methods, info
     from . import foreign
@@ -225,7 +228,7 @@ def current_actor() -> Any:
 
 def method_options(handle: Any, spec: Any, options: Dict[str, Any]) -> Any:
     _options.validate("actor methods", _options.METHOD, options)
-    info: ActorInfo = handle._info
+    info: ActorInfo = own(handle, "_info")
     return _libray._method(handle, info.spec(spec.method, {**spec.extra, **options}))
 
 
@@ -235,7 +238,7 @@ def _reduce_method(bound: Any) -> Tuple[Any, ...]:
 
 def _rebuild_method(handle: Any, name: str, options: Dict[str, Any]) -> Any:
     """`handle.name`, which may have been given options, in another process."""
-    info: ActorInfo = handle._info
+    info: ActorInfo = own(handle, "_info")
     spec = info.methods[name]
     return _libray._method(handle, spec if spec.extra == options else info.spec(name, options))
 
@@ -384,8 +387,8 @@ class ActorClass:
                 info.methods,
                 info,
             )
-        except ValueError as e:
-            if not o.get("name") or "exist" not in str(e) and "taken" not in str(e):
+        except ActorAlreadyExistsError:
+            if not o.get("name"):
                 raise
             namespace = o.get("namespace")
             raise ActorAlreadyExistsError(
