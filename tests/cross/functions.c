@@ -261,6 +261,23 @@ static ray_code counter_add(ray_task* task, void* user) {
   return give_int(task, *self);
 }
 
+/* A tensor of three elements whose part is empty. */
+static ray_code hollow(ray_task* task, void* user) {
+  const uint32_t shape[] = {3};
+  pack p;
+  (void)user;
+  pack_init(&p);
+  pack_f64_tensor(&p, NULL, shape, 1);
+  p.oob[0].size = 0;
+  return give(task, &p);
+}
+
+/* An error with the code that others take for "not yet". */
+static ray_code own_timeout(ray_task* task, void* user) {
+  (void)user;
+  return ray_task_return_error(task, 0, RAY_TIMED_OUT, ray_cstr("the sensor did not answer"), NULL, NULL);
+}
+
 void register_functions(void) {
   static const struct {
     const char* name;
@@ -269,6 +286,8 @@ void register_functions(void) {
                    {"geometry::area", area},
                    {"echo", echo},
                    {"fail", fail},
+                   {"hollow", hollow},
+                   {"own_timeout", own_timeout},
                    {"count_to", count_to},
                    {"sum", sum},
                    {"who", who},

@@ -146,6 +146,13 @@ def test_round_trip_of_random_values():
     assert fast > 1500
 
 
+def test_a_map_whose_keys_are_equal_here():
+    for body in (b"\x82\x01\xa1a\xc3\xa1b", b"\x82\xa1k\x01\xa1k\x02"):  # 1 and true; one key twice
+        with pytest.raises(ValueError, match="equal"):
+            _libray.decode(body, MSGPACK)
+    assert _libray.decode(b"\x82\x01\xa1a\x02\xa1b", MSGPACK) == {1: "a", 2: "b"}
+
+
 class MyInt(int):
     pass
 

@@ -507,10 +507,7 @@ PyObject* get_one(PyObject* object, PyObject* timeout) {
     if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
     bool interrupted = false;
     if (ns == 0) return raise_code(RAY_TIMED_OUT, nullptr);
-    code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
-      ray_error_release(std::exchange(err, nullptr));
-      return ray_get(rt, &ref, 1, slice, &buffer, &err);
-    });
+    code = get_in_slices(rt, &ref, 1, ns, &buffer, &interrupted, &err);
     if (interrupted) {
       ray_error_release(err);
       return nullptr;
@@ -561,12 +558,8 @@ PyObject* get_list(PyObject* list, PyObject* timeout) {
     const YieldWhenWaiting scope;
     code = ray_get(rt, refs.data(), n, 0, buffers.data(), &err);
   }
-  if (code == RAY_TIMED_OUT && ns != 0) {
-    code = wait_in_slices(ns, &interrupted, [&](int64_t slice) {
-      ray_error_release(std::exchange(err, nullptr));
-      return ray_get(rt, refs.data(), n, slice, buffers.data(), &err);
-    });
-  }
+  if (code == RAY_TIMED_OUT && ns != 0)
+    code = get_in_slices(rt, refs.data(), n, ns, buffers.data(), &interrupted, &err);
   if (interrupted) {
     ray_error_release(err);
     return nullptr;

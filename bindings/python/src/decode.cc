@@ -167,6 +167,10 @@ class Decoder {
       Owned v(item(depth + 1));
       if (!v || PyDict_SetItem(out.get(), k.get(), v.get()) != 0) return nullptr;
     }
+    if (PyDict_GET_SIZE(out.get()) != static_cast<Py_ssize_t>(n)) {  // 1, 1.0 and True are one key here
+      PyErr_SetString(PyExc_ValueError, "a map has keys that are equal in Python");
+      return nullptr;
+    }
     return out.release();
   }
   PyObject* item(int depth);
@@ -322,13 +326,7 @@ PyObject* Decoder::tensor(const uint8_t* end, int depth) {
   PyObject* dtype = dtype_of(text);
   if (dtype == nullptr) return nullptr;
   const ray_bytes part = buffer_->oob[index];
-  if (part.size == 0) {
-    Owned array(PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(),
-                                             dtype, nullptr));
-    Owned done(array ? PyObject_CallMethod(array.get(), "setflags", "O", Py_False) : nullptr);
-    return done ? array.release() : nullptr;
-  }
-  Owned slice(slice_new(holder_, part.data, part.size));
+  Owned slice(part.size == 0 ? PyBytes_FromStringAndSize("", 0) : slice_new(holder_, part.data, part.size));
   if (!slice) return nullptr;
   return PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g_ndarray), shape.get(), dtype,
                                       slice.get(), nullptr);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <unordered_map>
 
@@ -529,6 +530,40 @@ std::string id_hex(const ray_id& id) {
   char text[2 * RAY_ID_SIZE + 1];
   ray_id_to_hex(&id, text);
   return text;
+}
+
+// Whether RAY_TIMED_OUT is the error that one of the objects has. Only a notification tells the error of an object from an
+// object that is not there. Without the GIL.
+static bool has_own_timeout(ray_runtime* rt, ray_ref* const* refs, size_t n) {
+  ray_notify notify = RAY_NOTIFY_INIT;
+  if (ray_queue_create(rt, &notify.queue, nullptr) != RAY_OK) return false;
+  bool found = false;
+  for (size_t i = 0; i < n && !found; ++i) {
+    ray_completion c = RAY_COMPLETION_INIT;
+    size_t told = 0;
+    if (ray_on_ready(refs[i], &notify, nullptr, nullptr) != RAY_OK ||
+        ray_queue_poll(notify.queue, &c, 1, 0, &told, nullptr) != RAY_OK || told == 0)
+      continue;
+    found = c.code == RAY_TIMED_OUT;
+    ray_ref_release(c.ref);
+    ray_error_release(c.error);
+  }
+  ray_queue_release(notify.queue);
+  return found;
+}
+
+ray_code get_in_slices(ray_runtime* rt, ray_ref* const* refs, size_t n, int64_t timeout_ns, ray_buffer* out,
+                       bool* interrupted, ray_error** err) {
+  using Clock = std::chrono::steady_clock;
+  constexpr ray_code kOwn = -RAY_TIMED_OUT;
+  const ray_code code = wait_in_slices(timeout_ns, interrupted, [&](int64_t slice) {
+    ray_error_release(std::exchange(*err, nullptr));
+    const auto began = Clock::now();
+    const ray_code got = ray_get(rt, refs, n, slice, out, err);
+    const bool early = Clock::now() - began < std::chrono::nanoseconds(slice / 2);
+    return got == RAY_TIMED_OUT && early && has_own_timeout(rt, refs, n) ? kOwn : got;
+  });
+  return code == kOwn ? static_cast<ray_code>(RAY_TIMED_OUT) : code;
 }
 
 PyObject* ref_new(ray_ref* ref) {

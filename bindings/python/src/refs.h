@@ -22,6 +22,9 @@ inline ray_code try_get_ref(ray_ref* ref, ray_buffer* out, ray_error** err) {
   const YieldWhenWaiting scope;
   return ray_try_get(ref, out, err);
 }
+// ray_get that looks at signals, see wait_in_slices. RAY_TIMED_OUT: the time is over, or that is the error of an object.
+ray_code get_in_slices(ray_runtime* rt, ray_ref* const* refs, size_t n, int64_t timeout_ns, ray_buffer* out,
+                       bool* interrupted, ray_error** err);
 // Buffer of the value that this thread unpickles now, set while decode.cc does so; null: none.
 extern constinit thread_local ray_buffer* t_unpickled;
 // For the pickle of a value: the index-th of its references.
