@@ -43,6 +43,17 @@ def count_and_fail(n):
     raise OwnError("no more")
 
 
+def fail_and_count(path):
+    with open(path, "a") as file:
+        file.write("x")
+    raise ValueError("again")
+
+
+def pairs(n):
+    for i in range(n):
+        yield i, str(i)
+
+
 def pair():
     return 1, "two"
 

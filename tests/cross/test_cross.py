@@ -1,6 +1,7 @@
 """A Python driver that calls a C program's functions and actors by their names, and has it call Python back."""
 
 import datetime
+import functools
 import os
 import sys
 import time
@@ -83,6 +84,57 @@ def test_python_by_name(cluster):
     assert libray.get(counter.add.remote(n=2)) == 7
     meeting = libray.actor_class("python", "cross_functions:Meeting", max_concurrency=2).remote(2)
     assert libray.get([meeting.arrive.remote(), meeting.arrive.remote()]) == [2, 2]
+
+
+def test_a_tensor_without_its_bytes(cluster):
+    with pytest.raises(exceptions.RayError, match="too small"):
+        call("hollow")
+    assert call("echo", numpy.empty((3, 0))).shape == (3, 0)
+
+
+@pytest.mark.parametrize("how", [lambda ref: libray.get(ref), lambda ref: libray.get([libray.put(1), ref])])
+def test_an_error_that_says_timed_out_is_no_reason_to_wait(cluster, how):
+    with pytest.raises(exceptions.GetTimeoutError, match="the sensor did not answer"):
+        how(cpp("own_timeout").remote())
+
+
+def test_what_only_python_reads_of_a_call(cluster, tmp_path):
+    python = functools.partial(libray.function, "python", "cross_functions")
+    made = libray.get(python("count_to").options(num_returns="dynamic").remote(3))
+    assert libray.get(list(made)) == [0, 1, 2]
+    counter = libray.actor_class("python", "cross_functions", "Counter").remote()
+    assert libray.get(list(libray.get(counter.count_to.options(num_returns="dynamic").remote(2)))) == [0, 1]
+    pairs = python("pairs", num_returns="streaming", _num_objects_per_yield=2).remote(2)
+    assert [libray.get(ref) for ref in pairs] == [0, "0", 1, "1"]
+    assert python("add", num_returns=0).remote(1, 2) is None
+    path = tmp_path / "attempts"
+    with pytest.raises(ValueError):
+        libray.get(python("fail_and_count", retry_exceptions=[KeyError], max_retries=2).remote(str(path)))
+    assert path.read_text() == "x"
+    with pytest.raises(ValueError):
+        libray.get(python("fail_and_count", retry_exceptions=[ValueError], max_retries=2).remote(str(path)))
+    assert path.read_text() == "x" * 4
+    with pytest.raises(libray.exceptions.RayTaskError, match="portable"):
+        libray.get(python("unportable", portable=True).remote())
+    assert libray.get(python("unportable").remote()) == {"numbers": {1, 2}}
+
+
+@pytest.mark.parametrize(
+    "option, remedy",
+    [
+        ({"num_returns": "dynamic"}, "num_returns='dynamic' .*streaming"),
+        ({"retry_exceptions": [KeyError]}, "retry_exceptions .*retry_exceptions=True"),
+        ({"num_returns": "streaming", "_num_objects_per_yield": 2}, "_num_objects_per_yield .*leave it out"),
+    ],
+)
+def test_options_that_only_python_knows_are_refused(option, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        cpp("area").options(**option)
+    with pytest.raises(ValueError, match=remedy):
+        libray.c_function("", "abs", "i32(i32)", **option)
+    info = libray.api.foreign.ForeignInfo(libray.api.foreign.RUST, "Counter")
+    with pytest.raises(ValueError, match=remedy):
+        info.spec("add", option)
 
 
 # ---- values

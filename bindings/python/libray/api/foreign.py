@@ -50,11 +50,6 @@ def _container_and_member(language: int, names: Tuple[Any, ...], is_class: bool)
     return "", names[0]
 
 
-def _returns_of(options: Dict[str, Any]) -> int:
-    """Nobody here sees whether it is a generator: num_returns="streaming" says so."""
-    return _options.returns_of(options, True) if options.get("num_returns") is not None else 1
-
-
 class NamedFunction(NativeFunction):
     """A function of any language by its name. Arguments and result are values that every language knows."""
 
@@ -108,16 +103,18 @@ class ForeignInfo:
     def spec(self, name: str, options: Dict[str, Any]) -> Any:
         if options.get("concurrency_group"):
             raise ValueError(f"{self.class_name}.{name}: concurrency groups have no names across languages")
+        num_returns = _options.returns_by_name(options)
         return _libray.CallSpec(
             name,
             options.get("name") or "",
             b"",
-            num_returns=_returns_of(options),
+            num_returns=num_returns,
             max_retries=_options.retries_of(options.get("max_task_retries")),
             window=_options.window_of(options),
             flags=_options.flags_of(options),
             native=2 if self.language == PYTHON else 1,
             extra=options,
+            note=_options.note_by_name(options, num_returns, self.language == PYTHON),
         )
 
 

@@ -227,16 +227,18 @@ class NativeFunction(_libray.RemoteBase):  # type: ignore[misc]
         self.__name__ = name
         self._define_now = define
         self._options = options
+        num_returns = _options.returns_by_name(options)
         self._set(
             _libray.CallSpec(
                 "",
                 options.get("name") or "",
                 _options.pack_resources(options, 1.0),
-                num_returns=_options.returns_of(options, True) if options.get("num_returns") else 1,
+                num_returns=num_returns,
                 max_retries=_options.retries_of(options.get("max_retries")),
                 window=_options.window_of(options),
                 flags=_options.flags_of(options),
                 native=self._native(),
+                note=_options.note_by_name(options, num_returns, self._native() == 2),
             ),
             None,
         )

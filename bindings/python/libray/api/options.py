@@ -379,6 +379,11 @@ def returns_of(options: Dict[str, Any], is_generator: bool) -> int:
     return int(n)
 
 
+def returns_by_name(options: Dict[str, Any]) -> int:
+    """Of what is known by its name alone. Nobody here sees whether it is a generator: num_returns="streaming" says so."""
+    return returns_of(options, True) if options.get("num_returns") is not None else 1
+
+
 def window_of(options: Dict[str, Any]) -> int:
     n = options.get("_generator_backpressure_num_objects")
     # What one `yield` gives is given together.
@@ -419,6 +424,21 @@ def note_of(options: Dict[str, Any], num_returns: int = 1, is_generator: bool = 
         flags |= _PER_YIELD
         body += bytes([options["_num_objects_per_yield"]])
     return bytes([flags]) + body if flags else b""
+
+
+def note_by_name(options: Dict[str, Any], num_returns: int, is_python: bool) -> bytes:
+    """note_of for what is known by its name alone. Workers of other languages read no note: what would travel in it is
+    refused."""
+    if is_python:
+        return note_of(options, num_returns, True)
+    only = "is for functions of Python alone"
+    if num_returns == DYNAMIC:
+        raise ValueError(f"num_returns='dynamic' {only}: use num_returns='streaming'")
+    if options.get("retry_exceptions") and not isinstance(options["retry_exceptions"], bool):
+        raise ValueError(f"a list of classes as retry_exceptions {only}: use retry_exceptions=True, which retries every error")
+    if (options.get("_num_objects_per_yield") or 1) > 1:
+        raise ValueError(f"_num_objects_per_yield {only}: leave it out, and let each item be the group of its objects")
+    return b""
 
 
 def retry_classes(note: bytes) -> bytes:
