@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -54,6 +55,71 @@ def test_await_in_two_threads():
     for t in threads:
         t.join(60)
     assert out == {0: 1225, 1: 1225, 2: 1225}
+
+
+def test_event_loops_that_begin_at_the_same_time(monkeypatch):
+    from libray.api import awaiting
+
+    class Slow(weakref.WeakSet):
+        def __iter__(self):
+            for item in super().__iter__():
+                time.sleep(0.001)  # others have their turn
+                yield item
+
+    monkeypatch.setattr(awaiting, "_entries", Slow(awaiting._entries))
+    errors = []
+
+    async def main():
+        assert await asyncio.wait_for(work.remote(3), 60) == 3
+
+    def loops():
+        try:
+            for _ in range(10):
+                asyncio.run(main())
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=loops) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_future_that_is_asked_for_beside_the_end_is_completed(tmp_path):
+    from libray.api import awaiting
+
+    @libray.remote
+    def wait(path):
+        while not os.path.exists(path):
+            time.sleep(0.01)
+
+    ref = wait.remote(str(tmp_path / "go"))
+    ref.future()  # the notifier is there
+
+    class Slow:
+        """Its queue, to which something is added while the notifier is told to stop."""
+
+        def __init__(self, queue):
+            self.queue = queue
+            self.stop = threading.Thread(target=awaiting._stop_notifier)
+
+        def add(self, *args):
+            self.stop.start()
+            self.stop.join(0.3)
+            return self.queue.add(*args)
+
+        def __getattr__(self, name):
+            return getattr(self.queue, name)
+
+    slow = awaiting._notifier.queue = Slow(awaiting._notifier.queue)
+    future = ref.future()
+    with pytest.raises(libray.exceptions.TaskCancelledError):
+        future.result(timeout=60)
+    slow.stop.join()
+    (tmp_path / "go").touch()
+    assert ref.future().result(timeout=60) is None  # by the next notifier
 
 
 def test_timeout_of_an_await_does_no_harm(tmp_path):

@@ -127,6 +127,45 @@ def test_fork_in_a_driver(run_script):
     assert done.stdout.split("\n")[:2] == ["[1, 2]", "2"]
 
 
+def test_a_forked_child_inherits_no_locked_lock(run_script):
+    run_script("""
+        import libray, os, threading
+        from libray.api import awaiting
+        from libray.core import definition, serialization
+        from libray.driver import progress_bars, start
+        libray.install_as_ray()
+        from ray.util import metrics
+
+        def locks():
+            yield definition._lock
+            yield serialization._deep.lock
+            yield awaiting._entries_lock
+            yield awaiting._fetch_lock
+            yield awaiting._notifier_lock
+            yield start._starting
+            yield metrics._lock
+            yield progress_bars.instance().lock
+            yield progress_bars._manager_lock
+
+        held, end = threading.Event(), threading.Event()
+
+        def hold():
+            for lock in locks():
+                lock.acquire()
+            held.set()
+            end.wait()
+            os._exit(0)  # without a thought of the locks
+
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if all(lock.acquire(timeout=20) for lock in locks()) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        end.set()
+    """)
+
+
 def test_a_forked_child_drops_what_it_inherited(run_script):
     """That is nothing to the parent: not the rings, not the counts, not an actor's last handle."""
     done = run_script("""

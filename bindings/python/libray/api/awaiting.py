@@ -22,6 +22,7 @@ from ..exceptions import RayTaskError, TaskCancelledError
 _MISSING = object()
 _ATTRIBUTE = "_libray_queue"  # of an event loop: its _LoopQueue, which goes with it
 _entries: "weakref.WeakSet[_LoopQueue]" = weakref.WeakSet()
+_entries_lock = threading.RLock()  # of who changes or walks it; a collection may come back here
 
 
 class _LoopQueue:
@@ -105,12 +106,13 @@ def _settable(error: BaseException) -> BaseException:
 def queue_of(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
     entry: Optional[_LoopQueue] = getattr(loop, _ATTRIBUTE, None)
     if entry is None or not entry.queue.current:
-        for other in list(_entries):  # of loops that were closed while somebody waited
-            its_loop = other.loop()
-            if other is entry or its_loop is None or its_loop.is_closed():
-                other.close()
-                _entries.discard(other)
-        entry = _LoopQueue(loop)
+        with _entries_lock:
+            for other in list(_entries):  # of loops that were closed while somebody waited
+                its_loop = other.loop()
+                if other is entry or its_loop is None or its_loop.is_closed():
+                    other.close()
+                    _entries.discard(other)
+            entry = _LoopQueue(loop)
         setattr(loop, _ATTRIBUTE, entry)
     return entry
 
@@ -229,7 +231,7 @@ class _Notifier:
 
 
 _notifier: Optional[_Notifier] = None
-_notifier_lock = threading.Lock()
+_notifier_lock = threading.RLock()  # a collection may come back here
 
 
 def _notify(ref: Any, target: Callable[[Any, Any], None]) -> Callable[[], None]:
@@ -239,7 +241,8 @@ def _notify(ref: Any, target: Callable[[Any, Any], None]) -> Callable[[], None]:
         if _notifier is None or not _notifier.queue.current:
             _notifier = _Notifier()
         queue = _notifier.queue
-    return functools.partial(queue.discard, queue.add(ref, target))
+        tag = queue.add(ref, target)  # before the notifier can be told to stop: what it has then, it ends
+    return functools.partial(queue.discard, tag)
 
 
 def _stop_notifier() -> None:
@@ -248,9 +251,10 @@ def _stop_notifier() -> None:
         notifier, _notifier = _notifier, None
     if notifier is not None:
         notifier.stop()
-    for entry in list(_entries):
-        entry.close()
-    _entries.clear()
+    with _entries_lock:
+        for entry in list(_entries):
+            entry.close()
+        _entries.clear()
 
 
 process.on_shutdown.append(_stop_notifier)
@@ -258,8 +262,8 @@ process.on_shutdown.append(_stop_notifier)
 
 def _forget() -> None:
     """In a forked child: the threads are the parent's, and so are the loops that wait."""
-    global _fetch_lock, _fetching, _notifier, _notifier_lock
-    _fetch_lock, _notifier_lock = threading.Lock(), threading.Lock()
+    global _entries_lock, _fetch_lock, _fetching, _notifier, _notifier_lock
+    _entries_lock, _fetch_lock, _notifier_lock = threading.RLock(), threading.Lock(), threading.RLock()
     _fetches.clear()
     _fetching, _notifier = False, None
     _entries.clear()

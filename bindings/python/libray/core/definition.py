@@ -6,6 +6,7 @@ key everywhere: whoever got it with a task publishes the same bytes again."""
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import threading
 import uuid
@@ -19,6 +20,15 @@ LARGE_DEFINITION, MAX_DEFINITION = 10 << 20, 95 << 20  # bytes: warned of, refus
 # Those that somebody has: a definition is as large as what its closure holds.
 _registry: "weakref.WeakValueDictionary[str, Definition]" = weakref.WeakValueDictionary()
 _lock = threading.RLock()
+
+
+def _forget() -> None:
+    """In a forked child: a thread that held the lock is not there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class Definition:

@@ -182,6 +182,10 @@ class _DeepRecursion:
         self.lock = threading.Lock()
         self.users = 0
 
+    def forget(self) -> None:
+        """In a forked child: a thread that held the lock is not there."""
+        self.lock = threading.Lock()
+
     def __enter__(self) -> None:
         with self.lock:
             self.users += 1
@@ -197,6 +201,7 @@ class _DeepRecursion:
 
 
 _deep = _DeepRecursion()
+os.register_at_fork(after_in_child=_deep.forget)
 
 
 def loads(body: Any, buffers: List[Any]) -> Any:

@@ -170,6 +170,15 @@ _manager: Optional[_BarManager] = None
 _manager_lock = threading.Lock()
 
 
+def _forget() -> None:
+    """In a forked child: the bars are the parent's, and a thread that held a lock is not there."""
+    global _manager, _manager_lock
+    _manager, _manager_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def instance() -> _BarManager:
     """The manager of this process. From the first call on `print` clears the bars before it prints, unless
     RAY_TQDM_PATCH_PRINT is 0."""

@@ -8,6 +8,7 @@ Recording takes a lock of this process, nothing else; a thread of its own writes
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import threading
 import warnings
@@ -25,6 +26,16 @@ _lock = threading.Lock()
 _own: Dict[Tuple[str, _Tags], Dict[str, Any]] = {}  # this process's numbers
 _changed = threading.Event()
 _writer: Optional[threading.Thread] = None
+
+
+def _forked() -> None:
+    """In a child: the numbers and the writer are the parent's, and a thread that held the lock is not there."""
+    global _lock, _changed, _writer
+    _lock, _changed, _writer = threading.Lock(), threading.Event(), None
+    _own.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Metric:
