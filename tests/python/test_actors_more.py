@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -106,6 +107,138 @@ def test_groups_of_threads_limit_and_keep_thread_locals():
     libray.get(a.set_local.remote(5))
     assert libray.get([a.get_local.remote() for _ in range(5)]) == [(5, False)] * 5
     assert libray.get(a.main.remote())
+
+
+@libray.remote(num_cpus=0)
+class Threads:
+    """Counts the calls inside, and the threads that they ran on."""
+
+    def __init__(self, at_end=None, start=None):
+        self.lock, self.barrier, self.free = threading.Lock(), threading.Barrier(4), threading.Event()
+        self.inside = self.most = 0
+        self.threads, self.at_end = set(), at_end
+        if start is not None:
+            from libray.worker import loops
+
+            usual, loops._start_thread = loops._start_thread, lambda *args: start(usual, *args)
+
+    def _run(self, wait):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.threads.add(threading.get_ident())
+        wait()
+        with self.lock:
+            self.inside -= 1
+
+    def nothing(self):
+        self._run(lambda: time.sleep(0))
+
+    def block(self):
+        self._run(self.free.wait)
+
+    def until(self, path):
+        def wait():
+            path.with_suffix(".begun").touch()
+            while not path.exists():
+                time.sleep(0.01)
+
+        self._run(wait)
+
+    def meet(self):
+        self._run(lambda: self.barrier.wait(60))
+
+    def look(self):
+        return self.inside, self.most, len(self.threads)
+
+    def fork(self):
+        pid = os.fork()
+        return None if pid == 0 else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def leave(self, signum):
+        if not signum:
+            libray.exit_actor()
+        os.kill(os.getpid(), signum)
+        time.sleep(60)
+
+    def __ray_shutdown__(self):
+        if self.at_end is not None:
+            open(self.at_end, "w").close()
+
+
+def meet(actor):
+    libray.get([actor.meet.remote() for _ in range(4)], timeout=60)
+
+
+def test_more_calls_that_block_than_threads(eventually):
+    a = Threads.options(max_concurrency=4).remote()
+    for _ in range(3):  # threads are parked in between
+        libray.get([a.nothing.remote() for _ in range(2000)])
+        meet(a)
+    blocked = [a.block.remote() for _ in range(3)]
+    eventually(lambda: libray.get(a.look.remote(), timeout=60)[0] == 3)
+    libray.get([a.nothing.remote() for _ in range(500)], timeout=60)  # by the last thread
+    blocked += [a.block.remote() for _ in range(7)]
+    assert libray.wait([*blocked, a.look.remote()], timeout=0.2)[0] == []
+    libray.kill(a)
+
+
+def test_no_more_threads_than_calls_may_run():
+    a = Threads.options(max_concurrency=4).remote()
+    libray.get([a.nothing.remote() if i % 100 else a.meet.remote() for i in range(2000)], timeout=60)
+    assert libray.get(a.look.remote()) == (0, 4, 4)
+
+
+@pytest.mark.parametrize("signum", [0, signal.SIGTERM])
+def test_an_actor_ends_though_threads_are_parked(signum, tmp_path, eventually):
+    a = Threads.options(max_concurrency=8).remote(str(tmp_path / "end"))
+    meet(a)
+    libray.get([a.nothing.remote() for _ in range(100)])
+    with pytest.raises(exc.RayActorError):
+        libray.get(a.leave.remote(signum), timeout=60)
+    eventually((tmp_path / "end").exists)
+
+
+def test_forks_beside_parked_threads():
+    a = Threads.options(max_concurrency=4).remote()
+    meet(a)
+    assert libray.get([a.fork.remote() for _ in range(4)], timeout=60) == [0] * 4
+    meet(a)
+
+
+def test_threads_that_cannot_be_started():
+    def never(usual, *args):
+        raise RuntimeError("can't start new thread")
+
+    a = Threads.options(max_concurrency=4).remote(None, never)
+    libray.get([a.nothing.remote() for _ in range(20)], timeout=60)
+    assert libray.get(a.look.remote()) == (0, 1, 1)
+
+
+def test_who_relied_on_a_thread_that_did_not_start_is_not_left_parked(tmp_path, eventually):
+    def third_fails(usual, *args, tries=[]):
+        tries.append(1)
+        if len(tries) != 3:
+            return usual(*args)
+        (tmp_path / "starting").touch()
+        while not (tmp_path / "fail").exists():
+            time.sleep(0.01)
+        raise RuntimeError("can't start new thread")
+
+    a = Threads.options(max_concurrency=4).remote(None, third_fails)
+    first, second, third = (a.until.remote(tmp_path / name) for name in ("first", "second", "third"))
+    eventually((tmp_path / "starting").exists)  # by the one of three threads that is to run the third call
+    (tmp_path / "first").touch()
+    libray.get(first)
+    (tmp_path / "second").touch()
+    libray.get(second)  # now one waits and one is parked
+    last = a.until.remote(tmp_path / "last")
+    eventually((tmp_path / "last.begun").exists)
+    (tmp_path / "fail").touch()
+    assert libray.get(a.look.remote(), timeout=30)[0] == 2
+    (tmp_path / "third").touch()
+    (tmp_path / "last").touch()
+    libray.get([third, last], timeout=60)
 
 
 def test_wrong_groups():

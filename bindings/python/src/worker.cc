@@ -7,13 +7,14 @@
 // is a cancelled one. A method of an actor is not interrupted, for that could leave the actor's state
 // half changed: it may ask (is_canceled), runs to its end, and its caller is told that it was cancelled.
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <deque>
-#include <semaphore>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -60,7 +61,8 @@ PyObject* g_flush = nullptr;  // flushes the output streams
 struct Idle {
   uint32_t waiting = 0, parked = 0;
   uint32_t coming = 0;  // were started or unparked, and have not run since
-  std::counting_semaphore<> unpark{0};
+  sem_t unpark;
+  Idle() { sem_init(&unpark, 0, 0); }
 };
 std::deque<Idle>& g_idle = *new std::deque<Idle>;  // of each group; not destroyed under threads that are parked
 std::atomic<ray_runtime*> g_serving{nullptr};  // looked at by the handler of SIGTERM
@@ -680,20 +682,30 @@ bool run_task(ray_task* task, bool main_thread) {
   return !made_actor;
 }
 
+// Whether a thread waits, or is on its way; a parked one is sent.
+bool one_waits(Idle* idle) {
+  if (idle->waiting + idle->coming != 0) return true;
+  if (idle->parked == 0) return false;
+  --idle->parked;
+  ++idle->coming;
+  sem_post(&idle->unpark);
+  return true;
+}
+
+// A thread that was coming is here, or will not come.
+void arrived(Idle* idle) {
+  if (idle->coming != 0) --idle->coming;
+}
+
 // After a thread took a task: another one is to wait for the next, so that as many threads exist as are used at a time.
 // `grow` starts one and answers True, up to the group's limit.
 bool pass_on(Idle* idle, PyObject* grow) {
-  if (idle->waiting + idle->coming != 0) return true;
-  if (idle->parked != 0) {
-    --idle->parked;
-    ++idle->coming;
-    idle->unpark.release();
-    return true;
-  }
-  if (grow == nullptr) return true;
+  if (one_waits(idle) || grow == nullptr) return true;
   ++idle->coming;  // before: while a thread starts, others run
   Owned grown(PyObject_CallNoArgs(grow));
-  if (grown.get() != Py_True) --idle->coming;
+  if (grown.get() == Py_True) return true;
+  arrived(idle);
+  one_waits(idle);  // those that relied on the thread that did not start may be parked
   return static_cast<bool>(grown);
 }
 
@@ -702,9 +714,10 @@ ray_code wait_for_task(Idle* idle, uint32_t group, bool main_thread, ray_task** 
   ray_code code = RAY_TIMED_OUT;
   if (idle->waiting != 0 && !main_thread) {
     ++idle->parked;
-    Py_BEGIN_ALLOW_THREADS idle->unpark.acquire();
+    Py_BEGIN_ALLOW_THREADS while (sem_wait(&idle->unpark) != 0 && errno == EINTR) {
+    }
     Py_END_ALLOW_THREADS
-    --idle->coming;
+    arrived(idle);
     return code;
   }
   ++idle->waiting;
@@ -717,8 +730,10 @@ ray_code wait_for_task(Idle* idle, uint32_t group, bool main_thread, ray_task** 
 
 // A thread that leaves: the others look for themselves why.
 void unpark_all(Idle* idle) {
-  idle->coming += idle->parked;
-  idle->unpark.release(std::exchange(idle->parked, 0));
+  for (; idle->parked != 0; --idle->parked) {
+    ++idle->coming;
+    sem_post(&idle->unpark);
+  }
 }
 
 PyObject* run_tasks(Idle* idle, uint32_t group, bool main_thread, PyObject* grow) {
@@ -761,7 +776,7 @@ PyObject* worker_run(PyObject*, PyObject* args) {
   if (main_thread) g_main_thread = pthread_self();
   while (g_idle.size() <= group) g_idle.emplace_back();
   Idle* idle = &g_idle[group];
-  if (!main_thread && idle->coming != 0) --idle->coming;
+  if (!main_thread) arrived(idle);
   PyObject* why = run_tasks(idle, group, main_thread, grow);
   unpark_all(idle);
   return why;
