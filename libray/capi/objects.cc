@@ -211,7 +211,7 @@ ray_code ray_ref_import(ray_runtime* runtime, ray_bytes exported, ray_ref** out,
     if (e.cluster != rt->node())
       return error(RAY_INVALID_ARGUMENT, "object %s was exported in another cluster", e.ref.id.hex().c_str());
     Object* o;
-    RAY_TRY(rt->import(e.ref.id, {}, &o));
+    RAY_TRY(rt->import(e.ref.id, e.ref.hint, &o));
     *out = hand_out(o);
     return Status();
   });

@@ -41,6 +41,7 @@ Object* Runtime::new_object(const ObjectId& id, uint64_t counts) {
   o->registered = o->in_table = o->excused = false;
   o->holds = 0;
   o->wait_mark = 0;  // of a runtime before this one it may be anything
+  o->format = 0;     // looked at as soon as the value is there, which may come without one
   o->size = 0;
   o->producer = nullptr;
   o->waiters = nullptr;
@@ -402,23 +403,24 @@ static bool same_copy(const wire::Location& a, const wire::Location& b) {
 // mutex_ held.
 Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Object* lender,
                            Object** out) {
-  if (Object* there = table_.find(id)) {
-    // Of an id that was made again the giver means its copy, which is not the one that we have.
-    const bool other = hint.size && there->state.load(std::memory_order_acquire) == ObjState::kReady &&
-                       there->where == Where::kStore && !same_copy(there->location, hint);
-    if (!other && try_retain(there)) {
-      *out = there;
-      return Status();
-    }
+  Object* there = table_.find(id);
+  const bool other = there && means_other(there, hint);
+  if (there && !other && try_retain(there)) {
+    *out = there;
+    return Status();
+  }
+  // What we make ourselves, and what the daemon was asked for by its id alone, is still found by that.
+  const bool stays = other && there->refs() != 0 && !(there->borrowed && there->done());
+  if (there && !stays) {
     table_.erase(there);
     there->in_table = false;  // being freed on another thread, or from now on found by its handles alone
     if (there->lender) hold_lent(there);
   }
   Object* o = new_object(id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
-  table_.set(o);
+  if (!stays) table_.set(o);
   o->borrowed = true;
-  o->in_table = true;
+  o->in_table = !stays;
   if (lender) {
     lend_to(lender, o);
   } else {
@@ -435,6 +437,16 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
     o->state.store(ObjState::kUnresolved, std::memory_order_release);
   }
   *out = o;
+// Of an id that was made again the giver of `hint` means its copy, which may not be the one that `there` stands for:
+// also when that one has no copy that anybody could know of yet, or has no value. mutex_ held.
+bool Runtime::means_other(const Object* there, const wire::Location& hint) const {
+  if (hint.size == 0) return false;
+  if (there->state.load(std::memory_order_acquire) != ObjState::kReady) return true;
+  if (there->where == Where::kStore) return !same_copy(there->location, hint);
+  auto copy = published_.find(there);
+  return copy == published_.end() || !same_copy(copy->second, hint);
+}
+
   return Status();
 }
 

@@ -275,6 +275,7 @@ class Runtime {
   void reap_strays();
   bool kill_stopped_daemon();
   static constexpr const char* kDaemonDied = "the node daemon died";
+  bool means_other(const Object* there, const wire::Location& hint) const;
   void node_lost(const char* why);
   std::string death_text(const char* why) const;
   void fail_everything(ray_code code, const std::string& why);

@@ -71,10 +71,84 @@ static ray_code create_again(ray_task* task, void* user) {
   return kit_return_i64(task, 0, 1);
 }
 
+/* Keeps the first reference that it gets inside a value, and what is written beside it; gives both. */
+static ray_ref* g_kept;
+static char g_bytes[256];
+static size_t g_size;
+
+static ray_code keep(ray_task* task, void* user) {
+  const ray_buffer* args;
+  (void)user;
+  CHECK_EQ(ray_task_args(task, &args), 1);
+  if (g_kept == NULL) {
+    CHECK_OK(ray_buffer_ref(&args[0], 0, &g_kept, &err));
+    CHECK(args[0].size <= sizeof g_bytes);
+    memcpy(g_bytes, args[0].data, g_size = args[0].size);
+  }
+  return kit_return_i64(task, 0, 0);
+}
+
+static ray_code give(ray_task* task, void* user) {
+  ray_value value = ray_plain(g_bytes, g_size, RAY_FMT_RAW);
+  (void)user;
+  value.refs = &g_kept;
+  value.n_refs = 1;
+  return ray_task_return(task, 0, &value, NULL);
+}
+
+/* Fails once. Each attempt puts a value of args[1] bytes, which begins with the attempt's number, and gives it to the
+ * actor inside args[0]. Returns what the second reads: by its own reference, the actor's, and the actor's export. */
+static ray_code put_again(ray_task* task, void* user) {
+  ray_task_info info = RAY_TASK_INFO_INIT;
+  const size_t size = (size_t)kit_arg_i64(task, 1);
+  char* data = calloc(1, size);
+  char exported[256];
+  ray_value value = ray_plain(data, size, RAY_FMT_RAW);
+  ray_arg arg = RAY_ARG_INIT;
+  const ray_buffer* args;
+  ray_buffer given = RAY_BUFFER_INIT, read[3];
+  ray_ref *of_actor, *refs[3], *answer;
+  ray_actor* actor;
+  ray_bytes view;
+  int64_t seen = 0;
+  int i;
+  (void)user;
+  CHECK_OK(ray_task_get_info(task, &info));
+  CHECK_EQ(ray_task_args(task, &args), 2);
+  CHECK_OK(ray_buffer_ref(&args[0], 0, &of_actor, &err));
+  CHECK_OK(ray_actor_from_ref(of_actor, &actor, &err));
+  data[0] = (char)info.attempt;
+  CHECK_OK(ray_put(rt, &value, &refs[0], &err));
+  view.size = sizeof exported;
+  CHECK_OK(ray_ref_export(refs[0], exported, &view.size, &err));
+  arg.value = ray_plain(exported, view.size, RAY_FMT_RAW);
+  arg.value.refs = refs;
+  arg.value.n_refs = 1;
+  answer = kit_call(actor, "keep", &arg, 1);
+  CHECK_EQ(kit_take_i64(answer), 0);
+  if (info.attempt == 1) {
+    CHECK_OK(ray_task_fail(task, ray_cstr("the first attempt"), NULL));
+    return RAY_TASK_FAILED;
+  }
+  answer = kit_call(actor, "give", NULL, 0);
+  CHECK_OK(ray_get(rt, &answer, 1, -1, &given, &err));
+  CHECK_OK(ray_buffer_ref(&given, 0, &refs[1], &err));
+  view.data = given.data;
+  view.size = given.size;
+  CHECK_OK(ray_ref_import(rt, view, &refs[2], &err));
+  CHECK_OK(ray_get(rt, refs, 3, -1, read, &err));
+  for (i = 0; i < 3; i++) seen = seen * 10 + *(const char*)read[i].data;
+  return kit_return_i64(task, 0, seen);
+}
+
 static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("nothing"), nothing, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("make_in_thread"), make_in_thread, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("create_again"), create_again, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("put_again"), put_again, NULL, &err));
+  CHECK_OK(ray_register_actor(ray_cstr("Shelf"), create, NULL, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Shelf"), ray_cstr("keep"), keep, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Shelf"), ray_cstr("give"), give, NULL, &err));
   CHECK_OK(ray_register_actor(ray_cstr("Maker"), create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Maker"), ray_cstr("nothing"), nothing, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Maker"), ray_cstr("make"), make_in_thread, NULL, &err));
@@ -145,6 +219,28 @@ static void actors_of_a_creator_that_runs_again(void) {
   fclose(file);
   for (i = 0; i < 3; i++)
     for (k = 0; k < i; k++) CHECK(!same(&ids[i], &ids[k]));
+}
+
+/* A reference to what an earlier attempt put reads that, whatever the id stands for by now. */
+static void values_of_an_earlier_attempt(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  int64_t sizes[3] = {20, 2000, 20000};
+  int i;
+  kit_init();
+  options.flags = RAY_TASK_RETRY_ON_ERROR;
+  for (i = 0; i < 3; i++) {
+    ray_actor* shelf = kit_actor("Shelf", NULL);
+    ray_arg args[2] = {RAY_ARG_INIT, RAY_ARG_INIT};
+    ray_ref* of_actor;
+    CHECK_OK(ray_actor_to_ref(shelf, &of_actor, &err));
+    args[0].value = ray_plain("", 0, RAY_FMT_RAW);
+    args[0].value.refs = &of_actor;
+    args[0].value.n_refs = 1;
+    args[1] = kit_i64(&sizes[i]);
+    CHECK_EQ(kit_take_i64(kit_submit("put_again", args, 2, &options)), 211);
+    ray_ref_release(of_actor);
+    ray_actor_release(shelf);
+  }
 }
 
 static ray_buffer g_rows;
@@ -226,6 +322,7 @@ static void ends_that_only_the_owner_knows(void) {
 
 static const kit_test tests[] = {KIT_TEST(ids_of_threads_are_their_own),
                                  KIT_TEST(actors_of_a_creator_that_runs_again),
+                                 KIT_TEST(values_of_an_earlier_attempt),
                                  KIT_TEST(counter_of_a_call_is_journaled),
                                  KIT_TEST(ends_that_only_the_owner_knows)};
 KIT_MAIN(tests, register_all)
