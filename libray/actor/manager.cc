@@ -55,7 +55,17 @@ const Actor* Manager::of_worker(uint32_t worker) const {
 
 // ---- creation --------------------------------------------------------------------------------------
 
+// A creator that runs again makes it anew, under the same id.
+void Manager::forget_given_up(const ActorId& id) {
+  auto it = actors_.find(id);
+  if (it == actors_.end() || !it->second.given_up) return;
+  std::erase(dead_, id);
+  dead_bytes_ -= bytes_of(it->second);
+  erase(id);
+}
+
 void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job) {
+  forget_given_up(id);
   auto [it, fresh] = actors_.try_emplace(id);
   if (!fresh) return;
   Actor& a = it->second;
@@ -68,6 +78,7 @@ void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job) {
 }
 
 void Manager::create(Spec spec, Actions* out) {
+  forget_given_up(spec.id);
   auto known = actors_.find(spec.id);
   const bool open = known != actors_.end() && known->second.announced && known->second.state != wire::kActorDead;
   if (open && known->second.spec.creator == spec.creator) {
@@ -167,7 +178,10 @@ void Manager::constructed(uint32_t worker, const ActorId& id, uint32_t incarnati
   if (it == actors_.end() || worker == kNoProcess) return;
   Actor& a = it->second;
   if (a.announced) {  // its creator has given up
-    if (a.spec.creator == worker && a.state != wire::kActorDead) die(&a, code ? code : RAY_ACTOR_DIED, error, out);
+    if (a.spec.creator == worker && a.state != wire::kActorDead) {
+      a.given_up = true;
+      die(&a, code ? code : RAY_ACTOR_DIED, error, out);
+    }
     return;
   }
   if (a.worker != worker || a.incarnation != incarnation) return;
@@ -251,7 +265,10 @@ void Manager::process_died(uint32_t process, const std::string& how, Actions* ou
   std::vector<Actor*> orphans;
   for (const ActorId& id : announced_)
     if (Actor& a = actors_.at(id); a.spec.creator == process && a.state != wire::kActorDead) orphans.push_back(&a);
-  for (Actor* a : orphans) die(a, RAY_ACTOR_DIED, "its creator has died before the arguments of its constructor were there", out);
+  for (Actor* a : orphans) {
+    a->given_up = true;
+    die(a, RAY_ACTOR_DIED, "its creator has died before the arguments of its constructor were there", out);
+  }
   auto w = by_worker_.find(process);
   if (w == by_worker_.end()) return;
   Actor& a = actors_.at(w->second);

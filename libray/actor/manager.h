@@ -69,6 +69,7 @@ struct Actor {
   uint32_t incarnation = 0;
   uint32_t worker = kNoProcess;  // has it from assignment to death
   bool announced = false;        // its creator waits for the constructor's arguments: there is no spec yet
+  bool given_up = false;         // so it died: its creator did, or an argument failed
   bool naming = false;           // the name is being claimed
   bool named = false;
   bool waiting = false;          // for a worker
@@ -123,6 +124,7 @@ class Manager {
   bool may_restart(const Actor& a) const;
   void forget_old_dead();
   void end(const Actor& a);
+  void forget_given_up(const ActorId& id);
   void erase(const ActorId& id);
 
   std::map<ActorId, Actor> actors_;

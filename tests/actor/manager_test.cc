@@ -112,6 +112,30 @@ TEST_F(ManagerTest, AnnouncedAndNeverCreated) {
   EXPECT_EQ(count(Action::kWantWorker), 0u);
 }
 
+// A retried creator makes the same actor: that the one before died with its arguments missing does not matter.
+TEST_F(ManagerTest, AnnouncedAgainByWhoRunsAgain) {
+  for (const bool announces : {false, true}) {
+    const ActorId id = actor_of(child_task(origin_of(TaskId{}), next + 1));
+    m.announce(id, kCreator, 1);
+    m.process_died(kCreator, "gone", &out);
+    EXPECT_EQ(state(id), wire::kActorDead);
+    out.clear();
+    if (announces) {
+      m.announce(id, 9, 1);
+      EXPECT_EQ(state(id), wire::kActorPending);
+      EXPECT_EQ(m.check(), "");
+    }
+    Spec s;
+    s.creator = 9;
+    s.req_id = 5;
+    s.lifetime = RAY_LIFETIME_DETACHED;
+    ASSERT_EQ(create(s), id);
+    EXPECT_EQ(count(Action::kWantWorker), 1u);
+    EXPECT_EQ(state(id), wire::kActorPending);
+    EXPECT_EQ(last(Action::kReply)->code, RAY_OK);
+  }
+}
+
 // Nobody holds it when it is created at last: it is not started.
 TEST_F(ManagerTest, AnnouncedAndDropped) {
   const ActorId id = actor_of(child_task(origin_of(TaskId{}), next + 1));
