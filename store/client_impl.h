@@ -113,12 +113,12 @@ class ClientImpl final : public Client {
   Try try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out);
   Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
                   uint32_t hold, Pin* out);
-  Status pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out, bool* missed);
+  Status pin_located(const ObjectId& id, const Location& at, int64_t within_ns, uint32_t hold, Pin* out, bool* missed);
   bool take_hold(uint64_t word, uint32_t* out);
   void clear_hold(uint32_t hold);
   void give_hold(uint32_t hold);
   MappedSegment* find_segment(uint32_t segment) const;
-  Status map_segment(uint32_t segment);
+  Status map_segment(uint32_t segment, int64_t within_ns);
   void unmap_retired();
   std::atomic<uint64_t>* hold_words() const {
     return reinterpret_cast<std::atomic<uint64_t>*>(control_.data() + kHoldsAt);

@@ -14,6 +14,7 @@ namespace ray::store {
 
 namespace {
 constexpr int64_t kAnswerNs = 5000000000;  // a question that needs no memory
+constexpr int64_t kGlanceNs = 100000000;   // the same, of who does not want to wait
 
 bool same_id(const ObjectHeader* h, const ObjectId& id) {
   uint64_t have[3], want[3];
@@ -110,12 +111,12 @@ Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout
 }
 
 // Pins at `at`, mapping its segment first if need be.
-Status ClientImpl::pin_located(const ObjectId& id, const Location& at, uint32_t hold, Pin* out,
+Status ClientImpl::pin_located(const ObjectId& id, const Location& at, int64_t within_ns, uint32_t hold, Pin* out,
                                bool* missed) {
   *missed = false;
   Try t = try_pin(id, at, hold, out);
   if (t == Try::kUnmapped) {
-    Status s = map_segment(at.segment);
+    Status s = map_segment(at.segment, within_ns);
     if (!s.ok() && s.code() != RAY_NOT_FOUND) return s;
     t = try_pin(id, at, hold, out);
   }
@@ -129,13 +130,13 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
   const int64_t start = within_ns > 0 ? steady_ns() : 0;
   bool missed;
   if (hint.segment && !find_segment(hint.segment)) {
-    RAY_TRY(pin_located(id, hint, hold, out, &missed));
+    RAY_TRY(pin_located(id, hint, within_ns, hold, out, &missed));
     if (!missed) return Status();
   }
   for (int round = 0;; ++round) {
     DirectoryRow row;
     if (directory_.find(id, copy, &row) && row.state == kDirMemory) {
-      RAY_TRY(pin_located(id, row.location, hold, out, &missed));
+      RAY_TRY(pin_located(id, row.location, within_ns, hold, out, &missed));
       if (!missed) return Status();
     }
     // Not where the directory says, spilled, or unknown: the daemon knows, and keeps the object
@@ -147,9 +148,9 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
       LocateRecord l{r.number, id, copy, within_ns == 0 ? 0 : timeout_ns};
       push(kLocate, &l, sizeof l);
     }
-    int64_t within = within_ns <= 0 ? -1 : std::max<int64_t>(0, within_ns - (steady_ns() - start));
+    int64_t within = within_ns == 0 ? kGlanceNs : within_ns < 0 ? -1 : std::max<int64_t>(0, within_ns - (steady_ns() - start));
     RAY_TRY(await(&r, within_ns == 0 ? kAnswerNs : timeout_ns, within));
-    Status s = pin_located(id, r.located.location, hold, out, &missed);
+    Status s = pin_located(id, r.located.location, within_ns, hold, out, &missed);
     {
       std::lock_guard lock(mu_);
       AckRecord a{r.number};
@@ -178,7 +179,7 @@ void ClientImpl::unpin(Pin* p) {
 
 // ---- segments of others ------------------------------------------------------------------------
 
-Status ClientImpl::map_segment(uint32_t segment) {
+Status ClientImpl::map_segment(uint32_t segment, int64_t within_ns) {
   unmap_retired();
   if (MappedSegment* m = find_segment(segment); m && m->base.load(std::memory_order_acquire))
     return Status();
@@ -191,7 +192,7 @@ Status ClientImpl::map_segment(uint32_t segment) {
     if (sent.code() == RAY_UNAVAILABLE) disconnected_.store(true, std::memory_order_relaxed);
     return sent;
   }
-  RAY_TRY(await(&r, kAnswerNs));
+  RAY_TRY(await(&r, kAnswerNs, within_ns == 0 ? kGlanceNs : -1));
   auto map = map_shared(r.fd.get(), geometry_.total(), false);
   if (!map.ok()) return map.status();
   std::lock_guard lock(segments_mu_);
