@@ -170,7 +170,9 @@ template <class Options>
 Status place(Options* o, bool task, std::string* backs) {
   if (__builtin_expect(!o->placement, 1)) return Status();
   std::string placement, resources = bytes(o->resources_msgpack);
-  if (auto r = wire::parse_resources(resources); !r.ok()) return r.status();
+  bool placed = false;
+  if (auto r = wire::parse_resources(resources, nullptr, &placed); !r.ok()) return r.status();
+  if (placed) return error(RAY_INVALID_ARGUMENT, "placement is given twice: by itself and in resources_msgpack");
   if (resources.empty() && task) wire::Writer(&resources).map(1).str("CPU").float64(1);
   RAY_TRY(pack_placement(o->placement, &placement));
   *backs = wire::with_entry(resources, wire::kPlacement, placement);

@@ -374,7 +374,7 @@ std::string with_entry(std::string_view map, std::string_view key, std::string_v
   return out + entries;
 }
 
-Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
+Result<Resources> parse_resources(std::string_view bytes, std::string* env, bool* placed) {
   Resources out;
   Reader r(bytes);
   if (bytes.empty() || (r.nil() && r.at_end())) return out;
@@ -412,6 +412,7 @@ Result<Resources> parse_resources(std::string_view bytes, std::string* env) {
       std::string_view placement;
       if (r.peek() != Type::kMap || !r.raw(&placement))
         return error(RAY_INVALID_ARGUMENT, "resources: 'placement' must be a map");
+      if (placed) *placed = true;
       continue;
     }
     if (!r.float64(&amount))

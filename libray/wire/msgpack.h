@@ -151,8 +151,8 @@ std::string with_entry(std::string_view map, std::string_view key, std::string_v
 using Resources = std::map<std::string, double>;
 inline constexpr double kResourceUnit = 0.0001;
 // Empty bytes and nil = no resources. RAY_INVALID_ARGUMENT names the entry that is wrong.
-// `env`, if given, gets the packed map of the entry "runtime_env".
-Result<Resources> parse_resources(std::string_view bytes, std::string* env = nullptr);
+// `env`, if given, gets the packed map of the entry "runtime_env"; `placed`, whether there is an entry "placement".
+Result<Resources> parse_resources(std::string_view bytes, std::string* env = nullptr, bool* placed = nullptr);
 std::string pack_resources(const Resources& resources);
 
 }  // namespace ray::wire

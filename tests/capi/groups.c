@@ -123,6 +123,23 @@ static void reserved(void) {
   ray_actor_release(actor);
 }
 
+static void placed_twice(void) {
+  static const char resources[] = "\x81\xa9placement\x80"; /* {"placement": {}} */
+  ray_placement in = RAY_PLACEMENT_INIT;
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_function* function;
+  ray_ref* ref;
+  kit_init();
+  CHECK_OK(create(1, 1, RAY_GROUP_STRICT_PACK, NULL, &in.group));
+  CHECK_OK(ray_function_get(rt, ray_cstr("for_ever"), &function, &err));
+  options.placement = &in;
+  options.resources_msgpack.data = resources;
+  options.resources_msgpack.size = sizeof resources - 1;
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_submit(rt, function, NULL, 0, &options, &ref, &err));
+  CHECK_MESSAGE("twice");
+  ray_function_release(function);
+}
+
 static void removed_under_tasks(void) {
   ray_placement in = RAY_PLACEMENT_INIT;
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
@@ -226,6 +243,6 @@ static void wrong_arguments(void) {
   CHECK_CODE(RAY_INVALID_ARGUMENT, ray_group_wait(stale, &group, 0, &err));
 }
 
-static const kit_test tests[] = {KIT_TEST(reserved), KIT_TEST(removed_under_tasks), KIT_TEST(nodes),
+static const kit_test tests[] = {KIT_TEST(reserved), KIT_TEST(placed_twice), KIT_TEST(removed_under_tasks), KIT_TEST(nodes),
                                  KIT_TEST(wrong_arguments)};
 KIT_MAIN(tests, register_all)
