@@ -67,7 +67,7 @@ static WriterState* take_writer(ray_writer* writer) {
 
 static void end_writer(WriterState* w) {
   if (w->runtime->foreign()) return delete w;
-  if (!w->sealed && w->runtime->store()) w->runtime->store()->abort(&w->building);
+  if (!w->sealed && w->store) w->store->abort(&w->building);
   for (Object* o : w->contained) w->runtime->release(o);
   delete w;
 }

@@ -257,7 +257,8 @@ void Runtime::announce_actor(Actor* a) {
 }
 
 // An argument has failed, or the creation was cancelled. All that hold the actor are told. mutex_ held.
-void Runtime::creation_failed(Actor* a, const ErrorBox* cause) {
+void Runtime::creation_failed(const PendingTask* t, const ErrorBox* cause) {
+  Actor* a = t->actor;
   const std::string why = "actor " + a->class_name + " (" + a->id.hex() + ") was not created: " + cause->message;
   ErrorBox* e = make_error(RAY_ACTOR_DIED, why, cause->payload_format, cause->payload);
   if (a->connected && !node_dead()) {
@@ -266,6 +267,7 @@ void Runtime::creation_failed(Actor* a, const ErrorBox* cause) {
     up(wire::kUpActorReady, wire::UpActor{a->id, 0, RAY_ACTOR_DIED, 0, static_cast<uint32_t>(image.size())},
        image.data(), image.size());
   }
+  if (t->creation->req_id) answer_here(t->creation->req_id, closed_ || node_dead() ? cause->code : e->code, e->message);
   actor_dead(a, e);
 }
 

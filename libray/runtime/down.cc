@@ -28,7 +28,7 @@ void Runtime::on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds
     on_down(h.type, h.flags, data + at + sizeof h, h.size - sizeof h, fds, &next_fd);
     at += pad8(h.size);
   }
-  after_unlock();
+  after_unlock(0);  // the next message may be what makes room
   poke();
 }
 
@@ -99,7 +99,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnActorState:
       if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
       break;
-    default: log(kLogDebug, "runtime", "unknown-record", "record of type %u from the daemon", type);
+    default: log_later(kLogDebug, "unknown-record", strprintf("record of type %u from the daemon", type));
   }
 }
 
@@ -155,8 +155,7 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
   s->warned = true;
   PendingTask* t = s->backlog.head;
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
-  log(kLogWarning, "runtime", "infeasible", "%s waits: %.*s", name.c_str(),
-      static_cast<int>(text.size()), text.data());
+  log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
 }
 
 // What waits for this shape fails, and so does all that is submitted or retried from now on.

@@ -123,14 +123,16 @@ Status Runtime::pack_to_store(const ray_value& v, const ObjectId& id, wire::Loca
   RAY_TRY(wire::packed_size(v, &size));
   std::vector<wire::PackedRef> refs;
   RAY_TRY(pack_refs(v, &refs));
+  std::shared_ptr<store::Client> store;
+  RAY_TRY(open_store(&store));
   store::Building b;
-  RAY_TRY(of_store(store_->create(id, size, patience_ns, &b)));
+  RAY_TRY(of_store(store->create(id, size, patience_ns, &b)));
   if (owner) b.owner = owner, b.attempt = making;
   uint8_t* data;
   std::vector<uint8_t*> oob;
   wire::pack_frame(v, refs.data(), b.data, &data, &oob);
   copy_parts(v, data, oob);
-  return of_store(store_->seal(&b, out));
+  return of_store(store->seal(&b, out));
 }
 
 Status check_value(const ray_value& v, bool shape) {
@@ -229,7 +231,8 @@ Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& s
   uint64_t size;
   RAY_TRY(wire::packed_size(shape, &size));
   RAY_TRY(rt->pack_refs(shape, &refs));
-  RAY_TRY(rt->of_store(rt->store()->create(id, size, Runtime::kStoreTimeoutNs, &building)));
+  RAY_TRY(rt->open_store(&store));
+  RAY_TRY(rt->of_store(store->create(id, size, Runtime::kStoreTimeoutNs, &building)));
   wire::pack_frame(shape, refs.data(), building.data, &data, &oob);
   for (uint32_t i = 0; i < shape.n_refs; ++i) contained.push_back(retain(object_of(shape.refs[i])));
   return Status();
@@ -237,7 +240,7 @@ Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& s
 
 Status Runtime::seal_put(WriterState* w, Object** out) {
   wire::Location loc;
-  RAY_TRY(of_store(store_->seal(&w->building, &loc)));
+  RAY_TRY(of_store(w->store->seal(&w->building, &loc)));
   w->sealed = true;
   Object* o = new_object(w->id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
@@ -262,27 +265,34 @@ void Runtime::contained_ids(Object* o, std::vector<ObjectId>* out) {
   for (Object* c : *o->contained) out->push_back(c->id);
 }
 
+// From now on the directory counts us as a holder of it. mutex_ held.
+void Runtime::mark_shared(Object* o) {
+  o->shared = true;
+  ++o->holds;
+  // A task that ran twice in this process made it twice: the later one is meant from now on.
+  Object* before = o->in_table ? nullptr : table_.find(o->id);
+  if (before && before->done()) {
+    table_.erase(before);
+    before->in_table = false;
+    before = nullptr;
+  }
+  if (!o->in_table && !before) {
+    table_.set(o);
+    o->in_table = true;
+  }
+  up(wire::kUpObjShare, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+}
+
+// A value that is here gets its copy in the store first: without room for it nothing has happened, and the next who
+// wants to share it tries again.
 Status Runtime::share(Object* o) {
   bool ready;
   {
     std::lock_guard lock(mutex_);
     if (o->shared || o->borrowed) return Status();
-    o->shared = true;
-    ++o->holds;
     ready = o->done();
-    // A task that ran twice in this process made it twice: the later one is meant from now on.
-    Object* before = o->in_table ? nullptr : table_.find(o->id);
-    if (before && before->done()) {
-      table_.erase(before);
-      before->in_table = false;
-      before = nullptr;
-    }
-    if (!o->in_table && !before) {
-      table_.set(o);
-      o->in_table = true;
-    }
-    up(wire::kUpObjShare, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
-    if (!ready && !o->publish_on_ready) {
+    if (!ready) {
+      mark_shared(o);
       o->publish_on_ready = true;
       ++needs_pulse_;
       urgent_work_ = true;
@@ -294,62 +304,87 @@ Status Runtime::share(Object* o) {
   }
   if (o->contained)
     for (Object* c : *o->contained) RAY_TRY(share(c));
-  (void)publish(o, kStoreTimeoutNs, true);
+  wire::UpObj u;
+  if (Status s = copy_for_others(o, kStoreTimeoutNs, &u); !s.ok()) {
+    if (u.state != wire::kObjError)
+      return error(s.code(), "object %s cannot be shared: %s", o->id.hex().c_str(), s.message().c_str());
+    without_copy(o, s, &u);
+  }
+  bool late;  // another thread was faster
+  {
+    std::lock_guard lock(mutex_);
+    late = o->shared;
+    if (!late) {
+      mark_shared(o);
+      note_copy(o, u);
+    }
+  }
+  if (!late) tell_ready(o, u);
+  else if (auto client = store(); client && u.location.size && o->where != Where::kStore) client->drop(o->id, u.location);
   return Status();
 }
 
-// Puts a value or an error that is here into the store and tells the directory. False: there was no room
-// within `patience_ns`, and it is to be tried again; the last time it gets the error instead. No lock held.
-bool Runtime::publish(Object* o, int64_t patience_ns, bool last) {
-  wire::UpObj u{o->id, {}, wire::kObjReady, RAY_OK, 0, 0};
-  std::vector<ObjectId> ids;
-  contained_ids(o, &ids);
-  u.n_contained = static_cast<uint32_t>(ids.size());
-  bool failed = o->state.load(std::memory_order_acquire) == ObjState::kError;
-  Status s;
-  if (failed) {
+// Puts a value or an error that is here into the store, unless it lies there already. No lock held.
+Status Runtime::copy_for_others(Object* o, int64_t patience_ns, wire::UpObj* u) {
+  *u = {o->id, {}, wire::kObjReady, RAY_OK, 0, 0};
+  auto copy = [&](const void* bytes, uint64_t size) -> Status {
+    std::shared_ptr<store::Client> store;
+    RAY_TRY(open_store(&store));
+    store::Building b;
+    RAY_TRY(of_store(store->create(o->id, size, patience_ns, &b)));
+    std::memcpy(b.data, bytes, size);
+    return of_store(store->seal(&b, &u->location));
+  };
+  if (o->state.load(std::memory_order_acquire) == ObjState::kError) {
     ErrorBox* e = o->error;
     e->seen.store(true, std::memory_order_relaxed);  // by whoever it is published for
-    std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
-    u.state = wire::kObjError;
-    u.code = e->code;
-    store::Building b;
-    s = store_->create(o->id, image.size(), patience_ns, &b);
-    if (s.ok()) {
-      std::memcpy(b.data, image.data(), image.size());
-      s = store_->seal(&b, &u.location);
-    }
-  } else if (o->where == Where::kStore) {
-    u.location = o->location;
-  } else if (o->packed) {
-    store::Building b;
-    s = store_->create(o->id, o->size, patience_ns, &b);
-    if (s.ok()) {
-      std::memcpy(b.data, o->bytes(), o->size);
-      s = store_->seal(&b, &u.location);
-    }
-  } else {
-    ray_value v = ray_plain(o->bytes(), o->size, o->format);
-    s = pack_to_store(v, o->id, &u.location, 0, 0, patience_ns);
+    u->state = wire::kObjError;
+    u->code = e->code;
+    const std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
+    return copy(image.data(), image.size());
   }
-  if (no_room(s) && !last) return false;
-  if (!s.ok()) {
-    const std::string why = failed ? "; it is an error: " + o->error->message : "";
-    log(kLogWarning, "runtime", "publish-failed", "object %s cannot be shared: %s%.1000s", o->id.hex().c_str(),
-        s.message().c_str(), why.c_str());
-    u.state = wire::kObjError;
-    u.code = failed ? o->error->code : s.code();  // what kind of error it is needs no room
-    u.location = {};
-    u.n_contained = 0;
-    ids.clear();
+  if (o->where == Where::kStore) {
+    u->location = o->location;
+    return Status();
   }
-  if (!failed && u.location.size && o->where != Where::kStore) {
-    std::lock_guard lock(mutex_);
-    published_[o] = u.location;
-  }
+  if (o->packed) return copy(o->bytes(), o->size);
+  return pack_to_store(ray_plain(o->bytes(), o->size, o->format), o->id, &u->location, 0, 0, patience_ns);
+}
+
+// There is no room for it: others get an error. What kind of error it is needs none.
+void Runtime::without_copy(Object* o, const Status& s, wire::UpObj* u) {
+  const bool failed = u->state == wire::kObjError;
+  const std::string why = failed ? "; it is an error: " + o->error->message : "";
+  log(kLogWarning, "runtime", "publish-failed", "object %s cannot be shared: %s%.1000s", o->id.hex().c_str(),
+      s.message().c_str(), why.c_str());
+  *u = {o->id, {}, wire::kObjError, failed ? u->code : s.code(), 0, 0};
+}
+
+// Of a value that lies in this process, too. mutex_ held.
+void Runtime::note_copy(Object* o, const wire::UpObj& u) {
+  if (u.state == wire::kObjReady && o->where != Where::kStore) published_[o] = u.location;
+}
+
+void Runtime::tell_ready(Object* o, const wire::UpObj& u) {
+  std::vector<ObjectId> ids;
+  if (u.state == wire::kObjReady) contained_ids(o, &ids);
   RAY_FAULT("object.sealed");  // in the store, and the node has not been told
   send_object(wire::kUpObjReady, u, ids);
   RAY_FAULT("object.published");
+}
+
+// Of an object that was shared before it was there. False: there was no room within `patience_ns`, and it is to be
+// tried again; the last time it gets the error instead. No lock held.
+bool Runtime::publish(Object* o, int64_t patience_ns, bool last) {
+  wire::UpObj u;
+  Status s = copy_for_others(o, patience_ns, &u);
+  if (no_room(s) && !last) return false;
+  if (!s.ok()) without_copy(o, s, &u);
+  {
+    std::lock_guard lock(mutex_);
+    note_copy(o, u);
+  }
+  tell_ready(o, u);
   return true;
 }
 
@@ -400,6 +435,16 @@ static bool same_copy(const wire::Location& a, const wire::Location& b) {
   return a.segment == b.segment && a.generation == b.generation && a.offset == b.offset;
 }
 
+// Of an id that was made again the giver of `hint` means its copy, which may not be the one that `there` stands for:
+// also when that one has no copy that anybody could know of yet, or has no value. mutex_ held.
+bool Runtime::means_other(const Object* there, const wire::Location& hint) const {
+  if (hint.size == 0) return false;
+  if (there->state.load(std::memory_order_acquire) != ObjState::kReady) return true;
+  if (there->where == Where::kStore) return !same_copy(there->location, hint);
+  auto copy = published_.find(there);
+  return copy == published_.end() || !same_copy(copy->second, hint);
+}
+
 // mutex_ held.
 Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Object* lender,
                            Object** out) {
@@ -437,16 +482,6 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
     o->state.store(ObjState::kUnresolved, std::memory_order_release);
   }
   *out = o;
-// Of an id that was made again the giver of `hint` means its copy, which may not be the one that `there` stands for:
-// also when that one has no copy that anybody could know of yet, or has no value. mutex_ held.
-bool Runtime::means_other(const Object* there, const wire::Location& hint) const {
-  if (hint.size == 0) return false;
-  if (there->state.load(std::memory_order_acquire) != ObjState::kReady) return true;
-  if (there->where == Where::kStore) return !same_copy(there->location, hint);
-  auto copy = published_.find(there);
-  return copy == published_.end() || !same_copy(copy->second, hint);
-}
-
   return Status();
 }
 
@@ -471,9 +506,14 @@ void Runtime::hold_lent(Object* o) {
   o->holds = 1;
 }
 
-// Asks the daemon once; mutex_ held.
+// Asks the daemon once; when nobody will answer any more the object fails. mutex_ held.
 void Runtime::resolve(Object* o) {
   if (o->resolving || o->state.load(std::memory_order_relaxed) != ObjState::kUnresolved) return;
+  if (__builtin_expect(closed_ || node_dead(), 0)) {
+    ErrorBox* e = over_error();
+    complete_error(o, e);
+    return e->release();
+  }
   o->resolving = true;
   up(wire::kUpObjResolve, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
 }
@@ -514,16 +554,18 @@ bool Runtime::read_shared_error(Object* o, const wire::Location& at, bool ours, 
   std::string message = "the error of object " + o->id.hex() + " cannot be read", payload;
   uint32_t format = 0;
   const int64_t within = patience_ns == kStoreTimeoutNs ? -1 : patience_ns;
-  Status s = of_store(store_->pin(o->id, at, kStoreTimeoutNs, within, &pin));
+  std::shared_ptr<store::Client> store;
+  Status s = open_store(&store);
+  if (s.ok()) s = of_store(store->pin(o->id, at, kStoreTimeoutNs, within, &pin));
   if (no_room(s) && !last) return false;
   if (s.ok()) {
     wire::unpack_error(pin.data, pin.size, &code, &message, &format, &payload);
-    store_->unpin(&pin);
+    store->unpin(&pin);
   } else if (s.code() == RAY_NODE_DIED) {
     code = s.code();
     message = s.message();
   }
-  if (ours) store_->drop(o->id, at);
+  if (ours && store) store->drop(o->id, at);
   ErrorBox* e = make_error(code, message, format, payload);
   {
     std::lock_guard lock(mutex_);
@@ -643,7 +685,12 @@ void buffer_from_view(BufferView* view, ray_buffer* out) {
 }
 
 void Runtime::unpin(store::Pin* pin) {
-  if (store_) store_->unpin(pin);
+  if (auto client = store()) client->unpin(pin);
+}
+
+Status Runtime::open_store(std::shared_ptr<store::Client>* out) const {
+  *out = store();
+  return *out ? Status() : error(RAY_WRONG_STATE, "this runtime was shut down");
 }
 
 // Memory for copies of the smallest values. What a thread has released it takes again, last first: a thousand values
@@ -753,10 +800,9 @@ Status BufferView::align(const uint8_t* bytes, uint64_t size, const ObjectId& id
 Status Runtime::fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out) {
   auto view = std::make_unique<BufferView>();
   view->runtime = this;
-  view->store = store_;
-  if (!view->store) return error(RAY_WRONG_STATE, "this runtime was shut down");
+  RAY_TRY(open_store(&view->store));
   store::Interruptible scope(&stop_waiting_);
-  Status s = of_store(store_->pin(o->id, o->location, kStoreTimeoutNs, within_ns, &view->pin));
+  Status s = of_store(view->store->pin(o->id, o->location, kStoreTimeoutNs, within_ns, &view->pin));
   if (!s.ok()) {
     if (s.code() != RAY_NOT_FOUND) return s;
     return error(RAY_OBJECT_LOST, "object %s is no longer in the store: %s", o->id.hex().c_str(),
@@ -764,7 +810,7 @@ Status Runtime::fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out)
   }
   view->pinned = true;
   if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
-    store_->unpin(&view->pin);
+    view->store->unpin(&view->pin);
     return error(RAY_INTERNAL, "value of object %s is damaged", o->id.hex().c_str());
   }
   view->owner = retain(o);

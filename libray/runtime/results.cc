@@ -36,8 +36,7 @@ void Runtime::drain(ClientLink* link) {
     if (next == RingConsumer::Next::kCorrupt) {
       if (link->dead) break;
       link->dead = true;  // said once; what is in flight is settled when its death is known
-      log(kLogError, "runtime", "corrupt-ring", "worker pid %u wrote garbage: killing it",
-          link->peer_pid);
+      log_later(kLogError, "corrupt-ring", strprintf("worker pid %u wrote garbage: killing it", link->peer_pid));
       if (Actor* a = link->actor)
         up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
       else
@@ -365,7 +364,7 @@ void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
   if (!journaled) note_end(t, e);
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
   if (t->stream) stream_end(t, e);
-  if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t->actor, e);
+  if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t, e);
   finish_task(t);
 }
 
@@ -478,7 +477,7 @@ void Runtime::do_later() {
     std::lock_guard lock(mutex_);
     if (l.publish) --publishing_;
     if (done) continue;
-    later_.push_front(l);
+    later_.push_back(l);  // others may fit
     later_at_ns_ = steady_ns() + kAgainNs;
     return;
   }

@@ -1,4 +1,4 @@
-// Start, join and stop of a runtime; its two threads; requests to the daemon. See runtime.h.
+// Start, join and stop of a runtime; its two threads; what it tells the daemon. See runtime.h.
 #include "libray/runtime/runtime.h"
 
 #include <fcntl.h>
@@ -149,7 +149,8 @@ bool Runtime::daemon_gone() const {
   if (node_dead()) return true;
   pollfd p{socket_.get(), POLLRDHUP, 0};
   // The store is a part of the daemon, but a dying process closes one socket after the other.
-  int patience_ms = store_ && store_->disconnected() ? 1000 : 0;
+  const auto client = store();
+  int patience_ms = client && client->disconnected() ? 1000 : 0;
   return ::poll(&p, 1, patience_ms) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR));
 }
 
@@ -209,10 +210,8 @@ Status Runtime::connect(const ray_runtime_options& options) {
   auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_, process_);
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
-  if (mode_ == RAY_MODE_WORKER) {
-    worker_ = std::make_unique<WorkerSide>(this);
-    stop_waiting_ = [this] { return cancelled_here(); };
-  }
+  if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  on_wait(nullptr);
   log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
       mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
       session_dir_.c_str());
@@ -428,7 +427,7 @@ Status Runtime::map_memory(std::vector<Fd>* of_welcome) {
   return Status();
 }
 
-// ---- up ring and requests
+// ---- up ring
 // ---------------------------------------------------------------------------
 
 void Runtime::wake_daemon(std::atomic<uint32_t>* armed) {
@@ -480,81 +479,6 @@ void Runtime::too_large(const char* whom, size_t size) {
       "a record of %zu bytes for %s is dropped: names and other texts of a task "
       "or an actor are too long",
       size, whom);
-}
-
-void Runtime::send_request(uint64_t id, uint32_t op, const std::string& args) {
-  wire::UpRequest r{id, op, 0};
-  size_t at = 0;
-  do {
-    size_t n = std::min<size_t>(wire::kFragmentMax, args.size() - at);
-    bool more = at + n < args.size();
-    up_bytes(wire::kUpRequest, &r, sizeof r, args.data() + at, n, more ? wire::kMore : 0);
-    at += n;
-  } while (at < args.size());
-}
-
-// The daemon cuts off whoever sends more.
-Status Runtime::check_request(const std::string& args) {
-  if (args.size() <= wire::kMaxRequest) return Status();
-  return error(RAY_INVALID_ARGUMENT, "a request of %zu bytes: at most %zu are possible; values that are larger go through "
-               "the object store (ray_put)", args.size(), wire::kMaxRequest);
-}
-
-void Runtime::tell(uint32_t op, const std::string& args) { send_request(0, op, args); }
-
-uint64_t Runtime::begin_call(std::shared_ptr<Call>* out, bool names, const ActorId& mine) {
-  *out = std::make_shared<Call>();
-  (*out)->names = names;
-  (*out)->mine = mine;
-  std::lock_guard lock(calls_mutex_);
-  uint64_t id = next_call_++;
-  calls_[id] = *out;
-  return id;
-}
-
-Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
-                           int64_t timeout_ns) {
-  std::unique_lock lock(calls_mutex_);
-  auto done = [&] { return call->done || node_dead() || stopped_ || cancelled_here(); };
-  constexpr int64_t kSlice = 2000000000;  // then a look whether the daemon can answer at all
-  for (int64_t left = timeout_ns; left != 0;) {
-    int64_t slice = left < 0 ? kSlice : std::min(left, kSlice);
-    if (calls_cv_.wait_for(lock, std::chrono::nanoseconds(slice), done)) break;
-    if (left > 0) left -= slice;
-    lock.unlock();
-    warn_stopped_daemon();
-    lock.lock();
-  }
-  call->abandoned = !call->done && call->names;
-  if (!call->abandoned) calls_.erase(id);
-  if (!call->done) {
-    if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
-    if (stopped_) return error(RAY_CANCELLED, "the runtime was shut down");
-    if (cancelled_here()) return waiter_cancelled();
-    if (is_stopped(daemon_pid_))
-      return error(RAY_TIMED_OUT, "the node daemon (pid %d) is stopped by a signal: `kill -CONT %d` resumes it",
-                   daemon_pid_, daemon_pid_);
-    return error(RAY_TIMED_OUT, "the node daemon did not answer in time");
-  }
-  if (call->code != RAY_OK) return Status(call->code, call->answer);
-  if (answer) *answer = std::move(call->answer);
-  return Status();
-}
-
-Status Runtime::request(uint32_t op, const std::string& args, std::string* answer, int64_t timeout_ns) {
-  RAY_TRY(check_request(args));
-  std::shared_ptr<Call> call;
-  uint64_t id = begin_call(&call);
-  return transact(id, call, op, args, answer, timeout_ns);
-}
-
-Status Runtime::transact(uint64_t id, const std::shared_ptr<Call>& call, uint32_t op, const std::string& args,
-                         std::string* answer, int64_t timeout_ns) {
-  {
-    std::lock_guard order(requests_mutex_);  // fragments of two requests do not mix
-    send_request(id, op, args);
-  }
-  return await_call(id, call, answer, timeout_ns);
 }
 
 // ---- threads
@@ -611,7 +535,7 @@ void Runtime::pulse_loop() {
       feeds = feeding_ && alone && sleepers_ == 0;
       nap = left_marked_ ? kMarkedNs : ticking() ? 5000000 : 1000000000;
     }
-    after_unlock();
+    after_unlock(0);  // what has to wait for room waits beside the rest
     run_callbacks();
     const bool work = worker_ && worker_->on_pulse();
     if (worker_) reap_strays();
@@ -747,6 +671,12 @@ void Runtime::run_callbacks() {
   enter_callback(outer);
 }
 
+// A line of the log whose handler may call us. mutex_ held.
+void Runtime::log_later(LogLevel level, const char* id, std::string text) {
+  callbacks_.push_back([level, id, text = std::move(text)] { log(level, "runtime", id, "%s", text.c_str()); });
+  ring_all(process_);
+}
+
 void Runtime::run_each_callback() {
   for (;;) {
     std::function<void()> f;
@@ -782,6 +712,11 @@ void Runtime::node_lost(const char* why) {
   if (worker_) worker_->stop();
   after_unlock();
   poke();
+}
+
+// Of what begins after everything has failed. mutex_ held.
+ErrorBox* Runtime::over_error() const {
+  return node_dead() ? make_error(RAY_NODE_DIED, death_) : make_error(RAY_CANCELLED, kWasShutDown);
 }
 
 void Runtime::fail_everything(ray_code code, const std::string& why) {
@@ -839,7 +774,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     std::lock_guard lock(mutex_);
     if (!node_dead()) progress();
     closed_ = true;
-    fail_everything(RAY_CANCELLED, "the runtime was shut down");
+    fail_everything(RAY_CANCELLED, kWasShutDown);
   }
   after_unlock();
   run_callbacks();
@@ -853,7 +788,8 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     up_bytes(wire::kUpGoodbye, nullptr, 0, nullptr, 0);
   }
   stop_threads();
-  run_callbacks();  // what the pulse thread left
+  do_later();  // what the pulse thread left
+  run_callbacks();
   log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_) reap_daemon(20000000000);
   let_go();
@@ -870,14 +806,17 @@ Status Runtime::shutdown_aside() {
 
 // Nothing shared stays mapped or open; late calls on child handles find zeroes.
 void Runtime::let_go() {
+  std::shared_ptr<store::Client> store;  // ends here, unless somebody is still inside
   {
     std::lock_guard lock(mutex_);
+    std::lock_guard last(store_mutex_);
+    store.swap(store_);
     page_map_.detach();
     channel_map_.detach();
     for (auto& [id, link] : links_) link->map.detach();
   }
   if (worker_) worker_->let_go();
-  store_.reset();
+  store.reset();
   socket_.reset();
   daemon_event_.reset();
   session_lock_.reset();

@@ -7,13 +7,14 @@
 // notifications, backlog, idle leases) and sleeps otherwise. The worker side (worker.h) adds none.
 //
 // Locks: mutex_ guards everything here that is not atomic. Never held while blocking: store calls
-// and callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_
-// (leaves).
+// and callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_,
+// store_mutex_ (leaves).
 //
-// Files: runtime.cc start, stop, threads · refs.cc objects and sharing · submit.cc encoding,
-// dispatch, leases · cancel_tasks.cc · results.cc draining, completion, deaths · wait.cc get, wait, notifications ·
-// actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do not move · unread.cc
-// errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what they give.
+// Files: runtime.cc start, stop, threads · requests.cc what the daemon answers · refs.cc objects and sharing ·
+// functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc draining, completion, deaths ·
+// wait.cc get, wait, notifications · actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do
+// not move · unread.cc errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what
+// they give.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -28,6 +29,7 @@
 #include <vector>
 
 #include "libray/base/doorbell.h"
+#include "libray/base/log.h"
 #include "libray/base/shm.h"
 #include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
@@ -84,8 +86,12 @@ class Runtime {
   Status fill_buffer(Object* o, int64_t within_ns, ray_buffer* out);
   wire::PackedRef packed_ref(Object* o);
   Status export_hold(Object* o);
-  store::Client* store() { return store_.get(); }
-  std::shared_ptr<store::Client> shared_store() { return store_; }
+  // Whoever may wait in it keeps it: after the shutdown there is none.
+  std::shared_ptr<store::Client> store() const {
+    std::lock_guard lock(store_mutex_);
+    return store_;
+  }
+  Status open_store(std::shared_ptr<store::Client>* out) const;  // or why not
   void unpin(store::Pin* pin);
   // Packs a value with its refs shared; small ones into *image.
   Status pack_inline(const ray_value& v, std::string* image);
@@ -97,7 +103,7 @@ class Runtime {
   ObjectId next_put_id();
   // Asked now and then by a put that waits for room; set before there are any.
   void on_wait(std::function<bool()> stop) {
-    stop_waiting_ = [this, stop = std::move(stop)] { return cancelled_here() || (stop && stop()); };
+    stop_waiting_ = [this, stop = std::move(stop)] { return closed_waits() || (stop && stop()); };
   }
   const std::function<bool()>* stop_waiting() const { return &stop_waiting_; }
 
@@ -141,13 +147,15 @@ class Runtime {
   // The answer of a query that needs no daemon, one MessagePack value; false: it is none.
   bool local_query(const std::string& what, std::string* answer);
 
-  // ---- functions and tasks (submit.cc)
+  // ---- functions and tasks (functions.cc, submit.cc)
   Status function(int32_t language, uint32_t kind, const std::string& name,
                   const std::string& definition, Function** out);  // one user more
   void function_release(Function* f);
   // What this job's workers of a language are, see ray_worker_command; and whether there can be any.
   Status set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code);
   Status check_language(int32_t language);
+  // After "object ID" or "argument N": what stands for an actor never has a value.
+  static constexpr const char* kIsActor = "is the reference of an actor, which has no value: call the actor";
   Status submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& options,
                 Object** returns, Stream** stream);
   Status cancel(Object* o, uint32_t flags);
@@ -175,7 +183,7 @@ class Runtime {
   Status actor_reference(Actor* a, Object** out);
   void actor_release(Actor* a, bool weak);
 
-  // ---- requests to the daemon (runtime.cc)
+  // ---- requests to the daemon (requests.cc)
   static constexpr int64_t kRequestNs = 30000000000;
   Status request(uint32_t op, const std::string& args, std::string* answer, int64_t timeout_ns = kRequestNs);
   static Status check_request(const std::string& args);
@@ -267,6 +275,7 @@ class Runtime {
   Status start_threads();
   void receive_loop();
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
+  bool means_other(const Object* there, const wire::Location& hint) const;
   void pulse_loop();
   void tick();
   void look_after_marked(int64_t now);
@@ -275,10 +284,12 @@ class Runtime {
   void reap_strays();
   bool kill_stopped_daemon();
   static constexpr const char* kDaemonDied = "the node daemon died";
-  bool means_other(const Object* there, const wire::Location& hint) const;
   void node_lost(const char* why);
   std::string death_text(const char* why) const;
+  static constexpr const char* kWasShutDown = "the runtime was shut down";
+  ErrorBox* over_error() const;
   void fail_everything(ray_code code, const std::string& why);
+  void log_later(LogLevel level, const char* id, std::string text);
   bool drained();
   void stop_threads();
   void let_go();
@@ -309,6 +320,11 @@ class Runtime {
   void free_object(Object* o);
   void free_one(Object* o, std::vector<Object*>* more);
   Object* new_object(const ObjectId& id, uint64_t counts = 1);
+  void mark_shared(Object* o);
+  Status copy_for_others(Object* o, int64_t patience_ns, wire::UpObj* u);
+  static void without_copy(Object* o, const Status& s, wire::UpObj* u);
+  void note_copy(Object* o, const wire::UpObj& u);
+  void tell_ready(Object* o, const wire::UpObj& u);
   bool publish(Object* o, int64_t patience_ns, bool last);
   void contained_ids(Object* o, std::vector<ObjectId>* out);
   Status fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out);
@@ -361,12 +377,15 @@ class Runtime {
   void write_ends();
   Status start_task(PendingTask* t, Prepared&& p, const ray_task_options& options, Object** returns,
                     Stream** stream);
+  Stream* make_stream(PendingTask* t, const ray_task_options& options);
+  void fail_late(PendingTask* t, Prepared* p);
   void ask_give_back(ClientLink* link);
   void release_prepared(Prepared* p);
   uint8_t* encode_head(const PendingTask* t, size_t n_args, uint32_t flags, uint8_t* at) const;
   bool register_dependencies(PendingTask* t, const Prepared& p);
   void park(PendingTask* t, Prepared&& p, bool big);
   void unpark(PendingTask* t);
+  static void forget_waiter(const PendingTask* t);
   void hold_arguments(PendingTask* t, Prepared* p);
   void encoded(PendingTask* t);
   void shrink_parked(int64_t patience_ns);
@@ -446,7 +465,8 @@ class Runtime {
   void actor_link_died(Actor* a, ClientLink* link);
   void send_actor_create(PendingTask* t);
   void announce_actor(Actor* a);
-  void creation_failed(Actor* a, const ErrorBox* cause);
+  void creation_failed(const PendingTask* t, const ErrorBox* cause);
+  void answer_here(uint64_t req_id, ray_code code, const std::string& text);
 
   // streams.cc
   void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);
@@ -501,7 +521,8 @@ class Runtime {
   lineage::DeltaCoder lineage_coder_;  // under lineage_mutex_, like the next
   alignas(8) uint8_t lineage_record_[lineage::kDeltaWords * 8] = {};
   bool journaled_ = true;                 // LIBRAY_LINEAGE=0 turns it off, to measure what it costs
-  std::shared_ptr<store::Client> store_;  // buffers keep it too
+  mutable SpinLock store_mutex_;          // of the next, a leaf; who has mutex_ may read it without
+  std::shared_ptr<store::Client> store_;  // buffers and writers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
   enum : int { kWait, kGo, kNever };

@@ -47,7 +47,7 @@ void Runtime::look_for_stopped(int64_t now) {
   uint64_t unread_to = up_ring_.tail() - up_ring_.used();
   if (up_ring_.used() > 0 && unread_to == up_head_seen_) {
     ring_daemon();  // whoever was to wake it may have failed: a process whose memory or descriptors are spoilt
-    warn_stopped_daemon();
+    callbacks_.push_back([this] { warn_stopped_daemon(); });
   }
   up_head_seen_ = unread_to;
 }

@@ -1,11 +1,10 @@
-// Submission: functions, argument encoding, dispatch to leased workers, leases.
+// Submission: argument encoding, dispatch to leased workers, leases.
 // See runtime.h for locks. The hot path is start_task -> push_prepared: no allocation but the
 // pooled task and object entries, no syscall while the worker is awake.
 #include <algorithm>
 
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
-#include "libray/base/sha256.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/wire/limits.h"
@@ -36,104 +35,6 @@ std::string resources_of(ray_bytes b) {
 }  // namespace
 
 PendingTask* pending_task_at(uint32_t index) { return task_slab().at(index); }
-
-// ---- functions
-// ---------------------------------------------------------------------------------------
-
-Status Runtime::function(int32_t language, uint32_t kind, const std::string& name,
-                         const std::string& definition, Function** out) {
-  if (name.empty()) return error(RAY_INVALID_ARGUMENT, "a function needs a name");
-  std::string full = std::to_string(language) + ":" + std::to_string(kind) + ":" + name;
-  full += '\0';
-  full += definition;
-  // Known by its digest: definitions may be large, and functions made on the fly are endless. A worker finds a function
-  // by its key alone, and takes equal keys for one definition.
-  const auto digest = sha256(full);
-  uint64_t key = 0;
-  for (int i = 0; i < 8; ++i) key = key << 8 | digest[static_cast<size_t>(i)];
-  if (kind == wire::kFnNative) key = native_function_key(name);
-  full.assign(reinterpret_cast<const char*>(digest.data()), digest.size());
-  {
-    std::lock_guard lock(mutex_);
-    auto it = functions_.find(full);
-    if (it != functions_.end()) {
-      *out = it->second.get();
-      use_function(*out);
-      return Status();
-    }
-  }
-  std::string args;
-  wire::Writer(&args).array(5).uint64(key).int64(language).uint64(kind).str(name).bin(definition);
-  RAY_TRY(check_request(args));
-  {
-    std::lock_guard order(requests_mutex_);
-    tell(wire::kOpFunctionDefine, args);
-  }
-  std::lock_guard lock(mutex_);
-  auto [it, fresh] = functions_.try_emplace(full);
-  if (fresh) {
-    it->second = std::make_unique<Function>();
-    Function* f = it->second.get();
-    f->digest = &it->first;
-    f->runtime = this;
-    f->key = key;
-    f->language = language;
-    f->name = name;
-    f->unused = unused_functions_.insert(unused_functions_.end(), f);
-  }
-  *out = it->second.get();
-  ++(*out)->told;
-  use_function(*out);
-  return Status();
-}
-
-// mutex_ held.
-void Runtime::use_function(Function* f) {
-  if (f->users++ == 0) unused_functions_.erase(f->unused);
-}
-
-// One user less. The node deletes what no process and no actor has any more; whoever makes the function again defines
-// it again. mutex_ held.
-void Runtime::drop_function(Function* f) {
-  if (--f->users > 0) return;
-  f->unused = unused_functions_.insert(unused_functions_.end(), f);
-  if (unused_functions_.size() <= kUnusedFunctions) return;
-  f = unused_functions_.front();
-  unused_functions_.pop_front();
-  up(wire::kUpFunctionDrop, wire::UpFunctionDrop{f->key, f->told});
-  functions_.erase(functions_.find(*f->digest));
-}
-
-void Runtime::function_release(Function* f) {
-  if (foreign()) return;
-  std::lock_guard lock(mutex_);
-  drop_function(f);
-}
-
-Status Runtime::set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code) {
-  std::string args;
-  wire::Writer w(&args);
-  w.array(3).int64(language).array(static_cast<uint32_t>(argv.size()));
-  for (const std::string& a : argv) w.str(a);
-  w.str(code);
-  RAY_TRY(request(wire::kOpWorkerCommand, args, nullptr));
-  languages_ |= 1u << language;
-  return Status();
-}
-
-// Asked when a function of another language is published: a task that no worker can ever take would wait for ever.
-Status Runtime::check_language(int32_t language) {
-  if (language == language_ || language == RAY_LANG_NATIVE || languages_ & 1u << language) return Status();
-  std::string args;
-  wire::Writer(&args).array(1).int64(language);
-  RAY_TRY(request(wire::kOpWorkerCheck, args, nullptr));
-  languages_ |= 1u << language;
-  return Status();
-}
-
-uint64_t native_function_key(const std::string& name) {
-  return sha256_key("native:" + name);
-}
 
 Shape* Runtime::shape(const std::string& resources, int32_t language) {
   std::string key = std::to_string(language) + ":" + resources;
@@ -229,6 +130,7 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
       Object* o = object_of(args[i].ref);
       if (!o || o->runtime != this)
         return error(RAY_INVALID_ARGUMENT, "argument %zu is a stale reference", i);
+      if (o->id.object_index() == kActorIndex) return error(RAY_INVALID_ARGUMENT, "argument %zu %s", i, kIsActor);
       p.ref = retain(o);
       if (o->state.load(std::memory_order_acquire) == ObjState::kReady &&
           !can_read(language, o->format))
@@ -253,6 +155,7 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
     }
     for (uint32_t r = 0; r < v.n_refs; ++r)
       if (Object* o = object_of(v.refs[r])) out->held.push_back(retain(o));
+    store::Interruptible scope(&stop_waiting_);  // what the references stand for may have to be stored first
     RAY_TRY(pack_inline(v, &p.owned));
     p.where = wire::kPacked;
     p.data = p.owned.data();
@@ -336,12 +239,14 @@ Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   uint64_t size = 0;
   for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
   ObjectId id = put_object(t->id, kArgumentsPut);
+  std::shared_ptr<store::Client> store;
+  RAY_TRY(open_store(&store));
   store::Building b;
-  RAY_TRY(of_store(store_->create(id, size, patience_ns, &b)));
+  RAY_TRY(of_store(store->create(id, size, patience_ns, &b)));
   uint8_t* at = b.data;
   for (const auto& a : p->args) at = encode_arg(a, at);
   wire::Location loc;
-  RAY_TRY(of_store(store_->seal(&b, &loc)));
+  RAY_TRY(of_store(store->seal(&b, &loc)));
   Object* o = new_object(id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   o->where = Where::kStore;
@@ -466,6 +371,24 @@ Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ra
   return start_task(t, std::move(p), o, returns, stream);
 }
 
+Stream* Runtime::make_stream(PendingTask* t, const ray_task_options& o) {
+  t->stream = new Stream;
+  t->stream->runtime = this;
+  t->stream->task = t;
+  t->stream->id = t->id;
+  t->stream->window = o.stream_window ? o.stream_window : 64;
+  t->stream->to_end = o.flags & RAY_TASK_RUN_TO_END;
+  return t->stream;
+}
+
+// All that was there has failed already. mutex_ held.
+void Runtime::fail_late(PendingTask* t, Prepared* p) {
+  hold_arguments(t, p);
+  ErrorBox* e = over_error();
+  fail_task(t, e);
+  e->release();
+}
+
 // Everything that is common to tasks and actor calls, once function, actor and shape are set.
 Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options& o,
                            Object** returns, Stream** stream) {
@@ -478,15 +401,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   t->group = static_cast<uint16_t>(std::min<uint32_t>(o.group, UINT16_MAX));
   if (o.name.size) t->name = view_string(o.name).substr(0, 255);
   t->n_returns = stream ? 0 : o.num_returns;
-  if (stream) {
-    t->stream = new Stream;
-    t->stream->runtime = this;
-    t->stream->task = t;
-    t->stream->id = t->id;
-    t->stream->window = o.stream_window ? o.stream_window : 64;
-    t->stream->to_end = o.flags & RAY_TASK_RUN_TO_END;
-    *stream = t->stream;
-  }
+  if (stream) *stream = make_stream(t, o);
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* r = new_object(return_object(t->id, i), Object::kOwned + 1);  // the caller's and the task's
     if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
@@ -499,6 +414,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   }
   if (t->kind == RAY_KIND_ACTOR_CALL) t->seq = t->actor->next_seq.fetch_add(1, std::memory_order_relaxed);
   lineage_submit(t, p);
+  RAY_FAULT("client.submit");
   std::unique_lock lock(mutex_);
   if (t->kind == RAY_KIND_ACTOR_CALL) {
     ++t->actor->n_pending;
@@ -511,6 +427,12 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   if (t->shape) {
     if (t->shape->pending++ == 0) activate(t->shape);
     t->shape->est_ns += t->est_ns;
+  }
+  if (__builtin_expect(closed_ || node_dead(), 0)) {  // since the look of the caller
+    fail_late(t, &p);
+    lock.unlock();
+    after_unlock();
+    return Status();
   }
   bool waits = register_dependencies(t, p);
   // Under the lock: an argument that arrives meanwhile makes the record longer.
@@ -624,11 +546,32 @@ void Runtime::encoded(PendingTask* t) {
   enqueue(t);
 }
 
+// It waits no more, and what it waited for may never come: there no trace of it stays, nor of others before it. Among
+// many that wait for one object it is not looked for long. mutex_ held.
+void Runtime::forget_waiter(const PendingTask* t) {
+  constexpr int kFew = 64;
+  for (const PreparedArg& a : t->prepared->args) {
+    if (!a.ref || a.ref->done()) continue;
+    int left = kFew;
+    for (Waiter** at = &a.ref->waiters; *at && left > 0; --left) {
+      Waiter* w = *at;
+      const bool gone = w->task && (w->task == t || w->task->tag != w->token);
+      if (!gone) {
+        at = &w->next;
+        continue;
+      }
+      *at = w->next;
+      delete w;
+    }
+  }
+}
+
 // Its arguments stay held until it is done.
 void Runtime::unpark(PendingTask* t) {
   if (!t->prepared) return;
   --needs_pulse_;
   if (t->shape) --t->shape->parked;
+  if (t->deps_left > 0) forget_waiter(t);
   hold_arguments(t, t->prepared.get());
   t->prepared.reset();
 }
@@ -643,6 +586,7 @@ void Runtime::shrink_parked(int64_t patience_ns) {
       to_shrink_.pop_back();
     }
     if (!store_arguments(t, patience_ns, patience_ns != 0)) later(nullptr, t, nullptr);
+    if (stopped_) run_callbacks();  // the pulse thread has gone
   }
 }
 
@@ -652,13 +596,14 @@ bool Runtime::store_arguments(PendingTask* t, int64_t patience_ns, bool last) {
   std::lock_guard lock(mutex_);
   if (no_room(s) && !last && !t->cancelled) return false;
   if (s.ok() && node_dead()) s = error(RAY_NODE_DIED, "%s", death_.c_str());  // what waited has failed already
+  else if (s.ok() && closed_) s = error(RAY_CANCELLED, "%s", kWasShutDown);
   t->deps_left = 0;
   t->shrinking = false;
   if (s.ok() && !t->cancelled) {
     encoded(t);
     return true;
   }
-  if (s.ok() || t->cancelled) s = error(RAY_CANCELLED, "task %s was cancelled", t->id.hex().c_str());
+  if (t->cancelled) s = error(RAY_CANCELLED, "task %s was cancelled", t->id.hex().c_str());
   ErrorBox* e = make_error(s.code(), s.message());
   fail_waiting(t, e);
   e->release();

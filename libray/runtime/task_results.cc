@@ -125,7 +125,7 @@ Status WorkerSide::seal_result(WriterState* w) {
   wire::StoreRef r{w->id, {}};
   w->building.owner = holder_of(e);
   w->building.attempt = making(e);
-  RAY_TRY(runtime_->of_store(runtime_->store()->seal(&w->building, &r.location)));
+  RAY_TRY(runtime_->of_store(w->store->seal(&w->building, &r.location)));
   w->sealed = true;
   out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
   out.header = {w->format, wire::kStore, 0, sizeof r};

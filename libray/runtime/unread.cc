@@ -119,7 +119,8 @@ struct Counts {
 using CountsOf = std::unordered_map<const Object*, Counts>;
 
 void count(const PendingTask* t, CountsOf* counts) {
-  for (Object* o : t->held) ++(*counts)[o].tasks;
+  if (!t->shrinking)  // else what it holds changes without the lock
+    for (Object* o : t->held) ++(*counts)[o].tasks;
   if (t->prepared && !t->shrinking) {
     for (const PreparedArg& a : t->prepared->args)
       if (a.ref) ++(*counts)[a.ref].tasks;

@@ -50,7 +50,11 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
   const int64_t start = timeout_ns > 0 ? steady_ns() : 0;
   constexpr size_t kMuch = 16;
   auto much = [&] { return n - first >= kMuch; };
-  if (!advance() && !wait_until(all_there, timeout_ns, much)) {
+  const bool there = advance();
+  for (size_t i = first; i < n && !there; ++i)
+    if (objects[i]->id.object_index() == kActorIndex)
+      return error(RAY_INVALID_ARGUMENT, "object %s %s", objects[i]->id.hex().c_str(), kIsActor);
+  if (!there && !wait_until(all_there, timeout_ns, much)) {
     if (timeout_ns != 0) RAY_TRY(wait_ended());
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
@@ -74,7 +78,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     s = fill_buffer(objects[i], within, &out[i]);
     if (!s.ok()) break;
   }
-  if (s.code() == RAY_TIMED_OUT && timeout_ns > 0) keep(out, i);
+  if (!failed && s.code() == RAY_TIMED_OUT && timeout_ns > 0) keep(out, i);  // and not an object whose error that is
   else if (!s.ok() && !failed) while (i-- > 0) ray_buffer_release(&out[i]);
   for (ray_buffer& b : kept) ray_buffer_release(&b);
   return s;
@@ -195,12 +199,12 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
       return error(RAY_INVALID_ARGUMENT, "the completion queue is being released");
     uint64_t t = next_token_++;
     if (token) *token = t;
+    resolve(o);
     if (o->done()) {
       inline_now = n.fn && (n.flags & RAY_NOTIFY_MAY_RUN_INLINE) && depth < kNested;
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
       if (!inline_now) deliver(n, o, RAY_COMPLETION_READY, e);
     } else {
-      resolve(o);
       retain(o);
       notifications_[t] = n;
       o->waiters = new Waiter{o->waiters, nullptr, t};

@@ -491,7 +491,7 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool
     wire::StoreRef r;
     if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, bytes, sizeof r);
-    view->store = runtime_->shared_store();
+    view->store = runtime_->store();
     store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(view->store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &view->pin));
     view->pinned = true;

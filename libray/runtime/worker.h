@@ -38,6 +38,7 @@ struct Execution;
 // An object under construction through ray_writer_*: a put, or a result of a task.
 struct WriterState {
   Runtime* runtime = nullptr;
+  std::shared_ptr<store::Client> store;  // the memory to be written stays mapped, also after the shutdown
   ObjectId id;
   store::Building building;
   uint32_t format = 0;

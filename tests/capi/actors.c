@@ -809,18 +809,6 @@ static void a_constructor_argument_fails_at_length(void) {
   ray_function_release(klass);
 }
 
-static long daemon_pid(void) {
-  char path[1024], text[256] = "";
-  ray_str dir = ray_runtime_session_dir(rt);
-  FILE* file;
-  snprintf(path, sizeof path, "%.*s/session.json", (int)dir.size, dir.data);
-  file = fopen(path, "r");
-  CHECK(file != NULL && fgets(text, sizeof text, file) != NULL);
-  fclose(file);
-  CHECK(strncmp(text, "{\"pid\": ", 8) == 0);
-  return atol(text + 8);
-}
-
 /* The node makes who asks for an actor by its name a holder of it. When nobody waits for that answer any more, the
  * process is none: else the actor would live as long as it. */
 static void a_find_that_was_given_up_holds_nothing(void) {
@@ -841,7 +829,7 @@ static void a_find_that_was_given_up_holds_nothing(void) {
   three[2] = kit_text(runs);
   looking = kit_submit("code_of_a_find", three, 3, NULL);
   kit_await(runs);
-  daemon = daemon_pid();
+  daemon = kit_daemon_pid();
   CHECK_EQ(kill((pid_t)daemon, SIGSTOP), 0);
   kit_kill_at_exit(daemon);
   kit_touch(go);
@@ -854,7 +842,49 @@ static void a_find_that_was_given_up_holds_nothing(void) {
   ray_function_release(klass);
 }
 
+static void named_and_an_argument_fails(void) {
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_function* klass;
+  ray_actor* actor;
+  ray_ref* failed;
+  ray_arg arg;
+  kit_init();
+  CHECK_OK(ray_function_get(rt, ray_cstr("Log"), &klass, &err));
+  CHECK_OK(ray_put_error(rt, RAY_TASK_FAILED, ray_cstr("on purpose"), NULL, &failed, &err));
+  arg = kit_ref(failed);
+  options.name = ray_cstr("named");
+  CHECK_CODE(RAY_ACTOR_DIED, ray_actor_create(rt, klass, &arg, 1, &options, &actor, &err));
+  CHECK_MESSAGE("on purpose");
+  actor = kit_actor("Log", &options); /* the name is free */
+  CHECK_EQ(kit_call_i64(actor, "append", 1), 1);
+  ray_actor_release(actor);
+  ray_ref_release(failed);
+  ray_function_release(klass);
+}
+
+static void a_reference_of_an_actor_has_no_value(void) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_function* function;
+  ray_actor* actor;
+  ray_ref *ref, *result;
+  ray_arg arg;
+  kit_init();
+  actor = kit_actor("Log", NULL);
+  CHECK_OK(ray_actor_to_ref(actor, &ref, &err));
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_get(rt, &ref, 1, 10000000000, &buffer, &err));
+  CHECK_MESSAGE("reference of an actor");
+  CHECK_OK(ray_function_get(rt, ray_cstr("append_range"), &function, &err));
+  arg = kit_ref(ref);
+  CHECK_CODE(RAY_INVALID_ARGUMENT, ray_submit(rt, function, &arg, 1, NULL, &result, &err));
+  CHECK_MESSAGE("reference of an actor");
+  ray_ref_release(ref);
+  ray_actor_release(actor);
+  ray_function_release(function);
+}
+
 static const kit_test tests[] = {KIT_TEST(state_and_order),
+                                 KIT_TEST(named_and_an_argument_fails),
+                                 KIT_TEST(a_reference_of_an_actor_has_no_value),
                                  KIT_TEST(errors_leave_it_alive),
                                  KIT_TEST(constructor_fails),
                                  KIT_TEST(names_and_namespaces),

@@ -2,6 +2,7 @@
  * cancelled waits, tasks that end themselves, releases too many. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -529,7 +530,103 @@ static void too_many_releases_take_nothing(void) {
   for (i = 0; i < kN; i++) CHECK_EQ(kit_take_i64(innocent[i]), i);
 }
 
+/* A second client of the node of rt. */
+static ray_runtime* join_again(void) {
+  ray_runtime_options options = RAY_RUNTIME_OPTIONS_INIT;
+  ray_runtime* other;
+  options.address = ray_runtime_session_dir(rt);
+  CHECK_OK(ray_init(&options, &other, &err));
+  return other;
+}
+
+enum { kLarge = 24 << 20 };
+static ray_writer* open_large(ray_runtime* runtime, ray_layout* layout) {
+  ray_value shape = RAY_VALUE_INIT;
+  ray_writer* writer = NULL;
+  shape.size = kLarge;
+  CHECK_OK(ray_writer_open(runtime, &shape, &writer, layout, &err));
+  return writer;
+}
+
+static bool note_and_go_on(void* waits) {
+  *(volatile bool*)waits = true;
+  return false;
+}
+
+static void* put_large(void* runtime) {
+  static uint8_t large[kLarge];
+  const ray_value value = ray_plain(large, kLarge, RAY_FMT_RAW);
+  ray_ref* ref;
+  return (void*)(intptr_t)ray_put((ray_runtime*)runtime, &value, &ref, NULL);
+}
+
+static void shutdown_while_a_put_waits(void) {
+  static volatile bool waits;
+  ray_runtime* other;
+  ray_writer* writers[2];
+  ray_layout layout = RAY_LAYOUT_INIT;
+  pthread_t thread;
+  void* code;
+  int i;
+  kit_init();
+  other = join_again();
+  for (i = 0; i < 2; i++) writers[i] = open_large(rt, &layout); /* there is no room for a third */
+  CHECK_OK(ray_on_wait(other, note_and_go_on, (void*)&waits, &err));
+  CHECK_EQ(pthread_create(&thread, NULL, put_large, other), 0);
+  while (!waits) kit_pause();
+  CHECK_OK(ray_shutdown(other, 0, &err));
+  pthread_join(thread, &code);
+  CHECK_EQ((intptr_t)code, RAY_CANCELLED);
+  ray_runtime_release(other);
+  for (i = 0; i < 2; i++) CHECK_EQ(ray_writer_abort(writers[i]), RAY_OK);
+}
+
+static void a_layout_outlives_the_shutdown(void) {
+  ray_runtime* other;
+  ray_writer* writer;
+  ray_layout layout = RAY_LAYOUT_INIT;
+  ray_ref* ref;
+  kit_init();
+  other = join_again();
+  writer = open_large(other, &layout);
+  CHECK_OK(ray_shutdown(other, 0, &err));
+  memset(layout.data, 1, kLarge);
+  CHECK_CODE(RAY_WRONG_STATE, ray_writer_seal(writer, &ref, &err));
+  ray_runtime_release(other);
+}
+
+static void* kill_soon(void* pid) {
+  int i;
+  for (i = 0; i < 300; i++) kit_pause();
+  kill((pid_t)(intptr_t)pid, SIGKILL);
+  return NULL;
+}
+
+/* The node dies between the look whether it lives and the task's place in a queue. */
+static void submitted_as_the_node_dies(void) {
+  const int64_t one = 1;
+  ray_arg args[2];
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_function* function;
+  ray_ref* ref;
+  pthread_t thread;
+  ray_code code;
+  kit_init();
+  args[0] = args[1] = kit_i64(&one);
+  CHECK_EQ(kit_take_i64(kit_submit("pass", args, 1, NULL)), 1);
+  CHECK_OK(ray_function_get(rt, ray_cstr("pass"), &function, &err));
+  CHECK_EQ(pthread_create(&thread, NULL, kill_soon, (void*)(intptr_t)kit_daemon_pid()), 0);
+  CHECK_OK(ray_test_fault(ray_cstr("client.submit"), ray_cstr("delay:2000ms"), &err));
+  code = ray_submit(rt, function, args, 1, NULL, &ref, NULL);
+  pthread_join(thread, NULL);
+  if (code == RAY_OK) code = ray_get(rt, &ref, 1, 20000000000, &buffer, NULL);
+  CHECK_EQ(code, RAY_NODE_DIED);
+}
+
 static const kit_test tests[] = {KIT_TEST(shutdown_in_a_callback),
+                                 KIT_TEST(shutdown_while_a_put_waits),
+                                 KIT_TEST(a_layout_outlives_the_shutdown),
+                                 KIT_TEST(submitted_as_the_node_dies),
                                  KIT_TEST(release_in_a_callback),
                                  KIT_TEST(shutdown_in_a_task),
                                  KIT_TEST(pollers_leave),

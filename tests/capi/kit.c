@@ -182,6 +182,18 @@ ray_runtime* kit_init(void) {
   return rt;
 }
 
+long kit_daemon_pid(void) {
+  char path[1024], text[256] = "";
+  ray_str dir = ray_runtime_session_dir(rt);
+  FILE* file;
+  snprintf(path, sizeof path, "%.*s/session.json", (int)dir.size, dir.data);
+  file = fopen(path, "r");
+  CHECK(file != NULL && fgets(text, sizeof text, file) != NULL);
+  fclose(file);
+  CHECK(strncmp(text, "{\"pid\": ", 8) == 0);
+  return atol(text + 8);
+}
+
 void kit_shutdown(void) {
   CHECK_OK(ray_shutdown(rt, 10000000000ll, &err));
   ray_runtime_release(rt);

@@ -67,6 +67,7 @@ extern ray_runtime* rt;      /* the test's; made by kit_init */
 ray_runtime* kit_init(void); /* two processors, a store of 64 MB */
 ray_runtime_options kit_options(void);
 void kit_shutdown(void);         /* shuts down and releases rt */
+long kit_daemon_pid(void);       /* of the node of rt */
 void kit_kill_at_exit(long pid); /* should the test fail, this process ends too */
 
 /* ---- values: int64 and text travel as RAY_FMT_RAW ---- */

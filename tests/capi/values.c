@@ -59,6 +59,7 @@ static ray_code checksum(ray_task* task, void* user) {
 
 static void register_all(void) {
   CHECK_OK(ray_register_function(ray_cstr("add"), add, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("await_file"), await_file, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("sum_inside"), sum_inside, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("make_inside"), make_inside, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("checksum"), checksum, NULL, &err));
@@ -448,7 +449,129 @@ static void store_full(void) {
   free(big);
 }
 
+/* Pins so much of the store that not even a small object finds room. */
+typedef struct fill {
+  ray_ref* kept[200];
+  ray_buffer pins[200];
+  int n, asked;
+} fill;
+
+static void fill_store(fill* f) {
+  const size_t most = 4u << 20;
+  uint8_t* big = calloc(1, most);
+  ray_runtime_options options = kit_options();
+  size_t size;
+  options.store_bytes = 32u << 20;
+  options.spill_bytes = 1;
+  CHECK_OK(ray_init(&options, &rt, &err));
+  CHECK_OK(ray_on_wait(rt, stop_third, &f->asked, &err));
+  for (size = most; size >= 9000; size /= 2) {
+    const ray_value value = ray_plain(big, size, RAY_FMT_RAW);
+    f->asked = 0;
+    while (f->n < 200 && ray_put(rt, &value, &f->kept[f->n], NULL) == RAY_OK) {
+      CHECK_OK(ray_get(rt, &f->kept[f->n], 1, -1, &f->pins[f->n], &err));
+      f->n++;
+    }
+  }
+  CHECK(f->n < 200);
+  free(big);
+}
+
+static void empty_store(fill* f) {
+  while (f->n > 0) {
+    ray_buffer_release(&f->pins[--f->n]);
+    ray_ref_release(f->kept[f->n]);
+  }
+}
+
+/* A submit whose references have no room to be shared says so, and the next one that finds room is as if that had not
+ * been. */
+static void no_room_to_share(void) {
+  static fill f;
+  ray_function* sum;
+  ray_arg arg = RAY_ARG_INIT;
+  ray_ref *number, *result;
+  fill_store(&f);
+  number = put_i64(7);
+  CHECK_OK(ray_function_get(rt, ray_cstr("sum_inside"), &sum, &err));
+  arg.value = ray_plain("x", 1, RAY_FMT_RAW);
+  arg.value.refs = &number;
+  arg.value.n_refs = 1;
+  f.asked = 0;
+  CHECK_CODE(RAY_CANCELLED, ray_submit(rt, sum, &arg, 1, NULL, &result, &err));
+  CHECK_MESSAGE("cannot be shared");
+  CHECK_EQ(f.asked, 3);
+  empty_store(&f);
+  CHECK_EQ(kit_take_i64(kit_submit("sum_inside", &arg, 1, NULL)), 7);
+  ray_ref_release(number);
+  ray_function_release(sum);
+}
+
+static void count_call(const ray_completion* completion, void* user) {
+  ++*(volatile int*)user;
+  ray_ref_release(completion->ref);
+  ray_error_release(completion->error);
+}
+
+static bool was_called(void* user) {
+  return *(volatile int*)user == 1;
+}
+
+/* Results that others are to have, and that find no room, do not keep this process from what else there is to do. */
+static void no_room_for_results(void) {
+  enum { kMany = 16 };
+  static fill f;
+  static volatile int called;
+  ray_ref *results[kMany], *sums[kMany], *last;
+  ray_notify notify = RAY_NOTIFY_INIT;
+  int i;
+  fill_store(&f);
+  for (i = 0; i < kMany; i++) {
+    ray_arg arg = RAY_ARG_INIT;
+    results[i] = waiting_for("go");
+    arg.value = ray_plain("x", 1, RAY_FMT_RAW);
+    arg.value.refs = &results[i];
+    arg.value.n_refs = 1;
+    sums[i] = kit_submit("sum_inside", &arg, 1, NULL);
+  }
+  last = waiting_for("go");
+  notify.fn = count_call;
+  notify.user = (void*)&called;
+  kit_touch(kit_path("go"));
+  CHECK_OK(ray_on_ready(last, &notify, NULL, &err));
+  CHECK_UNTIL(was_called, (void*)&called);
+  empty_store(&f);
+  for (i = 0; i < kMany; i++) {
+    CHECK_EQ(kit_take_i64(sums[i]), 7);
+    ray_ref_release(results[i]);
+  }
+  ray_ref_release(last);
+}
+
+/* An entry that stood for another object before says nothing of that one. */
+static void an_entry_that_is_used_again(void) {
+  const ray_value pickle = ray_plain("p", 1, RAY_FMT_PICKLE5);
+  ray_buffer box = RAY_BUFFER_INIT;
+  int64_t one = 1;
+  ray_arg arg = kit_i64(&one), args[2];
+  ray_ref *boxed, *ref, *zero;
+  kit_init();
+  boxed = kit_submit("make_inside", &arg, 1, NULL);
+  CHECK_OK(ray_get(rt, &boxed, 1, -1, &box, &err));
+  CHECK_OK(ray_put(rt, &pickle, &ref, &err));
+  ray_ref_release(ref);
+  CHECK_OK(ray_buffer_ref(&box, 0, &zero, &err));
+  args[0] = args[1] = kit_ref(zero);
+  CHECK_EQ(kit_take_i64(kit_submit("add", args, 2, NULL)), 0);
+  ray_ref_release(zero);
+  ray_buffer_release(&box);
+  ray_ref_release(boxed);
+}
+
 static const kit_test tests[] = {KIT_TEST(put_and_get),
+                                 KIT_TEST(no_room_to_share),
+                                 KIT_TEST(no_room_for_results),
+                                 KIT_TEST(an_entry_that_is_used_again),
                                  KIT_TEST(empty_value),
                                  KIT_TEST(get_many_in_order),
                                  KIT_TEST(out_of_band),

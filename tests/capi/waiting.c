@@ -42,6 +42,23 @@ static void timeouts(void) {
   ray_ref_release(refs[1]);
 }
 
+/* An object whose error has the code of a wait that was too short is there all the same. */
+static void an_error_that_says_timed_out(void) {
+  const ray_value value = ray_plain("here", 4, RAY_FMT_RAW);
+  ray_buffer buffers[2];
+  ray_ref* refs[2];
+  kit_init();
+  CHECK_OK(ray_put(rt, &value, &refs[0], &err));
+  CHECK_OK(ray_put_error(rt, RAY_TIMED_OUT, ray_cstr("on purpose"), NULL, &refs[1], &err));
+  memset(buffers, 0x5a, sizeof buffers);
+  CHECK_CODE(RAY_TIMED_OUT, ray_get(rt, refs, 2, 1000000000, buffers, &err));
+  CHECK_MESSAGE("on purpose");
+  CHECK_OK(ray_get(rt, refs, 1, 1000000000, buffers, &err)); /* which would release what a short wait had left */
+  ray_buffer_release(&buffers[0]);
+  ray_ref_release(refs[0]);
+  ray_ref_release(refs[1]);
+}
+
 static void first_failure_in_order(void) {
   ray_buffer buffers[3];
   ray_ref* refs[3];
@@ -428,6 +445,33 @@ static bool lines_are(void* n) {
   return equal;
 }
 
+static void ask_back(int32_t level, ray_str module, ray_str msg_id, ray_str text, void* user) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_bytes none = {NULL, 0};
+  (void)level, (void)module, (void)text, (void)user;
+  if (strcmp(msg_id.data, "infeasible") != 0) return;
+  if (ray_cluster_query(rt, ray_cstr("references"), none, &buffer, NULL) != RAY_OK) return;
+  ray_buffer_release(&buffer);
+  pthread_mutex_lock(&g_lock);
+  g_lines++;
+  pthread_mutex_unlock(&g_lock);
+}
+
+static void a_log_handler_may_ask_libray(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  uint8_t space[64];
+  ray_ref* ref;
+  int lines = 1;
+  ray_set_log_handler(ask_back, RAY_LOG_WARNING, NULL);
+  kit_init();
+  options.resources_msgpack = mp_map(space, sizeof space, "GPU", 1.0, NULL);
+  ref = kit_submit("add", NULL, 0, &options);
+  CHECK_UNTIL(lines_are, &lines);
+  CHECK_EQ(kit_take_i64(kit_submit_i64("add", 1, 2)), 3);
+  ray_ref_release(ref);
+  ray_set_log_handler(NULL, RAY_LOG_WARNING, NULL);
+}
+
 static void errors_that_nobody_looked_at(void) {
   ray_buffer buffers[2];
   ray_ref *refs[3], *more[2];
@@ -547,6 +591,28 @@ static void no_room_to_read(void) {
 }
 
 /* What a runtime before knew of an entry that is used again is nothing to the next. */
+/* Who does not want to wait does not wait for a daemon that cannot answer. */
+static void a_glance_while_the_daemon_is_stopped(void) {
+  enum { kValues = 16, kSize = 8 << 20 };
+  static ray_ref* refs[kValues];
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  uint8_t* bytes = calloc(1, kSize);
+  const ray_value value = ray_plain(bytes, kSize, RAY_FMT_RAW);
+  long daemon;
+  int i;
+  kit_init();
+  for (i = 0; i < kValues; i++) CHECK_OK(ray_put(rt, &value, &refs[i], &err)); /* twice the store */
+  daemon = kit_daemon_pid();
+  CHECK_EQ(kill((pid_t)daemon, SIGSTOP), 0);
+  kit_kill_at_exit(daemon);
+  CHECK_CODE(RAY_TIMED_OUT, ray_try_get(refs[0], &buffer, &err));
+  CHECK_EQ(kill((pid_t)daemon, SIGCONT), 0);
+  CHECK_OK(ray_get(rt, refs, 1, -1, &buffer, &err));
+  ray_buffer_release(&buffer);
+  for (i = 0; i < kValues; i++) ray_ref_release(refs[i]);
+  free(bytes);
+}
+
 static void wait_in_one_runtime_after_the_other(void) {
   int i;
   for (i = 0; i < 3; i++) {
@@ -602,7 +668,10 @@ static void a_poll_goes_on_after_a_signal(void) {
 }
 
 static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read),
+                                 KIT_TEST(a_glance_while_the_daemon_is_stopped),
                                  KIT_TEST(first_failure_in_order),
+                                 KIT_TEST(an_error_that_says_timed_out),
+                                 KIT_TEST(a_log_handler_may_ask_libray),
                                  KIT_TEST(wait_for_some),
                                  KIT_TEST(wait_counts_errors_as_ready),
                                  KIT_TEST(wait_in_one_runtime_after_the_other),

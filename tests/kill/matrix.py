@@ -68,6 +68,7 @@ def command_of(program):
 CLIENT = ("driver", "worker")
 POINTS = {
     "client.admitted": (CLIENT, 1),
+    "client.submit": (CLIENT, 20),
     "client.pushed": (CLIENT, 20),
     "client.called": (CLIENT, 5),
     "object.sealed": (CLIENT, 10),
