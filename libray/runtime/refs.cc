@@ -293,6 +293,7 @@ Status Runtime::share(Object* o) {
     ready = o->done();
     if (!ready) {
       mark_shared(o);
+      if (o->producer) keep_completion(o);
       o->publish_on_ready = true;
       ++needs_pulse_;
       urgent_work_ = true;
@@ -608,6 +609,7 @@ void Runtime::free_object(Object* o) {
 // mutex_ held. References that it contained go to `more`.
 void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   ObjState state = o->state.load(std::memory_order_relaxed);
+  if (o->producer) stop_watching(o);
   if (o->in_table) table_.erase(o);
   if (o->shared) published_.erase(o);
   if (o->publish_on_ready) {

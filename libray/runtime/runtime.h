@@ -472,6 +472,8 @@ class Runtime {
   void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);
   void stream_end(PendingTask* t, ErrorBox* e);
   void complete_stream(Stream* s);
+  void keep_completion(Object* completion);
+  void stop_watching(const Object* completion);
   void stream_deliver(Stream* s);
   void free_stream(Stream* s);
   void stream_ack(Stream* s);

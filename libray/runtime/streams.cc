@@ -51,8 +51,38 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
 
 // The object that stands for the task's end: made when somebody asks for it. mutex_ held.
 void Runtime::complete_stream(Stream* s) {
-  if (s->failure) return complete_error(s->completion, s->failure);
-  complete_from(s->completion, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, 0);
+  Object* o = s->completion;
+  if (s->watched) {
+    s->completion = nullptr;
+    if (!try_retain(o)) return;  // it is being freed
+    deferred_release_.push_back(o);
+    have_deferred_ = true;
+  }
+  if (s->failure) return complete_error(o, s->failure);
+  complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, 0);
+}
+
+// Another process is to have it: from now on the task's end is waited for, whoever has references here. mutex_ held.
+void Runtime::keep_completion(Object* completion) {
+  const PendingTask* t = completion->producer;
+  if (!t->stream || t->stream->completion != completion || !std::exchange(t->stream->watched, false)) return;
+  retain(completion);
+}
+
+// The last reference to what stands for the end of a released stream went: nobody waits for its task. mutex_ held.
+void Runtime::stop_watching(const Object* completion) {
+  const PendingTask* t = completion->producer;
+  if (!t->stream || !t->stream->watched || t->stream->completion != completion) return;
+  t->stream->completion = nullptr;
+  callbacks_.push_back([this, tag = t->tag] {
+    {
+      std::lock_guard lock(mutex_);
+      PendingTask* task = pending_task_at(task_index(tag));
+      if (task && task->tag == tag) (void)cancel_task(task, 0);
+    }
+    after_unlock(0);
+  });
+  ring_all(process_);
 }
 
 Status Runtime::stream_completed(Stream* s, Object** out) {
@@ -65,7 +95,7 @@ Status Runtime::stream_completed(Stream* s, Object** out) {
       s->completion->producer = s->task;
       if (s->ended) complete_stream(s);
     }
-    *out = retain(s->completion);
+    *out = retain(s->completion);  // which is not `watched`: there is a handle
   }
   after_unlock();
   return Status();
@@ -158,9 +188,11 @@ void Runtime::stream_release(Stream* s) {
     s->items.clear();
     stream_deliver(s);  // there will be nothing to take
     // Who still waits for the task's end wants it to get there; what it makes is dropped as it comes.
-    const bool goes_on = s->to_end || (s->completion && s->completion->refs() > 1);
+    const bool wanted = s->completion && s->completion->refs() > 1, goes_on = s->to_end || wanted;
+    s->watched = s->task && wanted && !s->to_end && !s->completion->shared;
     if (s->task && !goes_on) (void)cancel_task(s->task, 0);
     else for (size_t i = items.size(); i > 0; --i) stream_ack(s);
+    if (s->watched) items.push_back(s->completion);
     if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));  // who waits for an item
   }
   for (Object* o : items) release(o);

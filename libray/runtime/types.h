@@ -271,6 +271,7 @@ struct Stream {
   TaskId id;
   std::deque<Object*> items;
   Object* completion = nullptr;  // ready at the end; made on demand
+  bool watched = false;          // released, and the task goes on for who has that reference: it is theirs alone
   ErrorBox* failure = nullptr;   // how it ended
   uint32_t received = 0, consumed = 0;
   uint32_t from_attempt = 0;  // items that came from this attempt, those that were here already included

@@ -121,7 +121,18 @@ static ray_code item_after(ray_task* task, void* user) {
   return ray_task_yield(task, &value, -1, NULL);
 }
 
+/* Touches args[0] when it begins, and args[1] when it has been cancelled. */
+static ray_code until_cancelled(ray_task* task, void* user) {
+  char path[512];
+  (void)user;
+  kit_touch(kit_arg_text(task, 0, path, sizeof path));
+  while (!ray_task_is_cancelled(task)) kit_pause();
+  kit_touch(kit_arg_text(task, 1, path, sizeof path));
+  return RAY_CANCELLED;
+}
+
 static void register_all(void) {
+  CHECK_OK(ray_register_function(ray_cstr("until_cancelled"), until_cancelled, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("count_up"), count_up, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("fail_after"), fail_after, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("large_items"), large_items, NULL, &err));
@@ -535,6 +546,29 @@ static void completed(void) {
   ray_ref_release(end);
 }
 
+/* Who has the reference of its end wants a generator to get there; when that one goes too, nobody does. */
+static void nobody_waits_for_the_end(void) {
+  const char *runs = kit_path("runs"), *over = kit_path("over");
+  ray_arg args[2];
+  ray_function* function;
+  ray_stream* stream;
+  ray_ref* end;
+  int i;
+  kit_init();
+  args[0] = kit_text(runs);
+  args[1] = kit_text(over);
+  CHECK_OK(ray_function_get(rt, ray_cstr("until_cancelled"), &function, &err));
+  CHECK_OK(ray_submit_stream(rt, function, args, 2, NULL, &stream, &err));
+  CHECK_OK(ray_stream_completed(stream, &end, &err));
+  kit_await(runs);
+  ray_stream_release(stream);
+  for (i = 0; i < 50; i++) kit_pause();
+  CHECK(!kit_exists(over));
+  ray_ref_release(end);
+  kit_await(over);
+  ray_function_release(function);
+}
+
 static void* wait_for_an_item(void* stream) {
   ray_ref* ref = NULL;
   ray_code code = ray_stream_next((ray_stream*)stream, -1, &ref, NULL);
@@ -568,6 +602,7 @@ static const kit_test tests[] = {KIT_TEST(released_while_threads_wait),
                                  KIT_TEST(room),
                                  KIT_TEST(wait_for_any),
                                  KIT_TEST(completed),
+                                 KIT_TEST(nobody_waits_for_the_end),
                                  KIT_TEST(in_order_to_the_end),
                                  KIT_TEST(empty_stream),
                                  KIT_TEST(back_pressure),
