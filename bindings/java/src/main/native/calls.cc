@@ -4,7 +4,8 @@
 namespace libray_java {
 namespace {
 
-// The arguments of a call: a count (8), then for each a reference (8), or 0 and a value.
+// The arguments of a call: a count (8), then for each 1 (8) and a reference (8), or 0 (8) and a value. That tag alone says
+// what follows: a reference of 0 must not make this read what nobody wrote.
 class Arguments {
  public:
   explicit Arguments(Reader* in) : n_(static_cast<size_t>(in->next<uint64_t>())) {
@@ -12,8 +13,8 @@ class Arguments {
     ray_arg* args = data();
     for (size_t i = 0; i < n_; i++) {
       args[i] = RAY_ARG_INIT;
-      args[i].ref = handle<ray_ref>(in->next<jlong>());
-      if (args[i].ref == nullptr) args[i].value = in->value();
+      if (in->next<uint64_t>() == 0) args[i].value = in->value();
+      else args[i].ref = handle<ray_ref>(in->next<jlong>());
     }
   }
   ray_arg* data() { return many_.empty() ? few_ : many_.data(); }

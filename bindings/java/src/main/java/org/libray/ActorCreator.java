@@ -83,15 +83,15 @@ public final class ActorCreator<A> extends CallOptions<ActorCreator<A>> {
         metadata.put("class", callee.name);
         metadata.put("concurrency", (long) Math.max(1, options().concurrency));
         byte[] packed = Session.messagePack(metadata);
-        Frame frame = Frame.mine().begin();
-        options().writeActor(frame, packed);
-        frame.putLong(prepared.length);
-        for (Object x : prepared) {
-            frame.putLong(x instanceof ObjectRef ? ((ObjectRef<?>) x).handle() : 0);
-            if (!(x instanceof ObjectRef)) Encoder.write(frame, x);
+        try {
+            Frame frame = Frame.mine().begin();
+            options().writeActor(frame, packed);
+            Session.writeArguments(frame, prepared);
+            long actor = frame.handle(Native.actorCreate(session.runtime, klass, frame.address()));
+            Reference.reachabilityFence(prepared);
+            return ActorHandle.adopt(actor, language.ordinal());
+        } finally {
+            callee.done(klass);
         }
-        long actor = frame.handle(Native.actorCreate(session.runtime, klass, frame.address()));
-        Reference.reachabilityFence(prepared);
-        return ActorHandle.adopt(actor, language.ordinal());
     }
 }

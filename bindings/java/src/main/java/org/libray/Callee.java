@@ -48,6 +48,11 @@ final class Callee {
         return target != null ? target.handle(session) : named.handle(session);
     }
 
+    /** After the call: what {@link #function} gave for a lambda with captured variables was this call's alone. */
+    void done(long function) {
+        if (actor == null && target != null && target.isCapturing()) Handles.release(Native.FUNCTION, function);
+    }
+
     Target target() {
         return target;
     }

@@ -169,8 +169,8 @@ final class Invoker {
     }
 
     /**
-     * Calls it. `receiver`: the actor, or null for a task. Arguments are values as {@link Incoming#read} gave them. Throws what the
-     * user's code threw.
+     * Calls it. `receiver`: the actor, or null for a task. Arguments are values as {@link Incoming#read} gave them; those that were
+     * decoded are gone from `read`, the others are the caller's to drop. Throws what the user's code threw.
      */
     Object call(Object receiver, Object[] read) throws Throwable {
         int lead = receiver == null ? 0 : 1;
@@ -179,7 +179,11 @@ final class Invoker {
         if (lead == 1) all[captured.length] = receiver;
         int expected = types.length + (takesReceiver ? 1 : 0);
         if (!packs && all.length != expected) throw new IllegalArgumentException(name + " takes " + (expected - captured.length - lead) + " arguments, not " + read.length);
-        for (int i = 0; i < read.length; i++) all[captured.length + lead + i] = argument(read[i], i, lead);
+        for (int i = 0; i < read.length; i++) {
+            Object value = read[i];
+            read[i] = null;
+            all[captured.length + lead + i] = argument(value, i, lead);
+        }
         if (packs) all = packed(all, expected);
         try {
             if (executable instanceof Constructor) return ((Constructor<?>) executable).newInstance(all);

@@ -6,6 +6,7 @@ import java.lang.ref.Reference;
 import java.lang.reflect.Type;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import org.libray.exception.RayException;
 import org.libray.exception.RayTimeoutException;
 
 /**
@@ -32,8 +33,11 @@ public final class ObjectRef<T> implements Serializable, AutoCloseable {
         return new ObjectRef<>(handle, type);
     }
 
+    /** RayException INVALID_ARGUMENT after {@link #close()}: 0 must not reach C, which would read what no one wrote. */
     long handle() {
-        return owned.handle();
+        long handle = owned.handle();
+        if (handle == 0) throw new RayException(Native.INVALID_ARGUMENT, "the reference is closed", null);
+        return handle;
     }
 
     Type type() {

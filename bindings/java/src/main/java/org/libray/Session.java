@@ -62,7 +62,7 @@ final class Session {
         return new String(Native.sessionDir(runtime), StandardCharsets.UTF_8);
     }
 
-    /** A function's handle, kept as long as the session. */
+    /** A function's handle: a count of the caller's. */
     long define(int language, String name, byte[] definition) {
         Frame frame = Frame.mine().begin();
         frame.putText(name).putBytes(definition);
@@ -162,14 +162,16 @@ final class Session {
     static void write(Frame frame, Options options, Object[] prepared) {
         if (options == null) frame.putLong(0);
         else options.write(frame);
+        writeArguments(frame, prepared);
+    }
+
+    static void writeArguments(Frame frame, Object[] prepared) {
         frame.putLong(prepared.length);
         for (Object x : prepared) {
-            if (x instanceof ObjectRef) {
-                frame.putLong(((ObjectRef<?>) x).handle());
-            } else {
-                frame.putLong(0);
-                Encoder.write(frame, x);
-            }
+            boolean isRef = x instanceof ObjectRef;
+            frame.putLong(isRef ? 1 : 0);
+            if (isRef) frame.putLong(((ObjectRef<?>) x).handle());
+            else Encoder.write(frame, x);
         }
     }
 

@@ -45,6 +45,14 @@ public final class StreamCaller<T> extends CallOptions<StreamCaller<T>> {
         Session session = Session.current();
         Object[] prepared = Session.prepare(args, callee.foreign, callee.name);
         long function = callee.function(session);
+        try {
+            return call(session, function, prepared);
+        } finally {
+            callee.done(function);
+        }
+    }
+
+    private ObjectStream<T> call(Session session, long function, Object[] prepared) {
         Frame frame = Frame.mine().begin();
         if (callee.actor != null) frame.putText(callee.method);
         Session.write(frame, options, prepared);

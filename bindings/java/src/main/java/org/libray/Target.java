@@ -118,7 +118,7 @@ final class Target {
         return kind == MethodHandleInfo.REF_newInvokeSpecial ? className : className + "." + method;
     }
 
-    /** The function's handle in that session, which keeps it. */
+    /** The function's handle in that session, which keeps it; one with captured variables is the caller's to release. */
     synchronized long handle(Session in) {
         if (session == in) return handle;
         long made = define(in);

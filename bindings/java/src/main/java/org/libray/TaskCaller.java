@@ -48,19 +48,22 @@ public final class TaskCaller<R> extends CallOptions<TaskCaller<R>> {
         Session session = Session.current();
         Object[] prepared = Session.prepare(args, callee.foreign, callee.name);
         long function = callee.function(session);
-        Frame frame = Frame.mine().begin();
-        long ref;
-        if (callee.actor != null) {
-            frame.putText(callee.method);
-            Session.write(frame, options, prepared);
-            ref = frame.handle(Native.actorCall(callee.actor.handle(), frame.address()));
-        } else {
-            Session.write(frame, options, prepared);
-            ref = frame.handle(Native.submit(session.runtime, function, frame.address()));
+        try {
+            return call(session, function, prepared);
+        } finally {
+            callee.done(function);
         }
+    }
+
+    private ObjectRef<R> call(Session session, long function, Object[] prepared) {
+        Frame frame = Frame.mine().begin();
+        if (callee.actor != null) frame.putText(callee.method);
+        Session.write(frame, options, prepared);
+        long ref = callee.actor != null ? Native.actorCall(callee.actor.handle(), frame.address())
+            : Native.submit(session.runtime, function, frame.address());
         Reference.reachabilityFence(prepared);
         Reference.reachabilityFence(callee);
-        return ObjectRef.adopt(ref, callee.type);
+        return ObjectRef.adopt(frame.handle(ref), callee.type);
     }
 
     /** As {@link #remote()}, with as many references as {@link #setNumReturns} said; none for 0 (nobody will know how it went). */
@@ -68,6 +71,14 @@ public final class TaskCaller<R> extends CallOptions<TaskCaller<R>> {
         Session session = Session.current();
         Object[] prepared = Session.prepare(args, callee.foreign, callee.name);
         long function = callee.function(session);
+        try {
+            return callAll(session, function, prepared);
+        } finally {
+            callee.done(function);
+        }
+    }
+
+    private List<ObjectRef<Object>> callAll(Session session, long function, Object[] prepared) {
         Frame frame = Frame.mine().begin();
         frame.ensure(8L * options().results);
         if (callee.actor != null) frame.putText(callee.method);

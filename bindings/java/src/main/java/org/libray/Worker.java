@@ -21,10 +21,11 @@ final class Worker {
     private static final List<Slot> SLOTS = new CopyOnWriteArrayList<>();
     private static final ThreadLocal<Slot> CURRENT = new ThreadLocal<>();
     private static volatile int actorAttempt;
-    private static volatile boolean ending;
+    private static volatile boolean ending, leaving;
 
     private final Session session;
     private final Map<Long, Invoker> functions = new ConcurrentHashMap<>();
+    private final List<Thread> threads = new CopyOnWriteArrayList<>(); // of a concurrent actor, beside the main one
     private volatile Object actor;
     private volatile Map<String, Invoker> methods = new ConcurrentHashMap<>();
 
@@ -104,8 +105,24 @@ final class Worker {
         frame.check(Native.onInterrupt(session.runtime, frame.address()));
         Runtime.getRuntime().addShutdownHook(new Thread(this::exiting, "libray-exit"));
         loop();
+        if (leaving) awaitOthers();
         ending = true;
         System.exit(0); // the user's shutdown hooks run
+    }
+
+    // An actor that ends by its own will starts no further call; those that run go on. After them the node's time for the end begins.
+    private void awaitOthers() {
+        boolean interrupted = true;
+        while (interrupted) {
+            interrupted = false;
+            try {
+                for (Thread thread : threads) thread.join();
+            } catch (InterruptedException e) {
+                interrupted = true; // meant for a task that is over
+            }
+        }
+        Frame frame = Frame.mine().begin().putText("it has ended by its own will");
+        if (Native.workerExit(session.runtime, frame.address()) != Native.OK) Native.errorRelease(frame.error());
     }
 
     private void loop() {
@@ -147,6 +164,7 @@ final class Worker {
         for (int i = 1; i < n; i++) {
             Thread thread = new Thread(null, this::loop, "libray-actor-" + i);
             thread.setDaemon(true);
+            threads.add(thread);
             thread.start();
         }
     }
@@ -158,7 +176,7 @@ final class Worker {
         private final int kind, results;
         private final boolean isStream, foreign;
         private final String method;
-        private Object[] args;
+        private final Object[] args;
         private Invoker invoker;
 
         // Reads what is in the frame.
@@ -197,14 +215,26 @@ final class Worker {
         /** Runs the task and takes the next one: its code. */
         int run() {
             try {
+                if (Native.isCancelled(task)) return cancelled(); // before begin, so that no thread was interrupted
                 resolve();
+                if (Native.isCancelled(task)) return cancelled();
                 slot.function = invoker.name;
                 Object result = invoker.call(kind == CALL ? actor : null, args);
-                args = null;
                 return kind == CREATE ? created(result) : give(result);
             } catch (Throwable t) {
+                dropArguments();
                 return failed(t);
             }
+        }
+
+        private int cancelled() {
+            dropArguments();
+            return finishAndNext(Native.CANCELLED);
+        }
+
+        // Those that nobody decoded.
+        private void dropArguments() {
+            for (Object arg : args) if (arg instanceof Incoming) ((Incoming) arg).drop();
         }
 
         private void resolve() throws IOException {
@@ -348,7 +378,10 @@ final class Worker {
         }
 
         private int failed(Throwable t) {
-            if (t instanceof ActorExit) return finishAndNext(Native.ACTOR_DIED);
+            if (t instanceof ActorExit) {
+                leaving = true;
+                return finishAndNext(Native.ACTOR_DIED);
+            }
             boolean cancelled = Native.isCancelled(task);
             slot.end();
             if (cancelled) return finishAndNext(Native.CANCELLED);

@@ -168,6 +168,31 @@ class ActorsTest extends Cluster {
         assertThrows(IllegalStateException.class, Ray::exitActor);
     }
 
+    static class Leaver {
+        private final CountDownLatch running = new CountDownLatch(2);
+
+        int slow() throws InterruptedException {
+            running.countDown();
+            Thread.sleep(500);
+            return 5;
+        }
+
+        int leave() throws InterruptedException {
+            running.await();
+            Ray.exitActor();
+            return 1;
+        }
+    }
+
+    @Test
+    void callsThatRunGoOnWhenTheActorExits() {
+        ActorHandle<Leaver> leaver = Ray.actor(Leaver::new).setMaxConcurrency(3).remote();
+        List<ObjectRef<Integer>> slow = List.of(leaver.task(Leaver::slow).remote(), leaver.task(Leaver::slow).remote());
+        leaver.task(Leaver::leave).remote();
+        assertEquals(List.of(5, 5), Ray.get(slow));
+        assertThrows(RayActorException.class, () -> leaver.task(Leaver::slow).remote().get());
+    }
+
     @Test
     void concurrentActorsRunCallsTogether() {
         ActorHandle<Meeting> meeting = Ray.actor(Meeting::new).setMaxConcurrency(3).remote();

@@ -9,12 +9,15 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.libray.exception.RayCancelledException;
+import org.libray.exception.RayException;
 import org.libray.exception.RayInterruptedException;
 import org.libray.exception.RayTaskException;
 import org.libray.exception.RayTimeoutException;
@@ -185,6 +188,59 @@ class CallsTest extends Cluster {
         sleeping.cancel();
         assertThrows(RayCancelledException.class, sleeping::get, "it slept");
         assertEquals(4, Ray.task(CallsTest::square, 2).remote().get(), "the next task on that thread is not interrupted");
+    }
+
+    static int sleepWith(Object... many) throws InterruptedException {
+        Thread.sleep(60_000);
+        return many.length;
+    }
+
+    // Wherever the call is on its way when it is cancelled: it has many arguments, so that a worker takes a while to read them.
+    @Test
+    void cancelMeetsACallThatBegins() {
+        RemoteFunction<Integer> sleepWith = RemoteFunction.java("org.libray.CallsTest", "sleepWith", Integer.class);
+        Object[] many = java.util.stream.IntStream.range(0, 4000).mapToObj(i -> "argument " + i).toArray();
+        for (int i = 0; i < 150; i++) {
+            ObjectRef<Integer> ref = Ray.task(sleepWith, many).remote();
+            long end = System.nanoTime() + 50_000L * (i % 50);
+            while (System.nanoTime() < end) Thread.onSpinWait();
+            ref.cancel();
+            assertThrows(RayCancelledException.class, () -> ref.get(30_000));
+        }
+    }
+
+    static class Holder {
+        Holder(int x) {}
+    }
+
+    @Test
+    void closedReferencesAreRefused() {
+        assertEquals(49, Ray.task(CallsTest::square, 7).remote().get());
+        ObjectRef<Integer> ref = Ray.put(7);
+        ref.close();
+        ref.close();
+        for (Executable use : List.<Executable>of(() -> Ray.task(CallsTest::square, ref).remote(), () -> Ray.actor(Holder::new, ref).remote(),
+            () -> Ray.put(List.of(ref)), ref::get, ref::cancel))
+            assertEquals("INVALID_ARGUMENT", assertThrows(RayException.class, use).codeName());
+        assertThrows(IllegalArgumentException.class, () -> Ray.wait(List.of(ref), 1, 0));
+    }
+
+    @Test
+    void functionsThatCaptureAreForgotten() throws InterruptedException {
+        long most = functions() + 1024; // so many that nobody uses are kept
+        List<ObjectRef<Integer>> refs = new ArrayList<>();
+        for (int i = 0; i < 1200; i++) {
+            int captured = i;
+            refs.add(Ray.task(() -> captured + 1).remote());
+        }
+        assertEquals(1200, Ray.get(refs).get(1199));
+        refs.clear();
+        for (int i = 0; functions() > most && i < 500; i++) Thread.sleep(10);
+        assertTrue(functions() <= most, functions() + " are more than " + most);
+    }
+
+    private static long functions() {
+        return ((Number) ((Map<?, ?>) Ray.query("process")).get("functions")).longValue();
     }
 
     @Test
