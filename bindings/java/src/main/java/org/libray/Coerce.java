@@ -4,6 +4,7 @@ import java.lang.reflect.GenericArrayType;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
 import java.lang.reflect.WildcardType;
+import java.math.BigDecimal;
 import java.math.BigInteger;
 
 /** Fits a decoded value to the type that a parameter or a result has; refuses what would lose something. */
@@ -58,8 +59,8 @@ final class Coerce {
     }
 
     private static Object number(Number x, Class<?> c) {
-        if (c == double.class || c == Double.class) return x.doubleValue();
-        if (c == float.class || c == Float.class) return x.floatValue();
+        if (c == double.class || c == Double.class) return exact(x, x.doubleValue(), c);
+        if (c == float.class || c == Float.class) return (float) exact(x, x.floatValue(), c);
         if (x instanceof Double || x instanceof Float) return null;
         if (c == BigInteger.class) return x instanceof BigInteger ? x : BigInteger.valueOf(x.longValue());
         if (x instanceof BigInteger) {
@@ -72,6 +73,15 @@ final class Coerce {
         if (c == short.class || c == Short.class) return (short) inRange(v, Short.MIN_VALUE, Short.MAX_VALUE, c);
         if (c == byte.class || c == Byte.class) return (byte) inRange(v, Byte.MIN_VALUE, Byte.MAX_VALUE, c);
         return null;
+    }
+
+    // A float of fewer digits is as near as it gets; a whole number is itself, and nothing that has an end becomes infinite.
+    private static double exact(Number x, double made, Class<?> c) {
+        boolean isFloat = x instanceof Double || x instanceof Float;
+        boolean fits = isFloat ? !Double.isInfinite(made) || Double.isInfinite(x.doubleValue())
+            : !Double.isInfinite(made) && (Math.abs(made) < 1 << 24 || new BigDecimal(made).compareTo(new BigDecimal(x.toString())) == 0);
+        if (!fits) throw new IllegalArgumentException(x + " is no " + c.getName() + (isFloat ? ": out of range" : ": it has no such number"));
+        return made;
     }
 
     private static long inRange(long v, long low, long high, Class<?> c) {

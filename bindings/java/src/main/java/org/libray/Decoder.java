@@ -8,8 +8,10 @@ import java.io.ObjectStreamClass;
 import java.lang.reflect.Array;
 import java.lang.reflect.Type;
 import java.nio.ByteBuffer;
+import java.nio.charset.CodingErrorAction;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -28,6 +30,8 @@ import org.msgpack.core.MessageUnpacker;
 
 /** Bytes of ray.h to Java values, guided by the type that is wanted where one is known. See {@link Encoder}. */
 final class Decoder {
+    private static final MessagePack.UnpackerConfig UNPACKING = new MessagePack.UnpackerConfig()
+        .withActionOnMalformedString(CodingErrorAction.REPORT).withActionOnUnmappableString(CodingErrorAction.REPORT);
     private final Incoming value;
     private final ObjectRef<?>[] refs;
     private final long[] buffers;
@@ -50,7 +54,7 @@ final class Decoder {
                 case Native.MSGPACK:
                     byte[] bytes = value.bytes();
                     if (bytes.length == 0) return Coerce.to(null, wanted);
-                    in = MessagePack.newDefaultUnpacker(bytes);
+                    in = UNPACKING.newUnpacker(bytes);
                     return next(wanted);
                 case Native.JAVA:
                     return Coerce.to(deserialise(value.bytes()), wanted);
@@ -205,7 +209,10 @@ final class Decoder {
         String dtype = in.unpackString();
         long[] shape = new long[in.unpackArrayHeader()];
         for (int i = 0; i < shape.length; i++) shape[i] = in.unpackLong();
-        return new Tensor(dtype, shape, buffer(in.unpackInt()));
+        ByteBuffer data = buffer(in.unpackInt());
+        if (!Tensor.holds(dtype, shape, data.remaining()))
+            throw new IllegalArgumentException("malformed tensor: " + data.remaining() + " bytes are no " + dtype + " of shape " + Arrays.toString(shape));
+        return new Tensor(dtype, shape, data);
     }
 
     private Object named(Type wanted) throws IOException {

@@ -91,10 +91,12 @@ final class Incoming {
         return b.order() == ByteOrder.BIG_ENDIAN ? x : Long.reverseBytes(x);
     }
 
-    private static String text(ByteBuffer b, int at, int n) {
+    // NONE for what is no UTF-8: the decoder tells why.
+    private static Object text(ByteBuffer b, int at, int n) {
         byte[] utf8 = new byte[n];
         b.get(at, utf8, 0, n);
-        return new String(utf8, StandardCharsets.UTF_8);
+        String text = new String(utf8, StandardCharsets.UTF_8);
+        return text.indexOf('\ufffd') < 0 || java.util.Arrays.equals(text.getBytes(StandardCharsets.UTF_8), utf8) ? text : NONE;
     }
 
     /** The value, of the given type where one is known. Consumes this. */

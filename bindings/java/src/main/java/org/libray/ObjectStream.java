@@ -10,6 +10,7 @@ import java.util.Spliterators;
 import java.util.concurrent.CompletableFuture;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import org.libray.exception.RayInterruptedException;
 
 /**
  * The items of a generator that runs elsewhere, in order, as they are made. An iterator over the values; {@link #nextRef} gives references
@@ -42,7 +43,13 @@ public final class ObjectStream<T> implements Iterator<T>, Iterable<T>, AutoClos
     /** The next item; waits for it. Throws what the generator threw, as {@link ObjectRef#get} does; NoSuchElementException after the end. */
     @Override
     public T next() {
-        return nextRef().get();
+        ObjectRef<T> ref = nextRef();
+        try {
+            return ref.get();
+        } catch (RayInterruptedException e) {
+            ahead = ref; // it was not given to anybody
+            throw e;
+        }
     }
 
     /** The next item as a reference, whose value is there; waits for it. NoSuchElementException after the end. */

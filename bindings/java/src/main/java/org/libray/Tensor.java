@@ -142,6 +142,24 @@ public final class Tensor {
 
     // ---- names of types
 
+    /** Whether that shape has as many bytes. numpy's names end in the size of an element: in characters of four bytes for "U". */
+    static boolean holds(String dtype, long[] shape, long bytes) {
+        java.util.regex.Matcher name = NAME.matcher(dtype);
+        if (!name.lookingAt()) return false;
+        try {
+            long n = Math.multiplyExact(Long.parseLong(name.group(2)), name.group(1).equals("U") ? 4L : 1L);
+            for (long extent : shape) {
+                if (extent < 0) return false;
+                n = Math.multiplyExact(n, extent);
+            }
+            return n == bytes;
+        } catch (ArithmeticException | NumberFormatException e) {
+            return false;
+        }
+    }
+
+    private static final java.util.regex.Pattern NAME = java.util.regex.Pattern.compile("[<>|=]?([a-zA-Z])(\\d+)");
+
     static String dtypeOf(Class<?> element) {
         if (element == boolean.class) return "|b1";
         if (element == byte.class) return "|i1";

@@ -14,6 +14,7 @@ import java.util.Optional;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.libray.exception.RayInterruptedException;
 import org.libray.exception.RayTaskException;
 import org.libray.exception.RayTimeoutException;
 
@@ -71,6 +72,17 @@ class StreamsTest extends Cluster {
         int n = 0;
         for (byte[] item : Ray.stream(StreamsTest::large, 20).remote()) n += item.length;
         assertEquals(2_000_000, n);
+    }
+
+    @Test
+    void anInterruptLosesNoItem() {
+        ObjectStream<Integer> s = Ray.stream(StreamsTest::count, 2).remote();
+        assertTrue(s.hasNext());
+        Thread.currentThread().interrupt();
+        assertThrows(RayInterruptedException.class, s::next);
+        assertTrue(Thread.interrupted());
+        assertEquals(0, s.next());
+        assertEquals(1, s.next());
     }
 
     @Test

@@ -110,6 +110,72 @@ class ValuesTest extends Cluster {
         assertThrows(IllegalArgumentException.class, () -> Ray.put(List.of("a\udc00")));
     }
 
+    private static ObjectRef<?> putPacked(int... bytes) {
+        byte[] packed = new byte[bytes.length];
+        for (int i = 0; i < bytes.length; i++) packed[i] = (byte) bytes[i];
+        return ObjectRef.adopt(Encoded.plain(Native.MSGPACK, packed).put(Session.current().runtime), null);
+    }
+
+    @Test
+    void textThatIsNoUtf8IsRefused() {
+        assertEquals("\ufffd", putPacked(0xa3, 0xef, 0xbf, 0xbd).get());
+        assertThrows(IllegalArgumentException.class, () -> putPacked(0xa1, 0xff).get());
+        assertThrows(IllegalArgumentException.class, () -> putPacked(0xd9, 2, 'a', 0xc3).get());
+        assertThrows(IllegalArgumentException.class, () -> putPacked(0x91, 0xa1, 0xff).get());
+    }
+
+    @Test
+    void numbersThatDoNotFitAFloatAreRefused() {
+        for (Object x : new Object[] {1e300, (1L << 24) + 1, Long.MAX_VALUE, BigInteger.ONE.shiftLeft(64).subtract(BigInteger.ONE)})
+            assertThrows(IllegalArgumentException.class, () -> Coerce.to(x, float.class), x::toString);
+        for (Object x : new Object[] {(1L << 53) + 1, Long.MAX_VALUE, BigInteger.ONE.shiftLeft(64).subtract(BigInteger.ONE)})
+            assertThrows(IllegalArgumentException.class, () -> Coerce.to(x, double.class), x::toString);
+        assertEquals(0.1f, Coerce.to(0.1, float.class));
+        assertEquals(Float.NEGATIVE_INFINITY, Coerce.to(Double.NEGATIVE_INFINITY, float.class));
+        assertEquals(Float.NaN, Coerce.to(Double.NaN, Float.class));
+        assertEquals(0x1p63, Coerce.to(BigInteger.ONE.shiftLeft(63), double.class));
+        assertEquals(-0x1p63, Coerce.to(Long.MIN_VALUE, Double.class));
+    }
+
+    @Test
+    void tensorsHaveTheBytesOfTheirShape() {
+        assertTrue(Tensor.holds("<f8", new long[] {2, 3}, 48) && Tensor.holds("<U3", new long[] {2}, 24) && Tensor.holds("<M8[ns]", new long[0], 8));
+        for (long[] shape : new long[][] {{2, 2}, {7}, {-2, -3}, {1L << 62, 4}})
+            assertTrue(!Tensor.holds("<f8", shape, 48), Arrays.toString(shape));
+        assertTrue(!Tensor.holds("f", new long[] {48}, 48));
+        byte[] packed = {(byte) 0xc7, 8, 3, (byte) 0x93, (byte) 0xa3, '<', 'f', '8', (byte) 0x91, 2, 0};
+        for (int n : new int[] {1, 2, 3}) {
+            Encoded value = new Encoded(Native.MSGPACK, packed, List.of(), List.of(new double[n]));
+            ObjectRef<?> ref = ObjectRef.adopt(value.put(Session.current().runtime), null);
+            if (n == 2) assertEquals(Tensor.of(new double[2]), ref.get());
+            else assertThrows(IllegalArgumentException.class, ref::get);
+        }
+    }
+
+    // The worker lets go of arguments that nobody decoded.
+    @Test
+    void argumentsOfCallsThatFailAreLetGo() throws InterruptedException {
+        RemoteFunction<Object> wrong = RemoteFunction.java("org.libray.ValuesTest", "nobody", Object.class);
+        RemoteFunction<Object> fails = RemoteFunction.java("org.libray.ValuesTest", "wants", Object.class);
+        for (int i = 0; i < 3; i++) {
+            double[] large = new double[600_123]; // a size of their own in the store
+            assertThrows(org.libray.exception.RayException.class, () -> Ray.task(wrong, large, large).remote().get());
+            assertThrows(RayTaskException.class, () -> Ray.task(fails, 1L << 40, large).remote().get());
+        }
+        awaitObjects();
+        List<?> pinned = List.of();
+        for (int i = 0; i < 500; i++) {
+            pinned = ((List<?>) Ray.query("store")).stream().filter(r -> number(((Map<?, ?>) r).get("size")) / 5000 == 8 * 600_123 / 5000).toList();
+            if (pinned.isEmpty()) break;
+            Thread.sleep(10);
+        }
+        assertEquals(List.of(), pinned);
+    }
+
+    static int wants(int x, double[] large) {
+        return x + large.length;
+    }
+
     @Test
     void recordsAndCollections() {
         Point p = new Point(1, 2L, null, "p", List.of(new Point(3, 4, 5.0, "q", null, null)), Map.of("a", new int[] {1, 2}));
