@@ -75,12 +75,12 @@ inline bool tensor_body(const source& s, std::string_view* body) {
   *body = i.bytes;
   return i.what == kind::ext && i.ext_type == 3;
 }
-// The bytes of a value that is bytes.
+// The bytes of a value that is bytes. A list of none is such too: some languages know no better.
 inline bool octets_of(const source& s, std::string_view* out) {
   if (s.format() == RAY_FMT_RAW) return *out = s.data(), true;
   const item i = only_item(s);
   *out = i.bytes;
-  return i.what == kind::bin;
+  return i.what == kind::bin || (i.what == kind::array && i.number == 0);
 }
 
 // An array in place, of a value of its own.
@@ -112,11 +112,12 @@ failure numbers_of(source& s, std::vector<T>& out) {
   if (head.what != kind::array) return unexpected(s, "an array of numbers");
   out.reserve(head.number);
   for (uint64_t i = 0; i < head.number; ++i) {
-    const item v = c.next();
+    const item v = next_plain(c);
     T x{};
     if constexpr (std::is_floating_point_v<T>) {
-      if (!real_of(v, &x))
+      if (!is_numeric(v))
         return of_wrong_type("element " + std::to_string(i) + " is " + name_of(v.what) + ", not a number");
+      if (!real_of(v, &x)) return no_real<T>(v);
     } else {
       if (v.what != kind::integer)
         return of_wrong_type("element " + std::to_string(i) + " is " + name_of(v.what) + ", not an integer");

@@ -53,7 +53,7 @@ class event_loop {
   /// Runs what is ready now, waiting up to `t` for the first.
   void poll(timeout t = std::chrono::seconds(0)) {
     detail::scoped<event_loop> scope(detail::t_loop, this);
-    if (run_posted()) t = std::chrono::seconds(0);
+    if (run_posted() || !ready_.empty()) t = std::chrono::seconds(0);
     ray_completion batch[32];
     size_t n = 0;
     ray_error* err = nullptr;
@@ -95,14 +95,23 @@ class event_loop {
   void drop(uint64_t tag) { waiting_.erase(tag); }
 
  private:
+  // What was posted before; what it posts itself is for the next time. One that throws leaves the others to the next poll.
   bool run_posted() {
-    std::deque<std::function<void()>> now;
+    size_t n = 0;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      now.swap(posted_);
+      n = posted_.size();
     }
-    for (auto& f : now) f();
-    return !now.empty();
+    for (size_t i = 0; i < n; ++i) {
+      std::function<void()> f;
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        f = std::move(posted_.front());
+        posted_.pop_front();
+      }
+      f();
+    }
+    return n != 0;
   }
   ray_queue* queue_ = nullptr;
   uint64_t last_ = 0;
@@ -127,16 +136,14 @@ inline failure notify(ray_stream* stream, const ray_notify& n) {
 }
 // Calls `then` once when `what` is ready.
 template <class Handle, class Then>
-void tell(Handle* what, Then then) {
+failure try_tell(Handle* what, Then then) {
   if (event_loop* loop = t_loop) {
     ray_notify n;
     auto shared = std::make_shared<Then>(std::move(then));
     const uint64_t tag = loop->expect([shared] { (*shared)(); }, &n);
-    if (failure f = notify(what, n)) {
-      loop->drop(tag);
-      raise(std::move(f));
-    }
-    return;
+    failure f = notify(what, n);
+    if (f) loop->drop(tag);
+    return f;
   }
   ray_notify n = RAY_NOTIFY_INIT;
   auto boxed = std::make_unique<Then>(std::move(then));
@@ -148,8 +155,13 @@ void tell(Handle* what, Then then) {
     RAY_TRY_BLOCK { (*static_cast<Then*>(user))(); }
     RAY_CATCH(...) { std::fprintf(stderr, "ray: a continuation threw on a thread of the runtime: it is lost\n"); }
   };
-  raise_if(notify(what, n));
-  (void)boxed.release();
+  failure f = notify(what, n);
+  if (!f) (void)boxed.release();
+  return f;
+}
+template <class Handle, class Then>
+void tell(Handle* what, Then then) {
+  raise_if(try_tell(what, std::move(then)));
 }
 template <class Then>
 void when_ready(ray_ref* ref, Then then) {
@@ -192,28 +204,52 @@ struct ref_awaiter : awaiting<ray_ref> {
   T await_resume() const { return ref_.get(); }
   ref<T> ref_;
 };
+// What is there is taken at once. Another consumer may be faster: then the coroutine is not resumed but waits for the item
+// after that.
 template <class T>
-struct stream_awaiter : awaiting<ray_stream> {
-  explicit stream_awaiter(stream<T> s) : awaiting<ray_stream>(s.raw()), stream_(std::move(s)) {}
-  // What is there is taken at once. Another consumer may be faster: then the item after that is
-  // waited for.
-  bool await_ready() {
-    ray_ref* r = nullptr;
-    ray_error* err = nullptr;
-    ray_code code = ray_stream_next(what_, 0, &r, &err);
-    taken_ = made(code, err);
-    item_ = ref<T>(r);
-    return code != RAY_TIMED_OUT;
+class stream_awaiter {
+ public:
+  explicit stream_awaiter(stream<T> s) : state_(std::make_shared<state>()) { state_->from = std::move(s); }
+  stream_awaiter(const stream_awaiter&) = delete;
+  stream_awaiter& operator=(const stream_awaiter&) = delete;
+  ~stream_awaiter() { state_->gone = true; }
+  bool await_ready() { return state_->take(); }
+  void await_suspend(std::coroutine_handle<> who) {
+    state_->who = who;
+    raise_if(wait(state_));
   }
   std::optional<T> await_resume() {
-    if (taken_.code() == RAY_TIMED_OUT) return stream_.next();
-    if (taken_.code() == RAY_STREAM_END) return std::nullopt;
-    raise_if(taken_);
-    return item_.get();
+    if (state_->taken.code() == RAY_STREAM_END) return std::nullopt;
+    raise_if(state_->taken);
+    return state_->item.get();
   }
-  stream<T> stream_;
-  failure taken_;
-  ref<T> item_;
+
+ private:
+  struct state : resumption {
+    stream<T> from;
+    failure taken;
+    ref<T> item;
+    bool take() {
+      ray_ref* r = nullptr;
+      ray_error* err = nullptr;
+      ray_code code = ray_stream_next(from.raw(), 0, &r, &err);
+      taken = made(code, err);
+      item = ref<T>(r);
+      return code != RAY_TIMED_OUT;
+    }
+  };
+  static failure wait(const std::shared_ptr<state>& s) {
+    return try_tell(s->from.raw(), [s] {
+      if (s->gone) return;
+      if (!s->take()) {
+        failure f = wait(s);
+        if (!f) return;
+        s->taken = std::move(f);  // the coroutine's to hear
+      }
+      if (!s->gone.exchange(true)) s->who.resume();
+    });
+  }
+  std::shared_ptr<state> state_;
 };
 #endif
 
@@ -239,7 +275,17 @@ class async;
 namespace detail {
 template <class T>
 struct async_promise_base {
-  std::coroutine_handle<> continuation = std::noop_coroutine();
+  // Who is to go on after it: nobody yet, the address of a coroutine, or this promise's own once it has ended. It may end
+  // on another thread while somebody begins to wait for it.
+  std::atomic<void*> continuation{nullptr};
+  bool over() const { return continuation.load(std::memory_order_acquire) == this; }
+  // False when it has ended.
+  bool before(std::coroutine_handle<> who) {
+    void* old = continuation.load(std::memory_order_acquire);
+    while (old != this && !continuation.compare_exchange_weak(old, who.address(), std::memory_order_acq_rel)) {
+    }
+    return old != this;
+  }
 #if defined(RAY_HAS_EXCEPTIONS)
   std::exception_ptr thrown;
   void unhandled_exception() { thrown = std::current_exception(); }
@@ -254,7 +300,8 @@ struct async_promise_base {
     bool await_ready() noexcept { return false; }
     template <class P>
     std::coroutine_handle<> await_suspend(std::coroutine_handle<P> h) noexcept {
-      return h.promise().continuation;
+      void* who = h.promise().continuation.exchange(&h.promise(), std::memory_order_acq_rel);
+      return who ? std::coroutine_handle<>::from_address(who) : std::noop_coroutine();
     }
     void await_resume() noexcept {}
   };
@@ -281,8 +328,8 @@ class [[nodiscard]] async {
  public:
   using promise_type = detail::async_promise<T>;
   explicit async(std::coroutine_handle<promise_type> h) : h_(h) {}
-  async(async&& o) noexcept : h_(std::exchange(o.h_, nullptr)) {}
-  async& operator=(async&& o) noexcept { return std::swap(h_, o.h_), *this; }
+  async(async&& o) noexcept : h_(std::exchange(o.h_, nullptr)), started_(o.started_) {}
+  async& operator=(async&& o) noexcept { return std::swap(h_, o.h_), std::swap(started_, o.started_), *this; }
   ~async() {
     if (h_) h_.destroy();
   }
@@ -290,16 +337,16 @@ class [[nodiscard]] async {
   void start() {
     if (!started_ && (started_ = true)) h_.resume();
   }
-  bool done() const { return h_.done(); }
+  bool done() const { return h_.promise().over(); }
   /// Of one that is done: its value, or what it threw.
   T take() { return h_.promise().take(); }
 
-  bool await_ready() const { return h_.done(); }
+  bool await_ready() const { return done(); }
   std::coroutine_handle<> await_suspend(std::coroutine_handle<> who) {
-    h_.promise().continuation = who;
-    if (started_) return std::noop_coroutine();
-    started_ = true;
-    return h_;
+    const bool started = std::exchange(started_, true);
+    const std::coroutine_handle<promise_type> mine = h_;
+    if (!mine.promise().before(who)) return who;  // else it may go on elsewhere, and this object with it
+    return started ? std::noop_coroutine() : std::coroutine_handle<>(mine);
   }
   T await_resume() { return take(); }
 

@@ -108,6 +108,28 @@ inline void pack_text(bytes_out& out, std::string_view s) {
   pack_head(out, 0xa0, 31, 0xd9, 0xda, 0xdb, s.size());
   out.write(s.data(), s.size());
 }
+// Whether others read it as a text. Most texts are ASCII: eight bytes at a time.
+inline bool is_utf8(std::string_view s) {
+  const auto* at = reinterpret_cast<const uint8_t*>(s.data());
+  for (const uint8_t* const end = at + s.size(); at < end;) {
+    uint64_t eight;
+    if (end - at >= 8 && (std::memcpy(&eight, at, 8), (eight & 0x8080808080808080) == 0)) {
+      at += 8;
+      continue;
+    }
+    const uint8_t c = *at++;
+    if (c < 0x80) continue;
+    const int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    if (c < 0xc2 || c > 0xf4 || end - at < more) return false;
+    // Not what fewer bytes would say, no surrogates, nothing beyond U+10FFFF.
+    const uint8_t least = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, most = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (*at < least || *at > most) return false;
+    for (int i = 1; i < more; ++i)
+      if ((at[i] & 0xc0) != 0x80) return false;
+    at += more;
+  }
+  return true;
+}
 inline void pack_bin(bytes_out& out, std::string_view s) {
   pack_head(out, 0, 0, 0xc4, 0xc5, 0xc6, s.size());
   out.write(s.data(), s.size());

@@ -44,6 +44,35 @@ struct stored<std::span<T>> {
 template <class T>
 using stored_t = typename stored<std::decay_t<T>>::type;
 
+// Whether something in a T points at memory that it does not keep. An argument may: it lasts as long as the call.
+template <class T, class = void>
+struct holds_views : std::false_type {};
+template <class T>
+struct holds_views<const T> : holds_views<T> {};
+template <>
+struct holds_views<std::string_view> : std::true_type {};
+template <>
+struct holds_views<const char*> : std::true_type {};
+#if defined(RAY_HAS_SPAN)
+template <class T, size_t N>
+struct holds_views<std::span<T, N>> : std::true_type {};
+#endif
+template <class... T>
+struct holds_views<std::tuple<T...>> : std::disjunction<holds_views<T>...> {};
+template <class A, class B>
+struct holds_views<std::pair<A, B>> : std::disjunction<holds_views<A>, holds_views<B>> {};
+template <class T>
+struct holds_views<ref<T>> : std::false_type {};
+template <class T>
+struct holds_views<T, std::void_t<typename T::value_type>> : holds_views<typename T::value_type> {};
+
+template <class T>
+constexpr void must_own() {
+  static_assert(!holds_views<T>::value,
+                "ray: a std::string_view or std::span in a result points at memory that is gone when get returns: "
+                "take a std::string, a std::vector or a ray::array");
+}
+
 // void as something that can be held.
 template <class T>
 using held = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
@@ -64,6 +93,7 @@ inline uint32_t flags_of(cancel_options o) {
 
 template <class T>
 failure fetch(ray_ref* ref, timeout t, std::optional<held<T>>& out) {
+  must_own<T>();
   ray_runtime* rt = runtime();
   if (__builtin_expect(!rt, 0)) return not_started();
   buffer_guard b;
@@ -156,6 +186,7 @@ class ref {
   }
   /// The value if it is there already; never waits. Throws as get does.
   std::optional<detail::held<T>> try_get() const {
+    detail::must_own<T>();
     std::optional<detail::held<T>> out;
     detail::buffer_guard b;
     ray_error* err = nullptr;
@@ -256,6 +287,7 @@ ref<T> import_ref(std::string_view exported) {
 namespace detail {
 template <class T>
 failure fetch_all(const std::vector<ref<T>>& refs, timeout t, std::vector<held<T>>* out) {
+  must_own<T>();
   handles<T> h(refs);
   buffers b(refs.size());
   failure f = with_runtime(

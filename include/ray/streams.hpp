@@ -105,16 +105,17 @@ class stream {
     if (f) return f;
     return std::optional<ref<T>>(ref<T>(r));
   }
-  /// The next item; nothing at the end. Throws what the generator failed with, as its last item.
+  /// The next item; nothing at the end. Throws what the generator failed with, as its last item. `t` is how long to wait for
+  /// it; one that has come is read to the end, from the disk too, for nobody else could take it any more.
   std::optional<T> next(timeout t = forever) const {
     std::optional<ref<T>> r = next_ref(t);
-    return r ? std::optional<T>(r->get(t)) : std::nullopt;
+    return r ? std::optional<T>(r->get()) : std::nullopt;
   }
   result<std::optional<T>> next_result(timeout t = forever) const {
     result<std::optional<ref<T>>> r = next_ref_result(t);
     if (!r) return r.error();
     if (!*r) return std::optional<T>();
-    result<T> value = (*r)->get_result(t);
+    result<T> value = (*r)->get_result();
     if (!value) return value.error();
     return std::optional<T>(std::move(*value));
   }
@@ -207,7 +208,7 @@ class array_builder {
 #if defined(RAY_HAS_SPAN)
   std::span<T> span() noexcept { return {data_, size_}; }
 #endif
-  /// Commits the array; it is not to be written any more.
+  /// Commits the array; the builder has no elements any more.
   ref<array<T>> seal() && { return finish_as_ref(); }
   ref<array<T>> seal() & { return finish_as_ref(); }
   // The end of a task's result: what a function that returns a builder does.
@@ -215,7 +216,7 @@ class array_builder {
     if (!for_task_)
       return failure(RAY_WRONG_STATE, "a function returns an array_builder that was made without ray::as_result");
     ray_error* err = nullptr;
-    ray_code code = ray_writer_seal(std::exchange(writer_, nullptr), nullptr, &err);
+    ray_code code = ray_writer_seal(take_writer(), nullptr, &err);
     return detail::made(code, err);
   }
 
@@ -244,9 +245,15 @@ class array_builder {
     ray_error* err = nullptr;
     if (for_task_)
       detail::raise(failure(RAY_WRONG_STATE, "an array_builder made with ray::as_result is returned, not sealed"));
-    ray_code code = ray_writer_seal(std::exchange(writer_, nullptr), &r, &err);
+    ray_code code = ray_writer_seal(take_writer(), &r, &err);
     detail::raise_if(detail::made(code, err));
     return ref<array<T>>(r);
+  }
+  // Others read the memory from now on: it is out of reach.
+  ray_writer* take_writer() {
+    data_ = nullptr;
+    size_ = 0;
+    return std::exchange(writer_, nullptr);
   }
   ray_writer* writer_ = nullptr;
   T* data_ = nullptr;

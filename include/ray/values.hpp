@@ -30,6 +30,9 @@
 #include <array>
 #include <complex>
 #include <cstddef>
+#include <limits>
+
+#include "fits.hpp"
 
 namespace ray {
 
@@ -107,7 +110,8 @@ class array {
 #if defined(RAY_HAS_SPAN)
   /// Valid as long as this array, or a copy of it, exists.
   std::span<const T> span() const noexcept { return {data_, size_}; }
-  operator std::span<const T>() const noexcept { return span(); }
+  operator std::span<const T>() const& noexcept { return span(); }
+  operator std::span<const T>() && = delete;  // it would point at memory that nobody keeps
 #endif
 
  private:
@@ -273,8 +277,7 @@ inline failure unexpected(const source& s, const std::string& wanted) {
 }
 // The value's MessagePack without what others wrap it in: 19 = [name of a type of theirs, value],
 // 16 = an array that is a tuple to them.
-inline std::string_view content(const source& s) {
-  std::string_view bytes = s.data();
+inline std::string_view content(std::string_view bytes) {
   for (int depth = 0; depth < 8; ++depth) {
     cursor c(bytes);
     const item i = c.next();
@@ -286,6 +289,16 @@ inline std::string_view content(const source& s) {
     bytes = inner.rest();
   }
   return bytes;
+}
+inline std::string_view content(const source& s) { return content(s.data()); }
+// The next item of a container, without what wraps it; else `bad`.
+inline item next_plain(cursor& c) {
+  const std::string_view before = c.rest();
+  item i = c.next();
+  if (i.what != kind::ext) return i;
+  cursor inner(content(before.substr(0, before.size() - c.rest().size())));
+  i = inner.next();
+  return inner.at_end() ? i : item();
 }
 // The one item of a value that is a single scalar, else `bad`.
 inline item only_item(const source& s) {
@@ -344,12 +357,20 @@ bool integer_of(const item& i, T* out) {
   if (i.number > static_cast<uint64_t>(std::numeric_limits<T>::max())) return false;
   return *out = static_cast<T>(i.number), true;
 }
+inline bool is_numeric(const item& i) { return i.what == kind::real || i.what == kind::integer; }
+// Of an item that is numeric.
 template <class T>
 bool real_of(const item& i, T* out) {
-  if (i.what == kind::real) return *out = static_cast<T>(i.real), true;
-  if (i.what != kind::integer) return false;
-  *out = i.negative ? static_cast<T>(static_cast<int64_t>(i.number)) : static_cast<T>(i.number);
-  return true;
+  return i.what == kind::real ? real_as_real(i.real, out) : whole_as_real(i.negative, i.number, out);
+}
+template <class T>
+failure no_real(const item& i) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.17g", i.real);
+  const std::string number = i.what == kind::real ? text
+                             : i.negative         ? std::to_string(static_cast<int64_t>(i.number))
+                                                  : std::to_string(i.number);
+  return of_wrong_type("the number " + number + " does not fit a " + (sizeof(T) == 4 ? "float" : "double"));
 }
 
 // Everything that is not named below: containers, MSGPACK_DEFINE.
@@ -365,12 +386,23 @@ struct codec {
     }
   }
   static failure decode(source& s, std::optional<T>& out) {
-    if (s.format() != RAY_FMT_MSGPACK) return unexpected(s, "a MessagePack value");
+    const bool is_bytes = s.format() == RAY_FMT_RAW && s.data().size() <= UINT32_MAX;
+    if (s.format() != RAY_FMT_MSGPACK && !is_bytes) return unexpected(s, "a MessagePack value");
     scoped<source> scope(t_source, &s);
     try {
       msgpack::zone zone;
-      msgpack::object o = unpack_whole(zone, s.data());
-      unwrap(o, zone, 0);
+      msgpack::object o;
+      if (is_bytes) {
+        o.type = msgpack::type::BIN;
+        o.via.bin.ptr = s.data().data();
+        o.via.bin.size = static_cast<uint32_t>(s.data().size());
+      } else {
+        o = unpack_whole(zone, s.data());
+        unwrap(o, zone, 0);
+      }
+      if (!fit<T>::check(o))
+        return of_wrong_type(kind_of(s) + " is there, and it, or something in it, has another length, or a number or time " +
+                             "that does not fit the type asked for");
       if constexpr (std::is_default_constructible_v<T> && std::is_move_constructible_v<T>) {
         T value{};  // what the library makes has members that nobody wrote, until it has read them
         o.convert(value);
@@ -451,8 +483,10 @@ struct codec<T, std::enable_if_t<std::is_floating_point_v<T>>> {
       pack_double(e.bytes, v);
   }
   static failure decode(source& s, std::optional<T>& out) {
+    const item i = only_item(s);
     T v{};
-    if (!real_of(only_item(s), &v)) return unexpected(s, "a number");
+    if (!is_numeric(i)) return unexpected(s, "a number");
+    if (!real_of(i, &v)) return no_real<T>(i);
     return out.emplace(v), failure();
   }
 };
@@ -462,6 +496,8 @@ struct codec<T, std::enable_if_t<std::is_same_v<T, std::string> || std::is_same_
   static void encode(encoder& e, std::string_view v) {
     if (v.size() > UINT32_MAX)
       return e.fail(failure(RAY_INVALID_ARGUMENT, "a text of more than 4 GiB: send it as bytes"));
+    if (!is_utf8(v))
+      return e.fail(failure(RAY_INVALID_ARGUMENT, "a text that is no UTF-8: send it as bytes, a std::vector<std::byte>"));
     pack_text(e.bytes, v);
   }
   static failure decode(source& s, std::optional<T>& out) {

@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <condition_variable>
+#include <fstream>
 #include <thread>
 
 #include "fixture.h"
@@ -12,10 +13,17 @@ int64_t fails(int64_t x) { throw std::runtime_error("not " + std::to_string(x));
 ray::generator<int> count(int n) {
   for (int i = 0; i < n; ++i) co_yield i;
 }
+// The second item comes when the file is there; 100 if it never is.
+ray::generator<int> two_when(std::string file) {
+  co_yield 1;
+  int i = 0;
+  while (access(file.c_str(), F_OK) != 0 && ++i < 10000) usleep(1000);
+  co_yield i < 10000 ? 10 : 100;
+}
 void waits_for_cancel() {
   while (!ray::this_task::is_cancelled()) usleep(1000);
 }
-RAY_REMOTE(square, fails, count, waits_for_cancel);
+RAY_REMOTE(square, fails, count, two_when, waits_for_cancel);
 
 ray::async<int64_t> sum_of_squares(int64_t n) {
   std::vector<ray::ref<int64_t>> refs;
@@ -53,6 +61,54 @@ TEST(Async, AwaitsReferencesAndStreams) {
   EXPECT_EQ(ray::run(nested()), 285 + 4950);
   EXPECT_EQ(ray::run(catches()), "not 7");
   EXPECT_THROW(ray::run(throws_on()), ray::task_error);
+}
+
+TEST(Async, WhatIsPostedBehindSomethingThatThrowsStillRuns) {
+  ray::event_loop loop;
+  int done = 0;
+  loop.post([&] { ++done; });
+  loop.post([] { throw std::runtime_error("once"); });
+  for (int i = 0; i < 3; ++i) loop.post([&] { ++done; });
+  EXPECT_THROW(loop.poll(), std::runtime_error);
+  EXPECT_EQ(done, 1);
+  EXPECT_TRUE(loop.busy());
+  loop.poll(std::chrono::seconds(30));
+  EXPECT_EQ(done, 4);
+}
+
+// The one that the item does not go to waits on, and the loop with it does not stand still.
+TEST(Async, TwoCoroutinesShareAStream) {
+  const std::string file = testing::TempDir() + "shared_stream" + std::to_string(getpid());
+  ray::stream<int> s = ray::task(two_when)(file);
+  int sum = 0;
+  auto one = [](ray::stream<int> from, int* to) -> ray::async<void> { *to += (co_await from).value_or(1000); };
+  ray::event_loop loop;
+  std::vector<ray::async<void>> both;
+  loop.post([&] {
+    for (int i = 0; i < 2; ++i) both.push_back(one(s, &sum)), both.back().start();
+  });
+  while (sum == 0) loop.poll(std::chrono::seconds(30));
+  std::ofstream(file) << "go";
+  loop.run();
+  EXPECT_EQ(sum, 1 + 10);
+  unlink(file.c_str());
+}
+
+// A coroutine that goes on on the runtime's threads ends while somebody begins to wait for it.
+TEST(Async, WhoBeginsToWaitWhileItEndsIsResumed) {
+  auto one = [](int64_t x) -> ray::async<int64_t> { co_return co_await ray::task(square)(x); };
+  auto waits = [](ray::async<int64_t> a) -> ray::async<int64_t> { co_return co_await a; };
+  for (int64_t i = 0; i < 500; ++i) {
+    ray::async<int64_t> a = one(i);
+    a.start();
+    for (volatile int64_t spin = 0; spin < 100 * i;) spin = spin + 1;
+    ray::async<int64_t> b = waits(std::move(a));
+    b.start();
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!b.done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    ASSERT_TRUE(b.done());
+    ASSERT_EQ(b.take(), i * i);
+  }
 }
 
 TEST(Async, ManyPendingOperationsTakeNoThread) {

@@ -39,6 +39,8 @@ GOOD = [
     "ray::task(g)(ray::task(f)(1))",
     "ray::ref<int> r = ray::task(f)('c')",
     "counter.call(&Counter::add, ray::put(2))",
+    "ray::ref<std::vector<ray::ref<std::string_view>>>().get()",
+    "ray::array<double> a = ray::put(std::vector<double>{1}).view(); std::span<const double> s = a",
 ]
 BAD = [
     ("ray::task(f)()", "", "another number of arguments"),
@@ -52,6 +54,10 @@ BAD = [
     ("counter.call(&Counter::add, std::string())", "", "another type"),
     ("counter.call(&Unregistered::method)", "", "not a method of this actor"),
     ("ray::actor<Unregistered>()", "", "RAY_ACTOR"),
+    ("ray::ref<std::vector<std::string_view>>().get()", "", "memory that is gone"),
+    ("ray::ref<std::map<int, std::optional<std::span<const int>>>>().get_result()", "", "memory that is gone"),
+    ("ray::ref<std::tuple<int, std::string_view>>().try_get()", "", "memory that is gone"),
+    ("std::span<const double> s = ray::put(std::vector<double>{1}).view()", "", "deleted"),
     ("", "RAY_REMOTE(changes);", "is a copy"),
     ("", "RAY_REMOTE(points);", "a pointer means nothing"),
 ]

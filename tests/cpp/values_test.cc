@@ -1,8 +1,11 @@
 // Values: what goes through a task comes back as it was, and what does not fit is an error that
 // says so.
+#include <cmath>
 #include <limits>
 
 #include "fixture.h"
+
+using namespace std::string_literals;
 
 struct Inner {
   std::string name;
@@ -164,6 +167,8 @@ TEST(Values, ArraysMadeInSharedMemory) {
   ray::array_builder<float> b(10);
   std::fill(b.begin(), b.end(), 2.0f);
   EXPECT_EQ(b.seal().get()[9], 2.0f);
+  EXPECT_EQ(b.data(), nullptr);  // its memory is others' to read
+  EXPECT_EQ(b.begin(), b.end());
   { ray::array_builder<float> dropped(10); }  // never existed
   EXPECT_TRUE(contains(thrown<ray::task_error>([] { ray::task(wrong_builder)().get(); }),
                        "ray::as_result"));
@@ -227,6 +232,106 @@ std::string wrapped(char type, const std::string& body) {
   return std::string("\xc7") + static_cast<char>(body.size()) + type + body;
 }
 
+struct Deep {
+  std::tuple<int, float> pair;
+  std::vector<std::array<int, 2>> lists;
+  MSGPACK_DEFINE(pair, lists)
+};
+struct Named {
+  double number = 0;
+  std::map<std::string, std::tuple<int, int>> pairs;
+  MSGPACK_DEFINE_MAP(number, pairs)
+};
+// It packs itself, in its own way: one number for two members, and it reads older forms.
+struct Own {
+  int a = 0, b = 0;
+  template <class Packer>
+  void msgpack_pack(Packer& p) const {
+    p.pack_array(2);
+    p.pack_int(a);
+    p.pack(double(b));
+  }
+  void msgpack_unpack(const msgpack::object& o) {
+    a = o.via.array.ptr[0].as<int>();
+    b = static_cast<int>(o.via.array.ptr[1].as<double>());
+  }
+};
+
+TEST(Values, ListsOfAnotherLengthAreRefused) {
+  using Pair = std::tuple<int, int>;
+  using Three = std::array<int, 3>;
+  EXPECT_EQ(read<Pair>("\x92\x01\x02"), Pair(1, 2));
+  EXPECT_EQ(read<Three>("\x93\x01\x02\x03"), (Three{1, 2, 3}));
+  for (const char* other : {"\x91\x01", "\x94\x01\x02\x03\x04"}) {
+    EXPECT_THROW(read<Pair>(other), ray::wrong_type);
+    EXPECT_THROW(read<Three>(other), ray::wrong_type);
+    EXPECT_THROW(read<std::vector<Pair>>(std::string("\x91") + other), ray::wrong_type);
+    EXPECT_THROW(read<std::optional<Three>>(other), ray::wrong_type);
+    EXPECT_THROW((read<std::map<std::string, Pair>>(std::string("\x81\xa1k") + other)), ray::wrong_type);
+  }
+  EXPECT_EQ(read<Deep>("\x92\x92\x01\x02\x91\x92\x03\x04").lists[0][1], 4);
+  for (const char* other : {"\x91\x92\x01\x02", "\x93\x92\x01\x02\x90\x03", "\x92\x91\x01\x90", "\x92\x92\x01\x02\x91\x91\x03"})
+    EXPECT_THROW(read<Deep>(other), ray::wrong_type);
+  EXPECT_EQ(std::get<1>(read<Named>("\x81\xa5pairs\x81\xa1k\x92\x01\x02").pairs["k"]), 2);
+  EXPECT_THROW(read<Named>("\x81\xa5pairs\x81\xa1k\x93\x01\x02\x03"), ray::wrong_type);
+  EXPECT_EQ(read<Own>("\x92\x01\xcf\x00\x20\x00\x00\x00\x00\x00\x01"s).a, 1);
+}
+
+TEST(Values, NumbersAndTimesThatDoNotFitAreRefused) {
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put(1e300).as<float>().get(); }), "1.0000000000000001e+300"));
+  EXPECT_TRUE(contains(thrown<ray::wrong_type>([] { ray::put((int64_t{1} << 53) + 1).as<double>().get(); }), "9007199254740993"));
+  EXPECT_THROW(ray::put(std::numeric_limits<uint64_t>::max()).as<double>().get(), ray::wrong_type);
+  EXPECT_EQ(ray::put(std::numeric_limits<int64_t>::min()).as<double>().get(), -0x1p63);
+  EXPECT_EQ(ray::put(0.1).as<float>().get(), 0.1f);
+  EXPECT_EQ(ray::put(-HUGE_VAL).as<float>().get(), -HUGE_VALF);
+  EXPECT_TRUE(std::isnan(ray::put(std::nan("")).as<float>().get()));
+  const std::string large("\x91\xcb\x7e\x37\xe4\x3c\x88\x00\x75\x9c", 10);
+  EXPECT_EQ(read<std::vector<double>>(large), std::vector<double>{1e300});
+  EXPECT_THROW(read<std::vector<float>>(large), ray::wrong_type);
+  EXPECT_THROW(read<std::optional<float>>(large.substr(1)), ray::wrong_type);
+  EXPECT_THROW(read<Named>("\x81\xa6number\xcf\x00\x20\x00\x00\x00\x00\x00\x01"s), ray::wrong_type);
+
+  auto at = [](int64_t seconds, uint32_t nanoseconds) {
+    std::string bytes = "\xc7\x0c\xff";
+    for (int i = 3; i >= 0; --i) bytes += static_cast<char>(nanoseconds >> (8 * i));
+    for (int i = 7; i >= 0; --i) bytes += static_cast<char>(static_cast<uint64_t>(seconds) >> (8 * i));
+    return bytes;
+  };
+  using Seconds = std::chrono::time_point<std::chrono::system_clock, std::chrono::seconds>;
+  const Time first{std::chrono::nanoseconds(std::numeric_limits<int64_t>::min())};
+  const Time last{std::chrono::nanoseconds(std::numeric_limits<int64_t>::max())};
+  EXPECT_EQ(read<Time>(at(-9223372037, 145224192)), first);
+  EXPECT_EQ(read<Time>(at(9223372036, 854775807)), last);
+  EXPECT_THROW(read<Time>(at(-9223372037, 145224191)), ray::wrong_type);
+  EXPECT_THROW(read<Time>(at(9223372036, 854775808)), ray::wrong_type);
+  EXPECT_THROW(read<Time>(at(253402300799, 0)), ray::wrong_type);  // the year 9999
+  EXPECT_THROW(read<std::vector<Time>>("\x91" + at(-62135596800, 0)), ray::wrong_type);
+  EXPECT_EQ(read<Seconds>(at(253402300799, 0)).time_since_epoch().count(), 253402300799);
+}
+
+TEST(Values, BytesOfEveryFormAndSize) {
+  for (size_t n : {0u, 3u, 300u}) {
+    const std::string raw(n, 'b');
+    const std::vector<unsigned char> bytes(n, 'b');
+    EXPECT_EQ(read<std::vector<unsigned char>>(raw, RAY_FMT_RAW), bytes);
+    EXPECT_EQ(*read<std::optional<std::vector<unsigned char>>>(raw, RAY_FMT_RAW), bytes);
+  }
+  const std::string raw(300, 'b');
+  EXPECT_EQ((read<std::array<unsigned char, 300>>(raw, RAY_FMT_RAW)[299]), 'b');
+  EXPECT_THROW((read<std::array<unsigned char, 299>>(raw, RAY_FMT_RAW)), ray::wrong_type);
+  EXPECT_THROW((read<std::array<unsigned char, 301>>(raw, RAY_FMT_RAW)), ray::wrong_type);
+  EXPECT_THROW(read<Inner>(raw, RAY_FMT_RAW), ray::wrong_type);
+  EXPECT_TRUE(read<Bytes>("\x90").empty());  // a list of nothing
+  EXPECT_TRUE(read<ray::array<std::byte>>("\x90").empty());
+}
+
+TEST(Values, TextIsUtf8) {
+  for (const char* good : {"", "plain text of some length", "\xc3\xbc", "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"})
+    EXPECT_EQ(ray::put(Text(good)).get(), good);
+  for (const char* bad : {"\xff", "12345678\xc3", "\xc0\xaf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80"})
+    EXPECT_TRUE(contains(thrown<ray::invalid_argument>([&] { ray::put(Text(bad)); }), "no UTF-8")) << bad;
+}
+
 TEST(Values, OthersTuplesAndNamedValues) {
   const std::string list = "\x93\x01\x02\x03", named = std::string("\x92\xa4Name") + list;
   EXPECT_EQ(read<std::vector<int>>(list), (std::vector<int>{1, 2, 3}));
@@ -235,6 +340,10 @@ TEST(Values, OthersTuplesAndNamedValues) {
   EXPECT_EQ(read<std::vector<double>>(wrapped(19, std::string("\x92\xa4Name") + wrapped(16, list))),
             (std::vector<double>{1, 2, 3}));
   EXPECT_EQ(read<int>(wrapped(19, "\x92\xa1N\x05")), 5);
+  const std::string five = wrapped(19, "\x92\xa1I\x05");  // as Java writes an int
+  EXPECT_EQ(read<std::vector<int>>("\x92" + five + "\x06"), (std::vector<int>{5, 6}));
+  EXPECT_EQ(read<std::vector<double>>("\x92" + five + wrapped(19, "\x92\xa1I" + five)), (std::vector<double>{5, 5}));
+  EXPECT_THROW(read<std::vector<int>>("\x91" + wrapped(16, "\x91\x05")), ray::wrong_type);
   const auto nested = read<std::tuple<int, std::vector<int>>>("\x92\x07" + wrapped(16, list));
   EXPECT_EQ(std::get<1>(nested), (std::vector<int>{1, 2, 3}));
 }
