@@ -39,8 +39,7 @@ void serve(Link* links, size_t n, size_t me, std::atomic<uint32_t>* last) {
   ray::RingProducer out(&l.back, l.back_data, kBytes);
   ray::RecordView v;
   for (;;) {
-    ray::arm(&l.bell);
-    ray::sleep_armed(&l.bell, -1);
+    ray::sleep_armed(&l.bell, ray::arm(&l.bell), -1);
     while (in.next(&v) == ray::RingConsumer::Next::kRecord) {
       std::memcpy(out.reserve(1, 56), v.data, 8);
       in.release();
@@ -83,9 +82,9 @@ double bare_chain_ns(size_t n, size_t batch, size_t rounds) {
       std::memcpy(out[i % n].reserve(1, 56), &i, sizeof i);
       out[i % n].publish();
     }
-    ray::arm(bell);
+    const uint32_t how = ray::arm(bell);
     wake(&links[0].bell);
-    while (*bell != ray::kAwake) ray::sleep_armed(bell, -1);
+    while (*bell != ray::kAwake) ray::sleep_armed(bell, how, -1);
     for (auto& results : in) read_results(&results);
   }
   double ns = static_cast<double>(ray::steady_ns() - began) / static_cast<double>(rounds * batch);

@@ -523,7 +523,7 @@ void Runtime::pulse_loop() {
     const bool lazily = feeds && !on_bell;
     auto* word = on_bell || lazily ? bell_word : urgent;
     pulse_on_bell_.store(on_bell, std::memory_order_relaxed);
-    lazily ? arm_lazily(word) : arm(word);
+    const uint32_t how = lazily ? arm_lazily(word) : arm(word);
     if (!on_bell && worker_ && worker_->wants_event()) continue;  // since the look above
     {
       std::lock_guard lock(mutex_);
@@ -543,7 +543,7 @@ void Runtime::pulse_loop() {
     if (!callbacks_empty()) continue;
     if (feeds && !lazily && !on_bell) continue;
     if (on_bell && !work) wakes_.pass_on();  // a loop that has work keeps the place
-    sleep_armed(word, lazily ? std::min(nap, kLazySleepNs) : nap);
+    sleep_armed(word, how, lazily ? std::min(nap, kLazySleepNs) : nap);
     if (word->load(std::memory_order_relaxed) == 0) urgent_work_ = true;
   }
 }

@@ -108,7 +108,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     auto* word = bell(process_);
     bool alone = sleepers_.fetch_add(1, std::memory_order_relaxed) == 0;
     bool lazily = alone && much() && may_be_lazy(&seen);
-    lazily ? arm_lazily(word) : arm(word);
+    const uint32_t how = lazily ? arm_lazily(word) : arm(word);
     {
       std::lock_guard lock(mutex_);
       progress();
@@ -118,7 +118,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     if (!result) {
       if (lent) worker_->give_back_all();
       wakes_.pass_on();
-      sleep_armed(word, std::min<int64_t>(deadline - now, lazily ? kLazySleepNs : 1000000000));
+      sleep_armed(word, how, std::min<int64_t>(deadline - now, lazily ? kLazySleepNs : 1000000000));
     }
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     if (result) break;

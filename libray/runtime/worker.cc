@@ -296,7 +296,7 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     if (!slept) (crowded ? crowded_spin_ : idle_spin_).slept();
     slept = true;
     auto* word = runtime_->bell(runtime_->process());
-    arm(word);
+    const uint32_t how = arm(word);
     // Several calls may be behind one mark: then all threads look, as after a ring.
     if (runtime_->wakes().settle() && (max_concurrency_ > 1 || has_groups_)) ray::ring(word);
     const AsleepAtLimit asleep(this, group);
@@ -305,7 +305,7 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     // A client that waits for many results looks by itself; who passes nothing on wakes it.
     if (!runtime_->wakes().pass_on()) ring_unrung();
     int64_t left = timeout_ns < 0 ? 1000000000 : timeout_ns - (now - start);
-    sleep_armed(word, std::min<int64_t>(left, 1000000000));
+    sleep_armed(word, how, std::min<int64_t>(left, 1000000000));
   }
 }
 

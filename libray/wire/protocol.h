@@ -79,8 +79,8 @@ struct Welcome {  // the answer, with descriptors: [0] node page, [1] channel, [
 
 // ---- node page and channel
 // --------------------------------------------------------------------------- One line per process.
-// A sleeper stores armed = 1, fences, looks at its rings again and then waits on the word; whoever
-// published and sees armed == 1 stores 0 and wakes. Storing 0 is idempotent, so many may do it: the
+// A sleeper makes `armed` non-zero, fences, looks at its rings again and then waits on the word; whoever
+// published and sees it so stores 0 and wakes. Storing 0 is idempotent, so many may do it: the
 // one shared word with more than one writer. A waker that dies in between is healed by the daemon,
 // which wakes everyone that shared a link with the dead process, and whom it was waking.
 struct alignas(64) Doorbell {

@@ -197,8 +197,8 @@ TEST(Doorbell, WakesAcrossProcesses) {
         ring(&s->bell[1 - me]);
         continue;
       }
-      arm(&s->bell[me]);
-      if (s->turn.load(std::memory_order_acquire) == turn) sleep_armed(&s->bell[me], -1);
+      const uint32_t how = arm(&s->bell[me]);
+      if (s->turn.load(std::memory_order_acquire) == turn) sleep_armed(&s->bell[me], how, -1);
       disarm(&s->bell[me]);
     }
   };
@@ -217,14 +217,13 @@ TEST(Doorbell, WakesAcrossProcesses) {
 
 TEST(Doorbell, SleepEndsByTimeoutAndDoesNotStartWhenRung) {
   std::atomic<uint32_t> bell{0};
-  sleep_armed(&bell, -1);  // not armed: returns at once
-  arm(&bell);
+  uint32_t how = arm(&bell);
   ring(&bell);
   EXPECT_EQ(bell.load(), 0u);
-  sleep_armed(&bell, -1);
-  arm(&bell);
-  sleep_armed(&bell, 1000000);
-  EXPECT_EQ(bell.load(), 1u);
+  sleep_armed(&bell, how, -1);  // was rung: returns at once
+  how = arm(&bell);
+  sleep_armed(&bell, how, 1000000);
+  EXPECT_EQ(bell.load(), how);
 }
 
 TEST(SpinLock, Excludes) {

@@ -241,11 +241,11 @@ TEST_F(WakeChainTest, TheLastRestAndTheNextMarkMeet) {
       WakeChain c = chain(5 + i);
       while (!stop) {
         done[i] = sent[i].load();
-        arm(bell(5 + i));
+        const uint32_t how = arm(bell(5 + i));
         c.settle();
         if (sent[i] != done[i] || stop) continue;
         c.pass_on();
-        sleep_armed(bell(5 + i), -1);
+        sleep_armed(bell(5 + i), how, -1);
       }
     });
   WakeChain caller = chain(kCaller);
@@ -291,11 +291,11 @@ TEST_F(WakeChainTest, NobodySleepsThroughItsWork) {
           if (random() % 64 == 0) std::this_thread::yield();
         }
         if (stop) break;
-        arm(word);
+        const uint32_t how = arm(word);
         c.settle();
         if (work() || stop) continue;
         c.pass_on();
-        sleep_armed(word, -1);
+        sleep_armed(word, how, -1);
       }
     });
   // A caller sends a few and waits until they are done, without a look at the chain.
