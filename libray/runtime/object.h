@@ -126,6 +126,7 @@ struct BufferView {
   std::shared_ptr<store::Client> store;  // its memory stays mapped as long as the pin, also after shutdown
   wire::PackedView packed;
   std::unique_ptr<uint8_t[], AlignedDelete> aligned;
+  std::vector<Object*> contained;  // retained, of an argument that was taken from its task
   // Unpacks; copies to aligned memory when there are buffers that need it.
   Status align(const uint8_t* bytes, uint64_t size, const ObjectId& id);
 };

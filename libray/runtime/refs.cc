@@ -432,6 +432,18 @@ Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_
   return s;
 }
 
+Status Runtime::hold_contained(BufferView* view) {
+  if (view->packed.n_refs == 0) return Status();
+  std::lock_guard lock(mutex_);
+  for (uint32_t i = 0; i < view->packed.n_refs; ++i) {
+    wire::PackedRef r = view->packed.ref(i);
+    Object* o;
+    RAY_TRY(import_one(r.id, r.hint, nullptr, &o));  // what it holds already goes with it
+    view->contained.push_back(o);
+  }
+  return Status();
+}
+
 static bool same_copy(const wire::Location& a, const wire::Location& b) {
   return a.segment == b.segment && a.generation == b.generation && a.offset == b.offset;
 }
@@ -671,6 +683,7 @@ void release_view_buffer(ray_buffer* b) {
   b->release = nullptr;
   if (view->pinned) view->store->unpin(&view->pin);
   if (view->owner) view->runtime->release(view->owner);
+  for (Object* o : view->contained) view->runtime->release(o);
   delete view;
 }
 

@@ -74,6 +74,8 @@ class Runtime {
                    Object** out);
   Status import(const ObjectId& id, const wire::Location& hint, Object** out);
   Status import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out);
+  // All of them, as long as the buffer: it is kept longer than what its value was part of.
+  Status hold_contained(BufferView* view);
   void release(Object* o) {
     if (o->drop()) free_object(o);
   }

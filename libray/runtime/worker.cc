@@ -535,9 +535,11 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
     std::memcpy(copy->aligned.get(), image, size);
     if (!wire::unpack(copy->aligned.get(), size, &copy->packed))
       return error(RAY_INTERNAL, "argument %zu is damaged", index);
+    RAY_TRY(runtime_->hold_contained(copy.get()));
     buffer_from_view(copy.release(), out);
     ray_buffer_release(&a);
   } else {
+    RAY_TRY(runtime_->hold_contained(view));
     *out = a;
   }
   a = RAY_BUFFER_INIT;

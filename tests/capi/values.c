@@ -57,7 +57,35 @@ static ray_code checksum(ray_task* task, void* user) {
   return kit_return_i64(task, 0, sum);
 }
 
+/* Keeps args[0] in a buffer that outlives the task. */
+static ray_buffer kept;
+static ray_code keep(ray_task* task, void* user) {
+  (void)user;
+  CHECK_OK(ray_task_take_arg(task, 0, &kept, &err));
+  return RAY_OK;
+}
+
+/* The number that its index-th reference stands for; the last one lets it go. */
+static ray_code read_kept(ray_task* task, void* user) {
+  const int64_t index = kit_arg_i64(task, 0);
+  ray_ref* ref;
+  int64_t value;
+  (void)user;
+  CHECK_OK(ray_buffer_ref(&kept, (uint32_t)index, &ref, &err));
+  value = kit_take_i64(ref);
+  if (index + 1 == kept.n_refs) ray_buffer_release(&kept);
+  return kit_return_i64(task, 0, value);
+}
+
+static ray_code keeper(ray_task* task, void* user) {
+  (void)task, (void)user;
+  return RAY_OK;
+}
+
 static void register_all(void) {
+  CHECK_OK(ray_register_actor(ray_cstr("Keeper"), keeper, NULL, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Keeper"), ray_cstr("keep"), keep, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Keeper"), ray_cstr("read"), read_kept, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("add"), add, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("await_file"), await_file, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("sum_inside"), sum_inside, NULL, &err));
@@ -568,6 +596,47 @@ static void an_entry_that_is_used_again(void) {
   ray_ref_release(boxed);
 }
 
+static bool few_in_store(void* n) { return objects_in_store() <= *(size_t*)n; }
+
+/* Of an argument that is kept the references stay alive, whether its value lies in the task's record or in the store, and
+ * no longer. */
+static void references_of_an_argument_that_is_kept(void) {
+  static char large[1 << 20];
+  const int64_t indices[2] = {0, 1};
+  size_t kept_ones = 3;
+  ray_value value;
+  ray_actor* actor;
+  ray_ref *refs[2], *boxed, *done, *other;
+  ray_buffer buffer;
+  ray_arg arg;
+  int in_store, i;
+  kit_init();
+  actor = kit_actor("Keeper", NULL);
+  for (in_store = 0; in_store < 2; in_store++) {
+    for (i = 0; i < 2; i++) refs[i] = put_i64(40 + i);
+    value = ray_plain(large, in_store ? sizeof large : 1, RAY_FMT_RAW);
+    value.refs = refs;
+    value.n_refs = 2;
+    CHECK_OK(ray_put(rt, &value, &boxed, &err));
+    arg.ref = NULL;
+    arg.value = value;
+    if (in_store) arg = kit_ref(boxed);
+    done = kit_call(actor, "keep", &arg, 1);
+    CHECK_OK(ray_get(rt, &done, 1, -1, &buffer, &err));
+    ray_buffer_release(&buffer);
+    for (i = 0; i < 2; i++) ray_ref_release(refs[i]);
+    ray_ref_release(boxed);
+    ray_ref_release(done);
+    value = ray_plain(large, sizeof large, RAY_FMT_RAW); /* when this is freed, so is what was released before */
+    CHECK_OK(ray_put(rt, &value, &other, &err));
+    ray_ref_release(other);
+    CHECK_UNTIL(few_in_store, &kept_ones);
+    for (i = 0; i < 2; i++) CHECK_EQ(kit_call_i64(actor, "read", indices[i]), 40 + i);
+    CHECK_UNTIL(store_is_empty, NULL);
+  }
+  ray_actor_release(actor);
+}
+
 static const kit_test tests[] = {KIT_TEST(put_and_get),
                                  KIT_TEST(no_room_to_share),
                                  KIT_TEST(no_room_for_results),
@@ -583,5 +652,6 @@ static const kit_test tests[] = {KIT_TEST(put_and_get),
                                  KIT_TEST(freed_when_unreferenced),
                                  KIT_TEST(export_and_import),
                                  KIT_TEST(more_than_the_store),
-                                 KIT_TEST(store_full)};
+                                 KIT_TEST(store_full),
+                                 KIT_TEST(references_of_an_argument_that_is_kept)};
 KIT_MAIN(tests, register_all)
