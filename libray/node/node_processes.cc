@@ -387,7 +387,9 @@ Status Node::handle_up(Process* p, uint16_t type, uint16_t flags, const std::str
       return Status();
     }
     case wire::kUpRetire:
-      if (!p->driver) scheduler_.worker_gone(p->index, steady_ns());
+      if (p->driver) return Status();
+      scheduler_.worker_gone(p->index, steady_ns());
+      if (auto s = spawns_.find(p->spawn); s != spawns_.end()) s->second.give_up_at = 0;  // it ends in its own time
       return Status();
     case wire::kUpKillWorker: return up_kill_worker(p, payload);
     case wire::kUpStopped: return up_stopped(p, payload);

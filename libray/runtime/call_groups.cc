@@ -106,6 +106,7 @@ bool WorkerSide::group_waits() {
 // Whether a thread of this group has reason to stay awake. Calls that nobody has routed yet may be of
 // any group.
 bool WorkerSide::anything_for(uint32_t group) {
+  if (__builtin_expect(leaves_, 0)) return any_read(group);
   if (has_groups_) {
     std::lock_guard lock(groups_mutex_);
     if (actor_ready_ && route(group)) runtime_->poke();

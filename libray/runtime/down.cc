@@ -57,7 +57,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       return;
     case wire::kDnPeerDied: served_died(p, n); break;
     case wire::kDnActorWanted: return worker_ ? worker_->unwanted() : void();
-    case wire::kDnExit:
+    case wire::kDnExit: return worker_ ? worker_->leave() : void();
     case wire::kDnShutdown:
       if (worker_) worker_->stop();
       return;

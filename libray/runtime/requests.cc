@@ -55,15 +55,21 @@ Status Runtime::await_call(uint64_t id, const std::shared_ptr<Call>& call, std::
                            int64_t timeout_ns) {
   std::unique_lock lock(calls_mutex_);
   auto done = [&] { return call->done || node_dead() || stopped_ || cancelled_here(); };
+  constexpr int64_t kAtOnce = 10000000;   // what takes longer may wait for tasks, which need the CPU of this one
   constexpr int64_t kSlice = 2000000000;  // then a look whether the daemon can answer at all
+  const TaskContext* lent = nullptr;
+  bool at_once = worker_ != nullptr;
   for (int64_t left = timeout_ns; left != 0;) {
-    int64_t slice = left < 0 ? kSlice : std::min(left, kSlice);
+    int64_t slice = at_once ? kAtOnce : kSlice;
+    if (left > 0) slice = std::min(left, slice);
     if (calls_cv_.wait_for(lock, std::chrono::nanoseconds(slice), done)) break;
     if (left > 0) left -= slice;
     lock.unlock();
-    warn_stopped_daemon();
+    if (std::exchange(at_once, false)) lent = worker_->lend();
+    else warn_stopped_daemon();
     lock.lock();
   }
+  if (lent) lock.unlock(), worker_->take_back(lent), lock.lock();
   call->abandoned = !call->done && call->names;
   if (!call->abandoned) calls_.erase(id);
   if (!call->done) {

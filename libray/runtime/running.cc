@@ -103,7 +103,7 @@ Status WorkerSide::poll(uint32_t group, int64_t timeout_ns, int wake_fd) {
   const bool alone = !has_groups_;
   if (!alone && group >= groups_.size()) return error(RAY_INVALID_ARGUMENT, "no group %u", group);
   auto there = [&] {
-    return anything_for(group) || leaving() || (unwanted_ && outstanding_ == 0);
+    return anything_for(group) || about_to_leave();
   };
   if (alone) event_wanted_.store(false, std::memory_order_relaxed);
   if (there()) return Status();

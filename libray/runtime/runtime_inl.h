@@ -65,7 +65,8 @@ template <class Pred, class Much>
 bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
   int64_t start = 0, deadline = 0, spin = 0, flow = 0;
   uint64_t seen = UINT64_MAX;
-  bool lent = false, looked_on = false, slept = false, result;
+  bool looked_on = false, slept = false, result;
+  const TaskContext* lent = nullptr;
   const int64_t patience = timeout_ns < 0 ? kStoreTimeoutNs : 0;
   for (int round = 0;; ++round) {
     {
@@ -104,7 +105,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     }
     if (looked_on && !slept) flow_spin_.slept();
     slept = true;
-    if (worker_ && !lent) lent = worker_->lend(this);
+    if (worker_ && !lent) lent = worker_->lend();
     auto* word = bell(process_);
     bool alone = sleepers_.fetch_add(1, std::memory_order_relaxed) == 0;
     bool lazily = alone && much() && may_be_lazy(&seen);
@@ -123,7 +124,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     if (result) break;
   }
-  if (lent) worker_->take_back(this);
+  if (lent) worker_->take_back(lent);
   return result;
 }
 

@@ -184,6 +184,7 @@ size_t WorkerSide::accelerators_of(const Execution* e, uint32_t kind, uint32_t* 
 }
 
 bool WorkerSide::claim_any(Execution** out, uint32_t group) {
+  if (__builtin_expect(leaves_, 0)) return false;
   if (has_groups_.load(std::memory_order_acquire)) return claim_grouped(out, group);
   if (outstanding_.load(std::memory_order_relaxed) >= max_concurrency_.load()) return false;
   if (have_creation_.load(std::memory_order_acquire)) {
@@ -199,7 +200,7 @@ bool WorkerSide::claim_any(Execution** out, uint32_t group) {
   while (std::shared_ptr<ServeLink> link = oldest_link()) {
     if (!take_place()) return false;
     if (claim(std::move(link), out)) return true;
-    give_place();
+    give_place(nullptr);
   }
   return false;
 }
@@ -212,10 +213,13 @@ bool WorkerSide::take_place() {
   return false;
 }
 
-// A thread that found no place sleeps until one is free, though no call comes then.
-void WorkerSide::give_place() {
-  outstanding_.fetch_sub(1);
+// Whoever found no place sleeps until one is free, though no call comes then: a thread, or a loop at its descriptor.
+void WorkerSide::give_place(CallGroup* group) {
+  bool was_full = outstanding_.fetch_sub(1) >= max_concurrency_.load();
+  if (group) was_full = group->outstanding.fetch_sub(1) >= group->limit;
+  running_changed();
   if (asleep_at_limit_.load()) ray::ring(runtime_->bell(runtime_->process()));
+  if (event_used_ && was_full) ring_events(false, group || has_work());
 }
 
 bool WorkerSide::has_work() {
@@ -255,6 +259,10 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
   for (;;) {
     Execution* e = nullptr;
     if (leaving()) return error(RAY_CANCELLED, "this worker is to end");
+    if (__builtin_expect(leaves_ && !retiring_, 0) && outstanding_ == 0) {
+      depart();
+      continue;
+    }
     Status read;
     const bool was_read = take_read(&e, &read, group);
     if (was_read || claim_any(&e, group)) {
@@ -300,7 +308,7 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     // Several calls may be behind one mark: then all threads look, as after a ring.
     if (runtime_->wakes().settle() && (max_concurrency_ > 1 || has_groups_)) ray::ring(word);
     const AsleepAtLimit asleep(this, group);
-    if (anything_for(group) || leaving() || (unwanted_ && outstanding_ == 0)) continue;
+    if (anything_for(group) || about_to_leave()) continue;
     if (!asleep.counted() && full(group)) continue;  // since a moment ago
     // A client that waits for many results looks by itself; who passes nothing on wakes it.
     if (!runtime_->wakes().pass_on()) ring_unrung();
@@ -325,6 +333,7 @@ int WorkerSide::event_fd(uint32_t group) {
 // from disk and the caller may not wait for that.
 Execution* WorkerSide::start(Execution* e, bool may_block) {
   const wire::TaskHeader& h = e->header;
+  running_changed();
   e->context.id = h.task;
   e->context.parent = h.parent;
   e->context.actor = h.actor;
@@ -881,71 +890,11 @@ void WorkerSide::recycle(Execution* e) {
     if (!spare_.load(std::memory_order_relaxed)) spare_.store(e, std::memory_order_release);
     else pool_.push_back(e);
   }
-  if (group) group->outstanding.fetch_sub(1);
-  give_place();
+  give_place(group);
 }
 
 // ---- giving back, cancelling
 // -----------------------------------------------------------------------------
-
-// Returns tasks that wait unstarted in a ring to their client. link->mutex held. Calls of an actor
-// stay: they have an order. False: the client does not read, and has no room for more answers now.
-bool WorkerSide::give_back(ServeLink* link, bool blocked) {
-  if (is_actor_) return true;
-  constexpr uint64_t kRoom = 4 * (sizeof(RecordHeader) + sizeof(wire::ReturnedHeader));
-  RecordView r;
-  bool any = false, room = true;
-  while ((room = link->results.capacity() - link->results.used() >= kRoom) &&
-         link->tasks.next(&r) == RingConsumer::Next::kRecord) {
-    wire::TaskHeader h;
-    if (r.size < sizeof h) continue;
-    std::memcpy(&h, r.data, sizeof h);
-    link->claims.push_back({r.end, true});
-    forget_cancel(link, r.end);  // its client knows
-    void* at = link->results.reserve(wire::kLinkReturned, sizeof(wire::ReturnedHeader));
-    if (!at) break;  // there is room
-    wire::ReturnedHeader rh{h.tag, blocked, 0};
-    std::memcpy(at, &rh, sizeof rh);
-    any = true;
-  }
-  if (any) {
-    link->results.publish();
-    complete_claim(link, 0);
-  }
-  if (any || !room) ray::ring(runtime_->bell(link->client));
-  return room;
-}
-
-void WorkerSide::give_back_all() {
-  std::vector<std::shared_ptr<ServeLink>> links;
-  {
-    std::lock_guard lock(links_mutex_);
-    links = links_;
-  }
-  for (auto& l : links) {
-    std::lock_guard lock(l->mutex);
-    (void)give_back(l.get(), true);  // again before every sleep
-  }
-}
-
-void WorkerSide::retire() {
-  retiring_ = true;
-  runtime_->up_bytes(wire::kUpRetire, nullptr, 0, nullptr, 0);
-}
-
-// The task that this thread runs is going to wait: its CPU may run others meanwhile.
-bool WorkerSide::lend(Runtime* rt) {
-  if (!retiring_ && (max_concurrency_ > 1 || outstanding_ == 0 || !rt->in_task())) return false;
-  if (lent_.fetch_add(1) == 0) {
-    give_back_all();
-    rt->up(wire::kUpBlocked, wire::UpBlocked{1, 0});
-  }
-  return true;
-}
-
-void WorkerSide::take_back(Runtime* rt) {
-  if (lent_.fetch_sub(1) == 1) rt->up(wire::kUpBlocked, wire::UpBlocked{0, 0});
-}
 
 void WorkerSide::set_interrupt(ray_interrupt_fn fn, void* user) {
   std::lock_guard lock(run_mutex_);
@@ -965,10 +914,11 @@ bool WorkerSide::on_pulse() {
     scan_cancels(l);
     uint32_t asked = l->header->give_back.load(std::memory_order_acquire);
     std::lock_guard lock(l->mutex);
-    if (asked != l->give_back_seen && give_back(l.get(), false)) l->give_back_seen = asked;
+    if ((asked != l->give_back_seen || retiring_) && give_back(l.get(), retiring_)) l->give_back_seen = asked;
     work |= !l->tasks.empty();
   }
-  ring_events(leaving() || unwanted_, work);
+  if (__builtin_expect(leaves_ && retiring_, 0)) depart();
+  ring_events(leaving() || unwanted_ || (leaves_ && !retiring_), work);
   return work;
 }
 

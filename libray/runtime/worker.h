@@ -134,6 +134,7 @@ class WorkerSide {
   void client_died(uint32_t process);
   void become_actor(const wire::DnActorInit& init, const uint8_t* record);
   void unwanted();
+  void leave();  // takes no more tasks, and stops when what it has submitted is done
   void stop();
   void stop_reader();  // what it has not read stays unread
   void let_go();  // after everything stopped: unmaps the links
@@ -186,8 +187,8 @@ class WorkerSide {
   void retire();
 
   // ---- blocking inside a task
-  bool lend(Runtime* rt);  // true: take_back must follow
-  void take_back(Runtime* rt);
+  const TaskContext* lend();  // not null: take_back of it must follow
+  void take_back(const TaskContext* waited);
   void give_back_all();
 
  private:
@@ -200,7 +201,7 @@ class WorkerSide {
   bool claim(std::shared_ptr<ServeLink> from, Execution** out);
   bool claim_any(Execution** out, uint32_t group);
   bool take_place();
-  void give_place();
+  void give_place(CallGroup* group);
   class AsleepAtLimit;
   bool claim_grouped(Execution** out, uint32_t group);
   std::shared_ptr<ServeLink> oldest_link();
@@ -255,6 +256,10 @@ class WorkerSide {
   void execute(Execution* e);
   bool has_work();
   bool leaving() const;
+  bool about_to_leave() const;
+  void depart();
+  void running_changed();
+  void tell_lent();
 
   Runtime* runtime_;
   const uint32_t pid_ = static_cast<uint32_t>(::getpid());
@@ -274,7 +279,7 @@ class WorkerSide {
   void* interrupt_user_ = nullptr;
   std::atomic<bool> has_interrupt_{false};
 
-  std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false}, retiring_{false};
+  std::atomic<bool> stop_{false}, unwanted_{false}, exiting_{false}, retiring_{false}, leaves_{false};
   std::atomic<uint32_t> outstanding_{0};      // executions that were claimed and have not ended
   std::atomic<uint32_t> asleep_at_limit_{0};  // threads in next() that wait for the end of one
   std::atomic<uint32_t> max_concurrency_{1};
@@ -304,7 +309,10 @@ class WorkerSide {
   uint64_t class_key_ = 0;
   std::string class_name_;
   void* self_ = nullptr;
-  std::atomic<uint32_t> lent_{0};
+  std::mutex lend_mutex_;
+  std::unordered_map<const TaskContext*, uint32_t> waiting_;  // tasks that wait, and how many threads do for each
+  std::atomic<size_t> n_waiting_{0};                          // such tasks
+  bool lent_ = false;                                         // as the daemon was told last
   Fd event_;
   std::atomic<bool> event_used_{false};    // somebody asked for a descriptor
   std::atomic<bool> event_wanted_{true};  // its loop sleeps or may be about to

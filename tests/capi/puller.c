@@ -64,6 +64,7 @@ static ray_code run_misuse(ray_task* task) { /* what a task may not do */
 static ray_runtime* here; /* this worker's */
 static int grouped;       /* it is an actor with concurrency groups */
 static int threaded;      /* it is an actor that several threads serve */
+static int aside;         /* it is an actor whose calls other threads finish than the one that takes them */
 
 static ray_code run(ray_task* task) {
   ray_buffer definition = RAY_BUFFER_INIT;
@@ -96,6 +97,12 @@ static ray_code run(ray_task* task) {
     return RAY_OK;
   }
   if (strcmp(word, "threaded") == 0) return threaded = 1, RAY_OK;
+  if (strcmp(word, "aside") == 0) return aside = 1, RAY_OK;
+  if (strcmp(word, "aside in a group") == 0) {
+    const uint32_t limit = 1;
+    CHECK_OK(ray_worker_set_groups(here, &limit, 1, &err));
+    return aside = 1, RAY_OK;
+  }
   if (strcmp(word, "class") == 0 && info.kind == RAY_KIND_ACTOR_CREATE) return RAY_OK;
   if (strcmp(word, "class") == 0) {
     char text[64];
@@ -182,6 +189,33 @@ static void serve_threads(void) {
   for (i = 0; i < 4; i++) pthread_join(threads[i], NULL);
 }
 
+/* A loop at the descriptor, which takes calls that other threads finish. */
+static void* finish_aside(void* task) {
+  kit_pause();
+  if (kit_return_i64(task, 0, 7) != RAY_OK || ray_task_finish(task, RAY_OK) != RAY_OK) abort();
+  return NULL;
+}
+
+static void serve_aside(void) {
+  struct pollfd p;
+  pthread_t thread;
+  ray_task* task;
+  ray_code code;
+  p.fd = ray_worker_group_fd(here, 0);
+  p.events = POLLIN;
+  for (;;) {
+    kit_clear();
+    code = ray_worker_next(here, 0, &task, &err);
+    if (code == RAY_TIMED_OUT) {
+      CHECK_EQ(poll(&p, 1, -1), 1);
+      continue;
+    }
+    if (code != RAY_OK) return;
+    CHECK_EQ(pthread_create(&thread, NULL, finish_aside, task), 0);
+    pthread_detach(thread);
+  }
+}
+
 static int worker(ray_runtime* runtime) {
   struct pollfd p;
   ray_task* task;
@@ -203,9 +237,10 @@ static int worker(ray_runtime* runtime) {
     if (code != RAY_OK) break;
     CHECK_EQ(ray_task_finish(task, run(task)), RAY_OK);
     CHECK_EQ(ray_task_finish(task, RAY_OK), RAY_INVALID_ARGUMENT); /* consumed */
-    if (grouped || threaded) {
+    if (grouped || threaded || aside) {
       if (grouped) serve_groups();
       if (threaded) serve_threads();
+      if (aside) serve_aside();
       code = RAY_CANCELLED;
       break;
     }
@@ -380,6 +415,24 @@ static void more_threads_than_calls_may_run(void) {
   ray_function_release(klass);
 }
 
+/* The end of one call lets a loop take the next at once: were it to look once a second, time would be over. */
+static void calls_that_other_threads_finish(void) {
+  enum { kCalls = 200 };
+  static const char* const kinds[] = {"aside", "aside in a group"};
+  ray_ref* refs[kCalls];
+  int kind, i;
+  start();
+  for (kind = 0; kind < 2; kind++) {
+    ray_function* klass = word(kinds[kind]);
+    ray_actor* actor;
+    CHECK_OK(ray_actor_create(rt, klass, NULL, 0, NULL, &actor, &err));
+    for (i = 0; i < kCalls; i++) refs[i] = kit_call(actor, "any", NULL, 0);
+    for (i = 0; i < kCalls; i++) CHECK_EQ(kit_take_i64(refs[i]), 7);
+    ray_actor_release(actor);
+    ray_function_release(klass);
+  }
+}
+
 /* Readers of other languages understand RAW and MSGPACK alone; the rest fails at submit, naming the
  * argument. */
 static void private_formats_stay_private(void) {
@@ -405,6 +458,7 @@ static const kit_test tests[] = {KIT_TEST(pulled_tasks),
                                  KIT_TEST(actor_of_an_opaque_class),
                                  KIT_TEST(groups_of_an_actor),
                                  KIT_TEST(more_threads_than_calls_may_run),
+                                 KIT_TEST(calls_that_other_threads_finish),
                                  KIT_TEST(private_formats_stay_private)};
 
 int main(int argc, char** argv) {
