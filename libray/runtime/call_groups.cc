@@ -129,6 +129,15 @@ bool WorkerSide::cancel_waiting(uint64_t end, ServeLink* link, TaskId* id) {
   return false;
 }
 
+// The same of all calls of a client that is gone: nobody wants them begun.
+void WorkerSide::cancel_waiting_of(const ServeLink* link) {
+  if (!has_groups_) return;
+  std::lock_guard lock(groups_mutex_);
+  for (auto& g : groups_)
+    for (Execution* e : g->ready)
+      if (e->link.get() == link) e->cancelled = true;
+}
+
 // For event loops: the descriptors of those that have something to do.
 void WorkerSide::ring_events(bool always, bool work) {
   const uint64_t one = 1;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "libray/base/fault.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/worker.h"
 
@@ -75,6 +76,7 @@ bool WorkerSide::cancel_running(uint64_t word, ServeLink* link) {
     auto it = std::find_if(running_.begin(), running_.end(),
                            [&](Execution* e) { return e->link.get() == link && e->end == end; });
     if (it == running_.end()) return false;
+    RAY_FAULT("worker.cancel.found");
     (*it)->cancelled = true;
     id = (*it)->header.task;
     if (interrupt_) interrupt_(static_cast<ray_task*>((*it)->handle), interrupt_user_);

@@ -59,6 +59,7 @@ void WorkerSide::client_died(uint32_t process) {
   }
   if (!gone) return;
   gone->dead = true;
+  cancel_waiting_of(gone.get());
   std::lock_guard lock(run_mutex_);
   for (Execution* e : running_)
     if (e->link == gone) {
@@ -349,6 +350,7 @@ Execution* WorkerSide::start(Execution* e, bool may_block) {
     running_.push_back(e);
     show(e);
   }
+  if (e->link && e->link->dead) e->cancelled = true;  // since the claim
   // One that came since the claim was looked for among what runs before this was.
   if (e->link && __builtin_expect(e->link->any_cancelled.load(std::memory_order_relaxed), 0)) {
     std::lock_guard lock(e->link->mutex);
@@ -865,17 +867,14 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
 }
 
 void WorkerSide::recycle(Execution* e) {
-  e->handle = HandleTable::instance().renew(e->handle);  // that of the task is stale now
   drop_args(e);
   for (auto& r : e->results) r.given = false, r.bytes.clear();
   e->results.clear();
   e->error_image.clear();
   e->name.clear();
   e->method.clear();
-  e->link.reset();
   e->record_copy.clear();
   e->yielded = 0;
-  e->cancelled = false;
   e->context.turn.store(e->context.turn.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   // The next task here is most likely of the same function. Large definitions are not kept once per execution.
   if (e->definition.definition.size() > 4096) e->definition_known = false;
@@ -883,10 +882,15 @@ void WorkerSide::recycle(Execution* e) {
   CallGroup* group = nullptr;
   if (has_groups_.load(std::memory_order_relaxed) && e->header.kind == RAY_KIND_ACTOR_CALL)
     group = groups_[e->group].get();
+  std::shared_ptr<ServeLink> link;
   {
     std::lock_guard lock(run_mutex_);
     std::erase(running_, e);
     hide(e);
+    // From here on nobody cancels it, or tells a binding of its handle, which becomes stale.
+    link.swap(e->link);
+    e->cancelled = false;
+    e->handle = HandleTable::instance().renew(e->handle);
     if (!spare_.load(std::memory_order_relaxed)) spare_.store(e, std::memory_order_release);
     else pool_.push_back(e);
   }

@@ -210,6 +210,7 @@ class WorkerSide {
   bool group_waits();
   bool anything_for(uint32_t group);
   bool cancel_waiting(uint64_t end, ServeLink* link, TaskId* id);
+  void cancel_waiting_of(const ServeLink* link);
   void ring_events(bool always, bool work);
   Execution* start(Execution* e, bool may_block);
   Execution* ready(Execution* e, const Status& s);
