@@ -36,6 +36,7 @@ void Directory::add_count(const ObjectId& id, Entry* e, uint32_t process, int64_
   it->second += count;
   if (it->second == 0) {
     e->counts.erase(it);
+    e->idle_pass = passes_;
     if (e->owner == process) e->owner_counts = false;  // a later share counts again
     auto t = touched_.find(process);
     bool waits = std::find(e->waiters.begin(), e->waiters.end(), process) != e->waiters.end();
@@ -91,7 +92,7 @@ void Directory::let_go(const std::vector<ObjectId>& ids) {
   for (const ObjectId& c : ids) {
     auto in = entries_.find(c);
     if (in == entries_.end()) continue;
-    if (in->second.containers > 0) --in->second.containers;
+    if (in->second.containers > 0 && --in->second.containers == 0) in->second.idle_pass = passes_;
     consider(c, &in->second);
   }
 }
@@ -196,7 +197,7 @@ void Directory::process_died(uint32_t process, Actions* out) {
     auto it = entries_.find(id);
     if (it == entries_.end()) continue;
     Entry& e = it->second;
-    e.counts.erase(process);
+    if (e.counts.erase(process) > 0) e.idle_pass = passes_;
     e.waiters.erase(std::remove(e.waiters.begin(), e.waiters.end(), process), e.waiters.end());
     if (e.owner == process) {
       e.owner = kNobody;
@@ -244,6 +245,11 @@ void Directory::end_pass(Actions* out) {
         !e.waiters.empty())
       lose(id, &e, out);  // a whole pass brought no owner: it was freed long ago, or never was
     if (!unused(e)) continue;
+    if (e.idle_pass == passes_) {  // it was used again in this pass, and by others, maybe, in rings that were read before
+      e.candidate = true;
+      fresh_.push_back(id);
+      continue;
+    }
     if (e.state == kObjPending && !e.waiters.empty()) lose(id, &e, out);
     erase(id, &e, out);
   }

@@ -128,6 +128,7 @@ class Directory {
     bool cancelled = false;     // somebody wants it cancelled, with these flags
     uint8_t cancel_flags = 0;
     uint32_t containers = 0;
+    uint64_t idle_pass = 0;  // the last pass that had begun when a holder or container went
     std::map<uint32_t, int64_t> counts;  // no zeros
     std::vector<ObjectId> contained;
     std::vector<uint32_t> waiters;

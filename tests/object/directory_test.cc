@@ -74,6 +74,55 @@ TEST_F(DirectoryTest, APassThatHadBegunBeforeDoesNotFree) {
   EXPECT_EQ(count(Action::kFree, object(0)), 1u);
 }
 
+// Process 3 gives the object to 2, whose ring was read already in this pass, and lets go of it: 3's hold and
+// release are both read in the pass, 2's hold is not.
+TEST_F(DirectoryTest, AUseWithinThePassPutsOffItsEnd) {
+  share(1, object(0));
+  ready(object(0));
+  d.release(object(0), 1, 1);
+  d.begin_pass();
+  d.hold(object(0), 3, 1);
+  d.release(object(0), 3, 1);
+  d.end_pass(&out);
+  EXPECT_EQ(d.check(), "");
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.hold(object(0), 2, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  d.release(object(0), 2, 1);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+}
+
+TEST_F(DirectoryTest, APlaceholdersEndIsPutOffToo) {
+  d.hold(object(0), 3, 1);
+  d.begin_pass();
+  share(1, object(0));
+  ready(object(0));
+  d.release(object(0), 1, 1);
+  d.release(object(0), 3, 1);
+  d.end_pass(&out);
+  EXPECT_EQ(count(Action::kFree, object(0)), 0u);
+  settle();
+  EXPECT_EQ(count(Action::kFree, object(0)), 1u);
+}
+
+TEST_F(DirectoryTest, AContainerThatEndsAtThePassesEndPutsOffWhatItContained) {
+  ObjectId inner = object(1);
+  share(1, inner);
+  ready(inner);
+  d.release(inner, 1, 1);
+  d.begin_pass();
+  d.result(object(0), 5, true, 0, &inner, 1);
+  d.discard(object(0), 5, 0);
+  d.begin_pass();  // the one before was not ended
+  d.end_pass(&out);
+  EXPECT_EQ(count(Action::kFree, inner), 0u);
+  settle();
+  EXPECT_EQ(count(Action::kFree, inner), 1u);
+  EXPECT_EQ(d.size(), 0u);
+}
+
 TEST_F(DirectoryTest, CancelGoesToTheOwner) {
   share(1, object(0));
   d.hold(object(0), 2, 1);
@@ -520,6 +569,14 @@ class World {
     rings_[p].push_back({Up::kHold, inner, p, {}});
     ++held_[p][inner];
   }
+  // `to` runs a task of p with a reference and keeps it: the hold is in the ring of `to`, before p may let go.
+  void lend(uint32_t p) {
+    ObjectId id;
+    if (!some_held(p, &id)) return;
+    uint32_t to = some_process();
+    rings_[to].push_back({Up::kHold, id, to, {}});
+    ++held_[to][id];
+  }
   void drop(uint32_t p, const ObjectId& id) {
     rings_[p].push_back({Up::kRelease, id, p, {}});
     if (--held_[p][id] == 0) held_[p].erase(id);
@@ -560,7 +617,7 @@ class World {
     std::shuffle(order.begin(), order.end(), random_);
     for (uint32_t p : order) {
       while (!rings_[p].empty()) read_one(p);
-      if (!ending_ && pick(3) == 0) mutate();  // the world goes on while the daemon reads
+      for (uint32_t n = ending_ ? 0 : pick(6); n > 0; --n) mutate();  // the world goes on while the daemon reads
     }
     d_.end_pass(&out_);
     check_actions();
@@ -597,7 +654,8 @@ class World {
   void mutate() {
     uint32_t p = some_process();
     ObjectId id;
-    switch (pick(9)) {
+    switch (pick(10)) {
+      case 9: return lend(p);
       case 8: return hand_over(p);
       case 0: return create(p);
       case 1: return finish(p);
