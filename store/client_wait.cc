@@ -63,17 +63,23 @@ void ClientImpl::answer(const RecordView& v) {
     if (r)
       r->grant = g;
     else {  // nobody waits any more: give it back
-      std::lock_guard lock(mu_);
-      CloseRecord c{g.extent, 0};
-      push(kClose, &c, sizeof c);
+      {
+        std::lock_guard lock(mu_);
+        CloseRecord c{g.extent, 0};
+        push(kClose, &c, sizeof c);
+      }
+      wake_daemon(true);
     }
   } else if (v.type == kLocated && v.size == sizeof(LocatedRecord)) {
     if (r)
       std::memcpy(&r->located, v.data, sizeof r->located);
     else {
-      std::lock_guard lock(mu_);
-      AckRecord a{number};
-      push(kAck, &a, sizeof a);
+      {
+        std::lock_guard lock(mu_);
+        AckRecord a{number};
+        push(kAck, &a, sizeof a);
+      }
+      wake_daemon(true);
     }
   } else if (v.type == kRefused && v.size >= sizeof(RefusedRecord)) {
     RefusedRecord f;
@@ -147,9 +153,12 @@ Status ClientImpl::await(Request* r, int64_t timeout_ns, int64_t within_ns) {
 // What comes for it all the same is given back: see answer(). wait_mu_ held.
 void ClientImpl::give_up(Request* r) {
   requests_.erase(r->number);
-  std::lock_guard lock(mu_);
-  AckRecord a{r->number};
-  push(kForget, &a, sizeof a);
+  {
+    std::lock_guard lock(mu_);
+    AckRecord a{r->number};
+    push(kForget, &a, sizeof a);
+  }
+  wake_daemon(true);  // others may stand behind it
 }
 
 // The leader's sleep.

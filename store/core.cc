@@ -10,7 +10,7 @@
 namespace ray::store {
 
 namespace {
-constexpr uint32_t kMaxRequests = 4096;  // unanswered, per client
+constexpr uint32_t kMaxRequests = 4096;  // unanswered or, of places, not acknowledged; per client
 constexpr uint32_t kMaxClients = 4096;
 constexpr int64_t kRestoreNs = 10000000000;  // limit of a restore that nobody waits for
 
@@ -199,7 +199,7 @@ bool Core::handle(Peer* p, const RecordView& view) {
     case kLocate: {
       ++questions_;
       LocateRecord r;
-      if (!copy_record(view, &r) || (r.request && ++p->requests > kMaxRequests)) return false;
+      if (!copy_record(view, &r) || (r.request && ++p->requests + p->grants.size() > kMaxRequests)) return false;
       on_locate(p, r, false);
       return true;
     }
@@ -233,6 +233,9 @@ bool Core::on_publish(Peer* p, const PublishRecord& r) {
   if (r.offset - e.offset > e.size || footprint(r.size) > e.size - (r.offset - e.offset))
     return false;
   if (r.owner >= wire::kMaxProcesses) return false;
+  // Places do not overlap, so together they are no more than the extent.
+  if (footprint(r.size) > e.size - e.cursor) return false;
+  e.cursor += footprint(r.size);
   uint32_t object = new_object(r);
   Object& o = objects_[object];
   // A copy for somebody who is gone is of no use.
@@ -364,7 +367,10 @@ void Core::on_forget(Peer* p, uint64_t request) {
   for (auto& [object, waiters] : restore_waiters_)
     found += std::erase_if(
         waiters, [&](const RestoreWaiter& w) { return w.peer == p->number && w.request == request; });
-  if (found && p->requests > 0) --p->requests;
+  found += p->committing.erase(request);
+  if (!found) return;
+  retry_pump_ = true;  // who stood behind it may have room
+  if (p->requests > 0) --p->requests;
 }
 
 // ---- replies -----------------------------------------------------------------------------------
@@ -549,7 +555,8 @@ bool Core::tick(int64_t now) {
   for (Peer* p : peer_list_)
     if (!p->overflow.empty()) flush_overflow(p);
   publish_counters(worked);
-  return worked;
+  // A request whose time is over leaves its place to the next one: that is looked at before any sleep.
+  return worked || (retry_pump_ && !(creates_.empty() && restores_.empty()));
 }
 
 void Core::settle(const Deferred& d) {

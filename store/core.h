@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "store/daemon.h"
@@ -48,7 +49,7 @@ struct Extent {
   uint32_t segment = 0, generation = 0;
   uint32_t live = 0;                          // objects in memory, condemned ones included
   uint32_t busy = 0;                          // jobs that read or write its bytes
-  uint64_t offset = 0, size = 0, cursor = 0;  // cursor: the daemon's own extents
+  uint64_t offset = 0, size = 0, cursor = 0;  // cursor: bytes of objects so far
   uint64_t resident = 0;  // bytes whose pages exist: less than size once gaps were punched out
   uint64_t live_bytes = 0;
   std::vector<uint32_t> objects;          // numbers; may name objects that left
@@ -88,6 +89,7 @@ struct Peer {  // a connected client; its number is its segment's
   RingProducer returns;
   std::deque<std::string> overflow;  // return records that did not fit: u16 type, then the payload
   std::unordered_map<uint64_t, uint32_t> grants;  // request -> object
+  std::unordered_set<uint64_t> committing;        // requests whose memory a job makes
   uint32_t requests = 0;                          // unanswered
   uint32_t large_cold = 0;  // large leases that found no warm run: what pre-touching goes by
   bool touching = false;
@@ -95,6 +97,16 @@ struct Peer {  // a connected client; its number is its segment's
   uint32_t holds = 0;  // hold words in use at the last scan
   uint32_t woken_nap = 0;
 };
+
+// A client's number: what is above a year is for ever, and sums of times do not overflow.
+inline int64_t limit_ns(int64_t timeout_ns) {
+  constexpr int64_t kYear = int64_t{31536000} * 1000000000;
+  return timeout_ns < 0 || timeout_ns > kYear ? INT64_MAX : timeout_ns;
+}
+inline int64_t ends_ns(int64_t timeout_ns, int64_t since_ns) {
+  const int64_t limit = limit_ns(timeout_ns);
+  return limit == INT64_MAX ? INT64_MAX : since_ns + limit;
+}
 
 struct Waiting {      // a request that memory must be found for
   uint32_t peer = 0;  // 0: a restore
@@ -191,6 +203,10 @@ class Core {
   bool pump_queue(std::deque<Waiting>* queue, int64_t now);
   void fail(const Waiting& w, const std::string& why);
   void check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck);
+  void check_waiters(int64_t now);
+  void wake_by(int64_t at) {
+    if (next_deadline_ == 0 || at < next_deadline_) next_deadline_ = at;
+  }
   bool deadlocked() const;
   uint64_t warm_bytes() const;
   uint64_t lease_bytes(const Waiting& w) const;
@@ -275,6 +291,7 @@ class Core {
   struct RestoreWaiter {
     uint32_t peer;
     uint64_t request;
+    int64_t timeout_ns, since_ns;
   };
   std::unordered_map<uint32_t, std::vector<RestoreWaiter>> restore_waiters_;
   uint32_t restore_open_ = kNone;

@@ -91,6 +91,7 @@ bool Core::find_space(Segment* s, uint64_t bytes, Found* out) {
 // Undoes find_space for an extent that nobody got.
 void Core::abandon_extent(uint32_t extent) {
   Extent& e = extents_[extent];
+  lru_remove(extent);  // an old pin of what was here before may have put it there
   Segment* s = segment(e.segment);
   s->set_generation(e.offset, e.size, 0);
   s->extents.erase(e.offset);
@@ -176,14 +177,17 @@ void Core::commit_then_grant(const Waiting& w, uint32_t extent, bool touch) {
   std::shared_ptr<Segment> seg = segments_[w.peer];
   uint64_t offset = extents_[extent].offset, size = extents_[extent].size;
   ++extents_[extent].busy;
+  peer(w.peer)->committing.insert(w.request);
   jobs_->run([this, seg, offset, size, touch, w, extent]() -> JobPool::Done {
     Status s = seg->commit_pages(offset, size, touch);
     return [this, s, w, extent] {
       --extents_[extent].busy;
       Peer* p = peer(w.peer);
-      if (p && s.ok()) return grant(p, w.request, extent, true);
+      const bool wanted = p && p->committing.erase(w.request) > 0;
+      if (wanted && s.ok()) return grant(p, w.request, extent, true);
+      if (p && s.ok()) return close_extent(extent);  // its memory is the client's next lease
       abandon_extent(extent);
-      if (p) refuse(p, w.request, s.code(), s.message());
+      if (wanted) refuse(p, w.request, s.code(), s.message());
     };
   });
 }
@@ -236,6 +240,7 @@ void Core::pump(int64_t now) {
   if (restores_.empty() && creates_.empty()) return;
   bool stuck = deadlocked();
   check_deadlines(&restores_, now, stuck);
+  check_waiters(now);
   check_deadlines(&creates_, now, stuck);
   if (!spill_error_.ok() && spill_retry_ns_ > now &&
       (next_deadline_ == 0 || spill_retry_ns_ < next_deadline_))
@@ -290,12 +295,11 @@ bool Core::deadlocked() const {
 }
 
 void Core::check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck) {
-  constexpr int64_t kSecond = 1000000000, kYear = 31536000 * kSecond;
+  constexpr int64_t kSecond = 1000000000;
   bool first = true;
   for (auto it = queue->begin(); it != queue->end();) {
     int64_t base = std::max(it->since_ns, last_progress_ns_);
-    // A client's number: what is above a year is for ever, and sums of times do not overflow.
-    int64_t limit = it->timeout_ns < 0 || it->timeout_ns > kYear ? INT64_MAX : it->timeout_ns;
+    int64_t limit = limit_ns(it->timeout_ns);
     int64_t grace = std::clamp(limit / 2, kSecond / 10, 5 * kSecond);
     bool dead = stuck && first && now - base >= grace;
     first = false;
@@ -310,11 +314,25 @@ void Core::check_deadlines(std::deque<Waiting>* queue, int64_t now, bool stuck) 
       continue;
     }
     int64_t next = stuck ? std::min(grace, limit) : limit;
-    if (next != INT64_MAX) {
-      int64_t at = base + next;
-      if (next_deadline_ == 0 || at < next_deadline_) next_deadline_ = at;
-    }
+    if (next != INT64_MAX) wake_by(base + next);
     ++it;
+  }
+}
+
+// Each of those that wait for one restore has a limit of its own.
+void Core::check_waiters(int64_t now) {
+  for (const Waiting& w : restores_) {
+    auto waiters = restore_waiters_.find(w.object);
+    if (waiters == restore_waiters_.end()) continue;
+    std::erase_if(waiters->second, [&](const RestoreWaiter& r) {
+      const int64_t end = ends_ns(r.timeout_ns, std::max(r.since_ns, last_progress_ns_));
+      if (now < end) {
+        if (end != INT64_MAX) wake_by(end);
+        return false;
+      }
+      if (Peer* p = peer(r.peer)) refuse(p, r.request, RAY_STORE_FULL, full_text(w, ""));
+      return true;
+    });
   }
 }
 

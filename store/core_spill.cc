@@ -362,7 +362,13 @@ uint64_t Core::evict(uint32_t extent) {
 
 void Core::add_waiter(uint32_t object, Peer* p, const LocateRecord& r) {
   Object& o = objects_[object];
-  if (r.request) restore_waiters_[object].push_back({p->number, r.request});
+  if (r.request) restore_waiters_[object].push_back({p->number, r.request, r.timeout_ns, now_});
+  if (o.state == Object::kRestoring)  // it goes on for whoever waits longest
+    for (Waiting& w : restores_)
+      if (w.object == object && ends_ns(r.timeout_ns, now_) > ends_ns(w.timeout_ns, w.since_ns)) {
+        w.timeout_ns = r.timeout_ns;
+        w.since_ns = now_;
+      }
   if (o.state != Object::kSpilled) return;
   o.state = Object::kRestoring;
   restores_.push_back({0, 0, object, o.serial, o.size, 0, r.timeout_ns, now_});

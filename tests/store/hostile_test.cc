@@ -288,6 +288,33 @@ TEST_F(StoreHostile, BadRequests) {
   EXPECT_TRUE(flood.is_thrown_out());
 }
 
+// What the daemon keeps for a client is bounded: rows of one place, places that it never acknowledges.
+TEST_F(StoreHostile, WhoNeverStopsIsThrownOut) {
+  Hostile h(store_);
+  ASSERT_TRUE(h.join());
+  GrantRecord g = h.lease();
+  for (uint64_t i = 0; i <= g.bytes / footprint(64); ++i) {
+    PublishRecord r{make_id(1000 + i), g.offset, 64, g.extent, 0, 0, 0, 0};
+    h.record(kPublish, &r, sizeof r);
+    if (i % 256 == 0) (void)store_.daemon->stats();  // it has read them
+  }
+  EXPECT_TRUE(h.is_thrown_out());
+  Location at;
+  ASSERT_TRUE(put(honest_.get(), 5, 1000, &at).ok());
+  Hostile asks(store_);
+  ASSERT_TRUE(asks.join());
+  RingConsumer answers(&asks.page->returns, asks.control() + kReturnsAt, kReturnsBytes);
+  for (uint64_t i = 0; i < 5000; ++i) {
+    LocateRecord q{i + 1, make_id(5), 0, -1};
+    asks.record(kLocate, &q, sizeof q);
+    if (i % 256 != 0) continue;
+    (void)store_.daemon->stats();
+    RecordView v{};
+    while (answers.next(&v) == RingConsumer::Next::kRecord) answers.release();
+  }
+  EXPECT_TRUE(asks.is_thrown_out());
+}
+
 TEST_F(StoreHostile, GarbageInTheHoldTableHurtsNobody) {
   Hostile h(store_);
   ASSERT_TRUE(h.join());

@@ -179,6 +179,83 @@ TEST_F(StorePressure, WaitingCreatesGoOnWhenMemoryIsReleased) {
   second.join();
 }
 
+void wait_for_creates(const TestStore& t, uint64_t n) {
+  const int64_t until = steady_ns() + kWait;
+  while (t.daemon->stats().waiting_creates != n && steady_ns() < until) std::this_thread::yield();
+}
+
+// Behind a large create stands a small one that has room: it gets it when the first one is over.
+TEST_F(StorePressure, WhoGivesUpLetsTheNextOnePass) {
+  for (bool interrupted : {false, true}) {
+    TestStore t(64 << 20, false);
+    t.start();
+    auto holder = t.connect(), large = t.connect(), small = t.connect();
+    Location at;
+    Pin p;
+    ASSERT_TRUE(put(holder.get(), 1, 40 << 20, &at).ok());
+    ASSERT_TRUE(holder->pin(make_id(1), at, kWait, &p).ok());
+    std::atomic<bool> stop{false};
+    std::thread first([&] {
+      std::function<bool()> stopped = [&] { return stop.load(); };
+      Interruptible in(&stopped);
+      Building b;
+      EXPECT_EQ(large->create(make_id(2), 50 << 20, interrupted ? -1 : 1000000000, &b).code(),
+                interrupted ? RAY_CANCELLED : RAY_STORE_FULL);
+    });
+    wait_for_creates(t, 1);
+    Status s;
+    std::thread second([&] {
+      Location where;
+      s = put(small.get(), 3, 10 << 20, &where);
+    });
+    ::usleep(300000);  // nothing is asked of the daemon from here on: that would wake it
+    stop = interrupted;
+    first.join();
+    second.join();
+    EXPECT_TRUE(s.ok()) << s.message();
+  }
+}
+
+// What was granted while nobody waited any more is given back without the client.
+TEST_F(StorePressure, WhoGivesUpWhileItsMemoryIsMadeHasNone) {
+  TestStore t(64 << 20, false);
+  t.start();
+  auto a = t.connect(), b = t.connect();
+  ASSERT_TRUE(set_fault("store.commit_pages", "delay:1000ms@1"));
+  std::function<bool()> stopped = [] { return true; };
+  {
+    Interruptible in(&stopped);
+    Building x;
+    EXPECT_EQ(a->create(make_id(1), 40 << 20, -1, &x).code(), RAY_CANCELLED);
+  }
+  Location at;
+  Status s = put(b.get(), 2, 40 << 20, &at, 5000000000);
+  EXPECT_TRUE(s.ok()) << s.message();
+}
+
+TEST_F(StorePressure, ARestoreGoesOnForWhoWaitsLonger) {
+  TestStore t(8 << 20);
+  t.start();
+  auto holder = t.connect(), a = t.connect(), b = t.connect();
+  Location at, other;
+  Pin p;
+  ASSERT_TRUE(put(holder.get(), 1, 5 << 20, &at).ok());
+  ASSERT_TRUE(put(holder.get(), 2, 5 << 20, &other).ok());
+  ASSERT_TRUE(holder->pin(make_id(2), other, kWait, &p).ok());
+  std::thread longer([&] {
+    ::usleep(200000);
+    Pin q;
+    Status s = b->pin(make_id(1), at, kWait, &q);
+    EXPECT_TRUE(s.ok() && matches(q.data, q.size, 1)) << s.message();
+    b->unpin(&q);
+  });
+  Pin q;
+  EXPECT_EQ(a->pin(make_id(1), at, 1000000000, &q).code(), RAY_STORE_FULL);
+  ::usleep(100000);  // had it ended with that, the other one would know by now
+  holder->unpin(&p);
+  longer.join();
+}
+
 TEST_F(StorePressure, CreatesAreServedInTheirOrder) {
   TestStore t(8 << 20, false);
   t.start();
