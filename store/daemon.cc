@@ -65,10 +65,10 @@ class Server final : public Daemon {
     uint32_t peer = 0;  // 0: a stranger
     int64_t since_ns = 0;
   };
+  // What an event is of: with the number of a connection, not of its descriptor, which may be another one's by the
+  // time the event is looked at.
   enum Tag : uint64_t { kTagListen = 1, kTagEvent = 2, kTagSocket = 3, kTagPid = 4 };
-  static uint64_t tag(Tag t, int fd) {
-    return static_cast<uint64_t>(t) << 32 | static_cast<uint32_t>(fd);
-  }
+  static constexpr int kTagShift = 56;
 
   Status listen();
   void loop();
@@ -78,23 +78,23 @@ class Server final : public Daemon {
   static void rest();
   void handle_events(int timeout_ms);
   void accept_clients();
-  void on_socket(int fd);
-  bool on_message(Connection* c, const char* data, size_t size);
-  bool on_hello(Connection* c, const char* data, size_t size);
+  void on_socket(uint64_t number);
+  bool on_message(uint64_t number, Connection* c, const char* data, size_t size);
+  bool on_hello(uint64_t number, Connection* c, const char* data, size_t size);
   void on_segment(Connection* c, const SegmentMessage& m);
-  void close_connection(int fd);
+  void close_connection(uint64_t number);
   void close_peer(uint32_t peer);
   void drop_strangers(int64_t now);
-  void watch(int fd, Tag t);
+  void watch(int fd, Tag t, uint64_t number = 0);
   void wake_peer(uint32_t peer);
   void wake_self(bool urgent);
 
   const DaemonOptions options_;
   Fd listen_, epoll_, event_, spare_;
   std::unique_ptr<Core> core_;
-  std::unordered_map<int, Connection> connections_;  // by socket
-  std::unordered_map<int, int> pidfds_;              // pidfd -> socket
-  std::unordered_map<uint32_t, int> socket_of_peer_;
+  std::unordered_map<uint64_t, Connection> connections_;  // by number
+  uint64_t next_connection_ = 1;
+  std::unordered_map<uint32_t, uint64_t> connection_of_peer_;
   size_t strangers_ = 0;
 
   std::mutex mu_;
@@ -183,10 +183,10 @@ Status Server::listen() {
   return Status();
 }
 
-void Server::watch(int fd, Tag t) {
+void Server::watch(int fd, Tag t, uint64_t number) {
   epoll_event ev{};
   ev.events = EPOLLIN;
-  ev.data.u64 = tag(t, fd);
+  ev.data.u64 = t << kTagShift | number;
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &ev);
 }
 
@@ -340,18 +340,16 @@ void Server::handle_events(int timeout_ms) {
   epoll_event events[64];
   int n = ::epoll_wait(epoll_.get(), events, 64, timeout_ms);
   for (int i = 0; i < n; ++i) {
-    int fd = static_cast<int>(events[i].data.u64 & 0xFFFFFFFF);
-    switch (events[i].data.u64 >> 32) {
+    const uint64_t number = events[i].data.u64 & ((uint64_t{1} << kTagShift) - 1);
+    switch (events[i].data.u64 >> kTagShift) {
       case kTagListen: accept_clients(); break;
       case kTagEvent: {
         uint64_t v;
-        (void)!::read(fd, &v, sizeof v);
+        (void)!::read(event_.get(), &v, sizeof v);
         break;
       }
-      case kTagSocket: on_socket(fd); break;
-      case kTagPid:
-        if (auto it = pidfds_.find(fd); it != pidfds_.end()) close_connection(it->second);
-        break;
+      case kTagSocket: on_socket(number); break;
+      case kTagPid: close_connection(number); break;
     }
   }
   if (strangers_ > 0) drop_strangers(steady_ns());
@@ -384,54 +382,53 @@ void Server::accept_clients() {
     }
     c.pid = cred.pid;
     ++strangers_;
-    connections_[s] = std::move(c);
-    watch(s, kTagSocket);
+    watch(s, kTagSocket, next_connection_);
+    connections_[next_connection_++] = std::move(c);
   }
 }
 
 void Server::drop_strangers(int64_t now) {
-  std::vector<int> late;
-  for (auto& [fd, c] : connections_)
-    if (c.peer == 0 && now - c.since_ns > kHelloNs) late.push_back(fd);
-  for (int fd : late) close_connection(fd);
+  std::vector<uint64_t> late;
+  for (auto& [number, c] : connections_)
+    if (c.peer == 0 && now - c.since_ns > kHelloNs) late.push_back(number);
+  for (uint64_t number : late) close_connection(number);
 }
 
 void Server::close_peer(uint32_t peer) {
-  if (auto it = socket_of_peer_.find(peer); it != socket_of_peer_.end())
+  if (auto it = connection_of_peer_.find(peer); it != connection_of_peer_.end())
     close_connection(it->second);
 }
 
-void Server::close_connection(int fd) {
-  auto it = connections_.find(fd);
+void Server::close_connection(uint64_t number) {
+  auto it = connections_.find(number);
   if (it == connections_.end()) return;
   Connection c = std::move(it->second);
   connections_.erase(it);
-  if (c.pidfd.valid()) pidfds_.erase(c.pidfd.get());
   if (c.peer == 0) {
     --strangers_;
     return;
   }
-  socket_of_peer_.erase(c.peer);
+  connection_of_peer_.erase(c.peer);
   core_->bury(c.peer);
 }
 
-void Server::on_socket(int fd) {
+void Server::on_socket(uint64_t number) {
   for (int i = 0; i < 16; ++i) {
-    auto it = connections_.find(fd);
+    auto it = connections_.find(number);
     if (it == connections_.end()) return;
     char buffer[kMessageMax];
     std::vector<Fd> fds;  // a client has none to send; whatever comes is closed
-    auto n = recv_with_fds(fd, buffer, sizeof buffer, &fds);
+    auto n = recv_with_fds(it->second.socket.get(), buffer, sizeof buffer, &fds);
     if (!n.ok() && n.status().code() == RAY_TIMED_OUT) return;
-    if (!n.ok() || *n == 0 || !on_message(&it->second, buffer, *n)) {
-      close_connection(fd);
+    if (!n.ok() || *n == 0 || !on_message(number, &it->second, buffer, *n)) {
+      close_connection(number);
       return;
     }
   }
 }
 
-bool Server::on_message(Connection* c, const char* data, size_t size) {
-  if (c->peer == 0) return on_hello(c, data, size);
+bool Server::on_message(uint64_t number, Connection* c, const char* data, size_t size) {
+  if (c->peer == 0) return on_hello(number, c, data, size);
   PlainMessage m;
   if (size < sizeof m) return false;
   std::memcpy(&m, data, sizeof m);
@@ -452,7 +449,7 @@ bool Server::on_message(Connection* c, const char* data, size_t size) {
   }
 }
 
-bool Server::on_hello(Connection* c, const char* data, size_t size) {
+bool Server::on_hello(uint64_t number, Connection* c, const char* data, size_t size) {
   StoreHello h;
   if (size != sizeof h) return false;
   std::memcpy(&h, data, sizeof h);
@@ -477,9 +474,8 @@ bool Server::on_hello(Connection* c, const char* data, size_t size) {
   if (!p.ok()) return refuse(p.status().code(), p.status().message());
   c->peer = (*p)->number;
   --strangers_;
-  socket_of_peer_[c->peer] = c->socket.get();
-  pidfds_[c->pidfd.get()] = c->socket.get();
-  watch(c->pidfd.get(), kTagPid);
+  connection_of_peer_[c->peer] = number;
+  watch(c->pidfd.get(), kTagPid, number);
   w.segment = c->peer;
   int fds[3] = {(*p)->segment->control_fd(), (*p)->segment->data_fd(),
                 core_->directory().readonly_fd()};
@@ -497,10 +493,10 @@ void Server::on_segment(Connection* c, const SegmentMessage& m) {
 }
 
 void Server::wake_peer(uint32_t peer) {
-  auto it = socket_of_peer_.find(peer);
-  if (it == socket_of_peer_.end()) return;
+  auto it = connection_of_peer_.find(peer);
+  if (it == connection_of_peer_.end()) return;
   PlainMessage m{kMsgWake};
-  (void)send_with_fds(it->second, &m, sizeof m, nullptr, 0);  // full = it has wake-ups to read
+  (void)send_with_fds(connections_.at(it->second).socket.get(), &m, sizeof m, nullptr, 0);  // full = it has wake-ups to read
 }
 
 }  // namespace ray::store
