@@ -1,6 +1,7 @@
 // What a forked child inherits: the mappings, through which it reads the objects that were pinned at the fork. They
 // must not change under it, so the parent keeps those pins until no child of that fork is left, which a pipe tells:
-// the children hold its writing end. See client_impl.h.
+// the children hold its writing end. When the parent dies first, the daemon keeps its pins as long as children have its
+// socket open. See client_impl.h.
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -76,7 +77,11 @@ void ClientImpl::in_child() {
   Clients& c = clients();
   if (c.pipe[0] >= 0) ::close(c.pipe[0]);
   c.pipe[0] = c.pipe[1] = -1;
-  for (ClientImpl* client : c.list) client->hold_mu_.unlock();
+  for (ClientImpl* client : c.list) {
+    // The daemon takes the socket's end for the end of all who read here: see on_death in daemon.cc.
+    if (client->hold_limit_ == client->free_holds_.size()) client->socket_.reset();
+    client->hold_mu_.unlock();
+  }
   c.list.clear();
   c.mutex.unlock();
 }

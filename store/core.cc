@@ -90,9 +90,9 @@ Result<Peer*> Core::attach(int pid, uint32_t process) {
 
 // The client is gone: its holds and leases end. What it committed stays until it is known, by
 // process_died, which of it others have taken over.
-void Core::bury(uint32_t number) {
+bool Core::bury(uint32_t number, bool heirs) {
   Peer* p = peer(number);
-  if (!p) return;
+  if (!p) return false;
   RAY_FAULT("store.daemon.bury");
   drain(p);
   std::shared_ptr<Segment> seg = segments_[number];
@@ -102,6 +102,12 @@ void Core::bury(uint32_t number) {
     std::erase_if(*queue, [&](const Waiting& w) { return w.peer == number; });
   for (auto& [object, waiters] : restore_waiters_)
     std::erase_if(waiters, [&](const RestoreWaiter& w) { return w.peer == number; });
+  if (heirs) {
+    Heirs h{p->pid, {}};
+    read_holds(*p, &h.words);
+    heirs = !h.words.empty();
+    if (heirs) heirs_[number] = std::move(h);
+  }
   std::erase(peer_list_, p);
   peers_.erase(number);
   seg->drop_control();
@@ -117,6 +123,12 @@ void Core::bury(uint32_t number) {
     progress(run->size);
   }
   retire_if_empty(number);
+  return heirs;
+}
+
+void Core::heirs_ended(uint32_t number) {
+  heirs_.erase(number);
+  rescan_ = true;
 }
 
 void Core::retire_if_empty(uint32_t number) {

@@ -128,7 +128,9 @@ class Core {
   DirectoryHeader* header() const { return directory_.header(); }
 
   Result<Peer*> attach(int pid, uint32_t process);
-  void bury(uint32_t peer);
+  // heirs: forked children read on. True = it had pins, which stay until heirs_ended().
+  bool bury(uint32_t peer, bool heirs);
+  void heirs_ended(uint32_t peer);
   const std::unordered_map<uint32_t, std::unique_ptr<Peer>>& peers() const { return peers_; }
   // Read-only descriptor of a living segment.
   Result<Fd> segment_fd(uint32_t segment) const;
@@ -218,6 +220,7 @@ class Core {
 
   // ---- core_spill.cc: condemned objects, eviction, restore
   void scan_holds();  // fills held_
+  static void read_holds(const Peer& p, std::vector<uint64_t>* out);
   bool is_held(const Object& o) const;
   void condemn(uint32_t object);
   bool reap();
@@ -282,6 +285,11 @@ class Core {
   HoldSet held_;
   int64_t rescan_at_ns_ = 0;  // not before: scanning many holds for every unpin would cost too much
   uint64_t holds_ = 0;
+  struct Heirs {
+    int pid = 0;  // of the parent
+    std::vector<uint64_t> words;
+  };
+  std::unordered_map<uint32_t, Heirs> heirs_;  // by the dead peer's number
   bool unpins_wanted_ = false;
 
   SpillFile spill_;

@@ -279,7 +279,7 @@ bool Core::pump_queue(std::deque<Waiting>* queue, int64_t) {
 
 // Everybody who holds a pin waits for memory, and nothing is on its way: nobody can move.
 bool Core::deadlocked() const {
-  if (jobs_->in_flight() > 0 || holds_ == 0) return false;
+  if (jobs_->in_flight() > 0 || holds_ == 0 || !heirs_.empty()) return false;
   for (const Peer* p : peer_list_) {
     if (p->holds == 0 && p->grants.empty()) continue;
     bool waits = false;

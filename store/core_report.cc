@@ -1,5 +1,6 @@
 // What the store says about itself: statistics, listing, the text of "store is full". See core.h.
 #include <algorithm>
+#include <set>
 
 #ifndef MSGPACK_NO_BOOST
 #define MSGPACK_NO_BOOST
@@ -87,6 +88,13 @@ std::string Core::full_text(const Waiting& w, const std::string& why) {
     }
     by_client.push_back(
         {bytes, strprintf("process %d: %s in %u pins", p->pid, human(bytes).c_str(), p->holds)});
+  }
+  for (const auto& [number, h] : heirs_) {
+    uint64_t bytes = 0;
+    for (uint64_t word : std::set<uint64_t>(h.words.begin(), h.words.end()))
+      if (auto it = sizes.find(word); it != sizes.end()) bytes += it->second;
+    by_client.push_back({bytes, strprintf("children of process %d, which is gone: %s in %zu pins", h.pid,
+                                          human(bytes).c_str(), h.words.size())});
   }
   std::sort(by_client.rbegin(), by_client.rend());
   std::string who;

@@ -39,20 +39,21 @@ uint32_t HoldSet::count(uint64_t word) const {
 // Collects every hold word of every client. The sequentially consistent loads pair with the
 // client's store of the word and its load of the object's state: either this scan sees the hold, or
 // the client sees the state that was stored before the scan.
+void Core::read_holds(const Peer& p, std::vector<uint64_t>* out) {
+  uint32_t limit = std::min(p.segment->control()->hold_limit.load(std::memory_order_seq_cst), kHolds);
+  auto* words = reinterpret_cast<std::atomic<uint64_t>*>(p.segment->control_base() + kHoldsAt);
+  for (uint32_t i = 0; i < limit; ++i)
+    if (uint64_t w = words[i].load(std::memory_order_seq_cst)) out->push_back(w);
+}
+
 void Core::scan_holds() {
   hold_words_.clear();
   for (Peer* p : peer_list_) {
-    p->holds = 0;
-    uint32_t limit =
-        std::min(p->segment->control()->hold_limit.load(std::memory_order_seq_cst), kHolds);
-    auto* words = reinterpret_cast<std::atomic<uint64_t>*>(p->segment->control_base() + kHoldsAt);
-    for (uint32_t i = 0; i < limit; ++i) {
-      uint64_t w = words[i].load(std::memory_order_seq_cst);
-      if (w == 0) continue;
-      hold_words_.push_back(w);
-      ++p->holds;
-    }
+    const size_t before = hold_words_.size();
+    read_holds(*p, &hold_words_);
+    p->holds = static_cast<uint32_t>(hold_words_.size() - before);
   }
+  for (const auto& [number, h] : heirs_) hold_words_.insert(hold_words_.end(), h.words.begin(), h.words.end());
   holds_ = hold_words_.size();
   held_.fill(hold_words_);
 }

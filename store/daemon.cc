@@ -9,6 +9,7 @@
 #include "store/daemon.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -38,6 +39,7 @@ constexpr int kRestPauses = 40;           // about 2 us
 constexpr int64_t kIdleNs = 1000000000;   // then naps this long before it gives memory back
 constexpr int64_t kHelloNs = 5000000000;  // a connection must say hello within this time
 constexpr size_t kMaxStrangers = 64;      // connections without a valid hello
+constexpr size_t kMaxHeirs = 1024;        // dead clients whose children are read for
 }  // namespace
 
 class Server final : public Daemon {
@@ -63,6 +65,7 @@ class Server final : public Daemon {
     Fd socket, pidfd;
     int pid = 0;
     uint32_t peer = 0;  // 0: a stranger
+    bool heirs = false;  // the client died, children of it read on: see on_death
     int64_t since_ns = 0;
   };
   // What an event is of: with the number of a connection, not of its descriptor, which may be another one's by the
@@ -83,6 +86,7 @@ class Server final : public Daemon {
   bool on_hello(uint64_t number, Connection* c, const char* data, size_t size);
   void on_segment(Connection* c, const SegmentMessage& m);
   void close_connection(uint64_t number);
+  void on_death(uint64_t number);
   void close_peer(uint32_t peer);
   void drop_strangers(int64_t now);
   void watch(int fd, Tag t, uint64_t number = 0);
@@ -95,7 +99,7 @@ class Server final : public Daemon {
   std::unordered_map<uint64_t, Connection> connections_;  // by number
   uint64_t next_connection_ = 1;
   std::unordered_map<uint32_t, uint64_t> connection_of_peer_;
-  size_t strangers_ = 0;
+  size_t strangers_ = 0, heirs_ = 0;
 
   std::mutex mu_;
   std::condition_variable answered_;
@@ -349,7 +353,7 @@ void Server::handle_events(int timeout_ms) {
         break;
       }
       case kTagSocket: on_socket(number); break;
-      case kTagPid: close_connection(number); break;
+      case kTagPid: on_death(number); break;
     }
   }
   if (strangers_ > 0) drop_strangers(steady_ns());
@@ -408,14 +412,46 @@ void Server::close_connection(uint64_t number) {
     --strangers_;
     return;
   }
+  if (c.heirs) {
+    --heirs_;
+    core_->heirs_ended(c.peer);
+    return;
+  }
   connection_of_peer_.erase(c.peer);
-  core_->bury(c.peer);
+  core_->bury(c.peer, false);
+}
+
+// A forked child that reads what was pinned at the fork keeps its copy of the socket open: the socket's end tells when
+// none is left. Until then the dead client's pins stay.
+void Server::on_death(uint64_t number) {
+  auto it = connections_.find(number);
+  if (it == connections_.end()) return;
+  Connection& c = it->second;
+  pollfd p{c.socket.get(), POLLRDHUP, 0};
+  if (c.peer == 0 || heirs_ >= kMaxHeirs || ::poll(&p, 1, 0) != 0) return close_connection(number);
+  connection_of_peer_.erase(c.peer);
+  if (!core_->bury(c.peer, true)) {
+    connections_.erase(it);
+    return;
+  }
+  ++heirs_;
+  c.heirs = true;
+  c.pidfd.reset();
+  epoll_event ev{};
+  ev.events = EPOLLRDHUP;  // they have nothing to say
+  ev.data.u64 = kTagSocket << kTagShift | number;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, c.socket.get(), &ev);
 }
 
 void Server::on_socket(uint64_t number) {
   for (int i = 0; i < 16; ++i) {
     auto it = connections_.find(number);
     if (it == connections_.end()) return;
+    if (it->second.heirs) {
+      pollfd p{it->second.socket.get(), POLLRDHUP, 0};
+      if (::poll(&p, 1, 0) != 0) close_connection(number);
+      return;
+    }
     char buffer[kMessageMax];
     std::vector<Fd> fds;  // a client has none to send; whatever comes is closed
     auto n = recv_with_fds(it->second.socket.get(), buffer, sizeof buffer, &fds);

@@ -1,14 +1,19 @@
 // The store between processes: deaths at every stage, forks, read-only memory, leaks, a stopped
 // daemon.
 #include <dirent.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <random>
 
 #include "libray/base/fault.h"
+#include "libray/base/shm.h"
 #include "store/inspect.h"
+#include "store/layout.h"
 #include "tests/store/process.h"
 
 namespace ray::store {
@@ -234,6 +239,118 @@ TEST_F(StoreProcess, DeathIsSeenThoughAChildHoldsTheSocket) {
   EXPECT_TRUE(eventually([&] { return stats_of(daemon_).clients == 0; }));
   ::close(pipe_fds[0]);
   ::close(pipe_fds[1]);
+}
+
+// What was pinned at the fork stays as it is for the child, whoever writes meanwhile, until it ends.
+TEST_F(StoreProcess, AForkedChildReadsOnAfterItsParentsDeath) {
+  constexpr uint64_t kSize = 4 << 20;
+  int go[2], result[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ASSERT_EQ(::pipe(result), 0);
+  in_child([&] {
+    auto c = daemon_.connect();
+    Location at;
+    Pin p;
+    EXPECT_TRUE(put(c.get(), 1, kSize, &at).ok());
+    EXPECT_TRUE(c->pin(make_id(1), at, kWait, &p).ok());
+    if (::fork() == 0) {
+      char x;
+      (void)!::read(go[0], &x, 1);
+      x = matches(p.data, p.size, 1) ? 'y' : 'n';
+      (void)!::write(result[1], &x, 1);
+      (void)!::read(go[0], &x, 1);
+      ::_exit(0);
+    }
+    c->drop(make_id(1), at);
+    ::raise(SIGKILL);
+  });
+  EXPECT_TRUE(eventually([&] { return stats_of(daemon_).clients == 0; }));
+  auto other = daemon_.connect();
+  Location at;
+  for (uint64_t n = 10; n < 20; ++n) EXPECT_TRUE(put(other.get(), n, 3 << 20, &at).ok());
+  char x = 0;
+  EXPECT_EQ(::write(go[1], "g", 1), 1);
+  EXPECT_EQ(::read(result[0], &x, 1), 1);
+  EXPECT_EQ(x, 'y');
+  EXPECT_EQ(::write(go[1], "e", 1), 1);
+  EXPECT_TRUE(put(other.get(), 20, 14 << 20, &at).ok());  // it needs what the child had
+  for (int fd : {go[0], go[1], result[0], result[1]}) ::close(fd);
+}
+
+// A descriptor's number names several connections, one after the other: an event of the first, that comes in one
+// look with its end and the hello of the next, is not the next one's.
+TEST_F(StoreProcess, ALateEventOfADeadClientHurtsNobody) {
+  auto connect = [&] {
+    sockaddr_un addr{};
+    addr.sun_family = AF_UNIX;
+    std::memcpy(addr.sun_path, daemon_.socket.c_str(), daemon_.socket.size());
+    Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr), 0);
+    return fd;
+  };
+  auto hello = [&](const Fd& fd) {
+    StoreHello h{};
+    h.magic = kStoreMagic;
+    h.version = kStoreVersion;
+    h.token_size = static_cast<uint32_t>(daemon_.token.size());
+    std::memcpy(h.token, daemon_.token.data(), daemon_.token.size());
+    EXPECT_TRUE(send_with_fds(fd.get(), &h, sizeof h, nullptr, 0).ok());
+  };
+  auto welcome = [&](const Fd& fd) {
+    StoreWelcome w{};
+    std::vector<Fd> fds;
+    auto n = recv_with_fds(fd.get(), &w, sizeof w, &fds);
+    return n.ok() && *n == sizeof w && w.code == RAY_OK;
+  };
+  int to[2], from[2];
+  ASSERT_EQ(::pipe(to), 0);
+  ASSERT_EQ(::pipe(from), 0);
+  auto say = [](int fd) { EXPECT_EQ(::write(fd, "x", 1), 1); };
+  auto hear = [](int fd) {
+    pollfd p{fd, POLLIN, 0};
+    char byte;
+    EXPECT_EQ(::poll(&p, 1, 20000), 1);
+    EXPECT_EQ(::read(fd, &byte, 1), 1);
+  };
+  Fd low = connect();  // so that the pidfd of the next has a lower number than its socket
+  hello(low);
+  ASSERT_TRUE(welcome(low));
+  const int before = count_fds(daemon_.pid);
+  pid_t first = ::fork();
+  if (first == 0) {
+    ::close(to[1]);
+    low.reset();
+    Fd fd = connect();
+    say(from[1]), hear(to[0]);
+    hello(fd);
+    if (!welcome(fd)) ::_exit(1);
+    say(from[1]), hear(to[0]);
+    fd.reset();
+    say(from[1]), hear(to[0]);
+    ::_exit(0);
+  }
+  hear(from[0]);
+  EXPECT_TRUE(eventually([&] { return count_fds(daemon_.pid) == before + 1; }));
+  low.reset();
+  EXPECT_TRUE(eventually([&] { return stats_of(daemon_).clients == 0; }));
+  say(to[1]), hear(from[0]);  // it is a client
+  const int one = count_fds(daemon_.pid);
+  Fd second = connect();
+  EXPECT_TRUE(eventually([&] { return count_fds(daemon_.pid) == one + 1; }));
+  daemon_.stop();
+  say(to[1]), hear(from[0]);  // it hung up
+  hello(second);
+  say(to[1]);
+  int status = -1;
+  ::waitpid(first, &status, 0);
+  EXPECT_EQ(status, 0);
+  daemon_.go_on();
+  EXPECT_TRUE(welcome(second));
+  SegmentMessage m{kMsgSegment, 123456, 1, 0, 0};
+  (void)send_with_fds(second.get(), &m, sizeof m, nullptr, 0);
+  auto n = recv_with_fds(second.get(), &m, sizeof m, nullptr);
+  EXPECT_TRUE(n.ok() && *n == sizeof m);
+  for (int fd : {to[0], to[1], from[0], from[1]}) ::close(fd);
 }
 
 TEST_F(StoreProcess, AThousandConnectionsLeakNothing) {
