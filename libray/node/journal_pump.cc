@@ -32,8 +32,11 @@ struct JournalPump::Shared {
   std::condition_variable wake;
   bool stop = false, poked = false, progress = false;
   std::atomic<bool> asleep{false};
-  std::vector<std::shared_ptr<Channel>> attach;
-  std::vector<uint32_t> detach;
+  struct Change {
+    std::shared_ptr<Channel> attach;  // none: the process leaves
+    uint32_t process;
+  };
+  std::vector<Change> changes;  // in order: an index is used again
   std::vector<std::pair<uint16_t, std::string>> own;  // records of the daemon itself
   std::vector<std::function<void()>> flush;
   std::vector<Shard> shards;
@@ -91,14 +94,15 @@ JournalPump::~JournalPump() {
 
 void JournalPump::attach(std::shared_ptr<Channel> channel) {
   std::lock_guard lock(shared_->mutex);
-  shared_->attach.push_back(std::move(channel));
+  const uint32_t process = channel->process;
+  shared_->changes.push_back({std::move(channel), process});
   shared_->poked = true;
   shared_->wake.notify_all();
 }
 
 void JournalPump::detach(uint32_t process) {
   std::lock_guard lock(shared_->mutex);
-  shared_->detach.push_back(process);
+  shared_->changes.push_back({nullptr, process});
   shared_->poked = true;
   shared_->wake.notify_all();
 }
@@ -277,12 +281,12 @@ void JournalPump::mark(bool all_read) {
     mark_ns_ = wall_ns();
     unmarked_ = 0;
     mark_tails_.clear();
-    for (auto& [process, s] : sources_)
-      if (s.channel) mark_tails_[process] = lineage_tail(*s.channel);
+    for (auto& [number, s] : sources_)
+      if (s.channel) mark_tails_[number] = lineage_tail(*s.channel);
   }
   if (mark_ns_ == 0) return;
-  for (auto& [process, tail] : mark_tails_) {
-    auto it = sources_.find(process);
+  for (auto& [number, tail] : mark_tails_) {
+    auto it = sources_.find(number);
     if (it != sources_.end() && it->second.channel && it->second.channel->lineage.position() < tail) return;
   }
   const lineage::MarkRecord m{mark_ns_};
@@ -295,8 +299,8 @@ void JournalPump::mark(bool all_read) {
 void JournalPump::begin_flushes() {
   for (auto& done : shared_->flush) {
     Flush f{std::move(done), false, {}, {}};
-    for (auto& [process, s] : sources_)
-      if (s.channel) f.tails[process] = lineage_tail(*s.channel);
+    for (auto& [number, s] : sources_)
+      if (s.channel) f.tails[number] = lineage_tail(*s.channel);
     flushes_.push_back(std::move(f));
   }
   shared_->flush.clear();
@@ -306,8 +310,8 @@ void JournalPump::mark_drained() {
   for (Flush& f : flushes_) {
     if (f.drained) continue;
     bool drained = true;
-    for (auto& [process, tail] : f.tails) {
-      auto it = sources_.find(process);
+    for (auto& [number, tail] : f.tails) {
+      auto it = sources_.find(number);
       if (it != sources_.end() && it->second.channel)
         drained &= it->second.channel->lineage.position() >= tail;
     }
@@ -332,7 +336,7 @@ void JournalPump::finish_flushes(std::unique_lock<std::mutex>* lock) {
 }
 
 bool JournalPump::rings_empty() {
-  for (auto& [process, s] : sources_)
+  for (auto& [number, s] : sources_)
     if (s.channel && !s.channel->lineage.empty()) return false;
   return true;
 }
@@ -359,7 +363,7 @@ void JournalPump::sleep(std::unique_lock<std::mutex>* lock, bool drained) {
     bool idle = flushes_.empty();
     for (const Shard& shard : s.shards) idle &= shard.batches.empty();
     if (quiet && idle) {
-      for (auto& [process, source] : sources_) {
+      for (auto& [number, source] : sources_) {
         if (source.touched && source.channel) source.channel->forget_pages();
         source.touched = false;
       }
@@ -375,7 +379,7 @@ void JournalPump::sleep(std::unique_lock<std::mutex>* lock, bool drained) {
       s.wake.wait(*lock, woken);
     }
     // Nobody waits for the commit, so let a batch grow before the first drain.
-    if (s.poked && !s.progress && s.detach.empty()) s.wake.wait_for(*lock, kNap, hurried);
+    if (s.poked && !s.progress && s.changes.empty()) s.wake.wait_for(*lock, kNap, hurried);
   }
   s.asleep.store(false);
   page_->lineage_armed.store(0, std::memory_order_relaxed);
@@ -387,11 +391,13 @@ void JournalPump::run() {
   Shared& s = *shared_;
   while (!s.stop) {
     s.poked = s.progress = false;
-    for (auto& c : s.attach) sources_[c->process].channel = c;
-    s.attach.clear();
-    for (uint32_t process : s.detach)
-      if (auto it = sources_.find(process); it != sources_.end()) it->second.leaving = true;
-    s.detach.clear();
+    for (Shared::Change& c : s.changes) {
+      if (c.attach) sources_[next_source_++].channel = std::move(c.attach);
+      else
+        for (auto& [number, source] : sources_)
+          if (source.channel && source.channel->process == c.process) source.leaving = true;
+    }
+    s.changes.clear();
     begin_flushes();
     size_t taken = s.own.size();
     for (auto& [type, record] : s.own) {

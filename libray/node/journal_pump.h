@@ -76,7 +76,7 @@ class JournalPump {
   struct Flush {
     std::function<void()> done;
     bool drained = false;
-    std::map<uint32_t, uint64_t> tails;  // process -> ring position to be read first
+    std::map<uint64_t, uint64_t> tails;  // source -> ring position to be read first
     std::vector<uint64_t> upto;          // per shard: number of batches to be committed
   };
   struct Shared;  // outlives the pump: late answers of the client find it closed
@@ -99,12 +99,13 @@ class JournalPump {
   wire::NodePage* page_;
   std::function<void(uint32_t)> on_corrupt_;
   std::shared_ptr<Shared> shared_;
-  std::map<uint32_t, Source> sources_;  // pump thread only
+  std::map<uint64_t, Source> sources_;  // pump thread only; by a number of its own: a process's index is used again
+  uint64_t next_source_ = 0;            // pump thread only
   std::deque<Flush> flushes_;           // pump thread only
   Spool spool_;                         // pump thread only
   // Pump thread only. What the shards are told: up to when they have everything (lineage::MarkRecord).
   int64_t mark_ns_ = 0, marked_at_ = 0;  // wall clock of the mark under way, 0 = none; when the last one was begun
-  std::map<uint32_t, uint64_t> mark_tails_;
+  std::map<uint64_t, uint64_t> mark_tails_;
   uint64_t unmarked_ = 0;  // records since the last mark
   uint64_t trimmed_at_ = 0;             // pump thread only: bytes moved when the heap was last trimmed
   std::thread thread_;

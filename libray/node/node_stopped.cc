@@ -84,6 +84,7 @@ void Node::watch_clients(int64_t now) {
     auto s = w ? spawns_.find(w->spawn) : spawns_.end();
     if (s == spawns_.end() || s->second.told_to_end) continue;
     s->second.told_to_end = true;
+    scheduler_.worker_killed(o.worker);  // or it would have others once its lease is back
     send(w, wire::kDnExit, nullptr, 0);
   }
   std::set<uint32_t> paused = paused_;

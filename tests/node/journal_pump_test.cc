@@ -272,6 +272,22 @@ TEST_F(PumpTest, ADeadProcessIsDrainedToItsTail) {
   expect_in_order(7, 1000);
 }
 
+// The index of a process that is gone is the next one's, maybe before the pump has looked: neither loses a record.
+TEST_F(PumpTest, AnIndexIsUsedAgain) {
+  Writer first(7), second(7);
+  pump->attach(first.channel);
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(first.write());
+  second.next = 1000;
+  pump->detach(7);
+  pump->attach(second.channel);
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(second.write());
+  flush();
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(second.write());
+  flush();
+  expect_in_order(7, 3000);
+  EXPECT_EQ(corrupt, 0u);
+}
+
 TEST_F(PumpTest, FailedBatchesAreSentAgain) {
   store.fail_next = 5;
   Writer a(1);
