@@ -2,9 +2,11 @@
 //
 // Who waits sleeps under calls_mutex_, which may be taken with mutex_ held and never the other way round.
 #include <chrono>
+#include <utility>
 
 #include "libray/base/proc.h"
 #include "libray/runtime/runtime.h"
+#include "libray/runtime/worker.h"
 #include "libray/wire/limits.h"
 
 namespace ray {
