@@ -462,12 +462,18 @@ void Runtime::resume_lost_calls(Actor* a) {
   }
 }
 
+// Whether a call that its worker had taken did not wait for its concurrency group any more.
+static bool begun(const PendingTask* t) {
+  auto* word = const_cast<uint8_t*>(t->record) + offsetof(wire::TaskHeader, submitted);
+  return std::atomic_ref(*reinterpret_cast<uint64_t*>(word)).load(std::memory_order_acquire) != wire::kNotBegun;
+}
+
 void Runtime::actor_link_died(Actor* a, ClientLink* link) {
   uint64_t started = link->header->started.load(std::memory_order_acquire);
   if (a->link == link) a->link = nullptr;
   ++a->n_pending;
   while (PendingTask* t = link->inflight.head) {
-    bool ran = t->ring_end <= started;
+    bool ran = t->ring_end <= started && begun(t);
     if (ran) discard_attempt(t);
     const bool intact = take_back_record(t);
     unlink(t);

@@ -69,6 +69,13 @@ bool WorkerSide::route(uint32_t mine) {
   return others;
 }
 
+// To its client, in the record: should this process die, a call that waits for its group has not used up a retry.
+void WorkerSide::say_begun(const Execution* e, bool begun) {
+  auto* word = const_cast<uint8_t*>(e->record) + offsetof(wire::TaskHeader, submitted);
+  std::atomic_ref(*reinterpret_cast<uint64_t*>(word))
+      .store(begun ? e->header.submitted : wire::kNotBegun, std::memory_order_release);
+}
+
 bool WorkerSide::claim_grouped(Execution** out, uint32_t group) {
   if (!actor_ready_ || group >= groups_.size()) return false;
   CallGroup& g = *groups_[group];
@@ -83,6 +90,7 @@ bool WorkerSide::claim_grouped(Execution** out, uint32_t group) {
       outstanding_.fetch_add(1);
       std::lock_guard link((*out)->link->mutex);  // cancelled since it was taken from the ring?
       if (was_cancelled((*out)->link.get(), (*out)->end)) (*out)->cancelled = true;
+      say_begun(*out, true);
       got = true;
     }
   }

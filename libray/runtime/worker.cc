@@ -161,6 +161,7 @@ bool WorkerSide::claim(std::shared_ptr<ServeLink> from, Execution** out) {
   e->link = std::move(from);
   e->actor_pos = is_actor_ ? next_pos_.fetch_add(1, std::memory_order_relaxed) : 0;
   e->n_gpus = link->header->n_gpus.load(std::memory_order_relaxed);
+  if (has_groups_) say_begun(e, false);  // before it counts as started
   link->claims.push_back({r.end, false});
   link->header->started.store(r.end, std::memory_order_release);
   if (link->header->cancel_count.load(std::memory_order_acquire) != link->cancel_seen ||

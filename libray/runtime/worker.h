@@ -206,6 +206,7 @@ class WorkerSide {
   bool claim_grouped(Execution** out, uint32_t group);
   std::shared_ptr<ServeLink> oldest_link();
   bool route(uint32_t mine);
+  static void say_begun(const Execution* e, bool begun);
   bool full(uint32_t group);
   bool group_waits();
   bool anything_for(uint32_t group);

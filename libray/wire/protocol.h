@@ -421,8 +421,11 @@ struct TaskHeader {  // + name, method, then n_args x (ArgHeader + bytes padded 
                                        // record lies in the ring: how many items were consumed
   uint16_t name_size, method_size;
   uint32_t flags;       // kArgsInStore; language of the client << kCallerShift; group << kGroupShift
-  uint64_t submitted;   // order_stamp(): an actor begins its clients' calls in this order
+  uint64_t submitted;   // order_stamp(): an actor begins its clients' calls in this order. Its worker makes it kNotBegun
+                        // while the call, which counts as started, waits for its concurrency group
 };
+inline constexpr uint64_t kNotBegun = 0;
+static_assert(offsetof(TaskHeader, submitted) % 8 == 0);
 // The arguments are not in the record: one StoreRef follows, of an object whose plain bytes they
 // are.
 inline constexpr uint32_t kArgsInStore = 1;

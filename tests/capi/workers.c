@@ -170,6 +170,12 @@ static ray_code leave_file(ray_task* task, void* user) {
   return kit_return_i64(task, 0, 7);
 }
 
+/* Such a call, which ends with its process. */
+static ray_code die_holding(ray_task* task, void* user) {
+  (void)hold(task, user);
+  _exit(1);
+}
+
 /* Calls the actor in args[1], and is gone. */
 static ray_code call_and_die(ray_task* task, void* user) {
   const ray_buffer* args;
@@ -203,6 +209,7 @@ static void register_all(void) {
   CHECK_OK(ray_register_method(ray_cstr("Actor"), ray_cstr("wait_for_child"), wait_for_child, NULL, &err));
   CHECK_OK(ray_register_actor(ray_cstr("Grouped"), create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Grouped"), ray_cstr("hold"), hold, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Grouped"), ray_cstr("die_holding"), die_holding, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Grouped"), ray_cstr("leave_file"), leave_file, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Grouped"), ray_cstr("seven"), seven, NULL, &err));
 }
@@ -325,7 +332,33 @@ static void a_call_of_a_dead_client_does_not_begin(void) {
   ray_actor_release(actor);
 }
 
+/* It waited for its turn in a concurrency group, of an actor that died twice: that used up none of its retries. */
+static void a_call_that_has_not_begun_keeps_its_retries(void) {
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  char directory[400];
+  ray_actor* actor;
+  ray_ref *held, *waits;
+  ray_arg arg;
+  start(2);
+  snprintf(directory, sizeof directory, "%s", kit_path("."));
+  arg = kit_text(directory);
+  options.max_restarts = 2;
+  options.max_task_retries = 1;
+  actor = kit_actor("Grouped", &options);
+  held = kit_call(actor, "die_holding", &arg, 1); /* and when it runs again */
+  kit_await(kit_path("held"));
+  waits = kit_call(actor, "seven", NULL, 0);
+  kit_touch(kit_path("sent"));
+  kit_await(kit_path("taken"));
+  kit_touch(kit_path("go"));
+  CHECK_CODE(RAY_ACTOR_RESTARTING, kit_get_code(held));
+  CHECK_EQ(kit_take_i64(waits), 7);
+  ray_ref_release(held);
+  ray_actor_release(actor);
+}
+
 static const kit_test tests[] = {KIT_TEST(who_waits_lends_its_cpu), KIT_TEST(a_cancellation_is_for_one_call),
                                  KIT_TEST(who_is_not_needed_ends_after_what_it_submitted),
-                                 KIT_TEST(a_call_of_a_dead_client_does_not_begin)};
+                                 KIT_TEST(a_call_of_a_dead_client_does_not_begin),
+                                 KIT_TEST(a_call_that_has_not_begun_keeps_its_retries)};
 KIT_MAIN(tests, register_all)
