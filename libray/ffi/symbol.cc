@@ -118,17 +118,23 @@ Status to_bool(size_t index, ArgView v, uint8_t* out) {
   return Status();
 }
 
+// Whether a number that was an integer is still the same.
+bool holds_whole(wire::Reader r, double d) {
+  int64_t n;
+  if (wire::Reader s = r; s.int64(&n)) return d < 0x1p63 && static_cast<int64_t>(d) == n;
+  uint64_t u;
+  return !r.uint64(&u) || (d < 0x1p64 && static_cast<uint64_t>(d) == u);
+}
+
 Status to_float(size_t index, CType type, ArgView v, Slot* out) {
-  wire::Reader r(v.data, v.size);
+  wire::Reader r(v.data, v.size), whole = r;
   double d;
   if (!r.float64(&d)) return wrong(index, type, "", v);
-  if (type == CType::kF64) {
-    out->f64 = d;
-    return Status();
-  }
-  out->f32 = static_cast<float>(d);
-  if (std::isinf(out->f32) && !std::isinf(d))
-    return wrong(index, type, " (at most 3.4028235e+38)", v);
+  const double given = type == CType::kF32 ? static_cast<double>(static_cast<float>(d)) : d;
+  if (std::isinf(given) && !std::isinf(d)) return wrong(index, type, " (at most 3.4028235e+38)", v);
+  if (!holds_whole(whole, given)) return wrong(index, type, " (which has no such number)", v);
+  if (type == CType::kF64) out->f64 = d;
+  else out->f32 = static_cast<float>(d);
   return Status();
 }
 
@@ -156,10 +162,26 @@ Status to_pointer(size_t index, CType type, ArgView v, Scratch* scratch, Slot* o
   return Status();
 }
 
+// The value that is wrapped in the name of a type of another language (extension 19: [name, value]); else itself.
+ArgView unnamed(ArgView v) {
+  int8_t type = 0;
+  uint32_t n = 0;
+  std::string_view body, value;
+  for (int depth = 0; depth < 8; ++depth) {
+    wire::Reader r(v.data, v.size);
+    if (r.peek() != wire::Type::kExt || !r.ext(&type, &body) || type != 19) break;
+    wire::Reader inner(body);
+    if (!inner.array(&n) || n != 2 || !inner.skip() || !inner.raw(&value) || !inner.at_end()) break;
+    v = {value.data(), value.size()};
+  }
+  return v;
+}
+
 // Fills one slot, for ptr_len two.
-Status to_slot(size_t index, CType type, ArgView v, Scratch* scratch, Slot* out) {
-  if (!wire::is_one_value({static_cast<const char*>(v.data), v.size}))
+Status to_slot(size_t index, CType type, ArgView given, Scratch* scratch, Slot* out) {
+  if (!wire::is_one_value({static_cast<const char*>(given.data), given.size}))
     return error(RAY_INVALID_ARGUMENT, "argument %zu: not one MessagePack value", index);
+  const ArgView v = unnamed(given);
   switch (type) {
     case CType::kVoid: break;
     case CType::kBool: return to_bool(index, v, &out->u8);

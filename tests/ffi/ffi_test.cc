@@ -218,6 +218,25 @@ TEST(Call, BoolsAndFloats) {
   EXPECT_NE(run(*d, {of_str("x")}).find("argument 0: expected f64, got \"x\""), std::string::npos);
 }
 
+TEST(Call, IntegersThatAFloatDoesNotHaveAreRefused) {
+  auto f = sample("same_f32", "f32(f32)");
+  auto d = sample("same_f64", "f64(f64)");
+  EXPECT_EQ(run(*f, {of_int(1 << 24)}), "16777216.0");
+  EXPECT_NE(run(*f, {of_int((1 << 24) + 1)}).find("expected f32 (which has no such number), got 16777217"), std::string::npos);
+  EXPECT_EQ(run(*d, {of_int(-(int64_t{1} << 53))}), "-9007199254740992.0");
+  for (const std::string& n : {of_int((int64_t{1} << 53) + 1), of_int(std::numeric_limits<int64_t>::max()),
+                               of_uint(std::numeric_limits<uint64_t>::max())})
+    EXPECT_NE(run(*d, {n}).find("expected f64"), std::string::npos) << run(*d, {n});
+}
+
+// As Java writes an int.
+TEST(Call, NamedValuesAreTheirValues) {
+  auto i = sample("same_i32", "i32(i32)");
+  EXPECT_EQ(run(*i, {"\xd6\x13\x92\xa1I\x05"}), "5");
+  EXPECT_NE(run(*i, {"\xd6\x13\x93\xa1I\x05"}).find("expected i32"), std::string::npos);
+  EXPECT_NE(run(*i, {"\xd6\x10\x92\xa1I\x05"}).find("expected i32"), std::string::npos);
+}
+
 TEST(Call, StringsAndBytes) {
   auto s = sample("same_str", "str(str)");
   EXPECT_EQ(run(*s, {of_str("abc")}), "\"abc\"");
