@@ -100,7 +100,18 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> {
         Err(rmp_serde::encode::Error::InvalidDataModel(_)) => encode_as(value, BytesMode::Normal),
         other => other,
     }
+    .map(|mut encoded| {
+        // Of a list of nothing the serialiser cannot see what it is a list of.
+        if encoded.data == [0x90] && is_bytes(std::any::type_name::<T>()) {
+            encoded.data = vec![0xc4, 0];
+        }
+        encoded
+    })
     .map_err(|e| Error::Value(format!("a value of type {} cannot be encoded: {e}", std::any::type_name::<T>())))
+}
+
+fn is_bytes(type_name: &str) -> bool {
+    matches!(type_name.trim_start_matches('&'), "alloc::vec::Vec<u8>" | "[u8]" | "[u8; 0]" | "alloc::boxed::Box<[u8]>")
 }
 
 fn encode_as<T: Serialize + ?Sized>(
@@ -321,7 +332,7 @@ fn decode_from<T: DeserializeOwned>(source: Source) -> Result<T> {
     };
     let _outer = Restore::exchange(&DECODING, source);
     let read = match format {
-        _ if data.is_empty() && format != sys::RAY_FMT_ARROW_IPC => read_msgpack(&[0xc0]),
+        sys::RAY_FMT_MSGPACK if data.is_empty() => read_msgpack(&[0xc0]),
         sys::RAY_FMT_MSGPACK if is_wrapped(data) => read_msgpack(&unwrapped(data)),
         sys::RAY_FMT_MSGPACK => read_msgpack(data),
         sys::RAY_FMT_RAW => T::deserialize(Whole(data)).map_err(|e| e.to_string()),
@@ -360,8 +371,16 @@ impl<'de> Deserializer<'de> for Whole<'_> {
     ) -> std::result::Result<V::Value, Self::Error> {
         visitor.visit_newtype_struct(self)
     }
+    /// An empty value stands for nothing too, where nothing is wanted.
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
+        if self.0.is_empty() {
+            visitor.visit_unit()
+        } else {
+            visitor.visit_bytes(self.0)
+        }
+    }
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct map struct
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit_struct tuple tuple_struct map struct
         enum identifier ignored_any
     }
 }
@@ -526,9 +545,31 @@ mod tests {
         }
         let data = |e: Encoded| e.data;
         assert_eq!(data(encode(&vec![1u8, 2]).unwrap()), [0xc4, 2, 1, 2]);
+        assert_eq!(data(encode(&Vec::<u8>::new()).unwrap()), [0xc4, 0]);
+        assert_eq!(data(encode(&[0u8; 0]).unwrap()), [0xc4, 0]);
+        assert_eq!(data(encode::<[u8]>(&[]).unwrap()), [0xc4, 0]);
+        assert_eq!(data(encode(&Vec::<i8>::new()).unwrap()), [0x90]);
+        assert_eq!(read_msgpack::<Vec<u8>>(&[0xc4, 0]).unwrap(), []);
+        assert_eq!(*read_msgpack::<crate::Bytes>(&[0x90]).unwrap(), []);
+        assert_eq!(*read_msgpack::<crate::Bytes>(&[0xc4, 1, 7]).unwrap(), [7]);
+        assert!(read_msgpack::<crate::Bytes>(&[0x91, 0xa0]).is_err());
         assert_eq!(data(encode(&Point { x: 1, y: None }).unwrap()), [0x82, 0xa1, b'x', 1, 0xa1, b'y', 0xc0]);
         assert_eq!(data(encode(&(1, "a")).unwrap()), [0x92, 1, 0xa1, b'a']);
         assert_eq!(data(encode(&()).unwrap()), [0xc0]);
+    }
+
+    #[test]
+    fn no_bytes_are_bytes() {
+        let mut buffer = sys::ray_buffer { format: sys::RAY_FMT_RAW, ..Default::default() };
+        // SAFETY: the buffer is empty.
+        unsafe {
+            assert_eq!(decode_borrowed::<Vec<u8>>(&buffer).unwrap(), []);
+            assert_eq!(decode_borrowed::<Option<Vec<u8>>>(&buffer).unwrap(), Some(vec![]));
+            assert_eq!(*decode_borrowed::<crate::Bytes>(&buffer).unwrap(), []);
+            decode_borrowed::<()>(&buffer).unwrap();
+            buffer.format = sys::RAY_FMT_MSGPACK;
+            assert_eq!(decode_borrowed::<Option<Vec<u8>>>(&buffer).unwrap(), None);
+        }
     }
 
     #[test]

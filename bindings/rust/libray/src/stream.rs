@@ -38,12 +38,14 @@ pub struct ObjectStream<T> {
     raw: RawStream,
     waiting: Option<Registration>,
     item: Option<ObjectRef<T>>,
+    /// Nothing comes any more: the iterator gave an error that would come for ever.
+    ended: bool,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T> ObjectStream<T> {
     pub(crate) fn from_raw(raw: RawStream) -> Self {
-        Self { raw, waiting: None, item: None, value: PhantomData }
+        Self { raw, waiting: None, item: None, ended: false, value: PhantomData }
     }
 
     /// Id of the generator's task.
@@ -69,6 +71,16 @@ impl<T> ObjectStream<T> {
             code => code,
         });
         taken.map(|()| (!out.is_null()).then(|| ObjectRef::from_raw(RawRef::from_owned(out))))
+    }
+
+    /// The same for iterators, whose users ask until there is nothing: an error that lasts comes once.
+    fn take_once(&mut self, timeout_ns: i64) -> Result<Option<ObjectRef<T>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let taken = self.take_next(timeout_ns);
+        self.ended = matches!(&taken, Err(e) if !matches!(e, Error::TimedOut(_)));
+        taken
     }
 
     /// Ends the producer: its next item is not made. What is there already can still be taken.
@@ -99,7 +111,7 @@ impl<T: DeserializeOwned> Iterator for ObjectStream<T> {
     fn next(&mut self) -> Option<Result<T>> {
         let item = match self.item.take() {
             Some(item) => Ok(Some(item)),
-            None => self.take_next(-1),
+            None => self.take_once(-1),
         };
         item.transpose().map(|item| item?.get())
     }
@@ -119,12 +131,15 @@ impl<T: DeserializeOwned> futures_core::Stream for ObjectStream<T> {
                 return Poll::Pending;
             }
             self.waiting = None;
-            match self.take_next(0) {
+            match self.take_once(0) {
                 Ok(None) => return Poll::Ready(None),
                 Ok(item) => self.item = item,
                 Err(Error::TimedOut(_)) => match notify::when_next(&self.raw, context) {
                     Ok(waiting) => self.waiting = Some(waiting),
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                    Err(error) => {
+                        self.ended = true;
+                        return Poll::Ready(Some(Err(error)));
+                    }
                 },
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }

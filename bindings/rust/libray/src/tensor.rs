@@ -396,7 +396,7 @@ impl Serialize for Bytes {
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct V;
-        impl Visitor<'_> for V {
+        impl<'de> Visitor<'de> for V {
             type Value = Bytes;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
@@ -406,6 +406,14 @@ impl<'de> Deserialize<'de> for Bytes {
                     Some(keep) => Bytes(View { _keep: keep, data: NonNull::from(v).cast(), len: v.len() }),
                     None => v.to_vec().into(),
                 })
+            }
+            // A `Vec<u8>` inside of a value is a list when it is empty.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Bytes, A::Error> {
+                let mut vec = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    vec.push(item);
+                }
+                Ok(vec.into())
             }
         }
         deserializer.deserialize_bytes(V)
