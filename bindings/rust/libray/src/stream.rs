@@ -152,3 +152,15 @@ impl<T> fmt::Debug for ObjectStream<T> {
         write!(f, "ObjectStream({})", self.id())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_lasts_ends_the_iterator() {
+        let nobody = ObjectStream::<u64>::from_raw(RawStream::from_owned(ptr::null_mut()));
+        assert!(nobody.take_next(0).is_err() && nobody.take_next(0).is_err());
+        assert_eq!(nobody.take(10).filter(Result::is_err).count(), 1);
+    }
+}

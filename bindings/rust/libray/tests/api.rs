@@ -919,7 +919,6 @@ fn again(first: libray::Runtime) -> Test {
     let old = libray::put(&1i64)?;
     let tensor = libray::put(&Tensor::from(vec![7u8; 100_000]))?.get()?;
     assert!(matches!(libray::init(), Err(Error::WrongState(_))), "one at a time");
-    let stream: ObjectStream<u64> = count::remote(u64::MAX)?;
     let session = first.session_dir();
     assert!(session.is_dir());
     first.shutdown(Some(Duration::from_secs(10)))?;
@@ -927,7 +926,6 @@ fn again(first: libray::Runtime) -> Test {
     let second = libray::Config::new().num_cpus(1.0).store_bytes(64 << 20).init()?;
     assert_eq!(square::remote(5)?.get()?, 25);
     assert!(old.get().is_err());
-    assert!(stream.take(1000).count() < 1000, "an error that lasts is told once");
     assert_eq!(tensor[99_999], 7, "what was got can still be read");
     let (ended, _) = run_all::<libray::Result<u32>>(vec![Box::pin(pid::remote()?)]);
     assert!(ended[0].is_ok());
