@@ -43,6 +43,7 @@ constexpr const char* kNeeded[] = {
     "SELECT " TASK_OF("key") " FROM state WHERE tbl=3 AND json NOT LIKE '%\"state\": \"DEAD\"%'"};
 
 constexpr int64_t kQuietNs = 1'000'000'000;
+constexpr int64_t kStateNs = 10'000'000'000;  // how long the size of what pruning cannot take is believed
 constexpr uint64_t kBlindRows = 1'000'000;  // over twice the limit: then nobody is waited for
 
 }  // namespace
@@ -83,6 +84,16 @@ Status Pruner::open(Database* db, const std::string& dir, uint32_t shard, PruneL
                    "CREATE TEMP TABLE IF NOT EXISTS needed(id BLOB PRIMARY KEY) WITHOUT ROWID");
 }
 
+// Keys and values, actors, definitions: they go with whoever made them, and tasks do not pay for them.
+Status Pruner::measure_state() {
+  if (steady_ns() < measure_at_) return {};
+  auto bytes = number("SELECT COALESCE(sum(length(key)+length(value)+COALESCE(length(json), 0)), 0) FROM state");
+  if (!bytes.ok()) return bytes.status();
+  state_bytes_ = static_cast<uint64_t>(*bytes);
+  measure_at_ = steady_ns() + kStateNs;
+  return {};
+}
+
 // Too many bytes: so many rows may stay that an eighth of the limit is free afterwards.
 Status Pruner::weigh() {
   if (limits_.bytes == 0) return {};
@@ -93,7 +104,10 @@ Status Pruner::weigh() {
     value[k] = static_cast<uint64_t>(all[k]->integer(0));
     all[k]->reset();
   }
-  const uint64_t used = (value[0] - value[1]) * value[2];
+  uint64_t used = (value[0] - value[1]) * value[2];
+  if (used <= limits_.bytes) return {};
+  RAY_TRY(measure_state());
+  used -= std::min(used, state_bytes_);
   if (used <= limits_.bytes) return {};
   const double share = 0.875 * static_cast<double>(limits_.bytes) / static_cast<double>(used);
   keep_tasks_ = std::min(keep_tasks_, static_cast<uint64_t>(static_cast<double>(tasks_) * share));

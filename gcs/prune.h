@@ -18,7 +18,7 @@ namespace ray::gcs {
 struct PruneLimits {
   uint64_t tasks = 4'000'000;  // rows of tasks, per shard
   uint64_t events = 500'000;   // events and errors, per shard
-  uint64_t bytes = uint64_t{2} << 30;  // of all tables of a shard
+  uint64_t bytes = uint64_t{2} << 30;  // of all tables of a shard, without the rows of the state machine
   // LIBRAY_TASK_ROWS, LIBRAY_EVENT_ROWS, LIBRAY_TABLE_BYTES; 0 = no limit
   static PruneLimits from_environment();
 };
@@ -35,6 +35,7 @@ class Pruner {
   Status note_needed(Database* db);
   Status ask_others(int64_t* horizon_ns);
   Status weigh();
+  Status measure_state();
   Status in_transaction(Status (Pruner::*body)());
   Result<int64_t> number(const char* sql);
 
@@ -44,6 +45,8 @@ class Pruner {
   PruneLimits limits_;
   uint64_t tasks_ = 0, events_ = 0;  // rows, at most
   uint64_t keep_tasks_ = 0, keep_events_ = 0;  // what the next round leaves
+  uint64_t state_bytes_ = 0;   // of the state machine's rows, as last measured
+  int64_t measure_at_ = 0;
   int64_t quiet_until_ = 0;  // the last round could not do all: not again before
   Statement page_count_, free_count_, page_size_;
 };

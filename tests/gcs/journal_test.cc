@@ -572,6 +572,17 @@ TEST(Prune, ATaskThatNoWorkerTellsOfHasAnEnd) {
   EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE COALESCE(again>execution, 0)"), "0");
 }
 
+// Keys and values do not go with tasks, so tasks do not go for them.
+TEST(Prune, ValuesDoNotPushTasksOut) {
+  ::setenv("LIBRAY_TABLE_BYTES", "2000000", 1);
+  Lineage l;
+  l.commit_row(Table::kKv, "large", std::string(6'000'000, 'x'));
+  for (uint32_t k = 0; k < 5; ++k) add_many(&l, k * 300, 300);
+  ::unsetenv("LIBRAY_TABLE_BYTES");
+  EXPECT_EQ(l.one("SELECT count(*) FROM state"), "1");
+  EXPECT_EQ(l.one("SELECT count(*) FROM task_rows"), "1500");
+}
+
 TEST(Prune, TablesAreBoundedInBytes) {
   ::setenv("LIBRAY_TABLE_BYTES", "2000000", 1);
   Lineage l;
