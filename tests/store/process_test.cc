@@ -277,31 +277,37 @@ TEST_F(StoreProcess, AForkedChildReadsOnAfterItsParentsDeath) {
   for (int fd : {go[0], go[1], result[0], result[1]}) ::close(fd);
 }
 
+// A client that says each word of the greeting by itself.
+template <class Daemon>
+Fd connect_to(const Daemon& daemon) {
+  sockaddr_un addr{};
+  addr.sun_family = AF_UNIX;
+  std::memcpy(addr.sun_path, daemon.socket.c_str(), daemon.socket.size());
+  Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr), 0);
+  return fd;
+}
+
+template <class Daemon>
+void say_hello(const Daemon& daemon, const Fd& fd) {
+  StoreHello h{};
+  h.magic = kStoreMagic;
+  h.version = kStoreVersion;
+  h.token_size = static_cast<uint32_t>(daemon.token.size());
+  std::memcpy(h.token, daemon.token.data(), daemon.token.size());
+  EXPECT_TRUE(send_with_fds(fd.get(), &h, sizeof h, nullptr, 0).ok());
+}
+
+bool is_welcome(const Fd& fd) {
+  StoreWelcome w{};
+  std::vector<Fd> fds;
+  auto n = recv_with_fds(fd.get(), &w, sizeof w, &fds);
+  return n.ok() && *n == sizeof w && w.code == RAY_OK;
+}
+
 // A descriptor's number names several connections, one after the other: an event of the first, that comes in one
 // look with its end and the hello of the next, is not the next one's.
 TEST_F(StoreProcess, ALateEventOfADeadClientHurtsNobody) {
-  auto connect = [&] {
-    sockaddr_un addr{};
-    addr.sun_family = AF_UNIX;
-    std::memcpy(addr.sun_path, daemon_.socket.c_str(), daemon_.socket.size());
-    Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr), 0);
-    return fd;
-  };
-  auto hello = [&](const Fd& fd) {
-    StoreHello h{};
-    h.magic = kStoreMagic;
-    h.version = kStoreVersion;
-    h.token_size = static_cast<uint32_t>(daemon_.token.size());
-    std::memcpy(h.token, daemon_.token.data(), daemon_.token.size());
-    EXPECT_TRUE(send_with_fds(fd.get(), &h, sizeof h, nullptr, 0).ok());
-  };
-  auto welcome = [&](const Fd& fd) {
-    StoreWelcome w{};
-    std::vector<Fd> fds;
-    auto n = recv_with_fds(fd.get(), &w, sizeof w, &fds);
-    return n.ok() && *n == sizeof w && w.code == RAY_OK;
-  };
   int to[2], from[2];
   ASSERT_EQ(::pipe(to), 0);
   ASSERT_EQ(::pipe(from), 0);
@@ -312,18 +318,18 @@ TEST_F(StoreProcess, ALateEventOfADeadClientHurtsNobody) {
     EXPECT_EQ(::poll(&p, 1, 20000), 1);
     EXPECT_EQ(::read(fd, &byte, 1), 1);
   };
-  Fd low = connect();  // so that the pidfd of the next has a lower number than its socket
-  hello(low);
-  ASSERT_TRUE(welcome(low));
+  Fd low = connect_to(daemon_);  // so that the pidfd of the next has a lower number than its socket
+  say_hello(daemon_, low);
+  ASSERT_TRUE(is_welcome(low));
   const int before = count_fds(daemon_.pid);
   pid_t first = ::fork();
   if (first == 0) {
     ::close(to[1]);
     low.reset();
-    Fd fd = connect();
+    Fd fd = connect_to(daemon_);
     say(from[1]), hear(to[0]);
-    hello(fd);
-    if (!welcome(fd)) ::_exit(1);
+    say_hello(daemon_, fd);
+    if (!is_welcome(fd)) ::_exit(1);
     say(from[1]), hear(to[0]);
     fd.reset();
     say(from[1]), hear(to[0]);
@@ -335,17 +341,17 @@ TEST_F(StoreProcess, ALateEventOfADeadClientHurtsNobody) {
   EXPECT_TRUE(eventually([&] { return stats_of(daemon_).clients == 0; }));
   say(to[1]), hear(from[0]);  // it is a client
   const int one = count_fds(daemon_.pid);
-  Fd second = connect();
+  Fd second = connect_to(daemon_);
   EXPECT_TRUE(eventually([&] { return count_fds(daemon_.pid) == one + 1; }));
   daemon_.stop();
   say(to[1]), hear(from[0]);  // it hung up
-  hello(second);
+  say_hello(daemon_, second);
   say(to[1]);
   int status = -1;
   ::waitpid(first, &status, 0);
   EXPECT_EQ(status, 0);
   daemon_.go_on();
-  EXPECT_TRUE(welcome(second));
+  EXPECT_TRUE(is_welcome(second));
   SegmentMessage m{kMsgSegment, 123456, 1, 0, 0};
   (void)send_with_fds(second.get(), &m, sizeof m, nullptr, 0);
   auto n = recv_with_fds(second.get(), &m, sizeof m, nullptr);
