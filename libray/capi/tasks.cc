@@ -1,5 +1,6 @@
 // ray.h sections 9 to 11 and 13: functions, tasks, streams, actors, cluster, key-value, C symbols.
 // See boundary.h.
+#include "libray/base/clock.h"
 #include "libray/capi/boundary.h"
 #include "libray/ffi/ffi.h"
 #include "libray/wire/limits.h"
@@ -555,7 +556,14 @@ ray_code ray_group_wait(ray_runtime* runtime, const ray_id* group, int64_t timeo
     RAY_TRY(runtime_of(runtime, &rt));
     std::string args;
     wire::Writer(&args).array(2).bin(group->b, sizeof group->b).uint64(timeout_ns != 0);
-    return rt->request(wire::kOpGroupWait, args, nullptr, timeout_ns ? timeout_ns : -1);
+    if (timeout_ns == 0) return rt->request(wire::kOpGroupWait, args, nullptr, -1);
+    // The daemon lets go of its oldest waiter when it has too many: then it is asked again.
+    const int64_t start = steady_ns();
+    for (int64_t left = timeout_ns;;) {
+      Status s = rt->request(wire::kOpGroupWait, args, nullptr, left);
+      if (s.code() != RAY_TIMED_OUT) return s;
+      if (timeout_ns > 0 && (left = timeout_ns - (steady_ns() - start)) <= 0) return s;
+    }
   });
 }
 

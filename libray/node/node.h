@@ -153,7 +153,7 @@ class Node {
     JobId job_id;
     const char* state = "PENDING";
     uint64_t number = 0;
-    std::vector<std::pair<uint32_t, uint64_t>> waiters;  // process, request
+    std::deque<std::pair<uint32_t, uint64_t>> waiters;  // process, request; oldest first
   };
   static constexpr uint32_t kNone = 0xFFFFFFFFu;
 
@@ -276,7 +276,6 @@ class Node {
   void claim_late(const ActorId& id);
   void name_claimed(const ActorId& id, const Status& s, const std::string& answer);
   void release_name(const ActorId& id, const std::string& ns, const std::string& name);
-  void drop_creator(const ActorId& id);
   void journal_actor(const ActorId& id);
   using WriteRow = std::function<void(gcs::Client::Answered)>;
   void write_actor_row(const ActorId& id, WriteRow write, bool change);
@@ -312,6 +311,7 @@ class Node {
   void group_ready(const Id& id);
   void remove_group(Group* g, const std::string& why);
   void remove_groups_of(uint32_t job);
+  void drop_group_waiters(uint32_t process);
   std::string groups_msgpack(uint32_t process);
   Status find_place(std::string_view resources, sched::Placement* out);
   void unplaceable(Process* p, uint32_t shape, const Status& why);

@@ -444,7 +444,6 @@ void Node::name_claimed(const ActorId& id, const Status& s, const std::string& a
   }
   actor::Actions actions;
   actors_.name_claimed(id, code, winner, s.message(), &actions);
-  if (code == RAY_OK && winner != id) drop_creator(id);
   apply(actions);
 }
 
@@ -459,12 +458,6 @@ void Node::release_name(const ActorId& id, const std::string& ns, const std::str
       for (const ActorId& next : waiting) claim_name(next);
     });
   });
-}
-
-// The creator lost the name: what it holds is the other actor now, if any.
-void Node::drop_creator(const ActorId& id) {
-  const actor::Actor* a = actors_.find(id);
-  if (a) directory_.release(id, a->spec.creator, 1);
 }
 
 void Node::journal_actor(const ActorId& id) {

@@ -17,7 +17,9 @@ constexpr size_t kMaxBundles = 4096;
 constexpr size_t kMaxGroups = 16384;   // that are not removed
 constexpr size_t kMaxRemoved = 1000;   // removed groups that queries still tell of,
 constexpr size_t kMaxRemovedBytes = 16u << 20;  // and what they take
-constexpr size_t kMaxWaiters = 65536;  // of one group
+constexpr size_t kMaxWaiters = 4096;   // of one group
+constexpr size_t kMaxGroupBytes = 1u << 20;    // of bundles and names, of one group
+constexpr size_t kMaxGroupsBytes = 64u << 20;  // and of all that are not removed
 
 const char* strategy_name(int32_t strategy) {
   static const char* names[] = {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"};
@@ -62,13 +64,23 @@ void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body
   if (!p || n != 5 || !r.done() || g.strategy < 0 || g.strategy > RAY_GROUP_STRICT_SPREAD)
     return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
   if (g.ns.empty()) g.ns = job_of(*p).ns;
+  auto described = [](const Group& x) { return x.bundles.size() + x.name.size() + x.ns.size(); };
+  size_t bytes = described(g);
+  if (bytes > kMaxGroupBytes)
+    return reply(index, req_id, RAY_INVALID_ARGUMENT,
+                 strprintf("a placement group described in %zu bytes: at most %zu", bytes, kMaxGroupBytes));
   if (groups_.size() >= kMaxGroups + removed_groups_.size())
     return reply(index, req_id, RAY_UNAVAILABLE,
                  strprintf("this node has %zu placement groups, which is its limit: remove some", kMaxGroups));
-  for (const auto& [id, other] : groups_)
+  const bool large = bytes > kMaxGroupsBytes / kMaxGroups;  // so many small ones take no more by themselves
+  for (const auto& [id, other] : groups_) {
+    if (large) bytes += described(other);
     if (!g.name.empty() && other.name == g.name && other.ns == g.ns && scheduler_.has_group(id))
       return reply(index, req_id, RAY_ALREADY_EXISTS,
                    "a placement group named '" + g.name + "' exists in namespace '" + g.ns + "'");
+  }
+  if (large && bytes > kMaxGroupsBytes + removed_bytes_)
+    return reply(index, req_id, RAY_UNAVAILABLE, "descriptions of placement groups take too much memory: remove some");
   std::vector<sched::Resources> bundles;
   g.id = random_id();
   std::memset(g.id.b + kGroupIdBytes, 0, kIdSize - kGroupIdBytes);
@@ -100,8 +112,13 @@ void Node::group_wait(uint32_t index, uint64_t req_id, const std::string& body) 
   if (std::strcmp(g->second.state, "CREATED") == 0)
     return reply(index, req_id, RAY_OK, wire::empty_array());
   auto& waiters = g->second.waiters;
-  if (!wait || waiters.size() >= kMaxWaiters)
-    return reply(index, req_id, RAY_TIMED_OUT, "placement group " + id.hex() + " waits for its resources");
+  const std::string text = "placement group " + id.hex() + " waits for its resources";
+  if (!wait) return reply(index, req_id, RAY_TIMED_OUT, text);
+  // Who waits in slices leaves a waiter behind each time, which nobody tells of; one that still waits asks again.
+  if (waiters.size() >= kMaxWaiters) {
+    reply(waiters.front().first, waiters.front().second, RAY_TIMED_OUT, text);
+    waiters.pop_front();
+  }
   waiters.emplace_back(index, req_id);
 }
 
@@ -159,6 +176,10 @@ void Node::remove_group(Group* g, const std::string& why) {
     groups_.erase(Id(oldest.id));
     removed_groups_.pop_front();
   }
+}
+
+void Node::drop_group_waiters(uint32_t process) {
+  for (auto& [id, g] : groups_) std::erase_if(g.waiters, [&](const auto& w) { return w.first == process; });
 }
 
 void Node::remove_groups_of(uint32_t job) {

@@ -666,6 +666,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   if (store_) store_->process_died(index);
   for (uint64_t key : function_users_.process_gone(index))
     if (phase_ == Phase::kRunning) forget_function(key);
+  drop_group_waiters(index);  // its index is another one's soon
   actor::Actions actors;
   actors_.process_died(index, death_text(wait_status, cause), &actors);
   apply(actors);

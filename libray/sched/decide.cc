@@ -285,7 +285,7 @@ void LocalScheduler::ask_for_process(Round* r, Request* q) {
     if (lease.slow || workers_.at(lease.worker).pool == q->pool) continue;
     if (lease.reclaiming && lease.reclaimed_at + kComingNs > r->now) return wake_at(lease.reclaimed_at + kComingNs);
     if (lease.reclaiming || lease.granted_at + options_.quantum_ns > r->now) continue;
-    if (!oldest || lease.granted_at < oldest->granted_at) oldest = &lease;
+    if (!oldest || std::pair(lease.granted_at, id) < std::pair(oldest->granted_at, oldest->id)) oldest = &lease;
   }
   if (oldest) reclaim(r, oldest);
 }

@@ -44,6 +44,7 @@ LocalScheduler::Removed LocalScheduler::remove_group(const Id& id) {
   g->removed = true;
   auto left_behind = [this](Request* r) {
     leave(r);
+    std::erase(hopeless_, r);  // it is told that its group is gone, not that it never fits
     r->group = nullptr;
     r->placed = Need{};
     r->gone = true;

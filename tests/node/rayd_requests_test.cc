@@ -378,6 +378,30 @@ TEST(RaydRequests, AGroupTooManyIsRefused) {
   EXPECT_EQ(ask(d.get(), wire::kOpGroupCreate, group.bytes()).code, RAY_OK);
 }
 
+// Who waits in slices leaves requests behind that nobody takes back: the oldest go, the latest waits.
+TEST(RaydRequests, AGroupIsWaitedForHoweverOften) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  Packer group;
+  group.array(5).array(1).map(1).str("CPU").float64(2).int64(RAY_GROUP_PACK).int64(RAY_LIFETIME_COUNTED).str("").str("");
+  const std::string first = ask(d.get(), wire::kOpGroupCreate, group.bytes()).body;
+  const std::string second = ask(d.get(), wire::kOpGroupCreate, group.bytes()).body;
+  Packer wait;
+  wire::Cursor r(second);
+  Id id;
+  ASSERT_TRUE(r.array() == 1 && r.id(&id));
+  wait.array(2).id(id).uint64(1);
+  const uint64_t oldest = d->request(wire::kOpGroupWait, wait.bytes());
+  uint64_t latest = 0;
+  for (int i = 0; i < 4096; ++i) latest = d->request(wire::kOpGroupWait, wait.bytes());
+  Answer a;
+  ASSERT_TRUE(d->answer(oldest, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_TIMED_OUT);
+  EXPECT_EQ(ask(d.get(), wire::kOpGroupRemove, first).code, RAY_OK);
+  ASSERT_TRUE(d->answer(latest, &a.code, &a.body));
+  EXPECT_EQ(a.code, RAY_OK);
+}
+
 // Who has heard of an actor's death, from whomever, may have its name, though the daemon reads his record first.
 TEST(RaydRequests, ANameIsFreeForWhoHeardOfTheDeath) {
   Cluster cluster;
