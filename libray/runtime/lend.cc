@@ -35,6 +35,7 @@ bool WorkerSide::give_back(ServeLink* link, bool blocked) {
 }
 
 void WorkerSide::give_back_all() {
+  if (is_actor_) return;
   std::vector<std::shared_ptr<ServeLink>> links;
   {
     std::lock_guard lock(links_mutex_);
@@ -100,8 +101,9 @@ void WorkerSide::leave() {
   runtime_->poke();
 }
 
-// Nothing runs here any more, or ever will.
+// When nothing runs here any more, nothing ever will: no call is claimed while it leaves.
 void WorkerSide::depart() {
+  if (outstanding_ != 0) return;
   bool done;
   {
     std::lock_guard lock(runtime_->mutex_);

@@ -307,6 +307,10 @@ Status Runtime::share(Object* o) {
     for (Object* c : *o->contained) RAY_TRY(share(c));
   wire::UpObj u;
   if (Status s = copy_for_others(o, kStoreTimeoutNs, &u); !s.ok()) {
+    {
+      std::lock_guard lock(mutex_);
+      if (o->shared) return Status();  // by another thread meanwhile, whose copy may be what left no room
+    }
     if (u.state != wire::kObjError)
       return error(s.code(), "object %s cannot be shared: %s", o->id.hex().c_str(), s.message().c_str());
     without_copy(o, s, &u);

@@ -8,7 +8,7 @@
 //
 // Locks: mutex_ guards everything here that is not atomic. Never held while blocking: store calls
 // and callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_,
-// store_mutex_ (leaves).
+// calls_mutex_, store_mutex_ (leaves).
 //
 // Files: runtime.cc start, stop, threads · requests.cc what the daemon answers · refs.cc objects and sharing ·
 // functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc draining, completion, deaths ·
@@ -244,7 +244,7 @@ class Runtime {
   static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
   static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
   static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
-  static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps
+  static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps, but for a batch
   static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
   static constexpr int64_t kKeptNs = 200000000;

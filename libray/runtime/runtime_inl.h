@@ -64,7 +64,7 @@ inline bool Runtime::may_be_lazy(uint64_t* seen) {
 template <class Pred, class Much>
 bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
   int64_t start = 0, deadline = 0, spin = 0, flow = 0;
-  uint64_t seen = UINT64_MAX;
+  uint64_t seen = UINT64_MAX, looked = UINT64_MAX;
   bool looked_on = false, slept = false, result;
   const TaskContext* lent = nullptr;
   const int64_t patience = timeout_ns < 0 ? kStoreTimeoutNs : 0;
@@ -97,7 +97,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
       flow = wakes_.crowded() ? 0 : flow_spin_.ns();
     }
     // Results come all the time, and sleeping costs more than what is still to come.
-    if (now - start < flow && !slept && much() && may_be_lazy(&seen)) {
+    if (now - start < flow && !slept && much() && may_be_lazy(&looked)) {
       looked_on = true;
       for (const int64_t until = now + kFlowLookNs; steady_ns() < until;)
         for (int i = 0; i < 20; ++i) cpu_relax();

@@ -54,7 +54,10 @@ void Runtime::complete_stream(Stream* s) {
   Object* o = s->completion;
   if (s->watched) {
     s->completion = nullptr;
-    if (!try_retain(o)) return;  // it is being freed
+    if (!try_retain(o)) {  // it is being freed, and does not ask for its task again
+      o->producer = nullptr;
+      return;
+    }
     deferred_release_.push_back(o);
     have_deferred_ = true;
   }
@@ -74,6 +77,7 @@ void Runtime::stop_watching(const Object* completion) {
   const PendingTask* t = completion->producer;
   if (!t->stream || !t->stream->watched || t->stream->completion != completion) return;
   t->stream->completion = nullptr;
+  t->stream->watched = false;
   callbacks_.push_back([this, tag = t->tag] {
     {
       std::lock_guard lock(mutex_);

@@ -60,7 +60,7 @@ void WorkerSide::discard_result(Execution* e, uint32_t index, Execution::Out* ou
   if (out->header.where != wire::kStore) return;
   wire::StoreRef r;
   std::memcpy(&r, out->bytes.data(), sizeof r);
-  runtime_->store()->drop(r.id, r.location);
+  if (auto store = runtime_->store()) store->drop(r.id, r.location);
 }
 
 void WorkerSide::discard_results(Execution* e) {
@@ -165,11 +165,13 @@ Status WorkerSide::fit_results(Execution* e) {
       RAY_TRY(runtime_->pack_to_store(v, ref.id, &ref.location, holder_of(e), making(e)));
     } else {
       store::Building b;
-      RAY_TRY(runtime_->store()->create(ref.id, r.bytes.size(), Runtime::kStoreTimeoutNs, &b));
+      std::shared_ptr<store::Client> store;
+      RAY_TRY(runtime_->open_store(&store));
+      RAY_TRY(store->create(ref.id, r.bytes.size(), Runtime::kStoreTimeoutNs, &b));
       b.owner = holder_of(e);
       b.attempt = making(e);
       std::memcpy(b.data, r.bytes.data(), r.bytes.size());
-      RAY_TRY(runtime_->store()->seal(&b, &ref.location));
+      RAY_TRY(store->seal(&b, &ref.location));
     }
     total -= pad8(r.bytes.size());
     r.bytes.assign(reinterpret_cast<const char*>(&ref), sizeof ref);

@@ -201,8 +201,9 @@ bool WorkerSide::claim_any(Execution** out, uint32_t group) {
   if (is_actor_ && !actor_ready_) return false;
   while (std::shared_ptr<ServeLink> link = oldest_link()) {
     if (!take_place()) return false;
-    if (claim(std::move(link), out)) return true;
+    if (!leaves_ && claim(std::move(link), out)) return true;  // whoever departs looks at the place after leaves_
     give_place(nullptr);
+    if (leaves_) return false;
   }
   return false;
 }
@@ -373,7 +374,7 @@ Execution* WorkerSide::ready(Execution* e, const Status& read) {
   runtime_->set_context(&e->context);
   if (read.ok()) return e;
   Status s = read;
-  if (runtime_->store()->disconnected() && !runtime_->daemon_gone()) {
+  if (auto store = runtime_->store(); store && store->disconnected() && !runtime_->daemon_gone()) {
     // This process lost the store, by what its tasks did to its memory or descriptors: another worker has it.
     log(kLogError, "worker", "store-lost", "the connection to the object store is broken: this worker ends");
     stop_ = true;
@@ -465,7 +466,9 @@ Status WorkerSide::read_args(Execution* e, bool may_block) {
       return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, at, sizeof r);
     store::Interruptible scope(runtime_->stop_waiting());
-    RAY_TRY(runtime_->store()->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &e->args_pin));
+    std::shared_ptr<store::Client> store;
+    RAY_TRY(runtime_->open_store(&store));
+    RAY_TRY(store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &e->args_pin));
     e->args_pinned = true;
     at = e->args_pin.data;
     end = at + e->args_pin.size;
@@ -503,7 +506,7 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool
     wire::StoreRef r;
     if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, bytes, sizeof r);
-    view->store = runtime_->store();
+    RAY_TRY(runtime_->open_store(&view->store));
     store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(view->store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &view->pin));
     view->pinned = true;
