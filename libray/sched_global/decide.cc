@@ -29,7 +29,7 @@ void GlobalScheduler::weigh_inputs(const Demand& d) {
   local_.clear();
   input_bytes_ = 0;
   if (!options_.locality) {
-    for (const Input& input : d.inputs) input_bytes_ += input.size < 0 ? options_.unknown_size : static_cast<uint64_t>(input.size);
+    for (const Input& i : d.inputs) input_bytes_ += i.size < 0 ? options_.unknown_size : static_cast<uint64_t>(i.size);
     return;
   }
   for (size_t i = 0; i < std::min(d.inputs.size(), kMostInputs); ++i) {
@@ -149,7 +149,7 @@ void GlobalScheduler::choose_of_all(const Demand& d, bool soft) {
   } else {
     std::vector<std::pair<NodeIndex, uint64_t>> by_size(most);
     std::partial_sort(by_size.begin(), by_size.begin() + options_.look_holders, by_size.end(),
-                      [](const auto& a, const auto& b) { return a.second != b.second ? a.second > b.second : a.first < b.first; });
+                      [](const auto& a, const auto& b) { return std::pair(b.second, a.first) < std::pair(a.second, b.first); });
     for (uint32_t i = 0; i < options_.look_holders; ++i) consider(view_.find(by_size[i].first), d, soft);
   }
   if (d.from != kNoNode) consider(view_.find(d.from), d, soft);

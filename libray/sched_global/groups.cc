@@ -76,7 +76,7 @@ void Groups::remove(const GroupRow& row, int64_t now, Actions* out) {
   for (const auto& [key, p] : g->parts) parts[{key.first, 0}].epoch = p.epoch;  // asked, and perhaps not in the row
   g->parts = std::move(parts);
   g->state = State::kRemoving;
-  for (const auto& [key, p] : g->parts) send(*g, key.first, 0, p, out);
+  for (const auto& [key, p] : g->parts) tell(*g, key.first, 0, p, out);
   set_timer(g, now + options_.resend_ns);
   finish_remove(g, out);
 }
@@ -263,7 +263,7 @@ void Groups::begin(Group* g, const std::vector<uint32_t>& open, const Plan& plan
       needs.insert(needs.end(), one.begin(), one.end());
     }
     p.seq = view_.place(*view_.find(key.first), needs, 0, true, now);
-    send(*g, key.first, key.second, p, out);
+    tell(*g, key.first, key.second, p, out);
   }
   g->since = now;
   set_timer(g, now + options_.resend_ns);
@@ -306,7 +306,7 @@ void Groups::begin_commit(Group* g, int64_t now, Actions* out) {
     part.epoch = p.epoch;
     part.bundles.push_back(b);
   }
-  for (const auto& [key, p] : g->parts) send(*g, key.first, key.second, p, out);
+  for (const auto& [key, p] : g->parts) tell(*g, key.first, key.second, p, out);
   set_timer(g, now + options_.resend_ns);
   commit_done(g, now, out);
 }
@@ -338,7 +338,7 @@ void Groups::finish_remove(Group* g, Actions* out) {
 
 // ---- messages and time
 
-void Groups::send(const Group& g, NodeIndex node, uint64_t plan, const Part& p, Actions* out) const {
+void Groups::tell(const Group& g, NodeIndex node, uint64_t plan, const Part& p, Actions* out) const {
   Action a = action(g.state == State::kPreparing    ? Action::kPrepare
                     : g.state == State::kCommitting ? Action::kCommit
                                                     : Action::kRemove,
@@ -406,7 +406,7 @@ void Groups::remind(Group* g, int64_t now, Actions* out) {
   }
   if (g->state != State::kRecording)
     for (const auto& [key, p] : g->parts)
-      if (!p.answered) send(*g, key.first, key.second, p, out);
+      if (!p.answered) tell(*g, key.first, key.second, p, out);
   set_timer(g, now + options_.resend_ns);
 }
 

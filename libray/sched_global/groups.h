@@ -112,7 +112,7 @@ class Groups {
   void begin_commit(Group* g, int64_t now, Actions* out);
   void commit_done(Group* g, int64_t now, Actions* out);
   void finish_remove(Group* g, Actions* out);
-  void send(const Group& g, NodeIndex node, uint64_t plan, const Part& p, Actions* out) const;
+  void tell(const Group& g, NodeIndex node, uint64_t plan, const Part& p, Actions* out) const;
   void send_record(const Group& g, Actions* out) const;
   void abort(const Id& group, uint64_t plan, NodeIndex node, uint32_t epoch, Actions* out);
   void lose(Group* g, NodeIndex node, uint32_t epoch, int64_t now, Actions* out);

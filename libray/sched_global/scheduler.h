@@ -15,8 +15,8 @@
 // ones are tried first. SPREAD looks at the lines alone, not at inputs, nor at where it comes from. (6) An actor takes a
 // node where it can have its resources for good; how full the node is of tasks is no bar. (7) Instances share nothing
 // but heartbeats. A demand that comes again is answered with what it was answered before, as long as that node lives
-// and could run it; another instance may answer differently, and the asker takes the first answer of its (id, attempt, hops). Whatever
-// waits is kept here only so that it need not be asked for again at once: the asker asks again in any case.
+// and could run it; another instance may answer differently, and the asker takes the first answer of its question.
+// Whatever waits is kept here only so that it need not be asked for again at once: the asker asks again in any case.
 //
 // Cost of a decision: O(buckets * look) nodes looked at, each O(resources), and O(log nodes) to count it; buckets are
 // powers of two of node sizes, so there are a few. More nodes are passed over only where those that are least loaded
