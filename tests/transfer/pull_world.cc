@@ -160,7 +160,8 @@ void PullWorld::post(Node& from, Place to, uint32_t channel, std::string bytes, 
       apply(n, out_actions);
     });
   } else {
-    arrives = std::max(now_ + options_.delay_ns + (options_.doubles ? static_cast<int64_t>(random(2 * kMs)) : 0), c.control[side]);
+    const int64_t more = options_.doubles ? static_cast<int64_t>(random(2 * kMs)) : 0;
+    arrives = std::max(now_ + options_.delay_ns + more, c.control[side]);
     c.control[side] = arrives;
   }
   if (!c.up || !living(to) || (options_.fault == kSwallow && ticket && random(10) == 0)) return;
@@ -473,7 +474,7 @@ void PullWorld::harm() {
   if (options_.cuts && a != b && random(20) == 0) cut(a, b, channel, static_cast<int64_t>(random(100)) * kMs);
   if (options_.cuts && a != b && random(200) == 0)  // a partition
     for (uint32_t c = 0; c < options_.channels; ++c) cut(a, b, c, kSecond + static_cast<int64_t>(random(4000)) * kMs);
-  if (options_.pauses && random(150) == 0)
+  if (options_.pauses && nodes_[a].paused_until <= now_ && random(150) == 0)
     nodes_[a].paused_until = now_ + static_cast<int64_t>(random(6000)) * kMs;
   if (options_.evictions && nodes_[a].alive && random(10) == 0) evict(nodes_[a]);
   if (options_.evictions && nodes_[b].alive && random(10) == 0) {
