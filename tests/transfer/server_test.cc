@@ -82,7 +82,9 @@ TEST(Server, ServesFewReceiversAtATimeAndTellsTheOthersWhoTheyAre) {
   EXPECT_EQ(c.count(A::kBytes), 2u);
   ASSERT_EQ(c.denied(Why::kBusy), 1u);
   for (auto& a : c.out)
-    if (a.message.why == Why::kBusy) EXPECT_EQ(a.message.peers, (std::vector<Place>{{2, 1}, {3, 1}}));
+    if (a.message.why == Why::kBusy) {
+      EXPECT_EQ(a.message.peers, (std::vector<Place>{{2, 1}, {3, 1}}));
+    }
   c.out.clear();
   c.stop(2, copy_of(1));
   ASSERT_EQ(c.out.size(), 1u);
