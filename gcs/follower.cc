@@ -6,6 +6,7 @@
 
 #include <chrono>
 
+#include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
 
@@ -16,11 +17,10 @@ constexpr auto kGather = std::chrono::milliseconds(60);
 constexpr uint64_t kTrimRecords = 20000;
 constexpr auto kRetry = std::chrono::milliseconds(500);
 constexpr auto kLook = std::chrono::milliseconds(10);      // for spare time, while there is none
-constexpr auto kPatience = std::chrono::milliseconds(5000);  // then a transaction is done without
 }  // namespace
 
-Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress)
-    : m_(std::move(materialiser)), progress_(std::move(progress)) {
+Follower::Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress, int64_t patience_ns)
+    : m_(std::move(materialiser)), progress_(std::move(progress)), patience_ns_(patience_ns) {
   target_ = m_->watermark();
   started_ = start_thread(&thread_, "a thread of the control store", [this] { run(); });
   if (started_.ok()) pthread_setname_np(thread_.native_handle(), "gcs:materialise");
@@ -92,12 +92,13 @@ void Follower::run() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     wake_.wait(lock, [&] { return stop_ || target_ > m_->watermark(); });
+    settled_at_ = steady_ns();
     wake_.wait_for(lock, kGather, [&] { return spare_.hurried(); });
     while (!stop_ && target_ > m_->watermark()) {
-      await_spare_time(&lock);
+      const bool spare = await_spare_time(&lock);
       if (stop_) break;
       lock.unlock();
-      work();
+      work(spare);
       lock.lock();
     }
     // What a burst took from the system goes back to it.
@@ -110,21 +111,24 @@ void Follower::run() {
   }
 }
 
-void Follower::await_spare_time(std::unique_lock<std::mutex>* lock) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!spare_.hurried() && !spare_.is_there() && std::chrono::steady_clock::now() < until)
+// False: the next transaction is to be done without.
+bool Follower::await_spare_time(std::unique_lock<std::mutex>* lock) {
+  while (!spare_.hurried() && steady_ns() - settled_at_ < patience_ns_) {
+    if (spare_.is_there()) return true;
     wake_.wait_for(*lock, kLook, [&] { return spare_.hurried(); });
+  }
+  return false;
 }
 
 // Without the lock. As long as there is spare time in a thread for it, else one transaction.
-void Follower::work() {
+void Follower::work(bool in_spare) {
   std::thread last;
   auto in_spare_time = [this] {
     pthread_setname_np(pthread_self(), "gcs:spare");
     SpareTime::take_turns_last();
     while (advance(&spare_)) {}
   };
-  if (spare_.is_there() && start_thread(&last, "a thread of the control store", in_spare_time).ok()) last.join();
+  if (in_spare && start_thread(&last, "a thread of the control store", in_spare_time).ok()) last.join();
   else (void)advance(nullptr);
 }
 
@@ -139,6 +143,7 @@ bool Follower::advance(SpareTime* spare) {
   }
   Status s = m_->advance(segments, target, spare);
   if (s.ok()) progress_();
+  if (s.ok() && !m_->prune_left()) settled_at_ = steady_ns();
   std::unique_lock lock(mutex_);
   done_.notify_all();
   if (s.ok()) {

@@ -4,7 +4,8 @@
 // of a task (submission, execution) meet in one transaction. Then it works in the time that the processors have to spare,
 // so that it takes only what tasks leave: with a thread of the lowest weight, which ends as soon as that time is over, for
 // such a thread on a crowded machine keeps others waiting (spare_time.h). When somebody waits, or the journal that is not
-// read yet grows, or there was no such time for long, it works itself.
+// read yet grows, or such time was not enough for a transaction for long, it works itself: on a machine that is crowded
+// again and again each one that is begun in spare time may be left.
 //
 // Invariant: the materialiser is used by this thread while no spare one lives, else by that one.
 #pragma once
@@ -24,8 +25,10 @@ namespace ray::gcs {
 
 class Follower {
  public:
-  // progress: called after each transaction.
-  Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress);
+  static constexpr int64_t kPatienceNs = 5'000'000'000;
+  // progress: called after each transaction. patience: how long one may take, with the prune that it makes due, in spare
+  // time; and how long such time is waited for.
+  Follower(std::unique_ptr<Materialiser> materialiser, std::function<void()> progress, int64_t patience_ns = kPatienceNs);
   Status started() const { return started_; }  // an error: it has no thread
   ~Follower() { end(); }
   // Stops after the transaction that runs and what tidies up behind it. Nothing else may be asked then.
@@ -42,14 +45,16 @@ class Follower {
 
  private:
   void run();
-  void work();
+  void work(bool in_spare);
   bool advance(SpareTime* spare);
-  void await_spare_time(std::unique_lock<std::mutex>* lock);
+  bool await_spare_time(std::unique_lock<std::mutex>* lock);
   void set_hurry();
 
   SpareTime spare_;
   std::unique_ptr<Materialiser> m_;
   std::function<void()> progress_;
+  int64_t patience_ns_;
+  int64_t settled_at_ = 0;  // when a transaction was done last, or began to be wanted; of the invariant
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   uint64_t target_ = 0;

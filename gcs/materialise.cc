@@ -354,6 +354,7 @@ Status MaterialiseBatch::write_function(std::string_view value) {
   wire::Cursor name(map_get(value, "name"));
   function_.bind(1, integer("key")).bind_text(2, name.bytes()).bind(3, integer("language"));
   return function_.bind(4, integer("kind")).bind(5, integer("size")).run();
+  m_.spare_ = nullptr;  // a commit that is interrupted may be done all the same
 }
 
 Status MaterialiseBatch::write_row(const Change& c) {
@@ -619,7 +620,7 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
 
 bool Materialiser::leaves() {
   if (spare_ && !left_) left_ = !spare_->goes_on();
-  return left_;
+  return spare_ && left_;
 }
 
 Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t target, SpareTime* spare) {
@@ -701,8 +702,11 @@ Status materialise_all(const std::string& path) {
   std::string dir = path;
   long only = -1;
   if (size_t at = path.rfind("gcs-"); at != std::string::npos && path.ends_with(".db")) {
+  spare_ = spare;
+  const bool tries = !pruner_.quiet();
     only = std::strtol(path.c_str() + at + 4, nullptr, 10);
     dir = at == 0 ? "." : path.substr(0, at - 1);
+  if (tries) prune_left_ = !pruned.ok() && left_;
   }
   std::vector<uint32_t> shards;
   DIR* d = opendir(dir.c_str());

@@ -39,6 +39,8 @@ class Materialiser {
   // One transaction towards `target`: the watermark rises unless it is there. `spare`: nothing is changed and the answer is
   // RAY_CANCELLED when the spare time is over before it is done; it looks every twenty microseconds or so.
   Status advance(const std::vector<JournalFile>& segments, uint64_t target, SpareTime* spare = nullptr);
+  // The last one was done, but what should have been pruned after it was not: the spare time was over before.
+  bool prune_left() const { return prune_left_; }
   // Copies the WAL into the database file, so that it stays small. Cheap when there is little.
   void checkpoint();
   const MaterialiseStats& stats() const { return stats_; }
@@ -52,6 +54,7 @@ class Materialiser {
   Database db_;
   SpareTime* spare_ = nullptr;  // in which the transaction runs
   bool left_ = false;           // it was over
+  bool prune_left_ = false;
   JournalReader reader_;
   std::atomic<uint64_t> watermark_{0};
   MaterialiseStats stats_;

@@ -115,10 +115,12 @@ Status Pruner::weigh() {
   return {};
 }
 
+bool Pruner::quiet() const { return steady_ns() < quiet_until_; }
+
 Status Pruner::step(uint64_t tasks, uint64_t events) {
   tasks_ += tasks;
   events_ += events;
-  if (steady_ns() < quiet_until_) return {};
+  if (quiet()) return {};
   keep_tasks_ = keep_events_ = UINT64_MAX;
   if (limits_.tasks && tasks_ >= limits_.tasks + slack(limits_.tasks)) keep_tasks_ = limits_.tasks;
   if (limits_.events && events_ >= limits_.events + slack(limits_.events)) keep_events_ = limits_.events;
@@ -171,9 +173,12 @@ Status Pruner::ask_others(int64_t* horizon_ns) {
 
 Status Pruner::in_transaction(Status (Pruner::*body)()) {
   RAY_TRY(db_->exec("BEGIN IMMEDIATE"));
+  const uint64_t tasks = tasks_, events = events_;
   Status s = (this->*body)();
   if (s.ok()) s = db_->exec("COMMIT");
-  if (!s.ok()) (void)db_->exec("ROLLBACK");
+  if (s.ok()) return s;
+  (void)db_->exec("ROLLBACK");
+  tasks_ = tasks, events_ = events;  // all are there again
   return s;
 }
 

@@ -28,6 +28,8 @@ class Pruner {
   Status open(Database* db, const std::string& dir, uint32_t shard, PruneLimits limits);
   // `tasks` and `events`: rows that were written since the last call, at most. Cheap as long as there is room.
   Status step(uint64_t tasks, uint64_t events);
+  // The next step() only counts.
+  bool quiet() const;
 
  private:
   Status prune_tasks();

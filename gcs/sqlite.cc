@@ -38,8 +38,11 @@ Statement& Statement::bind_null(int at) {
   return *this;
 }
 
+// Reset at once when there is no row: a statement that has failed takes no new parameters, and would run with those of
+// before, whose bytes may be gone.
 bool Statement::row() {
   last_ = sqlite3_step(stmt_);
+  if (last_ != SQLITE_ROW) sqlite3_reset(stmt_);
   return last_ == SQLITE_ROW;
 }
 

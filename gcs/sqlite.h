@@ -25,7 +25,7 @@ class Statement {
   Statement& bind_blob(int at, std::string_view v);
   Statement& bind_text(int at, std::string_view v);
   Statement& bind_null(int at);
-  // One row is there. On an error false too: see error().
+  // One row is there. On an error false too: see error(). When false it is reset.
   bool row();
   // The last row() answered false because there is none, and not because it cannot be read now.
   bool done() const;

@@ -52,7 +52,8 @@ class Busy : public ::testing::Test {
     for (long k = 0; k < n; ++k)
       hogs_.emplace_back([this] {
         begun_.wait(false);
-        while (!over_.load(std::memory_order_relaxed)) {}
+        while (!over_.load(std::memory_order_relaxed))
+          if (rests_.load(std::memory_order_relaxed)) std::this_thread::sleep_for(1ms);
       });
   }
   void begin() {
@@ -60,13 +61,21 @@ class Busy : public ::testing::Test {
     begun_.notify_all();
   }
   void write_rows(int n) {
+    write_records(n, Table::kKv, std::string(200, 'x'));
+  }
+  // Each is at one node.
+  void write_objects(int n, char node) {
+    std::string where;
+    wire::Writer(&where).array(2).uint64(1).array(1).array(3).bin(std::string(kIdSize, node)).uint64(1).boolean(true);
+    write_records(n, Table::kObjects, where);
+  }
+  void write_records(int n, Table table, const std::string& value) {
     std::vector<std::string> blobs(static_cast<size_t>(n));
     std::vector<Entry> entries;
     for (int k = 0; k < n; ++k) {
       std::string& record = blobs[static_cast<size_t>(k)];
       wire::Writer(&record).array(7).uint64(0).uint64(0).uint64(0).int64(0).str("").bin(std::string_view())
-          .array(1).array(4).uint64(static_cast<uint64_t>(Table::kKv)).bin("key" + std::to_string(k)).uint64(1)
-          .bin(std::string(200, 'x'));
+          .array(1).array(4).uint64(static_cast<uint64_t>(table)).bin("key" + std::to_string(k)).uint64(1).bin(value);
       Entry e;
       e.sn = journal_->last_sn() + 1 + entries.size();
       e.blob = record;
@@ -82,7 +91,7 @@ class Busy : public ::testing::Test {
 
   TempDir dir_;
   std::unique_ptr<Journal> journal_;
-  std::atomic<bool> begun_{false}, over_{false};
+  std::atomic<bool> begun_{false}, over_{false}, rests_{false};
   std::vector<std::thread> hogs_;
   cpu_set_t before_;
 };
@@ -141,6 +150,65 @@ TEST_F(Busy, TakesOnlyTimeToSpareUntilSomebodyWaits) {
   std::this_thread::sleep_for(2s);
   EXPECT_LT(follower.watermark(), journal_->last_sn());
   EXPECT_TRUE(follower.wait(journal_->last_sn(), 60'000'000'000));
+}
+
+// Left again and again, it changes nothing, and what comes after is none the worse for it. 300: SQLite looks for an
+// interruption every so many steps of a statement, over all of its runs.
+TEST_F(Busy, TransactionsThatWereLeftDoNotStandInTheWay) {
+  write_rows(10);
+  auto m = materialiser();
+  SpareTime spare;
+  spare.hurry(true);
+  for (int k = 0; k < 300; ++k)
+    ASSERT_EQ(m->advance(journal_->segments(), journal_->last_sn(), &spare).code(), RAY_CANCELLED);
+  EXPECT_EQ(m->watermark(), 0u);
+  EXPECT_EQ(m->stats().rows, 0u);
+  const Status s = m->advance(journal_->segments(), journal_->last_sn());
+  EXPECT_TRUE(s.ok()) << s.message();
+  EXPECT_EQ(m->watermark(), journal_->last_sn());
+}
+
+// A transaction that is left anywhere is done anew as if it had not been: here where objects leave one node for another.
+TEST_F(Busy, ATransactionThatWasLeftIsDoneAnew) {
+  auto m = materialiser();
+  for (char node : {'a', 'b'}) {
+    write_objects(3000, node);
+    SpareTime spare;
+    for (int k = 0; node == 'b' && k < 60; ++k) {
+      spare.hurry(false);
+      std::thread hurries([&] {
+        std::this_thread::sleep_for(std::chrono::microseconds(2000 + 500 * k));
+        spare.hurry(true);
+      });
+      (void)m->advance(journal_->segments(), journal_->last_sn(), &spare);
+      hurries.join();
+    }
+    while (m->watermark() < journal_->last_sn()) {
+      const Status s = m->advance(journal_->segments(), journal_->last_sn());
+      ASSERT_TRUE(s.ok()) << s.message();
+    }
+  }
+  m.reset();
+  const auto rows = sql(dir_.path() + "/gcs-0.db", "SELECT count(*), sum(substr(hex(node),1,2)='62') FROM location_rows");
+  EXPECT_EQ(rows, std::vector<std::string>{"3000|3000"});
+}
+
+// Crowded but for moments, each too short for the transaction.
+TEST_F(Busy, ACrowdThatComesAndGoesDoesNotKeepItFromItsEnd) {
+  Follower follower(materialiser(), [] {}, 300'000'000);
+  ASSERT_TRUE(follower.started().ok());
+  write_rows(30000);
+  add_hogs(sysconf(_SC_NPROCESSORS_ONLN));
+  begin();
+  follower.follow(journal_->last_sn(), journal_->segments(), false);
+  const int64_t from = steady_ns();
+  while (follower.watermark() < journal_->last_sn() && steady_ns() - from < 20'000'000'000) {
+    std::this_thread::sleep_for(150ms);
+    rests_.store(true);
+    std::this_thread::sleep_for(10ms);
+    rests_.store(false);
+  }
+  EXPECT_EQ(follower.watermark(), journal_->last_sn());
 }
 
 }  // namespace
