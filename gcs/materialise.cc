@@ -44,18 +44,27 @@ bool has_position(const lineage::ExecRecord& r) {
   "id,parent,actor,fn,name,method,kind,handle_seq,submit_ns,submit_node,submit_process,n_args,n_returns,args"
 #define EXEC_COLUMNS \
   "actor_pos,incarnation,execution,start_ns,end_ns,node,process,pid,code,r_size,r_format,r_in_store,result,error"
+// A worker that tells of the execution later is right: its version is no lower.
+#define SUBMITTER_LEFT \
+  "end_ns=?3, execution=max(COALESCE(execution,0),COALESCE(again,0)), incarnation=COALESCE(incarnation,0), code=?4, " \
+  "error='the process that submitted it is gone' WHERE submit_node=?1 AND submit_process=?2"
 constexpr int kSubmitFirst = 1, kSubmitColumns = 14, kExecColumns = 14;
 
 constexpr char kInsertBoth[] =
     "INSERT OR IGNORE INTO task_rows(" SUBMIT_COLUMNS "," EXEC_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,"
     "?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28)";
+// An end that no worker told of is one of its submitter: for another that submits the task it has not ended.
+#define ANEW(column) \
+  column "=CASE WHEN end_ns IS NOT NULL AND pid IS NULL AND (submit_node IS NOT excluded.submit_node OR " \
+  "submit_process IS NOT excluded.submit_process) THEN NULL ELSE " column " END"
 constexpr char kUpsertSubmit[] =
     "INSERT INTO task_rows(" SUBMIT_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14) "
     "ON CONFLICT(id) DO UPDATE SET parent=excluded.parent, actor=COALESCE(excluded.actor,actor), "
     "fn=excluded.fn, name=excluded.name, method=excluded.method, kind=excluded.kind, "
     "handle_seq=excluded.handle_seq, submit_ns=COALESCE(submit_ns,excluded.submit_ns), "
     "submit_node=excluded.submit_node, submit_process=excluded.submit_process, "
-    "n_args=excluded.n_args, n_returns=excluded.n_returns, args=excluded.args";
+    "n_args=excluded.n_args, n_returns=excluded.n_returns, args=excluded.args, " ANEW("end_ns") ", " ANEW("code") ", "
+    ANEW("error") ", " ANEW("execution") ", " ANEW("again");
 // Versions only rise; the same version again writes the same.
 constexpr char kUpsertExec[] =
     "INSERT INTO task_rows(id,actor,kind," EXEC_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,"
@@ -99,6 +108,10 @@ class MaterialiseBatch {
     int64_t node;
     std::string_view payload;
   };
+  struct Left {  // a process is gone
+    size_t at;   // after so many items
+    int64_t node, process, time_ns;
+  };
   struct Event {
     uint64_t sn;
     uint32_t index;
@@ -122,6 +135,8 @@ class MaterialiseBatch {
   Status write_dedup();
   Status write_journals();
   Status write_lineage();
+  Status write_items(size_t from, size_t to);
+  Status write_left(const Left& l);
   Status write_task(const Item* first, const Item* last);
   void bind_submit(Statement& s, const lineage::SubmitView& v, int64_t node);
   void bind_exec(Statement& s, int at, const lineage::ExecView& v, int64_t node);
@@ -136,9 +151,10 @@ class MaterialiseBatch {
   Materialiser& m_;
   Statement both_, submit_, exec_, keep_, add_execution_, arg_, object_, put_, delete_, get_, function_,
       event_, node_insert_, node_select_, journal_, dedup_delete_, dedup_insert_, location_insert_,
-      location_delete_, meta_, kv_floor_, horizon_, again_, end_, begin_, commit_, rollback_;
+      location_delete_, meta_, kv_floor_, horizon_, again_, end_, left_, left_again_, begin_, commit_, rollback_;
   std::vector<std::string> raw_;  // decompressed batches that items point into
   std::vector<Item> items_;
+  std::vector<Left> lefts_;
   std::map<std::pair<int, std::string>, Change> rows_;  // last change per key
   std::vector<std::string> forgotten_;  // rows of functions that were written and erased since
   std::map<uint64_t, Client> clients_;
@@ -182,6 +198,8 @@ Status MaterialiseBatch::prepare() {
       // What a worker told of that execution stands.
       {&end_, "UPDATE task_rows SET end_ns=?2, execution=max(COALESCE(execution,0),?3), "
               "incarnation=COALESCE(incarnation,0), code=?4, error=?5 WHERE id=?1 AND (end_ns IS NULL OR again>execution)"},
+      {&left_, "UPDATE task_rows SET " SUBMITTER_LEFT " AND end_ns IS NULL"},
+      {&left_again_, "UPDATE task_rows SET " SUBMITTER_LEFT " AND again IS NOT NULL AND again>execution"},
       {&kv_floor_, "INSERT INTO meta VALUES('kv_floor',?1) ON CONFLICT(key) DO UPDATE SET value=max(value,?1)"},
       {&begin_, "BEGIN IMMEDIATE"}, {&commit_, "COMMIT"}, {&rollback_, "ROLLBACK"}};
   for (auto& a : all) RAY_TRY(a.s->prepare(m_.db_.get(), a.sql));
@@ -192,6 +210,7 @@ void MaterialiseBatch::clear() {
   raw_.clear();
   items_.clear();
   if (items_.capacity() > (1u << 16)) std::vector<Item>().swap(items_);
+  lefts_.clear();
   rows_.clear();
   forgotten_.clear();
   clients_.clear();
@@ -285,6 +304,13 @@ bool MaterialiseBatch::add_record(uint64_t sn, uint32_t index, uint16_t type, st
     horizons_[node] = std::max(horizons_[node], m.time_ns);
     return true;
   }
+  if (type == kLeft) {
+    LeftRecord l;
+    if (payload.size() != sizeof l) return false;
+    std::memcpy(&l, payload.data(), sizeof l);
+    lefts_.push_back({items_.size(), node, l.process, l.time_ns});
+    return true;
+  }
   if (const size_t least = least_of_task(type)) {
     static_assert(offsetof(SubmitRecord, task) == 0 && offsetof(ExecRecord, task) == 0);
     static_assert(offsetof(AgainRecord, task) == 0 && offsetof(EndRecord, task) == 0);
@@ -328,6 +354,7 @@ Status MaterialiseBatch::write(uint64_t watermark) {
   RAY_TRY(write_events());
   RAY_FAULT("gcs.materialise.mid");
   RAY_TRY(meta_.bind(1, static_cast<int64_t>(watermark)).run());
+  m_.spare_ = nullptr;  // a commit that is interrupted may be done all the same
   return commit_.run();
 }
 
@@ -354,7 +381,6 @@ Status MaterialiseBatch::write_function(std::string_view value) {
   wire::Cursor name(map_get(value, "name"));
   function_.bind(1, integer("key")).bind_text(2, name.bytes()).bind(3, integer("language"));
   return function_.bind(4, integer("kind")).bind(5, integer("size")).run();
-  m_.spare_ = nullptr;  // a commit that is interrupted may be done all the same
 }
 
 Status MaterialiseBatch::write_row(const Change& c) {
@@ -423,16 +449,33 @@ Status MaterialiseBatch::write_journals() {
   return {};
 }
 
+// Process indexes are used again: a process that is gone has nothing to do with what comes after that.
 Status MaterialiseBatch::write_lineage() {
+  size_t from = 0;
+  for (const Left& l : lefts_) {
+    RAY_TRY(write_items(from, l.at));
+    RAY_TRY(write_left(l));
+    from = l.at;
+  }
+  return write_items(from, items_.size());
+}
+
+Status MaterialiseBatch::write_left(const Left& l) {
+  for (Statement* s : {&left_, &left_again_})
+    RAY_TRY(s->bind(1, l.node).bind(2, l.process).bind(3, l.time_ns).bind(4, RAY_CANCELLED).run());
+  return {};
+}
+
+Status MaterialiseBatch::write_items(size_t from, size_t to) {
   auto less = [](const Item& x, const Item& y) {
     int c = std::memcmp(x.id.b, y.id.b, kIdSize);
     return c != 0 ? c < 0 : x.order < y.order;
   };
   // In key order, so that neighbours share pages.
-  std::sort(items_.begin(), items_.end(), less);
-  for (size_t k = 0; k < items_.size();) {
+  std::sort(items_.begin() + static_cast<ptrdiff_t>(from), items_.begin() + static_cast<ptrdiff_t>(to), less);
+  for (size_t k = from; k < to;) {
     size_t end = k + 1;
-    while (end < items_.size() && items_[end].id == items_[k].id) ++end;
+    while (end < to && items_[end].id == items_[k].id) ++end;
     RAY_TRY(write_task(&items_[k], &items_[end - 1]));
     k = end;
   }
@@ -618,6 +661,7 @@ Result<std::unique_ptr<Materialiser>> Materialiser::open(const std::string& dir,
   return m;
 }
 
+// Nothing but what is done in spare time is ever interrupted: no rollback, for one, and no transaction after this one.
 bool Materialiser::leaves() {
   if (spare_ && !left_) left_ = !spare_->goes_on();
   return spare_ && left_;
@@ -658,8 +702,11 @@ Status Materialiser::advance(const std::vector<JournalFile>& segments, uint64_t 
   batch_->clear();
   RAY_FAULT("gcs.materialise.after");
   watermark_.store(reached, std::memory_order_release);
+  spare_ = spare;
+  const bool tries = !pruner_.quiet();
   Status pruned = pruner_.step(tasks, events);
   spare_ = nullptr;
+  if (tries) prune_left_ = !pruned.ok() && left_;
   if (!pruned.ok() && !left_)  // the rows are in: only the bound is late
     log(kLogError, "gcs", "prune-failed", "%s", pruned.message().c_str());
   stats_.busy_ns += static_cast<uint64_t>(thread_cpu_ns() - began);
@@ -702,11 +749,8 @@ Status materialise_all(const std::string& path) {
   std::string dir = path;
   long only = -1;
   if (size_t at = path.rfind("gcs-"); at != std::string::npos && path.ends_with(".db")) {
-  spare_ = spare;
-  const bool tries = !pruner_.quiet();
     only = std::strtol(path.c_str() + at + 4, nullptr, 10);
     dir = at == 0 ? "." : path.substr(0, at - 1);
-  if (tries) prune_left_ = !pruned.ok() && left_;
   }
   std::vector<uint32_t> shards;
   DIR* d = opendir(dir.c_str());

@@ -10,6 +10,11 @@ namespace {
 
 constexpr int kSchemaVersion = 2;
 
+// Also for databases of before that have another.
+constexpr char kUnfinished[] =
+    "DROP INDEX IF EXISTS unfinished_by_node;"
+    "CREATE INDEX IF NOT EXISTS unfinished_by_submitter ON task_rows(submit_node, submit_process) WHERE end_ns IS NULL";
+
 constexpr char kTables[] = R"(
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 -- Rows of the state machine (gcs/tables.h), by table number and key.
@@ -29,7 +34,6 @@ CREATE TABLE IF NOT EXISTS task_rows(id BLOB PRIMARY KEY, parent BLOB, actor BLO
   r_in_store INTEGER, result TEXT, error TEXT, again INTEGER) WITHOUT ROWID;
 -- again: the execution that is about to be, or was; higher than the last that ended = it has not ended.
 CREATE INDEX IF NOT EXISTS runs_again ON task_rows(again) WHERE again IS NOT NULL;
-CREATE INDEX IF NOT EXISTS unfinished_by_node ON task_rows(submit_node) WHERE end_ns IS NULL;
 CREATE INDEX IF NOT EXISTS stored_by_node ON task_rows(node) WHERE r_in_store = 1;
 CREATE INDEX IF NOT EXISTS calls_by_actor ON task_rows(actor, actor_pos) WHERE actor IS NOT NULL;
 -- Executions of tasks that ran more than once.
@@ -149,12 +153,16 @@ Result<Database> open_database(const std::string& path, bool create, int cache_k
   if (!version.row()) return db->error("read the schema's version");
   int64_t found = version.integer(0);
   version = Statement();
-  if (found == kSchemaVersion) return db;
+  if (found == kSchemaVersion) {
+    RAY_TRY(db->exec(kUnfinished));
+    return db;
+  }
   if (found != 0)
     return ray::error(RAY_UNSUPPORTED, "%s has schema %lld, this version knows %d: use another folder",
                  path.c_str(), static_cast<long long>(found), kSchemaVersion);
   RAY_TRY(db->exec("BEGIN IMMEDIATE"));
   RAY_TRY(db->exec(kTables));
+  RAY_TRY(db->exec(kUnfinished));
   RAY_TRY(db->exec(kViews));
   RAY_TRY(db->exec(("PRAGMA user_version=" + std::to_string(kSchemaVersion)).c_str()));
   RAY_TRY(db->exec("COMMIT"));

@@ -20,6 +20,7 @@ enum RecordType : uint16_t {  // RecordHeader.type in the ring
   kMark = 6,    // MarkRecord, of the journal pump: every shard gets it
   kAgain = 7,   // AgainRecord, of who submitted it: a task is about to run once more
   kEnd = 8,     // EndRecord + text, of who submitted it: a task has failed, and no worker will tell of it
+  kLeft = 9,    // LeftRecord, of the journal pump: every shard gets it
   kCoded = 5,   // only in rings: one of the above as a difference from the last of its type (delta.h)
 };
 
@@ -64,6 +65,13 @@ struct ResultRecord {
 // All that was in the node's rings at this time, and belongs to this shard, comes before it.
 struct MarkRecord {
   int64_t time_ns;
+};
+// The process is gone. All of its records that belong to this shard come before it, and of those whose index or tasks are
+// taken over by others, what they wrote since comes after it.
+struct LeftRecord {
+  int64_t time_ns;
+  uint32_t process;
+  uint32_t reserved;
 };
 struct AgainRecord {
   TaskId task;

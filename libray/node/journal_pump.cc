@@ -35,6 +35,7 @@ struct JournalPump::Shared {
   struct Change {
     std::shared_ptr<Channel> attach;  // none: the process leaves
     uint32_t process;
+    int64_t time_ns = 0;  // of leaving
   };
   std::vector<Change> changes;  // in order: an index is used again
   std::vector<std::pair<uint16_t, std::string>> own;  // records of the daemon itself
@@ -102,7 +103,7 @@ void JournalPump::attach(std::shared_ptr<Channel> channel) {
 
 void JournalPump::detach(uint32_t process) {
   std::lock_guard lock(shared_->mutex);
-  shared_->changes.push_back({nullptr, process});
+  shared_->changes.push_back({nullptr, process, wall_ns()});
   shared_->poked = true;
   shared_->wake.notify_all();
 }
@@ -167,6 +168,51 @@ void JournalPump::append(uint32_t shard, uint16_t type, const uint8_t* data, uin
   shared_->stash += coder.bytes().size() - before;
   ++shared_->stats.records;
   shared_->stats.bytes += sizeof(RecordHeader) + pad8(size);
+}
+
+void JournalPump::append_to_all(uint16_t type, const void* record, uint32_t size) {
+  for (uint32_t i = 0; i < shared_->shards.size(); ++i) append(i, type, static_cast<const uint8_t*>(record), size);
+}
+
+// Pump thread, mutex held: all that the process wrote has been read.
+void JournalPump::append_left(uint32_t process, int64_t time_ns) {
+  const lineage::LeftRecord r{time_ns, process, 0};
+  append_to_all(lineage::kLeft, &r, sizeof r);
+  ++unmarked_;
+}
+
+// Pump thread, mutex held.
+void JournalPump::make_changes() {
+  for (Shared::Change& c : shared_->changes) {
+    if (c.attach) {
+      sources_[next_source_++].channel = std::move(c.attach);
+      continue;
+    }
+    bool found = false;
+    for (auto& [number, s] : sources_) {
+      if (!s.channel || s.leaving || s.channel->process != c.process) continue;
+      found = s.leaving = true;
+      s.process = c.process;
+      s.left_ns = c.time_ns;
+    }
+    if (!found) append_left(c.process, c.time_ns);  // its ring was broken
+  }
+  shared_->changes.clear();
+}
+
+// Pump thread, mutex held. Returns the number of records taken. Those that are gone come first: what others write because
+// they are gone, or with their index, was written after make_changes() heard of it.
+size_t JournalPump::drain_all() {
+  size_t taken = 0;
+  for (const bool leaving : {true, false})
+    for (auto it = sources_.begin(); it != sources_.end();) {
+      Source& s = it->second;
+      if (s.leaving == leaving && s.channel) taken += drain(&s);
+      const bool gone = !s.channel || (s.leaving && s.channel->lineage.empty());
+      if (gone && s.leaving) append_left(s.process, s.left_ns);
+      it = gone ? sources_.erase(it) : std::next(it);
+    }
+  return taken;
 }
 
 // Pump thread, mutex held. Returns the number of records taken.
@@ -290,8 +336,7 @@ void JournalPump::mark(bool all_read) {
     if (it != sources_.end() && it->second.channel && it->second.channel->lineage.position() < tail) return;
   }
   const lineage::MarkRecord m{mark_ns_};
-  for (uint32_t i = 0; i < shared_->shards.size(); ++i)
-    append(i, lineage::kMark, reinterpret_cast<const uint8_t*>(&m), sizeof m);
+  append_to_all(lineage::kMark, &m, sizeof m);
   mark_ns_ = 0;
 }
 
@@ -391,13 +436,7 @@ void JournalPump::run() {
   Shared& s = *shared_;
   while (!s.stop) {
     s.poked = s.progress = false;
-    for (Shared::Change& c : s.changes) {
-      if (c.attach) sources_[next_source_++].channel = std::move(c.attach);
-      else
-        for (auto& [number, source] : sources_)
-          if (source.channel && source.channel->process == c.process) source.leaving = true;
-    }
-    s.changes.clear();
+    make_changes();
     begin_flushes();
     size_t taken = s.own.size();
     for (auto& [type, record] : s.own) {
@@ -406,11 +445,7 @@ void JournalPump::run() {
       append(shard_for(type, data, size), type, data, size);
     }
     s.own.clear();
-    for (auto it = sources_.begin(); it != sources_.end();) {
-      if (it->second.channel) taken += drain(&it->second);
-      bool gone = !it->second.channel || (it->second.leaving && it->second.channel->lineage.empty());
-      it = gone ? sources_.erase(it) : std::next(it);
-    }
+    taken += drain_all();
     unmarked_ += taken;
     mark(false);
     mark_drained();

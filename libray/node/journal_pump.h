@@ -7,7 +7,8 @@
 // its shard has committed it, or until the shard calls it malformed; what waits in memory never exceeds kMaxStash
 // (as it is coded). Above kSpoolAbove whole batches go to disk (spool.h), the latest first, so that a control
 // store that is slow or dead for a while slows nobody down. Only when that is full too rings are not drained,
-// and submitters feel the back-pressure; a detached (dead) process is drained to its tail first.
+// and submitters feel the back-pressure; a detached (dead) process is drained to its tail first, and every shard is told
+// that it is gone (lineage::LeftRecord).
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -72,6 +73,8 @@ class JournalPump {
     std::shared_ptr<Channel> channel;
     lineage::DeltaMirror mirror;  // of what its process codes
     bool leaving = false, touched = false;
+    uint32_t process = 0;  // when leaving
+    int64_t left_ns = 0;
   };
   struct Flush {
     std::function<void()> done;
@@ -82,8 +85,12 @@ class JournalPump {
   struct Shared;  // outlives the pump: late answers of the client find it closed
 
   void run();
+  void make_changes();
+  size_t drain_all();
   size_t drain(Source* s);
   void append(uint32_t shard, uint16_t type, const uint8_t* data, uint32_t size);
+  void append_to_all(uint16_t type, const void* record, uint32_t size);
+  void append_left(uint32_t process, int64_t time_ns);
   void send(std::unique_lock<std::mutex>* lock);
   void spool(std::unique_lock<std::mutex>* lock);
   bool spool_one(std::unique_lock<std::mutex>* lock);

@@ -10,9 +10,12 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "gcs/materialise.h"
 #include "gcs/text.h"
@@ -570,6 +573,75 @@ TEST(Prune, ATaskThatNoWorkerTellsOfHasAnEnd) {
   EXPECT_EQ(row(again), "FAILED WORKER_CRASHED its argument, ...");
   EXPECT_EQ(row(told), "FINISHED OK ");
   EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE COALESCE(again>execution, 0)"), "0");
+}
+
+// A killed submitter tells of no end. Its index is used again, and others may submit its tasks anew.
+TEST(Prune, WhatAProcessThatIsGoneHadSubmittedHasAnEnd) {
+  for (const bool apart : {false, true}) {
+    Lineage l;
+    std::string b;
+    auto task = [&](uint32_t k) { return child_task(l.origin, k); };
+    auto row = [&](uint32_t k) {
+      return l.one("SELECT state||' '||COALESCE(code,'') FROM tasks WHERE task='" + task(k).hex() + "'");
+    };
+    auto next = [&](const std::string& record) {
+      b += record;
+      if (apart) l.commit(std::exchange(b, ""), 1), l.materialise();
+    };
+    auto submitted = [&](uint32_t k, uint32_t process) {
+      std::string both;
+      add_task(&both, task(k), l.root, 10);
+      std::string submission = half(both, true);
+      std::memcpy(submission.data() + sizeof(RecordHeader) + offsetof(lineage::SubmitRecord, process), &process, 4);
+      return submission;
+    };
+    auto executed = [&](uint32_t k, uint32_t attempt, int32_t code) {
+      std::string record;
+      append(&record, execution(task(k), attempt, code));
+      return record;
+    };
+    auto again = [&](uint32_t k) {
+      std::string record;
+      add_record(&record, lineage::kAgain, lineage::AgainRecord{task(k), 1, 0});
+      return record;
+    };
+    auto left = [&](uint32_t process) {
+      std::string record;
+      add_record(&record, lineage::kLeft, lineage::LeftRecord{50, process, 0});
+      return record;
+    };
+    for (uint32_t k = 9; k > 0; --k) next(submitted(k, k == 4 ? 8 : 7));
+    next(executed(2, 0, RAY_TASK_FAILED));
+    next(again(2));  // it was to run once more
+    next(executed(3, 0, RAY_OK));
+    next(submitted(5, 8));  // taken over before
+    next(left(7));
+    next(submitted(6, 8));  // and after
+    next(executed(7, 0, RAY_OK));  // the worker has ended it all the same
+    next(submitted(8, 8));
+    next(executed(8, 0, RAY_TASK_FAILED));
+    next(submitted(10, 7));  // by the next process of this index
+    next(submitted(11, 7));
+    next(left(9));
+    if (!apart) l.commit(b, 1), l.materialise();
+    EXPECT_EQ(row(1), "CANCELLED CANCELLED");
+    EXPECT_EQ(row(2), "CANCELLED CANCELLED");
+    EXPECT_EQ(row(3), "FINISHED OK");
+    EXPECT_EQ(row(4), "SUBMITTED ");
+    EXPECT_EQ(row(5), "SUBMITTED ");
+    EXPECT_EQ(row(6), "SUBMITTED ");
+    EXPECT_EQ(row(7), "FINISHED OK");
+    EXPECT_EQ(row(8), "FAILED TASK_FAILED");
+    EXPECT_EQ(row(9), "CANCELLED CANCELLED");
+    EXPECT_EQ(row(10), "SUBMITTED ");
+    EXPECT_EQ(row(11), "SUBMITTED ");
+    ::setenv("LIBRAY_TASK_ROWS", "20", 1);
+    for (uint32_t k = 0; k < 3; ++k) add_many(&l, 100 + k * 30, 30);
+    ::unsetenv("LIBRAY_TASK_ROWS");
+    EXPECT_EQ(row(1) + row(2) + row(9), "");
+    EXPECT_EQ(row(10), "SUBMITTED ");
+    EXPECT_EQ(l.one("SELECT count(*) FROM task_rows WHERE end_ns IS NULL OR again>execution"), "5");
+  }
 }
 
 // Keys and values do not go with tasks, so tasks do not go for them.

@@ -71,6 +71,12 @@ class FakeStore : public gcs::Client {
           committed[{shard, s.process}].push_back(s.handle_seq);
         } else if (h.type == lineage::kMark) {
           ++marks[shard];
+        } else if (h.type == lineage::kLeft) {
+          lineage::LeftRecord left;
+          std::memcpy(&left, records.data() + at + sizeof h, sizeof left);
+          for (auto& [key, list] : committed)
+            if (key.first == shard) before_left[{left.process, key.second}] += list.size();
+          ++lefts[left.process];
         } else {
           ++events;
         }
@@ -108,7 +114,8 @@ class FakeStore : public gcs::Client {
   std::condition_variable wake;
   bool hold = false;
   int fail_next = 0, refuse_next = 0, calls = 0, events = 0;
-  std::map<uint32_t, int> in_flight, marks;
+  std::map<uint32_t, int> in_flight, marks, lefts;
+  std::map<std::pair<uint32_t, uint32_t>, size_t> before_left;  // process that left, other -> records of the other before
   std::vector<std::function<void()>> held;
   std::map<std::pair<uint32_t, uint32_t>, std::vector<uint64_t>> committed;
 };
@@ -270,6 +277,31 @@ TEST_F(PumpTest, ADeadProcessIsDrainedToItsTail) {
   }
   flush();
   expect_in_order(7, 1000);
+  std::lock_guard lock(store.mutex);
+  EXPECT_EQ(store.lefts[7], 2);  // each shard is told, when it has all
+  EXPECT_EQ((store.before_left[{7, 7}]), 1000u);
+}
+
+// So that what others write because a process is gone comes after what it wrote.
+TEST_F(PumpTest, WhoIsGoneIsReadFirst) {
+  Writer other(6), dead(7);
+  pump->attach(other.channel);
+  pump->attach(dead.channel);
+  for (int k = 0; k < 20; ++k) {
+    const uint32_t process = dead.process;
+    for (int i = 0; i < 1000; ++i) ASSERT_TRUE(dead.write());
+    pump->detach(process);
+    for (int i = 0; i < 10; ++i) ASSERT_TRUE(other.write());
+    flush();
+    {
+      std::lock_guard lock(store.mutex);
+      EXPECT_EQ(store.lefts[process], 2);
+      EXPECT_EQ((store.before_left[{process, process}]), 1000u);
+      EXPECT_EQ((store.before_left[{process, 6}]), static_cast<size_t>(10 * k));
+    }
+    dead = Writer(process + 1);
+    pump->attach(dead.channel);
+  }
 }
 
 // The index of a process that is gone is the next one's, maybe before the pump has looked: neither loses a record.
@@ -286,6 +318,9 @@ TEST_F(PumpTest, AnIndexIsUsedAgain) {
   flush();
   expect_in_order(7, 3000);
   EXPECT_EQ(corrupt, 0u);
+  std::lock_guard lock(store.mutex);
+  EXPECT_EQ(store.lefts[7], 2);
+  EXPECT_EQ((store.before_left[{7, 7}]), 1000u);
 }
 
 TEST_F(PumpTest, FailedBatchesAreSentAgain) {
@@ -404,6 +439,10 @@ TEST_F(PumpTest, ABrokenRingIsReportedAndOthersGoOn) {
   flush();
   EXPECT_EQ(corrupt, 3u);
   expect_in_order(4, 1);
+  pump->detach(3);
+  flush();
+  std::lock_guard lock(store.mutex);
+  EXPECT_EQ(store.lefts[3], 2);
 }
 
 TEST_F(PumpTest, DropsWhatIsNoLineageRecord) {
