@@ -254,6 +254,18 @@ TEST(Journal, ASegmentIsCutByWhatItHasOnDisk) {
   EXPECT_EQ(j->segments().size(), 1u);
 }
 
+// Bound while it was not reset, they would be refused.
+TEST(Statement, TakesOtherParametersAfterAFailure) {
+  auto db = Database::open(":memory:", true, 100);
+  ASSERT_TRUE(db.ok());
+  Statement s;
+  ASSERT_TRUE(s.prepare(db->get(), "SELECT abs(?)").ok());
+  EXPECT_FALSE(s.bind(1, INT64_MIN).row());  // has no absolute value
+  EXPECT_FALSE(s.done());
+  ASSERT_TRUE(s.bind(1, 7).row());
+  EXPECT_EQ(s.integer(0), 7);
+}
+
 // ---- materialiser --------------------------------------------------------------------------------------------
 
 struct Lineage {
