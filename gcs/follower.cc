@@ -120,20 +120,9 @@ bool Follower::await_spare_time(std::unique_lock<std::mutex>* lock) {
   return false;
 }
 
-// Without the lock. As long as there is spare time in a thread for it, else one transaction.
+// One transaction, without the lock. A spare thread touches nothing but the materialiser: it may stand still with what it
+// holds.
 void Follower::work(bool in_spare) {
-  std::thread last;
-  auto in_spare_time = [this] {
-    pthread_setname_np(pthread_self(), "gcs:spare");
-    SpareTime::take_turns_last();
-    while (advance(&spare_)) {}
-  };
-  if (in_spare && start_thread(&last, "a thread of the control store", in_spare_time).ok()) last.join();
-  else (void)advance(nullptr);
-}
-
-// One transaction; whether to go on.
-bool Follower::advance(SpareTime* spare) {
   uint64_t target;
   std::vector<JournalFile> segments;
   {
@@ -141,20 +130,28 @@ bool Follower::advance(SpareTime* spare) {
     target = target_;
     segments = segments_;
   }
-  Status s = m_->advance(segments, target, spare);
+  Status s;
+  std::thread last;
+  auto in_spare_time = [&] {
+    pthread_setname_np(pthread_self(), "gcs:spare");
+    SpareTime::take_turns_last();
+    s = m_->advance(segments, target, &spare_);
+  };
+  if (in_spare && start_thread(&last, "a thread of the control store", in_spare_time).ok()) last.join();
+  else s = m_->advance(segments, target);
+  settle(s);
+}
+
+void Follower::settle(const Status& s) {
   if (s.ok()) progress_();
   if (s.ok() && !m_->prune_left()) settled_at_ = steady_ns();
   std::unique_lock lock(mutex_);
   done_.notify_all();
-  if (s.ok()) {
-    failures_ = 0;
-    return !stop_ && target_ > m_->watermark();
-  }
-  if (s.code() == RAY_CANCELLED) return false;
+  if (s.ok()) failures_ = 0;
+  if (s.ok() || s.code() == RAY_CANCELLED) return;
   if (failures_++ % 120 == 0)  // once a minute
     log(kLogError, "gcs", "materialise-failed", "%s; trying again", s.message().c_str());
   wake_.wait_for(lock, kRetry, [&] { return stop_; });
-  return false;
 }
 
 }  // namespace ray::gcs

@@ -46,7 +46,7 @@ class Follower {
  private:
   void run();
   void work(bool in_spare);
-  bool advance(SpareTime* spare);
+  void settle(const Status& s);
   bool await_spare_time(std::unique_lock<std::mutex>* lock);
   void set_hurry();
 
