@@ -209,7 +209,8 @@ void World::ask(NodeIndex i, uint32_t epoch, TaskId id, uint64_t turn) {
   if (it == n->spilled.end() || it->second.turn != turn || it->second.sent_to != kNoNode) return;
   Demand d = it->second.task.wants;
   d.attempt = it->second.task.attempt;
-  d.hops = faulty(Fault::kBounce) ? 0 : it->second.task.hops;
+  d.hops = it->second.task.hops;
+  if (faulty(Fault::kBounce)) d.hops = 0, d.attempt = 100 * d.attempt + it->second.task.moves;  // as if it had never moved
   d.from = i;
   d.refused = it->second.refused;
   const size_t to = random_.below(static_cast<uint32_t>(instances_.size()));
@@ -221,9 +222,9 @@ void World::answer(NodeIndex i, const Action& a, InstanceId by) {
   Node* n = node(i);
   if (!n) return;
   auto it = n->spilled.find(a.id);
-  if (it == n->spilled.end() || it->second.sent_to != kNoNode || it->second.task.attempt != a.attempt) return;
+  if (it == n->spilled.end() || it->second.sent_to != kNoNode) return;
   Spilled& s = it->second;
-  if (!faulty(Fault::kBounce) && s.task.hops != a.hops) return;
+  if (!faulty(Fault::kBounce) && (s.task.attempt != a.attempt || s.task.hops != a.hops)) return;
   if (a.kind != Action::kPlace) {
     s.waits = true;
     s.refused.clear();  // they may want it by the next time
@@ -231,7 +232,7 @@ void World::answer(NodeIndex i, const Action& a, InstanceId by) {
     return pump(n);
   }
   SimTask t = s.task;
-  t.hops = a.moved;
+  t.hops = faulty(Fault::kBounce) ? t.hops + a.moved : a.moved;
   t.pinned = a.pinned && !faulty(Fault::kBounce);
   if (a.node == i) {  // it is to stay
     n->seen[by] = std::max(n->seen[by], a.seq);
