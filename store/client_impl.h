@@ -17,6 +17,7 @@
 #include "store/client.h"
 #include "store/directory.h"
 #include "store/layout.h"
+#include "store/usage.h"
 
 namespace ray::store {
 
@@ -64,6 +65,7 @@ using WaitClock = std::chrono::steady_clock;  // the other one may be set back
 
 class ClientImpl final : public Client {
  public:
+  Usage usage() const;
   bool disconnected() const override { return disconnected_.load(std::memory_order_relaxed); }
   ~ClientImpl() override;
   static Result<std::unique_ptr<Client>> open(const std::string& path, const std::string& token,

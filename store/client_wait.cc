@@ -25,6 +25,14 @@ Interruptible::~Interruptible() { t_stop = before_; }
 
 bool ClientImpl::interrupted() { return t_stop && *t_stop && (*t_stop)(); }
 
+Usage ClientImpl::usage() const {
+  if (forked()) return {};  // the directory is not mapped in the child
+  const DirectoryHeader* d = directory_.header();
+  return {d->capacity, d->used.load(std::memory_order_relaxed), d->waiting.load(std::memory_order_relaxed)};
+}
+
+Usage usage_of(const Client& client) { return static_cast<const ClientImpl&>(client).usage(); }
+
 void ClientImpl::enlist(Request* r) {
   std::lock_guard lock(wait_mu_);
   r->number = next_request_.fetch_add(1, std::memory_order_relaxed);

@@ -13,6 +13,7 @@
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/wire/msgpack.h"
+#include "store/usage.h"
 
 namespace ray {
 
@@ -59,11 +60,18 @@ void Runtime::drop_error(Object* o) {
   ring_all(process_);
 }
 
+// How full the node's store is. The figures lie in memory that this process maps: it costs nobody anything to ask often.
+static void tell_usage(const store::Client* client, std::string* answer) {
+  const store::Usage u = client ? store::usage_of(*client) : store::Usage();
+  wire::Writer(answer).map(3).str("capacity").uint64(u.capacity).str("used").uint64(u.used).str("waiting").uint64(u.waiting);
+}
+
 bool Runtime::local_query(const std::string& what, std::string* answer) {
   if (what == "neglected") find_neglected();
   if (what == "unread" || what == "neglected") take_unread(answer);
   else if (what == "references") list_references(answer);
   else if (what == "process") count_tables(answer);
+  else if (what == "store_usage") tell_usage(store().get(), answer);
   else return false;
   return true;
 }

@@ -442,6 +442,23 @@ static bool stop_third(void* user) {
   return ++*(int*)user == 3;
 }
 
+static double store_usage(const char* name) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  double n = -1;
+  mp at;
+  CHECK_OK(ray_cluster_query(rt, ray_cstr("store_usage"), (ray_bytes){NULL, 0}, &buffer, &err));
+  if (mp_find(mp_of(buffer.data, (size_t)buffer.size), name, &at)) n = mp_number(at);
+  ray_buffer_release(&buffer);
+  return n;
+}
+
+/* As a binding may do that has something to let go of. */
+static bool sees_a_full_store(void* user) {
+  CHECK_EQ(store_usage("capacity"), 32u << 20);
+  CHECK(store_usage("used") > (32u << 20) / 2 && store_usage("used") <= (32u << 20));
+  return store_usage("waiting") == 1 && ++*(int*)user == 1;
+}
+
 /* With nothing left to spill to, a put says that the store is full, and what holds the memory. */
 static void store_full(void) {
   enum { kBig = 4 << 20 };
@@ -467,6 +484,9 @@ static void store_full(void) {
   CHECK_OK(ray_on_wait(rt, stop_third, &asked, &err));
   CHECK_CODE(RAY_CANCELLED, ray_put(rt, &value, &kept[n], &err));
   CHECK_EQ(asked, 3);
+  asked = 0;
+  CHECK_OK(ray_on_wait(rt, sees_a_full_store, &asked, &err));
+  CHECK_CODE(RAY_CANCELLED, ray_put(rt, &value, &kept[n], &err));
   CHECK_OK(ray_on_wait(rt, NULL, NULL, &err));
   while (n > 0) {
     ray_buffer_release(&pins[--n]);

@@ -164,8 +164,9 @@ extern JavaVM* g_vm;
 // The environment of the calling thread, attached as a daemon if it is none of Java's; such a thread is detached when it
 // ends. NULL when the virtual machine is gone.
 JNIEnv* environment();
-// What the worker's interrupt hook calls: class org.libray.Native, method interrupted(long).
+// What C calls of class org.libray.Native: interrupted(long) is the worker's interrupt hook, waits() is told of calls that
+// wait for room in the object store.
 extern jclass g_native;
-extern jmethodID g_interrupted;
+extern jmethodID g_interrupted, g_waits;
 
 }  // namespace libray_java

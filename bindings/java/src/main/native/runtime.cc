@@ -9,7 +9,7 @@ namespace libray_java {
 
 JavaVM* g_vm = nullptr;
 jclass g_native = nullptr;
-jmethodID g_interrupted = nullptr;
+jmethodID g_interrupted = nullptr, g_waits = nullptr;
 
 namespace {
 
@@ -118,6 +118,20 @@ jint context(JNIEnv*, jclass, jlong runtime, jlong frame) {
   return outcome.set(code);
 }
 
+// Wakes the thread that collects, and lets the call go on.
+bool on_wait(void*) {
+  JNIEnv* env = environment();
+  if (env == nullptr) return false;
+  env->CallStaticVoidMethod(g_native, g_waits);
+  if (env->ExceptionCheck()) env->ExceptionClear();  // no heap left: it is asked again
+  return false;
+}
+
+jint on_wait_start(JNIEnv*, jclass, jlong runtime, jlong frame) {
+  Outcome outcome(frame);
+  return outcome.set(ray_on_wait(handle<ray_runtime>(runtime), on_wait, nullptr, outcome.err()));
+}
+
 #define METHOD(name, signature, function) \
   { const_cast<char*>(name), const_cast<char*>(signature), reinterpret_cast<void*>(function) }
 const JNINativeMethod kMethods[] = {
@@ -137,6 +151,7 @@ const JNINativeMethod kMethods[] = {
     METHOD("shutdown", "(JJJ)I", shutdown),
     METHOD("runtimeRelease", "(J)V", runtime_release),
     METHOD("context", "(JJ)I", context),
+    METHOD("onWait", "(JJ)I", on_wait_start),
 };
 
 }  // namespace
@@ -187,8 +202,9 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void*) {
     if (env->RegisterNatives(native, table->methods, table->count) != JNI_OK) return JNI_ERR;
   g_native = static_cast<jclass>(env->NewGlobalRef(native));
   g_interrupted = env->GetStaticMethodID(native, "interrupted", "(J)V");
+  g_waits = g_interrupted == nullptr ? nullptr : env->GetStaticMethodID(native, "waits", "()V");
   env->DeleteLocalRef(native);
-  if (g_native == nullptr || g_interrupted == nullptr) return JNI_ERR;
+  if (g_native == nullptr || g_waits == nullptr) return JNI_ERR;
   g_vm = vm;
   return JNI_VERSION_1_8;
 }

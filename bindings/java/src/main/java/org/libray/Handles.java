@@ -6,14 +6,21 @@ import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * Releases counts of the C side when the Java object that held them is closed or was collected. One daemon thread takes what
- * the collector found and lets go of up to 512 at a time in one native call. Any thread may register and close.
+ * the collector found and lets go of up to 512 at a time in one native call. While some of them may keep something in the
+ * store, it also looks after the store once a second: see StoreRoom. Any thread may register and close.
  */
 final class Handles {
     private static final ReferenceQueue<Object> QUEUE = new ReferenceQueue<>();
     private static final int BATCH = 512;
-    private static final Owned HEAD = new Owned();
+    private static final long LOOK_MS = 1000;
+    private static final Owned HEAD = new Owned(null);
     private static boolean started;
-    private static volatile long live; // written with HEAD locked
+    private static volatile long live; // written with HEAD locked, as the next three are
+    private static volatile long holding; // those of them that may keep something in the store
+    private static long made; // of these, so far
+    private static boolean asleep;
+    private static volatile boolean waits;
+    private static long idleSince = -1; // of the one thread: how many had been made when it looked last
 
     private Handles() {}
 
@@ -24,8 +31,9 @@ final class Handles {
         private final AtomicInteger shares;
         private Owned before, after;
 
-        private Owned() {
-            super(new Object(), null);
+        // The list's head, or what wakes the thread: nobody's count.
+        private Owned(ReferenceQueue<Object> queue) {
+            super(new Object(), queue);
             kind = -1;
             shares = null;
             before = after = this;
@@ -53,12 +61,17 @@ final class Handles {
             if (mine != 0) Handles.release(kind, mine);
         }
 
+        private boolean mayHold() {
+            return kind == Native.REF || kind == Native.STREAM || kind == Native.BUFFER;
+        }
+
         // HEAD is locked. The handle if it is to be released by the caller.
         private long unlink() {
             long mine = handle;
             if (mine == 0) return 0;
             handle = 0;
             live--;
+            if (mayHold()) holding--;
             before.after = after;
             after.before = before;
             before = after = null;
@@ -80,11 +93,19 @@ final class Handles {
     private static Owned link(Owned owned) {
         synchronized (HEAD) {
             live++;
+            if (owned.mayHold()) {
+                holding++;
+                made++;
+            }
             owned.after = HEAD.after;
             owned.before = HEAD;
             HEAD.after.before = owned;
             HEAD.after = owned;
             if (!started) start();
+            if (asleep) {
+                asleep = false;
+                wake();
+            }
         }
         return owned;
     }
@@ -109,25 +130,76 @@ final class Handles {
         thread.start();
     }
 
+    /** A call of this process waits for room in the store. Uses no frame: the calling thread's is in use. */
+    static void waits() {
+        if (waits || holding == 0) return;
+        waits = true;
+        wake();
+    }
+
+    private static void wake() {
+        new Owned(QUEUE).enqueue();
+    }
+
     private static void run() {
         Owned[] batch = new Owned[BATCH];
+        StoreRoom room = new StoreRoom();
+        long looked = System.nanoTime();
         while (true) {
             try {
-                int n = 0;
-                batch[n++] = (Owned) QUEUE.remove();
-                while (n < BATCH) {
-                    Owned next = (Owned) QUEUE.poll();
-                    if (next == null) break;
-                    batch[n++] = next;
-                }
-                releaseAll(batch, n);
+                int n = take(batch);
+                if (n != 0) room.released(releaseAll(batch, n));
+                long now = System.nanoTime();
+                if (!waits && now - looked < LOOK_MS * 1_000_000) continue;
+                boolean own = waits;
+                waits = false;
+                looked = now;
+                if (StoreRoom.IS_ON && holding != 0) look(room, own);
             } catch (InterruptedException e) {
                 // nobody interrupts this thread on purpose; what is collected still has to be let go
             }
         }
     }
 
-    private static void releaseAll(Owned[] batch, int n) {
+    private static void look(StoreRoom room, boolean own) {
+        try {
+            room.look(own, made());
+        } catch (RuntimeException | OutOfMemoryError e) {
+            // looked at again; this thread has more to do
+        }
+    }
+
+    // What was collected, after a second at most. Without one that may keep something in the store it sleeps until there is
+    // one. Only after a second in which none was, so that a program of short-lived ones need not wake it for each.
+    private static int take(Owned[] batch) throws InterruptedException {
+        Owned next = (Owned) QUEUE.poll();
+        if (next == null) next = (Owned) QUEUE.remove(LOOK_MS);
+        if (next == null && mayIdle()) next = (Owned) QUEUE.remove();
+        int n = 0;
+        while (next != null && n < BATCH) {
+            batch[n++] = next;
+            next = n < BATCH ? (Owned) QUEUE.poll() : null;
+        }
+        return n;
+    }
+
+    private static boolean mayIdle() {
+        if (!StoreRoom.IS_ON) return true;
+        synchronized (HEAD) {
+            asleep = holding == 0 && made == idleSince;
+            idleSince = made;
+            return asleep;
+        }
+    }
+
+    private static long made() {
+        synchronized (HEAD) {
+            return made;
+        }
+    }
+
+    // How many.
+    private static int releaseAll(Owned[] batch, int n) {
         Frame frame = Frame.mine().begin();
         frame.ensure(16L * n);
         int counted = 0;
@@ -142,5 +214,6 @@ final class Handles {
             }
         }
         if (counted != 0) Native.release(frame.address() + Frame.BODY, counted);
+        return counted;
     }
 }

@@ -35,6 +35,7 @@ final class Native {
     static native int shutdown(long runtime, long drainNs, long frame);
     static native void runtimeRelease(long runtime);
     static native int context(long runtime, long frame);
+    static native int onWait(long runtime, long frame);
 
     static native void release(long pairs, int n);
     static native void refRetain(long ref);
@@ -106,5 +107,10 @@ final class Native {
     /** Called by C, on a thread of the runtime's: that task was cancelled, or (0) this worker is to end. */
     private static void interrupted(long task) {
         Worker.interrupt(task);
+    }
+
+    /** Called by C, on a thread of this process that waits for room in the object store; its frame is in use. */
+    private static void waits() {
+        Handles.waits();
     }
 }

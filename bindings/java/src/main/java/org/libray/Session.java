@@ -12,6 +12,7 @@ final class Session {
     // Calls that wait come back so often to see whether their thread was interrupted.
     static final long SLICE_NS = TimeUnit.MILLISECONDS.toNanos(200);
     private static volatile Session current;
+    private static final Object LOOKING = new Object(); // held while a thread that no shutdown waits for uses the runtime
 
     final long runtime;
     final boolean isWorker;
@@ -38,8 +39,10 @@ final class Session {
         NativeLoader.load();
         Frame frame = Frame.mine().begin();
         config.write(frame);
-        current = new Session(frame.handle(Native.init(frame.address())));
-        return current;
+        Session session = new Session(frame.handle(Native.init(frame.address())));
+        if (StoreRoom.IS_ON) frame.check(Native.onWait(session.runtime, frame.begin().address()));
+        current = session;
+        return session;
     }
 
     static synchronized void close(long drainNs) {
@@ -50,7 +53,23 @@ final class Session {
         current = null;
         Completions completions = session.completions;
         if (completions != null) completions.end();
-        Native.runtimeRelease(session.runtime);
+        synchronized (LOOKING) {
+            Native.runtimeRelease(session.runtime);
+        }
+    }
+
+    /** How full the node's store is, by ray.h's "store_usage"; null when no session is open. Waits for nothing. */
+    static Map<?, ?> storeUsage() {
+        synchronized (LOOKING) {
+            Session session = current;
+            if (session == null) return null;
+            Frame frame = Frame.mine().begin();
+            frame.putText("store_usage").putBytes(new byte[0]);
+            int code = Native.query(session.runtime, frame.address(), frame.capacity());
+            if (code == Native.OK) return (Map<?, ?>) answer(frame.rewind());
+            Native.errorRelease(frame.error()); // it is being shut down
+            return null;
+        }
     }
 
     synchronized Completions completions() {
