@@ -86,6 +86,7 @@ ray_code ray_writer_open(ray_runtime* runtime, const ray_value* shape, ray_write
     RAY_TRY(value_arg(shape, "shape", true));
     if (!out || !layout) return null_argument("out or layout");
     auto w = std::make_unique<WriterState>();
+    store::Interruptible scope(rt->stop_waiting());
     RAY_TRY(w->open(rt, rt->next_put_id(), *shape));
     give_writer(w.release(), out, layout);
     return Status();

@@ -621,8 +621,8 @@ RAY_API ray_code ray_group_remove(ray_runtime *runtime, const ray_id *group, ray
  * "store", "groups", "journal" (lineage sent to the control store by this node: records, bytes, batches); and of this
  * process alone: "process" (how many functions, actors, shapes and tasks it remembers), "references" (held by whom, sizes),
  * "unread" (errors of tasks whose last reference went unseen; taken, the last 1 000; the log tells of each as
- * "unread-error"), "neglected" (those too that nobody saw for 5 s). The answer is one MessagePack value: an array of maps,
- * or a map of name -> number for resources, the journal and "process".
+ * "unread-error"), "neglected" (those too, unseen for 5 s), "store_usage" (capacity, used; waiting: requests without room).
+ * The answer is one MessagePack value: an array of maps; a map of numbers for resources, journal, process, store_usage.
  * filter: MessagePack map of column -> value, and "limit"; empty = all (at most 10 000 rows). */
 RAY_API ray_code ray_cluster_query(ray_runtime *runtime, ray_str what, ray_bytes filter_msgpack, ray_buffer *out,
                                    ray_error **err);
