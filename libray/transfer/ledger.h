@@ -1,5 +1,5 @@
 // Who holds an object, over all nodes: when it is freed, and that it is freed then. Pure: events in, actions out; driven
-// by the node daemon and by tests/transfer. Inside a node the directory (libray/object) counts; here a node is one holder.
+// by tests/transfer, by no daemon yet. Inside a node the directory (libray/object) counts; here a node is one holder.
 //
 // *Levels.* A node tells an object's home at which level it is: whether it holds the object, whether it stores a copy. A
 // level has a version, of a counter of the node; the home takes a level that is newer than what it has, so what comes

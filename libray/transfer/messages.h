@@ -1,6 +1,6 @@
 // What nodes say to each other about objects, as bytes: fixed little-endian fields. Pure.
 //
-// Who: the daemon encodes what planner, server and ledger want to say, and decodes what comes; fuzz/transfer.cc. Nobody
+// Who: tests/transfer and fuzz/transfer.cc; a daemon would encode what planner, server and ledger want to say. Nobody
 // vouches for the bytes: decode() takes nothing that is too long, cut off or of an unknown kind, and allocates no more
 // than what it was given. Whether a message fits what was asked is for the planner, the server and the ledger to judge.
 //

@@ -1,5 +1,5 @@
 // What a node pulls from others: which requests go on, which chunk is asked of whom. Pure: events in, actions out; driven
-// by the node daemon and by tests/transfer.
+// by tests/transfer, by no daemon yet.
 //
 // A request names copies that are to be here and pinned all at the same time: the inputs of a task, or what a get waits
 // for. It is admitted when all of them fit the room that the store grants, all or none, and holds that room until it is

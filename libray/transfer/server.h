@@ -1,5 +1,5 @@
 // What a node serves to others: which receivers, in which order, with how much memory. Pure: events in, actions out;
-// driven by the node daemon and by tests/transfer. A whole copy is pinned in the store, in memory or on disk, for as long
+// driven by tests/transfer, by no daemon yet. A whole copy is pinned in the store, in memory or on disk, for as long
 // as somebody is served; of a copy that the node's own planner is pulling, the chunks that are here are served too.
 //
 // Who asks for chunks of a large copy becomes one of its few receivers, or is told who they are and waits for its turn;
