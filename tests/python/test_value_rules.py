@@ -15,6 +15,7 @@ import pytest
 
 import libray
 from libray import _libray, exceptions as exc
+from libray.api import placement
 from libray.core import error_report, serialization
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -125,6 +126,15 @@ def test_a_registered_serializer_counts_for_arrays_too():
     finally:
         serialization.deregister_serializer(np.ndarray)
     assert type(again(np.arange(3))) is np.ndarray
+
+
+def test_where_they_were_in_0_1_they_are_found():
+    """Programs of that time import them from there."""
+    from libray._placement import placement_group
+    from libray._serialization import register_serializer
+
+    assert register_serializer is serialization.register_serializer
+    assert placement_group is placement.placement_group
 
 
 def test_copyreg_counts_for_arrays_too():
