@@ -59,6 +59,7 @@ void Runtime::drain(ClientLink* link) {
   link->last_result_ns = steady_ns();
   if (Lease* l = link->lease) {
     Shape* s = l->shape;
+    l->slow = false;
     if (link->inflight.empty()) lease_idle(l);
     if (!s->backlog.empty()) pump(s);
   }

@@ -605,7 +605,8 @@ void Runtime::tick() {
         continue;
       }
       spare &= idle && l->idle_since && now - l->idle_since > kLeaseSpareNs;
-      if (l->link->inflight.size >= 2 && now - l->link->last_result_ns > kStallNs) {
+      l->slow = !idle && now - l->link->last_result_ns > kStallNs;
+      if (l->slow && l->link->inflight.size >= 2) {
         stalled = true;
         for (PendingTask* t = l->link->inflight.head; t; t = t->next) t->function->run_ns = -1;
         ask_give_back(l->link);

@@ -637,7 +637,7 @@ Lease* Runtime::choose_lease(Shape* s, const PendingTask* t) {
   Lease* room = nullptr;
   for (auto& p : s->leases) {
     Lease* l = p.get();
-    if (l->reclaim || l->blocked || l->link->dead) continue;
+    if (l->reclaim || l->blocked || l->slow || l->link->dead) continue;
     size_t n = l->link->inflight.size;
     if (n == 0 && !(is_short && room)) {
       if (!is_short) return l;
@@ -785,12 +785,12 @@ void Runtime::send_want(Shape* s, uint32_t want) {
   up(wire::kUpLeaseWant, w);
 }
 
+// Besides those that the work needs as many as there are that take nothing now: what waits may be what they wait for,
+// a child of a task that runs in this very process, or they may run for long. No more than there are tasks.
 uint64_t Runtime::desired_leases(const Shape* s) {
-  uint64_t by_work = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
-  uint64_t desired = std::min<uint64_t>({by_work, s->pending - s->parked, 4096});
-  // A blocked worker's lease cannot take anything.
-  for (auto& l : s->leases) desired += l->blocked ? 1 : 0;
-  return desired;
+  uint64_t desired = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
+  for (auto& l : s->leases) desired += l->blocked || l->reclaim || l->slow;
+  return std::min<uint64_t>({desired, s->pending - s->parked, 4096});
 }
 
 // What it asked for and does not need any more: others would wait for it, and it would be granted for nothing.

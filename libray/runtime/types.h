@@ -200,6 +200,7 @@ struct Lease {
   int64_t idle_since = 0;  // 0 = busy
   bool reclaim = false;    // the daemon wants it back
   bool blocked = false;    // its task waits in get: nothing more until that is done
+  bool slow = false;       // no result came for long: nothing more until one does
 };
 
 // What a worker must offer: resources and language.

@@ -38,6 +38,11 @@ FOUND = {  # how often, on how many processors
     "a_large_argument": (3, 2, """
         task NAME.1 r1 v5:200000 [arg 0;ret 0 1:8];get r1;actor NAME.2 a1 v6:131200 [arg 0];
         call NAME.3 a1 r2 v9:131200 [arg 0;ret 0 1:8];get r2"""),
+    # A task whose client ended before runs in that very process, which is to give the lease back: its child needs another.
+    "a_child_of_a_lease_to_be_given_back": (2, 1, """
+        task NAME.0 r1 [task NAME.1 r1 [ret 0 1:8];get r1;task NAME.2 r2 [ret 0 1:8];get r2;ret 0 1:8];get r1;sleep 2600000;
+        task NAME.3 r1 [task NAME.4 r1 [sleep 100000;task NAME.5 r2 [ret 0 1:8];get r2;ret 0 2:8];ret 0 3:8];get r1;
+        sleep 60000;task NAME.6 r2 [ret 0 4:8];get r2"""),
     # Drivers find each other's actors by their names.
     "a_detached_actor_of_another_driver": (3, 2, """
         driver die [actor NAME.1 a1 name=NAME.0 detached=1 [];call NAME.2 a1 r2 []];
