@@ -269,10 +269,15 @@ class Session:
             if now - began > seconds / 8 and (new := self.under_way()) != state:
                 changed, state = now, new
             if now - changed > seconds * SLOW or now - began > most * SLOW:
-                return f"{left}\n    the last change was {now - changed:.1f} s ago"
+                return f"{left}\n    the last change was {now - changed:.1f} s ago; {self.still()}"
             time.sleep(pause)
             pause = min(0.1, pause * 1.5)
         return ""
+
+    def still(self):
+        """What runs, and who holds what: what is left may be a task's that will never end, and is no leak then."""
+        workers = [(w["worker"], w["pid"], w["state"], w["resources"]) for w in self.query("workers") if w["kind"] == "worker"]
+        return f"running: {self.query('running')[:8]}; workers: {workers[:16]}"
 
     def under_way(self):
         """What changes as long as anything goes on: processes of workers, and what they run."""
