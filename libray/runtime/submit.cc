@@ -786,11 +786,16 @@ void Runtime::send_want(Shape* s, uint32_t want) {
 }
 
 // Besides those that the work needs as many as there are that take nothing now: what waits may be what they wait for,
-// a child of a task that runs in this very process, or they may run for long. No more than there are tasks.
+// a child of a task that runs in this very process, or they may run for long. No more than there are tasks for.
 uint64_t Runtime::desired_leases(const Shape* s) {
   uint64_t desired = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
-  for (auto& l : s->leases) desired += l->blocked || l->reclaim || l->slow;
-  return std::min<uint64_t>({desired, s->pending - s->parked, 4096});
+  uint64_t most = s->pending - s->parked;
+  for (auto& l : s->leases) {
+    if (!l->blocked && !l->reclaim && !l->slow) continue;
+    ++desired;
+    most += l->link->inflight.empty();
+  }
+  return std::min<uint64_t>({desired, most, 4096});
 }
 
 // What it asked for and does not need any more: others would wait for it, and it would be granted for nothing.
