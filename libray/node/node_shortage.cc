@@ -70,8 +70,8 @@ void Node::link_later(uint32_t client, uint32_t worker) {
   if (!again_at_) again_at_ = steady_ns() + kAgainNs;
 }
 
-// A process could not take its end of a link. The other end forgets it too: nothing went over it. A worker that
-// can serve nobody is of no use, unless it is an actor.
+// A process could not take its end of a link, or an actor found garbage among its calls. The other end forgets it too; of
+// what went over it all that was begun is answered. A worker that can serve nobody is of no use, unless it is an actor.
 Status Node::up_link_lost(Process* p, const std::string& payload) {
   wire::UpLinkLost l;
   if (payload.size() < sizeof l) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed link record");
@@ -79,10 +79,14 @@ Status Node::up_link_lost(Process* p, const std::string& payload) {
   Process* other = process(l.peer);
   Process *client = l.as_worker ? other : p, *worker = l.as_worker ? p : other;
   if (!other || !client->as_client.count(worker->index)) return Status();
-  std::string text = strprintf("%s pid %d cannot map a ring that it shares with pid %d: its limit of open files or of "
-                               "memory is reached (`ulimit -n`, `ulimit -v`)",
-                               p->driver ? "the driver" : "worker", p->pid, other->pid);
-  note_shortage("no-link", text);
+  const char* who = p->driver ? "the driver" : "worker";
+  if (l.why == wire::kLinkCorrupt)
+    note_shortage("corrupt-ring", strprintf("%s pid %d found garbage in the ring in which pid %d sends it calls: code in one "
+                                            "of the two has overwritten memory that is not its own; what was not begun "
+                                            "is sent again", who, p->pid, other->pid));
+  else
+    note_shortage("no-link", strprintf("%s pid %d cannot map a ring that it shares with pid %d: its limit of open files or "
+                                       "of memory is reached (`ulimit -n`, `ulimit -v`)", who, p->pid, other->pid));
   client->as_client.erase(worker->index);
   worker->as_worker.erase(client->index);
   const int32_t you_serve = l.as_worker ? 0 : 1;  // there may be another link, the other way around

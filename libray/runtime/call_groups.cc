@@ -39,7 +39,7 @@ std::shared_ptr<ServeLink> WorkerSide::oldest_link() {
   std::shared_ptr<ServeLink>* oldest = nullptr;
   for (auto& l : links_) {
     std::lock_guard own(l->mutex);
-    if (l->dead || l->tasks.empty()) continue;
+    if (!l->takes() || l->tasks.empty()) continue;
     if (links_.size() == 1) return l;
     if (l->next_at != l->tasks.position()) {
       RingConsumer look = l->tasks;

@@ -146,7 +146,7 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
 void Runtime::link_lost(const wire::DnLink& l, const std::string& why) {
   log(kLogError, "runtime", "link-failed", "a ring shared with process %u cannot be used: %s", l.peer_pid,
       why.c_str());
-  up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker});
+  up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker, wire::kLinkNotMapped, 0});
 }
 
 void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {

@@ -140,17 +140,21 @@ Execution* WorkerSide::new_execution() {
 
 bool WorkerSide::claim(std::shared_ptr<ServeLink> from, Execution** out) {
   ServeLink* link = from.get();
-  std::lock_guard lock(link->mutex);
+  std::unique_lock lock(link->mutex);
+  if (!link->takes()) return false;
   RecordView r;
   auto next = link->tasks.next(&r);
   if (next == RingConsumer::Next::kEmpty) return false;
   if (next == RingConsumer::Next::kCorrupt || r.size < sizeof(wire::TaskHeader)) {
     log(kLogError, "worker", "corrupt-ring", "client %u wrote garbage into its task ring",
         link->client);
-    link->dead = true;
     // Who wrote it, the client or a task of ours, is not known; the client's tasks go to another
-    // worker. An actor has other clients.
+    // worker. An actor has other clients, and what it runs for this one is still answered.
+    (is_actor_ ? link->broken : link->dead) = true;
     if (!is_actor_) stop_ = true;
+    const bool idle = given_up(link);
+    lock.unlock();
+    if (idle) give_up(link);
     return false;
   }
   Execution* e = new_execution();
@@ -230,7 +234,7 @@ bool WorkerSide::has_work() {
   std::lock_guard lock(links_mutex_);
   for (auto& l : links_) {
     std::lock_guard own(l->mutex);
-    if (!l->dead && !l->tasks.empty()) return true;
+    if (l->takes() && !l->tasks.empty()) return true;
   }
   return false;
 }
@@ -643,6 +647,18 @@ void WorkerSide::complete_claim(ServeLink* link, uint64_t end) {
   if (free_to) link->tasks.release_to(free_to);
 }
 
+// Nothing of a broken link runs any more, and every answer is in its ring: the node tells the client, which sends what it
+// has no answer to through another link. No lock held but groups_mutex_.
+void WorkerSide::give_up(ServeLink* link) {
+  {
+    std::lock_guard lock(links_mutex_);
+    auto it = std::find_if(links_.begin(), links_.end(), [&](const auto& l) { return l.get() == link; });
+    if (it == links_.end()) return;  // the client is gone, or another thread was here
+    links_.erase(it);
+  }
+  runtime_->up(wire::kUpLinkLost, wire::UpLinkLost{link->client, 1, wire::kLinkCorrupt, 0});
+}
+
 // What is too much for one record goes ahead of it.
 void WorkerSide::write_error_parts(Execution* e) {
   ServeLink* link = e->link.get();
@@ -699,6 +715,9 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
     lock.lock();
   }
   complete_claim(link, e->end);
+  const bool last = given_up(link);
+  lock.unlock();
+  if (__builtin_expect(last, 0)) give_up(link);
 }
 
 // ---- generators
@@ -923,7 +942,7 @@ bool WorkerSide::on_pulse() {
     uint32_t asked = l->header->give_back.load(std::memory_order_acquire);
     std::lock_guard lock(l->mutex);
     if ((asked != l->give_back_seen || retiring_) && give_back(l.get(), retiring_)) l->give_back_seen = asked;
-    work |= !l->tasks.empty();
+    work |= l->takes() && !l->tasks.empty();
   }
   if (__builtin_expect(leaves_ && retiring_, 0)) depart();
   ring_events(leaving() || unwanted_ || (leaves_ && !retiring_), work);

@@ -74,6 +74,9 @@ struct ServeLink {
   std::vector<uint64_t> fresh_cancels;  // those of them that were not looked for among what runs
   std::atomic<bool> any_cancelled{false};  // `cancelled` is not empty
   std::atomic<bool> dead{false};
+  // Its task ring holds garbage, of an actor: nothing more is taken from it. What runs is answered, then the link is given up.
+  std::atomic<bool> broken{false};
+  bool takes() const { return !dead && !broken; }
   std::atomic<bool> unrung{false};  // its client sleeps lazily; see ring_unrung()
 };
 
@@ -230,6 +233,8 @@ class WorkerSide {
   void publish_lazily(ServeLink* link);
   void ring_unrung();
   void complete_claim(ServeLink* link, uint64_t end);
+  static bool given_up(const ServeLink* link) { return link->broken && link->claims.empty(); }
+  void give_up(ServeLink* link);
   void scan_cancels(const std::shared_ptr<ServeLink>& link);
   void absorb_cancels(ServeLink* link);
   bool forget_cancel(ServeLink* link, uint64_t end);

@@ -24,7 +24,7 @@
 
 namespace ray::wire {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 inline constexpr uint32_t kMagic = 0x59415231;  // "1RAY"
 
 // ---- names in the session directory
@@ -178,7 +178,7 @@ enum UpType : uint16_t {
   kUpRetire = 25,      // from a worker: no more tasks for me; I stay until what I submitted is done
   kUpObjCancel = 24,   // ObjCancel: whoever makes this object is to cancel its task
   kUpStopped = 26,     // UpStopped: a worker that I wait for seems to be stopped
-  kUpLinkLost = 27,    // UpLinkLost: I could not take or map the link that I was sent
+  kUpLinkLost = 27,    // UpLinkLost: I could not take or map the link that I was sent, or its tasks are garbage
   kUpObjResult = 28,   // UpObjResult + ObjectId contained[n]: the result that I am about to hand over
                        // contains these. In pieces when there are many
   kUpObjDiscard = 29,  // UpObjDiscard: that result is not wanted
@@ -228,9 +228,12 @@ struct UpStopped {
   uint32_t worker;   // process index
   uint32_t started;  // 0: it has begun nothing of what I gave it
 };
+enum LinkLoss : uint32_t { kLinkNotMapped = 0, kLinkCorrupt = 1 };
 struct UpLinkLost {
   uint32_t peer;       // process index of the other end
   uint32_t as_worker;  // as in DnLink
+  uint32_t why;        // LinkLoss
+  uint32_t reserved;
 };
 struct UpBlocked {
   uint32_t blocked;  // 1: the running task waits in get, lend its CPU; 0: it goes on

@@ -105,6 +105,68 @@ def test_tasks_that_wait_in_memory_that_is_overwritten(node, tmp_path, byte):
     assert values > 60 and values + failed == 300
 
 
+class Ring:
+    """The task ring of the one link of this worker (wire/protocol.h, LinkHeader)."""
+
+    TAIL, HEAD, DATA, SIZE = 64, 128, 4096, 512 << 10
+
+    def __init__(self):
+        with open("/proc/self/maps") as f:
+            places = [line.split()[0] for line in f if "ray-link" in line and " rw" in line]
+        self.base = int(places[0].split("-")[0], 16)
+
+    def word(self, at, kind="Q"):
+        import ctypes
+        import struct
+
+        return struct.unpack(kind, ctypes.string_at(self.base + at, struct.calcsize(kind)))[0]
+
+    def records(self):
+        """Where the records lie that its worker has not given back."""
+        at, found = self.word(self.HEAD), []
+        while at < self.word(self.TAIL):
+            place = self.DATA + at % self.SIZE
+            size, type_ = self.word(place, "I"), self.word(place + 4, "H")
+            if type_:
+                found.append(place)
+            at += (size + 7) // 8 * 8
+        return found
+
+
+@libray.remote(max_concurrency=2)
+class Threaded:
+    def until(self, path):
+        while not os.path.exists(path):
+            time.sleep(0.001)
+        return "until"
+
+    def spoil(self):
+        """Makes nonsense of the call that waits behind this one and another."""
+        import ctypes
+
+        ring = Ring()
+        while len(ring.records()) < 3:
+            time.sleep(0.001)
+        ctypes.memset(ring.base + ring.records()[2], 3, 4)
+        return "spoilt"
+
+    def echo(self, value):
+        return value
+
+
+def test_calls_behind_garbage_in_an_actors_ring(node, tmp_path):
+    """What runs is answered, and what had not begun goes through another ring."""
+    actor = Threaded.remote()
+    assert libray.get(actor.echo.remote(0), timeout=30) == 0
+    until, spoilt = actor.until.remote(str(tmp_path / "go")), actor.spoil.remote()
+    behind = [actor.echo.remote(i) for i in range(20)]
+    assert answered(spoilt) == "spoilt"
+    (tmp_path / "go").touch()
+    assert answered(until) == "until"
+    assert [answered(ref) for ref in behind] == list(range(20))
+    assert answered(actor.echo.remote("more")) == "more"
+
+
 # A driver of the same node, and what it does to its memory. Its parent is another driver, which is to notice nothing.
 SPOILT_DRIVER = """
 import ctypes, os, sys
