@@ -79,7 +79,7 @@ bool WorkerSide::cancel_running(uint64_t word, ServeLink* link) {
     RAY_FAULT("worker.cancel.found");
     (*it)->cancelled = true;
     id = (*it)->header.task;
-    if (interrupt_) interrupt_(static_cast<ray_task*>((*it)->handle), interrupt_user_);
+    interrupt(*it);
   }
   if (word & wire::kCancelRecursive) runtime_->cancel_children(id);
   if (word & wire::kCancelForce) die(link, end);

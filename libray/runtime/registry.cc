@@ -34,6 +34,7 @@ Status Registry::add_function(const std::string& name, NativeFunction f) {
     if (t_taken && t_taken->empty()) *t_taken = name;
     return error(RAY_ALREADY_EXISTS, "function '%s' is registered already", name.c_str());
   }
+  names_[native_function_key(name)] = name;
   return Status();
 }
 
@@ -57,10 +58,19 @@ Status Registry::add_method(const std::string& klass, const std::string& method,
   return Status();
 }
 
+const std::string* Registry::name_of(uint64_t key) {
+  std::lock_guard lock(mutex_);
+  auto it = names_.find(key);
+  return it == names_.end() ? nullptr : &it->second;
+}
+
 bool Registry::alias(uint64_t key, const std::string& name) {
   std::lock_guard lock(mutex_);
   auto it = functions_.find(native_function_key(name));
-  return it != functions_.end() && (functions_.emplace(key, it->second), true);
+  if (it == functions_.end()) return false;
+  functions_.emplace(key, it->second);
+  names_.emplace(key, name);
+  return true;
 }
 
 NativeFunction Registry::function(uint64_t key) {

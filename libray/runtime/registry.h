@@ -38,6 +38,7 @@ class Registry {
   bool alias(uint64_t key, const std::string& name);
   // Copies, so that a caller needs no lock while it runs user code. fn null = unknown.
   NativeFunction function(uint64_t key);
+  const std::string* name_of(uint64_t key);  // null: none is registered; stays
   NativeFunction method(const std::string& klass, const std::string& method);
   void (*destroyer(const std::string& klass, void** user))(void*, void*);
   bool has_class(const std::string& klass);
@@ -50,6 +51,7 @@ class Registry {
   std::atomic<bool> closed_{false};
   std::mutex mutex_;
   std::unordered_map<uint64_t, NativeFunction> functions_;
+  std::unordered_map<uint64_t, std::string> names_;  // of the functions
   std::unordered_map<std::string, NativeClass> classes_;
   std::unordered_map<std::string, std::string> libraries_;  // by path: what it could not register, or empty
   std::mutex load_mutex_;

@@ -11,6 +11,7 @@
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
+#include "libray/runtime/registry.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/wire/msgpack.h"
@@ -64,7 +65,7 @@ void WorkerSide::client_died(uint32_t process) {
   for (Execution* e : running_)
     if (e->link == gone) {
       e->cancelled = true;
-      if (interrupt_) interrupt_(static_cast<ray_task*>(e->handle), interrupt_user_);
+      interrupt(e);
     }
 }
 
@@ -103,7 +104,19 @@ void WorkerSide::stop() {
   stop_ = true;
   runtime_->poke();
   std::lock_guard lock(run_mutex_);
-  if (interrupt_) interrupt_(nullptr, interrupt_user_);
+  interrupt(nullptr);
+}
+
+namespace {
+thread_local bool t_interrupts = false;  // this thread is inside the interrupt hook, and has run_mutex_
+}
+
+// Null: the process is to end. run_mutex_ held.
+void WorkerSide::interrupt(Execution* e) {
+  if (!interrupt_) return;
+  t_interrupts = true;
+  interrupt_(static_cast<ray_task*>(e ? e->handle : nullptr), interrupt_user_);
+  t_interrupts = false;
 }
 
 void WorkerSide::stop_reader() {
@@ -351,6 +364,8 @@ Execution* WorkerSide::start(Execution* e, bool may_block) {
   e->context.cancelled = &e->cancelled;
   e->start_stamp = stamp_ns();
   e->start_wall = wall_of(e->start_stamp);
+  if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
+  const bool named = read_names(e);  // an interrupt hook may ask for them from now on
   {
     std::lock_guard lock(run_mutex_);
     running_.push_back(e);
@@ -362,12 +377,11 @@ Execution* WorkerSide::start(Execution* e, bool may_block) {
     std::lock_guard lock(e->link->mutex);
     if (was_cancelled(e->link.get(), e->end)) e->cancelled = true;
   }
-  if (!e->handle) e->handle = HandleTable::instance().insert(kHandleTask, e);
   e->results.resize(h.n_returns);
   if (h.kind == RAY_KIND_ACTOR_CREATE) class_key_ = h.function;
   if (e->cancelled) return ready(e, Status());  // its arguments are not needed
   if (may_block) runtime_->set_context(&e->context);  // its cancellation ends a wait for them
-  Status s = read_args(e, may_block);
+  Status s = named ? read_args(e, may_block) : error(RAY_INTERNAL, "task record is damaged");
   if (may_block || s.code() != RAY_TIMED_OUT) return ready(e, s);
   read_later(e);
   return nullptr;
@@ -451,8 +465,8 @@ bool WorkerSide::any_read(uint32_t group) {
   return std::any_of(read_.begin(), read_.end(), [&](const Read& r) { return r.e->group == group; });
 }
 
-// RAY_TIMED_OUT: some of it is on disk, and it may not block.
-Status WorkerSide::read_args(Execution* e, bool may_block) {
+// Of the task and its method, which stand before its arguments. False: they do not fit into the record.
+bool WorkerSide::read_names(Execution* e) {
   const wire::TaskHeader& h = e->header;
   const uint8_t *at = e->record + sizeof h, *end = e->record + e->record_size;
   auto text = [&](uint32_t n, std::string* out) {
@@ -462,8 +476,13 @@ Status WorkerSide::read_args(Execution* e, bool may_block) {
     at += pad8(n);
     return true;
   };
-  if (!text(h.name_size, &e->name) || !text(h.method_size, &e->method))
-    return error(RAY_INTERNAL, "task record is damaged");
+  return text(h.name_size, &e->name) && text(h.method_size, &e->method);
+}
+
+// RAY_TIMED_OUT: some of it is on disk, and it may not block.
+Status WorkerSide::read_args(Execution* e, bool may_block) {
+  const wire::TaskHeader& h = e->header;
+  const uint8_t *at = e->record + sizeof h + pad8(h.name_size) + pad8(h.method_size), *end = e->record + e->record_size;
   if (h.flags & wire::kArgsInStore) {
     wire::StoreRef r;
     if (static_cast<size_t>(end - at) < sizeof r)
@@ -568,7 +587,10 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
 
 Status WorkerSide::definition(Execution* e) {
   if (e->definition_known && e->definition_key == e->header.function) return Status();
-  RAY_TRY(runtime_->task_definition(e->header.function, &e->definition));
+  FunctionDefinition d;
+  RAY_TRY(runtime_->task_definition(e->header.function, &d));
+  std::lock_guard lock(run_mutex_);  // an interrupt hook may look at it
+  e->definition = std::move(d);
   e->definition_known = true;
   e->definition_key = e->header.function;
   return Status();
@@ -576,10 +598,16 @@ Status WorkerSide::definition(Execution* e) {
 
 const JobId& WorkerSide::job() const { return runtime_->job(); }
 
-// Of a method: its class.
+// Of a method: its class. Nobody is asked inside of the interrupt hook: the answer might have to come through the thread
+// that runs it.
 const std::string& WorkerSide::function_name(Execution* e) {
   if (e->header.kind == RAY_KIND_ACTOR_CALL) return class_name_;
   static const std::string unknown;
+  if (t_interrupts) {
+    if (e->definition_known && e->definition_key == e->header.function) return e->definition.name;
+    const std::string* registered = Registry::instance().name_of(e->header.function);
+    return registered ? *registered : unknown;
+  }
   if (!definition(e).ok()) return unknown;
   if (e->header.kind == RAY_KIND_ACTOR_CREATE) class_name_ = e->definition.name;
   return e->definition.name;
@@ -890,18 +918,7 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
 }
 
 void WorkerSide::recycle(Execution* e) {
-  drop_args(e);
-  for (auto& r : e->results) r.given = false, r.bytes.clear();
-  e->results.clear();
-  e->error_image.clear();
-  e->name.clear();
-  e->method.clear();
-  e->record_copy.clear();
-  e->yielded = 0;
   e->context.turn.store(e->context.turn.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  // The next task here is most likely of the same function. Large definitions are not kept once per execution.
-  if (e->definition.definition.size() > 4096) e->definition_known = false;
-  e->no_retry = e->registered = false;
   CallGroup* group = nullptr;
   if (has_groups_.load(std::memory_order_relaxed) && e->header.kind == RAY_KIND_ACTOR_CALL)
     group = groups_[e->group].get();
@@ -914,8 +931,22 @@ void WorkerSide::recycle(Execution* e) {
     link.swap(e->link);
     e->cancelled = false;
     e->handle = HandleTable::instance().renew(e->handle);
-    if (!spare_.load(std::memory_order_relaxed)) spare_.store(e, std::memory_order_release);
-    else pool_.push_back(e);
+  }
+  drop_args(e);
+  for (auto& r : e->results) r.given = false, r.bytes.clear();
+  e->results.clear();
+  e->error_image.clear();
+  e->name.clear();
+  e->method.clear();
+  e->record_copy.clear();
+  e->yielded = 0;
+  // The next task here is most likely of the same function. Large definitions are not kept once per execution.
+  if (e->definition.definition.size() > 4096) e->definition_known = false;
+  e->no_retry = e->registered = false;
+  Execution* none = nullptr;
+  if (!spare_.compare_exchange_strong(none, e, std::memory_order_release, std::memory_order_relaxed)) {
+    std::lock_guard lock(run_mutex_);
+    pool_.push_back(e);
   }
   give_place(group);
 }

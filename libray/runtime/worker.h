@@ -257,6 +257,8 @@ class WorkerSide {
   void discard_results(Execution* e);
   void write_error_parts(Execution* e);
   void recycle(Execution* e);
+  void interrupt(Execution* e);
+  bool read_names(Execution* e);
   void show(Execution* e);
   void hide(const Execution* e);
   Status fit_results(Execution* e);
@@ -279,7 +281,7 @@ class WorkerSide {
   std::vector<Execution*> running_;
   uint32_t shown_ = 0;  // slots of wire::ChannelHeader::running in use, a bit each
   std::vector<Execution*> pool_;
-  std::atomic<Execution*> spare_{nullptr};  // one more, for whoever takes it first; filled under run_mutex_
+  std::atomic<Execution*> spare_{nullptr};  // one more, for whoever takes it first
   std::unique_ptr<Execution> creation_;
   std::atomic<bool> have_creation_{false};
   ray_interrupt_fn interrupt_ = nullptr;
