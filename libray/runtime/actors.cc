@@ -516,6 +516,7 @@ void Runtime::actor_release(Actor* a, bool weak) {
     std::lock_guard lock(mutex_);
     weak ? --a->weak : --a->handles;
     actor_maybe_done(a);
+    nearer_to_end();
   }
   after_unlock();
 }

@@ -94,7 +94,7 @@ void WorkerSide::tell_lent() {
 // ---- leaving
 
 // The node does not need this worker any more. What it has submitted still goes through it: others may have the
-// references.
+// references. So is it with the actors that its handles keep alive.
 void WorkerSide::leave() {
   if (is_actor_) return stop();
   leaves_ = true;
@@ -107,7 +107,7 @@ void WorkerSide::depart() {
   bool done;
   {
     std::lock_guard lock(runtime_->mutex_);
-    done = runtime_->drained();
+    done = runtime_->may_leave();
   }
   if (!done) return retiring_ ? void() : retire();
   stop_ = true;

@@ -384,7 +384,7 @@ void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
 
 void Runtime::finish_task(PendingTask* t) {
   unpark(t);
-  --n_pending_;
+  if (--n_pending_ == 0) nearer_to_end();
   if (t->shape) {
     --t->shape->pending;
     t->shape->est_ns -= t->est_ns;
@@ -437,7 +437,7 @@ void Runtime::after_unlock(int64_t patience_ns) {
       if (full) later(o, nullptr, nullptr);
       else release(o);
     }
-    if (!publish_now.empty() && --publishing_ == 0 && stopping_) poke();
+    if (!publish_now.empty() && --publishing_ == 0) nearer_to_end();
     for (const StoredError& e : errors) {
       if (read_shared_error(e.object, e.location, e.ours, patience_ns, patience_ns != 0)) release(e.object);
       else later(nullptr, nullptr, &e);
@@ -477,6 +477,7 @@ void Runtime::do_later() {
     if (done && l.error.object) release(l.error.object);
     std::lock_guard lock(mutex_);
     if (l.publish) --publishing_;
+    if (later_.empty()) nearer_to_end();
     if (done) continue;
     later_.push_back(l);  // others may fit
     later_at_ns_ = steady_ns() + kAgainNs;

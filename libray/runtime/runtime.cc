@@ -760,6 +760,16 @@ bool Runtime::drained() {
   return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0 && later_.empty();
 }
 
+// And nobody is kept alive from here, who may be called by others that know his name. mutex_ held.
+bool Runtime::may_leave() {
+  return drained() && std::none_of(actors_.begin(), actors_.end(), [](const auto& a) { return a.second->handles > 0; });
+}
+
+// What drained() or may_leave() say may have changed: whoever waits for the end looks now.
+void Runtime::nearer_to_end() {
+  if (stopping_ || (worker_ && worker_->departs())) poke();
+}
+
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (foreign())
     return error(RAY_WRONG_STATE, "this runtime belongs to the parent process");

@@ -293,6 +293,8 @@ class Runtime {
   void fail_everything(ray_code code, const std::string& why);
   void log_later(LogLevel level, const char* id, std::string text);
   bool drained();
+  bool may_leave();
+  void nearer_to_end();
   void stop_threads();
   void let_go();
   void end_daemon();

@@ -188,6 +188,7 @@ class WorkerSide {
   // This process takes no more tasks and waits for what it submitted: what it held is free from now
   // on, and what clients still send goes back to them.
   void retire();
+  bool departs() const { return leaves_ && retiring_; }  // as soon as nothing is left to do
 
   // ---- blocking inside a task
   const TaskContext* lend();  // not null: take_back of it must follow
