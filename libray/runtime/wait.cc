@@ -2,7 +2,9 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <unordered_set>
+#include <utility>
 
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
@@ -308,16 +310,44 @@ static bool sleep_on(Queue* q, int64_t left_ns) {
   return ::ppoll(fds, 2, left_ns < 0 ? nullptr : &ts, nullptr) <= 0 || !((fds[0].revents | fds[1].revents) & POLLNVAL);
 }
 
+namespace {
+// The CPU of a task that sleeps in a poll, as of one that sleeps in get (wait_until).
+class Lending {
+ public:
+  explicit Lending(WorkerSide* worker) : worker_(worker) {}
+  ~Lending() {
+    if (waits_) worker_->take_back(waits_);
+  }
+  Lending(const Lending&) = delete;
+  Lending& operator=(const Lending&) = delete;
+  // Before a sleep: how long it may be. The first is so short that it is not worth a word to the node.
+  int64_t before(int64_t left_ns) {
+    constexpr int64_t kGlanceNs = 100'000;
+    if (!worker_) return left_ns;
+    if (!std::exchange(looked_, true)) return left_ns < 0 ? kGlanceNs : std::min(left_ns, kGlanceNs);
+    if (!waits_) waits_ = worker_->lend();
+    else worker_->give_back_all();
+    return left_ns;
+  }
+
+ private:
+  WorkerSide* worker_;
+  const TaskContext* waits_ = nullptr;
+  bool looked_ = false;
+};
+}  // namespace
+
 // A wake is sticky: the next poll that finds nothing takes it. That of a closed queue stays, for all pollers. Who was
 // woken for what another poller took, or by a signal, sleeps again.
 Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n) {
   uint64_t drain;
   const int64_t start = timeout_ns > 0 ? steady_ns() : 0;
+  Lending lending(q->runtime->worker());
   std::unique_lock lock(q->mutex);
   for (int64_t left = timeout_ns;;) {
     if (q->items.empty() && left != 0 && !q->runtime->cancelled_here()) {
       lock.unlock();
-      if (!sleep_on(q, left)) return error(RAY_UNAVAILABLE, "the descriptors of this queue were closed");
+      if (!sleep_on(q, lending.before(left))) return error(RAY_UNAVAILABLE, "the descriptors of this queue were closed");
       lock.lock();
     }
     for (; *n < max && !q->items.empty(); q->items.pop_front()) out[(*n)++] = q->items.front();

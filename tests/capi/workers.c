@@ -1,6 +1,7 @@
 /* workers.c -- workers beside what they run: a task that waits lends its CPU, a worker that is not needed ends after what
  * it has submitted, a cancellation is for one call, and calls of a client that is gone do not begin. */
 #define _POSIX_C_SOURCE 200809L
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -39,6 +40,30 @@ static ray_code wait_for_group(ray_task* task, void* user) {
   CHECK_OK(ray_group_create(runtime, &options, &group, &err));
   code = ray_group_wait(runtime, &group, -1, NULL);
   CHECK_OK(ray_group_remove(runtime, &group, &err));
+  return kit_return_i64(task, 0, code);
+}
+
+/* The completion of a task that needs the CPU of this one. */
+static ray_code poll_for_child(ray_task* task, void* user) {
+  ray_runtime* runtime = ray_task_runtime(task);
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_completion done = RAY_COMPLETION_INIT;
+  ray_function* function;
+  ray_queue* queue;
+  ray_code code;
+  ray_ref* ref;
+  size_t n;
+  (void)user;
+  CHECK_OK(ray_function_get(runtime, ray_cstr("seven"), &function, &err));
+  CHECK_OK(ray_queue_create(runtime, &queue, &err));
+  CHECK_OK(ray_submit(runtime, function, NULL, 0, NULL, &ref, &err));
+  notify.queue = queue;
+  CHECK_OK(ray_on_ready(ref, &notify, NULL, &err));
+  code = ray_queue_poll(queue, &done, 1, 40000000000, &n, NULL);
+  ray_ref_release(done.ref);
+  ray_ref_release(ref);
+  ray_queue_release(queue);
+  ray_function_release(function);
   return kit_return_i64(task, 0, code);
 }
 
@@ -176,6 +201,52 @@ static ray_code die_holding(ray_task* task, void* user) {
   _exit(1);
 }
 
+/* Runs until the interrupt hook has come, and leaves the name that this knew. */
+static char g_hooked_name[64];
+static volatile bool g_hooked;
+static void hook(ray_task* task, void* user) {
+  ray_task_info info = RAY_TASK_INFO_INIT;
+  (void)user;
+  if (task == NULL) return;
+  CHECK_OK(ray_task_get_info(task, &info));
+  snprintf(g_hooked_name, sizeof g_hooked_name, "%.*s/%.*s", (int)info.function.size, info.function.data,
+           (int)info.name.size, info.name.data);
+  g_hooked = true;
+}
+static ray_code await_hook(ray_task* task, void* user) {
+  char path[512], final[512];
+  FILE* file;
+  (void)user;
+  CHECK_OK(ray_worker_on_interrupt(ray_task_runtime(task), hook, NULL, &err));
+  kit_touch(file_of(task, "runs", path));
+  while (!g_hooked) kit_pause();
+  file = fopen(file_of(task, "name.new", path), "w");
+  CHECK(file != NULL && fputs(g_hooked_name, file) >= 0);
+  CHECK_EQ(fclose(file), 0);
+  CHECK_EQ(rename(path, file_of(task, "name", final)), 0);
+  return RAY_OK;
+}
+
+/* Makes an actor that is known by its name, and keeps the handle when it has ended. */
+static ray_actor* g_kept;
+static ray_code keep_actor(ray_task* task, void* user) {
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_runtime* runtime = ray_task_runtime(task);
+  int64_t me = kit_arg_i64(task, 1);
+  char path[512], name[32];
+  ray_function* klass;
+  int i;
+  (void)user;
+  kit_touch(numbered(task, "keeper", me, path));
+  for (i = 0; i < kParents; i++) kit_await(numbered(task, "keeper", i, path));
+  snprintf(name, sizeof name, "kept%d", (int)me);
+  options.name = ray_cstr(name);
+  CHECK_OK(ray_function_get(runtime, ray_cstr("Actor"), &klass, &err));
+  CHECK_OK(ray_actor_create(runtime, klass, NULL, 0, &options, &g_kept, &err));
+  ray_function_release(klass);
+  return kit_return_i64(task, 0, 7);
+}
+
 /* Calls the actor in args[1], and is gone. */
 static ray_code call_and_die(ray_task* task, void* user) {
   const ray_buffer* args;
@@ -203,10 +274,14 @@ static void register_all(void) {
                                         {"meet_cancellation", meet_cancellation},
                                         {"child", child},
                                         {"parent", parent},
+                                        {"poll_for_child", poll_for_child},
+                                        {"await_hook", await_hook},
+                                        {"keep_actor", keep_actor},
                                         {"call_and_die", call_and_die}};
   remote_register(all, sizeof all / sizeof all[0]);
   CHECK_OK(ray_register_actor(ray_cstr("Actor"), create_plainly, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Actor"), ray_cstr("wait_for_child"), wait_for_child, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Actor"), ray_cstr("seven"), seven, NULL, &err));
   CHECK_OK(ray_register_actor(ray_cstr("Grouped"), create, NULL, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Grouped"), ray_cstr("hold"), hold, NULL, &err));
   CHECK_OK(ray_register_method(ray_cstr("Grouped"), ray_cstr("die_holding"), die_holding, NULL, &err));
@@ -228,6 +303,7 @@ static void who_waits_lends_its_cpu(void) {
   start(1);
   CHECK_EQ(kit_take_i64(kit_submit("wait_for_group", NULL, 0, NULL)), RAY_OK);
   CHECK_EQ(kit_take_i64(kit_submit("create_named", NULL, 0, NULL)), RAY_OK);
+  CHECK_EQ(kit_take_i64(kit_submit("poll_for_child", NULL, 0, NULL)), RAY_OK);
   options.resources_msgpack = mp_map(one, sizeof one, "CPU", 1.0, NULL);
   for (n = 1; n <= 2; n++) {
     ray_actor* actor;
@@ -268,6 +344,18 @@ static bool few_are_left(void* unused) {
   return idle <= 2 && leased <= kParents;
 }
 
+static bool no_lease_and_few_idle(void* unused) {
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  ray_bytes all = {NULL, 0};
+  size_t idle, leased;
+  (void)unused;
+  CHECK_OK(ray_cluster_query(rt, ray_cstr("workers"), all, &buffer, &err));
+  idle = mp_rows_with(mp_of(buffer.data, (size_t)buffer.size), "state", "idle");
+  leased = mp_rows_with(mp_of(buffer.data, (size_t)buffer.size), "state", "leased");
+  ray_buffer_release(&buffer);
+  return idle <= 2 && leased == 0;
+}
+
 /* More workers than processors are idle for a while: those that leave have each submitted something. */
 static void who_is_not_needed_ends_after_what_it_submitted(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
@@ -299,6 +387,61 @@ static void who_is_not_needed_ends_after_what_it_submitted(void) {
   for (i = 0; i < kParents; i++) {
     CHECK_EQ(kit_take_i64(children[i]), 7);
     ray_ref_release(parents[i]);
+  }
+}
+
+/* Who asks in the interrupt hook what runs asks nobody else: the answer might have to come through that thread. */
+static void the_hook_needs_no_daemon(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  char directory[400], name[64];
+  ray_ref* ref;
+  ray_arg arg;
+  long daemon;
+  FILE* file;
+  start(1);
+  snprintf(directory, sizeof directory, "%s", kit_path("."));
+  arg = kit_text(directory);
+  options.name = ray_cstr("named");
+  ref = kit_submit("await_hook", &arg, 1, &options);
+  kit_await(kit_path("runs"));
+  daemon = kit_daemon_pid();
+  CHECK_EQ(kill((pid_t)daemon, SIGSTOP), 0);
+  kit_kill_at_exit(daemon);
+  CHECK_OK(ray_cancel(ref, 0, &err));
+  kit_await(kit_path("name"));
+  CHECK_EQ(kill((pid_t)daemon, SIGCONT), 0);
+  file = fopen(kit_path("name"), "r");
+  CHECK(file != NULL && fgets(name, sizeof name, file) == name);
+  fclose(file);
+  CHECK_EQ(strcmp(name, "await_hook/named"), 0);
+  CHECK_CODE(RAY_OK, kit_get_code(ref));
+  ray_ref_release(ref);
+}
+
+/* More workers than processors are idle for a while, and each keeps an actor alive. */
+static void who_keeps_an_actor_stays(void) {
+  ray_task_options options = RAY_TASK_OPTIONS_INIT;
+  ray_ref* keepers[kParents];
+  char directory[400], name[32];
+  int64_t i;
+  start(2);
+  snprintf(directory, sizeof directory, "%s", kit_path("."));
+  options.resources_msgpack.data = kTenth;
+  options.resources_msgpack.size = sizeof kTenth - 1;
+  for (i = 0; i < kParents; i++) {
+    ray_arg args[2];
+    args[0] = kit_text(directory);
+    args[1] = kit_i64(&i);
+    keepers[i] = kit_submit("keep_actor", args, 2, &options);
+  }
+  for (i = 0; i < kParents; i++) CHECK_EQ(kit_take_i64(keepers[i]), 7);
+  CHECK_UNTIL(no_lease_and_few_idle, NULL);
+  for (i = 0; i < kParents; i++) {
+    ray_actor* actor;
+    snprintf(name, sizeof name, "kept%d", (int)i);
+    CHECK_OK(ray_actor_find(rt, ray_cstr(name), ray_cstr(""), &actor, &err));
+    CHECK_EQ(kit_call_i64(actor, "seven", 0), 7);
+    ray_actor_release(actor);
   }
 }
 
@@ -359,6 +502,8 @@ static void a_call_that_has_not_begun_keeps_its_retries(void) {
 
 static const kit_test tests[] = {KIT_TEST(who_waits_lends_its_cpu), KIT_TEST(a_cancellation_is_for_one_call),
                                  KIT_TEST(who_is_not_needed_ends_after_what_it_submitted),
+                                 KIT_TEST(the_hook_needs_no_daemon),
+                                 KIT_TEST(who_keeps_an_actor_stays),
                                  KIT_TEST(a_call_of_a_dead_client_does_not_begin),
                                  KIT_TEST(a_call_that_has_not_begun_keeps_its_retries)};
 KIT_MAIN(tests, register_all)
