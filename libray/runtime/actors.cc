@@ -179,7 +179,7 @@ Status Runtime::actor_from_object(Object* o, Actor** out) {
 static void hold_in_arguments(PendingTask* t) {
   const ObjectId id = put_object(t->id, kArgumentsPut);
   for (Object* args : t->held) {
-    if (args->id != id) continue;
+    if (args->id != id || args->contained) continue;
     args->contained = std::make_unique<std::vector<Object*>>();
     for (Object* o : t->held)
       if (o != args) args->contained->push_back(retain(o));
@@ -187,9 +187,8 @@ static void hold_in_arguments(PendingTask* t) {
   }
 }
 
-// After its arguments are there: everything that must outlive us is shared, then the daemon takes
-// over.
-void Runtime::create_ready_actors() {
+// Their arguments are there.
+void Runtime::create_ready_actors(int64_t patience_ns) {
   for (;;) {
     PendingTask* t;
     {
@@ -198,56 +197,66 @@ void Runtime::create_ready_actors() {
       t = to_create_.back();
       to_create_.pop_back();
     }
-    Status s;
-    std::vector<ObjectId> deps;
-    hold_in_arguments(t);
-    for (Object* o : t->held) {
-      s = share(o);
-      if (!s.ok()) break;
-      deps.push_back(o->id);
-      if (o->id == put_object(t->id, kArgumentsPut)) {
-        deps.assign(1, o->id);  // it contains the others
-        break;
-      }
-    }
-    ActorCreation& c = *t->creation;
-    if (s.ok()) {
-      wire::UpActorCreate u{};
-      u.id = t->actor->id;
-      u.req_id = c.req_id;
-      u.language = t->function->language;
-      u.max_restarts = c.options.max_restarts;
-      u.max_task_retries = t->actor->max_task_retries;
-      u.lifetime = c.options.lifetime;
-      u.max_concurrency = c.options.max_concurrency ? c.options.max_concurrency : 1;
-      u.flags = c.options.flags;
-      u.function = t->function->key;
-      std::string tail;
-      auto add = [&](const std::string& part) {
-        tail += part;
-        return static_cast<uint32_t>(part.size());
-      };
-      u.name_size = add(c.name);
-      u.ns_size = add(c.ns);
-      u.class_size = add(t->function->name);
-      u.metadata_size = add(c.metadata);
-      u.resources_size = add(c.resources);
-      u.record_size = add(t->spec);
-      u.n_dependencies = static_cast<uint32_t>(deps.size());
-      u.max_pending_calls = c.options.max_pending_calls;
-      tail.append(reinterpret_cast<const char*>(deps.data()), deps.size() * kIdSize);
-      up(wire::kUpActorCreate, u, tail.data(), tail.size());
-    }
-    std::lock_guard lock(mutex_);
-    if (s.ok()) {
-      connect_actor(t->actor);
-      finish_task(t);
-      continue;
-    }
-    ErrorBox* e = make_error(s.code(), s.message());
-    fail_task(t, e);
-    e->release();
+    if (!create_actor(t, patience_ns, patience_ns != 0)) later({.create = t});
   }
+}
+
+// Everything that must outlive us is shared, then the daemon takes over. False: there was no room for it in the store
+// within `patience_ns`, and it is to be tried again; the last time it fails instead. No lock held.
+bool Runtime::create_actor(PendingTask* t, int64_t patience_ns, bool last) {
+  Status s;
+  std::vector<ObjectId> deps;
+  hold_in_arguments(t);
+  for (Object* o : t->held) {
+    s = share(o, patience_ns);
+    if (!s.ok()) break;
+    deps.push_back(o->id);
+    if (o->id == put_object(t->id, kArgumentsPut)) {
+      deps.assign(1, o->id);  // it contains the others
+      break;
+    }
+  }
+  if (no_room(s) && !last) return false;
+  if (s.ok()) tell_creation(t, deps);
+  std::lock_guard lock(mutex_);
+  if (s.ok()) {
+    connect_actor(t->actor);
+    finish_task(t);
+    return true;
+  }
+  ErrorBox* e = make_error(s.code(), s.message());
+  fail_task(t, e);
+  e->release();
+  return true;
+}
+
+void Runtime::tell_creation(const PendingTask* t, const std::vector<ObjectId>& deps) {
+  ActorCreation& c = *t->creation;
+  wire::UpActorCreate u{};
+  u.id = t->actor->id;
+  u.req_id = c.req_id;
+  u.language = t->function->language;
+  u.max_restarts = c.options.max_restarts;
+  u.max_task_retries = t->actor->max_task_retries;
+  u.lifetime = c.options.lifetime;
+  u.max_concurrency = c.options.max_concurrency ? c.options.max_concurrency : 1;
+  u.flags = c.options.flags;
+  u.function = t->function->key;
+  std::string tail;
+  auto add = [&](const std::string& part) {
+    tail += part;
+    return static_cast<uint32_t>(part.size());
+  };
+  u.name_size = add(c.name);
+  u.ns_size = add(c.ns);
+  u.class_size = add(t->function->name);
+  u.metadata_size = add(c.metadata);
+  u.resources_size = add(c.resources);
+  u.record_size = add(t->spec);
+  u.n_dependencies = static_cast<uint32_t>(deps.size());
+  u.max_pending_calls = c.options.max_pending_calls;
+  tail.append(reinterpret_cast<const char*>(deps.data()), deps.size() * kIdSize);
+  up(wire::kUpActorCreate, u, tail.data(), tail.size());
 }
 
 // Its constructor's arguments are missing: who gets a handle meanwhile is to know that it will be. mutex_ held.

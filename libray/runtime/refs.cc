@@ -285,7 +285,7 @@ void Runtime::mark_shared(Object* o) {
 
 // A value that is here gets its copy in the store first: without room for it nothing has happened, and the next who
 // wants to share it tries again.
-Status Runtime::share(Object* o) {
+Status Runtime::share(Object* o, int64_t patience_ns) {
   bool ready;
   {
     std::lock_guard lock(mutex_);
@@ -304,9 +304,9 @@ Status Runtime::share(Object* o) {
     return Status();
   }
   if (o->contained)
-    for (Object* c : *o->contained) RAY_TRY(share(c));
+    for (Object* c : *o->contained) RAY_TRY(share(c, patience_ns));
   wire::UpObj u;
-  if (Status s = copy_for_others(o, kStoreTimeoutNs, &u); !s.ok()) {
+  if (Status s = copy_for_others(o, patience_ns, &u); !s.ok()) {
     {
       std::lock_guard lock(mutex_);
       if (o->shared) return Status();  // by another thread meanwhile, whose copy may be what left no room

@@ -430,26 +430,27 @@ void Runtime::after_unlock(int64_t patience_ns) {
     fail_dependents();
     write_ends();
     shrink_parked(patience_ns);
-    create_ready_actors();
+    create_ready_actors(patience_ns);
     bool full = false;
     for (Object* o : publish_now) {
       full = full || !publish(o, patience_ns, patience_ns != 0);
-      if (full) later(o, nullptr, nullptr);
+      if (full) later({.publish = o});
       else release(o);
     }
     if (!publish_now.empty() && --publishing_ == 0) nearer_to_end();
     for (const StoredError& e : errors) {
       if (read_shared_error(e.object, e.location, e.ours, patience_ns, patience_ns != 0)) release(e.object);
-      else later(nullptr, nullptr, &e);
+      else later({.error = e});
     }
     for (Object* o : release_now) release(o);
   }
 }
 
-void Runtime::later(Object* publish, PendingTask* shrink, const StoredError* error) {
+void Runtime::later(Later what) {
+  what.since_ns = steady_ns();
   {
     std::lock_guard lock(mutex_);
-    later_.push_back({publish, shrink, error ? *error : StoredError{}, steady_ns()});
+    later_.push_back(what);
     urgent_work_ = true;
   }
   poke();
@@ -472,6 +473,7 @@ void Runtime::do_later() {
     bool done = true;
     if (l.publish) done = publish(l.publish, kTryNs, last);
     else if (l.shrink) done = store_arguments(l.shrink, kTryNs, last);
+    else if (l.create) done = create_actor(l.create, kTryNs, last);
     else done = read_shared_error(l.error.object, l.error.location, l.error.ours, kTryNs, last);
     if (done && l.publish) release(l.publish);
     if (done && l.error.object) release(l.error.object);

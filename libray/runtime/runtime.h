@@ -84,7 +84,7 @@ class Runtime {
     if (take_back(o) == TakenBack::kLast) free_object(o);
   }
   // Makes the object known to the node, so that a reference to it may leave this process.
-  Status share(Object* o);
+  Status share(Object* o, int64_t patience_ns = kStoreTimeoutNs);
   Status fill_buffer(Object* o, int64_t within_ns, ray_buffer* out);
   wire::PackedRef packed_ref(Object* o);
   Status export_hold(Object* o);
@@ -403,16 +403,17 @@ class Runtime {
   void press_on(int64_t now);
 
   struct StoredError {
-    Object* object;  // retained
+    Object* object = nullptr;  // retained
     wire::Location location;
-    bool ours;  // it was sealed for us, and goes when it was read
+    bool ours = false;  // it was sealed for us, and goes when it was read
   };
   // What needs room in the store, which there was not while somebody with a time limit did it.
   struct Later {
-    Object* publish;      // retained; or:
-    PendingTask* shrink;  // its arguments are to be stored; or:
+    Object* publish = nullptr;      // retained; or:
+    PendingTask* shrink = nullptr;  // its arguments are to be stored; or:
     StoredError error;
-    int64_t since_ns;
+    PendingTask* create = nullptr;  // or: an actor whose arguments are to be shared
+    int64_t since_ns = 0;
   };
 
   // results.cc
@@ -439,7 +440,7 @@ class Runtime {
   void drop_link(ClientLink* link);
   void run_waiter(Waiter* w, Object* o);
   void after_unlock(int64_t patience_ns = kStoreTimeoutNs);
-  void later(Object* publish, PendingTask* shrink, const StoredError* error);
+  void later(Later what);
   void do_later();
   static bool no_room(const Status& s) { return s.code() == RAY_STORE_FULL || s.code() == RAY_TIMED_OUT; }
 
@@ -455,7 +456,9 @@ class Runtime {
   void keep_for_call(PendingTask* t);
   void connect_actor(Actor* a);
   void adopt_held(const ActorId& id, Actor** out);
-  void create_ready_actors();
+  void create_ready_actors(int64_t patience_ns);
+  bool create_actor(PendingTask* t, int64_t patience_ns, bool last);
+  void tell_creation(const PendingTask* t, const std::vector<ObjectId>& deps);
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);
   void resume_lost_calls(Actor* a);

@@ -585,7 +585,7 @@ void Runtime::shrink_parked(int64_t patience_ns) {
       t = to_shrink_.back();
       to_shrink_.pop_back();
     }
-    if (!store_arguments(t, patience_ns, patience_ns != 0)) later(nullptr, t, nullptr);
+    if (!store_arguments(t, patience_ns, patience_ns != 0)) later({.shrink = t});
     if (stopped_) run_callbacks();  // the pulse thread has gone
   }
 }
