@@ -193,6 +193,7 @@ Status Runtime::put(const ray_value& v, Object** out) {
     }
     if (s.ok() && v.n_refs) {
       o->contained = std::make_unique<std::vector<Object*>>();
+      o->contained->reserve(v.n_refs);
       for (uint32_t i = 0; i < v.n_refs; ++i) o->contained->push_back(retain(object_of(v.refs[i])));
     }
   }
@@ -234,16 +235,20 @@ Status WriterState::open(Runtime* rt, const ObjectId& object, const ray_value& s
   RAY_TRY(rt->open_store(&store));
   RAY_TRY(rt->of_store(store->create(id, size, Runtime::kStoreTimeoutNs, &building)));
   wire::pack_frame(shape, refs.data(), building.data, &data, &oob);
+  contained.reserve(shape.n_refs);
   for (uint32_t i = 0; i < shape.n_refs; ++i) contained.push_back(retain(object_of(shape.refs[i])));
   return Status();
 }
 
 Status Runtime::seal_put(WriterState* w, Object** out) {
-  wire::Location loc;
-  RAY_TRY(of_store(w->store->seal(&w->building, &loc)));
-  w->sealed = true;
-  Object* o = new_object(w->id);
+  Object* o = new_object(w->id);  // before the value is sealed, which nobody could refer to
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  wire::Location loc;
+  if (Status s = of_store(w->store->seal(&w->building, &loc)); !s.ok()) {
+    release(o);
+    return s;
+  }
+  w->sealed = true;
   o->where = Where::kStore;
   o->packed = true;
   o->location = loc;
@@ -437,15 +442,23 @@ Status Runtime::import_contained(const BufferView& view, uint32_t first, uint32_
 }
 
 Status Runtime::hold_contained(BufferView* view) {
-  if (view->packed.n_refs == 0) return Status();
-  std::lock_guard lock(mutex_);
-  for (uint32_t i = 0; i < view->packed.n_refs; ++i) {
-    wire::PackedRef r = view->packed.ref(i);
-    Object* o;
-    RAY_TRY(import_one(r.id, r.hint, nullptr, &o));  // what it holds already goes with it
-    view->contained.push_back(o);
+  const uint32_t n = view->packed.n_refs;
+  if (n == 0) return Status();
+  std::vector<Object*> held;
+  held.reserve(n);  // nothing is made that could not be kept
+  Status s;
+  {
+    std::lock_guard lock(mutex_);
+    for (uint32_t i = 0; i < n && s.ok(); ++i) {
+      wire::PackedRef r = view->packed.ref(i);
+      Object* o;
+      s = import_one(r.id, r.hint, nullptr, &o);
+      if (s.ok()) held.push_back(o);
+    }
   }
-  return Status();
+  if (s.ok()) view->contained.swap(held);
+  for (Object* o : held) release(o);
+  return s;
 }
 
 static bool same_copy(const wire::Location& a, const wire::Location& b) {
@@ -478,7 +491,7 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
     there->in_table = false;  // being freed on another thread, or from now on found by its handles alone
     if (there->lender) hold_lent(there);
   }
-  Object* o = new_object(id);
+  Object* o = RAY_FAULT_FAILS("client.import") ? nullptr : new_object(id);
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   if (!stays) table_.set(o);
   o->borrowed = true;

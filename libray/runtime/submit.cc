@@ -245,10 +245,16 @@ Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   RAY_TRY(of_store(store->create(id, size, patience_ns, &b)));
   uint8_t* at = b.data;
   for (const auto& a : p->args) at = encode_arg(a, at);
+  Object* o = new_object(id);  // before the value is sealed, which nobody could refer to
+  if (!o) {
+    store->abort(&b);
+    return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  }
   wire::Location loc;
-  RAY_TRY(of_store(store->seal(&b, &loc)));
-  Object* o = new_object(id);
-  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  if (Status s = of_store(store->seal(&b, &loc)); !s.ok()) {
+    release(o);
+    return s;
+  }
   o->where = Where::kStore;
   o->location = loc;
   o->size = size;

@@ -25,6 +25,8 @@ void WorkerSide::register_result(Execution* e, const ObjectId& id, const std::ve
 
 Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& v, Execution::Out* out) {
   const ObjectId id = return_object(e->header.task, index);
+  std::vector<ObjectId> contained;
+  contained.reserve(v.n_refs);  // before anything is stored: then no memory is wanted any more
   out->header = {v.format, wire::kPlain, 0, v.size};
   uint64_t size = v.size;
   bool plain = v.n_refs == 0 && v.n_oob == 0;
@@ -44,8 +46,6 @@ Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& 
     out->header = {v.format, wire::kStore, 0, sizeof r};
   }
   if (v.n_refs == 0) return Status();
-  std::vector<ObjectId> contained;
-  contained.reserve(v.n_refs);
   for (uint32_t i = 0; i < v.n_refs; ++i) contained.push_back(object_of(v.refs[i])->id);
   register_result(e, id, contained);
   out->header.flags = wire::kRegistered;
@@ -125,14 +125,15 @@ Status WorkerSide::seal_result(WriterState* w) {
   wire::StoreRef r{w->id, {}};
   w->building.owner = holder_of(e);
   w->building.attempt = making(e);
+  std::vector<ObjectId> contained;
+  for (auto& ref : w->refs) contained.push_back(ref.id);
+  out.bytes.assign(sizeof r, 0);  // from here on no memory is wanted
   RAY_TRY(runtime_->of_store(w->store->seal(&w->building, &r.location)));
   w->sealed = true;
   out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
   out.header = {w->format, wire::kStore, 0, sizeof r};
   out.given = true;
   if (w->refs.empty()) return Status();
-  std::vector<ObjectId> contained;
-  for (auto& ref : w->refs) contained.push_back(ref.id);
   register_result(e, w->id, contained);
   out.header.flags = wire::kRegistered;
   return Status();

@@ -15,7 +15,45 @@ static ray_code fail(ray_task* task, void* user) {
   return RAY_TASK_FAILED;
 }
 
+enum { kBlob = 8000 }; /* lies in the process until it is shared */
+static char g_blob[kBlob];
+static ray_code blob(ray_task* task, void* user) {
+  const ray_value value = ray_plain(g_blob, kBlob, RAY_FMT_RAW);
+  char path[512];
+  (void)user;
+  kit_await(kit_arg_text(task, 0, path, sizeof path));
+  return ray_task_return(task, 0, &value, NULL);
+}
+static ray_code seven(ray_task* task, void* user) {
+  (void)user;
+  return kit_return_i64(task, 0, 7);
+}
+static ray_code create(ray_task* task, void* user) {
+  (void)task, (void)user;
+  return RAY_OK;
+}
+
+/* Takes its argument without memory for the second reference in it; how much of that it refers to then. */
+static ray_code take_without_memory(ray_task* task, void* user) {
+  ray_bytes all = {NULL, 0};
+  ray_buffer buffer = RAY_BUFFER_INIT;
+  size_t rows;
+  (void)user;
+  CHECK_OK(ray_test_fault(ray_cstr("client.import"), ray_cstr("fail@2"), &err));
+  CHECK_CODE(RAY_OUT_OF_MEMORY, ray_task_take_arg(task, 0, &buffer, &err));
+  CHECK_OK(ray_test_fault(ray_cstr("client.import"), ray_cstr(""), &err));
+  CHECK_OK(ray_cluster_query(ray_task_runtime(task), ray_cstr("references"), all, &buffer, &err));
+  rows = mp_rows(mp_of(buffer.data, (size_t)buffer.size));
+  ray_buffer_release(&buffer);
+  return kit_return_i64(task, 0, (int64_t)rows);
+}
+
 static void register_all(void) {
+  CHECK_OK(ray_register_function(ray_cstr("take_without_memory"), take_without_memory, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("blob"), blob, NULL, &err));
+  CHECK_OK(ray_register_function(ray_cstr("seven"), seven, NULL, &err));
+  CHECK_OK(ray_register_actor(ray_cstr("Actor"), create, NULL, NULL, &err));
+  CHECK_OK(ray_register_method(ray_cstr("Actor"), ray_cstr("seven"), seven, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("await_file"), await_file, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("add"), add, NULL, &err));
   CHECK_OK(ray_register_function(ray_cstr("fail"), fail, NULL, &err));
@@ -540,6 +578,21 @@ static void references_by_who_holds_them(void) {
   CHECK_EQ(told("references"), 0);
 }
 
+/* An argument that could not be taken leaves nothing behind. */
+static void no_memory_to_take_an_argument(void) {
+  const ray_value value = ray_plain("x", 1, RAY_FMT_RAW);
+  ray_ref* refs[2];
+  ray_arg arg = RAY_ARG_INIT;
+  int i;
+  kit_init();
+  for (i = 0; i < 2; i++) CHECK_OK(ray_put(rt, &value, &refs[i], &err));
+  arg.value = ray_plain("", 0, RAY_FMT_RAW);
+  arg.value.refs = refs;
+  arg.value.n_refs = 2;
+  CHECK_EQ(kit_take_i64(kit_submit("take_without_memory", &arg, 1, NULL)), 0);
+  for (i = 0; i < 2; i++) ray_ref_release(refs[i]);
+}
+
 static double now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -590,7 +643,59 @@ static void no_room_to_read(void) {
   free(bytes);
 }
 
-/* What a runtime before knew of an entry that is used again is nothing to the next. */
+/* An actor whose argument has to be shared first, without room for it: who brings the news for everybody does not wait
+ * for that room, so it is here that there is some in the end. */
+static void a_creation_that_waits_for_room_stops_nobody(void) {
+  enum { kLarge = 14, kSize = 1 << 20, kSmall = 600 };
+  static ray_ref *large[kLarge], *small[kSmall];
+  ray_runtime_options options = kit_options();
+  uint8_t* bytes = calloc(1, kSize);
+  ray_value value = ray_plain(bytes, kSize, RAY_FMT_RAW);
+  ray_notify notify = RAY_NOTIFY_INIT;
+  ray_completion done;
+  ray_function* klass;
+  ray_code code = RAY_OK;
+  ray_ref *argument, *dependent, *answer;
+  ray_actor* actor;
+  ray_queue* queue;
+  ray_arg arg;
+  int i, n;
+  options.store_bytes = 16u << 20;
+  options.spill_bytes = 1;
+  CHECK_OK(ray_init(&options, &rt, &err));
+  CHECK_OK(ray_queue_create(rt, &queue, &err));
+  CHECK_OK(ray_function_get(rt, ray_cstr("Actor"), &klass, &err));
+  for (i = 0; i < kLarge; i++) CHECK_OK(ray_put(rt, &value, &large[i], &err));
+  value.size = kBlob;
+  for (n = 0; n < kSmall && code == RAY_OK; n++) {
+    char exported[256];
+    size_t size = sizeof exported;
+    CHECK_OK(ray_put(rt, &value, &small[n], &err));
+    code = ray_ref_export(small[n], exported, &size, NULL);
+  }
+  CHECK_EQ(code, RAY_STORE_FULL);
+  arg = kit_text(kit_path("go"));
+  argument = kit_submit("blob", &arg, 1, NULL);
+  arg = kit_ref(argument);
+  CHECK_OK(ray_actor_create(rt, klass, &arg, 1, NULL, &actor, &err));
+  answer = kit_call(actor, "seven", NULL, 0);
+  dependent = kit_submit("seven", &arg, 1, NULL);
+  notify.queue = queue;
+  CHECK_OK(ray_on_ready(dependent, &notify, NULL, &err));
+  kit_touch(kit_path("go"));
+  CHECK_EQ(kit_poll(queue, &done, 1), 1);
+  ray_ref_release(done.ref);
+  for (i = 0; i < kLarge; i++) ray_ref_release(large[i]);
+  CHECK_EQ(kit_take_i64(answer), 7);
+  for (i = 0; i < n; i++) ray_ref_release(small[i]);
+  ray_ref_release(argument);
+  ray_ref_release(dependent);
+  ray_actor_release(actor);
+  ray_function_release(klass);
+  ray_queue_release(queue);
+  free(bytes);
+}
+
 /* Who does not want to wait does not wait for a daemon that cannot answer. */
 static void a_glance_while_the_daemon_is_stopped(void) {
   enum { kValues = 16, kSize = 8 << 20 };
@@ -613,6 +718,7 @@ static void a_glance_while_the_daemon_is_stopped(void) {
   free(bytes);
 }
 
+/* What a runtime before knew of an entry that is used again is nothing to the next. */
 static void wait_in_one_runtime_after_the_other(void) {
   int i;
   for (i = 0; i < 3; i++) {
@@ -668,6 +774,7 @@ static void a_poll_goes_on_after_a_signal(void) {
 }
 
 static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read),
+                                 KIT_TEST(a_creation_that_waits_for_room_stops_nobody),
                                  KIT_TEST(a_glance_while_the_daemon_is_stopped),
                                  KIT_TEST(first_failure_in_order),
                                  KIT_TEST(an_error_that_says_timed_out),
@@ -687,5 +794,6 @@ static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read),
                                  KIT_TEST(many_threads),
                                  KIT_TEST(one_object_many_waiters),
                                  KIT_TEST(errors_that_nobody_looked_at),
-                                 KIT_TEST(references_by_who_holds_them)};
+                                 KIT_TEST(references_by_who_holds_them),
+                                 KIT_TEST(no_memory_to_take_an_argument)};
 KIT_MAIN(tests, register_all)
