@@ -75,6 +75,24 @@ def test_worker_retires_after_max_calls():
     assert libray.get(libray.get(parent.remote())[0], timeout=60)
 
 
+def test_worker_retires_after_max_calls_of_a_function_known_by_name(run_script, tmp_path):
+    (tmp_path / "by_name.py").write_text(
+        "import os, libray\n@libray.remote(max_calls=1)\ndef pid(x):\n    return os.getpid()\n"
+    )
+    done = run_script(
+        f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        import libray
+        libray.init(num_cpus=1)
+        pid = libray.function("python", "by_name", "pid")
+        pids = [libray.get(pid.remote(i)) for i in range(3)]
+        assert len(set(pids)) == 3, pids
+        """
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_retiring_worker_frees_its_cpu_for_its_children(run_script):
     done = run_script(
         """

@@ -24,7 +24,7 @@ from . import loops, output
 def load_function(blob: bytes) -> Tuple[Any, int]:
     """What a published definition means, and its max_calls. Called by the extension, once per definition."""
     if not blob.startswith(b"\x80"):  # no pickle
-        return _load_named(blob), 0
+        return _load_named(blob)
     uid, name, is_class, target, max_calls = pickle.loads(blob)
     definition = from_blob(uid, name, is_class, blob)
     if definition.target is None:
@@ -106,22 +106,24 @@ def _tell_of_constructor(cls: Any, error: Exception) -> None:
 # ---- what is known by a name
 
 
-def _load_named(definition: bytes) -> Any:
-    """What is called for the name in a definition: a function, or the constructor of an actor."""
+def _load_named(definition: bytes) -> Tuple[Any, int]:
+    """What is called for the name in a definition, a function or the constructor of an actor, and its max_calls."""
     _, module, member = _libray.decode(definition, 1)
     target = _find(module, member)
     options: Dict[str, Any] = {}
+    max_calls = 0
     if isinstance(target, RemoteFunction):
+        max_calls = target._definition.max_calls
         target = target._function
     elif isinstance(target, ActorClass):
         target, options = target.__ray_actor_class__, target._options
     if inspect.isclass(target):
-        return _make_actor(target, True, options.get("concurrency_groups"))
+        return _make_actor(target, True, options.get("concurrency_groups")), 0
     if not callable(target):
         raise UnknownFunction(f"'{member}' of the module '{module}' is a {type(target).__name__}, no function or class")
     if inspect.iscoroutinefunction(target):
-        return functools.partial(_run_coroutine, target)
-    return target
+        return functools.partial(_run_coroutine, target), max_calls
+    return target, max_calls
 
 
 def _find(module: str, member: str) -> Any:
