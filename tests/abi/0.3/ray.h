@@ -701,8 +701,9 @@ RAY_API ray_code ray_worker_enter(ray_runtime *runtime, ray_task *task, ray_erro
 RAY_API void ray_worker_stop(ray_runtime *runtime);
 /* Called on a runtime thread when a task that this process runs is cancelled, or its worker is asked to end
  * (task NULL): bindings interrupt their interpreter here. The list of running tasks is locked meanwhile, so that the task
- * does not end: of this section only ray_task_is_cancelled, ray_task_get_info and ray_task_runtime may be called. When
- * ray_worker_on_interrupt returns, the hook before is not running and will not be called again. */
+ * does not end: of this section only ray_task_is_cancelled, ray_task_get_info and ray_task_runtime may be called; `function`
+ * is empty there when this process knows the key alone, for nobody is asked. When ray_worker_on_interrupt returns, the hook
+ * before is not running and will not be called again. */
 typedef void (*ray_interrupt_fn)(ray_task *task, void *user);
 RAY_API ray_code ray_worker_on_interrupt(ray_runtime *runtime, ray_interrupt_fn fn, void *user, ray_error **err);
 
