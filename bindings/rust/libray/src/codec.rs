@@ -4,6 +4,8 @@
 //! References, actor handles and tensors inside a value are extension types that hold an index; what they point at
 //! travels beside the bytes. Their `Serialize` and `Deserialize` find that beside-list in a thread-local, which
 //! [`encode`] and [`decode`] set around serde; outside of these calls they are errors.
+use crate::decode::{self, Reader};
+use crate::encode::Typed;
 use crate::error::{Error, Result};
 use crate::raw::{Buffer, RawRef};
 use libray_sys as sys;
@@ -20,8 +22,6 @@ pub(crate) const EXT_ACTOR: i8 = 2;
 pub(crate) const EXT_TENSOR: i8 = 3;
 pub(crate) const EXT_ARROW: i8 = 4;
 pub(crate) const EXT_TIMESTAMP: i8 = -1;
-const EXT_TUPLE: u8 = 16;
-const EXT_NAMED: u8 = 19;
 /// Extension 4 with index 0, and nothing else.
 const ARROW_ALONE: [u8; 6] = [0xd6, 4, 0, 0, 0, 0];
 
@@ -95,32 +95,15 @@ impl<T> Drop for Restore<T> {
 
 /// A value in MessagePack with what it refers to. A list of u8 becomes bytes.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> {
-    match encode_as(value, BytesMode::ForceIterables) {
-        // The serialiser takes a list for bytes by its first member; of an enum the next may be something else.
-        Err(rmp_serde::encode::Error::InvalidDataModel(_)) => encode_as(value, BytesMode::Normal),
-        other => other,
-    }
-    .map(|mut encoded| {
-        // Of a list of nothing the serialiser cannot see what it is a list of.
-        if encoded.data == [0x90] && is_bytes(std::any::type_name::<T>()) {
-            encoded.data = vec![0xc4, 0];
-        }
-        encoded
-    })
-    .map_err(|e| Error::Value(format!("a value of type {} cannot be encoded: {e}", std::any::type_name::<T>())))
+    encode_typed(value)
+        .map_err(|e| Error::Value(format!("a value of type {} cannot be encoded: {e}", std::any::type_name::<T>())))
 }
 
-fn is_bytes(type_name: &str) -> bool {
-    matches!(type_name.trim_start_matches('&'), "alloc::vec::Vec<u8>" | "[u8]" | "[u8; 0]" | "alloc::boxed::Box<[u8]>")
-}
-
-fn encode_as<T: Serialize + ?Sized>(
-    value: &T,
-    bytes: BytesMode,
-) -> std::result::Result<Encoded, rmp_serde::encode::Error> {
+fn encode_typed<T: Serialize + ?Sized>(value: &T) -> std::result::Result<Encoded, rmp_serde::encode::Error> {
     let mut data = Vec::with_capacity(32);
     let _outer = Restore::exchange(&ENCODING, Encoded::default());
-    value.serialize(&mut rmp_serde::Serializer::new(&mut data).with_struct_map().with_bytes(bytes))?;
+    let mut out = rmp_serde::Serializer::new(&mut data).with_struct_map().with_bytes(BytesMode::ForceIterables);
+    Typed(value).serialize(&mut out)?;
     let mut encoded = ENCODING.take().unwrap_or_default();
     if data == ARROW_ALONE && encoded.oob.len() == 1 {
         encoded.format = sys::RAY_FMT_ARROW_IPC; // the whole value is one table, and its form is Arrow's own
@@ -333,7 +316,6 @@ fn decode_from<T: DeserializeOwned>(source: Source) -> Result<T> {
     let _outer = Restore::exchange(&DECODING, source);
     let read = match format {
         sys::RAY_FMT_MSGPACK if data.is_empty() => read_msgpack(&[0xc0]),
-        sys::RAY_FMT_MSGPACK if is_wrapped(data) => read_msgpack(&unwrapped(data)),
         sys::RAY_FMT_MSGPACK => read_msgpack(data),
         sys::RAY_FMT_RAW => T::deserialize(Whole(data)).map_err(|e| e.to_string()),
         sys::RAY_FMT_ARROW_IPC => T::deserialize(ArrowTable).map_err(|e| e.to_string()),
@@ -345,21 +327,22 @@ fn decode_from<T: DeserializeOwned>(source: Source) -> Result<T> {
 }
 
 fn read_msgpack<T: DeserializeOwned>(data: &[u8]) -> std::result::Result<T, String> {
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(data);
-    deserializer.set_max_depth(256);
-    T::deserialize(&mut deserializer).map_err(|e| e.to_string())
+    T::deserialize(&mut Reader::new(data)).map_err(|e| e.to_string())
 }
 
 /// A value that is bytes alone: `Vec<u8>`, [`crate::Bytes`] and the like read it, all else says what it is.
 struct Whole<'a>(&'a [u8]);
 
 impl<'de> Deserializer<'de> for Whole<'_> {
-    type Error = serde::de::value::Error;
+    type Error = decode::Error;
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
         visitor.visit_bytes(self.0)
     }
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
-        visitor.visit_seq(serde::de::value::SeqDeserializer::new(self.0.iter().copied()))
+        visitor.visit_seq(decode::Octets(self.0))
+    }
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> std::result::Result<V::Value, Self::Error> {
+        visitor.visit_seq(decode::Octets(self.0))
     }
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
         visitor.visit_some(self)
@@ -380,8 +363,8 @@ impl<'de> Deserializer<'de> for Whole<'_> {
         }
     }
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit_struct tuple tuple_struct map struct
-        enum identifier ignored_any
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit_struct tuple_struct map struct enum
+        identifier ignored_any
     }
 }
 
@@ -389,152 +372,19 @@ impl<'de> Deserializer<'de> for Whole<'_> {
 struct ArrowTable;
 
 impl<'de> Deserializer<'de> for ArrowTable {
-    type Error = serde::de::value::Error;
+    type Error = decode::Error;
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
-        visitor.visit_newtype_struct(ExtParts(0))
+        visitor.visit_newtype_struct(decode::ExtParts::new(EXT_ARROW, &[0; 4]))
     }
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
         struct enum identifier ignored_any option newtype_struct
     }
-}
-
-/// The two parts of the extension value (4, index 0).
-struct ExtParts(u8);
-
-impl<'de> Deserializer<'de> for ExtParts {
-    type Error = serde::de::value::Error;
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
-        visitor.visit_seq(self)
-    }
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
-        struct enum identifier ignored_any option newtype_struct
-    }
-}
-
-impl<'de> serde::de::SeqAccess<'de> for ExtParts {
-    type Error = serde::de::value::Error;
-    fn next_element_seed<S: serde::de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> std::result::Result<Option<S::Value>, Self::Error> {
-        use serde::de::IntoDeserializer;
-        self.0 += 1;
-        match self.0 {
-            1 => seed.deserialize(EXT_ARROW.into_deserializer()).map(Some),
-            2 => seed.deserialize(serde::de::value::BytesDeserializer::new(&[0; 4])).map(Some),
-            _ => Ok(None),
-        }
-    }
-}
-
-// ---- wrapped values -----------------------------------------------------------------------------------------------
-
-fn be(data: &[u8], at: usize, n: usize) -> Option<usize> {
-    let bytes = data.get(at..at.checked_add(n)?)?;
-    Some(bytes.iter().fold(0, |v, b| v << 8 | usize::from(*b)))
-}
-
-/// Whether something in these bytes is wrapped: no, at once, when the types' numbers are nowhere.
-fn is_wrapped(data: &[u8]) -> bool {
-    if !data.iter().any(|b| *b == EXT_TUPLE || *b == EXT_NAMED) {
-        return false;
-    }
-    let mut at = 0;
-    while at < data.len() {
-        match item(data, at) {
-            Some((0, take)) => at = at.saturating_add(take),
-            Some(_) => return true,
-            None => return false,
-        }
-    }
-    false
-}
-
-/// The same value without what wraps parts of it: of each extension 16 (a tuple, whose body is an array) and 19 (the
-/// name of a type, and a value) only the array or the value stays. What is damaged is left as it is, for the reader
-/// to say so.
-fn unwrapped(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len());
-    let mut at = 0;
-    while at < data.len() {
-        let Some((skip, take)) = item(data, at) else { break };
-        at = at.saturating_add(skip).min(data.len());
-        let end = at.saturating_add(take).min(data.len());
-        out.extend_from_slice(&data[at..end]);
-        at = end;
-    }
-    out.extend_from_slice(&data[at..]);
-    out
-}
-
-/// Of the item at `at`: how many bytes to leave out, then how many to copy. Containers are copied header by header.
-fn item(data: &[u8], at: usize) -> Option<(usize, usize)> {
-    let extension = |header: usize, size: usize| match *data.get(at + header - 1)? {
-        EXT_TUPLE => Some((header, 0)),
-        EXT_NAMED => {
-            let name = at + header + 1; // behind the mark of an array of two
-            let (0, length) = item(data, name).filter(|_| data[name - 1] == 0x92)? else { return None };
-            Some((header + 1 + length, 0))
-        }
-        _ => Some((0, header + size)),
-    };
-    Some(match *data.get(at)? {
-        tag @ 0xa0..=0xbf => (0, 1 + usize::from(tag & 0x1f)),
-        0xc4 | 0xd9 => (0, 2 + be(data, at + 1, 1)?),
-        0xc5 | 0xda => (0, 3 + be(data, at + 1, 2)?),
-        0xc6 | 0xdb => (0, 5 + be(data, at + 1, 4)?),
-        0xc7 => return extension(3, be(data, at + 1, 1)?),
-        0xc8 => return extension(4, be(data, at + 1, 2)?),
-        0xc9 => return extension(6, be(data, at + 1, 4)?),
-        tag @ 0xd4..=0xd8 => return extension(2, 1 << (tag - 0xd4)),
-        0xcc | 0xd0 => (0, 2),
-        0xcd | 0xd1 => (0, 3),
-        0xca | 0xce | 0xd2 => (0, 5),
-        0xcb | 0xcf | 0xd3 => (0, 9),
-        0xdc | 0xde => (0, 3),
-        0xdd | 0xdf => (0, 5),
-        _ => (0, 1), // small numbers, small containers, nil, booleans
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn named_values_are_their_values() {
-        // {"a": (name "T", 5)}, and one whose name is no name.
-        let value = [0x81, 0xa1, b'a', 0xd6, 19, 0x92, 0xa1, b'T', 5];
-        assert!(is_wrapped(&value));
-        assert_eq!(unwrapped(&value), [0x81, 0xa1, b'a', 5]);
-        let damaged = [0xd6, 19, 0x92, 0xc7, 0xff, 16];
-        assert!(read_msgpack::<i64>(&unwrapped(&damaged)).is_err());
-        assert!(!is_wrapped(&[0x93, 16, 19, 0xa2, 16, 19]));
-    }
-
-    #[test]
-    fn tuples_become_arrays() {
-        // [1, (2, (3,)), "x\x10"] with tuples as extension 16, one in the other.
-        let inner = [0xd5, 16, 0x91, 3];
-        let mut outer = vec![0xc7, 6, 16, 0x92, 2];
-        outer.extend_from_slice(&inner);
-        let mut value = vec![0x93, 1];
-        value.extend_from_slice(&outer);
-        value.extend_from_slice(&[0xa2, b'x', 16]);
-        assert_eq!(unwrapped(&value), [0x93, 1, 0x92, 2, 0x91, 3, 0xa2, b'x', 16]);
-        let read: (i64, (i64, (i64,)), String) = read_msgpack(&unwrapped(&value)).unwrap();
-        assert_eq!(read, (1, (2, (3,)), "x\x10".to_owned()));
-    }
-
-    #[test]
-    fn damaged_bytes_stay_damaged() {
-        for cut in 1..5 {
-            let value = [0xc7, 6, 16, 0x92, 2, 0xc6, 0xff, 0xff, 0xff, 0xff];
-            assert!(read_msgpack::<Vec<i64>>(&unwrapped(&value[..value.len() - cut])).is_err());
-        }
-    }
 
     #[test]
     fn bytes_and_structs_are_what_others_expect() {
@@ -559,6 +409,42 @@ mod tests {
     }
 
     #[test]
+    fn what_are_bytes_goes_by_the_type() {
+        #[derive(Serialize)]
+        struct Level(u8);
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Item {
+            Number(u8),
+        }
+        let data = |e: Result<Encoded>| e.unwrap().data;
+        assert_eq!(data(encode(&vec![vec![1u8, 2], vec![]])), [0x92, 0xc4, 2, 1, 2, 0xc4, 0]);
+        assert_eq!(data(encode(&Some(Vec::<u8>::new()))), [0xc4, 0]);
+        assert_eq!(data(encode(&vec![Some(1u8), Some(2)])), [0x92, 1, 2]);
+        assert_eq!(data(encode(&vec![Level(1)])), [0x91, 1]);
+        assert_eq!(data(encode(&vec![Item::Number(1)])), [0x91, 1]);
+        assert_eq!(data(encode(&(vec![7u8], vec![Some(1u8), None]))), [0x92, 0xc4, 1, 7, 0x92, 1, 0xc0]);
+        assert_eq!(data(encode(&vec![ByteBuf(vec![1]), ByteBuf(vec![])])), [0x92, 0xc4, 1, 1, 0xc4, 0]);
+        assert_eq!(data(encode(b"ab")), [0xc4, 2, b'a', b'b']);
+        assert_eq!(data(encode(&([1u8, 200], (1u8, 2u8)))), [0x92, 0xc4, 2, 1, 200, 0x92, 1, 2]);
+        assert_eq!(data(encode(&Box::new([1u8]))), [0xc4, 1, 1]);
+        assert_eq!(data(encode(&vec![1i8, 2])), [0x92, 1, 2]);
+        let map = std::collections::BTreeMap::from([("a", vec![]), ("b", vec![1u8])]);
+        assert_eq!(data(encode(&map)), [0x82, 0xa1, b'a', 0xc4, 0, 0xa1, b'b', 0xc4, 1, 1]);
+    }
+
+    #[test]
+    fn wide_integers_are_integers() {
+        let data = |e: Result<Encoded>| e.unwrap().data;
+        assert_eq!(data(encode(&5i128)), [5]);
+        assert_eq!(data(encode(&-1i128)), [0xff]);
+        assert_eq!(data(encode(&u128::from(u64::MAX))), [0xcf, 255, 255, 255, 255, 255, 255, 255, 255]);
+        assert!(encode(&vec![i128::MAX]).is_err() && encode(&u128::MAX).is_err());
+        assert_eq!(read_msgpack::<u128>(&[0xcc, 200]).unwrap(), 200);
+        assert_eq!(read_msgpack::<i128>(&[0xff]).unwrap(), -1);
+    }
+
+    #[test]
     fn no_bytes_are_bytes() {
         let mut buffer = sys::ray_buffer { format: sys::RAY_FMT_RAW, ..Default::default() };
         // SAFETY: the buffer is empty.
@@ -566,9 +452,25 @@ mod tests {
             assert_eq!(decode_borrowed::<Vec<u8>>(&buffer).unwrap(), []);
             assert_eq!(decode_borrowed::<Option<Vec<u8>>>(&buffer).unwrap(), Some(vec![]));
             assert_eq!(*decode_borrowed::<crate::Bytes>(&buffer).unwrap(), []);
+            assert_eq!(decode_borrowed::<crate::Tensor<u8>>(&buffer).unwrap().shape(), [0]);
             decode_borrowed::<()>(&buffer).unwrap();
             buffer.format = sys::RAY_FMT_MSGPACK;
             assert_eq!(decode_borrowed::<Option<Vec<u8>>>(&buffer).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn bytes_are_lists_of_u8_alone() {
+        let text = b"ab";
+        let data = text.as_ptr().cast_mut().cast();
+        let buffer = sys::ray_buffer { data, size: 2, format: sys::RAY_FMT_RAW, ..Default::default() };
+        // SAFETY: the buffer is a view of the text.
+        unsafe {
+            assert_eq!(decode_borrowed::<[u8; 2]>(&buffer).unwrap(), *text);
+            assert_eq!(&*decode_borrowed::<crate::Tensor<u8>>(&buffer).unwrap(), text);
+            assert!(decode_borrowed::<Vec<i64>>(&buffer).unwrap_err().to_string().contains("bytes"));
+            assert!(decode_borrowed::<crate::Tensor<f64>>(&buffer).is_err());
+            assert!(decode_borrowed::<(u16, u16)>(&buffer).is_err());
         }
     }
 

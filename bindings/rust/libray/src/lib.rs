@@ -58,6 +58,8 @@ mod actor;
 mod call;
 mod codec;
 mod cross;
+mod decode;
+mod encode;
 mod error;
 mod function;
 pub mod kv;

@@ -49,6 +49,9 @@ impl<'de> Deserialize<'de> for Timestamp {
             12 => (i64::from_be_bytes(part(body, 4)), u32::from_be_bytes(part(body, 0))),
             n => return Err(D::Error::custom(format!("a timestamp of {n} bytes"))),
         };
+        if nanos > 999_999_999 {
+            return Err(D::Error::custom(format!("a timestamp of {nanos} nanoseconds within a second")));
+        }
         let whole = Duration::from_secs(seconds.unsigned_abs());
         let time = if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
         let time = time.and_then(|t| t.checked_add(Duration::from_nanos(u64::from(nanos))));
