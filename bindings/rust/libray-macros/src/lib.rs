@@ -5,6 +5,7 @@
 use proc_macro::TokenStream;
 use proc_macro2::{Span, TokenStream as Tokens};
 use quote::{format_ident, quote, quote_spanned};
+use std::collections::HashMap;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{
@@ -19,7 +20,7 @@ pub fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let written = Tokens::from(item.clone());
     let result = syn::parse::<Arguments>(arguments).and_then(|arguments| match syn::parse::<Item>(item)? {
         Item::Fn(function) => remote_function(&arguments, &function),
-        Item::Impl(block) => remote_actor(&arguments, &block),
+        Item::Impl(block) => remote_actor(&arguments, block),
         other => Err(Error::new(other.span(), "#[libray::remote] stands before a function or an impl block")),
     });
     // What was written stays, so that one fault is one error.
@@ -38,6 +39,7 @@ struct Arguments {
     name: Option<LitStr>,
     returns: Option<LitInt>,
     concurrent: Option<Span>,
+    groups: Vec<(Ident, LitInt)>,
 }
 
 impl Parse for Arguments {
@@ -47,6 +49,7 @@ impl Parse for Arguments {
             let key: Ident = input.parse()?;
             match key.to_string().as_str() {
                 "concurrent" => out.concurrent = Some(key.span()),
+                "groups" => out.groups = groups_of(input)?,
                 "name" => {
                     input.parse::<Token![=]>()?;
                     out.name = Some(input.parse()?);
@@ -55,7 +58,12 @@ impl Parse for Arguments {
                     input.parse::<Token![=]>()?;
                     out.returns = Some(input.parse()?);
                 }
-                _ => return Err(Error::new(key.span(), "expected name = \"...\", returns = N or concurrent")),
+                _ => {
+                    return Err(Error::new(
+                        key.span(),
+                        "expected name = \"...\", returns = N, concurrent or groups(name = N)",
+                    ))
+                }
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -63,6 +71,51 @@ impl Parse for Arguments {
         }
         Ok(out)
     }
+}
+
+/// `(io = 2, compute = 4)`: concurrency groups and how many calls of each run at once.
+fn groups_of(input: ParseStream<'_>) -> Result<Vec<(Ident, LitInt)>> {
+    let content;
+    syn::parenthesized!(content in input);
+    let mut out: Vec<(Ident, LitInt)> = Vec::new();
+    while !content.is_empty() {
+        let name: Ident = content.parse()?;
+        content.parse::<Token![=]>()?;
+        let limit: LitInt = content.parse()?;
+        if limit.base10_parse::<u32>()? == 0 {
+            return Err(Error::new(limit.span(), "a group runs one call at a time at least"));
+        }
+        if out.iter().any(|(other, _)| *other == name) {
+            return Err(Error::new(name.span(), "two groups of one name"));
+        }
+        out.push((name, limit));
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    Ok(out)
+}
+
+/// Takes `#[group(io)]` off each method; the method's name and the number of its group, from 1 on.
+fn take_groups(block: &mut ItemImpl, groups: &[(Ident, LitInt)]) -> Result<HashMap<String, u32>> {
+    let mut out = HashMap::new();
+    for item in &mut block.items {
+        let ImplItem::Fn(function) = item else { continue };
+        let is_group = |a: &Attribute| a.path().segments.last().is_some_and(|s| s.ident == "group");
+        let Some(at) = function.attrs.iter().position(is_group) else { continue };
+        let attribute = function.attrs.remove(at);
+        let name: Ident = attribute.parse_args()?;
+        let Some(place) = groups.iter().position(|(group, _)| *group == name) else {
+            let text =
+                format!("the class has no concurrency group {name}: #[libray::remote(concurrent, groups({name} = 2))]");
+            return Err(Error::new(name.span(), text));
+        };
+        if function.sig.receiver().is_none() {
+            return Err(Error::new(name.span(), "groups are for methods"));
+        }
+        out.insert(function.sig.ident.to_string(), place as u32 + 1);
+    }
+    Ok(out)
 }
 
 /// The name that something is registered under.
@@ -359,8 +412,8 @@ fn cfgs(attributes: &[Attribute]) -> Vec<&Attribute> {
 // ---- functions ----------------------------------------------------------------------------------------------------
 
 fn remote_function(arguments: &Arguments, function: &ItemFn) -> Result<Tokens> {
-    if let Some(span) = arguments.concurrent {
-        return Err(Error::new(span, "concurrent is for impl blocks: tasks are always beside each other"));
+    if let Some(span) = arguments.concurrent.or(arguments.groups.first().map(|(name, _)| name.span())) {
+        return Err(Error::new(span, "concurrent and groups are for impl blocks: tasks are always beside each other"));
     }
     let ItemFn { vis, sig, attrs, .. } = function;
     let shape = shape_of(sig, arguments.returns.as_ref())?;
@@ -480,7 +533,16 @@ struct MethodCode {
     entry: Tokens,
 }
 
-fn method_code(method: &ImplItemFn, concurrent: bool) -> Result<MethodCode> {
+/// What is said of a class beside its methods.
+struct ClassCode {
+    concurrent: bool,
+    /// `&[("io", 2), ...]`
+    groups: Tokens,
+}
+
+/// `group`: the number of the method's concurrency group, 0 = the default.
+fn method_code(method: &ImplItemFn, class: &ClassCode, group: u32) -> Result<MethodCode> {
+    let (concurrent, groups) = (class.concurrent, &class.groups);
     let receiver = method.sig.receiver().expect("it was chosen for it");
     let syn::ReceiverKind::Reference(_, _, mutability) = &receiver.kind else {
         return Err(Error::new(receiver.span(), "a method of an actor takes &self or &mut self"));
@@ -513,14 +575,14 @@ fn method_code(method: &ImplItemFn, concurrent: bool) -> Result<MethodCode> {
         #[doc = ""]
         #(#docs)*
         #vis fn #ident(&self, #declared) -> ::libray::Result<#reference> {
-            self.actor.#call(#name, self.options.as_deref(), #args)
+            self.actor.#call(#name, (#groups, #group), self.options.as_deref(), #args)
         }
     };
     let of_any = quote! {
         #(#cfgs)*
         /// This method, to be called with any arguments, options and number of results.
         #vis fn #ident(&self) -> ::libray::Method {
-            let method = self.actor.method(#name);
+            let method = self.actor.__method(#name, (#groups, #group));
             match self.options.as_deref() {
                 ::core::option::Option::Some(options) => method.with(::core::clone::Clone::clone(options)),
                 ::core::option::Option::None => method,
@@ -577,18 +639,31 @@ fn class_of(block: &ItemImpl) -> Result<Ident> {
     ident.ok_or_else(|| Error::new(block.self_ty.span(), "an actor's class is a plain type without parameters"))
 }
 
-fn remote_actor(arguments: &Arguments, block: &ItemImpl) -> Result<Tokens> {
+fn remote_actor(arguments: &Arguments, mut block: ItemImpl) -> Result<Tokens> {
     if let Some(returns) = &arguments.returns {
         return Err(Error::new(returns.span(), "returns is for functions"));
     }
+    if let (None, Some((name, _))) = (arguments.concurrent, arguments.groups.first()) {
+        return Err(Error::new(
+            name.span(),
+            "methods in groups run at once: #[libray::remote(concurrent, groups(...))]",
+        ));
+    }
+    let chosen = take_groups(&mut block, &arguments.groups)?;
+    let block = &block;
     let class = class_of(block)?;
     let concurrent = arguments.concurrent.is_some();
+    let named = arguments.groups.iter().map(|(name, limit)| (name.to_string(), limit));
+    let named = named.map(|(name, limit)| quote!((#name, #limit)));
+    let code = ClassCode { concurrent, groups: quote!(&[#(#named),*]) };
+    let groups = &code.groups;
     let functions = || block.items.iter().filter_map(|i| if let ImplItem::Fn(f) = i { Some(f) } else { None });
     let new = functions().find(|f| f.sig.ident == "new" && f.sig.receiver().is_none()).ok_or_else(|| {
         Error::new(class.span(), "an actor has a constructor: `pub fn new(...) -> Self` in this impl block")
     })?;
     let public = |f: &&ImplItemFn| !matches!(f.vis, Visibility::Inherited) && f.sig.receiver().is_some();
-    let methods = functions().filter(public).map(|f| method_code(f, concurrent)).collect::<Result<Vec<_>>>()?;
+    let group = |f: &ImplItemFn| chosen.get(&f.sig.ident.to_string()).copied().unwrap_or(0);
+    let methods = functions().filter(public).map(|f| method_code(f, &code, group(f))).collect::<Result<Vec<_>>>()?;
     let shape = shape_of(&new.sig, None)?;
     let construction = construction(new, &class, &shape, concurrent);
     let remote = remote_side(arguments, &class, new, &shape, &methods, concurrent);
@@ -611,7 +686,12 @@ fn remote_actor(arguments: &Arguments, block: &ItemImpl) -> Result<Tokens> {
         }
 
         ::libray::__private::inventory::submit! {
-            ::libray::__private::Registration::class(#path, #class::__libray_create, #class::__LIBRAY_METHODS)
+            ::libray::__private::Registration::class(
+                #path,
+                #class::__libray_create,
+                #class::__LIBRAY_METHODS,
+                #groups,
+            )
         }
     })
 }

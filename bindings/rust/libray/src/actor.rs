@@ -2,7 +2,7 @@
 use crate::codec::{self, EXT_ACTOR};
 use crate::error::{check, Result};
 use crate::function::{call, Arg, Args, Target};
-use crate::options::{ActorOptions, TaskOptions};
+use crate::options::{ActorOptions, Groups, TaskOptions};
 use crate::raw::{RawActor, RawRef};
 use crate::reference::ObjectRef;
 use crate::runtime::{handle, Id};
@@ -76,7 +76,7 @@ impl ActorHandle {
     /// [`Error::Unavailable`](crate::Error::Unavailable): more calls wait than [`ActorOptions::max_pending_calls`]
     /// allows.
     pub fn call<R>(&self, method: &str, args: Args) -> Result<ObjectRef<R>> {
-        call::method(self.raw.as_ptr(), method, None, &args.0)
+        call::method(self.raw.as_ptr(), method, (&[], 0), None, &args.0)
     }
 
     /// A call of a generator method by its name.
@@ -84,23 +84,40 @@ impl ActorHandle {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn stream<R>(&self, method: &str, args: Args) -> Result<ObjectStream<R>> {
-        call::stream(self.raw.as_ptr(), method, None, &args.0)
+        call::stream(self.raw.as_ptr(), method, (&[], 0), None, &args.0)
     }
 
     /// A method by its name, of a class of any language, for calls with options or several results.
     #[must_use]
     pub fn method(&self, name: impl Into<String>) -> Method {
-        Method { actor: self.clone(), name: name.into(), options: None }
+        self.__method(name, (&[], 0))
     }
 
     #[doc(hidden)]
-    pub fn __call<R>(&self, method: &str, options: Option<&TaskOptions>, args: &[Arg]) -> Result<ObjectRef<R>> {
-        call::method(self.raw.as_ptr(), method, options, args)
+    pub fn __method(&self, name: impl Into<String>, groups: Groups) -> Method {
+        Method { actor: self.clone(), name: name.into(), groups, options: None }
     }
 
     #[doc(hidden)]
-    pub fn __stream<R>(&self, method: &str, options: Option<&TaskOptions>, args: &[Arg]) -> Result<ObjectStream<R>> {
-        call::stream(self.raw.as_ptr(), method, options, args)
+    pub fn __call<R>(
+        &self,
+        method: &str,
+        groups: Groups,
+        options: Option<&TaskOptions>,
+        args: &[Arg],
+    ) -> Result<ObjectRef<R>> {
+        call::method(self.raw.as_ptr(), method, groups, options, args)
+    }
+
+    #[doc(hidden)]
+    pub fn __stream<R>(
+        &self,
+        method: &str,
+        groups: Groups,
+        options: Option<&TaskOptions>,
+        args: &[Arg],
+    ) -> Result<ObjectStream<R>> {
+        call::stream(self.raw.as_ptr(), method, groups, options, args)
     }
 
     #[doc(hidden)]
@@ -141,6 +158,7 @@ impl ActorHandle {
 pub struct Method {
     actor: ActorHandle,
     name: String,
+    groups: Groups,
     options: Option<TaskOptions>,
 }
 
@@ -157,7 +175,7 @@ impl Method {
     /// # Errors
     /// As [`ActorHandle::call`].
     pub fn call<R>(&self, args: Args) -> Result<ObjectRef<R>> {
-        call::method(self.actor.raw.as_ptr(), &self.name, self.options.as_ref(), &args.0)
+        call::method(self.actor.raw.as_ptr(), &self.name, self.groups, self.options.as_ref(), &args.0)
     }
 
     /// Calls it for this many results, each of which is read as an `R`; 0 = nobody will look at them.
@@ -165,7 +183,7 @@ impl Method {
     /// # Errors
     /// As [`ActorHandle::call`].
     pub fn call_many<R>(&self, results: u32, args: Args) -> Result<Vec<ObjectRef<R>>> {
-        call::method_many(self.actor.raw.as_ptr(), &self.name, self.options.as_ref(), results, &args.0)
+        call::method_many(self.actor.raw.as_ptr(), &self.name, self.groups, self.options.as_ref(), results, &args.0)
     }
 
     /// Calls a generator method.
@@ -173,7 +191,7 @@ impl Method {
     /// # Errors
     /// As [`ActorHandle::call`].
     pub fn stream<R>(&self, args: Args) -> Result<ObjectStream<R>> {
-        call::stream(self.actor.raw.as_ptr(), &self.name, self.options.as_ref(), &args.0)
+        call::stream(self.actor.raw.as_ptr(), &self.name, self.groups, self.options.as_ref(), &args.0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Submitting: arguments, functions of this program and of others, by name.
 use crate::codec::{self, Encoded};
 use crate::error::{check, Error, Result};
-use crate::options::TaskOptions;
+use crate::options::{Groups, TaskOptions};
 use crate::raw::{RawRef, RawStream};
 use crate::reference::ObjectRef;
 use crate::runtime::handle;
@@ -208,13 +208,20 @@ impl Target {
     fn with_options<R>(
         options: Option<&TaskOptions>,
         results: u32,
+        group: u32,
         f: impl FnOnce(*const sys::ray_task_options) -> R,
     ) -> R {
         match options {
-            Some(options) => options.with_raw(results, |o| f(o)),
-            None if results == 1 => f(ptr::null()),
-            None => f(&sys::ray_task_options { num_returns: results, ..Default::default() }),
+            Some(options) => options.with_raw(results, group, |o| f(o)),
+            None if results == 1 && group == 0 => f(ptr::null()),
+            None => f(&sys::ray_task_options { num_returns: results, group, ..Default::default() }),
         }
+    }
+
+    /// The function, for a task with these options.
+    fn of_task(&self, runtime: *mut sys::ray_runtime, options: Option<&TaskOptions>) -> Result<*mut sys::ray_function> {
+        TaskOptions::group_of(options, self.member.as_str(), (&[], 0))?;
+        self.resolve(runtime)
     }
 
     pub fn submit<R>(&self, options: Option<&TaskOptions>, args: &[Arg]) -> Result<ObjectRef<R>> {
@@ -229,10 +236,10 @@ impl Target {
         args: &[Arg],
     ) -> Result<[ObjectRef<()>; N]> {
         let runtime = handle()?;
-        let function = self.resolve(runtime)?;
+        let function = self.of_task(runtime, options)?;
         let mut out = [ptr::null_mut(); N];
         with_args(args, |args, n| {
-            Self::with_options(options, N as u32, |options| {
+            Self::with_options(options, N as u32, 0, |options| {
                 // SAFETY: all views outlive the call; N results, N places.
                 check(|e| unsafe { sys::ray_submit(runtime, function, args, n, options, out.as_mut_ptr(), e) })
             })
@@ -248,10 +255,10 @@ impl Target {
         args: &[Arg],
     ) -> Result<Vec<ObjectRef<R>>> {
         let runtime = handle()?;
-        let function = self.resolve(runtime)?;
+        let function = self.of_task(runtime, options)?;
         let mut out = vec![ptr::null_mut(); results as usize];
         with_args(args, |args, n| {
-            Self::with_options(options, results, |options| {
+            Self::with_options(options, results, 0, |options| {
                 // SAFETY: all views outlive the call; as many places as results.
                 check(|e| unsafe { sys::ray_submit(runtime, function, args, n, options, out.as_mut_ptr(), e) })
             })
@@ -261,10 +268,10 @@ impl Target {
 
     pub fn submit_stream<R>(&self, options: Option<&TaskOptions>, args: &[Arg]) -> Result<ObjectStream<R>> {
         let runtime = handle()?;
-        let function = self.resolve(runtime)?;
+        let function = self.of_task(runtime, options)?;
         let mut out = ptr::null_mut();
         with_args(args, |args, n| {
-            Self::with_options(options, 1, |options| {
+            Self::with_options(options, 1, 0, |options| {
                 // SAFETY: all views outlive the call.
                 check(|e| unsafe { sys::ray_submit_stream(runtime, function, args, n, options, &mut out, e) })
             })
@@ -276,29 +283,32 @@ impl Target {
 /// Calls of actors, which have a handle instead of a function.
 pub(crate) mod call {
     use super::{
-        check, ptr, sys, with_args, Arg, ObjectRef, ObjectStream, RawRef, RawStream, Result, Target, TaskOptions,
+        check, ptr, sys, with_args, Arg, Groups, ObjectRef, ObjectStream, RawRef, RawStream, Result, Target,
+        TaskOptions,
     };
 
     pub(crate) fn method<R>(
         actor: *mut sys::ray_actor,
         method: &str,
+        groups: Groups,
         options: Option<&TaskOptions>,
         args: &[Arg],
     ) -> Result<ObjectRef<R>> {
         let mut out = ptr::null_mut();
-        submit(actor, method, options, args, std::slice::from_mut(&mut out))?;
+        submit(actor, method, groups, options, args, std::slice::from_mut(&mut out))?;
         Ok(ObjectRef::from_raw(RawRef::from_owned(out)))
     }
 
     pub(crate) fn method_many<R>(
         actor: *mut sys::ray_actor,
         method: &str,
+        groups: Groups,
         options: Option<&TaskOptions>,
         results: u32,
         args: &[Arg],
     ) -> Result<Vec<ObjectRef<R>>> {
         let mut out = vec![ptr::null_mut(); results as usize];
-        submit(actor, method, options, args, &mut out)?;
+        submit(actor, method, groups, options, args, &mut out)?;
         Ok(out.into_iter().map(|raw| ObjectRef::from_raw(RawRef::from_owned(raw))).collect())
     }
 
@@ -306,13 +316,15 @@ pub(crate) mod call {
     fn submit(
         actor: *mut sys::ray_actor,
         method: &str,
+        groups: Groups,
         options: Option<&TaskOptions>,
         args: &[Arg],
         out: &mut [*mut sys::ray_ref],
     ) -> Result<()> {
         let results = u32::try_from(out.len()).unwrap_or(u32::MAX);
+        let group = TaskOptions::group_of(options, method, groups)?;
         with_args(args, |args, n| {
-            Target::with_options(options, results, |options| {
+            Target::with_options(options, results, group, |options| {
                 // SAFETY: all views outlive the call; as many places as results.
                 check(|e| unsafe {
                     sys::ray_actor_call(actor, sys::text(method), args, n, options, out.as_mut_ptr(), e)
@@ -324,12 +336,14 @@ pub(crate) mod call {
     pub(crate) fn stream<R>(
         actor: *mut sys::ray_actor,
         method: &str,
+        groups: Groups,
         options: Option<&TaskOptions>,
         args: &[Arg],
     ) -> Result<ObjectStream<R>> {
         let mut out = ptr::null_mut();
+        let group = TaskOptions::group_of(options, method, groups)?;
         with_args(args, |args, n| {
-            Target::with_options(options, 1, |options| {
+            Target::with_options(options, 1, group, |options| {
                 // SAFETY: all views outlive the call.
                 check(|e| unsafe {
                     sys::ray_actor_call_stream(actor, sys::text(method), args, n, options, &mut out, e)

@@ -126,6 +126,31 @@ pub use timestamp::Timestamp;
 /// `&self`, the type is `Send + Sync`, and [`max_concurrency`](ActorOptions::max_concurrency) of them run at once, on
 /// threads.
 ///
+/// # Concurrency groups
+///
+/// `#[remote(concurrent, groups(io = 2))]` names groups of calls that stop no other group when they are busy: of each so
+/// many run at once, beside those of the default group. `#[group(io)]` before a method puts its calls there,
+/// [`TaskOptions::concurrency_group`] one call; the class is what knows the names, so calls by name from elsewhere
+/// ([`ActorHandle::call`], other languages) run in the default group.
+///
+/// ```
+/// # use std::sync::atomic::{AtomicU64, Ordering};
+/// struct Store(AtomicU64);
+/// #[libray::remote(concurrent, groups(io = 2))]
+/// impl Store {
+///     pub fn new() -> Self { Self(AtomicU64::new(0)) }
+///     #[group(io)]
+///     pub fn load(&self) -> u64 { self.0.fetch_add(1, Ordering::Relaxed) } // as slow as it may be,
+///     pub fn loaded(&self) -> u64 { self.0.load(Ordering::Relaxed) } // this is answered at once
+/// }
+/// # fn main() -> libray::Result<()> {
+/// # let _ray = libray::init()?;
+/// let store = Store::remote()?;
+/// store.load()?.get()?;
+/// assert_eq!(store.loaded()?.get()?, 1);
+/// # Ok(()) }
+/// ```
+///
 /// # Names
 ///
 /// `#[remote(name = "area")]` is the name for other languages; else it is the path without the crate: `geometry::area`.
@@ -171,6 +196,7 @@ pub use libray_macros::remote;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::function::{argument, Arg, Target};
+    pub use crate::options::Groups;
     pub use crate::worker::{block_on, Call, Instance, Method, Outcome, Registration, State, Stop};
     pub use inventory;
     pub use serde;

@@ -1,4 +1,5 @@
 //! Options of tasks and actors, by builder, and their form for the C API. Plain data: they live on the caller's thread.
+use crate::error::{Error, Result};
 use crate::placement::Placement;
 use libray_sys as sys;
 use serde::Serialize;
@@ -104,6 +105,7 @@ pub struct TaskOptions {
     max_retries: i32,
     stream_window: u32,
     flags: u32,
+    group: Option<String>,
     placement: Option<Placement>,
 }
 
@@ -115,10 +117,14 @@ impl Default for TaskOptions {
             max_retries: sys::RAY_RETRIES_DEFAULT,
             stream_window: 0,
             flags: 0,
+            group: None,
             placement: None,
         }
     }
 }
+
+/// Concurrency groups of a class, with how many calls run at once in each, and the number of a method's own (0 = the default).
+pub type Groups = (&'static [(&'static str, u32)], u32);
 
 impl TaskOptions {
     /// The defaults: one processor, three retries after a crash of the worker.
@@ -164,8 +170,31 @@ impl TaskOptions {
         self
     }
 
+    /// Of calls of an actor: the concurrency group that this one runs in, instead of its method's. The class names its
+    /// groups: see [`remote`](macro@crate::remote).
+    pub fn concurrency_group(mut self, name: impl Into<String>) -> Self {
+        self.group = Some(name.into());
+        self
+    }
+
+    /// The number of the group that a call is for.
+    pub(crate) fn group_of(options: Option<&Self>, called: &str, (groups, own): Groups) -> Result<u32> {
+        let Some(name) = options.and_then(|o| o.group.as_deref()) else { return Ok(own) };
+        let place = groups.iter().position(|(group, _)| *group == name);
+        let place = place.and_then(|i| u32::try_from(i + 1).ok());
+        place.ok_or_else(|| {
+            let names: Vec<_> = groups.iter().map(|(group, _)| *group).collect();
+            let has = if names.is_empty() {
+                "functions, handles without a class and classes without groups have none".to_owned()
+            } else {
+                format!("the class has {}", names.join(", "))
+            };
+            Error::InvalidArgument(format!("'{called}': there is no concurrency group '{name}'; {has}"))
+        })
+    }
+
     /// Hands the C form to `f`; the views in it are good meanwhile.
-    pub(crate) fn with_raw<R>(&self, num_returns: u32, f: impl FnOnce(&sys::ray_task_options) -> R) -> R {
+    pub(crate) fn with_raw<R>(&self, num_returns: u32, group: u32, f: impl FnOnce(&sys::ray_task_options) -> R) -> R {
         let resources = self.resources.encode();
         let placement = self.placement.as_ref().map(Placement::raw);
         f(&sys::ray_task_options {
@@ -175,6 +204,7 @@ impl TaskOptions {
             num_returns,
             stream_window: self.stream_window,
             flags: self.flags,
+            group,
             placement: placement.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
             ..Default::default()
         })
@@ -246,7 +276,8 @@ impl ActorOptions {
         self
     }
 
-    /// Calls that run at once, each on a thread; for classes made with `#[remote(concurrent)]`.
+    /// Calls that run at once, each on a thread; for classes made with `#[remote(concurrent)]`. Of a class with
+    /// concurrency groups: those of the default group.
     pub fn max_concurrency(mut self, n: u32) -> Self {
         self.max_concurrency = n;
         self

@@ -46,6 +46,8 @@ pub type Outcome = std::result::Result<(), Stop>;
 struct Class {
     create: fn(&mut Call<'_>) -> std::result::Result<Instance, Stop>,
     methods: &'static [(&'static str, Method)],
+    /// Its concurrency groups beside the default one, and how many calls run at once in each.
+    groups: &'static [(&'static str, u32)],
 }
 
 inventory::collect!(Registration);
@@ -59,8 +61,9 @@ impl Registration {
         path: &'static str,
         create: fn(&mut Call<'_>) -> std::result::Result<Instance, Stop>,
         methods: &'static [(&'static str, Method)],
+        groups: &'static [(&'static str, u32)],
     ) -> Self {
-        Self { path, kind: Kind::Class(Class { create, methods }) }
+        Self { path, kind: Kind::Class(Class { create, methods, groups }) }
     }
 
     /// The name for other languages: without the crate.
@@ -497,10 +500,15 @@ struct Worker {
 
 /// The next task; `None` when the node ends this worker.
 fn next(runtime: *mut sys::ray_runtime) -> Result<Option<Task>> {
+    next_in(runtime, 0)
+}
+
+/// The next call of a concurrency group.
+fn next_in(runtime: *mut sys::ray_runtime, group: u32) -> Result<Option<Task>> {
     let mut task = ptr::null_mut();
     let mut error = ptr::null_mut();
     // SAFETY: the runtime is this process's.
-    match unsafe { sys::ray_worker_next(runtime, -1, &mut task, &mut error) } {
+    match unsafe { sys::ray_worker_next_in(runtime, group, -1, &mut task, &mut error) } {
         sys::RAY_OK => Ok(Some(Task(task))),
         code => match Error::take(code, error) {
             Error::Cancelled(_) => Ok(None),
@@ -514,8 +522,10 @@ impl Worker {
     fn run(&mut self) -> Result<()> {
         while let Some(task) = next(self.runtime)? {
             self.execute(task);
-            if let (Some((class, Instance::Shared(actor))), 2..) = (&self.actor, self.at_once) {
-                return Calls::serve(self.runtime, *class, actor.clone(), self.at_once);
+            if let Some((class, Instance::Shared(actor))) = &self.actor {
+                if self.at_once > 1 || !class.groups.is_empty() {
+                    return Calls::serve(self.runtime, *class, actor, self.at_once);
+                }
             }
         }
         Ok(())
@@ -542,12 +552,14 @@ impl Worker {
             }
             Ok(Registration { kind: Kind::Class(class), .. }) if info.kind == sys::RAY_KIND_ACTOR_CREATE => {
                 let class = *class;
-                let mut made = None;
+                let (mut made, runtime) = (None, self.runtime);
+                self.at_once = info.max_concurrency.max(1);
                 task.run(&info, |call| {
-                    made = Some((class.create)(call)?);
+                    let instance = (class.create)(call)?;
+                    class.set_groups(runtime, info.max_concurrency.max(1)).map_err(|e| Stop::of(&e))?;
+                    made = Some(instance);
                     Ok(())
                 });
-                self.at_once = info.max_concurrency;
                 self.actor = made.map(|instance| (class, instance));
             }
             Ok(registration) => {
@@ -581,6 +593,16 @@ impl Worker {
 }
 
 impl Class {
+    /// Tells the node how many calls of each group run at once; in the constructor.
+    fn set_groups(&self, runtime: *mut sys::ray_runtime, at_once: u32) -> Result<()> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let limits: Vec<u32> = std::iter::once(at_once).chain(self.groups.iter().map(|(_, limit)| *limit)).collect();
+        // SAFETY: the runtime is this process's, and the limits outlive the call.
+        check(|e| unsafe { sys::ray_worker_set_groups(runtime, limits.as_ptr(), limits.len(), e) })
+    }
+
     /// The method that a call is for.
     fn method(&self, info: &sys::ray_task_info) -> std::result::Result<Method, String> {
         // SAFETY: the info is that of a task that is not finished.
@@ -616,12 +638,15 @@ fn unknown(task: Task, info: &sys::ray_task_info, message: String) {
 
 // ---- several calls at once ----------------------------------------------------------------------------------------
 
-/// The calls of an actor that runs several at once. Each of its threads takes calls for itself, so that one that has
-/// ended its call is there for the next; whoever takes one starts another thread if nobody else waits for calls.
+/// The calls of one concurrency group of an actor that runs several at once. Each of its threads takes calls for itself,
+/// so that one that has ended its call is there for the next; whoever takes one starts another thread if nobody else waits
+/// for calls.
 struct Calls {
     runtime: usize,
+    group: u32,
     class: Class,
     actor: Arc<dyn Any + Send + Sync>,
+    /// Threads at most, the main thread not counted.
     limit: usize,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Threads that wait for a call.
@@ -629,27 +654,42 @@ struct Calls {
 }
 
 impl Calls {
-    /// Runs calls, on this thread too, until the node ends this worker and none runs any more.
+    /// Runs calls, those of the default group on this thread too, until the node ends this worker and none runs any more.
     fn serve(
         runtime: *mut sys::ray_runtime,
         class: Class,
-        actor: Arc<dyn Any + Send + Sync>,
+        actor: &Arc<dyn Any + Send + Sync>,
         at_once: u32,
     ) -> Result<()> {
-        let calls = Arc::new(Self {
-            runtime: runtime as usize,
-            class,
-            actor,
-            limit: at_once as usize,
-            threads: Mutex::default(),
-            free: AtomicUsize::new(0),
-        });
-        let result = calls.run();
+        let limits = std::iter::once(at_once - 1).chain(class.groups.iter().map(|(_, limit)| *limit));
+        let groups: Vec<_> = (0..)
+            .zip(limits)
+            .map(|(group, limit)| {
+                Arc::new(Self {
+                    runtime: runtime as usize,
+                    group,
+                    class,
+                    actor: actor.clone(),
+                    limit: limit as usize,
+                    threads: Mutex::default(),
+                    free: AtomicUsize::new(0),
+                })
+            })
+            .collect();
+        for calls in &groups[1..] {
+            calls.add_thread().map_err(|e| Error::Internal(format!("no thread for a concurrency group: {e}")))?;
+        }
+        let result = groups[0].run();
+        groups.iter().for_each(|calls| calls.join());
+        result
+    }
+
+    fn join(&self) {
         loop {
             // One that is joined may have started another before.
-            let threads = std::mem::take(&mut *calls.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
             if threads.is_empty() {
-                return result;
+                return;
             }
             threads.into_iter().for_each(|thread| drop(thread.join()));
         }
@@ -658,11 +698,11 @@ impl Calls {
     fn run(self: &Arc<Self>) -> Result<()> {
         loop {
             self.free.fetch_add(1, Ordering::AcqRel);
-            let task = next(self.runtime as *mut _);
+            let task = next_in(self.runtime as *mut _, self.group);
             let others = self.free.fetch_sub(1, Ordering::AcqRel) - 1;
             let Some(task) = task? else { return Ok(()) };
             if others == 0 {
-                self.add_thread();
+                let _ = self.add_thread(); // without memory for one, calls wait for those that there are
             }
             let info = task.info();
             match self.class.method(&info) {
@@ -672,19 +712,19 @@ impl Calls {
         }
     }
 
-    /// Unless there are as many as calls may run. Without memory for one, calls wait for those that there are.
-    fn add_thread(self: &Arc<Self>) {
+    /// Unless there are as many as calls may run.
+    fn add_thread(self: &Arc<Self>) -> std::io::Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.len() + 1 >= self.limit {
-            return;
+        if threads.len() >= self.limit {
+            return Ok(());
         }
         let calls = self.clone();
-        let started = thread::Builder::new().name("libray-call".into()).stack_size(8 << 20).spawn(move || {
+        threads.push(thread::Builder::new().name("libray-call".into()).stack_size(8 << 20).spawn(move || {
             if let Err(error) = calls.run() {
                 eprintln!("libray worker: {error}");
             }
-        });
-        threads.extend(started.ok());
+        })?);
+        Ok(())
     }
 }
 
