@@ -48,9 +48,10 @@ struct Signature {
   std::string text() const;  // canonical: "f64(i32,bytes)"
 };
 
-struct ArgView {  // one MessagePack value
+struct ArgView {  // one MessagePack value, or, when `is_raw`, bytes as they are
   const void* data;
   size_t size;
+  bool is_raw = false;
 };
 
 class Symbol {

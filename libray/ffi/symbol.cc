@@ -138,7 +138,19 @@ Status to_float(size_t index, CType type, ArgView v, Slot* out) {
   return Status();
 }
 
-// str, bytes and ptr_len: the callee gets a copy of its own.
+// The callee gets a copy of its own, with a zero byte behind it.
+Status to_memory(size_t index, std::string_view bytes, Scratch* scratch, Slot* out) {
+  char* copy = scratch->take(bytes.size() + 1);
+  if (!copy)
+    return error(RAY_OUT_OF_MEMORY, "argument %zu: cannot copy %zu bytes", index, bytes.size());
+  if (!bytes.empty()) std::memcpy(copy, bytes.data(), bytes.size());
+  copy[bytes.size()] = '\0';
+  out[0].ptr = copy;
+  out[1].len = bytes.size();
+  return Status();
+}
+
+// str, bytes and ptr_len.
 Status to_pointer(size_t index, CType type, ArgView v, Scratch* scratch, Slot* out) {
   wire::Reader r(v.data, v.size);
   std::string_view bytes;
@@ -152,14 +164,7 @@ Status to_pointer(size_t index, CType type, ArgView v, Scratch* scratch, Slot* o
   } else if (!r.bytes(&bytes)) {
     return wrong(index, type, " (binary, str or nil)", v);
   }
-  char* copy = scratch->take(bytes.size() + 1);
-  if (!copy)
-    return error(RAY_OUT_OF_MEMORY, "argument %zu: cannot copy %zu bytes", index, bytes.size());
-  if (!bytes.empty()) std::memcpy(copy, bytes.data(), bytes.size());
-  copy[bytes.size()] = '\0';
-  out[0].ptr = copy;
-  out[1].len = bytes.size();
-  return Status();
+  return to_memory(index, bytes, scratch, out);
 }
 
 // The value that is wrapped in the name of a type of another language (extension 19: [name, value]); else itself.
@@ -172,13 +177,23 @@ ArgView unnamed(ArgView v) {
     if (r.peek() != wire::Type::kExt || !r.ext(&type, &body) || type != 19) break;
     wire::Reader inner(body);
     if (!inner.array(&n) || n != 2 || !inner.skip() || !inner.raw(&value) || !inner.at_end()) break;
-    v = {value.data(), value.size()};
+    v = {value.data(), value.size(), false};
   }
   return v;
 }
 
+// A value that is bytes and nothing else, which C functions see at a pointer.
+Status raw_to_slot(size_t index, CType type, ArgView given, Scratch* scratch, Slot* out) {
+  if (type != CType::kBytes && type != CType::kPtrLen)
+    return error(RAY_INVALID_ARGUMENT, "argument %zu: expected %s, got %zu bytes, which a parameter 'bytes' or 'ptr_len' "
+                 "takes", index, name_of(type), given.size);
+  return to_memory(index, {static_cast<const char*>(given.data), given.size}, scratch, out);
+}
+
 // Fills one slot, for ptr_len two.
 Status to_slot(size_t index, CType type, ArgView given, Scratch* scratch, Slot* out) {
+  if (given.is_raw) return raw_to_slot(index, type, given, scratch, out);
+  if (given.size == 0) given = {"\xc0", 1};  // a value of no bytes is nil
   if (!wire::is_one_value({static_cast<const char*>(given.data), given.size}))
     return error(RAY_INVALID_ARGUMENT, "argument %zu: not one MessagePack value", index);
   const ArgView v = unnamed(given);

@@ -34,12 +34,17 @@ ray_code call_symbol(WorkerSide* side, Execution* e) {
   }
   std::vector<ffi::ArgView> args;
   for (size_t i = 0; i < e->args.size(); ++i) {
-    if (e->args[i].format != RAY_FMT_MSGPACK) {
-      side->fail(e, "argument " + std::to_string(i) + " of " + e->definition.name +
-                        " is not a MessagePack value, which a C function needs", nullptr);
+    const uint32_t format = e->args[i].format;
+    if (format != RAY_FMT_MSGPACK && format != RAY_FMT_RAW) {
+      const char* what = format == RAY_FMT_PICKLE5     ? "a pickle of Python: put it with portable=True"
+                         : format == RAY_FMT_JAVA      ? "in Java's serialisation: put it portable"
+                         : format == RAY_FMT_ARROW_IPC ? "an Arrow table: give its bytes"
+                                                       : "in a private format of another language";
+      side->fail(e, "argument " + std::to_string(i) + " of " + e->definition.name + " is " + what +
+                        " (a C function takes numbers, texts and bytes)", nullptr);
       return RAY_TASK_FAILED;
     }
-    args.push_back({e->args[i].data, static_cast<size_t>(e->args[i].size)});
+    args.push_back({e->args[i].data, static_cast<size_t>(e->args[i].size), format == RAY_FMT_RAW});
   }
   std::string result;
   wire::Writer w(&result);

@@ -14,10 +14,11 @@ static ray_function* symbol(const char* library, const char* name, const char* s
   return fn;
 }
 
-/* Calls with MessagePack arguments given as bytes, e.g. "\x01" for the number 1. */
+/* Calls with MessagePack arguments given as bytes, e.g. "\x01" for the number 1; or in another format. */
 typedef struct packed {
   const char* data;
   size_t size;
+  uint32_t format;
 } packed;
 
 static ray_ref* call(ray_function* fn, const packed* arguments, size_t n) {
@@ -26,7 +27,7 @@ static ray_ref* call(ray_function* fn, const packed* arguments, size_t n) {
   size_t i;
   for (i = 0; i < n; i++) {
     args[i].ref = NULL;
-    args[i].value = ray_plain(arguments[i].data, arguments[i].size, RAY_FMT_MSGPACK);
+    args[i].value = ray_plain(arguments[i].data, arguments[i].size, arguments[i].format);
   }
   CHECK_OK(ray_submit(rt, fn, args, n, NULL, &ref, &err));
   return ref;
@@ -49,7 +50,7 @@ static mp_item result(ray_ref* ref) {
 static void power(void) {
   ray_function* fn;
   uint8_t two[9], half[9];
-  packed args[2];
+  packed args[2] = {{NULL, 0, RAY_FMT_MSGPACK}, {NULL, 0, RAY_FMT_MSGPACK}};
   mp_item item;
   kit_init();
   fn = symbol("libm.so.6", "pow", "f64(f64,f64)");
@@ -72,7 +73,7 @@ static void power(void) {
 static void checksum(void) {
   static const char text[] = "123456789";
   ray_function* fn;
-  packed args[3];
+  packed args[3] = {{NULL, 0, RAY_FMT_MSGPACK}, {NULL, 0, RAY_FMT_MSGPACK}, {NULL, 0, RAY_FMT_MSGPACK}};
   char bin[16];
   mp_item item;
   kit_init();
@@ -92,9 +93,43 @@ static void checksum(void) {
   ray_function_release(fn);
 }
 
+/* A value that is bytes alone, as other languages send it, is what `bytes` and `ptr_len` take. */
+static void raw_bytes(void) {
+  ray_function* fn;
+  packed args[2] = {{"\x00", 1, RAY_FMT_MSGPACK}, {"123456789", 9, RAY_FMT_RAW}};
+  ray_ref* ref;
+  kit_init();
+  fn = symbol("libz.so.1", "crc32", "u64(u64,ptr_len)");
+  CHECK_EQ(result(call(fn, args, 2)).i, 0xcbf43926);
+  args[1].size = 0;
+  CHECK_EQ(result(call(fn, args, 2)).i, 0);
+  args[1].data = NULL; /* no bytes of MessagePack are nil */
+  args[1].format = RAY_FMT_MSGPACK;
+  CHECK_EQ(result(call(fn, args, 2)).i, 0);
+  args[1].data = "no table";
+  args[1].size = 8;
+  args[1].format = RAY_FMT_ARROW_IPC;
+  ref = call(fn, args, 2);
+  CHECK(kit_get_code(ref) != RAY_OK);
+  CHECK_MESSAGE("argument 1");
+  CHECK_MESSAGE("an Arrow table: give its bytes");
+  ray_ref_release(ref);
+  ray_function_release(fn);
+  fn = symbol("", "strlen", "u64(str)");
+  args[0].data = "text";
+  args[0].size = 4;
+  args[0].format = RAY_FMT_RAW;
+  ref = call(fn, args, 1);
+  CHECK(kit_get_code(ref) != RAY_OK);
+  CHECK_MESSAGE("argument 0: expected str, got 4 bytes");
+  CHECK_MESSAGE("ptr_len");
+  ray_ref_release(ref);
+  ray_function_release(fn);
+}
+
 static void strings_and_the_c_library(void) {
   ray_function* fn;
-  packed arg;
+  packed arg = {NULL, 0, RAY_FMT_MSGPACK};
   mp_item item;
   kit_init();
   fn = symbol("", "strlen", "u64(str)");
@@ -225,7 +260,7 @@ static void a_library_with_a_taken_name(void) {
 }
 
 static const kit_test tests[] = {
-    KIT_TEST(power),          KIT_TEST(checksum),        KIT_TEST(strings_and_the_c_library),
+    KIT_TEST(power),          KIT_TEST(checksum), KIT_TEST(raw_bytes),        KIT_TEST(strings_and_the_c_library),
     KIT_TEST(bad_signatures), KIT_TEST(missing_symbols), KIT_TEST(library_by_path),
     KIT_TEST(a_library_with_a_taken_name)};
 KIT_MAIN(tests, register_all)

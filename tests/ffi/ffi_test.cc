@@ -262,6 +262,24 @@ TEST(Call, StringsAndBytes) {
             "6.5");
 }
 
+TEST(Call, BytesAsTheyAreGoToPointers) {
+  auto call_raw = [](const Symbol& symbol, std::string_view bytes) {
+    const ArgView view{bytes.data(), bytes.size(), true};
+    std::string out;
+    Writer w(&out);
+    const Status s = symbol.call(&view, 1, &w);
+    return s.ok() ? wire::to_text(out) : "!" + s.message();
+  };
+  EXPECT_EQ(call_raw(*sample("sum_bytes", "u64(ptr_len)"), "\x01\x02\x03"), "6");
+  EXPECT_EQ(call_raw(*sample("sum_bytes", "u64(ptr_len)"), ""), "0");
+  EXPECT_EQ(call_raw(*sample("is_null", "bool(bytes)"), ""), "false");
+  EXPECT_EQ(call_raw(*open("", "strlen", "u64(str)"), "text"),
+            "!strlen: argument 0: expected str, got 4 bytes, which a parameter 'bytes' or 'ptr_len' takes");
+  EXPECT_EQ(call_raw(*sample("same_i8", "i8(i8)"), "a"),
+            "!same_i8: argument 0: expected i8, got 1 bytes, which a parameter 'bytes' or 'ptr_len' takes");
+  EXPECT_EQ(run(*sample("is_null", "bool(bytes)"), {""}), "true");  // a value of no bytes is nil
+}
+
 TEST(Call, BuffersAreAlignedPrivateCopies) {
   auto aligned = sample("is_aligned", "bool(bytes)");
   for (size_t n : {1u, 63u, 64u, 1000u, 5000u, 1000000u})
@@ -293,7 +311,7 @@ TEST(Call, AMistakeNamesTheArgumentAndCallsNothing) {
   EXPECT_EQ(run(*pow, {of_float(2)}), "!pow takes 2 arguments, got 1");
   EXPECT_EQ(run(*pow, {of_float(2), of_float(2), of_float(2)}), "!pow takes 2 arguments, got 3");
   EXPECT_EQ(run(*pow, {of_float(2), of_str("b")}), "!pow: argument 1: expected f64, got \"b\"");
-  EXPECT_EQ(run(*pow, {of_float(2), ""}), "!pow: argument 1: not one MessagePack value");
+  EXPECT_EQ(run(*pow, {of_float(2), ""}), "!pow: argument 1: expected f64, got null");
   EXPECT_EQ(run(*pow, {of_float(2) + of_nil(), of_float(2)}),
             "!pow: argument 0: not one MessagePack value");
   auto i = sample("same_i8", "i8(i8)");

@@ -784,8 +784,8 @@ RAY_API ray_code ray_define_library(ray_runtime *runtime, ray_str name, ray_str 
                                     ray_error **err);
 /* Makes any C symbol a task, called through libffi. library: path or soname, empty = the C library. signature:
  * "f64(f64,f64)"; types: void bool i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 str bytes ptr_len. `bytes` passes a pointer,
- * `ptr_len` a pointer and a size_t; str is nul-terminated. Arguments and result are MessagePack; numbers are range
- * checked, and the error names the argument. RAY_INVALID_ARGUMENT points at the place in a bad signature. */
+ * `ptr_len` a pointer and a size_t, both also of RAY_FMT_RAW; str is nul-terminated. All else is MessagePack; numbers are
+ * range checked, and the error names the argument. RAY_INVALID_ARGUMENT points at the place in a bad signature. */
 RAY_API ray_code ray_define_symbol(ray_runtime *runtime, ray_str name, ray_str library, ray_str symbol,
                                    ray_str signature, ray_function **out, ray_error **err);
 
