@@ -4,7 +4,11 @@
 // A process has one runtime at a time. Its workers are this very program: ray::init in a worker
 // serves tasks and does not return. Thread: any; init and shutdown are for one thread.
 #pragma once
+#include <pthread.h>
+
+#include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -397,22 +401,74 @@ enum class log_level { error = RAY_LOG_ERROR, warning = RAY_LOG_WARNING, info = 
 /// module and msg_id are short stable names; the text is for people.
 using log_handler =
     std::function<void(log_level, std::string_view module, std::string_view msg_id, std::string_view text)>;
-/// Takes the log of this process, up to `most`; an empty handler gives it back to standard error.
-/// Called on any thread.
+namespace detail {
+struct log_entry {
+  log_handler handler;
+  int running = 0;
+};
+// Who takes the log. Each call of a handler counts in `running` and holds its entry, so that one that replaces itself, or
+// is replaced by another thread meanwhile, is destroyed after its last call.
+struct log_state {
+  std::mutex mutex;
+  std::condition_variable ended;
+  std::shared_ptr<log_entry> current;
+  log_level most = log_level::warning;
+  ray_log_fn fn() const;
+};
+inline thread_local int t_log_calls = 0;  // handlers that run on this thread, one in the other
+inline log_state& the_log() {
+  static log_state* state = [] {
+    // A forked child finds the lock free, and no thread but its own in a handler.
+    (void)pthread_atfork([] { the_log().mutex.lock(); }, [] { the_log().mutex.unlock(); },
+                         [] {
+                           log_state& log = the_log();
+                           if (log.current) log.current->running = std::min(log.current->running, t_log_calls);
+                           log.mutex.unlock();
+                         });
+    return new log_state;  // never destroyed: threads may log during exit
+  }();
+  return *state;
+}
+
+inline void forward_log(int32_t level, ray_str module, ray_str msg_id, ray_str text, void*) {
+  log_state& log = the_log();
+  std::shared_ptr<log_entry> entry;
+  {
+    std::lock_guard<std::mutex> lock(log.mutex);
+    if (!(entry = log.current)) return;
+    ++entry->running;
+  }
+  ++t_log_calls;
+  RAY_TRY_BLOCK { entry->handler(static_cast<log_level>(level), view(module), view(msg_id), view(text)); }
+  RAY_CATCH(...) {}  // nothing may be thrown through the runtime
+  --t_log_calls;
+  std::lock_guard<std::mutex> lock(log.mutex);
+  if (--entry->running == 0) log.ended.notify_all();
+}
+inline ray_log_fn log_state::fn() const { return current ? forward_log : nullptr; }
+}  // namespace detail
+
+/// Takes the log of this process, up to `most`; an empty handler gives it back to standard error. Called on any thread.
+/// When this returns, the handler before is not running any more and is gone; called from a handler, it does not wait for
+/// that, and whoever runs it last destroys it.
 inline void set_log_handler(log_handler handler, log_level most = log_level::warning) {
-  static std::mutex mutex;
-  static std::unique_ptr<log_handler> current;
-  std::lock_guard<std::mutex> lock(mutex);
-  auto next = handler ? std::make_unique<log_handler>(std::move(handler)) : nullptr;
-  ray_log_fn forward = [](int32_t level, ray_str module, ray_str msg_id, ray_str text, void* user) {
-    RAY_TRY_BLOCK {
-      (*static_cast<log_handler*>(user))(static_cast<log_level>(level), detail::view(module), detail::view(msg_id),
-                                         detail::view(text));
-    }
-    RAY_CATCH(...) {}  // nothing may be thrown through the runtime
-  };
-  ray_set_log_handler(next ? forward : nullptr, static_cast<int32_t>(most), next.get());
-  current = std::move(next);  // nobody uses the one before any more
+  auto next = handler ? std::make_shared<detail::log_entry>() : nullptr;
+  if (next) next->handler = std::move(handler);
+  detail::log_state& log = detail::the_log();
+  std::unique_lock<std::mutex> lock(log.mutex);
+  log.current.swap(next);
+  log.most = most;
+  // Without the lock, which handlers take: others may come between, and then what they left is told once more.
+  ray_log_fn fn = nullptr;
+  do {
+    fn = log.fn();
+    most = log.most;
+    lock.unlock();
+    ray_set_log_handler(fn, static_cast<int32_t>(most), nullptr);
+    lock.lock();
+  } while (fn != log.fn() || most != log.most);
+  if (next && detail::t_log_calls == 0) log.ended.wait(lock, [&] { return next->running == 0; });
+  lock.unlock();  // its destructor may log
 }
 
 }  // namespace ray

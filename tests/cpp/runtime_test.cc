@@ -59,6 +59,72 @@ TEST(Runtime, TheLogGoesToAHandler) {
   EXPECT_NE(std::find(seen.begin(), seen.end(), "infeasible"), seen.end());
 }
 
+// A handler that says when it is destroyed, and that nobody calls it then.
+struct Noted {
+  explicit Noted(std::atomic<int>* destroyed) : destroyed_(destroyed) {}
+  ~Noted() {
+    EXPECT_EQ(inside, 0);
+    ++*destroyed_;
+  }
+  std::atomic<int> inside{0};
+
+ private:
+  std::atomic<int>* destroyed_;
+};
+
+void log_something() {  // a warning of this very thread
+  static std::atomic<int> n{0};
+  EXPECT_FALSE(ray::task(place_of_this, {.resources = {{"nowhere " + std::to_string(n++), 1e6}}})()
+                   .wait(std::chrono::milliseconds(20)));
+}
+
+TEST(Runtime, ALogHandlerMayReplaceItself) {
+  std::atomic<int> destroyed{0}, calls{0}, after{0};
+  auto noted = std::make_unique<Noted>(&destroyed);
+  std::shared_ptr<Noted> kept = std::move(noted);
+  ray::set_log_handler(
+      [kept, &calls, &after, &destroyed](ray::log_level, std::string_view, std::string_view, std::string_view) {
+        if (calls++ > 0) return;
+        ++kept->inside;
+        ray::set_log_handler([&after](auto...) { ++after; }, ray::log_level::debug);
+        EXPECT_EQ(destroyed, 0);  // it still runs
+        --kept->inside;
+      },
+      ray::log_level::debug);
+  kept.reset();
+  for (int i = 0; i < 1500 && after == 0; ++i) log_something();
+  ray::set_log_handler({});
+  EXPECT_GT(after, 0);
+  EXPECT_EQ(destroyed, 1);
+}
+
+// Two threads replace it while a message is on its way to it, and it does so itself.
+TEST(Runtime, LogHandlersReplaceEachOther) {
+  std::atomic<int> destroyed{0}, made{0}, entered{0};
+  std::atomic<bool> stop{false};
+  std::function<ray::log_handler()> make = [&] {
+    ++made;
+    auto noted = std::make_shared<Noted>(&destroyed);
+    return ray::log_handler([noted, &entered, &make](auto...) {
+      ++noted->inside;
+      if (++entered % 3 == 0) ray::set_log_handler(make(), ray::log_level::debug);
+      std::this_thread::yield();
+      --noted->inside;
+    });
+  };
+  ray::set_log_handler(make(), ray::log_level::debug);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i)
+    threads.emplace_back([&] {
+      while (!stop) ray::set_log_handler(make(), ray::log_level::debug);
+    });
+  for (int i = 0; i < 3000 && entered < 200; ++i) log_something();
+  stop = true;
+  for (std::thread& t : threads) t.join();
+  ray::set_log_handler({});
+  EXPECT_EQ(destroyed, made);
+}
+
 TEST(Runtime, ExportedReferences) {
   ray::ref<std::string> r = ray::put("exported");
   EXPECT_EQ(ray::import_ref<std::string>(r.export_bytes()).get(), "exported");
