@@ -339,10 +339,10 @@ impl<'de> Deserializer<'de> for Whole<'_> {
         visitor.visit_bytes(self.0)
     }
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
-        visitor.visit_seq(decode::Octets(self.0))
+        decode::Octets(self.0).read(visitor)
     }
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> std::result::Result<V::Value, Self::Error> {
-        visitor.visit_seq(decode::Octets(self.0))
+        decode::Octets(self.0).read(visitor)
     }
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
         visitor.visit_some(self)
@@ -354,6 +354,12 @@ impl<'de> Deserializer<'de> for Whole<'_> {
     ) -> std::result::Result<V::Value, Self::Error> {
         visitor.visit_newtype_struct(self)
     }
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
+        Err(decode::no_text(&visitor))
+    }
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
+        Err(decode::no_text(&visitor))
+    }
     /// An empty value stands for nothing too, where nothing is wanted.
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
         if self.0.is_empty() {
@@ -363,7 +369,7 @@ impl<'de> Deserializer<'de> for Whole<'_> {
         }
     }
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit_struct tuple_struct map struct enum
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char bytes byte_buf unit_struct tuple_struct map struct enum
         identifier ignored_any
     }
 }
@@ -471,6 +477,8 @@ mod tests {
             assert!(decode_borrowed::<Vec<i64>>(&buffer).unwrap_err().to_string().contains("bytes"));
             assert!(decode_borrowed::<crate::Tensor<f64>>(&buffer).is_err());
             assert!(decode_borrowed::<(u16, u16)>(&buffer).is_err());
+            assert!(decode_borrowed::<[u8; 1]>(&buffer).is_err());
+            assert!(decode_borrowed::<String>(&buffer).unwrap_err().to_string().contains("bytes"));
         }
     }
 

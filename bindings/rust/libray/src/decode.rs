@@ -12,6 +12,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use std::fmt;
 
+const EXT_TENSOR: i8 = crate::codec::EXT_TENSOR;
 const EXT_TUPLE: i8 = 16;
 const EXT_NAMED: i8 = 19;
 /// Deeper than any language writes.
@@ -203,10 +204,24 @@ impl<'de> Reader<'de> {
     /// The next item for a visitor that wants a list.
     fn list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value> {
         match self.item()? {
-            Item::Bytes(bytes) => visitor.visit_seq(Octets(bytes)),
+            Item::Bytes(bytes) => Octets(bytes).read(visitor),
+            Item::Ext(EXT_TENSOR, _) => Err(Error("a tensor, where a list was expected: take a libray::Tensor".into())),
             item => self.visit(item, visitor),
         }
     }
+
+    /// The next item for a visitor that wants a text: bytes that happen to be UTF-8 are none.
+    fn text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value> {
+        match self.item()? {
+            Item::Bytes(_) => Err(no_text(&visitor)),
+            item => self.visit(item, visitor),
+        }
+    }
+}
+
+/// That bytes are there.
+pub(crate) fn no_text(wanted: &dyn serde::de::Expected) -> Error {
+    Error::invalid_type(Unexpected::Other("bytes"), wanted)
 }
 
 /// The nearest float of the type, where a float may be wanted; None when it is another number.
@@ -225,7 +240,7 @@ fn no_float(item: Item<'_>, type_name: &str) -> Option<Error> {
     let text = match item {
         Item::Unsigned(v) => v.to_string(),
         Item::Negative(v) => v.to_string(),
-        Item::F64(v) => v.to_string(),
+        Item::F64(v) => format!("{v:?}"),
         _ => return None,
     };
     Some(Error(format!("the number {text} does not fit an {type_name}")))
@@ -257,6 +272,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
     fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         self.deserialize_any(visitor)
+    }
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.text(visitor)
+    }
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.text(visitor)
     }
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         if let Item::Nil = self.peek()? {
@@ -305,7 +326,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 char str string bytes byte_buf unit map struct identifier ignored_any
+        bool i8 i16 i32 i64 u8 u16 u32 u64 char bytes byte_buf unit map struct identifier ignored_any
     }
     fn is_human_readable(&self) -> bool {
         false
@@ -392,6 +413,17 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
 
 /// Bytes as the list of u8 that they may stand for, and of nothing else.
 pub(crate) struct Octets<'a>(pub &'a [u8]);
+
+impl Octets<'_> {
+    /// Gives all of them to the visitor, which is to take all.
+    pub fn read<'de, V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value> {
+        let out = visitor.visit_seq(&mut self)?;
+        if self.0.is_empty() {
+            return Ok(out);
+        }
+        Err(Error(format!("there are {} bytes more than were wanted", self.0.len())))
+    }
+}
 
 impl<'de> SeqAccess<'de> for Octets<'_> {
     type Error = Error;
@@ -499,7 +531,7 @@ mod tests {
         assert_eq!(read::<f32>(&f64_bits(0.1)), Ok(0.1));
         assert_eq!(read::<f32>(&f64_bits(f64::NEG_INFINITY)), Ok(f32::NEG_INFINITY));
         assert!(read::<f32>(&f64_bits(f64::NAN)).unwrap().is_nan());
-        assert!(read::<f32>(&f64_bits(1e39)).unwrap_err().contains("does not fit an f32"));
+        assert!(read::<f32>(&f64_bits(1e39)).unwrap_err().contains("the number 1e39 does not fit an f32"));
         // Wherever they stand.
         let inside = |value: &[u8]| [&[0x81, 0xa1, b'x', 0x91][..], value].concat();
         type Inside = std::collections::BTreeMap<String, Vec<Option<f32>>>;
@@ -517,6 +549,10 @@ mod tests {
         let refused = read::<Vec<Vec<i64>>>(&bytes).unwrap_err();
         assert!(refused.contains("bytes") && refused.contains("i64"), "{refused}");
         assert!(read::<(i64, i64)>(&[0xc4, 2, 1, 2]).is_err());
+        assert!(read::<[u8; 1]>(&[0xc4, 2, 1, 2]).unwrap_err().contains("1 bytes more"));
+        assert!(read::<[u8; 3]>(&[0xc4, 2, 1, 2]).is_err());
+        assert!(read::<Vec<String>>(&[0x91, 0xc4, 2, b'a', b'b']).unwrap_err().contains("bytes"));
+        assert!(read::<std::path::PathBuf>(&[0xc4, 1, b'a']).is_err());
         assert!(read::<Vec<f64>>(&[0xc4, 2, 1, 2]).is_err());
         #[derive(Debug, Deserialize)]
         #[allow(dead_code)]

@@ -235,7 +235,7 @@ impl<'de, T: Element> Deserialize<'de> for Tensor<T> {
             }
             /// They are a tensor of u8, and the members of another say that they are not.
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<Tensor<T>, E> {
-                self.visit_seq(crate::decode::Octets(bytes)).map_err(E::custom)
+                crate::decode::Octets(bytes).read(self).map_err(E::custom)
             }
             fn visit_newtype_struct<D: Deserializer<'de>>(self, parts: D) -> std::result::Result<Tensor<T>, D::Error> {
                 from_ext(&codec::Ext::deserialize(parts)?)
