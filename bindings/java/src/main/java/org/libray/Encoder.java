@@ -318,9 +318,14 @@ final class Encoder {
         if (x instanceof Map) packEntries(p, (Map<?, ?>) x, depth);
         else if (x instanceof Collection) packItems(p, (Collection<?>) x, depth);
         else if (x instanceof Short || x instanceof Byte) p.packInt(((Number) x).intValue());
-        else if (x instanceof BigInteger && ((BigInteger) x).signum() >= 0 && ((BigInteger) x).bitLength() <= 64) p.packBigInteger((BigInteger) x);
+        else if (x instanceof BigInteger) packBig(p, (BigInteger) x);
         else throw new Unfit("it holds a " + nameOf(x) + "; records, maps, lists, numbers, strings, bytes, arrays, tensors, "
             + "Instant, references and actor handles would do");
+    }
+
+    private static void packBig(MessagePacker p, BigInteger x) throws IOException {
+        if (x.bitLength() > 63 && !isUnsigned(x)) throw new Unfit("it holds the integer " + x + "; from -2^63 to 2^64-1 they cross");
+        p.packBigInteger(x);
     }
 
     private void packOwn(MessagePacker p, Object x, int depth) throws IOException {

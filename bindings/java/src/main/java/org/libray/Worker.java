@@ -24,7 +24,7 @@ final class Worker {
     private static volatile boolean ending, leaving;
 
     private final Session session;
-    private final Map<Long, Invoker> functions = new ConcurrentHashMap<>();
+    private final Invokers functions = new Invokers(1024, 16 << 20);
     private final List<Thread> threads = new CopyOnWriteArrayList<>(); // of a concurrent actor, beside the main one
     private volatile Object actor;
     private volatile Map<String, Invoker> methods = new ConcurrentHashMap<>();
@@ -255,7 +255,7 @@ final class Worker {
                 invoker = Invoker.byName((String) name.get(1), (String) name.get(2), args); // not kept: it goes by the arguments
             } else {
                 invoker = Target.invoker(definition);
-                functions.put(key, invoker);
+                functions.put(key, invoker, definition.length);
             }
         }
 

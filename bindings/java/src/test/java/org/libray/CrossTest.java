@@ -56,6 +56,10 @@ class CrossTest {
         assertEquals(map.get("a"), back.get("a"));
         assertEquals(map.get("big"), back.get("big"));
         assertArrayEquals((byte[]) map.get("bytes"), (byte[]) back.get("bytes"));
+        for (BigInteger fits : List.of(BigInteger.valueOf(-5), BigInteger.TEN, BigInteger.valueOf(Long.MIN_VALUE), BigInteger.ONE.shiftLeft(63)))
+            assertEquals(List.of(fits), List.of(new BigInteger(python("echo", List.class, List.of(fits)).get(0).toString())));
+        IllegalArgumentException big = assertThrows(IllegalArgumentException.class, () -> python("echo", Object.class, BigInteger.valueOf(Long.MIN_VALUE).subtract(BigInteger.ONE)));
+        assertTrue(big.getMessage().contains("argument 1") && big.getMessage().contains("-9223372036854775809"), big.getMessage());
         assertEquals("builtins.dict", python("kind", String.class, new Point(1, 2, "p")), "a record is a map to others");
         assertEquals(new Point(1, 2, "p"), python("echo", Point.class, new Point(1, 2, "p")));
         assertEquals("datetime.datetime", python("kind", String.class, Instant.ofEpochSecond(1_700_000_000L, 5000)));
