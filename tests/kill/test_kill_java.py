@@ -1,5 +1,5 @@
-"""A dozen runs of the kill matrix with its Java program, which Maven builds first. Not in the usual run: values that the
-JVM has yet to collect may fill the program's small store, in seed 7000 for example.
+"""A dozen runs of the kill matrix with its Java program, which Maven builds first. Not in the usual run: they take some
+minutes.
 
 libray-test: long
 libray-test: serial
