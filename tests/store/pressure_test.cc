@@ -11,6 +11,7 @@
 
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "store/usage.h"
 #include "tests/store/store_util.h"
 
 namespace ray::store {
@@ -194,13 +195,14 @@ TEST_F(StorePressure, WhoGivesUpLetsTheNextOnePass) {
     Pin p;
     ASSERT_TRUE(put(holder.get(), 1, 40 << 20, &at).ok());
     ASSERT_TRUE(holder->pin(make_id(1), at, kWait, &p).ok());
-    std::atomic<bool> stop{false};
+    std::atomic<bool> stop{false}, over{false};
     std::thread first([&] {
       std::function<bool()> stopped = [&] { return stop.load(); };
       Interruptible in(&stopped);
       Building b;
       EXPECT_EQ(large->create(make_id(2), 50 << 20, interrupted ? -1 : 1000000000, &b).code(),
                 interrupted ? RAY_CANCELLED : RAY_STORE_FULL);
+      over = true;
     });
     wait_for_creates(t, 1);
     Status s;
@@ -208,7 +210,9 @@ TEST_F(StorePressure, WhoGivesUpLetsTheNextOnePass) {
       Location where;
       s = put(small.get(), 3, 10 << 20, &where);
     });
-    ::usleep(300000);  // nothing is asked of the daemon from here on: that would wake it
+    // Nothing is asked of the daemon from here on: that would wake it.
+    const int64_t until = steady_ns() + 30'000'000'000;
+    while (usage_of(*holder).waiting != 2 && !over && steady_ns() < until) std::this_thread::yield();
     stop = interrupted;
     first.join();
     second.join();
@@ -242,8 +246,9 @@ TEST_F(StorePressure, ARestoreGoesOnForWhoWaitsLonger) {
   ASSERT_TRUE(put(holder.get(), 1, 5 << 20, &at).ok());
   ASSERT_TRUE(put(holder.get(), 2, 5 << 20, &other).ok());
   ASSERT_TRUE(holder->pin(make_id(2), other, kWait, &p).ok());
+  std::atomic<bool> over{false};
   std::thread longer([&] {
-    ::usleep(200000);
+    while (usage_of(*b).waiting == 0 && !over) std::this_thread::yield();
     Pin q;
     Status s = b->pin(make_id(1), at, kWait, &q);
     EXPECT_TRUE(s.ok() && matches(q.data, q.size, 1)) << s.message();
@@ -251,7 +256,7 @@ TEST_F(StorePressure, ARestoreGoesOnForWhoWaitsLonger) {
   });
   Pin q;
   EXPECT_EQ(a->pin(make_id(1), at, 1000000000, &q).code(), RAY_STORE_FULL);
-  ::usleep(100000);  // had it ended with that, the other one would know by now
+  over = true;
   holder->unpin(&p);
   longer.join();
 }
