@@ -1,6 +1,6 @@
 // fits.hpp -- part of ray.hpp: whether a value that came in is one of that C++ type, for what the msgpack library would
 // take though something of it is lost: a list of another length for a tuple, a std::array or a MSGPACK_DEFINE struct, a
-// number that a float or double does not have, a time that the clock does not have.
+// number that a float or double does not have, a time that the clock does not have, bytes for a text and a text for bytes.
 //
 // It follows the types of standard containers and of MSGPACK_DEFINE structs; what is of another kind than the type is left
 // to the library, which refuses it. Thread: any.
@@ -8,6 +8,10 @@
 #include "packing.hpp"
 
 namespace ray::detail {
+
+template <class T>
+inline constexpr bool is_octet =
+    std::is_same_v<T, char> || std::is_same_v<T, unsigned char> || std::is_same_v<T, std::byte>;
 
 // The whole number as a float of that type; false when it has no such number.
 template <class T>
@@ -96,7 +100,7 @@ struct fit<std::array<T, N>> {
   static constexpr bool matters = true;
   static bool check(const msgpack::object& o) {
     if (o.type == msgpack::type::BIN) return o.via.bin.size == N;
-    if (o.type == msgpack::type::STR) return o.via.str.size == N;
+    if (o.type == msgpack::type::STR) return false;
     return o.type != msgpack::type::ARRAY || (o.via.array.size == N && all_fit<T>(o));
   }
 };
@@ -119,12 +123,17 @@ struct fit<std::pair<A, B>> : fit<std::tuple<A, B>> {};
 template <class T>
 struct fit<std::optional<T>> : fit_of<T> {};  // nil is of no kind that is looked at
 
-// Lists and sets; maps, whose value_type is a pair.
+// Texts and bytes; lists and sets; maps, whose value_type is a pair.
 template <class T>
 struct fit<T, std::void_t<typename T::value_type, typename T::allocator_type, typename T::const_iterator>> {
   using value = typename T::value_type;
-  static constexpr bool matters = fit_of<value>::matters;
-  static bool check(const msgpack::object& o) { return pairs<value>(o, nullptr) && all_fit<value>(o); }
+  static constexpr bool is_text = std::is_convertible_v<const T&, std::string_view>;
+  static constexpr bool matters = is_text || is_octet<value> || fit_of<value>::matters;
+  static bool check(const msgpack::object& o) {
+    if (is_text) return o.type != msgpack::type::BIN;
+    if (is_octet<value>) return o.type != msgpack::type::STR;
+    return pairs<value>(o, nullptr) && all_fit<value>(o);
+  }
 
  private:
   template <class V>

@@ -50,9 +50,6 @@ struct is_complex : std::false_type {};
 template <class T>
 struct is_complex<std::complex<T>> : std::is_floating_point<T> {};
 template <class T>
-inline constexpr bool is_octet =
-    std::is_same_v<T, char> || std::is_same_v<T, unsigned char> || std::is_same_v<T, std::byte>;
-template <class T>
 inline constexpr bool is_number = std::is_arithmetic_v<T> && !std::is_same_v<T, bool> && sizeof(T) <= 8;
 
 // As numpy writes it: "<f8", "|u1", "|V12".
@@ -373,6 +370,24 @@ failure no_real(const item& i) {
   return of_wrong_type("the number " + number + " does not fit a " + (sizeof(T) == 4 ? "float" : "double"));
 }
 
+#if defined(RAY_HAS_EXCEPTIONS)
+// Whether texts may be in a value of the type: not in numbers and containers of them.
+template <class T, class = void>
+inline constexpr bool holds_text = !std::is_arithmetic_v<T> && !std::is_same_v<T, std::byte>;
+template <class T>
+inline constexpr bool holds_text<T, std::void_t<typename T::value_type, typename T::const_iterator>> =
+    std::is_convertible_v<const T&, std::string_view> || holds_text<typename T::value_type>;
+// What the library packed: no reader takes a text that is no UTF-8.
+inline bool texts_are_utf8(std::string_view packed) {
+  for (cursor c(packed); !c.at_end();) {
+    const item i = c.next();
+    if (i.what == kind::bad) break;  // a pack function of the program's own: its readers will say so
+    if (i.what == kind::text && !is_utf8(i.bytes)) return false;
+  }
+  return true;
+}
+#endif
+
 // Everything that is not named below: containers, MSGPACK_DEFINE.
 template <class T, class = void>
 struct codec {
@@ -380,7 +395,10 @@ struct codec {
   static void encode(encoder& e, const T& value) {
     scoped<encoder> scope(t_encoder, &e);
     try {
+      const size_t begin = e.bytes.size();
       msgpack::packer<bytes_out>(e.bytes).pack(value);
+      if (holds_text<T> && !texts_are_utf8(e.bytes.view().substr(begin)))
+        e.fail(failure(RAY_INVALID_ARGUMENT, "a text in a value is no UTF-8: send it as bytes, a std::vector<std::byte>"));
     } catch (const msgpack::container_size_overflow& x) {
       e.fail(failure(RAY_INVALID_ARGUMENT, std::string("a value is too large for MessagePack: ") + x.what()));
     }
@@ -401,8 +419,8 @@ struct codec {
         unwrap(o, zone, 0);
       }
       if (!fit<T>::check(o))
-        return of_wrong_type(kind_of(s) + " is there, and it, or something in it, has another length, or a number or time " +
-                             "that does not fit the type asked for");
+        return of_wrong_type(kind_of(s) + " is there, and it, or something in it, has another length, is bytes for a text or a " +
+                             "text for bytes, or is a number or time that does not fit the type asked for");
       if constexpr (std::is_default_constructible_v<T> && std::is_move_constructible_v<T>) {
         T value{};  // what the library makes has members that nobody wrote, until it has read them
         o.convert(value);

@@ -332,6 +332,39 @@ TEST(Values, TextIsUtf8) {
     EXPECT_TRUE(contains(thrown<ray::invalid_argument>([&] { ray::put(Text(bad)); }), "no UTF-8")) << bad;
 }
 
+struct Labelled {
+  int number = 0;
+  std::string name;
+  MSGPACK_DEFINE_MAP(number, name)
+};
+
+TEST(Values, TextIsUtf8WhereverItStands) {
+  const std::string bad = "\xff";
+  auto refused = [](auto value) {
+    return contains(thrown<ray::invalid_argument>([&] { ray::put(value); }), "no UTF-8");
+  };
+  EXPECT_TRUE(refused(std::vector<std::string>{"good", bad}));
+  EXPECT_TRUE(refused(std::map<std::string, int>{{bad, 1}}));
+  EXPECT_TRUE(refused(std::optional<std::string>(bad)));
+  EXPECT_TRUE(refused(std::make_tuple(1, bad)));
+  EXPECT_TRUE(refused(Labelled{1, bad}));
+  const std::vector<std::vector<unsigned char>> bytes{{0xa1, 0xff}, {}};  // which look like a text
+  EXPECT_EQ(ray::put(bytes).get(), bytes);
+}
+
+// A value of one kind is none of the other, also where its bytes would do.
+TEST(Values, TextsAreNoBytes) {
+  EXPECT_THROW(read<std::vector<std::string>>("\x91\xc4\x01x"), ray::wrong_type);
+  EXPECT_THROW((read<std::map<std::string, int>>("\x81\xc4\x01x\x01")), ray::wrong_type);
+  EXPECT_THROW((read<std::pair<int, std::string>>("\x92\x01\xc4\x01x")), ray::wrong_type);
+  EXPECT_THROW(read<std::optional<std::string>>("\xc4\x01x"), ray::wrong_type);
+  EXPECT_THROW(read<Labelled>("\x81\xa4name\xc4\x01x"), ray::wrong_type);
+  EXPECT_THROW(read<std::vector<std::vector<unsigned char>>>("\x91\xa1x"), ray::wrong_type);
+  EXPECT_THROW((read<std::array<unsigned char, 1>>("\xa1x")), ray::wrong_type);
+  EXPECT_EQ(read<Labelled>("\x81\xa4name\xa1x").name, "x");
+  EXPECT_EQ(read<std::vector<std::vector<unsigned char>>>("\x91\xc4\x01x")[0].size(), 1u);
+}
+
 TEST(Values, OthersTuplesAndNamedValues) {
   const std::string list = "\x93\x01\x02\x03", named = std::string("\x92\xa4Name") + list;
   EXPECT_EQ(read<std::vector<int>>(list), (std::vector<int>{1, 2, 3}));
