@@ -174,7 +174,8 @@ TEST_F(ViewTest, ResourcesComeAndGo) {
   beat(h);
   Needs n;
   const std::string* missing;
-  EXPECT_FALSE(view.resolve(make({{"x", 1}}), &n, &missing));
+  const Resources gone = make({{"x", 1}});  // missing points into it
+  EXPECT_FALSE(view.resolve(gone, &n, &missing));
   EXPECT_EQ(*missing, "x");
   h.version = 3;
   h.total = h.available = make({{"CPU", 4}, {"y", 2}});
