@@ -1,47 +1,39 @@
 // bench_limits: what this machine can do without any runtime, as the yardstick of the C rows.
 //   bench_limits [--json FILE] [--quick] [--growth]
 // limit_openmp_batch_1000: OpenMP tasks within one process (threads; no isolation, results in place).
-// limit_ring_batch_1000, limit_ring_latency_p50: two processes and a bare ring each way, 64-byte records,
-// nothing else: no ids, no counts, no journal. growth_rings_bare_N (--growth, and then nothing else): a batch
-// in turns over N processes.
+// limit_openmp_cpu_per_task: processor time of all threads for one of them, those that look for more included.
+// limit_ring_batch_1000, limit_ring_latency_p50: two processes and a bare ring each way, 64-byte records (bare_pair.h).
+// limit_wake_round_trip_p50: two processes that sleep, each on a futex; one is woken and wakes the other in return.
+// growth_rings_bare_N (--growth, and then nothing else): a batch in turns over N processes.
+// What was built without OpenMP has no rows of it: the same loops without tasks would be no yardstick.
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "bare_chain.h"
+#include "bare_pair.h"
 #include "libray/base/clock.h"
-#include "libray/base/ring.h"
+#include "libray/base/doorbell.h"
 
 namespace {
 
-constexpr uint64_t kRingBytes = 1 << 20;
-struct Rings {
-  ray::RingWords there, back;
-  alignas(64) uint8_t there_data[kRingBytes], back_data[kRingBytes];
-};
+void* shared(size_t size) {
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) perror("mmap"), _Exit(1);
+  return memory;
+}
 
-void answer(Rings* r) {
-  ray::RingConsumer in(&r->there, r->there_data, kRingBytes);
-  ray::RingProducer out(&r->back, r->back_data, kRingBytes);
-  ray::RecordView v;
-  for (;;) {
-    if (in.next(&v) != ray::RingConsumer::Next::kRecord) {
-      ray::cpu_relax();
-      continue;
-    }
-    void* at;
-    while (!(at = out.reserve(1, 56))) ray::cpu_relax();
-    std::memcpy(at, v.data, 8);
-    in.release();
-    out.publish();
-  }
+void end(pid_t child) {
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
 }
 
 double median(std::vector<double> v) {
@@ -56,28 +48,16 @@ struct Row {
 };
 
 void measure_rings(std::vector<Row>* rows, int rounds) {
-  auto* r = static_cast<Rings*>(
-      mmap(nullptr, sizeof(Rings), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* r = static_cast<bare::Rings*>(shared(sizeof(bare::Rings)));
   pid_t child = fork();
-  if (child == 0) answer(r);
-  ray::RingProducer out(&r->there, r->there_data, kRingBytes);
-  ray::RingConsumer in(&r->back, r->back_data, kRingBytes);
-  ray::RecordView v;
+  if (child == 0)
+    bare::answer(r, [](const uint8_t* in, void* out) {
+      std::memcpy(out, in, 8);
+      return true;
+    });
+  bare::Driver driver(r, child);
   auto batch = [&](int n) {
-    for (int i = 0; i < n; ++i) {
-      void* at;
-      while (!(at = out.reserve(1, 56))) ray::cpu_relax();
-      std::memcpy(at, &i, sizeof i);
-      out.publish();
-    }
-    for (int i = 0; i < n;) {
-      if (in.next(&v) == ray::RingConsumer::Next::kRecord) {
-        in.release();
-        ++i;
-      } else {
-        ray::cpu_relax();
-      }
-    }
+    if (!driver.batch(n)) fprintf(stderr, "the far end of the ring is gone\n"), _Exit(1);
   };
   std::vector<double> rates, latencies;
   for (int k = 0; k < rounds; ++k) {
@@ -90,30 +70,70 @@ void measure_rings(std::vector<Row>* rows, int rounds) {
     batch(1);
     latencies.push_back(static_cast<double>(ray::steady_ns() - began) / 1e3);
   }
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
-  munmap(r, sizeof(Rings));
+  end(child);
+  munmap(r, sizeof(bare::Rings));
   rows->push_back({"limit_ring_batch_1000", "tasks/s", median(rates)});
   rows->push_back({"limit_ring_latency_p50", "us", median(latencies)});
 }
 
-double openmp_rate(int rounds) {
-  std::vector<double> rates;
-  std::vector<int> results(1000);
-  for (int k = 0; k < rounds; ++k) {
+// Both have slept for a while when it begins, as in task_latency_sleeping_p50.
+void measure_wake(std::vector<Row>* rows, int samples) {
+  auto* bells = new (shared(256)) std::atomic<uint32_t>[64];
+  std::atomic<uint32_t>&there = bells[0], &back = bells[32];  // a cache line each
+  // The word is 0 from a ring until its owner goes to sleep again; a sleep also ends for no reason.
+  auto sleep_until_rung = [](std::atomic<uint32_t>& bell, uint32_t how) {
+    while (bell.load(std::memory_order_acquire) != ray::kAwake) ray::sleep_armed(&bell, how, -1);
+  };
+  pid_t child = fork();
+  while (child == 0) {
+    sleep_until_rung(there, ray::arm(&there));
+    ray::ring(&back);
+  }
+  std::vector<double> us;
+  for (int i = 0; i < samples; ++i) {
+    usleep(10000);
+    while (there.load(std::memory_order_acquire) == ray::kAwake) usleep(100);
     int64_t began = ray::steady_ns();
-    for (int j = 0; j < 200; ++j) {
+    const uint32_t how = ray::arm(&back);
+    ray::ring(&there);
+    sleep_until_rung(back, how);
+    us.push_back(static_cast<double>(ray::steady_ns() - began) / 1e3);
+  }
+  end(child);
+  munmap(bells, 256);
+  rows->push_back({"limit_wake_round_trip_p50", "us", median(us)});
+}
+
+#ifdef _OPENMP
+double process_ns() {
+  rusage used;
+  getrusage(RUSAGE_SELF, &used);
+  auto ns = [](const timeval& t) { return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_usec) * 1e3; };
+  return ns(used.ru_utime) + ns(used.ru_stime);
+}
+
+void measure_openmp(std::vector<Row>* rows, int rounds) {
+  constexpr int kBatches = 200, kTasks = 1000;
+  std::vector<double> rates, cpu;
+  std::vector<int> results(kTasks);
+  for (int k = 0; k < rounds; ++k) {
+    const int64_t began = ray::steady_ns();
+    const double spent = process_ns();
+    for (int j = 0; j < kBatches; ++j) {
 #pragma omp parallel
 #pragma omp single
-      for (int i = 0; i < 1000; ++i) {
+      for (int i = 0; i < kTasks; ++i) {
 #pragma omp task firstprivate(i) shared(results)
         results[static_cast<size_t>(i)] = i;
       }
     }
-    rates.push_back(200 * 1000 * 1e9 / static_cast<double>(ray::steady_ns() - began));
+    rates.push_back(kBatches * kTasks * 1e9 / static_cast<double>(ray::steady_ns() - began));
+    cpu.push_back((process_ns() - spent) / kBatches / kTasks / 1e3);
   }
-  return median(rates);
+  rows->push_back({"limit_openmp_batch_1000", "tasks/s", median(rates)});
+  rows->push_back({"limit_openmp_cpu_per_task", "us", median(cpu)});
 }
+#endif
 
 }  // namespace
 
@@ -133,7 +153,10 @@ int main(int argc, char** argv) {
     rows.push_back({"growth_rings_bare_" + std::to_string(n), "ns", bare_chain_ns(n, 1024, 100ul * static_cast<size_t>(rounds))});
   if (!growth) {
     measure_rings(&rows, rounds);  // before OpenMP makes threads: it forks
-    rows.push_back({"limit_openmp_batch_1000", "tasks/s", openmp_rate(rounds)});
+    measure_wake(&rows, 30 * rounds);
+#ifdef _OPENMP
+    measure_openmp(&rows, rounds);
+#endif
   }
   for (const Row& r : rows) fprintf(stderr, "  %-34s %14.6g %s\n", r.name.c_str(), r.value, r.unit);
   FILE* out = json.empty() ? nullptr : fopen(json.c_str(), "w");
