@@ -1,5 +1,5 @@
 // bench_c: the C rows of ./dev bench. Prints nothing but progress; writes its rows as JSON.
-//   bench_c [--json FILE] [--filter TEXT] [--quick] [--growth]
+//   bench_c [--json FILE] [--filter TEXT] [--quick] [--growth] [--sustained SECONDS]
 // Its own worker: libray starts the same program again for the tasks.
 #include "bench.h"
 
@@ -16,6 +16,7 @@ ray_code counter_create(ray_task* task, void*) {
 }
 
 void measure(Bench& b) {
+  if (b.settings().sustained > 0) return bench_sustained(b);
   if (b.settings().growth) return bench_growth(b);
   bench_start(b);
   bench_tasks(b);

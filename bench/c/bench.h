@@ -18,6 +18,7 @@ struct Row {
 struct Settings {
   std::string filter;
   bool quick = false, growth = false;
+  int sustained = 0;  // seconds
   int rounds() const { return quick ? 2 : 5; }
   int64_t round_ns() const { return quick ? 200'000'000 : 1'000'000'000; }
 };
@@ -69,6 +70,7 @@ void bench_objects(Bench& b);
 void bench_large_objects(Bench& b);
 void bench_start(Bench& b);
 void bench_costs(Bench& b);
-void bench_growth(Bench& b);  // only with --growth
+void bench_growth(Bench& b);     // only with --growth
+void bench_sustained(Bench& b);  // only with --sustained
 
 }  // namespace bench

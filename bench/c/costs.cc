@@ -1,66 +1,16 @@
 // What a task costs beside time: processor time of every process, memory while it is queued, latency
-// with sleeping peers; and how all of it grows with tasks, rings and live references (--growth).
-#include <dirent.h>
+// with sleeping peers; and how all of it grows with tasks, the queue, rings and live references (--growth).
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <map>
 
 #include "bench.h"
+#include "system.h"
 
 namespace bench {
 namespace {
-
-// Processor time in ns of this process and all below it, by what they are.
-std::map<std::string, double> cpu_by_kind() {
-  std::map<int, int> parents;
-  DIR* proc = opendir("/proc");
-  while (dirent* e = proc ? readdir(proc) : nullptr) {
-    int pid = atoi(e->d_name), parent = 0;
-    FILE* f = pid > 0 ? fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "r") : nullptr;
-    if (!f) continue;
-    if (fscanf(f, "%*d (%*[^)]) %*c %d", &parent) == 1) parents[pid] = parent;
-    fclose(f);
-  }
-  if (proc) closedir(proc);
-  std::map<std::string, double> total;
-  for (auto [pid, parent] : parents) {
-    int depth = 0;
-    for (int p = pid; p != getpid() && depth < 4; ++depth) p = parents.count(p) ? parents[p] : 0;
-    int top = pid;
-    for (int i = 0; i < depth; ++i) top = parents.count(top) ? parents[top] : 0;
-    if (top != getpid()) continue;
-    std::string base = "/proc/" + std::to_string(pid), kind = "driver";
-    if (pid != getpid()) {
-      char line[512] = "";
-      FILE* f = fopen((base + "/cmdline").c_str(), "r");
-      size_t n = f ? fread(line, 1, sizeof line - 2, f) : 0;
-      if (f) fclose(f);
-      const char* second = n ? line + strlen(line) + 1 : "";
-      kind = strcmp(second, "node") == 0 ? "daemon" : strcmp(second, "gcs") == 0 ? "shards" : "worker";
-    }
-    DIR* tasks = opendir((base + "/task").c_str());
-    while (dirent* e = tasks ? readdir(tasks) : nullptr) {
-      FILE* f = fopen((base + "/task/" + e->d_name + "/schedstat").c_str(), "r");
-      double ns = 0;
-      if (f && fscanf(f, "%lf", &ns) == 1) total[kind] += ns;
-      if (f) fclose(f);
-    }
-    if (tasks) closedir(tasks);
-  }
-  return total;
-}
-
-double rss_bytes() {
-  long pages = 0;
-  FILE* f = fopen("/proc/self/statm", "r");
-  if (f && fscanf(f, "%*d %ld", &pages) != 1) pages = 0;
-  if (f) fclose(f);
-  return static_cast<double>(pages) * static_cast<double>(sysconf(_SC_PAGESIZE));
-}
 
 ray_runtime* start(double cpus = 0) {
   ray_runtime_options options = RAY_RUNTIME_OPTIONS_INIT;
@@ -110,6 +60,32 @@ struct Tasks {
     return static_cast<double>(now_ns() - began) / static_cast<double>(total);
   }
 };
+
+// The same number of tasks in batches of different size: wall time and processor time a task, in a cluster of its own.
+void growth_queue(Bench& b, size_t queue) {
+  const std::string n = std::to_string(queue);
+  if (!b.wants_any({("growth_queue_" + n).c_str(), ("growth_queue_driver_" + n).c_str(),
+                    ("growth_queue_shards_" + n).c_str()}))
+    return;
+  const size_t total = b.settings().quick ? 100'000 : 1'000'000;
+  ray_runtime* rt = start();
+  {
+    Tasks tasks(rt);
+    tasks.cost(total, queue);  // so much memory has been touched before it counts
+    std::vector<double> wall, driver, shards;
+    for (int i = 0; i < b.settings().rounds(); ++i) {
+      auto before = cpu_by_kind();
+      wall.push_back(tasks.cost(total, queue));
+      auto after = cpu_by_kind();
+      driver.push_back((after["driver"] - before["driver"]) / static_cast<double>(total));
+      shards.push_back((after["shards"] - before["shards"]) / static_cast<double>(total));
+    }
+    b.add("growth_queue_" + n, "ns", wall);
+    b.add("growth_queue_driver_" + n, "ns", driver);
+    b.add("growth_queue_shards_" + n, "ns", shards);
+  }
+  stop(rt);
+}
 
 // Calls in turns to as many actors, each with a ring of its own, `batch` of them before they are got.
 void growth_rings(Bench& b, const std::string& name, size_t rings, size_t batch) {
@@ -169,9 +145,9 @@ void bench_costs(Bench& b) {
     }
     if (b.wants("memory_per_queued_task")) {
       size_t n = b.settings().quick ? 50'000 : 500'000;
-      double before = rss_bytes();
+      double before = rss_bytes(getpid());
       tasks.submit(n);
-      b.add("memory_per_queued_task", "B", {(rss_bytes() - before) / static_cast<double>(n)});
+      b.add("memory_per_queued_task", "B", {(rss_bytes(getpid()) - before) / static_cast<double>(n)});
       tasks.finish();
     }
     // A million tasks submitted before the first is got.
@@ -201,6 +177,7 @@ void bench_growth(Bench& b) {
     }
     stop(rt);
   }
+  for (size_t queue = 1000; queue <= most / 10; queue *= 10) growth_queue(b, queue);
   for (size_t live = 1; live <= 1'000'000; live *= 10) {
     if (!b.wants("growth_refs_" + std::to_string(live))) continue;
     ray_runtime* rt = start();

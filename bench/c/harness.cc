@@ -81,12 +81,14 @@ int run(int argc, char** argv, const char* language, void (*measure)(Bench&)) {
       settings.quick = true;
     else if (a == "--growth")
       settings.growth = true;
+    else if (a == "--sustained" && i + 1 < argc && atoi(argv[i + 1]) > 0)
+      settings.sustained = atoi(argv[++i]);
     else if (a == "--json" && i + 1 < argc)
       json = argv[++i];
     else if (a == "--filter" && i + 1 < argc)
       settings.filter = argv[++i];
     else
-      return fprintf(stderr, "usage: %s [--json FILE] [--filter TEXT] [--quick] [--growth]\n",
+      return fprintf(stderr, "usage: %s [--json FILE] [--filter TEXT] [--quick] [--growth] [--sustained SECONDS]\n",
                      argv[0]),
              2;
   }

@@ -1,8 +1,6 @@
 // The groups of rows. What each row means stands beside it.
 #include <dirent.h>
-#include <sqlite3.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include <memory>
 
 #include "bench.h"
+#include "system.h"
 
 namespace bench {
 namespace {
@@ -66,48 +65,6 @@ void latencies(Bench& b, const std::string& name, const std::function<void()>& o
   b.add(name + "_p50", "us", p50);
   b.add(name + "_p99", "us", p99);
   b.add(name + "_p99.9", "us", p999);
-}
-
-// ---- what is in SQLite
-// ----------------------------------------------------------------------------
-
-double number(const std::string& path, const char* sql) {
-  sqlite3* db = nullptr;
-  sqlite3_stmt* statement = nullptr;
-  double result = 0;
-  if (sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE, nullptr) == SQLITE_OK &&
-      sqlite3_busy_timeout(db, 10000) == SQLITE_OK &&
-      sqlite3_prepare_v2(db, sql, -1, &statement, nullptr) == SQLITE_OK &&
-      sqlite3_step(statement) == SQLITE_ROW)
-    result = sqlite3_column_double(statement, 0);
-  sqlite3_finalize(statement);
-  sqlite3_close(db);
-  return result;
-}
-
-void find_files(const std::string& dir, std::vector<std::string>* out) {
-  DIR* d = opendir(dir.c_str());
-  if (!d) return;
-  while (dirent* e = readdir(d)) {
-    std::string name = e->d_name, path = dir + "/" + name;
-    struct stat st;
-    if (name[0] == '.' || lstat(path.c_str(), &st) != 0) continue;
-    if (S_ISDIR(st.st_mode)) find_files(path, out);
-    if (S_ISREG(st.st_mode)) out->push_back(path);
-  }
-  closedir(d);
-}
-
-// Tasks that ran and whose lineage is in the tables of the shards' files.
-double tasks_in_tables(const std::string& session) {
-  std::vector<std::string> files;
-  find_files(session, &files);
-  double n = 0;
-  for (const std::string& f : files)
-    if (f.size() > 3 && f.compare(f.size() - 3, 3, ".db") == 0)
-      n += number(f, "SELECT COUNT(*) FROM task_rows WHERE end_ns IS NOT NULL") +
-           number(f, "SELECT value FROM meta WHERE key='pruned_tasks'");
-  return n;
 }
 
 // Every submitted task must be in the files of the control store in the end.

@@ -116,8 +116,8 @@ def cold_start(module, runs):
 class Session:
     """A module under measurement and its rows."""
 
-    def __init__(self, module, quick):
-        self.module, self.quick = module, quick
+    def __init__(self, module, quick, growth):
+        self.module, self.quick, self.growth = module, quick, growth
         self.used = False
         self.end = lambda: None
         if module in ("libray", "ray"):
@@ -142,6 +142,7 @@ class Session:
         found = rows.rows(self.api)
         if self.module == "libray":
             found = extra.rows(self.api) + found  # first: memory is measured on a young heap
+            found += extra.growth_rows(self.api, self.quick) if self.growth else []
         self.rows = {r.name: r for r in found}
         self.end = self.api.shutdown
 
@@ -201,6 +202,7 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     parser.add_argument("--filter", default="", help="only rows whose name holds this")
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
+    parser.add_argument("--growth", action="store_true", help="also how cost grows with the queue")
     parser.add_argument("--module", default="libray", help="libray, ray, or one of peers.py")
     parser.add_argument("--serve", action="store_true", help="measure what the standard input names")
     parser.add_argument("--cold", action="store_true", help="only the start with files that nobody has read")
@@ -209,7 +211,7 @@ def main():
         value, deviation = cold_start(args.module, 2 if args.quick else 5)
         print(json.dumps({"value": value, "deviation": deviation}))
         return
-    session = Session(args.module, args.quick)
+    session = Session(args.module, args.quick, args.growth)
     if args.serve:
         serve(session)
         session.end()

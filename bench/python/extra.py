@@ -213,7 +213,28 @@ def _large_rows(api):
 
         return run
 
-    return [Row("put_large_and_memcpy", "", 0, put_large_and_memcpy)]
+    def put_cold_and_memcpy():
+        def run(_quick):
+            # Memory that nobody has touched: of the young store, which keeps what it gets, and mapped anew for each copy.
+            array = np.ones(12 * 1024 * 1024, dtype=np.int64)
+            skip = array.ctypes.data % mmap.PAGESIZE
+            kept, puts, copies = [], [], []
+            for _ in range(6):
+                began = time.perf_counter()
+                kept.append(api.put(array))
+                puts.append(array.nbytes / (time.perf_counter() - began) / 1e9)
+                shared = mmap.mmap(-1, array.nbytes + mmap.PAGESIZE)
+                target = np.frombuffer(shared, array.dtype, array.size, skip)
+                began = time.perf_counter()
+                np.copyto(target, array)
+                copies.append(array.nbytes / (time.perf_counter() - began) / 1e9)
+                kept.append(shared)
+            return [("put_cold", statistics.median(puts), "GB/s", statistics.pstdev(puts)),
+                    ("memcpy_cold", statistics.median(copies), "GB/s", statistics.pstdev(copies))]
+
+        return run
+
+    return [Row("put_large_and_memcpy", "", 0, put_large_and_memcpy), Row("put_cold_and_memcpy", "", 0, put_cold_and_memcpy)]
 
 
 def _journal_rows(api):
@@ -269,6 +290,43 @@ def _stream_rows(api):
         return lambda: loop.run_until_complete(all_of_them())
 
     return [Row("stream_items_1000", "1/s", 1000, stream), Row("await_gather_1000", "1/s", 1000, gather)]
+
+
+def _queue_row(api, queue):
+    """The same number of tasks in batches of this size: time and processor time a task."""
+
+    @api.remote
+    def small_value():
+        return b"ok"
+
+    def growth_queue():
+        def run(quick):
+            total = 100_000 if quick else 1_000_000
+
+            def all_of_them():
+                for _ in range(total // queue):
+                    api.get([small_value.remote() for _ in range(queue)])
+
+            all_of_them()  # so much memory has been touched before it counts
+            found = {"": [], "driver_": [], "shards_": []}
+            for _ in range(2 if quick else 4):
+                before, began = cpu_ns(), time.perf_counter()
+                all_of_them()
+                took, after = time.perf_counter() - began, cpu_ns()
+                found[""].append(took * 1e9 / total)
+                for kind in ("driver", "shards"):
+                    found[kind + "_"].append((after[kind] - before[kind]) / total)
+            return [(f"growth_queue_{what}{queue}", statistics.median(values), "ns", statistics.pstdev(values))
+                    for what, values in found.items()]
+
+        return run
+
+    return Row(f"growth_queue_{queue}", "", 0, growth_queue)
+
+
+def growth_rows(api, quick):
+    """How cost grows; minutes, so only with --growth."""
+    return [_queue_row(api, 10 ** k) for k in range(3, 6 if quick else 7)]
 
 
 def rows(api):
