@@ -38,7 +38,10 @@ def test_one_call_for_each_record():
         struct.pack_into("q", calls, 0, struct.unpack_from("q", calls)[0] + 1)
         return b"ok"
 
-    took = with_far_end(count, lambda memory, child: bare_ring.drive(memory, child, 3, 1000) + bare_ring.drive(memory, child, 2, 1))
+    def use(memory, child):
+        return bare_ring.drive(memory, child, 3, 1000) + bare_ring.drive(memory, child, 2, 1)
+
+    took = with_far_end(count, use)
     assert struct.unpack_from("q", calls) == (3002,)
     assert len(took) == 5 and all(ns > 0 for ns in took)
 

@@ -14,6 +14,11 @@ import runner
 import rust
 from shell import ROOT, Failure, forget, output, run, say, seconds, start, stop_all
 
+BENCH = """Measures every row and prints it beside its targets. Most of these are factors of a yardstick that the same run
+measures on the same machine (OpenMP tasks, bare rings, memcpy, a process pool), since hosts differ threefold:
+"≥ 0.8 × OpenMP: 0.56  missed" is a row that reaches 0.56 of the yardstick and should reach 0.8. Nothing fails because
+a target is missed. Five minutes of a whole run are a driver that never pauses; docs/performance.md says what the rows mean."""
+
 EPILOG = """examples:
   ./dev run                    install what is missing, build, train the sample policy
   ./dev run --lang java        a sample that is there in every language; all: in all at once
@@ -64,14 +69,18 @@ def parser():
     one.add_argument("arguments", nargs=argparse.REMAINDER,
                      help="with --lang: SAMPLE and its arguments; else passed on to samples/python/evolve.py")
     add_test(commands)
-    one = commands.add_parser("bench", help="measure and print one table")
+    one = commands.add_parser("bench", help="measure and print one table", description=BENCH)
     one.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
-    one.add_argument("--filter", default="", metavar="TEXT", help="only rows whose name holds TEXT")
-    one.add_argument("--quick", action="store_true", help="one short round per row")
+    one.add_argument("--filter", default="", metavar="TEXT",
+                     help="only rows whose name holds TEXT, and the limits that they are compared with")
+    one.add_argument("--quick", action="store_true",
+                     help="short rounds; without what takes long, and 15 s instead of 300 of a driver that never pauses")
     one.add_argument("--only", choices=["c", "cpp", "java", "python", "rust"], help="one language")
     one.add_argument("--peer", action="append", choices=sorted(bench.PEERS),
-                     help="also on this system, in turns; may be repeated")
-    one.add_argument("--growth", action="store_true", help="also how costs grow, from C; minutes")
+                     help="also on this system, in turns; may be repeated; with ray the main job too, from start to end")
+    one.add_argument("--growth", action="store_true",
+                     help="also how costs grow with tasks, queue, references and workers, from C, and with the queue "
+                          "from Python; minutes")
     one.add_argument("--report", action="store_true", help="write table and charts into docs/")
     one.add_argument("--report-from", metavar="FILE", help="the same from an earlier --json FILE")
     one = commands.add_parser("programs", help="run the programs of samples/ray, compare outputs")

@@ -1,10 +1,9 @@
 """./dev bench: runs the measurements of every language and prints one table beside the targets.
 
-Each bench program writes rows {name, language, value, unit, deviation}. A target is what the project
-promises for a two-core machine; it is shown, never asserted. With --peer NAME the very same Python
-definitions run on another system too, in turns with libray within one run, and a ratio is printed;
-peers are installed from PyPI into environments of their own below build/peers. --report also writes
-docs/bench.json, a table into docs/performance.md and a chart (bench_report.py).
+Each bench program writes rows {name, language, value, unit, deviation}. What they are compared with, most of it measured in
+the same run, is in bench_targets.py. With --peer NAME the very same Python definitions run on another system too, in turns
+with libray within one run, and a ratio is printed; peers are installed from PyPI into environments of their own below
+build/peers. --report also writes docs/bench.json, a table into docs/performance.md and a chart (bench_report.py).
 """
 import json
 import os
@@ -15,54 +14,13 @@ import subprocess
 import time
 
 import bench_report
+import bench_targets
 import build
 import java
 import rust
 from shell import BUILD, ROOT, Failure, digest, forget, is_stamped, output, run, say, set_stamp, start, status
 
-# (language, name) -> (target, True = more is better)
-TARGETS = {
-    ("c", "tasks_batch_1000"): (1.8e6, True),
-    ("c", "task_latency_p50"): (2.0, False),
-    ("c", "task_latency_sleeping_p50"): (80.0, False),
-    ("c", "actor_calls_batch_1000"): (2e6, True),
-    ("c", "actor_latency_p50"): (2.0, False),
-    ("c", "put_get_small"): (4e6, True),
-    ("c", "get_small"): (10e6, True),
-    ("c", "init_to_first_result"): (0.05, False),
-    ("c", "idle_rayd_rss"): (25.0, False),
-    ("c", "queued_1M"): (1.0, False),
-    ("python", "tasks_batch_1000"): (1e6, True),
-    ("python", "tasks_one_at_a_time"): (250e3, True),
-    ("python", "actor_calls_batch_1000"): (1e6, True),
-    ("python", "actor_calls_one_at_a_time"): (250e3, True),
-    ("python", "async_actor_calls_batch_1000"): (200e3, True),
-    ("python", "async_actor_calls_one_at_a_time"): (60e3, True),
-    ("python", "put_small"): (1.5e6, True),
-    ("python", "get_small"): (3e6, True),
-    ("python", "get_object_with_10k_refs"): (500, True),
-    ("python", "wait_1k_refs"): (100, True),
-    ("python", "queued_1M"): (2.5, False),
-    ("python", "object_args_10k"): (0.05, False),
-    ("python", "returns_3k"): (0.02, False),
-    ("python", "get_10k_objects"): (0.02, False),
-    ("python", "init_to_first_result"): (0.25, False),
-    ("python", "idle_worker_private"): (12.0, False),
-    ("c", "idle_worker_private"): (3.0, False),
-    ("python", "wheel_size"): (8.0, False),
-    ("java", "tasks_batch_1000_per_c"): (0.3, True),
-    ("java", "worker_start"): (0.4, False),
-    ("java", "idle_worker_rss"): (60.0, False),
-    ("rust", "tasks_batch_1000_per_c"): (0.7, True),
-    ("rust", "task_latency_p50_over_c"): (1.3, False),
-    ("rust", "worker_start"): (0.02, False),
-    ("c", "put_large_share"): (0.9, True),
-    ("python", "put_large_share"): (0.9, True),
-    ("cpp", "tasks_batch_1000_per_c"): (0.9, True),
-    ("cpp", "task_latency_p50_over_c"): (1.1, False),
-    ("cpp", "actor_calls_batch_1000_per_c"): (0.9, True),
-    ("cpp", "actor_latency_p50_over_c"): (1.1, False),
-}
+shown = bench_targets.shown
 PEERS = {"ray": ["ray"], "multiprocessing": [], "dask": ["distributed"], "xoscar": ["xoscar"]}
 SLOW = {"queued_1M", "queued_100k", "largest_get_1GiB"}  # not with --quick
 
@@ -81,20 +39,57 @@ def program(args, label, command, env=None):
     return json.loads(out.read_text())
 
 
+def bench_c(*arguments):
+    return [str(build.folder("release") / "bin" / "bench_c"), *arguments]
+
+
 def c_rows(args):
-    binaries = build.folder("release") / "bin"
-    program_c = [str(binaries / "bench_c")] + (["--filter", args.filter] if args.filter else [])
-    yield from program(args, "c", program_c)
-    if args.filter in "limit_" or args.filter.startswith("limit"):
-        yield from program(args, "limits", [str(binaries / "bench_limits")])
-    if args.filter in "tasks_batch_1000_unjournaled":
-        env = dict(build.environment(), LIBRAY_LINEAGE="0", LIBRAY_BENCH_NO_LINEAGE="1")
-        off = program(args, "c-unjournaled", [str(binaries / "bench_c"), "--filter", "tasks_batch_1000"], env)
-        yield from (dict(r, name=r["name"] + "_unjournaled") for r in off)
+    filtered = ["--filter", args.filter] if args.filter else []
+    yield from program(args, "c", bench_c(*filtered))
+    if args.filter in "tasks_batch_1000_unjournaled" or args.filter in "lineage_cost":
+        yield from lineage_rows(args)
     if args.growth:
-        yield from program(args, "growth", [*program_c, "--growth"])
+        yield from program(args, "growth", bench_c("--growth", *filtered))
         if args.filter in "growth_rings_bare_" or args.filter.startswith("growth_rings"):
-            yield from program(args, "limits-growth", [str(binaries / "bench_limits"), "--growth"])
+            limits = build.folder("release") / "bin" / "bench_limits"
+            yield from program(args, "limits-growth", [str(limits), "--growth"])
+
+
+def lineage_rows(args):
+    """C's batches with lineage and without, in turns: what differs between them is small beside what hours differ by."""
+    pairs = []
+    for _ in range(1 if args.quick else 3):
+        rates = []
+        for label, more in (("journaled", {}), ("unjournaled", {"LIBRAY_LINEAGE": "0", "LIBRAY_BENCH_NO_LINEAGE": "1"})):
+            (row,) = program(args, f"c-{label}", bench_c("--filter", "tasks_batch_1000"), dict(build.environment(), **more))
+            rates.append(row["value"])
+        pairs.append(rates)
+    return bench_targets.lineage_rows(pairs)
+
+
+def sustained_rows(args):
+    """A driver that never pauses, with the limits of the shards' tables that every program has (do_bench lifts them)."""
+    seconds = 15 if args.quick else 300
+    name = f"sustained_{seconds}s"
+    if args.filter in name or args.filter.startswith(name):
+        env = {k: v for k, v in build.environment().items() if k not in ("LIBRAY_TASK_ROWS", "LIBRAY_TABLE_BYTES")}
+        command = bench_c("--sustained", str(seconds), "--filter", args.filter)
+        yield from program(args, "c-sustained", command, env)
+
+
+def limit_rows(args):
+    """What the machine does without a runtime: when the filter names it, or names what is compared with it."""
+    languages = [args.only] if args.only else ["c", "python"]
+    wanted = {language for language, name in bench_targets.wanted_yardsticks(languages, args.filter)
+              if name.startswith("limit_")}
+    if args.filter in "limit_" or args.filter.startswith("limit"):
+        wanted.update({"c", "python"} & set(languages))
+    if "c" in wanted:
+        yield from program(args, "limits", [str(build.folder("release") / "bin" / "bench_limits")])
+    if "python" in wanted:
+        command = [str(build.venv_python()), str(ROOT / "bench" / "python" / "limits.py"),
+                   "--modules", str(build.folder("release") / "bench")]
+        yield from program(args, "limits-python", command)
 
 
 def cpp_rows(args):
@@ -157,7 +152,8 @@ class Served:
         self.module = module
         command = [str(python), str(ROOT / "bench" / "python" / "bench.py"), "--serve", "--module", module]
         env = dict(build.environment(), PYTHONPATH=str(ROOT / "bench" / "python"))
-        self.process = start(command + (["--quick"] if args.quick else []), env=env, text=True,
+        command += ["--quick"] * args.quick + ["--growth"] * args.growth
+        self.process = start(command, env=env, text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, line):
@@ -272,31 +268,6 @@ def wheel_rows(args):
     return rows
 
 
-def derived_rows(rows):
-    """A large put as a share of memcpy in the same run; what the journal costs a task; Rust beside C."""
-    value = {(r["language"], r["name"]): r["value"] for r in rows if "system" not in r}
-    out = []
-    for language in ("c", "python"):
-        put, copy = value.get((language, "put_large")), value.get((language, "memcpy_large"))
-        if put and copy:
-            out.append({"name": "put_large_share", "language": language, "value": put / copy, "unit": "",
-                        "deviation": 0.0})
-    java_rate, c_rate = value.get(("java", "tasks_batch_1000")), value.get(("c", "tasks_batch_1000"))
-    if java_rate and c_rate:
-        out.append({"name": "tasks_batch_1000_per_c", "language": "java", "value": java_rate / c_rate, "unit": "",
-                    "deviation": 0.0})
-    for name, form in [("tasks_batch_1000", "per"), ("actor_calls_batch_1000", "per"), ("task_latency_p50", "over"),
-                       ("actor_latency_p50", "over")]:
-        ours, c = value.get(("rust", name)), value.get(("c", name))
-        if ours and c:
-            out.append({"name": f"{name}_{form}_c", "language": "rust", "value": ours / c, "unit": "", "deviation": 0.0})
-    on, off = value.get(("c", "tasks_batch_1000")), value.get(("c", "tasks_batch_1000_unjournaled"))
-    if on and off:
-        out.append({"name": "lineage_cost", "language": "c", "value": 1e9 / on - 1e9 / off, "unit": "ns",
-                    "deviation": 0.0})
-    return out
-
-
 def evolve_rows(args):
     """The main job, to its end, on libray and on the peer: seconds from start to solved."""
     rows = []
@@ -323,13 +294,6 @@ def evolve_rows(args):
 
 # ---- showing -------------------------------------------------------------------------------------------
 
-def shown(value, unit):
-    unit = "/s" if unit == "1/s" else unit
-    if unit.endswith("/s") and value >= 1000:
-        return f"{value / 1e6:.2f} M{unit}" if value >= 1e6 else f"{value / 1e3:.1f} K{unit}"
-    return f"{value:.3g} {unit}" if abs(value) < 1000 else f"{value:.0f} {unit}"
-
-
 def better(row, other):
     """How many times better than the other system's row."""
     if not row["value"] or not other["value"]:
@@ -339,29 +303,28 @@ def better(row, other):
 
 
 def table(rows):
-    """Lines of (name, language, value, deviation, target, ratios by peer)."""
-    own = [r for r in rows if "system" not in r]
+    """Lines of (name, language, value, deviation, notes of its targets, ratios by peer)."""
+    own = bench_targets.own_rows(rows)
     lines = []
-    for row in own:
-        target = TARGETS.get((row["language"], row["name"]))
-        note = ""
-        if target:
-            met = row["value"] >= target[0] if target[1] else row["value"] <= target[0]
-            note = ("≥ " if target[1] else "≤ ") + shown(target[0], row["unit"])
-            note += "" if met else "  missed"
+    for row in rows:
+        if "system" in row:
+            continue
         ratios = {r["system"]: (r, better(row, r)) for r in rows
                   if r.get("system") and r["name"] == row["name"] and r["language"] == row["language"]}
-        deviation = f"{100 * row['deviation'] / row['value']:.0f} %" if row["value"] else "-"
-        lines.append((row["name"], row["language"], shown(row["value"], row["unit"]), deviation, note, ratios))
+        deviation = f"{100 * row['deviation'] / abs(row['value']):.0f} %" if row["value"] else "-"
+        notes = bench_targets.notes(row, own)
+        lines.append((row["name"], row["language"], shown(row["value"], row["unit"]), deviation, notes, ratios))
     return lines
 
 
 def print_table(rows):
-    say(f"{'name':<36} {'lang':<7} {'value':>16} {'± ':>6} {'target':>22}  against peers")
-    for name, language, value, deviation, note, ratios in table(rows):
+    say(f"{'name':<36} {'lang':<7} {'value':>16} {'± ':>6} {'target':<44}  against peers")
+    for name, language, value, deviation, notes, ratios in table(rows):
         peers = ", ".join(f"{peer} {shown(r['value'], r['unit'])} ({ratio:.1f} x)"
                           for peer, (r, ratio) in ratios.items())
-        say(f"{name:<36} {language:<7} {value:>16} {deviation:>6} {note:>22}  {peers}")
+        say(f"{name:<36} {language:<7} {value:>16} {deviation:>6} {notes[0] if notes else '':<44}  {peers}".rstrip())
+        for note in notes[1:]:
+            say(f"{'':<36} {'':<7} {'':>16} {'':>6} {note}")
 
 
 def describe_machine():
@@ -372,11 +335,18 @@ def describe_machine():
             "commit": commit, "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
 
 
+def is_busy(machine):
+    """Threads that wait for each other, as OpenMP's do, lose more by others' work than processes that sleep."""
+    return machine["load"] > machine["cpus"] / 2
+
+
 def stages(args):
     """What is to be measured, each a function that gives rows."""
     out = []
     if args.only in (None, "c"):
-        out.append(c_rows)
+        out += [c_rows, sustained_rows]
+    if args.only in (None, "c", "python"):
+        out.append(limit_rows)
     if args.only in (None, "cpp"):
         out.append(cpp_rows)
     if args.only in (None, "java"):
@@ -384,11 +354,11 @@ def stages(args):
     if args.only in (None, "rust"):
         out.append(rust_rows)
     if args.only in (None, "python"):
-        build.install_package()
         whole = args.report and not args.quick and not args.filter
+        beside_ray = "ray" in (args.peer or []) and args.filter in "main_job"
         out += [cold_rows] if args.filter in "init_to_first_result_cold" else []
         out += [python_rows] if args.filter not in ("main_job", "wheel_size") else []
-        out += [evolve_rows] if args.filter == "main_job" or whole else []
+        out += [evolve_rows] if args.filter == "main_job" or beside_ray or whole else []
         out += [wheel_rows] if args.filter == "wheel_size" or whole else []
     return out
 
@@ -397,7 +367,9 @@ def do_bench(args):
     if args.report_from:
         bench_report.write(json.loads(open(args.report_from).read()))
         return
-    build.build("release")
+    build.build("release", [*build.PRODUCT, "bench/all"])
+    if args.only in (None, "python"):
+        build.install_package()
     os.environ["LIBRAY_TASK_ROWS"] = "0"  # no old rows go: the programs count every task's lineage
     machine = describe_machine()  # with the load before the measurements, not theirs
     rows, failed = [], False
@@ -408,10 +380,9 @@ def do_bench(args):
         except (Failure, OSError, ValueError, subprocess.SubprocessError) as e:
             failed = True  # what was measured so far is not lost
             say(f"{stage.__name__.replace('_', ' ')}: {e}")
-    rows += derived_rows(rows)
+    rows += bench_targets.derived_rows(rows)
     if not rows:
         raise Failure(f"no row's name holds '{args.filter}'")
-    print_table(rows)
     machine["rounds"] = "short rounds (--quick)" if args.quick else "whole rounds"
     result = {"machine": machine, "rows": rows}
     if args.json:
@@ -419,6 +390,10 @@ def do_bench(args):
             json.dump(result, out, indent=1)
             out.write("\n")
         say(f"written to {args.json}")
+    print_table(rows)
+    if is_busy(machine):
+        say(f"load {machine['load']:.1f} before the run, {machine['cpus']} processors: others took part of the machine, and "
+            "ratios of what needs both processors to what needs one say little")
     if args.report:
         bench_report.write(result)
     return 1 if failed else 0

@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import bench
+import bench_targets
 import build
 from shell import ROOT, Failure, say
 
@@ -43,7 +44,8 @@ systems = sorted({r["system"] for r in python if "system" in r})
 names = [r["name"] for r in own if not systems or any(
     p["name"] == r["name"] for p in python if "system" in p)]
 LINES = {"growth_rings": "1024 calls a batch, in all", "growth_rings_deep": "512 calls a batch to each",
-         "growth_rings_bare": "1024 bare records a batch, no runtime"}
+         "growth_rings_bare": "1024 bare records a batch, no runtime", "growth_queue": "time",
+         "growth_queue_driver": "processor time, driver", "growth_queue_shards": "processor time, shards"}
 if names:
     width = 0.8 / (1 + len(systems))
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.34 * len(names)))
@@ -59,12 +61,14 @@ if names:
     axes.legend()
     figure.tight_layout()
     figure.savefig(docs + "/bench.png", dpi=110)
-for what, label in (("tasks", "tasks in all"), ("refs", "live references"), ("rings", "workers")):
+for what, label in (("tasks", "tasks in all"), ("queue", "tasks queued at a time"), ("refs", "live references"),
+                    ("rings", "workers")):
     lines = {}
     for r in rows:
         start, _, n = r["name"].rpartition("_")
         if start == f"growth_{what}" or start.startswith(f"growth_{what}_"):
-            lines.setdefault(LINES.get(start), []).append((int(n), r["value"]))
+            name = f"Python: {LINES[start]}" if r["language"] == "python" else LINES.get(start)
+            lines.setdefault(name, []).append((int(n), r["value"]))
     if not lines:
         continue
     figure, axes = plt.subplots(figsize=(5, 3))
@@ -75,7 +79,7 @@ for what, label in (("tasks", "tasks in all"), ("refs", "live references"), ("ri
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label)
-    axes.set_ylabel("ns per task, from C")
+    axes.set_ylabel("ns per task" + ("" if what == "queue" else ", from C"))
     axes.set_title(caption, fontsize=8)
     figure.tight_layout()
     figure.savefig(docs + f"/growth-{what}.png", dpi=110)
@@ -90,10 +94,10 @@ def markdown(result):
            f"{machine.get('load', 0):.1f}.", "",
            "| row | language | value | ± | target | " + "".join(f"{p} | ratio | " for p in peers),
            "|---|---|---|---|---|" + "---|---|" * len(peers)]
-    for name, language, value, deviation, note, ratios in bench.table(rows):
+    for name, language, value, deviation, notes, ratios in bench.table(rows):
         if name.startswith("growth_"):
             continue
-        cells = [name, language, value, deviation, note]
+        cells = [name, language, value, deviation, "; ".join(notes)]
         for peer in peers:
             row, ratio = ratios.get(peer, (None, 0))
             cells += [bench.shown(row["value"], row["unit"]), f"{ratio:.3g}×"] if row else ["", ""]
@@ -101,8 +105,21 @@ def markdown(result):
     return "\n".join(out)
 
 
+def goals(rows):
+    """The README's lines of the goals, those that were measured: each beside its yardstick of the same run."""
+    own = bench_targets.own_rows(rows)
+    out = []
+    for label, key in bench_targets.GOALS:
+        row = own.get(key)
+        found = [n for n in bench_targets.notes(row, own) if "not measured" not in n] if row else []
+        if found:
+            out.append(f"| {label} | {bench.shown(row['value'], row['unit'])} | {'; '.join(found)} |")
+    head = ["", "| beside yardsticks of the same run | | goal, and what was measured |", "|---|---|---|"]
+    return head + out if out else []
+
+
 def summary(result):
-    """The README's table: libray from C and from Python, each peer and the ratio."""
+    """The README's tables: libray from C and from Python, each peer and the ratio; the goals."""
     rows, machine = result["rows"], result["machine"]
     value = {(r.get("system", "libray"), r["language"], r["name"]): r for r in rows}
     peers = sorted({r["system"] for r in rows if "system" in r})
@@ -121,9 +138,10 @@ def summary(result):
             cells += [bench.shown(other["value"], other["unit"]), f"{bench.better(own, other):.3g}×"] if other \
                 else ["", ""]
         out.append("| " + " | ".join(cells) + " |")
+    out += goals(rows)
     out += ["", f"{machine['cpu']}, {machine['cpus']} processors, {machine.get('date', '')}, "
-            f"{machine.get('rounds', '')}; ratios are those of "
-                "the Python column. `./dev bench --report` makes this table and the chart again."]
+            f"{machine.get('rounds', '')}; ratios to other systems are "
+            "of the Python column.", "`./dev bench --report` makes this table and the chart again."]
     return "\n".join(out)
 
 
