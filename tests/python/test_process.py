@@ -296,3 +296,46 @@ def test_join_a_running_session(run_script):
         assert libray.get(registry.value.remote()) == "shared"
     finally:
         libray.shutdown()
+
+
+def test_what_code_captured_is_captured_again_by_the_next_runtime(fresh):
+    def session(value):
+        nonlocal number, ref, log
+        number = value
+        ref = libray.put(value)
+        log = Log.remote()
+        asked = [f.remote(), f.options(num_cpus=0).remote(), Log.remote().number.remote(), outer.remote()]
+        return libray.get(asked, timeout=60), libray.get([note.remote(i) for i in range(2)], timeout=60)[-1] > 0
+
+    number, ref, log = 0, None, None
+
+    @libray.remote
+    def f():
+        return number, libray.get(ref)
+
+    @libray.remote
+    class Log:
+        def __init__(self):
+            self.n = 0
+
+        def number(self):
+            return number, libray.get(ref)
+
+        def add(self, i):
+            self.n += 1
+            return self.n
+
+    @libray.remote
+    def outer():
+        return libray.get(f.remote())
+
+    @libray.remote
+    def note(i):
+        return libray.get(log.add.remote(i))
+
+    for value in (1, 2):
+        fresh(num_cpus=2)
+        assert session(value) == ([(value, value)] * 4, True)
+        number = -1  # in the same runtime the code stays as it was
+        assert libray.get(f.remote(), timeout=60) == (value, value)
+        libray.shutdown()

@@ -1,7 +1,8 @@
 """The code of remote functions and actor classes, as it is pickled, published and read again.
 
 Made by the decorators, on any thread; a worker reads one back for the extension (worker/calls.py). A definition has one
-key everywhere: whoever got it with a task publishes the same bytes again."""
+key everywhere: whoever got it with a task publishes the same bytes again. The process that made it pickles it once per
+runtime, under a new key: what its code refers to may be of the runtime before, or have another value by now."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 class Definition:
-    """The code of one remote function or actor class: pickled once, published once per runtime."""
+    """The code of one remote function or actor class: pickled once and published once per runtime."""
 
     __slots__ = (
         "uid",
@@ -41,6 +42,7 @@ class Definition:
         "blob",
         "handle",
         "generation",
+        "pickled",
         "busy",
         "is_class",
         "max_calls",
@@ -54,6 +56,7 @@ class Definition:
         self.blob: Optional[bytes] = None
         self.handle: Any = None
         self.generation = -1
+        self.pickled = -1  # the runtime that it was pickled in; -1: not by this process
         self.busy = 0  # the thread that pickles it now
         self.is_class = is_class
         self.max_calls = 0  # a worker ends after so many calls; 0: never
@@ -77,6 +80,10 @@ class Definition:
 
     def bytes(self) -> bytes:
         with _lock:
+            now = _libray.generation()
+            if self.blob is not None and self.pickled not in (-1, now) and not self.busy:
+                self.blob = None
+                self.uid = uuid.uuid4().hex
             if self.blob is None:
                 self.busy = threading.get_ident()
                 try:
@@ -85,6 +92,7 @@ class Definition:
                         (self.uid, self.name, self.is_class, self.target, self.max_calls)
                     )
                     self.blob = file.getvalue()
+                    self.pickled = now
                 except Exception as e:
                     kind = "actor class" if self.is_class else "function"
                     from .serializability import not_picklable
@@ -116,7 +124,7 @@ class Definition:
         logging.getLogger("ray").warning(f"The {what} is very large ({size >> 20} MiB). {advice}")
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        if self.blob is None and self.busy != threading.get_ident():
+        if self.busy != threading.get_ident():
             self.bytes()
         if self.blob is not None:
             return (from_blob, (self.uid, self.name, self.is_class, self.blob))
