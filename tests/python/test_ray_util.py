@@ -762,3 +762,43 @@ def test_local_iterators():
         print("fine")
         """
     )
+
+
+def test_metrics_that_a_finaliser_records():
+    """A collection may come at any moment of recording and writing, also of those that make the writer."""
+    run(
+        """
+        import faulthandler, gc, threading
+        from ray.util import metrics
+        faulthandler.dump_traceback_later(75)
+        ray.init(num_cpus=1)
+        freed, made, sizes = metrics.Counter("freed"), metrics.Counter("made", tag_keys=("k",)), metrics.Gauge("size")
+        spread = metrics.Histogram("spread", boundaries=[10.0])
+
+        class Cycle:
+            def __init__(self): self.me = self
+            def __del__(self):
+                freed.inc()
+                sizes.set(7)
+                spread.observe(3)
+                if id(self) // 64 % 64 == 0: metrics.flush()
+
+        gc.set_threshold(10)
+        done = []
+        def work():
+            for n in range(1500):
+                Cycle()
+                made.inc(1, {"k": str(n % 30)})
+                if n % 500 == 0: metrics.collect()
+            done.append(1)
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+        for t in threads: t.start()
+        for t in threads: t.join(70)
+        gc.set_threshold(700)
+        assert done == [1, 1], "it hangs"
+        gc.collect()
+        found = {}
+        for m in metrics.collect(): found[m["name"]] = found.get(m["name"], 0) + m["value"]
+        assert found == {"freed": 3000, "made": 3000, "size": 7, "spread": 9000}, found
+        """
+    )

@@ -179,12 +179,12 @@ class _DeepRecursion:
     EXTRA = 2000
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a collection may come back here
         self.users = 0
 
     def forget(self) -> None:
         """In a forked child: a thread that held the lock is not there."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def __enter__(self) -> None:
         with self.lock:

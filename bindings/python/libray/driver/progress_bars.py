@@ -167,13 +167,13 @@ class _Line:
 
 
 _manager: Optional[_BarManager] = None
-_manager_lock = threading.Lock()
+_manager_lock = threading.RLock()  # a collection may come back here
 
 
 def _forget() -> None:
     """In a forked child: the bars are the parent's, and a thread that held a lock is not there."""
     global _manager, _manager_lock
-    _manager, _manager_lock = None, threading.Lock()
+    _manager, _manager_lock = None, threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -3,14 +3,19 @@ second while they change, and at its end, into the key-value table of the contro
 per process).
 `collect` adds up the processes; `prometheus_text` prints that as Prometheus reads it.
 
-Recording takes a lock of this process, nothing else; a thread of its own writes."""
+Recording takes no lock, for a collection may come at any moment and run a finaliser that records too: it leaves the
+record in a queue. A thread of its own, or whoever finds many, adds them up and writes."""
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import bisect
 import os
+import queue
 import re
 import threading
+import time
 import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -22,16 +27,21 @@ _INTERVAL = 0.5
 _NAME = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
 _Tags = Tuple[Tuple[str, str], ...]
 
-_lock = threading.Lock()
+_MANY = 1000  # records: so many are added up before the writer comes
+_lock = threading.Lock()  # of _own
 _own: Dict[Tuple[str, _Tags], Dict[str, Any]] = {}  # this process's numbers
-_changed = threading.Event()
-_writer: Optional[threading.Thread] = None
+_adding = 0  # the thread that has the lock: a finaliser may come back on it
+_records: "queue.SimpleQueue[Tuple[Any, ...]]" = queue.SimpleQueue()  # which a collection may come back to
+_changed = False  # something was recorded since the last write
+_wake: "queue.SimpleQueue[None]" = queue.SimpleQueue()  # of the writer
+_writes = threading.Lock()  # held for as long as there is a writer
 
 
 def _forked() -> None:
-    """In a child: the numbers and the writer are the parent's, and a thread that held the lock is not there."""
-    global _lock, _changed, _writer
-    _lock, _changed, _writer = threading.Lock(), threading.Event(), None
+    """In a child: the numbers and the writer are the parent's, and a thread that held a lock is not there."""
+    global _lock, _adding, _records, _changed, _wake, _writes
+    _lock, _writes, _adding, _changed = threading.Lock(), threading.Lock(), 0, False
+    _records, _wake = queue.SimpleQueue(), queue.SimpleQueue()
     _own.clear()
 
 
@@ -100,6 +110,7 @@ class Metric:
 
     def _entry(self, tags: _Tags) -> Dict[str, Any]:
         """Called with the lock held."""
+        assert _adding == threading.get_ident()
         entry = _own.get((self._name, tags))
         if entry is None:
             entry = _own[(self._name, tags)] = {
@@ -136,9 +147,10 @@ class Counter(Metric):
         final = self._tags(tags)
         if self._discarded:
             return
-        with _lock:
-            self._entry(final)["value"] += float(value)
-        _record()
+        _record(self, final, float(value))
+
+    def _add(self, tags: _Tags, value: float) -> None:
+        self._entry(tags)["value"] += value
 
 
 class Gauge(Metric):
@@ -154,9 +166,10 @@ class Gauge(Metric):
         final = self._tags(tags)
         if self._discarded:
             return
-        with _lock:
-            self._entry(final)["value"] = float(value)
-        _record()
+        _record(self, final, float(value))
+
+    def _add(self, tags: _Tags, value: float) -> None:
+        self._entry(tags)["value"] = value
 
 
 class Histogram(Metric):
@@ -186,19 +199,18 @@ class Histogram(Metric):
     def observe(self, value: float, tags: Optional[Dict[str, str]] = None) -> None:
         if not isinstance(value, (int, float)):
             raise TypeError(f"value must be int or float, got {type(value)}.")
-        import bisect
-
         final = self._tags(tags)
         if self._discarded:
             return
-        with _lock:
-            entry = self._entry(final)
-            if "buckets" not in entry:
-                entry["bounds"] = self.boundaries
-                entry["buckets"] = [0] * (len(self.boundaries) + 1)
-            entry["buckets"][bisect.bisect_left(entry["bounds"], value)] += 1
-            entry["value"] += float(value)
-        _record()
+        _record(self, final, float(value))
+
+    def _add(self, tags: _Tags, value: float) -> None:
+        entry = self._entry(tags)
+        if "buckets" not in entry:
+            entry["bounds"] = self.boundaries
+            entry["buckets"] = [0] * (len(self.boundaries) + 1)
+        entry["buckets"][bisect.bisect_left(entry["bounds"], value)] += 1
+        entry["value"] += value
 
     @property
     def info(self) -> Dict[str, Any]:
@@ -208,31 +220,53 @@ class Histogram(Metric):
         return (self._name, self._description, self.boundaries, self._tag_keys)
 
 
-def _record() -> None:
-    global _writer
-    _changed.set()
-    if _writer is None or not _writer.is_alive():
-        with _lock:
-            if _writer is None or not _writer.is_alive():
-                _writer = threading.Thread(target=_write_loop, name="libray-metrics", daemon=True)
-                _writer.start()
+def _record(metric: Any, tags: _Tags, value: float) -> None:
+    global _changed
+    _records.put((metric, tags, value))
+    if not _changed:
+        _changed = True
+        _wake.put(None)
+    if _writes.acquire(blocking=False):
+        _thread.start_new_thread(_write_loop, ())  # threading.Thread takes locks of its own
+    if _records.qsize() > _MANY:
+        _add_up(wait=False)
 
 
 def _write_loop() -> None:
-    pause = threading.Event()
     while True:
-        _changed.wait()
-        pause.wait(_INTERVAL)
-        flush()
+        _wake.get()
+        while _changed:  # without a node it stays so
+            time.sleep(_INTERVAL)
+            flush()
+
+
+def _add_up(wait: bool) -> List[Dict[str, Any]]:
+    """Adds what was recorded to this process's numbers, which it gives. Without waiting, it is left to whoever does so now;
+    so it is inside of itself."""
+    global _adding
+    if _adding == threading.get_ident() or not _lock.acquire(blocking=wait):
+        return []
+    try:
+        _adding = threading.get_ident()
+        while True:
+            try:
+                metric, tags, value = _records.get_nowait()
+            except queue.Empty:
+                break
+            metric._add(tags, value)
+        return [dict(entry) for entry in _own.values()]
+    finally:
+        _adding = 0
+        _lock.release()
 
 
 def flush() -> None:
     """Writes this process's numbers now, if they changed and a node is there to take them."""
-    if not _changed.is_set() or not _libray.is_initialized():
+    global _changed
+    if not _changed or not _libray.is_initialized() or _adding == threading.get_ident():
         return
-    _changed.clear()
-    with _lock:
-        data = bytes(_libray.encode([dict(e) for e in _own.values()], False)[1])
+    _changed = False
+    data = bytes(_libray.encode(_add_up(wait=True), False)[1])
     context = _libray.context()
     try:
         _libray.kv_put(_SPACE, f"{context['node']}/{context['pid']}".encode(), data, None)
@@ -244,6 +278,7 @@ def flush() -> None:
 def _forget() -> None:
     """At the end of a runtime: the numbers of its job do not go into the next one."""
     flush()
+    _add_up(wait=True)
     with _lock:
         _own.clear()
 
