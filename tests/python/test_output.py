@@ -444,3 +444,31 @@ def test_a_stream_that_raises_ends_no_thread(run_script):
         libray.shutdown()
     """)
     assert "second" in done.stdout and "Exception in thread" not in done.stderr
+
+
+def test_a_task_that_closes_its_output_leaves_that_of_others_alone(run_script):
+    done = run_script("""
+        import libray, sys
+        libray.init(num_cpus=1)
+
+        @libray.remote
+        def close(stream, part):
+            stream = getattr(sys, stream)
+            print("before", file=stream)
+            {"it": stream, "buffer": stream.buffer, "raw": stream.buffer.raw}[part].close()
+
+        @libray.remote
+        def speak(word):
+            print("out", word)
+            print("err", word, file=sys.stderr)
+            return word
+
+        for n, stream in enumerate(("stdout", "stderr")):
+            for part in ("it", "buffer", "raw"):
+                libray.get(close.remote(stream, part))
+                libray.get(speak.remote(part + str(n)))
+        libray.shutdown()
+        """)
+    said = [line for _, line in lines_of(done.stdout)]
+    for word in ("it0", "buffer0", "raw0", "it1", "buffer1", "raw1"):
+        assert "out " + word in said, done.stdout

@@ -48,11 +48,21 @@ class _LabelledFile(io.FileIO):
             self._why = e.strerror or str(e)
             return size
 
+    def close(self) -> None:
+        """Does nothing: see _Buffer."""
+
     def _tell_loss(self) -> None:
         note = b"\n[libray: %d bytes of output are lost here: %s]\n" % (self._lost, self._why.encode())
         if super().write(note) == len(note):
             self._lost = 0
             self._label = None  # its label may be among what is lost
+
+
+class _Buffer(io.BufferedWriter):
+    """A task that closes sys.stdout, or what is below it, closes nothing: the tasks after it print, too."""
+
+    def close(self) -> None:
+        self.flush()
 
 
 class _Stream(io.TextIOWrapper):
@@ -70,7 +80,7 @@ def _open(fd: int, name: str) -> _Stream:
     raw = _LabelledFile(fd, "wb", closefd=False)
     raw.name = name  # type: ignore[misc]
     return _Stream(
-        io.BufferedWriter(raw, 16384),
+        _Buffer(raw, 16384),
         encoding="utf-8",
         errors="backslashreplace",
         line_buffering=True,
