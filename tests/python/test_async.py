@@ -13,6 +13,7 @@ import weakref
 import pytest
 
 import libray
+from conftest import eventually
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -372,3 +373,61 @@ def test_a_result_that_cannot_be_made_takes_no_other_with_it(tmp_path):
         _libray.set_hooks({"make_error": exceptions.make_error})
     for k, result in enumerate(results):
         assert isinstance(result, MemoryError) if k % 10 == 3 else result == k
+
+
+def test_a_callback_that_waits_stops_no_other_future():
+    release, entered, delivered, seen = threading.Event(), threading.Semaphore(0), threading.Event(), []
+
+    def wait(done):
+        entered.release()
+        release.wait(60)
+        seen.append(done.result())
+
+    def ask(value):  # a callback may itself wait for futures
+        seen.append(work.remote(value + 1).future().result(60))
+        delivered.set()
+
+    for i in range(3):
+        work.remote(i).future().add_done_callback(wait)
+    for _ in range(3):
+        assert entered.acquire(timeout=60)
+    assert [f.result(60) for f in [work.remote(i).future() for i in range(100)]] == list(range(100))
+    work.remote(10)._on_completed(ask)
+    assert delivered.wait(60) and seen == [11]
+    release.set()
+    assert [f.result(60) for f in [work.remote(i).future() for i in range(100)]] == list(range(100))
+    eventually(lambda: sorted(seen) == [0, 1, 2, 11])
+
+
+def test_the_end_with_callbacks_that_wait(run_script):
+    done = run_script("""
+        import libray, threading
+        libray.init(num_cpus=1)
+
+        @libray.remote
+        def work(x):
+            return x
+
+        @libray.remote
+        def never():
+            threading.Event().wait()
+
+        entered, release = threading.Semaphore(0), threading.Event()
+        def wait(done):
+            entered.release()
+            release.wait()
+            print("value", done.result())
+
+        futures = [work.remote(i).future() for i in range(2)]
+        for f in futures: f.add_done_callback(wait)
+        for _ in range(2): entered.acquire()
+        left = never.remote().future()
+        libray.shutdown()
+        print(type(left.exception(60)).__name__)
+        release.set()
+        for f in futures: f.result()
+        libray.init(num_cpus=1)
+        print(work.remote(3).future().result(60))
+        """)
+    lines = done.stdout.splitlines()
+    assert "TaskCancelledError" in lines and "3" in lines, done.stdout

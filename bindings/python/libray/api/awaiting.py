@@ -10,6 +10,7 @@ import asyncio
 import collections
 import functools
 import os
+import queue
 import threading
 import time
 import weakref
@@ -151,7 +152,7 @@ def ref_as_future(ref: Any) -> "asyncio.Future[Any]":
 
 # ---- values on disk: a thread that lives while there are some to be read
 
-_fetch_lock = threading.Lock()
+_fetch_lock = threading.RLock()  # a collection may come back here
 _fetches: "collections.deque[Any]" = collections.deque()
 _fetching = False
 
@@ -193,41 +194,115 @@ def _call(target: Callable[[Any, Any], None], value: Any, error: Any) -> None:
 
 
 class _Notifier:
-    """The helper thread: delivers values to concurrent futures and callbacks."""
+    """Delivers values to concurrent futures and callbacks, in the order in which they come, on one thread as long as
+    each callback is soon over. While one is not, another thread goes on with the rest.
+
+    One thread at a time *leads*: it polls the queue and calls. Before it calls it lays down the turn, afterwards it
+    takes the turn up again; if that is gone, another thread leads now. The stand-by takes it when the same call is
+    still there after a moment. What both look at are atoms of the interpreter: no lock is held while callbacks run."""
+
+    PATIENCE = 0.02
 
     def __init__(self) -> None:
         self.queue = _libray.Queue()
         self.stopping = False
-        self.thread = threading.Thread(target=self._run, name="libray-notify", daemon=True)
+        self.ready: "collections.deque[Any]" = collections.deque()  # polled, not delivered yet
+        self.turn: List[None] = []  # one entry while the leader is in a call
+        self.calls = 0  # begun so far
+        self.standby: Optional[threading.Thread] = None
+        self.resting = False  # the stand-by waits for the next call
+        self.call_begins: "queue.SimpleQueue[None]" = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._lead, name="libray-notify", daemon=True)  # the leader
         self.thread.start()
 
-    def _run(self) -> None:
+    def _lead(self) -> None:
         while True:
+            while self.ready:
+                if not self._deliver():
+                    return
+            if self.stopping or not self.queue.current:
+                break
             try:
-                self._deliver(self.queue.poll(None))
+                self.ready.extend(self.queue.poll(None))
             except MemoryError:  # what is ready stays in the queue
                 time.sleep(0.05)
-            if self.stopping or not self.queue.current:
-                for target in self.queue.abandon():
-                    _call(target, None, _shut_down())
-                return
+        self.stopping = True
+        self.call_begins.put(None)  # the stand-by ends
+        self._call_rest()
+        for target in self.queue.abandon():
+            _call(target, None, _shut_down())
 
-    @staticmethod
-    def _deliver(ready: Any) -> None:
+    def _deliver(self) -> bool:
+        """One of those that are ready. False: this thread does not lead any more."""
         # A function of its own, so that the last value and callback are not kept until the next ones come.
-        for target, value, error in ready:
-            if target is None:
-                continue
-            if error is ...:  # on disk
-                _fetch_later(value, target)
-            else:
+        target, value, error = self.ready.popleft()
+        if target is None:
+            return True
+        if error is ...:  # on disk
+            _fetch_later(value, functools.partial(self._fetched, target))
+            return True
+        self.calls += 1
+        if self.standby is None:
+            self._start_standby()
+        self.turn.append(None)
+        if self.resting:  # looked at after the turn is there: see _stand_by
+            self.resting = False
+            self.call_begins.put(None)
+        _call(target, value, error)
+        if not self._take_turn():
+            return False
+        self.thread = threading.current_thread()
+        return True
+
+    def _start_standby(self) -> None:
+        try:
+            self.standby = threading.Thread(target=self._stand_by, name="libray-notify", daemon=True)
+            self.standby.start()
+        except RuntimeError:  # no thread is to be had: the next call tries again
+            self.standby = None
+
+    def _take_turn(self) -> bool:
+        try:
+            self.turn.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _fetched(self, target: Any, value: Any, error: Any) -> None:
+        self.ready.append((target, value, error))
+        self.queue.wake()
+        if self.stopping:  # nobody may come for it
+            self._call_rest()
+
+    def _call_rest(self) -> None:
+        while True:
+            try:
+                target, value, error = self.ready.popleft()
+            except IndexError:
+                return
+            if target is not None and error is not ...:
                 _call(target, value, error)
+
+    def _stand_by(self) -> None:
+        while not self.stopping:
+            calls = self.calls
+            time.sleep(self.PATIENCE)
+            if not self.turn:
+                self.resting = True
+                if not self.turn:  # else a call began that did not see it
+                    self.call_begins.get()
+                self.resting = False
+            elif self.calls == calls and self._take_turn():
+                self.thread = threading.current_thread()
+                self.standby = None
+                self._lead()
+                return
 
     def stop(self) -> None:
         self.stopping = True
         self.queue.wake()
-        if threading.current_thread() is not self.thread:
-            self.thread.join()
+        while self.thread is not threading.current_thread() and self.thread.is_alive():
+            self.thread.join(self.PATIENCE)  # another one may lead meanwhile
 
 
 _notifier: Optional[_Notifier] = None
@@ -235,14 +310,14 @@ _notifier_lock = threading.RLock()  # a collection may come back here
 
 
 def _notify(ref: Any, target: Callable[[Any, Any], None]) -> Callable[[], None]:
-    """Calls target(value, error) on the helper thread; what it returns gives that up."""
+    """Calls target(value, error) on a helper thread; what it returns gives that up."""
     global _notifier
     with _notifier_lock:
         if _notifier is None or not _notifier.queue.current:
             _notifier = _Notifier()
-        queue = _notifier.queue
-        tag = queue.add(ref, target)  # before the notifier can be told to stop: what it has then, it ends
-    return functools.partial(queue.discard, tag)
+        its_queue = _notifier.queue
+        tag = its_queue.add(ref, target)  # before the notifier can be told to stop: what it has then, it ends
+    return functools.partial(its_queue.discard, tag)
 
 
 def _stop_notifier() -> None:
@@ -263,7 +338,7 @@ process.on_shutdown.append(_stop_notifier)
 def _forget() -> None:
     """In a forked child: the threads are the parent's, and so are the loops that wait."""
     global _entries_lock, _fetch_lock, _fetching, _notifier, _notifier_lock
-    _entries_lock, _fetch_lock, _notifier_lock = threading.RLock(), threading.Lock(), threading.RLock()
+    _entries_lock, _fetch_lock, _notifier_lock = threading.RLock(), threading.RLock(), threading.RLock()
     _fetches.clear()
     _fetching, _notifier = False, None
     _entries.clear()
