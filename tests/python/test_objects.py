@@ -367,3 +367,17 @@ def test_arguments_on_disk_stop_no_other_thread(fresh, tmp_path, eventually):
     eventually(lambda: ticks.stat().st_size > before + 20, 8)
     held.clear()
     assert libray.get(result) == 2
+
+
+def test_a_list_that_changes_while_get_looks_at_it():
+    class Timeout:
+        """Its conversion is code of the program."""
+
+        def __float__(self):
+            refs.clear()
+            others.extend(libray.put(-i) for i in range(200))
+            return 60.0
+
+    others = []
+    refs = [libray.put(i) for i in range(200)]
+    assert libray.get(refs, timeout=Timeout()) == list(range(200)) and refs == []

@@ -531,11 +531,14 @@ PyObject* try_get(PyObject*, PyObject* args) {
 }
 
 PyObject* get_list(PyObject* list, PyObject* timeout) {
-  const Py_ssize_t n = PyList_GET_SIZE(list);
+  // The list may change in other code, which runs from here on: hold its items.
+  const Owned held(PyList_GetSlice(list, 0, PyList_GET_SIZE(list)));
+  if (!held) return nullptr;
+  const Py_ssize_t n = PyList_GET_SIZE(held.get());
   if (n == 0) return PyList_New(0);
   std::vector<ray_ref*> refs(n);
   for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* o = PyList_GET_ITEM(list, i);
+    PyObject* o = PyList_GET_ITEM(held.get(), i);
     if (!ref_check(o)) {
       PyErr_Format(PyExc_TypeError,
                    "Attempting to call `get` on the value %S, which is not an ray.ObjectRef.", o);
@@ -547,9 +550,6 @@ PyObject* get_list(PyObject* list, PyObject* timeout) {
   int64_t ns;
   ray_runtime* rt = running();
   if (rt == nullptr || !parse_timeout(timeout, &ns)) return nullptr;
-  // The list may change while the GIL is away: hold its items.
-  Owned held(PyList_GetSlice(list, 0, n));
-  if (!held) return nullptr;
   std::vector<ray_buffer> buffers(n);
   ray_error* err = nullptr;
   bool interrupted = false;
