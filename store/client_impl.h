@@ -14,6 +14,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/shm.h"
+#include "store/apart.h"
 #include "store/client.h"
 #include "store/directory.h"
 #include "store/layout.h"
@@ -53,7 +54,7 @@ struct Request {  // an answer that somebody waits for
   Status status;
   GrantRecord grant{};
   LocatedRecord located{};
-  Fd fd;
+  Fd fd;              // of a segment, or of a copy
 };
 
 // For waits with an end. ThreadSanitizer does not know waits on the steady clock.
@@ -66,6 +67,7 @@ using WaitClock = std::chrono::steady_clock;  // the other one may be set back
 class ClientImpl final : public Client {
  public:
   Usage usage() const;
+  uint64_t pinned_bytes();
   bool disconnected() const override { return disconnected_.load(std::memory_order_relaxed); }
   ~ClientImpl() override;
   static Result<std::unique_ptr<Client>> open(const std::string& path, const std::string& token,
@@ -73,8 +75,10 @@ class ClientImpl final : public Client {
   Status create(const ObjectId& id, uint64_t size, int64_t timeout_ns, Building* out) override;
   Status seal(Building* building, Location* out) override;
   void abort(Building* building) override;
-  Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
-             Pin* out) override;
+  Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns, Pin* out) override {
+    return pin(id, hint, timeout_ns, within_ns, out, false);
+  }
+  Status pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns, Pin* out, bool may_be_apart);
   void unpin(Pin* pin) override;
   void drop(const ObjectId& id, const Location& hint) override;
 
@@ -114,7 +118,8 @@ class ClientImpl final : public Client {
   enum class Try { kPinned, kMiss, kUnmapped };
   Try try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out);
   Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
-                  uint32_t hold, Pin* out);
+                  uint32_t hold, Pin* out, bool may_be_apart);
+  Status take_apart(Fd fd, Pin* out);
   Status pin_located(const ObjectId& id, const Location& at, int64_t within_ns, uint32_t hold, Pin* out, bool* missed);
   bool take_hold(uint64_t word, uint32_t* out);
   void clear_hold(uint32_t hold);

@@ -4,8 +4,12 @@
 // object is still there. The daemon changes the object's state first and then looks at the hold
 // words. Both use sequentially consistent accesses, so at least one of the two sees the other.
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <set>
 
 #include "libray/base/fault.h"
 #include "store/client_impl.h"
@@ -15,6 +19,8 @@ namespace ray::store {
 namespace {
 constexpr int64_t kAnswerNs = 5000000000;  // a question that needs no memory
 constexpr int64_t kGlanceNs = 100000000;   // the same, of who does not want to wait
+constexpr uint64_t kApart = UINT64_MAX;    // cookie of a pin whose bytes are a copy
+constexpr uint64_t kMappedApart = 256 << 10;  // bytes from which the copy stays a mapping
 
 bool same_id(const ObjectHeader* h, const ObjectId& id) {
   uint64_t have[3], want[3];
@@ -97,17 +103,39 @@ ClientImpl::Try ClientImpl::try_pin(const ObjectId& id, const Location& at, uint
   return Try::kPinned;
 }
 
-Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
-                       Pin* out) {
+Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns, Pin* out,
+                       bool may_be_apart) {
   if (forked()) return forked_error();
   if (__builtin_expect(any_inherited_.load(std::memory_order_relaxed), 0)) look_for_children(false);
   uint32_t hold;
   if (!take_hold(hint.segment ? hold_word(hint.segment, hint.offset) : 0, &hold))
     return error(RAY_OUT_OF_MEMORY, "this process pins %u objects already: release some", kHolds);
   if (hint.segment && try_pin(id, hint, hold, out) == Try::kPinned) return Status();
-  Status s = pin_slow(id, hint, timeout_ns, within_ns, hold, out);
-  if (!s.ok()) give_hold(hold);
+  Status s = pin_slow(id, hint, timeout_ns, within_ns, hold, out, may_be_apart);
+  if (!s.ok() || out->cookie == kApart) give_hold(hold);
   return s;
+}
+
+// The copy that the daemon made. Nobody else has it; what is small does not take one of the process's few mappings.
+Status ClientImpl::take_apart(Fd fd, Pin* out) {
+  struct stat st;
+  if (::fstat(fd.get(), &st) != 0 || st.st_size <= 0)
+    return errno_error(RAY_OBJECT_LOST, "the copy of an object has no bytes");
+  const auto size = static_cast<uint64_t>(st.st_size);
+  auto map = map_shared(fd.get(), size, false);
+  if (!map.ok()) return map.status();
+  if (size < kMappedApart) {
+    auto* copy = static_cast<uint8_t*>(std::aligned_alloc(kLine, round_up(size, kLine)));
+    if (!copy) return error(RAY_OUT_OF_MEMORY, "no memory for an object of %llu bytes", static_cast<unsigned long long>(size));
+    std::memcpy(copy, map->data(), size);
+    out->data = copy;
+  } else {
+    out->data = map->data();
+    new (&*map) Mapping();  // the pin's now
+  }
+  out->size = size;
+  out->cookie = kApart;
+  return Status();
 }
 
 // Pins at `at`, mapping its segment first if need be.
@@ -125,7 +153,7 @@ Status ClientImpl::pin_located(const ObjectId& id, const Location& at, int64_t w
 }
 
 Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns,
-                            int64_t within_ns, uint32_t hold, Pin* out) {
+                            int64_t within_ns, uint32_t hold, Pin* out, bool may_be_apart) {
   const CopyName copy = hint.segment ? copy_name(hint) : 0;
   const int64_t start = within_ns > 0 ? steady_ns() : 0;
   bool missed;
@@ -145,11 +173,12 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
     enlist(&r);
     {
       std::lock_guard lock(mu_);
-      LocateRecord l{r.number, id, copy, within_ns == 0 ? 0 : timeout_ns};
+      LocateRecord l{r.number, id, copy, within_ns == 0 ? 0 : timeout_ns, may_be_apart, 0};
       push(kLocate, &l, sizeof l);
     }
     int64_t within = within_ns == 0 ? kGlanceNs : within_ns < 0 ? -1 : std::max<int64_t>(0, within_ns - (steady_ns() - start));
     RAY_TRY(await(&r, within_ns == 0 ? kAnswerNs : timeout_ns, within));
+    if (r.fd.valid()) return take_apart(std::move(r.fd), out);
     Status s = pin_located(id, r.located.location, within_ns, hold, out, &missed);
     {
       std::lock_guard lock(mu_);
@@ -168,6 +197,12 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
 
 void ClientImpl::unpin(Pin* p) {
   if (!p || p->cookie == 0) return;
+  if (p->cookie == kApart) {
+    if (p->size < kMappedApart) std::free(const_cast<uint8_t*>(p->data));
+    else ::munmap(const_cast<uint8_t*>(p->data), p->size);
+    *p = Pin{};
+    return;
+  }
   uint32_t hold = static_cast<uint32_t>(p->cookie - 1);
   *p = Pin{};
   if (forked()) return;
@@ -175,6 +210,35 @@ void ClientImpl::unpin(Pin* p) {
   RAY_FAULT("store.unpin");
   clear_hold(hold);
   give_hold(hold);
+}
+
+// With segments_mu_, so that what a hold word names stays mapped; a pin that ends meanwhile costs a wrong figure at most.
+uint64_t ClientImpl::pinned_bytes() {
+  if (forked()) return 0;
+  std::lock_guard lock(segments_mu_);
+  constexpr uint32_t kMost = 1 << 16;  // of these it is worth the time
+  const uint32_t limit = std::min(kMost, control_page_->hold_limit.load(std::memory_order_seq_cst));
+  std::set<uint64_t> seen;
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < limit; ++i) {
+    const uint64_t w = hold_words()[i].load(std::memory_order_seq_cst);
+    const uint64_t offset = (w & ((uint64_t{1} << 40) - 1)) * kLine;
+    if (!w || offset >= geometry_.arena_bytes || !seen.insert(w).second) continue;
+    MappedSegment* m = find_segment(static_cast<uint32_t>(w >> 40));
+    uint8_t* base = m ? m->base.load(std::memory_order_seq_cst) : nullptr;
+    if (!base) continue;
+    auto* h = reinterpret_cast<const ObjectHeader*>(base + geometry_.arena_at() + offset);
+    bytes += footprint(std::min(__atomic_load_n(&h->size, __ATOMIC_ACQUIRE), geometry_.arena_bytes));
+  }
+  return bytes;
+}
+
+Status pin_or_copy(Client& client, const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns, Pin* out) {
+  return static_cast<ClientImpl&>(client).pin(id, hint, timeout_ns, within_ns, out, true);
+}
+
+uint64_t pinned_by(const Client& client) {
+  return const_cast<ClientImpl&>(static_cast<const ClientImpl&>(client)).pinned_bytes();
 }
 
 // ---- segments of others ------------------------------------------------------------------------

@@ -199,7 +199,7 @@ void ClientImpl::read_socket() {
     }
     SegmentMessage m{};
     std::memcpy(&m, buffer, std::min(*size, sizeof m));
-    if (m.type != kMsgSegment || *size != sizeof m) continue;
+    if ((m.type != kMsgSegment && m.type != kMsgApart) || *size != sizeof m) continue;
     std::lock_guard lock(wait_mu_);
     take_socket_answer(m, fds.empty() ? Fd() : std::move(fds[0]), lost);
   }
@@ -211,7 +211,8 @@ void ClientImpl::take_socket_answer(const SegmentMessage& m, Fd fd, bool lost) {
   Request* r = it->second;
   if (lost) {
     errno = EMFILE;
-    r->status = errno_error(RAY_UNAVAILABLE, "store segment %u cannot be mapped", m.segment);
+    r->status = m.type == kMsgApart ? errno_error(RAY_UNAVAILABLE, "the copy of an object cannot be taken")
+                                    : errno_error(RAY_UNAVAILABLE, "store segment %u cannot be mapped", m.segment);
   } else if (m.code != RAY_OK || !fd.valid())
     r->status =
         error(m.code == RAY_OK ? RAY_INTERNAL : m.code, "store segment %u is gone", m.segment);

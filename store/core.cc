@@ -21,10 +21,11 @@ uint64_t pick_small_extent(uint64_t capacity) {
 }
 }  // namespace
 
-Core::Core(const DaemonOptions& options, std::function<void(uint32_t)> wake_peer,
-           std::function<void()> wake_self)
+Core::Core(const DaemonOptions& options, std::function<void(uint32_t)> wake_peer, std::function<void()> wake_self,
+           SendApart send_apart)
     : options_(options),
       wake_peer_(std::move(wake_peer)),
+      send_apart_(std::move(send_apart)),
       owners_(wire::kMaxProcesses),
       spill_(options.spill_dir, options.spill_bytes),
       jobs_(std::make_unique<JobPool>(2, std::move(wake_self))) {}
@@ -347,7 +348,7 @@ void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
   }
   if (r.request && r.timeout_ns == 0) {  // bring it back, but the asker does not wait
     refuse(p, r.request, RAY_TIMED_OUT, "object " + r.id.hex() + " is being restored from disk");
-    add_waiter(row.object, p, {0, r.id, r.copy, kRestoreNs});
+    add_waiter(row.object, p, {0, r.id, r.copy, kRestoreNs, 0, 0});
     return;
   }
   add_waiter(row.object, p, r);

@@ -119,9 +119,11 @@ struct Waiting {      // a request that memory must be found for
 
 class Core {
  public:
-  // wake_peer: the peer sleeps and its return ring has something. wake_self: any thread.
-  Core(const DaemonOptions& options, std::function<void(uint32_t)> wake_peer,
-       std::function<void()> wake_self);
+  // wake_peer: the peer sleeps and its return ring has something. wake_self: any thread. send_apart: answers a request
+  // of the peer with the descriptor of a copy.
+  using SendApart = std::function<bool(uint32_t peer, uint64_t request, int fd)>;
+  Core(const DaemonOptions& options, std::function<void(uint32_t)> wake_peer, std::function<void()> wake_self,
+       SendApart send_apart);
   ~Core();
   Status init();
   const DirectoryWriter& directory() const { return directory_; }
@@ -239,9 +241,12 @@ class Core {
   void finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uint64_t offset, Status s);
   void drop_run_piece(uint32_t run);
   void add_waiter(uint32_t object, Peer* p, const LocateRecord& r);
+  void read_apart(int64_t now);
+  void end_restore(const Waiting& w);
 
   const DaemonOptions options_;
   const std::function<void(uint32_t)> wake_peer_;
+  const SendApart send_apart_;
   uint64_t small_extent_ = 0, arena_bytes_ = 0;
   DirectoryWriter directory_;
   std::unordered_map<uint32_t, std::shared_ptr<Segment>> segments_;
@@ -300,7 +305,9 @@ class Core {
     uint32_t peer;
     uint64_t request;
     int64_t timeout_ns, since_ns;
+    bool may_be_apart;
   };
+  void start_apart(uint32_t object, const RestoreWaiter& w);
   std::unordered_map<uint32_t, std::vector<RestoreWaiter>> restore_waiters_;
   uint32_t restore_open_ = kNone;
   uint64_t spilling_bytes_ = 0, spilled_bytes_ = 0, spilled_objects_ = 0, restored_objects_ = 0;

@@ -237,6 +237,7 @@ void Core::pump(int64_t now) {
     retry_pump_ = false;
     if (pump_queue(&restores_, now)) pump_queue(&creates_, now);
   }
+  read_apart(now);
   if (restores_.empty() && creates_.empty()) return;
   bool stuck = deadlocked();
   check_deadlines(&restores_, now, stuck);
@@ -344,15 +345,8 @@ void Core::fail(const Waiting& w, const std::string& why) {
     if (Peer* p = peer(w.peer)) refuse(p, w.request, RAY_STORE_FULL, text);
     return;
   }
-  Object& o = objects_[w.object];
   auto waiters = std::move(restore_waiters_[w.object]);
-  restore_waiters_.erase(w.object);
-  if (o.serial == w.serial && o.state == Object::kRestoring)
-    o.state = Object::kSpilled;
-  else if (o.serial == w.serial && o.state == Object::kGone) {
-    release_copy(w.object);
-    free_number(w.object);
-  }
+  end_restore(w);
   for (auto& r : waiters)
     if (Peer* p = peer(r.peer)) refuse(p, r.request, RAY_STORE_FULL, text);
 }

@@ -85,6 +85,7 @@ class Server final : public Daemon {
   bool on_message(uint64_t number, Connection* c, const char* data, size_t size);
   bool on_hello(uint64_t number, Connection* c, const char* data, size_t size);
   void on_segment(Connection* c, const SegmentMessage& m);
+  bool send_apart(uint32_t peer, uint64_t request, int fd);
   void close_connection(uint64_t number);
   void on_death(uint64_t number);
   void close_peer(uint32_t peer);
@@ -142,7 +143,8 @@ Status Server::start() {
   if (!event_.valid() || !epoll_.valid())
     return errno_error(RAY_OUT_OF_MEMORY, "cannot start the object store");
   core_ = std::make_unique<Core>(
-      options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(true); });
+      options_, [this](uint32_t p) { wake_peer(p); }, [this] { wake_self(true); },
+      [this](uint32_t p, uint64_t request, int fd) { return send_apart(p, request, fd); });
   RAY_TRY(core_->init());
   RAY_TRY(listen());
   watch(listen_.get(), kTagListen);
@@ -526,6 +528,14 @@ void Server::on_segment(Connection* c, const SegmentMessage& m) {
   Status sent = send_with_fds(c->socket.get(), &out, sizeof out, &fd, readonly.ok() ? 1 : 0);
   if (sent.code() == RAY_TIMED_OUT)
     log(kLogWarning, "store", "slow-client", "client %u does not read its socket", c->peer);
+}
+
+// False: the client does not read its socket, or is gone.
+bool Server::send_apart(uint32_t peer, uint64_t request, int fd) {
+  auto it = connection_of_peer_.find(peer);
+  if (it == connection_of_peer_.end()) return false;
+  SegmentMessage m{kMsgApart, 0, request, RAY_OK, 0};
+  return send_with_fds(connections_.at(it->second).socket.get(), &m, sizeof m, &fd, 1).ok();
 }
 
 void Server::wake_peer(uint32_t peer) {

@@ -18,7 +18,7 @@ namespace ray::store {
 using wire::Location;
 
 inline constexpr uint32_t kStoreMagic = 0x53594152;  // "RAYS"
-inline constexpr uint32_t kStoreVersion = 1;
+inline constexpr uint32_t kStoreVersion = 2;
 inline constexpr uint64_t kLine = 64;
 inline constexpr uint64_t kPage = 4096;
 
@@ -188,6 +188,7 @@ struct LocateRecord {
   ObjectId id;
   CopyName copy;  // 0: any
   int64_t timeout_ns;
+  uint32_t may_be_apart, reserved;  // 1: a copy in memory of its own will do, when there is no room in the store
 };
 struct AckRecord {
   uint64_t request;
@@ -225,6 +226,7 @@ enum SocketType : uint32_t {
   kMsgMapped = 2,   // client -> daemon: I mapped my segment, seal it
   kMsgWake = 3,     // either way: look at the ring
   kMsgSegment = 4,  // SegmentMessage: client asks; daemon answers with a read-only descriptor
+  kMsgApart = 5,    // daemon -> client: SegmentMessage that answers kLocate with a read-only descriptor of a copy
 };
 struct StoreWelcome {
   uint32_t type;

@@ -9,6 +9,7 @@
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
+#include "store/apart.h"
 
 namespace ray {
 
@@ -834,7 +835,7 @@ Status Runtime::fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out)
   view->runtime = this;
   RAY_TRY(open_store(&view->store));
   store::Interruptible scope(&stop_waiting_);
-  Status s = of_store(view->store->pin(o->id, o->location, kStoreTimeoutNs, within_ns, &view->pin));
+  Status s = of_store(store::pin_or_copy(*view->store, o->id, o->location, kStoreTimeoutNs, within_ns, &view->pin));
   if (!s.ok()) {
     if (s.code() != RAY_NOT_FOUND) return s;
     return error(RAY_OBJECT_LOST, "object %s is no longer in the store: %s", o->id.hex().c_str(),

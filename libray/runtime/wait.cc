@@ -8,6 +8,8 @@
 
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
+#include "store/apart.h"
+#include "store/usage.h"
 
 namespace ray {
 
@@ -20,6 +22,17 @@ bool Runtime::poll(Object* o) {
   }
   after_unlock(0);
   return o->done();
+}
+
+// For whoever waited in vain, perhaps for want of room; empty when there is some.
+static std::string store_note(const std::shared_ptr<store::Client>& client) {
+  const store::Usage u = client ? store::usage_of(*client) : store::Usage();
+  if (u.waiting == 0) return "";
+  constexpr double kMiB = 1 << 20;
+  return strprintf("; the object store is full: %.1f of %.1f MiB are in use, values that this process holds take %.1f MiB "
+                   "of them, and %llu requests wait for room",
+                   static_cast<double>(u.used) / kMiB, static_cast<double>(u.capacity) / kMiB,
+                   static_cast<double>(store::pinned_by(*client)) / kMiB, static_cast<unsigned long long>(u.waiting));
 }
 
 Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
@@ -60,7 +73,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     if (timeout_ns != 0) RAY_TRY(wait_ended());
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
-    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready", missing, n);
+    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready%s", missing, n, timeout_ns ? store_note(store()).c_str() : "");
   }
   std::vector<ray_buffer> kept;
   if (__builtin_expect(have_kept_.load(std::memory_order_relaxed), 0)) take_kept(&kept);
@@ -80,8 +93,10 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     s = fill_buffer(objects[i], within, &out[i]);
     if (!s.ok()) break;
   }
-  if (!failed && s.code() == RAY_TIMED_OUT && timeout_ns > 0) keep(out, i);  // and not an object whose error that is
-  else if (!s.ok() && !failed) while (i-- > 0) ray_buffer_release(&out[i]);
+  if (!failed && s.code() == RAY_TIMED_OUT && timeout_ns > 0) {  // and not an object whose error that is
+    s = error(RAY_TIMED_OUT, "%s%s", s.message().c_str(), store_note(store()).c_str());
+    keep(out, i);
+  } else if (!s.ok() && !failed) while (i-- > 0) ray_buffer_release(&out[i]);
   for (ray_buffer& b : kept) ray_buffer_release(&b);
   return s;
 }

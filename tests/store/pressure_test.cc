@@ -11,6 +11,7 @@
 
 #include "libray/base/fault.h"
 #include "libray/base/log.h"
+#include "store/apart.h"
 #include "store/usage.h"
 #include "tests/store/store_util.h"
 
@@ -38,6 +39,49 @@ class StorePressure : public ::testing::Test {
     set_log_handler(nullptr, kLogWarning, nullptr);
   }
 };
+
+// Somebody who pins more than fits gets the rest as copies; who wants a pin is refused as before. A copy is read on in a
+// forked child, and when the object is gone; it leaves nothing on disk.
+TEST_F(StorePressure, WhatFindsNoRoomIsReadApart) {
+  constexpr uint64_t kLarge = 40, kCount = 140, kCapacity = 16 << 20;
+  auto size_of = [](uint64_t n) { return n < kLarge ? (1 << 20) - n : 3000 + n; };
+  TestStore t(kCapacity);
+  t.start();
+  auto writer = t.connect(), reader = t.connect(), other = t.connect();
+  std::vector<Location> at(kCount);
+  std::vector<Pin> pins(kCount);
+  for (uint64_t n = kCount; n-- > 0;) ASSERT_TRUE(put(writer.get(), n, size_of(n), &at[n]).ok());
+  for (int round = 0; round < 2; ++round) {
+    for (uint64_t n = 0; n < kCount; ++n) {
+      Status s = pin_or_copy(*reader, make_id(n), at[n], kWait, -1, &pins[n]);
+      ASSERT_TRUE(s.ok()) << n << ": " << s.message();
+    }
+    EXPECT_LE(pinned_by(*reader), kCapacity);
+    EXPECT_GT(pinned_by(*reader), kCapacity / 2);
+    Pin none;
+    int refused = 0;
+    for (uint64_t n = 0; n < kLarge && !refused; ++n) {
+      refused = other->pin(make_id(n), at[n], kShort, &none).code() == RAY_STORE_FULL;
+      other->unpin(&none);
+    }
+    EXPECT_TRUE(refused);
+    if (round == 1)
+      for (uint64_t n = 0; n < kCount; ++n) writer->drop(make_id(n), at[n]);
+    int status = in_child([&] {
+      for (uint64_t n = 0; n < kCount; ++n) EXPECT_TRUE(matches(pins[n].data, pins[n].size, n)) << n;
+      for (Pin& p : pins) reader->unpin(&p);
+    });
+    EXPECT_EQ(status, 0);
+    for (uint64_t n = 0; n < kCount; ++n) {
+      EXPECT_EQ(pins[n].size, size_of(n));
+      EXPECT_TRUE(matches(pins[n].data, pins[n].size, n)) << n;
+      reader->unpin(&pins[n]);
+    }
+  }
+  for (int64_t start = steady_ns(); t.daemon->stats().spilled_bytes != 0 && steady_ns() - start < kWait;) ::sched_yield();
+  EXPECT_EQ(t.daemon->stats().spilled_bytes, 0u);
+  EXPECT_TRUE(put(writer.get(), 1000, 12 << 20, &at[0]).ok());
+}
 
 // Sixteen times more than fits, from four threads with a client each, every byte compared twice.
 TEST_F(StorePressure, SixtyFourMegabytesSurviveAGigabyte) {

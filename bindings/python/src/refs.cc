@@ -555,14 +555,33 @@ static bool has_own_timeout(ray_runtime* rt, ray_ref* const* refs, size_t n) {
 ray_code get_in_slices(ray_runtime* rt, ray_ref* const* refs, size_t n, int64_t timeout_ns, ray_buffer* out,
                        bool* interrupted, ray_error** err) {
   using Clock = std::chrono::steady_clock;
-  constexpr ray_code kOwn = -RAY_TIMED_OUT;
-  const ray_code code = wait_in_slices(timeout_ns, interrupted, [&](int64_t slice) {
+  constexpr ray_code kOwn = -RAY_TIMED_OUT, kThere = -RAY_TIMED_OUT - 1;
+  const auto start = Clock::now();
+  size_t there = 0;  // so many, from the first one on, are
+  auto all_there = [&] {
+    for (uint8_t ready = 0; there < n; ++there, ready = 0) {
+      size_t count = 0;
+      if (ray_wait(rt, refs + there, 1, 1, 0, &ready, &count, nullptr) != RAY_OK || ready == 0) return false;
+    }
+    return true;
+  };
+  ray_code code = wait_in_slices(timeout_ns, interrupted, [&](int64_t slice) {
     ray_error_release(std::exchange(*err, nullptr));
     const auto began = Clock::now();
     const ray_code got = ray_get(rt, refs, n, slice, out, err);
     const bool early = Clock::now() - began < std::chrono::nanoseconds(slice / 2);
-    return got == RAY_TIMED_OUT && early && has_own_timeout(rt, refs, n) ? kOwn : got;
+    if (got == RAY_TIMED_OUT && early && has_own_timeout(rt, refs, n)) return kOwn;
+    return got == RAY_TIMED_OUT && all_there() ? kThere : got;
   });
+  if (code == kThere) {
+    // What is left is on disk. In one piece: the store's limits are of one request, and what it has begun to read goes on.
+    // It looks at signals itself (look_at_signals).
+    const int64_t spent = std::chrono::nanoseconds(Clock::now() - start).count();
+    if (timeout_ns >= 0 && spent >= timeout_ns) return RAY_TIMED_OUT;
+    ray_error_release(std::exchange(*err, nullptr));
+    Py_BEGIN_ALLOW_THREADS code = ray_get(rt, refs, n, timeout_ns < 0 ? -1 : timeout_ns - spent, out, err);
+    Py_END_ALLOW_THREADS
+  }
   return code == kOwn ? static_cast<ray_code>(RAY_TIMED_OUT) : code;
 }
 
