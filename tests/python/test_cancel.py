@@ -158,3 +158,47 @@ def test_no_import_is_interrupted(fresh, tmp_path, eventually):
         libray.get(ref, timeout=30)
     assert libray.get(after.remote(), timeout=30) == "worked"
     assert not (tmp_path / "interrupted").exists() and not ran.exists()
+
+
+@pytest.mark.parametrize("outcome", ["returns", "raises", "nothing"])
+def test_what_becomes_of_who_catches_its_cancellation(tmp_path, eventually, outcome):
+    """The same for tasks and async methods: what is returned is the result, whatever is raised is the cancellation."""
+
+    def end(path):
+        open(path + ".caught", "w").close()
+        if outcome == "returns":
+            return "value"
+        raise ValueError("not this")
+
+    @libray.remote(max_retries=0)
+    def task(path):
+        open(path, "w").close()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            if outcome == "nothing":
+                raise
+            return end(path)
+
+    @libray.remote
+    class Actor:
+        async def method(self, path):
+            open(path, "w").close()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if outcome == "nothing":
+                    raise
+                return end(path)
+
+    actor = Actor.remote()
+    for name, call in (("task", task.remote), ("method", actor.method.remote)):
+        path = str(tmp_path / name)
+        ref = call(path)
+        eventually(lambda: os.path.exists(path))
+        libray.cancel(ref)
+        if outcome == "returns":
+            assert libray.get(ref, timeout=60) == "value"
+        else:
+            assert cancelled(ref)
+        assert os.path.exists(path + ".caught") == (outcome != "nothing")
