@@ -16,6 +16,7 @@ constexpr size_t kLook = 32;           // requests of one line that a round look
 constexpr size_t kMostUnfit = 64;      // that a round reclaims leases for
 constexpr int64_t kStartNs = 5'000'000'000;    // resources are kept for a worker that starts for so long
 constexpr int64_t kComingNs = 100'000'000;     // a reclaimed lease is counted on for so long, then others are too
+constexpr uint32_t kBeyond = 64;               // processes beyond the limit, while all others wait
 
 }  // namespace
 
@@ -151,7 +152,7 @@ void LocalScheduler::grant(Round* r, const Waiting& w, const Need& need, uint32_
     worker.last_client = d->client;
     while (next_lease_ == 0 || leases_.count(next_lease_)) ++next_lease_;  // around once, in weeks: 0 is none
     worker.lease = next_lease_++;
-    leases_[worker.lease] = {worker.lease, d->client, d->shape, index, r->now};
+    leases_[worker.lease] = {worker.lease, d->client, d->shape, index, level(d->client), r->now};
     clients_.at(d->client).held.insert(worker.lease);
     ++d->have;
     count_open(d);
@@ -263,8 +264,8 @@ void LocalScheduler::take_turns(Round* r) {
   }
 }
 
-// It fits, but there is no worker for it. When the node has as many processes as it may have, one of another pool
-// ends for it: an idle one, or the one whose lease is the oldest.
+// It fits, but there is no worker for it. When the node has as many processes as it may have, an idle one of another
+// pool ends for it, or the oldest lease of a worker that does not wait comes back.
 void LocalScheduler::ask_for_process(Round* r, Request* q) {
   auto p = pools_.find(q->pool);
   bool comes = p != pools_.end() && (p->second.starting > 0 || p->second.retry_at > r->now);
@@ -276,18 +277,80 @@ void LocalScheduler::ask_for_process(Round* r, Request* q) {
   if (!q->turn_ends) q->turn_ends = r->now + (options_.turn_ns << std::min(q->turns, options_.max_turn_shift));
   wake_at(q->turn_ends);
   bar(r, q->wants());
-  for (const auto& [index, w] : workers_)
-    if (w.stopping && w.state == kIdle) return;  // that one makes room
+  if (!leaving_.empty()) return;  // that one makes room
   for (const auto& [since, index] : idle_)
     if (Worker& w = workers_.at(index); w.pool != q->pool) return stop_worker(&w, r->out);
   Lease* oldest = nullptr;
+  int64_t comes_until = 0;
   for (auto& [id, lease] : leases_) {
-    if (lease.slow || workers_.at(lease.worker).pool == q->pool) continue;
-    if (lease.reclaiming && lease.reclaimed_at + kComingNs > r->now) return wake_at(lease.reclaimed_at + kComingNs);
-    if (lease.reclaiming || lease.granted_at + options_.quantum_ns > r->now) continue;
+    if (lease.slow || workers_.at(lease.worker).blocked || demand_of(lease) == q) continue;
+    if (lease.reclaiming) {
+      int64_t until = lease.reclaimed_at + kComingNs;
+      if (until > r->now && (!comes_until || until < comes_until)) comes_until = until;
+      continue;
+    }
+    if (lease.granted_at + options_.quantum_ns > r->now) continue;
     if (!oldest || std::pair(lease.granted_at, id) < std::pair(oldest->granted_at, oldest->id)) oldest = &lease;
   }
+  if (comes_until) return wake_at(comes_until);
   if (oldest) reclaim(r, oldest);
+}
+
+// Whether all that is leased waits, at the limit of processes: nothing comes back before somebody else has a worker.
+bool LocalScheduler::stuck() const {
+  if (workers_.size() + starting_ < options_.max_workers || !blocked_ || !ending_.empty()) return false;
+  return std::none_of(leases_.begin(), leases_.end(), [this](const auto& l) {
+    return !l.second.slow && !workers_.at(l.second.worker).blocked;
+  });
+}
+
+// Then one that waits has a worker, beyond the limit if need be: of those for whom tasks wait the deepest, so that it
+// takes as many more as the recursion has levels, and not as many as it has calls.
+void LocalScheduler::relieve(Round* r) {
+  if (!stuck()) return;
+  const std::vector<Waiting> all = deepest_first();
+  auto has_idle = [this](const Pool& pool) {
+    auto p = pools_.find(pool);
+    return p != pools_.end() && !p->second.idle.empty();
+  };
+  for (const Waiting& w : all)  // by whoever is there already
+    if (has_idle(w.request->pool) && place(r, w) == Placed::kGranted) return;
+  const bool may_exceed = !starting_ && leaving_.empty() && idle_.empty() && workers_.size() < options_.max_workers + kBeyond;
+  for (const Waiting& w : all) {
+    r->room = may_exceed;
+    const Placed placed = place(r, w);
+    r->room = 0;
+    if (placed == Placed::kPlanned) return;
+    if (placed != Placed::kNoWorker) continue;
+    if (leaving_.empty() && !idle_.empty()) return stop_worker(&workers_.at(idle_.begin()->second), r->out);
+    if (!may_exceed) return;
+  }
+}
+
+// Those whose client has the most levels above it, then those whose client has fewest leases.
+std::vector<LocalScheduler::Waiting> LocalScheduler::deepest_first() {
+  std::vector<std::tuple<int64_t, uint32_t, uint32_t>> order;  // -level, leases, client
+  for (uint32_t client : waiting_clients_)
+    order.emplace_back(-static_cast<int64_t>(level(client)), clients_.at(client).leases(), client);
+  std::sort(order.begin(), order.end());
+  std::vector<Waiting> all;
+  auto add = [&all, this](const Line& line, uint32_t leases) {
+    size_t n = 0;
+    for (auto it = line.by_seq.begin(); it != line.by_seq.end() && n < kLook; ++it, ++n) {
+      Waiting w{leases, it->second};
+      if (!w.demand() || zero_room(*w.demand())) all.push_back(w);
+    }
+  };
+  for (const auto& [level, leases, client] : order) add(clients_.at(client).line, leases);
+  add(actor_line_, 0);
+  return all;
+}
+
+// How many tasks above wait for its tasks: none for a driver's.
+uint32_t LocalScheduler::level(uint32_t client) const {
+  auto w = workers_.find(client);
+  auto lease = w == workers_.end() ? leases_.end() : leases_.find(w->second.lease);
+  return lease == leases_.end() ? 0 : lease->second.level + 1;
 }
 
 // ---- everybody else, in order ----------------------------------------------------------------------
@@ -394,6 +457,7 @@ void LocalScheduler::schedule(int64_t now, Actions* out) {
   r.room = processes < options_.max_workers ? options_.max_workers - processes : 0;
   if (pool_retry_at_ && pool_retry_at_ <= now) pool_retry_at_ = 0, ++freed_;
   while (!due_.empty() && due_.begin()->at == 0) wait_anew(due_.begin()->request, now);
+  relieve(&r);
   take_turns(&r);
   place_in_order(&r);
   report(out);
@@ -450,14 +514,21 @@ void LocalScheduler::stop_worker(Worker* w, Actions* out) {
   remove_idle(w);
   tidy(w->pool);
   w->stopping = true;
+  leaving_.insert(w->index);
   Action action{Action::kStopWorker};
   action.worker = w->index;
   out->push_back(action);
 }
 
-// Of the whole node's idle workers as many stay as there are processors, those that were used last.
+// Of the whole node's idle workers as many stay as there are processors, those that were used last, and none beyond
+// the limit of processes.
+bool LocalScheduler::too_many_idle() const {
+  if (idle_.empty()) return false;
+  return idle_.size() > zero_limit() || workers_.size() > options_.max_workers + leaving_.size();
+}
+
 void LocalScheduler::trim(int64_t now, Actions* out) {
-  while (idle_.size() > zero_limit() && idle_.begin()->first + options_.idle_ns <= now)
+  while (too_many_idle() && idle_.begin()->first + options_.idle_ns <= now)
     stop_worker(&workers_.at(idle_.begin()->second), out);
 }
 
@@ -466,7 +537,7 @@ int64_t LocalScheduler::next_deadline(int64_t now) const {
   auto earlier = [&at](int64_t t) {
     if (!at || t < at) at = t;
   };
-  if (idle_.size() > zero_limit()) earlier(idle_.begin()->first + options_.idle_ns);
+  if (too_many_idle()) earlier(idle_.begin()->first + options_.idle_ns);
   // Who was due in the last round and did not get it waits for something that happens, or for the end of a turn.
   if (!due_.empty() && due_.begin()->at == 0) return now;
   auto due = due_.lower_bound({decided_at_ + 1, 0, nullptr});

@@ -326,7 +326,7 @@ void LocalScheduler::end_lease(uint32_t id, bool given_back, int64_t now) {
   }
   drop_held(&w->second);
   w->second.stopping = w->second.killed;
-  if (!w->second.killed) make_idle(&w->second, now);
+  w->second.killed ? void(leaving_.insert(lease.worker)) : make_idle(&w->second, now);
 }
 
 // ---- workers
@@ -407,6 +407,7 @@ void LocalScheduler::worker_gone(uint32_t worker, int64_t now) {
   if (it->second.lease) end_lease(it->second.lease, false, now);
   drop_held(&it->second);
   ending_.erase(worker);
+  leaving_.erase(worker);
   if (it->second.state == kIdle) remove_idle(&it->second);
   Pool pool = it->second.pool;
   workers_.erase(it);
@@ -422,6 +423,7 @@ void LocalScheduler::worker_killed(uint32_t worker) {
   remove_idle(&w);
   tidy(w.pool);
   w.stopping = true;
+  leaving_.insert(worker);
 }
 
 // A pool is remembered while it has workers, or trouble in starting one.
@@ -455,6 +457,7 @@ void LocalScheduler::job_ended(uint32_t job) {
     if (w.pool.job != job || w.state != kIdle) continue;
     idle_.erase({w.idle_since, w.index});
     w.stopping = true;
+    leaving_.insert(index);
   }
 }
 

@@ -265,6 +265,7 @@ class LocalScheduler {
   };
   struct Lease {
     uint32_t id = 0, client = 0, shape = 0, worker = 0;
+    uint32_t level = 0;  // of its client's tasks: 0 for a driver's, one more for a task's of it
     int64_t granted_at = 0;
     bool reclaiming = false;
     bool slow = false;  // did not come back within a turn
@@ -378,6 +379,11 @@ class LocalScheduler {
   void place_in_order(Round* r);
   void start_workers(Round* r);
   void make_room(Round* r);
+  bool stuck() const;
+  void relieve(Round* r);
+  std::vector<Waiting> deepest_first();
+  uint32_t level(uint32_t client) const;
+  bool too_many_idle() const;
   void reclaim_for(Round* r);
   std::vector<Victim> victims_in_order(const Waiting& w, const std::vector<Amount>& free);
   void reclaim(Round* r, Lease* lease);
@@ -403,6 +409,7 @@ class LocalScheduler {
   std::unordered_map<uint32_t, Lease> leases_;
   std::map<uint32_t, Worker> workers_;
   std::set<uint32_t> ending_;  // workers whose clients are gone: they have no lease, and hold until they are gone
+  std::set<uint32_t> leaving_;  // workers that were told to end, or killed, and to which nothing is given
   std::map<Pool, PoolState> pools_;   // that have workers, or trouble in starting one
   std::map<Pool, uint32_t> prestart_;
   std::set<std::pair<int64_t, uint32_t>> idle_;  // since when, worker

@@ -165,6 +165,11 @@ size_t Ledger::for_good(int64_t now) const {
                                            [&](const auto& h) { return holds_for_good(h.second, now); }));
 }
 
+bool Ledger::all_wait(int64_t now) const {
+  return std::all_of(holders_.begin(), holders_.end(),
+                     [&](const auto& h) { return h.second.actor || h.second.blocked || now - h.second.since > kTurn; });
+}
+
 // ---- once
 
 void Tasks::ended(uint64_t task, const char* how) {

@@ -25,6 +25,7 @@ using sched::Resources;
 using Amounts = std::map<std::string, Amount>;
 
 inline constexpr const char* kToldApart = "GPU";  // the resource whose units are told apart
+inline constexpr int64_t kTurn = 400'000'000;         // less than half of a first turn, and its quantum
 inline constexpr int64_t kForGood = 32'000'000'000;  // who runs for longer holds for good
 
 struct Where {
@@ -55,6 +56,7 @@ class Ledger {
   bool fits_all_for_good(const std::vector<Resources>& bundles, int64_t now) const;
   bool possible(const Resources& need) const;  // on an empty node
   size_t for_good(int64_t now) const;          // workers
+  bool all_wait(int64_t now) const;  // who runs a task waits, or has kept its lease through a turn
 
  private:
   struct Group {

@@ -7,6 +7,7 @@
 namespace ray::sim {
 namespace {
 
+constexpr size_t kBeyond = 64;            // processes beyond the limit, while all that have one wait
 constexpr uint32_t kMostRestless = 3000;  // decisions that nothing but the scheduler itself asked for, within a second
 
 }  // namespace
@@ -131,7 +132,8 @@ void World::start_worker(const Pool& pool) {
   size_t processes = 0;  // those of jobs that are over end as fast as they can
   for (const auto& [index, number] : indexes_) processes += !processes_.at(number).driver;
   for (const auto& [job, n] : starting_) processes += jobs_.count(job) ? n : 0;
-  if (processes > limits_.max_workers) complain("resources: more processes than there may be");
+  if (processes > limits_.max_workers + (ledger_.all_wait(clock_.now()) ? kBeyond : 0))
+    complain("resources: more processes than there may be");
   bool fails = failing_envs_.count(pool.env) || random_.one_in(40);
   int64_t takes = random_.one_in(30) ? random_.between(1000, 7000) * kMs : random_.between(1, 200) * kMs;
   clock_.after(takes, [this, pool, fails] {

@@ -77,8 +77,8 @@ Task World::some_task(uint32_t shape, uint32_t depth) {
   if (long_tasks_ && random_.one_in(25)) t.length = random_.between(400, 5000) * kMs;
   t.retries = static_cast<int32_t>(random_.below(3));
   t.depth = depth;
-  // With few workers, tasks that wait for others may have all of them.
-  if (depth > 0 && limits_.max_workers > 200 && random_.one_in(5)) t.children = 1 + random_.below(3);
+  // With few workers, tasks that wait for others may have all of them: not in every world.
+  if (depth > 0 && (limits_.max_workers > 200 || crowded_) && random_.one_in(5)) t.children = 1 + random_.below(3);
   longest_ = std::max(longest_, t.length);
   return t;
 }

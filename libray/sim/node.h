@@ -202,6 +202,7 @@ class World {
   std::map<uint32_t, uint32_t> starting_;  // by job
   int64_t longest_ = 0;  // task
   bool long_tasks_ = false, streams_ = false, deadly_ = false;  // what kind of world it is
+  bool crowded_ = false;  // tasks that wait for others at the limit of processes
   bool calm_ = false;    // nothing new
   bool leaving_ = false;
   bool fault_made_ = false;

@@ -37,6 +37,7 @@ World::World(const WorldOptions& options)
   long_tasks_ = random_.one_in(3);
   streams_ = random_.one_in(2);
   deadly_ = !random_.one_in(3);
+  crowded_ = limits_.max_workers < 200 && options.seed % 2 == 0;
 }
 
 // Once in a run, at some time after its beginning.
@@ -62,9 +63,9 @@ void World::run_until(const std::function<bool()>& done, int64_t limit) {
 }
 
 Outcome World::run() {
-  history_.note(clock_.now(), "a node of {%s}, %u workers at most%s%s%s", limits_.total.to_string().c_str(),
+  history_.note(clock_.now(), "a node of {%s}, %u workers at most%s%s%s%s", limits_.total.to_string().c_str(),
                 limits_.max_workers, long_tasks_ ? ", long tasks" : "", streams_ ? ", streams" : "",
-                deadly_ ? ", deaths" : "");
+                deadly_ ? ", deaths" : "", crowded_ ? ", crowded" : "");
   for (uint32_t n = 1 + random_.below(3); n > 0; --n) new_driver();
   mischief();
   look();
