@@ -1,0 +1,155 @@
+// What waits: of every client the shapes that it wants leases of, the actors that want a worker, the groups that are to be
+// reserved; in which order, and who has waited too long.
+//
+// The rule of fairness. *Whatever fits beside what is held for good starts within a bound that does not depend on how long
+// others go on.* Who waits is served in the order of (leases that its client has, how long it waits), so a recursion has a
+// worker per level and not per call. Who has waited for `age_ns` (twice as long for each lease that it has of its shape)
+// is *due*: it stands in the list of those who are, in the order in which they fell due, and has a turn when it is its
+// turn (round.h). A grant sends a demand to the end of its line and its age back to nothing; nothing else that happens to
+// others makes anybody younger.
+//
+// Used by the local scheduler alone; a pure structure, on its thread.
+//
+// Invariants (check()):
+//  - Exactly who wants more, could have it some day, and whose group (if any) is reserved stands in a line: a client's, that
+//    of the actors, or that of the groups. Who can never have it is reported once and stands in none.
+//  - Who stands in a line has a time at which it is due, and stands in the list of those.
+//  - `have` and `blocked` of a demand are those of its leases; Leases knows which shapes have more than they want.
+//  - stirs() counts what may let somebody in who did not fit.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "libray/base/status.h"
+#include "libray/sched/leases.h"
+#include "libray/sched/placement_groups.h"
+#include "libray/sched/requests.h"
+
+namespace ray::sched {
+
+// Requests of one client that wait; or the actors, or the groups.
+struct Line {
+  std::map<uint64_t, Request*> by_seq;
+  std::set<std::pair<Amount, uint64_t>> by_cpu;  // of the node's that it needs
+  // A look through by_cpu that may take several rounds, see candidates().
+  std::pair<Amount, uint64_t> look_at{0, 0};
+  uint64_t freed = 0;
+  bool done = true, again = true;
+  std::set<uint64_t> fresh;  // that no round has looked at
+};
+
+class Demands {
+ public:
+  Demands(ResourceTable* table, PlacementGroups* groups, Leases* leases, int64_t age_ns)
+      : table_(table), groups_(groups), leases_(leases), age_ns_(age_ns) {}
+
+  // ---- clients
+  Status define(uint32_t client, uint32_t shape, const Resources& resources, const Pool& pool, const Placement& where);
+  Status want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example);
+  void pause(uint32_t client, bool paused);  // nothing is given to it
+  void forget(uint32_t client);              // it has no leases any more
+  bool knows(uint32_t client) const { return clients_.count(client) > 0; }
+  bool wants_or_has(uint32_t client) const;
+  Demand* find(uint32_t client, uint32_t shape);
+  void granted(Demand* d, int64_t now);
+  void returned(Demand* d, bool blocked, int64_t now);
+  void blocked(Demand* d, bool yes) { d->blocked += yes ? 1u : -1u; }
+
+  // ---- actors and groups
+  void want_actor(const ActorId& actor, const Resources& resources, const Pool& pool, const Placement& where);
+  void cancel_actor(const ActorId& actor);  // waits no more
+  void want_group(Group* g) { settle(g); }
+  void reserved(Group* g);  // what is to be placed in it waits now
+  struct LeftBehind {
+    std::vector<std::pair<uint32_t, uint32_t>> shapes;  // client, shape
+    std::vector<ActorId> actors;
+  };
+  LeftBehind removed(Group* g);  // nothing waits for it any more
+  void forget(Request* r);       // it is about to go
+
+  // ---- who waits
+  std::vector<Request*> take_hopeless() { return std::exchange(hopeless_, {}); }  // to be reported
+  std::string infeasible(const Request& r) const;
+  void begin_round(int64_t now);  // new ones wait from now on
+  uint64_t round() const { return round_; }
+  void stir() { ++stirs_; }
+  uint64_t stirs() const { return stirs_; }
+  uint32_t planned(const Request& r) const { return r.round == round_ ? r.planned : 0; }
+  // Tasks that ask for nothing run as many at a time as there are processors.
+  bool zero_room(const Demand& d) const;
+  uint32_t leases_of(const Request& r) const;
+  bool fits(const Request& r, const View& free) const;
+  void end_turn_of(Request* r);  // without a result, or because what it was for is there
+  void set_due(Request* r, int64_t at);
+  // Those who are due, in order, at most so many; f may give them another time.
+  void each_due(int64_t now, size_t most, const std::function<void(Request*)>& f);
+  int64_t next_due(int64_t after) const;  // 0: nobody will be
+  // The requests of one line that a round looks at, whose client has so many leases.
+  struct Walk {
+    uint32_t leases;
+    std::vector<Request*> todo;
+    size_t at = 0;
+  };
+  // *again: whether there are others that the next round is to look at.
+  std::vector<Walk> walks(bool* again);
+  // The first requests of each client that waits, and of the actors.
+  void each_waiting(size_t most, const std::function<void(uint32_t client, const Line&)>& f) const;
+  const Line& actors() const { return actor_line_; }
+  const std::set<uint32_t>& waiting_clients() const { return waiting_clients_; }
+  const Line& line(uint32_t client) const { return clients_.at(client).line; }
+
+  // ---- for queries and tests
+  size_t clients() const { return clients_.size(); }
+  size_t shapes() const;
+  size_t waiting_actors() const { return actors_.size(); }
+  uint32_t waiting() const;
+  std::string check() const;
+  void each_turn(const std::function<void(const Request&)>& f) const;
+
+ private:
+  struct Client {
+    std::map<uint32_t, Demand> demands;
+    Line line;
+    uint32_t open = 0;  // demands that want or have something
+    bool paused = false;
+  };
+  struct Due {
+    int64_t at;
+    uint64_t seq;
+    Request* request;
+    bool operator<(const Due& o) const { return at != o.at ? at < o.at : seq < o.seq; }
+  };
+  Status fill(Request* r, const Resources& resources, const Pool& pool, const Placement& where);
+  bool wants_more(const Request& r) const;
+  Line* line_of(Request* r);
+  void settle(Request* r);
+  void enter(Request* r);
+  void leave(Request* r);
+  void wait_anew(Request* r, int64_t now);
+  int64_t patience(const Request& r) const;
+  void count(Demand* d);
+  void candidates(Line* line, std::vector<Request*>* out, bool* again);
+  std::string check_line(const Request& q, size_t* lined) const;
+
+  ResourceTable* table_;
+  PlacementGroups* groups_;
+  Leases* leases_;
+  const int64_t age_ns_;
+  std::map<uint32_t, Client> clients_;
+  std::map<ActorId, ActorDemand> actors_;
+  Line actor_line_, group_line_;
+  std::set<uint32_t> waiting_clients_;  // whose line is not empty
+  std::set<Due> due_;                   // all that waits
+  std::vector<Request*> hopeless_;      // to be reported
+  uint64_t stirs_ = 1;
+  uint64_t round_ = 0;
+  uint64_t next_seq_ = 1;
+};
+
+}  // namespace ray::sched
