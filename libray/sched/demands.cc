@@ -7,6 +7,7 @@ namespace ray::sched {
 namespace {
 
 constexpr size_t kLook = 32;  // requests of one line that a round looks at, twice: in order, and as they fit
+constexpr size_t kClients = 64;  // clients that a round looks at, twice: in order, and in turn
 
 Amount cpu_of(const Request& r) { return r.group ? 0 : r.need.cpu(); }
 
@@ -89,7 +90,10 @@ void Demands::enter(Request* r) {
   r->line->by_cpu.insert({cpu_of(*r), r->seq});
   r->line->fresh.insert(r->seq);
   due_.insert({0, r->seq, r});
-  if (r->kind == Request::kDemand) waiting_clients_.insert(static_cast<Demand*>(r)->client);
+  if (r->kind != Request::kDemand) return;
+  const uint32_t client = static_cast<Demand*>(r)->client;
+  fresh_.insert(client);
+  list(client, &clients_.at(client));
 }
 
 void Demands::leave(Request* r) {
@@ -98,9 +102,36 @@ void Demands::leave(Request* r) {
   r->line->by_cpu.erase({cpu_of(*r), r->seq});
   r->line->fresh.erase(r->seq);
   due_.erase({r->due, r->seq, r});
-  if (r->kind == Request::kDemand && r->line->by_seq.empty()) waiting_clients_.erase(static_cast<Demand*>(r)->client);
   r->line = nullptr;
+  if (r->kind == Request::kDemand) list(static_cast<Demand*>(r)->client, &clients_.at(static_cast<Demand*>(r)->client));
   end_turn_of(r);  // it stands in nobody's way any more
+}
+
+// Gives a client its places among those who wait. To be called whenever they may have changed.
+void Demands::list(uint32_t index, Client* c) {
+  if (c->listed) {
+    in_order_.erase({c->leases, c->first, index});
+    deepest_.erase({UINT32_MAX - c->listed_level, c->leases, index});
+  }
+  c->listed = !c->line.by_seq.empty();
+  if (!c->listed) {
+    waiting_clients_.erase(index);
+    fresh_.erase(index);
+    return;
+  }
+  c->leases = leases_->count(index);
+  c->first = c->line.by_seq.begin()->first;
+  c->listed_level = c->level;
+  waiting_clients_.insert(index);
+  in_order_.insert({c->leases, c->first, index});
+  deepest_.insert({UINT32_MAX - c->level, c->leases, index});
+}
+
+void Demands::set_level(uint32_t client, uint32_t level) {
+  auto c = clients_.find(client);
+  if (c == clients_.end() || c->second.level == level) return;
+  c->second.level = level;
+  list(client, &c->second);
 }
 
 void Demands::end_turn_of(Request* r) {
@@ -157,6 +188,7 @@ int64_t Demands::next_due(int64_t after) const {
 // go; the next round goes on where this one stops, until nothing has been freed since the look began.
 void Demands::candidates(Line* line, std::vector<Request*>* out, bool* again) {
   auto add = [this, out](Request* q) {
+    ++looks_;
     if (std::exchange(q->listed, round_) != round_) out->push_back(q);
   };
   size_t n = 0;
@@ -164,24 +196,38 @@ void Demands::candidates(Line* line, std::vector<Request*>* out, bool* again) {
   for (uint64_t seq : line->fresh) add(line->by_seq.at(seq));
   line->fresh.clear();
   if (line->by_seq.size() <= kLook) return;
-  line->again |= std::exchange(line->freed, stirs_) != stirs_;
-  if (line->done) {
-    if (!line->again) return;
-    line->done = line->again = false;
-    line->look_at = {0, 0};
-  }
+  if (!line->look.goes_on(stirs_)) return;
   n = 0;
-  for (auto it = line->by_cpu.lower_bound(line->look_at); it != line->by_cpu.end(); ++it) {
+  for (auto it = line->by_cpu.lower_bound(line->look.at); it != line->by_cpu.end(); ++it) {
     if (it->first > 0 && it->first > table_->free(kCpu)) break;
     if (n++ == kLook) {
-      line->look_at = *it;
+      line->look.at = *it;
       *again = true;
       return;
     }
     add(line->by_seq.at(it->second));
   }
-  line->done = true;
-  if (line->again) *again = true;
+  line->look.done = true;
+  if (line->look.again) *again = true;
+}
+
+// Those that go first, those with something new, and some of the others in turn.
+std::vector<uint32_t> Demands::clients_to_look_at(bool* again) {
+  if (waiting_clients_.size() <= kClients) {
+    fresh_.clear();
+    return {waiting_clients_.begin(), waiting_clients_.end()};
+  }
+  std::set<uint32_t> out = std::exchange(fresh_, {});
+  size_t n = 0;
+  for (auto it = in_order_.begin(); n < kClients; ++it, ++n) out.insert(std::get<2>(*it));
+  if (!look_.goes_on(stirs_)) return {out.begin(), out.end()};
+  n = 0;
+  auto it = waiting_clients_.lower_bound(look_.at);
+  for (; it != waiting_clients_.end() && n < kClients; ++it, ++n) out.insert(*it);
+  if (it != waiting_clients_.end()) look_.at = *it;
+  else look_.done = true;
+  *again |= !look_.done || look_.again;
+  return {out.begin(), out.end()};
 }
 
 std::vector<Demands::Walk> Demands::walks(bool* again) {
@@ -192,8 +238,25 @@ std::vector<Demands::Walk> Demands::walks(bool* again) {
   };
   if (!group_line_.by_seq.empty()) add(&group_line_, 0);
   if (!actor_line_.by_seq.empty()) add(&actor_line_, 0);
-  for (uint32_t index : waiting_clients_) add(&clients_.at(index).line, leases_->count(index));
+  for (uint32_t index : clients_to_look_at(again)) add(&clients_.at(index).line, leases_->count(index));
   return walks;
+}
+
+bool Demands::first_of(const Line& line, uint32_t leases, const std::function<bool(uint32_t, Request*)>& f) {
+  size_t n = 0;
+  for (auto it = line.by_seq.begin(); it != line.by_seq.end() && n < kLook; ++n) {
+    Request* q = (it++)->second;
+    ++looks_;
+    if (q->kind == Request::kDemand && !zero_room(*static_cast<Demand*>(q))) continue;
+    if (f(leases, q)) return true;
+  }
+  return false;
+}
+
+void Demands::deepest_first(const std::function<bool(uint32_t, Request*)>& f) {
+  for (const auto& [levels, leases, client] : deepest_)
+    if (first_of(clients_.at(client).line, leases, f)) return;
+  (void)first_of(actor_line_, 0, f);
 }
 
 // ---- clients
@@ -259,6 +322,7 @@ void Demands::forget(uint32_t client) {
   auto c = clients_.find(client);
   if (c == clients_.end()) return;
   for (auto& [shape, d] : c->second.demands) forget(&d);
+  fresh_.erase(client);
   clients_.erase(c);
 }
 
@@ -275,6 +339,7 @@ void Demands::granted(Demand* d, int64_t now) {
   d->turns = 0;
   settle(d);
   if (d->line) wait_anew(d, now);
+  list(d->client, &clients_.at(d->client));
 }
 
 void Demands::returned(Demand* d, bool blocked, int64_t now) {
@@ -283,6 +348,7 @@ void Demands::returned(Demand* d, bool blocked, int64_t now) {
   count(d);
   settle(d);
   if (d->line && !d->turn_ends) wait_anew(d, now);
+  list(d->client, &clients_.at(d->client));
 }
 
 // ---- actors and groups
@@ -368,6 +434,18 @@ std::string Demands::check_line(const Request& q, size_t* lined) const {
   return "";
 }
 
+std::string Demands::check_order(uint32_t index, const Client& c) const {
+  const bool waits = !c.line.by_seq.empty();
+  if (waiting_clients_.count(index) != waits || c.listed != waits) return "a client's line is not looked at";
+  if (!waits) return fresh_.count(index) ? "a client that does not wait has something new" : "";
+  if (c.leases != leases_->count(index) || c.first != c.line.by_seq.begin()->first || c.listed_level != c.level)
+    return "a client's place among those who wait is an old one";
+  if (!in_order_.count({c.leases, c.first, index})) return "a client stands in no order";
+  if (!deepest_.count({UINT32_MAX - c.level, c.leases, index})) return "a client stands at no level";
+  if (!c.line.fresh.empty() && !fresh_.count(index)) return "what is new is not looked at";
+  return "";
+}
+
 std::string Demands::check() const {
   std::map<std::pair<uint32_t, uint32_t>, std::pair<uint32_t, uint32_t>> of_shape;  // have, blocked
   for (const auto& [id, l] : leases_->all()) {
@@ -388,11 +466,13 @@ std::string Demands::check() const {
       look(d);
     }
     if (open != c.open) return "a client's count of open demands is wrong";
-    if (waiting_clients_.count(index) != (c.line.by_seq.empty() ? 0u : 1u)) broken = "a client's line is not looked at";
+    if (broken.empty()) broken = check_order(index, c);
   }
   for (const auto& [id, a] : actors_) look(a);
   for (const auto& [id, g] : groups_->all()) look(g);
   if (broken.empty() && lined != due_.size()) broken = "something is due that does not wait";
+  if (broken.empty() && (in_order_.size() != waiting_clients_.size() || deepest_.size() != waiting_clients_.size()))
+    broken = "the orders of those who wait differ";
   return broken;
 }
 

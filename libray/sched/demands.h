@@ -15,6 +15,9 @@
 //    of the actors, or that of the groups. Who can never have it is reported once and stands in none.
 //  - Who stands in a line has a time at which it is due, and stands in the list of those.
 //  - `have` and `blocked` of a demand are those of its leases; Leases knows which shapes have more than they want.
+//  - Clients that wait stand in two orders: by (leases, how long the first of its line waits), and by (levels of tasks above
+//    it, leases). A change of one client costs that client's place. A round looks at the first of them, at those with
+//    something new, and, while more wait, at some of the others in turn; looks() counts.
 //  - stirs() counts what may let somebody in who did not fit.
 #pragma once
 #include <algorithm>
@@ -23,6 +26,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -33,15 +37,29 @@
 
 namespace ray::sched {
 
+// A look through many that may take several rounds, and begins anew when something was stirred meanwhile.
+template <typename At>
+struct Look {
+  At at{};  // where the next round goes on
+  uint64_t stirs = 0;
+  bool done = true, again = true;
+  // Whether there is anything to look at now.
+  bool goes_on(uint64_t now) {
+    again |= std::exchange(stirs, now) != now;
+    if (!done) return true;
+    if (!again) return false;
+    done = again = false;
+    at = At{};
+    return true;
+  }
+};
+
 // Requests of one client that wait; or the actors, or the groups.
 struct Line {
   std::map<uint64_t, Request*> by_seq;
   std::set<std::pair<Amount, uint64_t>> by_cpu;  // of the node's that it needs
-  // A look through by_cpu that may take several rounds, see candidates().
-  std::pair<Amount, uint64_t> look_at{0, 0};
-  uint64_t freed = 0;
-  bool done = true, again = true;
-  std::set<uint64_t> fresh;  // that no round has looked at
+  Look<std::pair<Amount, uint64_t>> look;        // through by_cpu, see candidates()
+  std::set<uint64_t> fresh;                      // that no round has looked at
 };
 
 class Demands {
@@ -60,6 +78,7 @@ class Demands {
   void granted(Demand* d, int64_t now);
   void returned(Demand* d, bool blocked, int64_t now);
   void blocked(Demand* d, bool yes) { d->blocked += yes ? 1u : -1u; }
+  void set_level(uint32_t client, uint32_t level);  // how many tasks above wait for its tasks
 
   // ---- actors and groups
   void want_actor(const ActorId& actor, const Resources& resources, const Pool& pool, const Placement& where);
@@ -98,11 +117,10 @@ class Demands {
   };
   // *again: whether there are others that the next round is to look at.
   std::vector<Walk> walks(bool* again);
-  // The first requests of each client that waits, and of the actors.
-  void each_waiting(size_t most, const std::function<void(uint32_t client, const Line&)>& f) const;
-  const Line& actors() const { return actor_line_; }
-  const std::set<uint32_t>& waiting_clients() const { return waiting_clients_; }
-  const Line& line(uint32_t client) const { return clients_.at(client).line; }
+  // The first requests of each client that waits, those first whose client has the most levels above it, then those whose
+  // client has fewest leases, then the actors; until f says that it is enough.
+  void deepest_first(const std::function<bool(uint32_t leases, Request*)>& f);
+  uint64_t looks() const { return looks_; }  // at requests, by all rounds
 
   // ---- for queries and tests
   size_t clients() const { return clients_.size(); }
@@ -118,6 +136,11 @@ class Demands {
     Line line;
     uint32_t open = 0;  // demands that want or have something
     bool paused = false;
+    uint32_t level = 0;
+    // Its places in the orders of those who wait, and whether it has any.
+    uint32_t leases = 0, listed_level = 0;
+    uint64_t first = 0;
+    bool listed = false;
   };
   struct Due {
     int64_t at;
@@ -134,6 +157,10 @@ class Demands {
   void wait_anew(Request* r, int64_t now);
   int64_t patience(const Request& r) const;
   void count(Demand* d);
+  void list(uint32_t index, Client* c);
+  std::vector<uint32_t> clients_to_look_at(bool* again);
+  bool first_of(const Line& line, uint32_t leases, const std::function<bool(uint32_t, Request*)>& f);
+  std::string check_order(uint32_t index, const Client& c) const;
   void candidates(Line* line, std::vector<Request*>* out, bool* again);
   std::string check_line(const Request& q, size_t* lined) const;
 
@@ -144,10 +171,15 @@ class Demands {
   std::map<uint32_t, Client> clients_;
   std::map<ActorId, ActorDemand> actors_;
   Line actor_line_, group_line_;
-  std::set<uint32_t> waiting_clients_;  // whose line is not empty
+  // Clients whose line is not empty.
+  std::set<uint32_t> waiting_clients_;
+  std::set<std::tuple<uint32_t, uint64_t, uint32_t>> in_order_;   // leases, first of its line, client
+  std::set<std::tuple<uint32_t, uint32_t, uint32_t>> deepest_;    // levels from the deepest that there can be, leases, client
+  std::set<uint32_t> fresh_;                                      // with something that no round has looked at
+  Look<uint32_t> look_;                                           // through waiting_clients_
   std::set<Due> due_;                   // all that waits
   std::vector<Request*> hopeless_;      // to be reported
-  uint64_t stirs_ = 1;
+  uint64_t stirs_ = 1, looks_ = 0;
   uint64_t round_ = 0;
   uint64_t next_seq_ = 1;
 };

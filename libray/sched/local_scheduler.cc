@@ -19,7 +19,9 @@ LocalScheduler::LocalScheduler(const SchedulerOptions& options)
 
 Status LocalScheduler::define_shape(uint32_t client, uint32_t shape, const Resources& resources, Pool pool,
                                     const Placement& placement) {
-  return demands_.define(client, shape, resources, pool, placement);
+  Status s = demands_.define(client, shape, resources, pool, placement);
+  demands_.set_level(client, level(client));
+  return s;
 }
 
 Status LocalScheduler::want(uint32_t client, uint32_t shape, uint32_t want, const TaskId& example) {
@@ -63,6 +65,7 @@ void LocalScheduler::end_lease(uint32_t id, bool given_back, int64_t now) {
   demands_.returned(demands_.find(lease.client, lease.shape), lease.waits, now);
   Worker* w = pools_.find(lease.worker);
   w->lease = 0;
+  demands_.set_level(lease.worker, 0);
   // A worker whose client is gone may still run its task: what it holds is free when it is gone.
   if (!given_back) {
     w->stopping = true;

@@ -24,8 +24,8 @@
 // while it may come at any moment. (7) When all that have a worker wait, the limit of processes gives way, one by one.
 //
 // Cost: what an event or a decision costs depends on what it is about, not on how many other clients, leases, shapes and
-// groups there are; a round looks at a bounded number of requests of each client that waits, and those that were not
-// looked at have their turn in the next ones.
+// groups there are; a round looks at a bounded number of clients that wait and of their requests, and those that were not
+// looked at have their turn in the next ones. looks() counts.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -150,6 +150,7 @@ class LocalScheduler {
   // Numbers of the instances that it holds (shares of): from 0 up to the node's total.
   std::vector<uint32_t> instances(uint32_t worker, const std::string& name) const;
   std::vector<std::pair<const char*, uint64_t>> sizes() const;  // of its tables
+  uint64_t looks() const { return demands_.looks() + leases_.order().visited(); }  // at requests and leases, so far
   std::string check() const;                                  // "" or the invariant that is broken
 
  private:

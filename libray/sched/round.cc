@@ -66,6 +66,7 @@ void Round::grant(const Waiting& w, const Need& need, Worker* worker) {
   if (d) {
     const Lease& lease = leases_.grant(d->client, d->shape, worker->index, s_.level(d->client), &worker->held, now_);
     pools_.lease(worker, lease.id, d->client);
+    demands_.set_level(worker->index, lease.level + 1);
     demands_.granted(d, now_);
     action.client = d->client;
     action.shape = d->shape;

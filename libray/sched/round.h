@@ -64,7 +64,6 @@ class Round {
   bool barred(const Need& need) const;
   bool stuck() const;
   void relieve();
-  std::vector<Waiting> deepest_first() const;
   void check_turns();
 
   LocalScheduler& s_;

@@ -1,6 +1,5 @@
 // Turns of those who have waited too long, and the way out when all workers wait; see round.h.
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include "libray/sched/round.h"
@@ -8,7 +7,7 @@
 namespace ray::sched {
 namespace {
 
-constexpr size_t kLook = 32;      // requests that are due, and of one line, that a round looks at
+constexpr size_t kLook = 32;      // requests that are due that a round looks at
 constexpr uint32_t kBeyond = 64;  // processes beyond the limit, while all others wait
 
 }  // namespace
@@ -127,39 +126,22 @@ bool Round::stuck() const {
 // takes as many more as the recursion has levels, and not as many as it has calls.
 void Round::relieve() {
   if (!stuck()) return;
-  const std::vector<Waiting> all = deepest_first();
-  for (const Waiting& w : all)  // by whoever is there already
-    if (pools_.has_idle(w.request->pool) && place(w) == Placed::kGranted) return;
+  bool granted = false;  // by whoever is there already
+  if (pools_.idle() > 0)
+    demands_.deepest_first([&](uint32_t leases, Request* q) {
+      return granted = pools_.has_idle(q->pool) && place({leases, q}) == Placed::kGranted;
+    });
+  if (granted) return;
   const bool may_exceed = !pools_.starting() && !pools_.leaving() && pools_.idle() == 0 &&
                           pools_.size() < options_.max_workers + kBeyond;
-  for (const Waiting& w : all) {
+  demands_.deepest_first([&](uint32_t leases, Request* q) {
     pools_.set_room(may_exceed);
-    const Placed placed = place(w);
+    const Placed placed = place({leases, q});
     pools_.set_room(0);
-    if (placed == Placed::kPlanned) return;
-    if (placed != Placed::kNoWorker) continue;
-    if (!pools_.leaving() && pools_.idle() > 0) return stop_worker(pools_.longest_idle());
-    if (!may_exceed) return;
-  }
-}
-
-// Those whose client has the most levels above it, then those whose client has fewest leases.
-std::vector<Round::Waiting> Round::deepest_first() const {
-  std::vector<std::tuple<int64_t, uint32_t, uint32_t>> order;  // -level, leases, client
-  for (uint32_t client : demands_.waiting_clients())
-    order.emplace_back(-static_cast<int64_t>(s_.level(client)), leases_.count(client), client);
-  std::sort(order.begin(), order.end());
-  std::vector<Waiting> all;
-  auto add = [&all, this](const Line& line, uint32_t leases) {
-    size_t n = 0;
-    for (auto it = line.by_seq.begin(); it != line.by_seq.end() && n < kLook; ++it, ++n) {
-      Waiting w{leases, it->second};
-      if (!w.demand() || demands_.zero_room(*w.demand())) all.push_back(w);
-    }
-  };
-  for (const auto& [level, leases, client] : order) add(demands_.line(client), leases);
-  add(demands_.actors(), 0);
-  return all;
+    if (placed != Placed::kNoWorker) return placed == Placed::kPlanned;
+    if (!pools_.leaving() && pools_.idle() > 0) return stop_worker(pools_.longest_idle()), true;
+    return !may_exceed;
+  });
 }
 
 // Nobody is barred for the sake of one who cannot be placed, and no turn is longer than the longest.
