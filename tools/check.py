@@ -29,6 +29,7 @@ LAYERS = {
     "libray/sched_global": ["libray/base", "libray/sched"],
     "libray/actor": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/net": ["libray/base", "libray/wire"],
+    "libray/cluster": ["libray/base", "libray/wire"],
     "libray/transfer": ["libray/base"],
     "libray/sim": ["libray/base", "libray/wire", "libray/lineage", "libray/object", "libray/sched",
                    "libray/actor"],
@@ -38,7 +39,7 @@ LAYERS = {
     "libray/runtime": ["libray/base", "libray/wire", "libray/lineage", "libray/ffi", "store"],
     "libray/capi": ["libray/base", "libray/wire", "libray/ffi", "libray/runtime"],
     "libray/node": ["libray/base", "libray/wire", "libray/lineage", "libray/object",
-                    "libray/sched", "libray/actor", "libray/net", "store", "gcs"],
+                    "libray/sched", "libray/actor", "libray/net", "libray/cluster", "store", "gcs"],
     "libray/cli": ["libray/base", "libray/wire", "libray/lineage", "store", "gcs"],
     "bindings/python": [],
     "samples": [],
@@ -46,7 +47,8 @@ LAYERS = {
 # The session directory's helper is for both sides: ray_init makes one, rayd serves it.
 SHARED = {"libray/node/session.h"}
 # Protocol cores: no clock, no thread, no lock, no I/O.
-PURE = ("libray/object", "libray/sched", "libray/sched_global", "libray/actor", "libray/net/core", "libray/transfer")
+PURE = ("libray/object", "libray/sched", "libray/sched_global", "libray/actor", "libray/net/core", "libray/cluster",
+        "libray/transfer")
 IMPURE = re.compile(r"\b(steady_ns|wall_ns|std::thread|std::mutex|std::condition_variable|"
                     r"clock_gettime|fopen|read|write|send|recv|printf)\s*\("
                     r"|#include <(thread|mutex)>")
