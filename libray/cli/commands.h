@@ -32,6 +32,17 @@ Status show_jobs(const Common& common);
 Status kv_list(const Common& common, const std::string& ns, const std::string& prefix);
 Status kv_get(const Common& common, const std::string& ns, const std::string& key, bool as_text);
 
+struct StartOptions {
+  bool head = false, block = false;
+  std::string address, host, token_file, tls_certificate, tls_ca, session_dir;
+  int port = 0, with_pid = 0;
+  double cpus = 0, gpus = 0;
+  std::string resources, labels;  // JSON, or NAME=VALUE,NAME=VALUE
+  uint64_t store_bytes = 0, spill_bytes = 0;
+};
+Status start_node(const Common& common, const StartOptions& options);
+Status show_nodes(const Common& common);
+
 Status show_sessions(const Common& common);
 Status clean_sessions(const Common& common, size_t keep);
 Status show_status(const Common& common);

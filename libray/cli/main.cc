@@ -30,6 +30,7 @@ class Tool {
     app_.set_version_flag("--version", version());
     app_.add_option("-s,--session", common_.session, "session: a directory, or a part of its name")
         ->type_name("DIR");
+    add_start();
     add_session_commands();
     add_record_commands();
     add_kv();
@@ -70,6 +71,35 @@ class Tool {
           ->type_name("N");
     c->callback([this, action] { action_ = action; });
     return c;
+  }
+
+  void add_start() {
+    CLI::App* start = add(&app_, "start", "start a node that stays: the head of a cluster, one that joins it, or one alone",
+                          kJson, [this] { return start_node(common_, start_); });
+    CLI::Option* head = start->add_flag("--head", start_.head, "the first node of a new cluster; it listens for others");
+    start->add_option("--address", start_.address, "join the cluster whose head listens there")
+        ->type_name("HOST:PORT")
+        ->excludes(head);
+    start->add_option("--host", start_.host, "of a head: where it listens (default 127.0.0.1: this machine alone). Of "
+                                             "another node: its address, for people")->type_name("HOST");
+    start->add_option("--port", start_.port, "of a head; 0 = one that is free (default)")->check(CLI::Range(0, 65535));
+    start->add_option("--token-file", start_.token_file, "file with the cluster's token, which only its owner can read; "
+                                                         "else LIBRAY_TOKEN. A head without either makes a token")
+        ->type_name("FILE");
+    start->add_option("--tls-certificate", start_.tls_certificate, "PEM file with this node's certificate and key: TLS on "
+                                                                   "every connection")->type_name("FILE");
+    start->add_option("--tls-ca", start_.tls_ca, "PEM file with whose certificates are trusted")->type_name("FILE");
+    start->add_option("--num-cpus", start_.cpus, "default: as many as there are")->check(CLI::Range(0.0, 1e6));
+    start->add_option("--num-gpus", start_.gpus, "default: none")->check(CLI::Range(0.0, 1e6));
+    start->add_option("--resources", start_.resources, "further ones: {\"name\": 2} or name=2,other=1");
+    start->add_option("--labels", start_.labels, "{\"zone\": \"a\"} or zone=a,rack=7");
+    start->add_option("--store-bytes", start_.store_bytes, "memory for objects (default: 30 % of the machine's)");
+    start->add_option("--spill-bytes", start_.spill_bytes, "of objects on disk at most (default: what the disk has)");
+    start->add_flag("--block", start_.block, "wait until the node ends; Ctrl-C ends it");
+    start->add_option("--with-pid", start_.with_pid, "the node ends when this process ends")->type_name("PID");
+    start->add_option("--dir", start_.session_dir, "where its session goes, instead of $LIBRAY_TMPDIR")->type_name("DIR");
+    add(&app_, "nodes", "the nodes of the cluster as this one knows them", kJson | kFull,
+        [this] { return show_nodes(common_); });
   }
 
   void add_session_commands() {
@@ -180,6 +210,7 @@ class Tool {
   TaskFilter tasks_;
   LogOptions logs_;
   StopOptions stop_;
+  StartOptions start_;
   std::string state_, ns_, key_, top_, format_ = "text", file_ = "timeline.json";
   bool only_store_ = false, as_text_ = false, native_ = false, prune_ = false;
   size_t keep_ = node::SessionLimits{}.count;

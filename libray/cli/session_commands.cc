@@ -115,6 +115,13 @@ void print_status(const std::string& session, const NodeFile& f, NodeState state
                 human_duration(now - f.started_ns).c_str(),
                 state == NodeState::kStopped ? " (SIGSTOP or a debugger: it answers nobody)" : "");
   if (!f.node.empty()) std::printf("node id    %s\n", f.node.c_str());
+  if (const ClusterFile c = read_cluster_file(session); c.found) {
+    size_t living = 0;
+    for (size_t i = 0; i < c.nodes.rows.size(); ++i) living += c.nodes.at(i, "state").text != "DEAD";
+    std::printf("cluster    %s, index %lld, head at %s; %zu nodes, %zu of them dead (libray nodes)\n", c.role.c_str(),
+                static_cast<long long>(c.index), c.head.c_str(), c.nodes.rows.size(), c.nodes.rows.size() - living);
+    if (!c.ended.empty()) std::printf("ended      %s\n", printable(c.ended).c_str());
+  }
   if (!f.resources_json.empty())
     std::printf("resources  %s\n", printable(f.resources_json).c_str());
   if (f.store_bytes)
@@ -259,6 +266,10 @@ Status show_status(const Common& common) {
                 "\"submitted\": %lld}, ",
                 static_cast<long long>(tasks.finished), static_cast<long long>(tasks.failed),
                 static_cast<long long>(tasks.running), static_cast<long long>(tasks.submitted));
+  if (const ClusterFile c = read_cluster_file(*session); c.found)
+    std::printf("\"cluster\": {\"role\": %s, \"head\": %s, \"index\": %lld, \"epoch\": %lld, \"ended\": %s}, ",
+                wire::json_quote(c.role).c_str(), wire::json_quote(c.head).c_str(), static_cast<long long>(c.index),
+                static_cast<long long>(c.epoch), wire::json_quote(c.ended).c_str());
   std::printf("\"table_bytes\": %lld, \"table_limit_bytes\": %lld, \"dead_sessions\": %zu, "
               "\"dead_session_bytes\": %llu, \"dead_session_limit_bytes\": %llu, ",
               static_cast<long long>(tables.bytes), static_cast<long long>(tables.limit), dead.kept,

@@ -194,6 +194,53 @@ NodeFile read_node_file(const std::string& session) {
   return f;
 }
 
+ClusterFile read_cluster_file(const std::string& session) {
+  ClusterFile c;
+  auto text = node::read_file(session + "/cluster.json");
+  sqlite3* db = nullptr;
+  if (!text.ok() || sqlite3_open(":memory:", &db) != SQLITE_OK) return c;
+  auto head = prepare(db, "cluster.json",
+                      "SELECT json_extract(?1,'$.role'), json_extract(?1,'$.head'), json_extract(?1,'$.cluster'), "
+                      "json_extract(?1,'$.ended'), json_extract(?1,'$.index'), json_extract(?1,'$.epoch')",
+                      {Param(*text)});
+  if (head.ok() && sqlite3_step(head->get()) == SQLITE_ROW) {
+    c.found = true;
+    std::string* texts[] = {&c.role, &c.head, &c.cluster, &c.ended};
+    for (int i = 0; i < 4; ++i) *texts[i] = cell_of(head->get(), i).to_string();
+    c.index = sqlite3_column_int64(head->get(), 4);
+    c.epoch = sqlite3_column_int64(head->get(), 5);
+  }
+  c.nodes.columns = {"index", "epoch", "node", "state", "answers", "address", "host", "session", "pid", "start_ns",
+                     "since_ns", "cause", "resources", "labels"};
+  std::string columns;
+  for (const auto& name : c.nodes.columns)
+    columns += (columns.empty() ? "json_extract(value,'$." : ", json_extract(value,'$.") + name + "')";
+  auto rows = prepare(db, "cluster.json", "SELECT " + columns + " FROM json_each(?1,'$.nodes')", {Param(*text)});
+  while (rows.ok() && sqlite3_step(rows->get()) == SQLITE_ROW) {
+    auto& cells = c.nodes.rows.emplace_back();
+    for (size_t i = 0; i < c.nodes.columns.size(); ++i) cells.push_back(cell_of(rows->get(), static_cast<int>(i)));
+  }
+  sqlite3_close(db);
+  return c;
+}
+
+Status read_json_pairs(const std::string& text, std::map<std::string, std::string>* out) {
+  sqlite3* db = nullptr;
+  Status done = error(RAY_INVALID_ARGUMENT, "no JSON object of names and values: %s", text.c_str());
+  if (sqlite3_open(":memory:", &db) == SQLITE_OK) {
+    auto s = prepare(db, "JSON", "SELECT key, value, type IN ('object', 'array', 'null') FROM json_each(?1)", {Param(text)});
+    int rc = SQLITE_ERROR;
+    bool flat = true;
+    while (s.ok() && (rc = sqlite3_step(s->get())) == SQLITE_ROW) {
+      flat &= sqlite3_column_int(s->get(), 2) == 0;
+      (*out)[cell_of(s->get(), 0).to_string()] = cell_of(s->get(), 1).to_string();
+    }
+    if (rc == SQLITE_DONE && flat) done = Status();
+  }
+  sqlite3_close(db);
+  return done;
+}
+
 Records::Records(Records&&) noexcept = default;
 Records::~Records() {
   for (Shard& s : shards_) sqlite3_close(s.db);

@@ -36,6 +36,17 @@ struct NodeFile {  // session.json
 };
 NodeFile read_node_file(const std::string& session);
 
+// cluster.json: what the node knows of its cluster. Ids in hexadecimal digits.
+struct ClusterFile {
+  bool found = false;
+  std::string role, head, cluster, ended;
+  int64_t index = 0, epoch = 0;
+  Rows nodes;  // columns as "nodes" queries have them; resources and labels are JSON
+};
+ClusterFile read_cluster_file(const std::string& session);
+// A flat JSON object as names and texts.
+Status read_json_pairs(const std::string& text, std::map<std::string, std::string>* out);
+
 enum class NodeState { kAlive, kStopped, kDead };
 struct ProcessInfo {
   int pid = 0, parent = 0;

@@ -211,8 +211,6 @@ void Head::die(Known* k, const std::string& cause, int64_t now, HeadActions* out
   living_.erase(k->row.index);
   dead_.insert(k->row.index);
   dying_.insert(k->row.index);
-  say(strprintf("node %u (%s, epoch %u) is dead: %s", k->row.index, k->row.about.address.c_str(), k->row.epoch,
-                cause.c_str()), out);
   changed(*k, out);
   if (k->up) say_fenced(*k, k->peer, out);
 }

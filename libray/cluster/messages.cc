@@ -181,7 +181,7 @@ Status decode(std::string_view bytes, Message* out) {
 void pack_row(const Row& row, wire::Writer* w) {
   const About& a = row.about;
   w->map(14);
-  w->str("node").bin({reinterpret_cast<const char*>(a.id.b), kIdSize});
+  w->str("node").hex(a.id);
   w->str("state").str(state_name(row.state));
   w->str("index").uint64(row.index).str("epoch").uint64(row.epoch);
   w->str("address").str(a.address).str("host").str(a.host);

@@ -82,6 +82,16 @@ int run_node(ray::node::NodeOptions options, const std::string& resources, const
   return node.run();
 }
 
+void add_cluster_options(CLI::App* n, ray::node::ClusterOptions* o, std::string* labels) {
+  n->add_option("--cluster", o->role, "head or node; the token lies in the session")->check(CLI::IsMember({"head", "node"}));
+  n->add_option("--cluster-listen", o->listen, "of the head: where it listens, tcp://HOST:PORT or tls+tcp://HOST:PORT");
+  n->add_option("--cluster-head", o->head, "of a node: where the head listens");
+  n->add_option("--cluster-address", o->address, "this node's address, for people");
+  n->add_option("--cluster-labels", *labels, "a MessagePack map of text in hex");
+  n->add_option("--cluster-certificate", o->tls_certificate, "PEM file: certificate and key");
+  n->add_option("--cluster-ca", o->tls_ca, "PEM file: whose certificates are trusted");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -100,6 +110,8 @@ int main(int argc, char** argv) {
   n->add_option("--gcs-shards", node.gcs_shards, "shards of the control store")->check(CLI::Range(1, 64));
   n->add_option("--max-workers", node.max_workers, "limit of worker processes")->check(CLI::Range(1, 4000));
   n->add_option("--log", log, "file for the log");
+  std::string labels;
+  add_cluster_options(n, &node.cluster, &labels);
   ray::gcs::ShardOptions shard;
   CLI::App* g = app.add_subcommand("gcs", "one shard of the control store");
   g->add_option("--session", shard.dir, "session directory")->required();
@@ -111,6 +123,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   ray::load_faults_from_environment();
   bound_heap();
+  if (!from_hex(labels, &node.cluster.labels_msgpack)) return 2;
   if (n->parsed()) return run_node(std::move(node), resources, log);
   if (shard.ready_fd >= 0) ::fcntl(shard.ready_fd, F_SETFD, FD_CLOEXEC);
   ::umask(077);  // SQLite gives its files what the umask leaves

@@ -104,6 +104,7 @@ Node::Node(NodeOptions options)
 
 Node::~Node() {
   mailbox_->close();
+  cluster_.reset();
   pump_.reset();
   gcs_.reset();
   store_.reset();
@@ -204,7 +205,7 @@ Status Node::start() {
   RAY_TRY(pump_->started());
   RAY_TRY(write_session_file());
   register_node("ALIVE");
-  return Status();
+  return options_.cluster.role.empty() ? Status() : join_cluster();
 }
 
 Status Node::write_session_file() {
@@ -437,15 +438,16 @@ void Node::flush_outboxes() {
 
 // ---- the end ---------------------------------------------------------------------------------------
 
-void Node::begin_shutdown(const std::string& why) {
+void Node::begin_shutdown(const std::string& why, bool tell) {
   if (phase_ != Phase::kRunning) return;
   log(kLogInfo, "node", "shutdown", "%s", why.c_str());
+  if (cluster_) cluster_->leave(why);
   phase_ = Phase::kKilling;
   phase_deadline_ = steady_ns() + kKillGraceNs;
   listen_.reset();
   ::unlink((session_.dir + "/" + wire::kNodeSocket).c_str());
   pending_.clear();
-  for (uint32_t index : live_) send(processes_[index].get(), wire::kDnShutdown, nullptr, 0);
+  for (uint32_t index : live_) send(processes_[index].get(), wire::kDnShutdown, why.data(), tell ? why.size() : 0);
   flush_outboxes();
   for (auto& [number, s] : spawns_) {
     s.cause = wire::kDeathForced;
@@ -480,6 +482,7 @@ void Node::advance_shutdown() {
           shard_lost() ? ": a shard of the control store does not start" : " in time");
     phase_ = Phase::kClosing;
     phase_deadline_ = now + kShardGraceNs;
+    cluster_.reset();
     pump_.reset();
     gcs_.reset();
     for (Shard& s : shards_)

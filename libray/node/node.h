@@ -24,6 +24,7 @@
 #include "libray/node/function_cache.h"
 #include "libray/node/function_users.h"
 #include "libray/node/channel.h"
+#include "libray/node/cluster_side.h"
 #include "libray/node/environments.h"
 #include "libray/node/journal_pump.h"
 #include "libray/node/outbox.h"
@@ -49,6 +50,7 @@ struct NodeOptions {
   uint32_t gcs_shards = 2;
   uint32_t max_workers = 1024;
   std::string program;  // path of rayd itself: to start shards
+  ClusterOptions cluster;
 };
 
 // Work for the main thread from other threads. Kept by shared_ptr: a late answer finds it closed.
@@ -178,7 +180,7 @@ class Node {
   void check_parent();
   void write_ready(const std::string& line);
   Status write_session_file();
-  void begin_shutdown(const std::string& why);
+  void begin_shutdown(const std::string& why, bool tell = false);  // tell: the processes, too
   void advance_shutdown();
   void post(std::function<void()> work) { mailbox_->post(std::move(work)); }
 
@@ -316,6 +318,10 @@ class Node {
   Status find_place(std::string_view resources, sched::Placement* out);
   void unplaceable(Process* p, uint32_t shape, const Status& why);
 
+  // node_cluster.cc
+  Status join_cluster();
+  bool query_cluster(uint32_t process, uint64_t req_id, const std::string& what, const std::string& filter);
+
   // node_shards.cc
   Status start_shards();
   Status connect_shards();
@@ -340,6 +346,8 @@ class Node {
   std::unique_ptr<gcs::Client> gcs_;
   std::unique_ptr<JournalPump> pump_;
   std::vector<Shard> shards_;
+
+  std::shared_ptr<ClusterSide> cluster_;  // none: this node is alone
 
   sched::LocalScheduler scheduler_;
   object::Directory directory_;

@@ -380,6 +380,7 @@ void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
   std::string filter = n > 1 ? std::string(r.value()) : std::string("\x80", 1);
   if (!r.ok()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed query");
   if (filter == std::string("\xc0", 1) || filter == std::string("\xc4\0", 2)) filter = "\x80";
+  if (cluster_ && query_cluster(index, req_id, what, filter)) return;
   std::string rows = what == "groups" ? groups_msgpack(index) : query_local(what);
   if (!rows.empty()) {
     wire::Packer w;

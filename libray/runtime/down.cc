@@ -59,6 +59,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnActorWanted: return worker_ ? worker_->unwanted() : void();
     case wire::kDnExit: return worker_ ? worker_->leave() : void();
     case wire::kDnShutdown:
+      if (n > 0) ended_for_.assign(reinterpret_cast<const char*>(p), n);
       if (worker_) worker_->stop();
       return;
     default: break;

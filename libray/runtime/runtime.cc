@@ -703,7 +703,7 @@ void Runtime::node_lost(const char* why) {
   {
     std::lock_guard lock(mutex_);
     if (node_dead_) return;
-    death_ = death_text(why);
+    death_ = death_text(ended_for_.empty() ? why : ("the node ended: " + ended_for_).c_str());
     progress();  // results that are in the rings still count
     node_dead_.store(true, std::memory_order_release);
     fail_everything(RAY_NODE_DIED, death_);

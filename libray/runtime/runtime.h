@@ -287,6 +287,7 @@ class Runtime {
   bool kill_stopped_daemon();
   static constexpr const char* kDaemonDied = "the node daemon died";
   void node_lost(const char* why);
+  std::string ended_for_;  // why the daemon says that the node ends; of the receiving thread
   std::string death_text(const char* why) const;
   static constexpr const char* kWasShutDown = "the runtime was shut down";
   ErrorBox* over_error() const;

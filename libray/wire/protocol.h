@@ -307,7 +307,7 @@ enum DnType : uint16_t {
   kDnActorState = 8,    // DnActorState + packed error (cause) when dead
   kDnActorInit = 9,     // DnActorInit + creation record + GPUs: to the worker that becomes the actor
   kDnExit = 10,         // finish what runs and what was submitted, then leave
-  kDnShutdown = 11,     // the node ends
+  kDnShutdown = 11,     // the node ends; a text says why, if it is for the program
   kDnActorWanted = 12,  // DnActorState to the actor's worker: id only: last handle is gone, end gracefully
   kDnUnplaceable = 13,  // DnUnplaceable + text: what waits for this shape, and all that follows, fails
   kDnNotice = 14,       // text: something that people should know; drivers log it

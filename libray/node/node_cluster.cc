@@ -1,0 +1,56 @@
+// See node.h. The node as a part of a cluster: what cluster_side.h needs of it.
+#include <unistd.h>
+
+#include <climits>
+
+#include "gcs/ops.h"
+#include "libray/base/log.h"
+#include "libray/node/node.h"
+
+namespace ray::node {
+
+Status Node::join_cluster() {
+  cluster::About about;
+  about.id = id_;
+  about.session = session_.dir;
+  about.pid = ::getpid();
+  about.start_ns = started_at_;
+  about.resources = scheduler_.total();
+  char host[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(host, sizeof host - 1) == 0) about.host = host;
+  ClusterSide::Hooks hooks;
+  hooks.query = [this](const std::string& what) { return pump_ ? query_local(what) : std::string(); };
+  hooks.load = [this] {
+    cluster::Load load;
+    load.available = scheduler_.available(unused_leases());
+    for (uint32_t index : live_) {
+      const Process& p = *processes_[index];
+      load.running += !p.driver && p.channel && runs_something(p);
+    }
+    load.waiting = scheduler_.counts().waiting;
+    return load;
+  };
+  hooks.put_row = [this](const std::string& row) {
+    if (!gcs_) return;
+    for (uint32_t i = 0; i < gcs_->shards(); ++i)
+      gcs_->call(i, gcs::kNodePut, row, [](Status s, std::string) {
+        if (!s.ok()) log(kLogWarning, "node", "node-row", "%s", s.message().c_str());
+      });
+  };
+  hooks.end = [this](const Status& why) { begin_shutdown(why.message(), true); };
+  auto side = ClusterSide::start(options_.cluster, session_.dir, std::move(about), mailbox_, std::move(hooks));
+  if (!side.ok()) return side.status();
+  cluster_ = std::move(*side);
+  mailbox_->run();  // the first rows are there: whoever is told that the node is ready finds them in its files
+  return Status();
+}
+
+bool Node::query_cluster(uint32_t index, uint64_t req_id, const std::string& what, const std::string& filter) {
+  return cluster_->query(what, filter, [this, index, req_id](const Status& s, const std::string& value) {
+    wire::Packer w;
+    w.array(1).raw(value);
+    reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
+  });
+}
+
+}  // namespace ray::node
