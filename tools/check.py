@@ -186,7 +186,8 @@ def layering():
 # folder with all that is in it; "" is `libray` itself.
 PYTHON = "bindings/python/libray/"
 PYTHON_LAYERS = [["_libray"], ["core", "exceptions"], ["api"], ["driver"], ["worker"],
-                 ["", "testing", "as_ray", "_cli", "_zygote", "_typing", "_placement", "_serialization"], ["ray", "_shim"]]
+                 ["", "testing", "cluster_utils", "as_ray", "_cli", "_zygote", "_typing", "_placement", "_serialization"],
+                 ["ray", "_shim"]]
 # What a module loads because the program said so, whatever the layers: install_as_ray() returns the module `ray`.
 LOADED_FOR_PROGRAMS = {("core.import_ray", "ray")}
 

@@ -267,7 +267,12 @@ def cluster_resources() -> Dict[str, float]:
     """All resources of the cluster."""
     _need_running()
     out = {name: float(amount) for name, amount in _query("resources").items() if amount}
-    return {**out, "object_store_memory": float(_store_bytes())}
+    return out if _in_cluster() else {**out, "object_store_memory": float(_store_bytes())}
+
+
+def _in_cluster() -> bool:
+    """Whether the node was started as one of several: then each has said what its store holds."""
+    return os.path.exists(os.path.join(process.session_dir(), "cluster.json"))
 
 
 def _store_bytes() -> int:
@@ -284,7 +289,8 @@ def available_resources() -> Dict[str, float]:
     _need_running()
     out = {name: float(amount) for name, amount in _query("available").items() if amount}
     used = sum(row.get("size", row.get("bytes", 0)) for row in _query("store"))
-    return {**out, "object_store_memory": float(max(_store_bytes() - used, 0))}
+    store = out.get("object_store_memory", 0.0) if _in_cluster() else _store_bytes()
+    return {**out, "object_store_memory": float(max(store - used, 0))}
 
 
 _PORTS = (
@@ -297,8 +303,14 @@ _PORTS = (
 )
 
 
+def _host_of(address: str) -> str:
+    """Of HOST:PORT, as the head of a cluster has it, the host."""
+    host, colon, port = address.rpartition(":")
+    return host if colon and port.isdigit() and not host.endswith(":") else address
+
+
 def nodes() -> List[Dict[str, Any]]:
-    """One dict per node."""
+    """One dict per node; of a cluster, those that are dead too."""
     _need_running()
     out: Dict[str, Dict[str, Any]] = {}  # every shard of the control store may tell of a node
     for row in _query("nodes"):
@@ -307,14 +319,15 @@ def nodes() -> List[Dict[str, Any]]:
         row["NodeID"] = node.hex() if isinstance(node, bytes) else str(node)
         row["Alive"] = bool(row.get("alive", row.get("state", "ALIVE") in ("ALIVE", "alive", 1)))
         row["Resources"] = {k: float(v) for k, v in dict(row.get("resources") or {}).items()}
-        row.setdefault("NodeManagerAddress", "127.0.0.1")
-        row["NodeManagerHostname"] = row["NodeName"] = os.uname().nodename
-        row["RayletSocketName"] = os.path.join(process.session_dir(), "node.sock")
-        row["ObjectStoreSocketName"] = os.path.join(process.session_dir(), "store.sock")
+        row["NodeManagerAddress"] = _host_of(str(row.get("address") or "127.0.0.1"))
+        row["NodeManagerHostname"] = row["NodeName"] = str(row.get("host") or os.uname().nodename)
+        session = str(row.get("session") or process.session_dir())
+        row["RayletSocketName"] = os.path.join(session, "node.sock")
+        row["ObjectStoreSocketName"] = os.path.join(session, "store.sock")
         for port in _PORTS:  # libray opens none
             row[port] = 0
         row["alive"] = row["Alive"]
-        row["DeathReason"], row["DeathReasonMessage"] = 0, ""
-        row["Labels"] = row["labels"] = _placement.node_labels()
+        row["DeathReason"], row["DeathReasonMessage"] = 0, str(row.get("cause") or "")
+        row["Labels"] = row["labels"] = row["labels"] if "labels" in row else _placement.node_labels()
         out[row["NodeID"]] = row
     return list(out.values())

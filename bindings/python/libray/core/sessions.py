@@ -71,8 +71,21 @@ def make_base() -> str:
         return base
 
 
-def running() -> str:
-    """The newest session of this user whose node is alive; empty when there is none."""
+def _head_of(folder: str) -> str:
+    """Where the head of its cluster listens; empty when the node is in none, or no longer."""
+    import json
+
+    try:
+        with open(os.path.join(folder, "cluster.json"), encoding="utf-8") as file:
+            cluster = json.load(file)
+        return "" if cluster["ended"] else str(cluster["head"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def running(head: str = "") -> str:
+    """The newest session of this user whose node is alive; with `head` (HOST:PORT), of those that belong to the cluster
+    of that head. Empty when there is none."""
     import fcntl
 
     base = base_path()
@@ -97,7 +110,8 @@ def running() -> str:
             if os.fstat(lock).st_uid == os.geteuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # its daemon holds it
-            return folder
+            if not head or head == _head_of(folder):
+                return folder
         except OSError:
             continue
         finally:

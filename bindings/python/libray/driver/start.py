@@ -390,13 +390,16 @@ def _resolve(address: Optional[str]) -> str:
             f"libray has no thin client for {address}: give the path of a session directory"
         )
     if address != "auto":
-        if not os.path.isdir(address):
+        found = address if os.path.isdir(address) else ""
+        if not found and address.rpartition(":")[2].isdigit():
+            found = sessions.running(address)
+        if not found:
             raise ConnectionError(
-                f"There is no session directory {address!r}. libray joins a running node by the path of its "
-                'session directory (`libray sessions` lists them) or as "auto", and does not listen on '
-                "ports: omit the address to start a node."
+                f"There is no session directory {address!r}. libray joins a running node of this machine by the path "
+                'of its session directory (`libray sessions` lists them), by the address of its cluster\'s head, or as '
+                '"auto"; omit the address to start a node.'
             )
-        return address
+        return found
     found = os.environ.get("LIBRAY_ADDRESS") or sessions.running()
     if not found:
         raise ConnectionError(
