@@ -38,6 +38,12 @@ void View::give(const Holding& held) {
   if (held.lent) changes_[held.need.cpu_entry] -= held.lent;
 }
 
+View View::if_all_are_reclaimed() const {
+  View all = *this;
+  all.backs_ |= bit(Back::kLeased);
+  return all;
+}
+
 // ---- names
 
 ResourceTable::ResourceTable(const Resources& total, const std::vector<std::string>& instanced) {
@@ -143,7 +149,6 @@ View ResourceTable::soon() const { return View(this, bit(Back::kSoon) | bit(Back
 View ResourceTable::later() const {
   return View(this, bit(Back::kLeased) | bit(Back::kSoon) | bit(Back::kLate) | bit(Back::kEnding));
 }
-View ResourceTable::after_all() const { return View(this, bit(Back::kLeased) | bit(Back::kSoon) | bit(Back::kEnding)); }
 
 bool ResourceTable::enough(uint32_t entry, Amount amount, const View& free) const {
   return free.at(entry) >= amount && (!has_instances(entry) || pick(entry, amount, free, nullptr));

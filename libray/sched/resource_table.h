@@ -69,6 +69,7 @@ class View {
   void take(const Need& need);
   void give(const Holding& held);
   void change(uint32_t entry, Amount by) { changes_[entry] += by; }
+  View if_all_are_reclaimed() const;  // and what leases hold that were not asked back
 
  private:
   friend class ResourceTable;
@@ -102,7 +103,6 @@ class ResourceTable {
   View now() const { return View(this, 0); }
   View soon() const;        // and what is about to come back
   View later() const;       // and all that may come back without anybody's death
-  View after_all() const;   // soon, and what can still be reclaimed
   View empty() const { return View(this, 0, true); }
   bool enough(uint32_t entry, Amount amount, const View& free) const;
   bool fits(const Need& need, const View& free) const;

@@ -188,6 +188,7 @@ void Round::reclaim_all() {
 
 // Reclaims leases until the request fits, and the view has room for it; none when fairness does not allow enough of them.
 void Round::reclaim_for(const Waiting& w, const View& free) {
+  if (!demands_.fits(*w.request, free.if_all_are_reclaimed())) return;
   const bool starving = w.leases == 0 || w.request->turn_ends;
   std::vector<uint32_t> missing;
   for (const auto& [entry, a] : w.request->wants().items)

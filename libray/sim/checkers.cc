@@ -34,6 +34,7 @@ Amount share(const Ledger::Holder& h) {
 void Ledger::granted(uint64_t worker, Holder holder) {
   if (holders_.count(worker)) return complain("a worker was given out that somebody has");
   Holder& h = holders_[worker] = std::move(holder);
+  h.granted_at = h.since;
   check(h);
 }
 
@@ -167,7 +168,7 @@ size_t Ledger::for_good(int64_t now) const {
 
 bool Ledger::all_wait(int64_t now) const {
   return std::all_of(holders_.begin(), holders_.end(),
-                     [&](const auto& h) { return h.second.actor || h.second.blocked || now - h.second.since > kTurn; });
+                     [&](const auto& h) { return h.second.actor || h.second.blocked || now - h.second.granted_at > kTurn; });
 }
 
 // ---- once

@@ -43,6 +43,7 @@ class Ledger {
     std::vector<uint32_t> units;
     int64_t since = 0;  // of what runs there now
     bool blocked = false, actor = false;
+    int64_t granted_at = 0;  // a client that was stopped may begin long after
   };
   void granted(uint64_t worker, Holder holder);
   void ended(uint64_t worker) { holders_.erase(worker), tidy(); }
@@ -56,7 +57,7 @@ class Ledger {
   bool fits_all_for_good(const std::vector<Resources>& bundles, int64_t now) const;
   bool possible(const Resources& need) const;  // on an empty node
   size_t for_good(int64_t now) const;          // workers
-  bool all_wait(int64_t now) const;  // who runs a task waits, or has kept its lease through a turn
+  bool all_wait(int64_t now) const;  // who has a lease waits, or has kept it through a turn
 
  private:
   struct Group {

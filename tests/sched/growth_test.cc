@@ -153,6 +153,27 @@ TEST(Growth, LeasesThatAreTooYoung) {
   });
 }
 
+// What would not fit although all leases came back asks for none of them.
+TEST(Growth, LeasesThatWouldNotDo) {
+  expect_no_growth([](uint32_t n) {
+    GrowthBench b({{"CPU", static_cast<double>(n) + 1}});
+    std::vector<Action> all;
+    b.s.want_actor(id_of(1), make({{"CPU", 1}}), kPool);
+    b.settle(&all);
+    b.shape(1, 0, {{"CPU", 1}});
+    EXPECT_TRUE(b.s.want(1, 0, n, TaskId{}).ok());
+    b.settle(&all);
+    EXPECT_EQ(b.grants(all).size(), n);
+    all.clear();
+    b.now += 10 * kMs;
+    b.shape(2, 0, {{"CPU", static_cast<double>(n) + 1}});
+    EXPECT_TRUE(b.s.want(2, 0, 1, TaskId{}).ok());
+    const uint64_t most = b.settle(&all);
+    EXPECT_TRUE(all.empty());
+    return most;
+  });
+}
+
 // One client with many shapes that do not fit.
 TEST(Growth, ShapesOfOneClient) {
   expect_no_growth([](uint32_t n) {
