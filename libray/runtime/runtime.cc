@@ -465,8 +465,8 @@ void Runtime::up_bytes(uint16_t type, const void* a, size_t a_size, const void* 
     for (uint32_t naps = 0; !write_up(type, a, a_size, b, b_size, flags);) {
       const bool never = a_size + b_size > up_ring_.max_payload();
       if (never) too_large("the node daemon", a_size + b_size);
-      if (never || node_dead() || stopped_.load(std::memory_order_relaxed)) break;
-      await_room(&page_->daemon_armed, ++naps);
+      if (never || nobody_reads(++naps)) break;
+      await_room(&page_->daemon_armed, naps);
     }
     room_waits_.fetch_sub(1, std::memory_order_relaxed);
   }
@@ -700,6 +700,7 @@ bool Runtime::callbacks_empty() {
 // ----------------------------------------------------------------------------------------
 
 void Runtime::node_lost(const char* why) {
+  no_reader_.store(true, std::memory_order_release);  // who has mutex_ may wait for the daemon to read
   {
     std::lock_guard lock(mutex_);
     if (node_dead_) return;
@@ -778,6 +779,8 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (!stopping_ && worker_ && worker_->runs(context()))
     return error(RAY_WRONG_STATE, "a task cannot shut down the runtime that it runs in");
   if (stopping_.exchange(true)) return Status();
+  const int64_t now = steady_ns();
+  if (drain_timeout_ns >= 0) leave_at_ns_ = drain_timeout_ns > INT64_MAX - now ? INT64_MAX : now + drain_timeout_ns;
   if (worker_ && drain_timeout_ns != 0) worker_->retire();
   if (!node_dead() && drain_timeout_ns != 0)
     wait_until([this] { return drained(); }, drain_timeout_ns);

@@ -317,6 +317,7 @@ class Runtime {
   void ring_daemon();
   void knock();
   void await_room(std::atomic<uint32_t>* armed, uint32_t naps);
+  bool nobody_reads(uint32_t naps);
   bool write_up(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags);
   void send_request(uint64_t id, uint32_t op, const std::string& args);
   static void too_large(const char* whom, size_t size);
@@ -540,6 +541,8 @@ class Runtime {
   std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false}, pulse_ended_{false};
   uint32_t fork_generation_ = 0;
   std::string death_;  // why the node is dead
+  std::atomic<bool> no_reader_{false};  // of the rings to the daemon; set without mutex_, before node_dead_
+  std::atomic<int64_t> leave_at_ns_{INT64_MAX};  // of a shutdown: a stopped daemon is waited for no longer
 
   mutable std::mutex mutex_;
   ObjectTable table_;

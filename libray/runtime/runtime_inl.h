@@ -32,9 +32,9 @@ void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
       if (codable) lineage_coder_.forget(type);
     }
     // No room: the nap is taken without the lock, for those who wait for it would burn a processor each.
-    if (node_dead() || stopped_.load(std::memory_order_relaxed)) return;
+    if (nobody_reads(++naps)) return;
     if (size > lineage_ring_.max_payload()) return too_large("the journal", size);
-    await_room(&page_->lineage_armed, ++naps);
+    await_room(&page_->lineage_armed, naps);
   }
   // No fence: when the pump arms too late for this look it finds the record at its next one, before
   // it sleeps without a timer (journal_pump.cc).

@@ -1,6 +1,7 @@
 // Peers that a signal has stopped: a worker that tasks wait for, the node daemon. A stopped process is neither
 // dead nor late; without a look at it whoever waits would wait for ever. On the pulse thread, and on callers
 // that wait for the daemon; see runtime.h.
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -84,6 +85,21 @@ void Runtime::knock() {
   std::memcpy(addr.sun_path, path.c_str(), path.size() + 1);
   Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (fd.valid()) (void)::connect(fd.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr);
+}
+
+// Whether to give up waiting for room in a ring. Whoever waits may have mutex_, and so keep the receiver or a shutdown from
+// going on, or be the receiver: so the socket is looked at, and what they know counts before they have the lock. What a
+// process that leaves has to say is of no more use once a stopped daemon has had the time that the shutdown gave it.
+bool Runtime::nobody_reads(uint32_t naps) {
+  constexpr uint32_t kLook = 16, kLookStopped = 1024;  // every few milliseconds; a few times a second
+  if (no_reader_.load(std::memory_order_acquire) || stopped_.load(std::memory_order_relaxed)) return true;
+  if (naps % kLook != 0) return false;
+  pollfd p{socket_.get(), POLLRDHUP, 0};
+  bool nobody = ::poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL));
+  if (naps % kLookStopped == 0 && steady_ns() >= leave_at_ns_.load(std::memory_order_relaxed))
+    nobody |= is_stopped(daemon_pid_);
+  if (nobody) no_reader_.store(true, std::memory_order_release);
+  return nobody;
 }
 
 // Ours is to end, and cannot while it is stopped: it gets a moment to go on, then it is killed. True when it was.

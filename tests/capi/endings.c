@@ -35,6 +35,11 @@ static ray_code fail_and_return_ok(ray_task* task, void* user) {
   return RAY_OK;
 }
 
+static ray_code make_any(ray_task* task, void* user) {
+  (void)task, (void)user;
+  return RAY_OK;
+}
+
 static ray_code leave_a_byte(ray_task* task, void* user) {
   char path[512];
   FILE* file = fopen(kit_arg_text(task, 0, path, sizeof path), "a");
@@ -143,6 +148,7 @@ static ray_code wait_in(ray_task* task, void* user) {
 }
 
 static void register_all(void) {
+  CHECK_OK(ray_register_actor(ray_cstr("Any"), make_any, NULL, NULL, &err));
   static const remote_function all[] = {{"await_file", await_file},       {"pass", pass},
              {"shut_down", shut_down},         {"serve", serve},
              {"finish_itself", finish_itself}, {"fail_and_return_ok", fail_and_return_ok},
@@ -623,10 +629,76 @@ static void submitted_as_the_node_dies(void) {
   CHECK_EQ(code, RAY_NODE_DIED);
 }
 
+/* Writes to the daemon until it is told to stop, with the lock of the runtime. */
+typedef struct talker {
+  ray_id id;
+  volatile long n;
+  volatile bool over;
+} talker;
+
+static void* talk(void* user) {
+  talker* t = (talker*)user;
+  ray_actor* actor;
+  while (!t->over) {
+    memcpy(&t->id, (const void*)&t->n, sizeof t->n);
+    if (ray_actor_from_id(rt, t->id, &actor, NULL) != RAY_OK) break;
+    t->n++;
+  }
+  t->over = true;
+  return NULL;
+}
+
+/* The daemon is stopped, and a thread waits for room in the ring to it. */
+static void fill_the_ring(talker* t, pthread_t* thread, long* daemon) {
+  ray_actor_options options = RAY_ACTOR_OPTIONS_INIT;
+  ray_actor* actor;
+  long before;
+  int i;
+  options.lifetime = RAY_LIFETIME_DETACHED; /* its end says nothing */
+  actor = kit_actor("Any", &options);
+  t->id = ray_actor_id(actor);
+  *daemon = kit_daemon_pid();
+  CHECK_EQ(kill((pid_t)*daemon, SIGSTOP), 0);
+  kit_kill_at_exit(*daemon);
+  CHECK_EQ(pthread_create(thread, NULL, talk, t), 0);
+  do {
+    before = t->n;
+    for (i = 0; i < 500; i++) kit_pause();
+  } while (before == 0 || t->n != before);
+}
+
+/* Its lock keeps nobody from seeing that the daemon is dead. */
+static void no_room_as_the_node_dies(void) {
+  static talker t;
+  const int64_t one = 1;
+  ray_value value = ray_plain(&one, sizeof one, RAY_FMT_RAW);
+  pthread_t thread;
+  ray_ref* ref;
+  long daemon;
+  kit_init();
+  fill_the_ring(&t, &thread, &daemon);
+  CHECK_EQ(kill((pid_t)daemon, SIGKILL), 0);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  CHECK_CODE(RAY_NODE_DIED, ray_put(rt, &value, &ref, &err));
+}
+
+/* Nor does it keep the process from leaving. */
+static void no_room_and_a_shutdown(void) {
+  static talker t;
+  pthread_t thread;
+  long daemon;
+  kit_init();
+  fill_the_ring(&t, &thread, &daemon);
+  CHECK_OK(ray_shutdown(rt, 0, &err));
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
 static const kit_test tests[] = {KIT_TEST(shutdown_in_a_callback),
                                  KIT_TEST(shutdown_while_a_put_waits),
                                  KIT_TEST(a_layout_outlives_the_shutdown),
                                  KIT_TEST(submitted_as_the_node_dies),
+                                 KIT_TEST(no_room_as_the_node_dies),
+                                 KIT_TEST(no_room_and_a_shutdown),
                                  KIT_TEST(release_in_a_callback),
                                  KIT_TEST(shutdown_in_a_task),
                                  KIT_TEST(pollers_leave),
