@@ -67,14 +67,13 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
   uint64_t seen = UINT64_MAX, looked = UINT64_MAX;
   bool looked_on = false, slept = false, result;
   const TaskContext* lent = nullptr;
-  const int64_t patience = timeout_ns < 0 ? kStoreTimeoutNs : 0;
   for (int round = 0;; ++round) {
     {
       std::lock_guard lock(mutex_);
       progress();
       result = pred();
     }
-    after_unlock(patience);
+    after_unlock(0);  // the room may be what the caller itself has pinned: what has to wait for it does so beside the rest
     if (result || timeout_ns == 0) {
       if (round > 0 && !slept) (looked_on ? flow_spin_ : spin_).answered();
       break;
@@ -115,7 +114,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
       progress();
       result = pred();
     }
-    after_unlock(patience);
+    after_unlock(0);
     if (!result) {
       if (lent) worker_->give_back_all();
       wakes_.pass_on();

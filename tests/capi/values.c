@@ -596,6 +596,25 @@ static void no_room_for_results(void) {
   ray_ref_release(last);
 }
 
+/* What a result is to be copied to for others may be pinned by the very get that brings it: it fails nobody, and waits. */
+static void no_room_but_what_the_getter_pins(void) {
+  static fill f;
+  ray_arg arg = RAY_ARG_INIT;
+  ray_ref *result, *sum;
+  fill_store(&f);
+  CHECK_OK(ray_on_wait(rt, NULL, NULL, &err));
+  result = waiting_for("go");
+  arg.value = ray_plain("x", 1, RAY_FMT_RAW);
+  arg.value.refs = &result;
+  arg.value.n_refs = 1;
+  sum = kit_submit("sum_inside", &arg, 1, NULL);
+  kit_touch(kit_path("go"));
+  CHECK_EQ(kit_get_i64(result), 7);
+  empty_store(&f);
+  CHECK_EQ(kit_take_i64(sum), 7);
+  ray_ref_release(result);
+}
+
 /* An entry that stood for another object before says nothing of that one. */
 static void an_entry_that_is_used_again(void) {
   const ray_value pickle = ray_plain("p", 1, RAY_FMT_PICKLE5);
@@ -660,6 +679,7 @@ static void references_of_an_argument_that_is_kept(void) {
 static const kit_test tests[] = {KIT_TEST(put_and_get),
                                  KIT_TEST(no_room_to_share),
                                  KIT_TEST(no_room_for_results),
+                                 KIT_TEST(no_room_but_what_the_getter_pins),
                                  KIT_TEST(an_entry_that_is_used_again),
                                  KIT_TEST(empty_value),
                                  KIT_TEST(get_many_in_order),
