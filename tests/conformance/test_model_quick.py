@@ -115,6 +115,9 @@ class Unquiet(session.Session):
     def under_way(self):
         return time.monotonic() if self.goes_on else 0
 
+    def still(self):
+        return ""
+
 
 def test_what_takes_long_is_waited_for_and_what_hangs_is_not():
     assert Unquiet(2.5, True).settle(seconds=0.3) == ""
