@@ -57,6 +57,21 @@ def test_a_group_may_have_got_the_room_of_an_actor_that_died():
         judge(text.replace("FAULT", "fault stop 0"), [["ok"]] * 4 + [["t"]])
 
 
+@pytest.mark.parametrize("driver", ["c", "cpp", "python"])
+def test_a_program_that_gave_up_leaves_no_group(driver):
+    settings = run.Settings(0, False, driver)
+    settings.cpus = 2
+    group = run.Group(settings, bound=1.0)
+    try:
+        group.run(programs.parse("group g1 0 CPU:2;gwait g1 20000;task L1 r1 [ret 0 5:8];get r1;gremove g1"))
+        assert group.gave_up == 1
+        group.run(programs.parse("task L2 r1 [ret 0 5:8];get r1"))
+        assert group.gave_up == 1
+        group.finish()
+    finally:
+        group.close()
+
+
 def test_a_generator_of_too_many_possibilities_may_end():
     tasks = ";".join(f"task L{i} r{i} [ret 0 5:8];cancel r{i} -" for i in range(1, 8))
     text = tasks + ";stream L s1 " + " ".join(f"r{i}" for i in range(1, 8)) + " [];sdone s1 r9;next s1 r8 -1"

@@ -208,6 +208,7 @@ void end_machine(machine* m) {
     ray_ref_release(m->refs[i]);
     ray_actor_release(m->actors[i]);
     ray_stream_release(m->streams[i]);
+    if (m->has_group[i]) ray_group_remove(rt, &m->groups[i], NULL); /* of one that gave up */
   }
   memset(m, 0, sizeof *m);
 }

@@ -199,6 +199,7 @@ void Machine::need(bool there) const {
 Machine::~Machine() {
   for (auto& [n, child] : children_)
     if (child.thread.joinable()) child.thread.join();
+  for (auto& [slot, group] : groups_) (void)group.remove_result();  // of one that gave up
 }
 
 void Machine::run(const std::string& text, const std::string& under) {

@@ -54,6 +54,7 @@ public class Driver extends Machine {
         Driver machine = new Driver(boundMs);
         machine.run(text, prefix);
         for (Thread thread : machine.threads.values()) thread.join();
+        machine.removeGroups();
     }
 
     private static long start(String line) {

@@ -661,6 +661,18 @@ public class Machine {
         tell("ok");
     }
 
+    /** Of a driver's machine that has ended: one that gave up has left them. */
+    void removeGroups() {
+        for (Object thing : slots.values()) {
+            if (!(thing instanceof PlacementGroup)) continue;
+            try {
+                Ray.removePlacementGroup((PlacementGroup) thing);
+            } catch (RuntimeException e) {
+                // the node is dead
+            }
+        }
+    }
+
     private long expected(List<String> w, int at) {
         return w.get(at).equals("any") ? KeyValue.ANY : w.get(at).equals("none") ? 0 : versions.getOrDefault(w.get(1), 0L);
     }

@@ -48,6 +48,7 @@ def run(text, bound, prefix=""):
         pass
     for thread in machine.threads.values():
         thread.join()
+    machine.remove_groups()
     machine.slots.clear()
 
 

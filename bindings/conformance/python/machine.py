@@ -4,6 +4,7 @@ Instructions are asynchronous functions so that the same ones serve asyncio acto
 else nothing in them ever waits (they block instead), and `drive` runs them to their end.
 """
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -614,6 +615,15 @@ class Machine:
             return self.failed(ValueError("no group"), "NOT_FOUND")
         remove_placement_group(group)
         self.tell("ok")
+
+    def remove_groups(self):
+        """Of a driver's machine that has ended: one that gave up has left them."""
+        from libray.api.placement import PlacementGroup, remove_placement_group
+
+        for thing in self.slots.values():
+            if isinstance(thing, PlacementGroup):
+                with contextlib.suppress(Exception):  # the node may be dead
+                    remove_placement_group(thing)
 
     def expected(self, words, at):
         return {"any": None, "none": 0, "last": self.versions.get(words[1], 0)}[words[at]]

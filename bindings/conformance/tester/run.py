@@ -159,6 +159,8 @@ class Group:
             raise Failure("answer", text) from None
         except GaveUp:
             self.gave_up += 1
+            for group in [g for g in self.model.groups if not g.removed]:  # by its driver, which did not come to that
+                self.model.remove_group(group)
         finally:
             self.spent["model"] += time.monotonic() - began
         if problem is not None:

@@ -64,6 +64,13 @@ impl Machine {
         self.ok()
     }
 
+    /// Of a driver's machine that has ended: one that gave up has left them.
+    pub fn remove_groups(&mut self) {
+        for (_, group) in self.groups.drain() {
+            drop(group.remove()); // the node may be dead
+        }
+    }
+
     // -- key-value
     /// any, none or last; None is any.
     fn expected(&self, w: &Words, at: usize) -> Option<u64> {

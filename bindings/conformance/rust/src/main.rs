@@ -124,7 +124,10 @@ fn serve() -> Result<(), libray::Error> {
                 started = Some(start(rest).inspect_err(|e| say(&format!("failed {e}")))?)
             }
             ("run", Some((_, bound))) => {
-                drop(Machine::of_driver(*bound).run_whole(rest, ""));
+                let mut machine = Machine::of_driver(*bound);
+                drop(machine.run_whole(rest, ""));
+                machine.remove_groups();
+                drop(machine);
                 say("done");
             }
             ("query", _) => query(rest),
