@@ -72,6 +72,21 @@ def test_a_program_that_gave_up_leaves_no_group(driver):
         group.close()
 
 
+def test_a_constructor_that_fails_starts_again_when_its_process_was_killed_before():
+    text = "FAULT;actor A a1 restarts=1 [fail];call L a1 r1 [ret 0 5:8];get r1"
+    for fault, code in [("kill", "RESTARTING"), ("kill", "DIED"), ("stop", "DIED")]:
+        judge(text.replace("FAULT", f"fault {fault} 0"), [["ok"]] * 3 + [[f"e ACTOR_{code}"]])
+    text += ";fault kill 0;call L a1 r2 [ret 0 5:8];get r2"
+    judge(text.replace("FAULT;", "kvdel K any;"), [["e NOT_FOUND"], ["ok"], ["ok"], ["e ACTOR_DIED"]] + [["ok"]] * 2
+          + [["e ACTOR_DIED"]])
+    for again in "", "again=1 ":
+        wrong = text.replace("FAULT", "kvdel K any").replace("restarts=1", again + "restarts=1")
+        with pytest.raises(Mismatch):
+            judge(wrong, [["e NOT_FOUND"], ["ok"], ["ok"], ["e ACTOR_DIED"], ["ok"], ["ok"], ["e ACTOR_RESTARTING"]])
+    with pytest.raises(Mismatch):
+        judge("actor A a1 [fail];fault kill 0;call L a1 r1 [ret 0 5:8];get r1", [["ok"]] * 3 + [["e ACTOR_RESTARTING"]])
+
+
 def test_a_generator_of_too_many_possibilities_may_end():
     tasks = ";".join(f"task L{i} r{i} [ret 0 5:8];cancel r{i} -" for i in range(1, 8))
     text = tasks + ";stream L s1 " + " ".join(f"r{i}" for i in range(1, 8)) + " [];sdone s1 r9;next s1 r8 -1"

@@ -29,6 +29,9 @@ class Actor:
         return self.label
 
     def add(self, entry):
+        if isinstance(entry, Kill) and not any(
+                e.complete and not restarted(e) for e in self.entries if not isinstance(e, Kill)):
+            entry.in_constructor = entry.may_restart and self.restarts > 0
         if not isinstance(entry, Kill) and self.restarts and not entry.retries:
             # While it restarts a call without retries is refused at once, though those before it wait and then run.
             since = max((at for at, e in enumerate(self.entries) if isinstance(e, Kill) and e.may_restart), default=None)
@@ -78,6 +81,8 @@ class Actor:
             entry, before = self.entries[at], self.states[at]
             if isinstance(entry, Kill):
                 after = entry.after(before)
+                if entry.in_constructor and after is not None:  # a constructor that would fail starts again all the same
+                    after = list(dict.fromkeys([*after, ("back", self.restarts - 1)]))
             elif before is None or len(before) > CAP:
                 entry.cached = entry.filtered([World(entry.all_outs(ANYTHING), "any", children=())])
                 after = None
@@ -160,8 +165,14 @@ def ran(call):
     return all(w.status in ("ok", "failed", "died") for w in call.worlds())
 
 
+def restarted(call):
+    """Whether it was told that the actor restarts."""
+    return any(a[:2] == ["e", "ACTOR_RESTARTING"] for a in call.seen.values())
+
+
 class Kill:
-    """The actor's process was killed here; `certain` if it was this one."""
+    """The actor's process was killed here; `certain` if it was this one. `in_constructor`: perhaps before that had ended."""
+    in_constructor = False
 
     def __init__(self, may_restart, certain, unresolved):
         self.may_restart, self.certain, self.unresolved = may_restart, certain, unresolved
