@@ -330,6 +330,7 @@ void Runtime::refuse_last_call(Actor* a, PendingTask* t) {
 }
 
 void Runtime::fail_restarting(PendingTask* t, const std::string& why) {
+  const bool ran = t->started || t->attempt > 0;  // now, or before it was tried again
   ErrorBox* e =
       t->cancelled
           ? make_error(RAY_CANCELLED,
@@ -337,7 +338,8 @@ void Runtime::fail_restarting(PendingTask* t, const std::string& why) {
           : make_error(RAY_ACTOR_RESTARTING,
                        "The actor " + t->actor->id.hex() + " is unavailable: " + why +
                            ". The call " + task_name(t) + " (" + t->id.hex() +
-                           ") may or may not have run: call again, or set max_task_retries.");
+                           (ran ? ") may or may not have run" : ") has not run") +
+                           ": call again, or set max_task_retries.");
   fail_task(t, e);
   e->release();
 }
