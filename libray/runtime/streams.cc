@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 
+#include "libray/base/fault.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
 
@@ -15,10 +16,15 @@ void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader&
   Stream* s = t->stream;
   s->from_attempt = index + 1;
   const uint32_t making = making_of(t->tag, t->attempt);
-  if (index != s->received) return discard(return_object(s->id, index), making, h, bytes);
+  if (index != s->received || s->starved) return discard(return_object(s->id, index), making, h, bytes);
+  Object* o = RAY_FAULT_FAILS("client.item") ? nullptr : new_object(return_object(s->id, index));
+  if (!o) {
+    s->starved = true;
+    discard(return_object(s->id, index), making, h, bytes);
+    (void)cancel_task(t, 0);  // what it goes on to make is of no use
+    return;
+  }
   ++s->received;
-  Object* o = new_object(return_object(s->id, index));
-  if (!o) return;
   complete_from(o, h, bytes, making);
   if (s->released) {
     deferred_release_.push_back(o);
@@ -36,10 +42,14 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
   t->stream = nullptr;
   s->task = nullptr;
   s->ended = true;
-  if (e) s->failure = e->retain();
+  if (s->starved)
+    s->failure = e = make_error(RAY_OUT_OF_MEMORY, "no memory for an item of generator " + s->id.hex());
+  else if (e)
+    s->failure = e->retain();
   if (s->completion) complete_stream(s);
   if (e && !s->released) {
-    Object* o = new_object(return_object(s->id, s->received++));
+    Object* o = RAY_FAULT_FAILS("client.item") ? nullptr : new_object(return_object(s->id, s->received++));
+    s->untold = !o;
     if (o) {
       complete_error(o, e);
       s->items.push_back(o);
@@ -146,6 +156,9 @@ Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
     return error(RAY_TIMED_OUT, "the next item of generator %s is not ready", s->id.hex().c_str());
   }
   if (!*out && s->released) return error(RAY_INVALID_ARGUMENT, "the stream was released while this call waited for it");
+  if (!*out && s->untold)
+    return error(RAY_OUT_OF_MEMORY, "no memory for the error with which generator %s has ended: %s", s->id.hex().c_str(),
+                 s->failure->message.c_str());
   if (!*out) return error(RAY_STREAM_END, "generator %s has ended", s->id.hex().c_str());
   return Status();
 }

@@ -281,6 +281,8 @@ struct Stream {
   bool released = false;  // nobody has a handle
   bool unused = false;    // nor waits in a call that began with one: it goes with its task
   bool to_end = false;    // RAY_TASK_RUN_TO_END
+  bool starved = false;   // there was no memory for an item: nothing comes after it but that error
+  bool untold = false;    // there was none for the last item, which is `failure`
   std::vector<uint64_t> waiters;  // Runtime::notifications_: each is told once that there is something to take
 };
 

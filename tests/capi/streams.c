@@ -434,6 +434,27 @@ static void several_consumers(void) {
   ray_stream_release(g_shared);
 }
 
+/* An item that there is no memory for is not left out: the stream ends with that, also when there is none to say so. */
+static void no_memory_for_an_item(void) {
+  ray_stream* stream;
+  ray_ref* item;
+  kit_init();
+  stream = stream_of("count_up", 5, 2);
+  CHECK_OK(ray_test_fault(ray_cstr("client.item"), ray_cstr("fail@2"), &err));
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  CHECK_EQ(kit_take_i64(item), 0);
+  CHECK_OK(ray_stream_next(stream, -1, &item, &err));
+  CHECK_CODE(RAY_OUT_OF_MEMORY, kit_get_code(item));
+  CHECK_MESSAGE("no memory for an item");
+  ray_ref_release(item);
+  CHECK_CODE(RAY_STREAM_END, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+  CHECK_OK(ray_test_fault(ray_cstr("client.item"), ray_cstr("fail@0"), &err));
+  stream = stream_of("count_up", 5, 2);
+  CHECK_CODE(RAY_OUT_OF_MEMORY, ray_stream_next(stream, -1, &item, &err));
+  ray_stream_release(stream);
+}
+
 static void stream_of_an_actor(void) {
   ray_task_options options = RAY_TASK_OPTIONS_INIT;
   ray_stream* stream = NULL;
@@ -615,6 +636,7 @@ static const kit_test tests[] = {KIT_TEST(released_while_threads_wait),
                                  KIT_TEST(notifications),
                                  KIT_TEST(notifications_take_nothing),
                                  KIT_TEST(several_consumers),
+                                 KIT_TEST(no_memory_for_an_item),
                                  KIT_TEST(stream_of_an_actor),
                                  KIT_TEST(several_streams)};
 KIT_MAIN(tests, register_all)
