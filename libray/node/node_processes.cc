@@ -580,7 +580,11 @@ uint32_t Node::connect_link(uint32_t client, uint32_t worker) {
   }
   // A fresh memfd is all zero: only the first words have to be written, so it is not mapped here.
   uint32_t words[4] = {wire::kMagic, wire::kProtocolVersion, client, worker};
-  if (::pwrite(memfd->get(), words, sizeof words, 0) != sizeof words) return 0;
+  if (RAY_FAULT_FAILS("node.link") || ::pwrite(memfd->get(), words, sizeof words, 0) != sizeof words) {
+    note_shortage("no-link", "a worker cannot be linked to its caller, which waits: there is no memory for the link");
+    link_later(client, worker);
+    return 0;
+  }
   uint32_t id = next_link_++;
   auto fd = std::make_shared<Fd>(std::move(*memfd));
   wire::DnLink to_client{id, worker, 0, static_cast<uint32_t>(w->pid)};

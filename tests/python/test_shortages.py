@@ -392,3 +392,28 @@ def test_a_thread_that_cannot_be_made(run_script, nth):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] in (("refused",) if nth == 1 else ("refused", "worked"))
+
+
+def test_no_memory_for_a_link(run_script):
+    """Links between processes that could not be made are made a moment later."""
+    done = run_script(
+        """
+        import libray
+        libray.init(num_cpus=2)
+
+        @libray.remote
+        class Actor:
+            def echo(self, x):
+                return x
+
+        @libray.remote
+        def f(x):
+            return x
+
+        actor = Actor.remote()
+        print(libray.get(actor.echo.remote(5)), libray.get(f.remote(6)))
+        """,
+        env={"LIBRAY_FAULTS": "node.link=fail@1"},
+    )
+    assert done.stdout.strip() == "5 6"
+    assert "no memory for the link" in done.stderr
