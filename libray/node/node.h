@@ -266,6 +266,7 @@ class Node {
   void apply(actor::Actions& actions);
   void want_worker(const actor::Actor& a);
   void connect_late(const ActorId& id, uint32_t index);
+  void kill_late(const ActorId& id, bool may_restart);
   void resolve_late(const ObjectId& id, uint32_t index);
   void waits_no_more(const ActorId& id);
   void tell_actor(const ActorId& id, uint32_t process);
@@ -396,6 +397,7 @@ class Node {
   // Keys that the control store is told to forget; what is defined meanwhile is sent when it has answered.
   std::unordered_map<uint64_t, std::vector<Definition>> forgetting_;
   std::vector<std::function<void()>> deferred_;  // work for later in this iteration, after the pass
+  uint32_t late_kills_ = 0;                      // of these, kills of actors that nobody has told of yet
   bool rings_read_ = false;                      // to their tails, since that work began
   bool passing_ = false;                         // a pass has begun, and has not read all that there was then
   int64_t oom_seen_ = -1;

@@ -248,7 +248,14 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
       }
       actors_.connect(u.id, p->index, &actions);
       break;
-    case wire::kUpActorKill: actors_.kill(u.id, (u.flags & 1) != 0, &actions); break;
+    case wire::kUpActorKill:
+      if (!actors_.find(u.id)) {  // as above
+        ++late_kills_;
+        deferred_.push_back([this, id = u.id, may_restart = (u.flags & 1) != 0] { kill_late(id, may_restart); });
+        return Status();
+      }
+      actors_.kill(u.id, (u.flags & 1) != 0, &actions);
+      break;
     case wire::kUpActorReady:
       actors_.constructed(p->index, u.id, u.incarnation, u.code, bytes, &actions);
       break;
@@ -266,6 +273,14 @@ void Node::connect_late(const ActorId& id, uint32_t index) {
   actor::Actions actions;
   if (may_hold(index)) actors_.connect(id, index, &actions);
   apply(actions);
+}
+
+void Node::kill_late(const ActorId& id, bool may_restart) {
+  read_all_rings();
+  actor::Actions actions;
+  actors_.kill(id, may_restart, &actions);
+  apply(actions);
+  --late_kills_;
 }
 
 // What a process is told about an actor: its state, and a link to its worker when there is one.

@@ -428,6 +428,25 @@ TEST(RaydRequests, ANameIsFreeForWhoHeardOfTheDeath) {
   EXPECT_EQ(a.code, RAY_NOT_FOUND);
 }
 
+// Nor does the order in which the daemon reads rings decide whether a kill is one.
+TEST(RaydRequests, AKillThatIsReadBeforeTheCreation) {
+  Cluster cluster;
+  std::unique_ptr<RawClient> drivers[] = {cluster.driver(), cluster.driver()};
+  for (int killer : {0, 1}) {
+    RawClient *d = drivers[1 - killer].get(), *other = drivers[killer].get();
+    ActorMaker m{d};
+    ::kill(cluster.pid, SIGSTOP);
+    const ActorId id = m.create("", "make", 0);
+    other->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 0, 0});
+    const uint64_t asked = other->request(wire::kOpPing, "\x90");
+    ::kill(cluster.pid, SIGCONT);
+    Answer a;
+    ASSERT_TRUE(other->answer(asked, &a.code, &a.body));
+    wire::DnActorState s;
+    ASSERT_TRUE(m.wait(id, wire::kActorDead, &s));
+  }
+}
+
 // The creator of a detached actor dies while the control store is slow; whoever runs its task again makes the same
 // actor, and is answered.
 TEST(RaydRequests, ACreatorThatDiesDuringTheClaimAndRunsAgainIsAnswered) {
