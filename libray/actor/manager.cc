@@ -294,11 +294,12 @@ void Manager::process_died(uint32_t process, const std::string& how, Actions* ou
   die(&a, RAY_ACTOR_DIED, text, out);
 }
 
-void Manager::job_ended(uint32_t job, Actions* out) {
+void Manager::job_ended(uint32_t job, const std::set<uint32_t>& spared, Actions* out) {
   std::vector<ActorId> ids;
   if (auto living = living_.find(job); living != living_.end())
     for (const ActorId& id : living->second)
-      if (actors_.at(id).spec.lifetime != RAY_LIFETIME_DETACHED) ids.push_back(id);
+      if (const Spec& s = actors_.at(id).spec; s.lifetime != RAY_LIFETIME_DETACHED && !spared.count(s.creator))
+        ids.push_back(id);
   for (const ActorId& id : ids) {
     Actor& a = actors_.at(id);
     a.kill_for_good = true;

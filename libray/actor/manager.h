@@ -104,8 +104,8 @@ class Manager {
   void unreferenced(const ActorId& id, Actions* out);
   // A process is gone: its subscriptions end; if it was an actor's worker, the actor restarts or dies.
   void process_died(uint32_t process, const std::string& how, Actions* out);
-  // Actors of the job that are not detached die.
-  void job_ended(uint32_t job, Actions* out);
+  // Actors of the job that are not detached die, but those that were created by one of these processes.
+  void job_ended(uint32_t job, const std::set<uint32_t>& spared, Actions* out);
 
   const Actor* find(const ActorId& id) const;
   // A named actor that can be found: not dead, and not on its way there.

@@ -210,6 +210,9 @@ class Node {
   void cut_off(Process* p, const std::string& why);
   void process_gone(uint32_t index, int wait_status, uint32_t cause);
   void end_job(uint32_t job);
+  std::set<uint32_t> spared_of(uint32_t job) const;
+  void end_rest(uint32_t job, bool with_starting);
+  void actor_ended(uint32_t job, bool detached);
   bool job_over(uint32_t job) const;
   void close_job(uint32_t job);
   void forget_job(uint32_t job);

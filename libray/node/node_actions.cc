@@ -418,7 +418,7 @@ void Node::apply(actor::Actions& actions) {
       }
       case actor::Action::kChanged:
         journal_actor(x.id);
-        if (a && a->state == wire::kActorDead) close_job(a->spec.job);
+        if (a && a->state == wire::kActorDead) actor_ended(a->spec.job, a->spec.lifetime == RAY_LIFETIME_DETACHED);
         break;
     }
   }

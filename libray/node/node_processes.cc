@@ -698,17 +698,47 @@ void Node::end_job(uint32_t index) {
   register_job(job, "FINISHED");
   scheduler_.job_ended(index);
   remove_groups_of(index);
+  end_rest(index, true);
+  close_job(index);
+}
+
+// Processes of a job that outlive its driver: the workers of detached actors, and what works for those, the workers that
+// they have leased and the actors that they have created, and so on.
+std::set<uint32_t> Node::spared_of(uint32_t job) const {
+  std::set<uint32_t> spared;
+  std::vector<uint32_t> next;
+  std::multimap<uint32_t, uint32_t> created;  // by creator
+  for (const auto& [id, a] : actors_.all()) {
+    if (a.spec.job != job || a.state == wire::kActorDead || a.worker == actor::kNoProcess) continue;
+    if (a.spec.lifetime == RAY_LIFETIME_DETACHED) next.push_back(a.worker);
+    else created.emplace(a.spec.creator, a.worker);
+  }
+  while (!next.empty()) {
+    const uint32_t index = next.back();
+    next.pop_back();
+    if (!spared.insert(index).second) continue;
+    for (uint32_t worker : scheduler_.workers_of(index)) next.push_back(worker);
+    for (auto [at, end] = created.equal_range(index); at != end; ++at) next.push_back(at->second);
+  }
+  return spared;
+}
+
+// Of a job without a driver: what no detached actor needs.
+void Node::end_rest(uint32_t index, bool with_starting) {
+  const std::set<uint32_t> spared = spared_of(index);
   actor::Actions actions;
-  actors_.job_ended(index, &actions);
+  actors_.job_ended(index, spared, &actions);
   apply(actions);
-  // Its workers, but those of detached actors.
   for (auto& [number, s] : spawns_) {
-    if (s.pool.job != index) continue;
-    const actor::Actor* a = s.process == kNone ? nullptr : actors_.of_worker(s.process);
-    if (a && a->spec.lifetime == RAY_LIFETIME_DETACHED && a->state != wire::kActorDead) continue;
+    if (s.pool.job != index || (s.process == kNone ? !with_starting : spared.count(s.process) > 0)) continue;
     s.cause = wire::kDeathForced;
     (void)pidfd_signal(s.pidfd.get(), SIGKILL);
   }
+}
+
+// With a detached actor ends what only it needed, if the driver has left.
+void Node::actor_ended(uint32_t index, bool detached) {
+  if (auto it = jobs_.find(index); detached && it != jobs_.end() && it->second.ended) end_rest(index, job_over(index));
   close_job(index);
 }
 

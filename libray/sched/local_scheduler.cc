@@ -42,6 +42,13 @@ bool LocalScheduler::holds(uint32_t client, uint32_t worker, uint32_t lease) con
   return l && l->client == client && l->worker == worker;
 }
 
+std::vector<uint32_t> LocalScheduler::workers_of(uint32_t client) const {
+  std::vector<uint32_t> workers;
+  if (auto c = clients_.find(client); c != clients_.end())
+    for (uint32_t id : c->second.held) workers.push_back(leases_.at(id).worker);
+  return workers;
+}
+
 Status LocalScheduler::return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now) {
   // Not an error when unknown: the worker may have died while the return was on its way.
   if (holds(client, worker, lease)) end_lease(lease, true, now);

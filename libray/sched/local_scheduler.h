@@ -96,6 +96,7 @@ class LocalScheduler {
   std::vector<Overdue> overdue(int64_t since) const;
   // Whether this client holds that lease of that worker (force-cancel checks it).
   bool holds(uint32_t client, uint32_t worker, uint32_t lease) const;
+  std::vector<uint32_t> workers_of(uint32_t client) const;  // that it has leased
 
   // ---- workers
   void prestart(Pool pool, uint32_t count);

@@ -99,7 +99,7 @@ TEST_F(ManagerTest, AnnouncedAndNeverCreated) {
   EXPECT_EQ(m.find(ids[0])->cause, "an argument failed");
   m.kill(ids[1], false, &out);
   EXPECT_EQ(state(ids[1]), wire::kActorDead);
-  m.job_ended(9, &out);
+  m.job_ended(9, {}, &out);
   EXPECT_EQ(state(ids[3]), wire::kActorDead);
   m.process_died(kCreator, "gone", &out);
   EXPECT_EQ(state(ids[2]), wire::kActorDead);
@@ -134,6 +134,16 @@ TEST_F(ManagerTest, AnnouncedAgainByWhoRunsAgain) {
     EXPECT_EQ(state(id), wire::kActorPending);
     EXPECT_EQ(last(Action::kReply)->code, RAY_OK);
   }
+}
+
+TEST_F(ManagerTest, TheEndOfAJobSparesWhatItIsTold) {
+  Spec of_spared, of_other;
+  of_spared.creator = 41;
+  of_other.creator = 42;
+  const ActorId one = create(std::move(of_spared)), two = create(std::move(of_other));
+  m.job_ended(1, {41}, &out);
+  EXPECT_EQ(state(one), wire::kActorPending);
+  EXPECT_EQ(state(two), wire::kActorDead);
 }
 
 // Nobody holds it when it is created at last: it is not started.
@@ -437,7 +447,7 @@ TEST_F(ManagerTest, DetachedActorsOutliveHandlesAndJob) {
   s.name = "keeper";
   ActorId id = living(s);
   m.unreferenced(id, &out);
-  m.job_ended(1, &out);
+  m.job_ended(1, {}, &out);
   EXPECT_EQ(state(id), wire::kActorAlive);
   EXPECT_EQ(count(Action::kWanted), 0u);
   ASSERT_NE(m.find("keeper", ""), nullptr);
@@ -452,7 +462,7 @@ TEST_F(ManagerTest, AJobsEndEndsItsActors) {
   ActorId mine = living(s);
   s.job = 2;
   ActorId other = living(s, kWorker + 1);
-  m.job_ended(1, &out);
+  m.job_ended(1, {}, &out);
   EXPECT_EQ(state(mine), wire::kActorDead);
   EXPECT_EQ(state(other), wire::kActorAlive);
   m.process_died(kWorker, "killed", &out);
@@ -463,7 +473,7 @@ TEST_F(ManagerTest, LateNameOfADeadActorIsGivenBack) {
   Spec s;
   s.name = "late";
   ActorId id = create(s);
-  m.job_ended(1, &out);
+  m.job_ended(1, {}, &out);
   EXPECT_EQ(state(id), wire::kActorDead);
   m.name_claimed(id, RAY_OK, id, "", &out);
   EXPECT_EQ(count(Action::kReleaseName), 1u);
@@ -507,7 +517,7 @@ TEST_F(ManagerTest, RandomEventsKeepTheInvariants) {
       case 5: if (pick(5) == 0) m.kill(id, pick(2), &out); break;
       case 6: if (pick(10) == 0) m.unreferenced(id, &out); break;
       case 7: m.connect(id, pick(4), &out); break;
-      case 8: if (pick(200) == 0) m.job_ended(1 + pick(3), &out); break;
+      case 8: if (pick(200) == 0) m.job_ended(1 + pick(3), {}, &out); break;
     }
     ASSERT_EQ(m.check(), "");
     for (const Action& x : out)

@@ -338,4 +338,64 @@ def test_what_code_captured_is_captured_again_by_the_next_runtime(fresh):
         assert session(value) == ([(value, value)] * 4, True)
         number = -1  # in the same runtime the code stays as it was
         assert libray.get(f.remote(), timeout=60) == (value, value)
+
+
+def test_what_works_for_a_detached_actor_outlives_its_driver(run_script, tmp_path):
+    """Its tasks, its actors and their tasks; and they end with it, whoever has a handle."""
+    context = libray.init(num_cpus=4)
+    go, began = str(tmp_path / "go"), str(tmp_path / "began")
+    try:
+        run_script(f"""
+            import os, time
+            import libray
+            libray.init(address={context["session_dir"]!r}, namespace="shared")
+
+            @libray.remote(max_retries=0)
+            def work(name):
+                open({began!r} + name, "w").close()
+                while not os.path.exists({go!r}):
+                    time.sleep(0.01)
+                return "done"
+
+            @libray.remote(max_retries=0)
+            def parent(name):
+                return libray.get(work.remote(name))
+
+            @libray.remote(num_cpus=0)
+            class Child:
+                def begin(self):
+                    self.work = work.remote("child")
+                def end(self):
+                    return libray.get(self.work)
+                def pid(self):
+                    return os.getpid()
+
+            @libray.remote(num_cpus=0)
+            class Detached:
+                def begin(self):
+                    self.child = Child.remote()
+                    self.work = parent.remote("own")
+                    libray.get(self.child.begin.remote())
+                def end(self):
+                    return [libray.get(self.work), libray.get(self.child.end.remote())]
+                def family(self):
+                    return self.child
+
+            other = Child.remote()
+            detached = Detached.options(name="detached", lifetime="detached").remote()
+            libray.get([detached.begin.remote(), other.pid.remote()])
+            while not all(os.path.exists({began!r} + name) for name in ("own", "child")):
+                time.sleep(0.01)
+        """)
+        detached = libray.get_actor("detached", "shared")
+        child = libray.get(detached.family.remote(), timeout=60)
+        pid = libray.get(child.pid.remote(), timeout=60)
+        open(go, "w").close()
+        assert libray.get(detached.end.remote(), timeout=60) == ["done", "done"]
+        libray.kill(detached)
+        with pytest.raises(libray.exceptions.RayActorError):
+            while True:
+                libray.get(child.pid.remote(), timeout=60)
+        eventually(lambda: not alive(pid))
+    finally:
         libray.shutdown()
