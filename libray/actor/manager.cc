@@ -64,7 +64,7 @@ void Manager::forget_given_up(const ActorId& id) {
   erase(id);
 }
 
-void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job) {
+void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job, const wire::ActorFacts& facts) {
   forget_given_up(id);
   auto [it, fresh] = actors_.try_emplace(id);
   if (!fresh) return;
@@ -75,6 +75,10 @@ void Manager::announce(const ActorId& id, uint32_t creator, uint32_t job) {
   a.spec.id = id;
   a.spec.creator = creator;
   a.spec.job = job;
+  a.spec.max_restarts = facts.max_restarts;
+  a.spec.max_task_retries = facts.max_task_retries;
+  a.spec.flags = facts.flags;
+  a.spec.max_pending_calls = facts.max_pending_calls;
 }
 
 void Manager::create(Spec spec, Actions* out) {
@@ -385,8 +389,10 @@ void Manager::connect(const ActorId& id, uint32_t process, Actions* out) {
     it->second.subscribers.insert(process);
     by_subscriber_[process].insert(id);
   }
-  // Of one that is only announced there is nothing to say yet.
-  if (it != actors_.end() && it->second.announced && it->second.state != wire::kActorDead) return;
+  // Who has announced it knows all that there is to say of it.
+  if (it != actors_.end() && it->second.announced && it->second.spec.creator == process &&
+      it->second.state != wire::kActorDead)
+    return;
   out->push_back(make(Action::kTell, id, process));  // unknown: state_of() says dead
 }
 

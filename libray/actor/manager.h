@@ -68,7 +68,7 @@ struct Actor {
   uint32_t state = wire::kActorPending;
   uint32_t incarnation = 0;
   uint32_t worker = kNoProcess;  // has it from assignment to death
-  bool announced = false;        // its creator waits for the constructor's arguments: there is no spec yet
+  bool announced = false;        // its creator is about to create it: of the spec there are the facts alone
   bool given_up = false;         // so it died: its creator did, or an argument failed
   bool naming = false;           // the name is being claimed
   bool named = false;
@@ -85,8 +85,8 @@ struct Actor {
 
 class Manager {
  public:
-  // `creator` is going to create it: others may hold it and connect to it already.
-  void announce(const ActorId& id, uint32_t creator, uint32_t job);
+  // `creator` is going to create it: others may hold it, connect to it and kill it already.
+  void announce(const ActorId& id, uint32_t creator, uint32_t job, const wire::ActorFacts& facts = {});
   // Idempotent by id: a second create of a known actor answers with its id.
   void create(Spec spec, Actions* out);
   // `winner`: the id that has the name now; this actor's own when it won. code != RAY_OK: the control

@@ -238,7 +238,10 @@ Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
           refuse_actor(p, u.id, s);
           return Status();
         }
-        actors_.announce(u.id, p->index, p->job);
+        wire::ActorFacts facts{};
+        if (bytes.size() < sizeof facts) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed actor record");
+        std::memcpy(&facts, bytes.data(), sizeof facts);
+        actors_.announce(u.id, p->index, p->job, facts);
       }
       if (!actors_.find(u.id)) {
         // Its creator wrote first, but perhaps to a ring that this pass had gone by already: all

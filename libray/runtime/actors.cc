@@ -84,6 +84,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     a->out_of_order = o.flags & RAY_ACTOR_OUT_OF_ORDER;
     a->metadata = create->metadata;
     a->info_known = true;
+    a->facts_known.store(true, std::memory_order_release);
     t->actor = a;
     a->creating = true;
     t->creation = std::move(create);
@@ -259,10 +260,15 @@ void Runtime::tell_creation(const PendingTask* t, const std::vector<ObjectId>& d
   up(wire::kUpActorCreate, u, tail.data(), tail.size());
 }
 
-// Its constructor's arguments are missing: who gets a handle meanwhile is to know that it will be. mutex_ held.
-void Runtime::announce_actor(Actor* a) {
+// Its constructor's arguments are missing, or another thread is to carry out the creation: who gets a handle meanwhile is
+// to know that it will be and how it is called, and it can be killed. mutex_ held.
+void Runtime::announce_actor(const PendingTask* t) {
+  if (std::exchange(t->creation->announced, true)) return;
+  Actor* a = t->actor;
   a->connected = true;
-  up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 1, 0});
+  const ray_actor_options& o = t->creation->options;
+  const wire::ActorFacts facts{o.max_restarts, a->max_task_retries, o.flags, o.max_pending_calls};
+  up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 1, sizeof facts}, &facts, sizeof facts);
 }
 
 // An argument has failed, or the creation was cancelled. All that hold the actor are told. mutex_ held.
@@ -281,6 +287,7 @@ void Runtime::creation_failed(const PendingTask* t, const ErrorBox* cause) {
 }
 
 void Runtime::send_actor_create(PendingTask* t) {
+  announce_actor(t);
   to_create_.push_back(t);
   have_deferred_ = true;
 }
@@ -291,6 +298,7 @@ void Runtime::send_actor_create(PendingTask* t) {
 Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
                            const ray_task_options& o, Object** returns, Stream** stream, bool weak) {
   if (method.empty()) return error(RAY_INVALID_ARGUMENT, "a method needs a name");
+  RAY_TRY(await_facts(a));
   if (a->max_pending && a->n_pending >= a->max_pending)
     return error(RAY_UNAVAILABLE,
                  "actor %s has %lu pending calls, as many as max_pending_calls allows",
@@ -307,7 +315,8 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
   t->method = method;
   t->keeps_actor = !weak;
   t->function = a->call_function.get();
-  t->retries_left = o.max_retries == RAY_RETRIES_DEFAULT ? a->max_task_retries : o.max_retries;
+  t->actor_retries = o.max_retries == RAY_RETRIES_DEFAULT;
+  t->retries_left = t->actor_retries ? 0 : o.max_retries;
   s = start_task(t, std::move(p), o, returns, stream);
   if (s.ok() && __builtin_expect(a->state >= wire::kActorRestarting, 0)) {
     std::unique_lock lock(mutex_);
@@ -319,6 +328,21 @@ Status Runtime::actor_call(Actor* a, const std::string& method, const ray_arg* a
     after_unlock();
   }
   return s;
+}
+
+// How many calls of an actor that was made elsewhere may be pending at a time is not known before the daemon has told. One
+// may be in any case, so only the calls after it wait, but for those of a thread that the answer needs.
+Status Runtime::await_facts(Actor* a) {
+  if (__builtin_expect(a->facts_known.load(std::memory_order_acquire), 1)) return Status();
+  auto known = [this, a] { return a->facts_known || a->n_pending == 0 || closed_ || node_dead(); };
+  {
+    std::lock_guard lock(mutex_);
+    if (known()) return Status();
+  }
+  if (in_callback() || wait_until(known, kRequestNs)) return Status();
+  RAY_TRY(wait_ended());
+  return error(RAY_TIMED_OUT, "the node daemon did not say in time how many calls of actor %s may be pending",
+               a->id.hex().c_str());
 }
 
 // A call that was made while the actor restarts, and has no retries, is not kept. mutex_ held.
@@ -401,10 +425,25 @@ void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
   actor_maybe_done(a);  // what failed may have been the last that wanted it
 }
 
-void Runtime::take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail) {
+// What its creator has said of it. Calls that were made before go by it too. mutex_ held.
+void Runtime::take_facts(Actor* a, const wire::DnActorState& s) {
+  if (a->facts_known.load(std::memory_order_relaxed)) return;
   a->max_task_retries = s.max_task_retries;
   a->max_pending = s.max_pending_calls;
-  if (s.flags & RAY_ACTOR_OUT_OF_ORDER) a->out_of_order = true;
+  a->out_of_order = s.flags & RAY_ACTOR_OUT_OF_ORDER;
+  a->facts_known.store(true, std::memory_order_release);
+  for (PendingTask *t = a->queue.head, *next; t; t = next) {
+    next = t->next;
+    if (t->actor_retries && !t->cancelled) t->retries_left = a->max_task_retries;
+    if (!a->out_of_order || t->state != TaskState::kWaiting) continue;
+    a->queue.remove(t);
+    a->aside.push_back(t);
+    t->aside = true;
+  }
+}
+
+void Runtime::take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail) {
+  take_facts(a, s);
   bool restarted = s.incarnation > a->incarnation || s.state == wire::kActorRestarting;
   a->incarnation = s.incarnation;
   a->state = s.state;

@@ -473,7 +473,9 @@ class Runtime {
   void fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause);
   void actor_link_died(Actor* a, ClientLink* link);
   void send_actor_create(PendingTask* t);
-  void announce_actor(Actor* a);
+  void announce_actor(const PendingTask* t);
+  Status await_facts(Actor* a);
+  void take_facts(Actor* a, const wire::DnActorState& s);
   void creation_failed(const PendingTask* t, const ErrorBox* cause);
   void answer_here(uint64_t req_id, ray_code code, const std::string& text);
 

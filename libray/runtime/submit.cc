@@ -63,7 +63,7 @@ PendingTask* Runtime::new_task() {
   t->tag = ++t->uses << kTaskIndexBits | index;
   t->state = TaskState::kWaiting;
   t->kind = RAY_KIND_TASK;
-  t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = t->keeps_actor = false;
+  t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = t->keeps_actor = t->actor_retries = false;
   t->retries_left = 0;
   t->attempt = t->n_returns = t->deps_left = 0;
   t->function = nullptr;
@@ -425,6 +425,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   if (t->kind == RAY_KIND_ACTOR_CALL) {
     ++t->actor->n_pending;
     t->actor->n_keeping += t->keeps_actor;
+    if (t->actor_retries) t->retries_left = t->actor->max_task_retries;
   } else {
     use_function(t->function);
   }
@@ -507,7 +508,7 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     keep_for_call(t);
   } else {
     waiting_tasks_.push_back(t);
-    if (t->actor) announce_actor(t->actor);
+    if (t->actor) announce_actor(t);
   }
 }
 

@@ -77,6 +77,7 @@ inline std::string view_string(ray_str s) {
 // What the daemon needs to create an actor, while its arguments are missing.
 struct ActorCreation {
   ray_actor_options options;
+  bool announced = false;
   std::string name, ns, resources, metadata;
   uint64_t req_id = 0;
 };
@@ -90,6 +91,7 @@ struct PendingTask {
   TaskState state = TaskState::kFree;
   uint8_t kind = 0;
   bool retry_on_error = false, cancelled = false, forced = false;
+  bool actor_retries = false;  // actor calls: as many as the actor says
   bool started = false;    // actor calls that were lost: whether the method had begun
   bool shrinking = false;  // its arguments are being stored, without the lock
   bool aside = false;      // actor calls: stands in actor->aside
@@ -241,6 +243,7 @@ struct Actor {
   int32_t max_task_retries = 0;
   uint32_t max_pending = 0;
   bool connected = false, info_known = false, out_of_order = false;
+  std::atomic<bool> facts_known{false};  // max_task_retries, max_pending, out_of_order: they do not change from then on
   bool creating = false;  // we create it, and the daemon has not been told how
   ErrorBox* death = nullptr;
   std::string error_parts;  // of a long one: see wire::kDnActorText

@@ -24,7 +24,7 @@
 
 namespace ray::wire {
 
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 inline constexpr uint32_t kMagic = 0x59415231;  // "1RAY"
 
 // ---- names in the session directory
@@ -165,8 +165,8 @@ enum UpType : uint16_t {
   kUpObjRelease = 9,     // UpObjCount: I hold `count` less (process = my index)
   kUpObjResolve = 10,    // UpObj (id only): tell me once when it is ready, failed or lost
   kUpActorCreate = 11,   // UpActorCreate + bytes
-  kUpActorConnect = 12,  // UpActor: I will call it: send its states and a link when it lives. Flags 1: and I
-                         // am going to create it, when its constructor's arguments are there
+  kUpActorConnect = 12,  // UpActor: I will call it: send its states and a link when it lives. Flags 1 and an
+                         // ActorFacts: I am going to create it, when its constructor's arguments are there
   kUpActorKill = 13,     // UpActor: flags 1 = may restart
   kUpActorReady = 14,  // UpActor from its worker: constructor returned (code) + packed error bytes; from who
                        // was going to create it: it will not
@@ -292,6 +292,10 @@ struct UpActor {
   uint32_t incarnation;
   int32_t code;
   uint32_t flags, size;
+};
+struct ActorFacts {  // what its callers have to know before its creation is carried out
+  int32_t max_restarts, max_task_retries;
+  uint32_t flags, max_pending_calls;  // RAY_ACTOR_*
 };
 
 // ---- down records: daemon -> process (datagrams)

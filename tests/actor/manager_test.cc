@@ -136,6 +136,28 @@ TEST_F(ManagerTest, AnnouncedAgainByWhoRunsAgain) {
   }
 }
 
+// Whoever may call it hears how before it is created, and a kill counts.
+TEST_F(ManagerTest, AnnouncedWithItsFacts) {
+  const ActorId id = actor_of(child_task(origin_of(TaskId{}), next + 1));
+  m.announce(id, kCreator, 1, {2, 3, RAY_ACTOR_OUT_OF_ORDER, 4});
+  m.connect(id, kCreator, &out);
+  EXPECT_EQ(count(Action::kTell), 0u);  // who said so knows
+  m.connect(id, kCaller, &out);
+  ASSERT_EQ(count(Action::kTell), 1u);
+  EXPECT_EQ(m.find(id)->spec.max_task_retries, 3);
+  EXPECT_EQ(m.find(id)->spec.max_pending_calls, 4u);
+  EXPECT_EQ(m.find(id)->spec.flags, static_cast<uint32_t>(RAY_ACTOR_OUT_OF_ORDER));
+  m.kill(id, true, &out);
+  EXPECT_EQ(state(id), wire::kActorPending);
+  Spec s;
+  s.max_restarts = 2;
+  ASSERT_EQ(create(std::move(s)), id);
+  m.kill(id, true, &out);
+  EXPECT_EQ(state(id), wire::kActorPending);
+  m.kill(id, true, &out);  // both restarts are used up
+  EXPECT_EQ(state(id), wire::kActorDead);
+}
+
 TEST_F(ManagerTest, TheEndOfAJobSparesWhatItIsTold) {
   Spec of_spared, of_other;
   of_spared.creator = 41;

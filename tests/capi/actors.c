@@ -1,6 +1,7 @@
 /* actors.c -- actors in plain C: state, order, names, lifetime, death, restart, handles inside
  * values. */
 #define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -445,6 +446,54 @@ static void killed(void) {
   ray_ref_release(queued);
   ray_ref_release(late);
   ray_actor_release(actor);
+}
+
+static ray_ref* g_pending;
+static volatile bool g_over;
+
+static void* look_on(void* user) { /* does what others have left to whoever comes next */
+  uint8_t ready;
+  size_t n;
+  (void)user;
+  while (!g_over) ray_wait(rt, &g_pending, 1, 1, 0, &ready, &n, NULL);
+  return NULL;
+}
+
+/* Another thread may be about to carry out the creation of what is killed. */
+static void a_kill_overtakes_no_creation(void) {
+  enum { kRounds = 60, kThreads = 3 };
+  const int64_t one = 1;
+  const ray_value value = ray_plain(&one, sizeof one, RAY_FMT_RAW);
+  pthread_t threads[kThreads];
+  ray_function* klass;
+  ray_actor* actor;
+  ray_ref *ref, *answer;
+  ray_arg args[3];
+  int i;
+  kit_init();
+  args[0] = kit_text(kit_path("never"));
+  args[1] = kit_text("nobody");
+  args[2] = kit_text(kit_path("began"));
+  g_pending = kit_submit("code_of_a_find", args, 3, NULL);
+  CHECK_OK(ray_function_get(rt, ray_cstr("Sum"), &klass, &err));
+  CHECK_OK(ray_test_fault(ray_cstr("object.sealed"), ray_cstr("delay:5ms@0"), &err));
+  for (i = 0; i < kThreads; i++) CHECK_EQ(pthread_create(&threads[i], NULL, look_on, NULL), 0);
+  for (i = 0; i < kRounds; i++) {
+    CHECK_OK(ray_put(rt, &value, &ref, &err));
+    args[0] = kit_ref(ref);
+    CHECK_OK(ray_actor_create(rt, klass, args, 1, NULL, &actor, &err));
+    CHECK_OK(ray_actor_kill(actor, false, &err));
+    answer = kit_call(actor, "pid", NULL, 0);
+    CHECK_CODE(RAY_ACTOR_DIED, kit_get_code(answer));
+    ray_ref_release(answer);
+    ray_ref_release(ref);
+    ray_actor_release(actor);
+  }
+  g_over = true;
+  for (i = 0; i < kThreads; i++) CHECK_EQ(pthread_join(threads[i], NULL), 0);
+  CHECK_OK(ray_cancel(g_pending, RAY_CANCEL_FORCE, &err));
+  ray_ref_release(g_pending);
+  ray_function_release(klass);
 }
 
 static void leaves_by_its_own_will(void) {
@@ -894,6 +943,7 @@ static const kit_test tests[] = {KIT_TEST(state_and_order),
                                  KIT_TEST(counted_lifetime),
                                  KIT_TEST(detached),
                                  KIT_TEST(killed),
+                                 KIT_TEST(a_kill_overtakes_no_creation),
                                  KIT_TEST(leaves_by_its_own_will),
                                  KIT_TEST(crash_without_restart),
                                  KIT_TEST(restarts),

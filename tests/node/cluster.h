@@ -160,6 +160,11 @@ inline void want(RawClient* c, uint32_t shape, uint32_t n) {
   c->up(wire::kUpLeaseWant, wire::UpLeaseWant{shape, n, child_task(origin_of(c->welcome.root), 1)});
 }
 
+inline bool announce(RawClient* c, const ActorId& id, const wire::ActorFacts& facts = {}) {
+  return c->up(wire::kUpActorConnect, wire::UpActor{id, 0, RAY_OK, 1, sizeof facts},
+               std::string(reinterpret_cast<const char*>(&facts), sizeof facts));
+}
+
 // Pid of the process with that index, as the link said.
 inline int pid_of(RawClient* c, uint32_t worker) {
   Record r;

@@ -335,11 +335,11 @@ TEST(RaydRequests, AnActorTooManyIsRefused) {
   constexpr uint32_t kMost = 65536;
   const Origin origin = origin_of(d->welcome.root);
   for (uint32_t i = 0; i < kMost; ++i)
-    ASSERT_TRUE(d->up(wire::kUpActorConnect, wire::UpActor{actor_of(child_task(origin, 1000 + i)), 0, RAY_OK, 1, 0}));
+    ASSERT_TRUE(announce(d.get(), actor_of(child_task(origin, 1000 + i))));
   wire::DnActorState s;
   std::string why;
   const ActorId another = actor_of(child_task(origin, 1000 + kMost));
-  d->up(wire::kUpActorConnect, wire::UpActor{another, 0, RAY_OK, 1, 0});
+  announce(d.get(), another);
   ASSERT_TRUE(m.wait(another, wire::kActorDead, &s, &why));
   EXPECT_EQ(s.code, RAY_UNAVAILABLE);
   EXPECT_NE(why.find("65536 actors"), std::string::npos) << why;
@@ -444,6 +444,21 @@ TEST(RaydRequests, AKillThatIsReadBeforeTheCreation) {
     ASSERT_TRUE(other->answer(asked, &a.code, &a.body));
     wire::DnActorState s;
     ASSERT_TRUE(m.wait(id, wire::kActorDead, &s));
+  }
+}
+
+// One that is announced has the restarts that its creator gave it.
+TEST(RaydRequests, AKillBeforeTheConstructorsArgumentsAreThere) {
+  Cluster cluster;
+  auto d = cluster.driver();
+  ActorMaker m{d.get()};
+  wire::DnActorState s;
+  for (const int32_t restarts : {0, 1}) {
+    const ActorId id = actor_of(child_task(origin_of(d->welcome.root), m.next));
+    ASSERT_TRUE(announce(d.get(), id, {restarts, 0, 0, 0}));
+    d->up(wire::kUpActorKill, wire::UpActor{id, 0, 0, 1, 0});
+    ASSERT_EQ(m.create("", "make", restarts), id);
+    ASSERT_TRUE(m.wait(id, restarts ? wire::kActorAlive : wire::kActorDead, &s));
   }
 }
 

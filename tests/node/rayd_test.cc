@@ -410,7 +410,7 @@ TEST(Rayd, AnAnnouncedActorThatIsRefusedIsDeadForAll) {
   ActorId id = actor_of(child_task(origin_of(creator->welcome.root), 1));
   int32_t code;
   std::string body;
-  creator->up(wire::kUpActorConnect, wire::UpActor{id, 0, RAY_OK, 1, 0});
+  announce(creator.get(), id, {3, 5, RAY_ACTOR_OUT_OF_ORDER, 7});
   ASSERT_TRUE(creator->answer(creator->request(wire::kOpPing, "\x90"), &code, &body));
   other->up(wire::kUpActorConnect, wire::UpActor{id, 0, RAY_OK, 0, 0});
   ASSERT_TRUE(other->answer(other->request(wire::kOpPing, "\x90"), &code, &body));
@@ -418,8 +418,14 @@ TEST(Rayd, AnAnnouncedActorThatIsRefusedIsDeadForAll) {
   c.id = id;
   c.record_size = 200 << 10;
   creator->up(wire::kUpActorCreate, c, std::string(c.record_size, 'r'));
+  Record r;
+  ASSERT_TRUE(other->wait_type(wire::kDnActorState, &r));  // how it is to be called, for those that call it already
+  const auto pending = r.as<wire::DnActorState>();
+  EXPECT_EQ(pending.state, static_cast<uint32_t>(wire::kActorPending));
+  EXPECT_EQ(pending.max_task_retries, 5);
+  EXPECT_EQ(pending.flags, static_cast<uint32_t>(RAY_ACTOR_OUT_OF_ORDER));
+  EXPECT_EQ(pending.max_pending_calls, 7u);
   for (RawClient* each : {creator.get(), other.get()}) {
-    Record r;
     ASSERT_TRUE(each->wait_type(wire::kDnActorState, &r));
     EXPECT_EQ(r.as<wire::DnActorState>().state, static_cast<uint32_t>(wire::kActorDead));
   }

@@ -208,10 +208,10 @@ PyObject* raise_call(ray_code code, ray_error* err, bool actor) {
 // C call.
 template <typename Submit, typename Stream>
 PyObject* finish_call(const SpecObject* s, Arguments& a, Submit submit, Stream stream,
-                      bool actor = false) {
+                      bool actor = false, bool waits = false) {
   ray_error* err = nullptr;
   ray_code code;
-  const bool large = a.total() > kLargeCall;
+  const bool large = waits || a.total() > kLargeCall;
   if (s->stream) {
     ray_stream* out = nullptr;
     if (large) {
@@ -391,7 +391,10 @@ PyObject* method_remote(PyObject* self, PyObject* const* args, Py_ssize_t n, PyO
   const auto* s = as_spec(as_method(self)->spec);
   Arguments a;
   if (!a.add_all(s, args, n, kwnames)) return explain(self, a.culprit());
-  ray_actor* actor = reinterpret_cast<ActorObject*>(as_method(self)->handle)->actor;
+  auto* handle = reinterpret_cast<ActorObject*>(as_method(self)->handle);
+  ray_actor* actor = handle->actor;
+  const bool early = handle->early < 2;
+  handle->early += early;
   return finish_call(
       s, a,
       [&](ray_ref** out, ray_error** err) {
@@ -401,7 +404,7 @@ PyObject* method_remote(PyObject* self, PyObject* const* args, Py_ssize_t n, PyO
         return ray_actor_call_stream(actor, s->method_view, a.data(), a.size(), &s->options, out,
                                      err);
       },
-      true);
+      true, early);
 }
 
 PyObject* method_options(PyObject* self, PyObject* args, PyObject* kwargs) {

@@ -42,6 +42,7 @@ struct ActorObject {  // base of ActorHandle
   PyObject* methods;  // dict: name -> CallSpec; shared by all handles of a class
   PyObject* info;     // ActorInfo of the Python half: class name, metadata bytes...
   PyObject* weakrefs;
+  uint8_t early;      // calls of the first two: the second may wait for what the node knows of the actor
 };
 extern PyTypeObject ActorType;
 inline bool actor_check(PyObject* o) { return PyObject_TypeCheck(o, &ActorType); }
