@@ -86,7 +86,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     a->info_known = true;
     a->facts_known.store(true, std::memory_order_release);
     t->actor = a;
-    a->creating = true;
+    a->creating = a->made_here = true;
     t->creation = std::move(create);
     *out = a;
   }

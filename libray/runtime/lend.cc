@@ -94,7 +94,7 @@ void WorkerSide::tell_lent() {
 // ---- leaving
 
 // The node does not need this worker any more. What it has submitted still goes through it: others may have the
-// references. So is it with the actors that its handles keep alive.
+// references. So is it with actors that it made and still has handles of.
 void WorkerSide::leave() {
   if (is_actor_) return stop();
   leaves_ = true;

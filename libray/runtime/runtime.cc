@@ -761,9 +761,12 @@ bool Runtime::drained() {
   return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0 && later_.empty();
 }
 
-// And nobody is kept alive from here, who may be called by others that know his name. mutex_ held.
+// And no actor that was made here lives by a handle from here: others may call it by its name. Handles that came from
+// elsewhere do not count, or workers that keep one would become ever more. mutex_ held.
 bool Runtime::may_leave() {
-  return drained() && std::none_of(actors_.begin(), actors_.end(), [](const auto& a) { return a.second->handles > 0; });
+  return drained() && std::none_of(actors_.begin(), actors_.end(), [](const auto& a) {
+    return a.second->made_here && a.second->handles > 0 && a.second->state != wire::kActorDead;
+  });
 }
 
 // What drained() or may_leave() say may have changed: whoever waits for the end looks now.

@@ -245,6 +245,7 @@ struct Actor {
   bool connected = false, info_known = false, out_of_order = false;
   std::atomic<bool> facts_known{false};  // max_task_retries, max_pending, out_of_order: they do not change from then on
   bool creating = false;  // we create it, and the daemon has not been told how
+  bool made_here = false;
   ErrorBox* death = nullptr;
   std::string error_parts;  // of a long one: see wire::kDnActorText
   std::string class_name, metadata;
