@@ -635,6 +635,32 @@ static void no_room_to_read(void) {
   free(bytes);
 }
 
+/* More values than the store has room for, by a caller who waits in slices: each begins where the last one ended. */
+static void slices_of_a_get_of_too_much(void) {
+  enum { kValues = 200, kSize = 1 << 20 };
+  static ray_ref* refs[kValues];
+  static ray_buffer several[kValues];
+  uint8_t* bytes = calloc(1, kSize);
+  ray_value value = ray_plain(bytes, kSize, RAY_FMT_RAW);
+  ray_runtime_options options = kit_options();
+  ray_code code = RAY_TIMED_OUT;
+  int i;
+  options.store_bytes = 16u << 20;
+  CHECK_OK(ray_init(&options, &rt, &err));
+  for (i = 0; i < kValues; i++) {
+    bytes[0] = (uint8_t)i;
+    CHECK_OK(ray_put(rt, &value, &refs[i], &err));
+  }
+  for (i = 0; i < 1000 && code == RAY_TIMED_OUT; i++) code = ray_get(rt, refs, kValues, 50000000, several, NULL);
+  CHECK_EQ(code, RAY_OK);
+  for (i = 0; i < kValues; i++) {
+    CHECK_EQ(((const uint8_t*)several[i].data)[0], i);
+    ray_buffer_release(&several[i]);
+    ray_ref_release(refs[i]);
+  }
+  free(bytes);
+}
+
 /* An actor whose argument has to be shared first, without room for it: who brings the news for everybody does not wait
  * for that room, so it is here that there is some in the end. */
 static void a_creation_that_waits_for_room_stops_nobody(void) {
@@ -765,7 +791,7 @@ static void a_poll_goes_on_after_a_signal(void) {
   ray_queue_release(queue);
 }
 
-static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read),
+static const kit_test tests[] = {KIT_TEST(timeouts), KIT_TEST(no_room_to_read), KIT_TEST(slices_of_a_get_of_too_much),
                                  KIT_TEST(a_creation_that_waits_for_room_stops_nobody),
                                  KIT_TEST(a_glance_while_the_daemon_is_stopped),
                                  KIT_TEST(first_failure_in_order),
