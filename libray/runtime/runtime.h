@@ -287,7 +287,6 @@ class Runtime {
   bool kill_stopped_daemon();
   static constexpr const char* kDaemonDied = "the node daemon died";
   void node_lost(const char* why);
-  std::string ended_for_;  // why the daemon says that the node ends; of the receiving thread
   std::string death_text(const char* why) const;
   static constexpr const char* kWasShutDown = "the runtime was shut down";
   ErrorBox* over_error() const;
@@ -628,6 +627,7 @@ class Runtime {
   uint64_t next_call_ = 1;
   std::unordered_map<uint64_t, FunctionDefinition> definitions_;
   size_t definition_bytes_ = 0;  // in them
+  std::string ended_for_;  // why the daemon says that the node ends; of the receiving thread
 };
 
 PendingTask* pending_task_at(uint32_t index);
