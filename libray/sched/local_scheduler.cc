@@ -44,8 +44,7 @@ bool LocalScheduler::holds(uint32_t client, uint32_t worker, uint32_t lease) con
 
 std::vector<uint32_t> LocalScheduler::workers_of(uint32_t client) const {
   std::vector<uint32_t> workers;
-  if (auto c = clients_.find(client); c != clients_.end())
-    for (uint32_t id : c->second.held) workers.push_back(leases_.at(id).worker);
+  for (uint32_t id : leases_.of(client)) workers.push_back(leases_.find(id)->worker);
   return workers;
 }
 
