@@ -7,6 +7,8 @@ namespace ray::cluster {
 
 namespace {
 
+constexpr size_t kPartBytes = 512 << 10;  // of a table: little enough that heartbeats travel between parts
+
 double seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
 
 void say(std::string text, HeadActions* out) {
@@ -77,11 +79,33 @@ void Head::changed(const Known& k, HeadActions* out) {
 // A living node has been told of every change since it joined: sessions lose nothing while it lives.
 void Head::publish(HeadActions* out) {
   if (changed_.empty()) return;
-  Message m;
-  m.kind = Kind::kTable;
-  for (NodeIndex index : changed_) m.rows.push_back(nodes_.at(index).row);
+  std::vector<Row> rows;
+  std::vector<Peer> to;
+  for (NodeIndex index : changed_) rows.push_back(nodes_.at(index).row);
+  for (NodeIndex index : living_) to.push_back(nodes_.at(index).peer);
   changed_.clear();
-  for (NodeIndex index : living_) send_to(nodes_.at(index).peer, m, out);
+  Message last;
+  last.kind = Kind::kTable;
+  send_table(to, rows, std::move(last), out);
+}
+
+// In as many parts as it takes; `last` has the rest.
+void Head::send_table(const std::vector<Peer>& to, const std::vector<Row>& rows, Message last, HeadActions* out) const {
+  Message part;
+  part.kind = Kind::kTable;
+  size_t bytes = 0;
+  for (const Row& row : rows) {
+    const size_t more = encoded_size(row.about) + row.cause.size();
+    if (bytes + more > kPartBytes && !part.rows.empty()) {
+      for (Peer peer : to) send_to(peer, part, out);
+      part.rows.clear();
+      bytes = 0;
+    }
+    bytes += more;
+    part.rows.push_back(row);
+  }
+  last.rows = std::move(part.rows);
+  for (Peer peer : to) send_to(peer, last, out);
 }
 
 // ---- of the transport
@@ -120,7 +144,7 @@ void Head::on_message(Peer peer, Message m, int64_t now, HeadActions* out) {
       if (own) beat(k, m, now, out);
       break;
     case Kind::kLeave:
-      if (own) die(k, m.text, now, out), publish(out);
+      if (own) die(k, m.text.substr(0, kMaxCause), now, out), publish(out);
       break;
     case Kind::kRequest:
     case Kind::kAnswer: route(k, std::move(m), out); break;
@@ -131,7 +155,10 @@ void Head::on_message(Peer peer, Message m, int64_t now, HeadActions* out) {
 void Head::join(Peer peer, const NodeId& who, About self, int64_t now, HeadActions* out) {
   Known* k = known(who);
   std::string no;
+  const size_t size = encoded_size(self);
   if (self.id != who) no = "the node gives itself another id than its connection has";
+  else if (size > kMaxAbout)
+    no = strprintf("what it says of itself (resources, labels, names) has %zu bytes, and %zu are the most", size, kMaxAbout);
   else if (ended_) no = "the head is ending";
   else if (!k && living_.size() >= options_.max_nodes) no = strprintf("the cluster has %u nodes already", options_.max_nodes);
   if (!no.empty()) {
@@ -157,8 +184,7 @@ void Head::join(Peer peer, const NodeId& who, About self, int64_t now, HeadActio
   Message m;
   m.kind = Kind::kWelcome;
   m.index = k->row.index, m.epoch = k->row.epoch, m.cluster = cluster_;
-  m.rows = rows();
-  send_to(peer, m, out);
+  send_table({peer}, rows(), std::move(m), out);
 }
 
 void Head::beat(Known* k, const Message& m, int64_t now, HeadActions* out) {
@@ -166,6 +192,7 @@ void Head::beat(Known* k, const Message& m, int64_t now, HeadActions* out) {
   if (m.number <= k->beat) return;
   k->beat = m.number;
   k->load = m.load;
+  std::erase_if(k->load.available, [k](const auto& a) { return !k->row.about.resources.count(a.first); });
   if (!k->row.silent) return;
   k->row.silent = false;
   changed(*k, out);
@@ -209,20 +236,20 @@ void Head::die(Known* k, const std::string& cause, int64_t now, HeadActions* out
   k->load = Load{};
   k->forget_at = now + options_.forget_ns;
   living_.erase(k->row.index);
-  dead_.insert(k->row.index);
+  dead_.emplace(k->row.died, k->row.index);
   dying_.insert(k->row.index);
   changed(*k, out);
   if (k->up) say_fenced(*k, k->peer, out);
 }
 
-// Of the dead that nobody answers any more the oldest rows go.
+// Of the dead that nobody answers any more the rows of the oldest deaths go. The others do the same with what they have.
 void Head::trim_dead() {
   while (dead_.size() > options_.max_dead) {
-    auto it = std::find_if(dead_.begin(), dead_.end(), [this](NodeIndex i) { return !dying_.count(i); });
-    if (it == dead_.end()) return;
-    by_id_.erase(nodes_.at(*it).row.about.id);
-    nodes_.erase(*it);
-    dead_.erase(it);
+    const NodeIndex oldest = dead_.begin()->second;
+    if (dying_.count(oldest)) return;  // and so are all that died later
+    by_id_.erase(nodes_.at(oldest).row.about.id);
+    nodes_.erase(oldest);
+    dead_.erase(dead_.begin());
   }
 }
 

@@ -27,7 +27,7 @@ struct HeadOptions {
   int64_t pause_ns = 1'000'000'000;   // a tick that is so late means that this process did not run
   int64_t forget_ns = 60'000'000'000; // a dead node that comes back is answered for so long, then refused unheard
   uint32_t max_nodes = 4096;          // that are alive
-  size_t max_dead = 4096;             // rows of the dead that are kept
+  size_t max_dead = kMaxDead;         // rows of the dead that are kept
   int64_t wall_offset_ns = 0;         // what makes a wall clock of `now`
 };
 
@@ -89,6 +89,7 @@ class Head {
   void publish(HeadActions* out);
   void look(Known* k, int64_t now, HeadActions* out);
   void trim_dead();
+  void send_table(const std::vector<Peer>& to, const std::vector<Row>& rows, Message last, HeadActions* out) const;
   static void send_to(Peer peer, const Message& m, HeadActions* out);
 
   const Id cluster_;
@@ -97,7 +98,7 @@ class Head {
   std::map<NodeId, NodeIndex> by_id_;
   std::map<Peer, NodeId> peers_;  // sessions that are up
   std::set<NodeIndex> living_;    // without the head
-  std::set<NodeIndex> dead_;      // of nodes_, oldest index first
+  std::map<uint32_t, NodeIndex> dead_;  // of nodes_, by their deaths
   std::set<NodeIndex> dying_;     // dead ones that are still answered
   std::set<NodeIndex> changed_;   // rows that the others have not been told of
   NodeIndex next_ = 0;

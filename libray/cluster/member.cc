@@ -2,6 +2,7 @@
 #include "libray/cluster/member.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace ray::cluster {
 
@@ -37,6 +38,7 @@ void Member::on_up(Peer peer, const NodeId& who, int64_t, MemberActions* out) {
   peer_ = peer;
   up_ = true;
   if (phase_ == Phase::kJoined) return;  // the session goes on
+  early_.clear();
   Message m;
   m.kind = Kind::kJoin;
   m.about = self_;
@@ -62,6 +64,7 @@ void Member::on_message(Peer peer, Message m, int64_t now, MemberActions* out) {
     case Kind::kWelcome: return welcome(std::move(m), now, out);
     case Kind::kTable:
       if (joined()) take(std::move(m.rows), out);
+      else early_.insert(early_.end(), std::make_move_iterator(m.rows.begin()), std::make_move_iterator(m.rows.end()));
       return;
     case Kind::kRefused:
       return end(m.code, strprintf("the head at %s refused this node: %s", address_.c_str(), m.text.c_str()), out);
@@ -73,7 +76,8 @@ void Member::on_message(Peer peer, Message m, int64_t now, MemberActions* out) {
       return end(RAY_NODE_DIED, strprintf("the head at %s ended the cluster: %s", address_.c_str(), m.text.c_str()), out);
     case Kind::kRequest:
     case Kind::kAnswer:
-      if (!joined() || m.to != index_ || is_dead(m.from)) return;
+      // An answer in the name of a dead node is the head's, who says that it is dead: the call ends now.
+      if (!joined() || m.to != index_ || (m.kind == Kind::kRequest && is_dead(m.from))) return;
       a.kind = m.kind == Kind::kRequest ? MemberAction::kServe : MemberAction::kAnswer;
       a.message = std::move(m);
       out->push_back(std::move(a));
@@ -103,16 +107,21 @@ void Member::welcome(Message m, int64_t now, MemberActions* out) {
   beat_at_ = now;
   MemberAction a{MemberAction::kJoined};
   out->push_back(std::move(a));
-  take(std::move(m.rows), out);
+  early_.insert(early_.end(), std::make_move_iterator(m.rows.begin()), std::make_move_iterator(m.rows.end()));
+  take(std::move(early_), out);
+  early_ = {};
 }
 
 void Member::take(std::vector<Row> rows, MemberActions* out) {
+  bool dead = false;
   for (Row& row : rows) {
+    dead |= row.state == State::kDead;
     MemberAction a{MemberAction::kRow};
     a.row = row;
     out->push_back(std::move(a));
     rows_[row.index] = std::move(row);
   }
+  if (dead) trim_dead(&rows_, options_.max_dead);
 }
 
 // ---- of this node

@@ -21,6 +21,7 @@ struct MemberOptions {
   int64_t join_ns = 10'000'000'000;  // for the first answer
   int64_t lost_ns = 3'000'000'000;   // without a connection: the head is gone. Longer than its grace
   int64_t pause_ns = 1'000'000'000;  // a tick that is so late means that this process did not run
+  size_t max_dead = kMaxDead;        // rows of the dead that are kept
 };
 
 struct MemberAction {
@@ -86,6 +87,7 @@ class Member {
   Id cluster_;
   Load load_;
   std::map<NodeIndex, Row> rows_;
+  std::vector<Row> early_;  // of the parts before the welcome
 };
 
 }  // namespace ray::cluster

@@ -1,6 +1,8 @@
 // See messages.h.
 #include "libray/cluster/messages.h"
 
+#include <algorithm>
+
 #include "libray/wire/cursor.h"
 
 namespace ray::cluster {
@@ -176,6 +178,22 @@ Status decode(std::string_view bytes, Message* out) {
       break;
   }
   return r.done() ? Status() : error(RAY_INVALID_ARGUMENT, "a damaged message of the cluster");
+}
+
+size_t encoded_size(const About& about) {
+  std::string bytes;
+  wire::Writer w(&bytes);
+  put(about, &w);
+  return bytes.size();
+}
+
+void trim_dead(std::map<NodeIndex, Row>* rows, size_t max) {
+  std::vector<std::pair<uint32_t, NodeIndex>> dead;
+  for (const auto& [index, row] : *rows)
+    if (row.state == State::kDead) dead.emplace_back(row.died, index);
+  if (dead.size() <= max) return;
+  std::sort(dead.begin(), dead.end());
+  for (size_t i = 0; i < dead.size() - max; ++i) rows->erase(dead[i].second);
 }
 
 void pack_row(const Row& row, wire::Writer* w) {

@@ -22,6 +22,10 @@ inline constexpr NodeIndex kHead = 0, kNoNode = UINT32_MAX;
 enum class State : uint8_t { kAlive, kDraining, kDead };
 const char* state_name(State state);  // "ALIVE"
 
+// What a node may say of itself, encoded; of its end; and how many of the dead every node keeps a row of. With these a
+// table is bounded, and a row always fits into a message.
+inline constexpr size_t kMaxAbout = 64 << 10, kMaxCause = 1 << 10, kMaxDead = 4096;
+
 // What a node says of itself when it joins.
 struct About {
   NodeId id;            // of the daemon: fresh at each start
@@ -57,10 +61,10 @@ enum class Kind : uint8_t {
   kBeat,      // index, epoch, number (rising), load
   kLeave,     // index, epoch, text
   // From the head.
-  kWelcome = 16,  // index, epoch, cluster, rows: all
+  kWelcome = 16,  // index, epoch, cluster, rows: with those of the tables before it all
   kRefused,       // code, text
   kFenced,        // epoch, text: this node is dead for the cluster
-  kTable,         // rows: those that changed, whole
+  kTable,         // rows: those that changed, whole; before kWelcome those that do not fit into it
   kEnding,        // text: the head ends, and the cluster with it
   // Between any two, through the head.
   kRequest = 32,  // from, to, number, op, text
@@ -86,5 +90,8 @@ std::string encode(const Message& m);
 Status decode(std::string_view bytes, Message* out);
 // A row as a map of columns: for queries, the control store and files.
 void pack_row(const Row& row, wire::Writer* out);
+size_t encoded_size(const About& about);
+// Of the dead the rows of the last `max` deaths stay.
+void trim_dead(std::map<NodeIndex, Row>* rows, size_t max = kMaxDead);
 
 }  // namespace ray::cluster

@@ -203,6 +203,65 @@ TEST(ClusterHead, KeepsABoundedNumberOfTheDead) {
   EXPECT_EQ(f.head.deadline(), INT64_MAX);
 }
 
+TEST(ClusterHead, WhoSaysTooMuchOfItselfIsRefused) {
+  Fixture f;
+  f.head.on_up(2, about(2).id, kS, &f.actions);
+  Message m = join(2);
+  m.about.labels["long"] = std::string(kMaxAbout, 'x');
+  f.says(2, m, kS);
+  ASSERT_EQ(f.sent[2].back().kind, Kind::kRefused);
+  EXPECT_NE(f.sent[2].back().text.find("65536 are the most"), std::string::npos) << f.sent[2].back().text;
+  EXPECT_EQ(f.head.rows().size(), 1u);
+  f.joins(3, kS);
+  Message leave;
+  leave.kind = Kind::kLeave;
+  leave.index = 1, leave.epoch = 2, leave.text = std::string(60'000, 'x');
+  f.says(3, leave, kS);
+  EXPECT_EQ(f.head.find(1)->cause.size(), kMaxCause);
+}
+
+TEST(ClusterHead, AHeartbeatIsKeptOnlyForWhatTheNodeHas) {
+  Fixture f;
+  f.joins(2, kS);
+  Message m = beat(1, 2, 1);
+  m.load.available["another"] = 1;
+  f.says(2, m, kS);
+  EXPECT_EQ(f.head.load(1)->available, (wire::Resources{{"CPU", 1}}));
+}
+
+// 40 nodes that say as much of themselves as they may: 2.5 MB of rows, and no message has more than 1 MiB.
+TEST(ClusterHead, ALargeTableTravelsInParts) {
+  HeadActions actions;
+  Head head(about(1), about(99).id, {}, kS, &actions);
+  Member member(about(2), "head:1", {}, kS);
+  MemberActions said;
+  auto id = [](uint32_t number) {
+    About a = about(2);
+    a.id.b[1] = static_cast<uint8_t>(number);
+    return a;
+  };
+  for (uint32_t i = 1; i <= 40; ++i) {
+    Message m;
+    m.kind = Kind::kJoin;
+    m.about = id(i);
+    m.about.labels["long"] = std::string(63 << 10, 'x');
+    head.on_up(i, m.about.id, kS, &actions);
+    actions.clear();
+    head.on_message(i, m, kS, &actions);
+  }
+  member.on_up(1, about(1).id, kS, &said);
+  for (HeadAction& a : actions) {
+    if (a.kind != HeadAction::kSend || a.peer != 40) continue;
+    EXPECT_LT(a.text.size(), 1u << 20);
+    Message m;
+    ASSERT_TRUE(decode(a.text, &m).ok());
+    EXPECT_FALSE(member.joined());
+    member.on_message(1, std::move(m), kS, &said);
+  }
+  EXPECT_TRUE(member.joined());
+  EXPECT_EQ(member.rows().size(), 41u);
+}
+
 TEST(ClusterHead, HandsRequestsOnAndAnswersForTheDead) {
   Fixture f;
   f.joins(2, kS);
@@ -293,6 +352,51 @@ TEST(ClusterMember, EndsWhenItIsFencedOrAnotherHeadAnswers) {
   g.member.on_up(1, about(7).id, 2 * kS, &g.actions);
   g.take();
   EXPECT_NE(g.why.find("another one answers"), std::string::npos) << g.why;
+}
+
+Message table(NodeIndex from, NodeIndex to, State state) {
+  Message m;
+  m.kind = Kind::kTable;
+  for (NodeIndex i = from; i < to; ++i) {
+    Row row;
+    row.index = i, row.epoch = i + 1, row.state = state, row.died = state == State::kDead ? 1000 - i : 0;
+    m.rows.push_back(row);
+  }
+  return m;
+}
+
+TEST(ClusterMember, KeepsABoundedNumberOfTheDead) {
+  MemberActions out;
+  MemberOptions o;
+  o.max_dead = 3;
+  Member member(about(2), "head:1", o, kS);
+  member.on_up(1, about(1).id, kS, &out);
+  Message m;
+  m.kind = Kind::kWelcome;
+  m.index = 4, m.epoch = 8;
+  member.on_message(1, m, kS, &out);
+  member.on_message(1, table(5, 10, State::kAlive), kS, &out);
+  member.on_message(1, table(10, 40, State::kDead), kS, &out);
+  std::vector<NodeIndex> kept;
+  for (const auto& [index, row] : member.rows()) kept.push_back(index);
+  EXPECT_EQ(kept, (std::vector<NodeIndex>{5, 6, 7, 8, 9, 10, 11, 12}));  // those that died last
+}
+
+// The head answers for a node that is dead; the news of the death may have come first.
+TEST(ClusterMember, HearsThatWhomItAsksIsDead) {
+  MemberFixture f;
+  f.joins();
+  f.says(table(5, 6, State::kDead));
+  Message m;
+  m.kind = Kind::kAnswer;
+  m.from = 5, m.to = 4, m.number = 1, m.code = RAY_NODE_DIED;
+  f.member.on_message(1, m, kS, &f.actions);
+  ASSERT_EQ(f.actions.size(), 1u);
+  EXPECT_EQ(f.actions[0].kind, MemberAction::kAnswer);
+  f.actions.clear();
+  m.kind = Kind::kRequest;
+  f.member.on_message(1, m, kS, &f.actions);
+  EXPECT_TRUE(f.actions.empty());
 }
 
 TEST(ClusterMember, IsNoHeadForOthers) {
