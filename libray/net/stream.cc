@@ -9,7 +9,7 @@
 namespace ray::net {
 
 namespace {
-constexpr size_t kReadBytes = 256 << 10;
+constexpr size_t kReadBytes = 256 << 10, kStrangersBytes = 2 << 10;
 constexpr unsigned kParts = 8;           // that NNG takes at a time
 constexpr size_t kWorthAPart = 8 << 10;  // shorter ones are copied together
 }  // namespace
@@ -29,7 +29,7 @@ std::string address_text(const nng_sockaddr& a) {
 
 std::unique_ptr<Stream> Stream::make(Conn conn, nng_stream* stream, Owner* owner) {
   std::unique_ptr<Stream> s(new Stream(conn, stream, owner));
-  s->in_.resize(kReadBytes);
+  s->in_.resize(kStrangersBytes);
   if (nng_aio_alloc(&s->read_, on_read, s.get()) != 0 || nng_aio_alloc(&s->write_, on_sent, s.get()) != 0)
     return nullptr;
   return s;
@@ -49,6 +49,10 @@ std::string Stream::peer_address() const {
   nng_sockaddr address;
   if (nng_stream_get_addr(stream_, NNG_OPT_REMADDR, &address) != 0) return "an unknown address";
   return address_text(address);
+}
+
+void Stream::trust() {
+  if (in_.size() < kReadBytes) in_.resize(kReadBytes);
 }
 
 void Stream::read_on() {

@@ -20,6 +20,7 @@ namespace ray::net {
 namespace {
 
 constexpr nng_duration kDialMs = 5000;
+constexpr int64_t kLastWordsNs = 200'000'000;  // at the end, for urgent messages to arrive
 constexpr int64_t kAcceptAgainNs = 200'000'000;  // after an error of accept: no descriptors, for example
 
 bool is_tls(const std::string& url) { return url.rfind("tls+", 0) == 0; }
@@ -218,14 +219,16 @@ TransportImpl::~TransportImpl() {
 
 void TransportImpl::loop() {
   std::vector<Work> work;
+  int64_t until = INT64_MAX;  // of the end: what was said before is to arrive, a node's last word too
   for (;;) {
-    const int64_t at = std::min(endpoint_.deadline(), accept_again_at_);
+    const int64_t at = std::min({endpoint_.deadline(), accept_again_at_, until});
     {
       std::unique_lock lock(mutex_);
-      const auto there = [this] { return over_ || !queue_.empty(); };
+      const auto there = [&] { return !queue_.empty() || (over_ && (until == INT64_MAX || !endpoint_.owes_urgent())); };
       if (at == INT64_MAX) wake_.wait(lock, there);
       else wake_.wait_for(lock, std::chrono::nanoseconds(std::max<int64_t>(0, at - steady_ns())), there);
-      if (over_) return;
+      if (over_ && until == INT64_MAX) until = steady_ns() + kLastWordsNs;
+      if (over_ && ((queue_.empty() && !endpoint_.owes_urgent()) || steady_ns() >= until)) return;
       work.swap(queue_);
     }
     for (Work& w : work) {
@@ -235,7 +238,10 @@ void TransportImpl::loop() {
     }
     work.clear();
     for (Conn conn : read_)
-      if (auto it = streams_.find(conn); it != streams_.end()) it->second->read_on();
+      if (auto it = streams_.find(conn); it != streams_.end()) {
+        if (endpoint_.is_proven(conn)) it->second->trust();
+        it->second->read_on();
+      }
     read_.clear();
     const int64_t now = steady_ns();
     if (now >= accept_again_at_) accept_on();

@@ -141,8 +141,37 @@ TEST(NetHandshake, StrangersAreBoundedAndTheLogTooIs) {
   for (Conn conn = 1; conn <= 1000; ++conn) b.endpoint.accepted(conn, "x", 1, &b.actions);
   int closed = 0, lines = 0;
   for (Action& x : b.actions) closed += x.kind == Action::kClose, lines += x.kind == Action::kLog;
-  EXPECT_EQ(closed, 992);
+  EXPECT_EQ(closed, 998);  // of one address a quarter
   EXPECT_EQ(lines, 20);
+}
+
+// As many as there may be are silent, from as many places: whoever says who he is gets in all the same.
+TEST(NetHandshake, TheSilentKeepNobodyOut) {
+  Side a(node(1)), b(node(2));
+  for (Conn conn = 1; conn <= 200; ++conn)
+    b.endpoint.accepted(conn, "10.0.0." + std::to_string(conn) + ":1", 1, &b.actions);
+  b.actions.clear();
+  connect(a, b, 2, 1000);
+  EXPECT_EQ(b.ups, 1u);
+  // Nor those of its own address.
+  Side c(node(3));
+  for (Conn conn = 2000; conn <= 2200; ++conn) b.endpoint.accepted(conn, "a:" + std::to_string(conn), 3, &b.actions);
+  b.actions.clear();
+  connect(c, b, 4, 3000);
+  EXPECT_EQ(b.ups, 2u);
+}
+
+// Somebody without the token says that he is a node which is dead: he is told what everybody is.
+TEST(NetHandshake, AStrangerIsToldNothingOfOtherNodes) {
+  Side a(node(1, 3)), b(node(2)), stranger(node(1, 3), "another token");
+  connect(a, b);
+  ASSERT_EQ(b.ups, 1u);
+  b.endpoint.fence(node(1).node, 3, &b.actions);
+  carry(a, b, 2);
+  connect(stranger, b, 3, 2);
+  ASSERT_FALSE(stranger.refused.empty());
+  EXPECT_EQ(stranger.refused[0].find("dead"), std::string::npos) << stranger.refused[0];
+  EXPECT_NE(stranger.refused[0].find("token"), std::string::npos) << stranger.refused[0];
 }
 
 TEST(NetHandshake, AProofCannotBeUsedTwice) {
@@ -183,6 +212,18 @@ TEST(NetEndpoint, AFencedNodeIsRefusedAndALaterOneOfItsNameIsNot) {
   Side again(node(1, 4, 77));
   connect(again, b, 4, 3);
   EXPECT_EQ(b.ups, 2u);
+}
+
+TEST(NetEndpoint, TheFencedAreBounded) {
+  EndpointOptions o;
+  o.max_fenced = 2;
+  Side b(node(2), "token", o);
+  for (uint8_t i = 3; i < 10; ++i) b.endpoint.fence(node(i).node, 1, &b.actions);
+  Side old(node(3)), last(node(9));
+  connect(old, b, 1, 1);
+  EXPECT_EQ(b.ups, 1u);
+  connect(last, b, 2, 2);
+  EXPECT_EQ(b.ups, 1u);
 }
 
 TEST(NetEndpoint, AnotherDaemonOfANodeBeginsAFreshSession) {

@@ -103,6 +103,20 @@ TEST(NetTransport, Tls) {
   talk(a, b);
 }
 
+TEST(NetTransport, TheLastWordArrives) {
+  for (int round = 0; round < 20; ++round) {
+    Mate a, b;
+    auto ta = Transport::start(options(1, ""), &a), tb = Transport::start(options(2, "tcp://127.0.0.1:0"), &b);
+    ASSERT_TRUE(ta.ok() && tb.ok());
+    (*ta)->dial(7, (*tb)->address(), 0);
+    ASSERT_TRUE(a.until([&] { return a.ups == 1; }) && b.until([&] { return b.ups == 1; }));
+    ASSERT_TRUE((*ta)->enqueue(a.peer, kUrgent, text("it left")).ok());
+    ta->reset();
+    ASSERT_TRUE(b.until([&] { return b.downs == 1; }));
+    EXPECT_EQ(b.messages, std::vector<std::string>{"it left"}) << round;
+  }
+}
+
 TEST(NetTransport, ACertificateOfAnotherAuthorityIsRefused) {
   struct Said {
     std::atomic<int> lines{0};

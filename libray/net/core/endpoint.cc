@@ -78,6 +78,17 @@ bool Endpoint::is_up(Peer peer) const {
   return it != peers_.end() && it->second->conn != 0;
 }
 
+bool Endpoint::is_proven(Conn conn) const {
+  auto it = connections_.find(conn);
+  return it != connections_.end() && it->second->peer != 0;
+}
+
+bool Endpoint::owes_urgent() const {
+  for (const auto& [number, p] : peers_)
+    if (p->conn != 0 && p->session->owes(kUrgent)) return true;
+  return false;
+}
+
 // ---- the user
 
 void Endpoint::dial(Target target, std::string address, uint32_t channel, int64_t now, Actions* out) {
@@ -115,6 +126,11 @@ void Endpoint::consumed(Peer peer, Lane lane, uint64_t bytes, int64_t now, Actio
 void Endpoint::fence(const NodeId& node, uint32_t epoch, Actions* out) {
   auto [fenced, first] = fenced_.try_emplace(node, epoch);
   fenced->second = std::max(fenced->second, epoch);
+  if (first) fenced_order_.push_back(node);
+  while (fenced_order_.size() > options_.max_fenced) {  // the layer above knows none of that node either by then
+    fenced_.erase(fenced_order_.front());
+    fenced_order_.pop_front();
+  }
   for (auto it = peers_.begin(); it != peers_.end();) {
     Known& p = *it->second;
     if (p.who.node != node || p.who.epoch > epoch) {
@@ -132,6 +148,7 @@ void Endpoint::fence(const NodeId& node, uint32_t epoch, Actions* out) {
 Endpoint::Connection* Endpoint::add(Conn conn, std::string from, int64_t now) {
   auto c = std::make_unique<Connection>();
   c->number = conn;
+  c->host = from.substr(0, from.rfind(':'));
   c->from = std::move(from);
   c->give_up_at = now + options_.handshake_ns;
   return (connections_[conn] = std::move(c)).get();
@@ -168,16 +185,31 @@ void Endpoint::dial_failed(Target target, const std::string& why, int64_t now, A
   say(strprintf("cannot reach %s: %s", t.address.c_str(), why.c_str()), now, out);
 }
 
+// Of too many strangers, in all or of one address, the one that was silent for longest, else the oldest: who is there
+// and says nothing keeps nobody out. Null: there is room.
+Endpoint::Connection* Endpoint::to_make_room(const std::string& host) {
+  uint32_t all = 0, there = 0;
+  Connection *of_all = nullptr, *of_host = nullptr;
+  const auto greeted = [](const Connection* c) { return c->handshake && c->handshake->greeted(); };
+  for (auto& [number, c] : connections_) {  // oldest first
+    if (!is_stranger(*c)) continue;
+    ++all;
+    if (!of_all || (greeted(of_all) && !greeted(c.get()))) of_all = c.get();
+    if (c->host != host) continue;
+    ++there;
+    if (!of_host || (greeted(of_host) && !greeted(c.get()))) of_host = c.get();
+  }
+  if (there >= std::max(1u, options_.max_strangers / 4)) return of_host;
+  return all >= options_.max_strangers ? of_all : nullptr;
+}
+
 void Endpoint::accepted(Conn conn, std::string from, int64_t now, Actions* out) {
-  const auto strangers = std::count_if(connections_.begin(), connections_.end(),
-                                       [](const auto& c) { return c.second->peer == 0 && !c.second->dialler; });
-  if (strangers >= options_.max_strangers) {
-    say(strprintf("refused a connection from %s: %u others have not said who they are", from.c_str(),
-                  options_.max_strangers), now, out);
+  if (const Connection* old = to_make_room(from.substr(0, from.rfind(':')))) {
+    say(strprintf("refused a connection from %s: it has not proved who it is, and others wait", old->from.c_str()), now, out);
     Action a = act(Action::kClose);
-    a.conn = conn;
+    const Conn dropped = a.conn = old->number;
     out->push_back(std::move(a));
-    return;
+    connections_.erase(dropped);
   }
   add(conn, std::move(from), now);
 }
@@ -308,7 +340,6 @@ Status Endpoint::on_hello(Connection* c, std::string_view body) {
   RAY_TRY(c->handshake->on_hello(body));
   const Greeting& peer = c->handshake->peer();
   if (peer.channel != c->channel) return error(RAY_INVALID_ARGUMENT, "the other node answers on another channel");
-  RAY_TRY(welcome(peer.who, peer.channel));
   if (c->dialler) c->told = resume_for(peer);
   c->greetings.push_back({c->dialler ? c->handshake->proof(c->told) : c->handshake->hello(), nullptr});
   return Status();
@@ -348,7 +379,7 @@ Status Endpoint::on_proof(Connection* c, std::string_view body, int64_t now, Act
   Resume theirs;
   RAY_TRY(c->handshake->on_proof(body, &theirs));
   const Greeting& peer = c->handshake->peer();
-  RAY_TRY(welcome(peer.who, peer.channel));  // it may have been fenced meanwhile
+  RAY_TRY(welcome(peer.who, peer.channel));  // not before: what this node knows of others is told to nodes alone
   if (!c->dialler) c->told = resume_for(peer);
   Known* p = know(peer, out);
   c->peer = p->number;

@@ -6,11 +6,13 @@
 // dialled for as long as no session with whoever answers there is up.
 //
 // Invariants: a session has at most one connection; when both sides dialled, both keep the one that the smaller node id
-// dialled. An identity with a lower epoch than one that was seen or fenced is refused. Before its proof was checked a
+// dialled. An identity with a lower epoch than one that was seen or fenced is refused, once it has proved itself: others are
+// told nothing about nodes. Before its proof was checked a
 // connection may cost no more than a small fixed amount of memory and time, and there are never more than some dozens
 // of those.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -52,7 +54,8 @@ using Actions = std::vector<Action>;
 struct EndpointOptions {
   SessionOptions session;
   int64_t handshake_ns = 5'000'000'000;
-  uint32_t max_strangers = 64;  // connections that have proved nothing
+  uint32_t max_strangers = 64;  // connections that have proved nothing; of one address a quarter
+  size_t max_fenced = 16384;    // nodes that are remembered as dead
   int64_t redial_ns = 50'000'000, max_redial_ns = 2'000'000'000;
   size_t write_bytes = 256 << 10;  // given to the system at a time: so long an urgent message may wait
 };
@@ -76,6 +79,9 @@ class Endpoint {
   const Identity* find(Peer peer) const;  // null: never known, or fenced
   uint32_t channel_of(Peer peer) const;
   bool is_up(Peer peer) const;
+  bool is_proven(Conn conn) const;  // who is there has proved itself
+  // Whether a peer that has a connection lacks urgent messages, or has not said that it has them.
+  bool owes_urgent() const;
 
   // ---- the driver
   void dialled(Target target, Conn conn, int64_t now, Actions* out);
@@ -94,6 +100,7 @@ class Endpoint {
     Target target = 0;  // of a dialler
     uint32_t channel = 0;
     std::string from;  // its address, for people
+    std::string host;  // without the port
     int64_t give_up_at = 0;
     bool writing = false, closing = false;
     std::vector<Piece> greetings;  // to be written before anything else
@@ -122,6 +129,8 @@ class Endpoint {
   std::string fresh(size_t bytes);
   Connection* connection(Conn conn);
   Connection* add(Conn conn, std::string from, int64_t now);
+  bool is_stranger(const Connection& c) const { return c.peer == 0 && !c.dialler; }
+  Connection* to_make_room(const std::string& host);
   void broken(Connection* c, const Status& why, int64_t now, Actions* out);
   void end(Connection* c, int64_t now, Actions* out);
   void forget(Conn conn, int64_t now, Actions* out);
@@ -148,6 +157,7 @@ class Endpoint {
   std::map<Peer, std::unique_ptr<Known>> peers_;
   std::map<std::pair<NodeId, uint32_t>, Peer> by_name_;
   std::map<NodeId, uint32_t> fenced_;  // epochs
+  std::deque<NodeId> fenced_order_;    // oldest first
   Peer next_peer_ = 1;
   int64_t ticked_at_ = 0;
   int64_t said_since_ = 0;  // lines for the log, of the running minute

@@ -66,6 +66,7 @@ class Session {
   void pardon(int64_t now) { heard_ = std::max(heard_, now); }
   int64_t deadline() const;  // when tick() or next() has something to do by itself
 
+  bool owes(Lane lane) const { return !out_[lane].kept.empty(); }  // the peer has not said that it has all
   uint64_t unacknowledged() const { return out_[kUrgent].kept_bytes + out_[kNormal].kept_bytes; }
 
  private:
