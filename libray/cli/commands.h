@@ -36,7 +36,7 @@ struct StartOptions {
   bool head = false, block = false;
   std::string address, host, token_file, tls_certificate, tls_ca, session_dir;
   int port = 0, with_pid = 0;
-  double cpus = 0, gpus = 0;
+  double cpus = -1, gpus = 0;  // -1: as many as there are
   std::string resources, labels;  // JSON, or NAME=VALUE,NAME=VALUE
   uint64_t store_bytes = 0, spill_bytes = 0;
 };

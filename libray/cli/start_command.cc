@@ -32,7 +32,7 @@ namespace ray::cli {
 namespace {
 
 constexpr char kTokenFile[] = "cluster.token";
-constexpr size_t kMinToken = 16;
+constexpr size_t kMinToken = 16, kMaxTokenFile = 16 << 10;
 constexpr int kReadyFd = 3;
 constexpr int64_t kStartNs = 60'000'000'000;
 
@@ -92,11 +92,11 @@ Result<std::string> find_token(const StartOptions& o) {
     if (!fd.valid() && errno == ENOENT && o.head) return std::string();
     if (!fd.valid()) return errno_error(RAY_INVALID_ARGUMENT, "cannot read the token in '%s'", o.token_file.c_str());
     RAY_TRY(check_own(fd.get(), S_IFREG, kOthersAny, o.token_file));
-    auto text = node::read_file(o.token_file);
+    auto text = node::read_open_file(fd.get(), o.token_file, kMaxTokenFile);
     if (!text.ok()) return text.status();
     return checked(*text, "'" + o.token_file + "'");
   }
-  const char* given = std::getenv("LIBRAY_TOKEN");
+  const char* given = std::getenv(node::kTokenVariable);
   if (given && *given) return checked(given, "LIBRAY_TOKEN");
   if (o.head) return std::string();
   return error(RAY_INVALID_ARGUMENT, "who joins a cluster needs its token: --token-file FILE or LIBRAY_TOKEN; `libray start "
@@ -158,6 +158,8 @@ std::string url(const StartOptions& o, const std::string& address) {
 
 std::string bracketed(const std::string& host) { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
 
+bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0; }
+
 // Where everybody is listened to, the name of the machine is what others need.
 std::string public_name(const std::string& host) {
   char name[HOST_NAME_MAX + 1] = {};
@@ -185,9 +187,10 @@ Result<std::vector<std::string>> arguments(const StartOptions& o, const std::str
   for (const auto& [name, value] : *labels) packed.str(name).str(value);
   std::vector<std::string> out = {
       *rayd, "node", "--session", dir, "--parent-pid", std::to_string(o.with_pid), "--ready-fd", std::to_string(kReadyFd),
-      "--num-cpus", strprintf("%.4f", o.cpus), "--resources-msgpack", to_hex(wire::pack_resources(*resources)),
+      "--resources-msgpack", to_hex(wire::pack_resources(*resources)),
       "--store-bytes", std::to_string(store), "--spill-bytes", std::to_string(o.spill_bytes), "--gcs-shards", "2",
       "--log", dir + "/logs/rayd.log"};
+  if (o.cpus >= 0) out.insert(out.end(), {"--num-cpus", strprintf("%.4f", o.cpus)});
   if (!o.head && o.address.empty()) return out;
   out.insert(out.end(), {"--cluster", o.head ? "head" : "node", "--cluster-address", address, "--cluster-labels",
                          to_hex(packed.bytes())});
@@ -301,7 +304,7 @@ Status write_token(const StartOptions& o, std::string token, const std::string& 
     auto made = new_token();
     if (!made.ok()) return made.status();
     token = *made;
-    if (!o.token_file.empty()) RAY_TRY(node::write_file(o.token_file, token + "\n"));
+    if (!o.token_file.empty()) RAY_TRY(node::create_secret_file(o.token_file, token + "\n"));
   }
   RAY_TRY(node::write_file(*file, token + "\n"));
   std::error_code ec;
@@ -319,13 +322,16 @@ Status start_node(const Common& common, const StartOptions& given) {
   if (o.tls_certificate.empty() != o.tls_ca.empty())
     return error(RAY_INVALID_ARGUMENT, "TLS needs both --tls-certificate and --tls-ca");
   if (o.head && o.host.empty()) o.host = "127.0.0.1";
+  if (o.head && o.tls_certificate.empty() && !is_loopback(o.host))
+    std::fprintf(stderr, "warning: without TLS whoever can change what travels on the network of %s can speak as any node "
+                 "of this cluster: give --tls-certificate and --tls-ca unless you trust that network\n", o.host.c_str());
   std::string token, own, token_file;
   if (in_cluster) {
     auto found = find_token(o);
     if (!found.ok()) return found.status();
     token = *found;
-    ::unsetenv("LIBRAY_TOKEN");  // it is in a file by now, and no business of what the daemon starts
   }
+  ::unsetenv(node::kTokenVariable);  // it is in a file by now, and no business of what the daemon starts
   if (!o.address.empty()) RAY_TRY(look_for_head(o.address, &own));
   if (!o.address.empty() && !o.host.empty()) own = o.host;
   auto base = node::session_base(o.session_dir);

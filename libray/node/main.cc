@@ -77,7 +77,7 @@ int run_node(ray::node::NodeOptions options, const std::string& resources, const
   char path[PATH_MAX];
   ssize_t n = ::readlink("/proc/self/exe", path, sizeof path - 1);
   options.program = n > 0 ? std::string(path, static_cast<size_t>(n)) : "rayd";
-  if (options.num_cpus <= 0) options.num_cpus = static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN));
+  if (options.num_cpus < 0) options.num_cpus = static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN));
   ray::node::Node node(std::move(options));
   return node.run();
 }
@@ -98,12 +98,13 @@ int main(int argc, char** argv) {
   CLI::App app("libray's daemon");
   app.require_subcommand(1);
   ray::node::NodeOptions node;
+  node.num_cpus = -1;  // not given
   std::string resources, log;
   CLI::App* n = app.add_subcommand("node", "one node: scheduler, worker pool, object directory");
   n->add_option("--session", node.session_dir, "session directory")->required();
   n->add_option("--parent-pid", node.parent_pid, "end when this process ends; 0 = run until told");
   n->add_option("--ready-fd", node.ready_fd, "gets one line when the node takes work");
-  n->add_option("--num-cpus", node.num_cpus, "0 = as many as there are");
+  n->add_option("--num-cpus", node.num_cpus, "default: as many as there are");
   n->add_option("--resources-msgpack", resources, "further resources: a MessagePack map in hex");
   n->add_option("--store-bytes", node.store_bytes, "capacity of the object store");
   n->add_option("--spill-bytes", node.spill_bytes, "limit of what is spilled; 0 = the disk");

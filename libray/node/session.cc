@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -97,7 +98,9 @@ Result<Fd> lock_shared(int dir_fd, const std::string& dir) {
   return fd;
 }
 
-Result<std::string> read_all(int fd, const std::string& path) {
+constexpr size_t kMaxFile = 64u << 20;
+
+Result<std::string> read_all(int fd, const std::string& path, size_t limit = kMaxFile) {
   std::string out;
   char buf[4096];
   for (;;) {
@@ -106,7 +109,7 @@ Result<std::string> read_all(int fd, const std::string& path) {
     if (n < 0) return errno_error(RAY_UNAVAILABLE, "cannot read '%s'", path.c_str());
     if (n == 0) return out;
     out.append(buf, static_cast<size_t>(n));
-    if (out.size() > (64u << 20)) return error(RAY_INVALID_ARGUMENT, "'%s' is too large", path.c_str());
+    if (out.size() > limit) return error(RAY_INVALID_ARGUMENT, "'%s' is too large", path.c_str());
   }
 }
 
@@ -317,20 +320,45 @@ Result<std::string> read_file(const std::string& path) {
   return read_all(fd.get(), path);
 }
 
-Status write_file(const std::string& path, const std::string& content, int mode) {
-  std::string temporary = path + ".new";
-  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
-  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot write '%s'", path.c_str());
+Result<std::string> read_open_file(int fd, const std::string& path, size_t limit) { return read_all(fd, path, limit); }
+
+static Status write_all(int fd, const std::string& path, const std::string& content) {
   size_t done = 0;
   while (done < content.size()) {
-    ssize_t n = ::write(fd.get(), content.data() + done, content.size() - done);
+    ssize_t n = ::write(fd, content.data() + done, content.size() - done);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_error(RAY_UNAVAILABLE, "cannot write '%s'", path.c_str());
     done += static_cast<size_t>(n);
   }
+  return Status();
+}
+
+Status write_file(const std::string& path, const std::string& content, int mode) {
+  std::string temporary = path + ".new";
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot write '%s'", path.c_str());
+  RAY_TRY(write_all(fd.get(), path, content));
   if (::rename(temporary.c_str(), path.c_str()) != 0)
     return errno_error(RAY_UNAVAILABLE, "cannot rename '%s'", temporary.c_str());
   return Status();
+}
+
+// Under a name that nobody can have prepared, and moved only where nothing is.
+Status create_secret_file(const std::string& path, const std::string& content) {
+  uint64_t word;
+  if (::getrandom(&word, sizeof word, 0) != sizeof word) return errno_error(RAY_UNAVAILABLE, "no random numbers");
+  const std::string temporary = path + strprintf(".%016llx", static_cast<unsigned long long>(word));
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot make '%s'", path.c_str());
+  Status s;
+  if (::fchmod(fd.get(), 0600) != 0) s = errno_error(RAY_UNAVAILABLE, "cannot set the mode of '%s'", path.c_str());
+  if (s.ok()) s = check_own(fd.get(), S_IFREG, kOthersAny, path);  // not every file system knows owners and modes
+  if (s.ok()) s = write_all(fd.get(), path, content);
+  if (s.ok() && ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) return s;
+  if (s.ok() && (errno == EEXIST || ::link(temporary.c_str(), path.c_str()) != 0))
+    s = errno_error(errno == EEXIST ? RAY_CONFLICT : RAY_UNAVAILABLE, "cannot make '%s'", path.c_str());
+  ::unlink(temporary.c_str());
+  return s;
 }
 
 }  // namespace ray::node

@@ -62,7 +62,15 @@ Result<std::string> find_rayd();
 std::string own_folder();
 
 // Whole small files (token, session.json). Write is atomic: a temporary file and a rename.
+// Environment: the token of a cluster, for `libray start` alone. Nothing that libray starts inherits it.
+inline constexpr char kTokenVariable[] = "LIBRAY_TOKEN";
+
 Result<std::string> read_file(const std::string& path);
 Status write_file(const std::string& path, const std::string& content, int mode = 0600);
+// Of a descriptor that was looked at already (base/trust.h); RAY_INVALID_ARGUMENT when it has more bytes than that.
+Result<std::string> read_open_file(int fd, const std::string& path, size_t limit);
+// A file with a secret, in a folder where others may make files too: whatever the umask it is its owner's alone, and
+// whatever has that name already, also a link, stays as it is (RAY_CONFLICT).
+Status create_secret_file(const std::string& path, const std::string& content);
 
 }  // namespace ray::node

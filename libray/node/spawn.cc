@@ -15,6 +15,7 @@
 #include "libray/base/fault.h"
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
+#include "libray/node/session.h"
 
 extern char** environ;
 
@@ -39,7 +40,8 @@ std::vector<std::string> build_env(const std::map<std::string, std::string>& ext
   std::vector<std::string> out;
   for (char** e = environ; *e; ++e) {
     const char* eq = std::strchr(*e, '=');
-    if (eq && extra.count(std::string(*e, static_cast<size_t>(eq - *e)))) continue;
+    const std::string name(*e, eq ? static_cast<size_t>(eq - *e) : 0);
+    if (eq && (name == kTokenVariable || extra.count(name))) continue;
     out.emplace_back(*e);
   }
   for (const auto& [key, value] : extra) out.push_back(key + "=" + value);

@@ -85,7 +85,12 @@ Status spawn_daemon(const std::vector<std::string>& args, const std::string& log
   std::vector<char*> argv;
   for (auto& a : args) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
-  int rc = posix_spawn(pid, argv[0], &actions, &attr, argv.data(), environ);
+  std::vector<char*> env;
+  const std::string secret = std::string(node::kTokenVariable) + "=";
+  for (char** e = environ; *e; ++e)
+    if (std::string_view(*e).substr(0, secret.size()) != secret) env.push_back(*e);
+  env.push_back(nullptr);
+  int rc = posix_spawn(pid, argv[0], &actions, &attr, argv.data(), env.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attr);
   if (rc == 0) return Status();
@@ -306,7 +311,7 @@ static std::string hello_options(const ray_runtime_options& o, bool worker) {
   for (char** e = environ; *e; ++e) {
     std::string_view entry(*e);
     size_t eq = entry.find('=');
-    if (eq == std::string_view::npos) continue;
+    if (eq == std::string_view::npos || entry.substr(0, eq) == node::kTokenVariable) continue;
     we.str(entry.substr(0, eq)).str(entry.substr(eq + 1));
     ++n_env;
   }

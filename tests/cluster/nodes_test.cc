@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -237,6 +238,75 @@ TEST_F(Nodes, TheTokenMayComeFromTheEnvironmentAndGoesNoFurther) {
   EXPECT_EQ(start({"--address", address_}).index, 1);
   ::unsetenv("LIBRAY_TOKEN");
   EXPECT_EQ(join().index, 2);  // the head's own file has it too
+}
+
+// The environments of a process and of what it has started, together.
+std::string environments(int pid) {
+  const std::string dir = "/proc/" + std::to_string(pid);
+  std::string out = read_proc(dir + "/environ");
+  std::error_code ec;
+  for (const auto& thread : std::filesystem::directory_iterator(dir + "/task", ec)) {
+    std::istringstream children(read_proc(thread.path().string() + "/children"));
+    for (int child; children >> child;) out += environments(child);
+  }
+  return out;
+}
+
+TEST_F(Nodes, TheTokenReachesNoProcessThatANodeOrAProgramStarts) {
+  ASSERT_EQ(::setenv("LIBRAY_TOKEN", "a token for this test alone", 1), 0);
+  const TestNode alone = start({});
+  {
+    Driver driver(alone);  // its environment is its workers'
+    double out = 0;
+    EXPECT_EQ(driver.square(3, &out), RAY_OK);
+    const std::string all = environments(alone.pid);
+    EXPECT_TRUE(has(all, "LIBRAY_WORKER="));
+    EXPECT_FALSE(has(all, "LIBRAY_TOKEN"));
+  }
+  {
+    const std::string base = base_.path() + "/own";
+    ray_runtime_options o = RAY_RUNTIME_OPTIONS_INIT;
+    o.session_dir = ray_cstr(base.c_str());
+    ray_runtime* own = nullptr;
+    ASSERT_EQ(ray_init(&o, &own, nullptr), RAY_OK);
+    std::string all;
+    for (int child : own_children()) all += environments(child);
+    EXPECT_TRUE(has(all, "PATH="));
+    EXPECT_FALSE(has(all, "LIBRAY_TOKEN"));
+    ray_runtime_release(own);
+  }
+  ::unsetenv("LIBRAY_TOKEN");
+}
+
+TEST_F(Nodes, AHeadMakesItsTokenFileAndTakesNobodysPlace) {
+  const std::string folder = base_.path() + "/shared", file = folder + "/token", other = folder + "/other";
+  std::filesystem::create_directory(folder);
+  // What somebody has prepared under the obvious name: a link to a file of the user's.
+  std::ofstream(other) << "precious";
+  std::filesystem::create_symlink(other, file + ".new");
+  const TestNode h = head({"--token-file", file});
+  std::string kept;
+  std::ifstream(other) >> kept;
+  EXPECT_EQ(kept, "precious");
+  struct stat st;
+  ASSERT_EQ(::lstat(file.c_str(), &st), 0);
+  EXPECT_TRUE(S_ISREG(st.st_mode));
+  EXPECT_EQ(st.st_mode & 07777, 0600u);
+  EXPECT_EQ(join().index, 1);
+  std::filesystem::create_symlink(folder + "/nothing", folder + "/link");
+  EXPECT_EQ(run({"start", "--head", "--token-file", folder + "/link"}).code, 1);
+  EXPECT_FALSE(std::filesystem::exists(folder + "/nothing"));
+  std::ofstream(folder + "/long") << std::string(1 << 20, 'x');
+  std::filesystem::permissions(folder + "/long", std::filesystem::perms(0600));
+  EXPECT_TRUE(has(run({"start", "--head", "--token-file", folder + "/long"}).err, "too large"));
+}
+
+TEST_F(Nodes, NoCpusAreNone) {
+  const TestNode h = head({"--num-cpus", "0"});
+  EXPECT_EQ(Driver(h).amount("resources", "CPU"), 0);
+  const TestNode a = join({"--num-cpus", "2"});
+  ASSERT_TRUE(eventually([&] { return sees(h, {{0, "ALIVE"}, {1, "ALIVE"}}); }));
+  EXPECT_EQ(Driver(h).amount("resources", "CPU"), 2);
 }
 
 // ---- who has no business there
