@@ -112,12 +112,14 @@ void ClusterSide::take(const std::vector<Row>& rows) {
     if (row.state == State::kDead && row.index != membership_->place().index)
       log(kLogWarning, "cluster", "node-died", "node %u (%s on %s) is dead: %s", row.index, row.about.address.c_str(),
           row.about.host.c_str(), row.cause.c_str());
+    if (row.state == State::kDead) said_.erase(row.index);
     if (!head_) continue;
     wire::Packer w;
     w.array(2).id(row.about.id);
     cluster::pack_row(row, &w);
     hooks_.put_row(w.bytes());
   }
+  cluster::trim_dead(&rows_);
   write_file();
 }
 
@@ -209,13 +211,19 @@ void ClusterSide::sum_available(Replied replied) {
         if (!side) return;
         if (code == RAY_OK)
           for (const auto& [name, amount] : amounts(text)) sum->amounts[name] += amount;
-        else if (int64_t& said = side->said_[index]; steady_ns() - said > kSayAgainNs || said == 0) {
-          said = steady_ns();
-          log(kLogWarning, "cluster", "no-answer", "what node %u has free is not counted: %s", index, text.c_str());
-        }
+        else side->note_silent(index, text);
         if (--sum->missing == 0) sum->replied(Status(), wire::pack_resources(sum->amounts));
       });
     });
+}
+
+void ClusterSide::note_silent(cluster::NodeIndex index, const std::string& why) {
+  auto row = rows_.find(index);
+  if (row == rows_.end() || row->second.state == State::kDead) return;  // its death is in the log
+  int64_t& said = said_[index];
+  if (said != 0 && steady_ns() - said <= kSayAgainNs) return;
+  said = steady_ns();
+  log(kLogWarning, "cluster", "no-answer", "what node %u has free is not counted: %s", index, why.c_str());
 }
 
 void ClusterSide::leave(const std::string& why) {

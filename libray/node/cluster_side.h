@@ -58,6 +58,7 @@ class ClusterSide : private Membership::User {
   void write_file() const;
   std::string nodes_msgpack(const std::string& filter) const;
   void sum_available(Replied replied);
+  void note_silent(cluster::NodeIndex index, const std::string& why);
 
   const std::string session_dir_;
   const std::shared_ptr<Mailbox> box_;
@@ -66,7 +67,7 @@ class ClusterSide : private Membership::User {
   std::unique_ptr<Membership> membership_;
   bool head_ = false;
   std::map<cluster::NodeIndex, cluster::Row> rows_;
-  std::map<cluster::NodeIndex, int64_t> said_;  // when the log was told last that it does not answer
+  std::map<cluster::NodeIndex, int64_t> said_;  // of the living: when the log was told last that it does not answer
   std::string ended_;                           // why
 };
 

@@ -23,6 +23,7 @@ using cluster::NodeIndex;
 
 constexpr net::Target kToHead = 1;
 constexpr int64_t kLoadPatienceNs = 2'000'000'000;  // then the load is asked for again
+constexpr int64_t kRowsNs = 200'000'000;  // so often rows are handed over: each time costs a file and writes of the store
 constexpr size_t kMaxAnswer = net::kMaxMessage - 1024;
 // Every daemon has a fresh id, so its first epoch for the transport is its only one.
 constexpr uint32_t kNetEpoch = 1;
@@ -96,6 +97,7 @@ class MembershipImpl final : public Membership, private net::Transport::User {
   void serve(Message m);
   void answered(const Message& m);
   void end(const Status& why);
+  void hand_over();
   void told(const Status& how);
 
   // net::Transport::User, on its thread
@@ -146,7 +148,8 @@ class MembershipImpl final : public Membership, private net::Transport::User {
   std::unique_ptr<cluster::Member> member_;
   cluster::Calls calls_;
   std::map<uint64_t, Answered> asked_;
-  std::vector<cluster::Row> rows_;  // to be handed over
+  std::map<NodeIndex, cluster::Row> rows_;  // to be handed over
+  int64_t handed_at_ = 0;
   net::Peer head_peer_ = 0;
   int64_t load_at_ = 0, load_asked_at_ = 0;
   bool ended_ = false;
@@ -171,6 +174,9 @@ MembershipImpl::~MembershipImpl() {
 }
 
 Status MembershipImpl::open() {
+  if (const size_t size = cluster::encoded_size(options_.about); size > cluster::kMaxAbout)
+    return error(RAY_INVALID_ARGUMENT, "what this node says of itself (resources, labels, names) has %zu bytes, and %zu are "
+                 "the most", size, cluster::kMaxAbout);
   net::TransportOptions o;
   o.self.node = options_.about.id;
   o.self.epoch = kNetEpoch;
@@ -229,7 +235,7 @@ void MembershipImpl::told(const Status& how) {
 
 int64_t MembershipImpl::deadline() const {
   const int64_t core = ended_ ? INT64_MAX : head_ ? head_->deadline() : member_->deadline();
-  const int64_t at = std::min(core, calls_.deadline());
+  const int64_t at = std::min({core, calls_.deadline(), rows_.empty() ? INT64_MAX : handed_at_ + kRowsNs});
   return member_ && member_->joined() && !ended_ ? std::min(at, load_at_) : at;
 }
 
@@ -248,12 +254,17 @@ void MembershipImpl::loop() {
     for (auto& w : work) w();
     work.clear();
     if (steady_ns() >= deadline()) tick();
-    if (rows_.empty()) continue;
-    std::vector<cluster::Row> rows;
-    rows.swap(rows_);
-    user_->on_rows(std::move(rows));
-    told(Status());  // who is told has the first rows: the own one, or all
+    if (!rows_.empty() && steady_ns() - handed_at_ >= kRowsNs) hand_over();
   }
+}
+
+void MembershipImpl::hand_over() {
+  std::vector<cluster::Row> rows;
+  for (auto& [index, row] : rows_) rows.push_back(std::move(row));
+  rows_.clear();
+  handed_at_ = steady_ns();
+  user_->on_rows(std::move(rows));
+  told(Status());  // who is told has the first rows: the own one, or all
 }
 
 void MembershipImpl::tick() {
@@ -294,7 +305,7 @@ void MembershipImpl::send(net::Peer peer, bool urgent, std::string text) {
 }
 
 void MembershipImpl::row(const cluster::Row& row) {
-  rows_.push_back(row);
+  rows_[row.index] = row;
   if (row.state != cluster::State::kDead) return;
   cluster::CallActions out;
   calls_.on_dead(row, &out);
@@ -316,6 +327,7 @@ void MembershipImpl::answered(const Message& m) {
 void MembershipImpl::end(const Status& why) {
   told(why);
   if (ended_) return;
+  if (!rows_.empty()) hand_over();
   ended_ = true;
   log(kLogError, "cluster", "ended", "%s", why.message().c_str());
   transport_->hang_up(kToHead);
