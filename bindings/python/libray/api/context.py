@@ -285,7 +285,8 @@ def _store_bytes() -> int:
 
 
 def available_resources() -> Dict[str, float]:
-    """Resources that nobody holds now."""
+    """Resources that nobody holds now. In a cluster, `object_store_memory` is less by what the own node's store uses, and
+    not by what those of other nodes do (docs/cluster.md)."""
     _need_running()
     out = {name: float(amount) for name, amount in _query("available").items() if amount}
     used = sum(row.get("size", row.get("bytes", 0)) for row in _query("store"))
