@@ -11,5 +11,7 @@ Status pin_or_copy(Client& client, const ObjectId& id, const Location& hint, int
 
 // Bytes of what this process's own pins keep in the store. Looks at each of them: for the text of an error.
 uint64_t pinned_by(const Client& client);
+// The same, up to a second old: for who may ask again and again.
+uint64_t pinned_lately(const Client& client);
 
 }  // namespace ray::store

@@ -68,6 +68,7 @@ class ClientImpl final : public Client {
  public:
   Usage usage() const;
   uint64_t pinned_bytes();
+  uint64_t pinned_lately();
   bool disconnected() const override { return disconnected_.load(std::memory_order_relaxed); }
   ~ClientImpl() override;
   static Result<std::unique_ptr<Client>> open(const std::string& path, const std::string& token,
@@ -119,7 +120,8 @@ class ClientImpl final : public Client {
   Try try_pin(const ObjectId& id, const Location& at, uint32_t hold, Pin* out);
   Status pin_slow(const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns,
                   uint32_t hold, Pin* out, bool may_be_apart);
-  Status take_apart(Fd fd, Pin* out);
+  Status take_apart(Fd fd, uint64_t request, Pin* out);
+  void give_apart_back(uint64_t request);
   Status pin_located(const ObjectId& id, const Location& at, int64_t within_ns, uint32_t hold, Pin* out, bool* missed);
   bool take_hold(uint64_t word, uint32_t* out);
   void clear_hold(uint32_t hold);
@@ -204,6 +206,8 @@ class ClientImpl final : public Client {
     std::vector<uint32_t> kept;    // those of them that were unpinned here meanwhile
   };
   std::vector<Inherited> inherited_;
+  std::atomic<int64_t> pinned_seen_ns_{0};  // when pinned_lately() looked
+  std::atomic<uint64_t> pinned_seen_{0};
   std::atomic<bool> any_inherited_{false};
   std::atomic<int64_t> next_look_{0};
 

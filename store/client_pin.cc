@@ -19,7 +19,7 @@ namespace ray::store {
 namespace {
 constexpr int64_t kAnswerNs = 5000000000;  // a question that needs no memory
 constexpr int64_t kGlanceNs = 100000000;   // the same, of who does not want to wait
-constexpr uint64_t kApart = UINT64_MAX;    // cookie of a pin whose bytes are a copy
+constexpr uint64_t kApart = uint64_t{1} << 63;  // in the cookie of a pin whose bytes are a copy, with the request's number
 constexpr uint64_t kMappedApart = 256 << 10;  // bytes from which the copy stays a mapping
 
 bool same_id(const ObjectHeader* h, const ObjectId& id) {
@@ -112,12 +112,12 @@ Status ClientImpl::pin(const ObjectId& id, const Location& hint, int64_t timeout
     return error(RAY_OUT_OF_MEMORY, "this process pins %u objects already: release some", kHolds);
   if (hint.segment && try_pin(id, hint, hold, out) == Try::kPinned) return Status();
   Status s = pin_slow(id, hint, timeout_ns, within_ns, hold, out, may_be_apart);
-  if (!s.ok() || out->cookie == kApart) give_hold(hold);
+  if (!s.ok() || (out->cookie & kApart)) give_hold(hold);
   return s;
 }
 
 // The copy that the daemon made. Nobody else has it; what is small does not take one of the process's few mappings.
-Status ClientImpl::take_apart(Fd fd, Pin* out) {
+Status ClientImpl::take_apart(Fd fd, uint64_t request, Pin* out) {
   struct stat st;
   if (::fstat(fd.get(), &st) != 0 || st.st_size <= 0)
     return errno_error(RAY_OBJECT_LOST, "the copy of an object has no bytes");
@@ -134,7 +134,7 @@ Status ClientImpl::take_apart(Fd fd, Pin* out) {
     new (&*map) Mapping();  // the pin's now
   }
   out->size = size;
-  out->cookie = kApart;
+  out->cookie = kApart | request;
   return Status();
 }
 
@@ -178,7 +178,11 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
     }
     int64_t within = within_ns == 0 ? kGlanceNs : within_ns < 0 ? -1 : std::max<int64_t>(0, within_ns - (steady_ns() - start));
     RAY_TRY(await(&r, within_ns == 0 ? kAnswerNs : timeout_ns, within));
-    if (r.fd.valid()) return take_apart(std::move(r.fd), out);
+    if (r.fd.valid()) {
+      Status taken = take_apart(std::move(r.fd), r.number, out);
+      if (!taken.ok()) give_apart_back(r.number);
+      return taken;
+    }
     Status s = pin_located(id, r.located.location, within_ns, hold, out, &missed);
     {
       std::lock_guard lock(mu_);
@@ -197,10 +201,12 @@ Status ClientImpl::pin_slow(const ObjectId& id, const Location& hint, int64_t ti
 
 void ClientImpl::unpin(Pin* p) {
   if (!p || p->cookie == 0) return;
-  if (p->cookie == kApart) {
+  if (p->cookie & kApart) {
+    const uint64_t request = p->cookie & ~kApart;
     if (p->size < kMappedApart) std::free(const_cast<uint8_t*>(p->data));
     else ::munmap(const_cast<uint8_t*>(p->data), p->size);
     *p = Pin{};
+    if (!forked()) give_apart_back(request);
     return;
   }
   uint32_t hold = static_cast<uint32_t>(p->cookie - 1);
@@ -210,6 +216,16 @@ void ClientImpl::unpin(Pin* p) {
   RAY_FAULT("store.unpin");
   clear_hold(hold);
   give_hold(hold);
+}
+
+// The daemon counts what it made.
+void ClientImpl::give_apart_back(uint64_t request) {
+  {
+    std::lock_guard lock(mu_);
+    AckRecord a{request};
+    push(kAck, &a, sizeof a);
+  }
+  wake_daemon(false);
 }
 
 // With segments_mu_, so that what a hold word names stays mapped; a pin that ends meanwhile costs a wrong figure at most.
@@ -235,6 +251,20 @@ uint64_t ClientImpl::pinned_bytes() {
 
 Status pin_or_copy(Client& client, const ObjectId& id, const Location& hint, int64_t timeout_ns, int64_t within_ns, Pin* out) {
   return static_cast<ClientImpl&>(client).pin(id, hint, timeout_ns, within_ns, out, true);
+}
+
+// Many who time out at once, or one in slices, would stand in each other's way.
+uint64_t ClientImpl::pinned_lately() {
+  constexpr int64_t kSecond = 1000000000;
+  const int64_t now = steady_ns();
+  int64_t seen = pinned_seen_ns_.load(std::memory_order_acquire);
+  if ((seen == 0 || now - seen >= kSecond) && pinned_seen_ns_.compare_exchange_strong(seen, now))
+    pinned_seen_.store(pinned_bytes(), std::memory_order_release);
+  return pinned_seen_.load(std::memory_order_acquire);
+}
+
+uint64_t pinned_lately(const Client& client) {
+  return const_cast<ClientImpl&>(static_cast<const ClientImpl&>(client)).pinned_lately();
 }
 
 uint64_t pinned_by(const Client& client) {

@@ -207,6 +207,7 @@ void ClientImpl::read_socket() {
 
 void ClientImpl::take_socket_answer(const SegmentMessage& m, Fd fd, bool lost) {
   auto it = requests_.find(m.request);
+  if (m.type == kMsgApart && (it == requests_.end() || !fd.valid())) give_apart_back(m.request);
   if (it == requests_.end()) return;
   Request* r = it->second;
   if (lost) {

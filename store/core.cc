@@ -103,6 +103,7 @@ bool Core::bury(uint32_t number, bool heirs) {
     std::erase_if(*queue, [&](const Waiting& w) { return w.peer == number; });
   for (auto& [object, waiters] : restore_waiters_)
     std::erase_if(waiters, [&](const RestoreWaiter& w) { return w.peer == number; });
+  bury_apart(p);
   if (heirs) {
     Heirs h{p->pid, {}};
     read_holds(*p, &h.words);
@@ -346,6 +347,7 @@ void Core::on_locate(Peer* p, const LocateRecord& r, bool final) {
     if (r.request) answer_located(p, r.request, row.object);
     return;
   }
+  if (r.request && r.may_be_apart == 1 && join_apart(p, row.object, r)) return;
   if (r.request && r.timeout_ns == 0) {  // bring it back, but the asker does not wait
     refuse(p, r.request, RAY_TIMED_OUT, "object " + r.id.hex() + " is being restored from disk");
     add_waiter(row.object, p, {0, r.id, r.copy, kRestoreNs, 0, 0});
@@ -366,7 +368,13 @@ void Core::answer_located(Peer* p, uint64_t request, uint32_t object) {
 
 void Core::on_ack(Peer* p, uint64_t request) {
   auto it = p->grants.find(request);
-  if (it == p->grants.end()) return;
+  if (it == p->grants.end()) {
+    if (auto copy = p->apart.find(request); copy != p->apart.end()) {
+      apart_bytes_ -= copy->second;
+      p->apart.erase(copy);
+    }
+    return;
+  }
   Object& o = objects_[it->second];
   if (o.grants > 0) --o.grants;
   if (o.state == Object::kGone) rescan_ = true;
@@ -378,8 +386,12 @@ void Core::on_forget(Peer* p, uint64_t request) {
   size_t found = std::erase_if(
       creates_, [&](const Waiting& w) { return w.peer == p->number && w.request == request; });
   for (auto& [object, waiters] : restore_waiters_)
-    found += std::erase_if(
-        waiters, [&](const RestoreWaiter& w) { return w.peer == p->number && w.request == request; });
+    found += std::erase_if(waiters, [&, object = object](const RestoreWaiter& w) {
+      if (w.peer != p->number || w.request != request) return false;
+      remember_apart(object, w);
+      return true;
+    });
+  found += forget_apart(p, request);
   found += p->committing.erase(request);
   if (!found) return;
   retry_pump_ = true;  // who stood behind it may have room
@@ -564,6 +576,7 @@ bool Core::tick(int64_t now) {
   for (auto& d : due) settle(d);
   worked |= !due.empty() || !deferred_.empty();
   worked |= cool_idle(now);
+  expire_apart(now);
   pump(now);
   for (Peer* p : peer_list_)
     if (!p->overflow.empty()) flush_overflow(p);

@@ -91,6 +91,7 @@ struct Peer {  // a connected client; its number is its segment's
   std::unordered_map<uint64_t, uint32_t> grants;  // request -> object
   std::unordered_set<uint64_t> committing;        // requests whose memory a job makes
   uint32_t requests = 0;                          // unanswered
+  std::unordered_map<uint64_t, uint64_t> apart;   // request -> bytes of the copy that it was answered with
   uint32_t large_cold = 0;  // large leases that found no warm run: what pre-touching goes by
   bool touching = false;
   uint64_t recent_seen = 0;
@@ -241,8 +242,9 @@ class Core {
   void finish_restore(uint32_t object, uint32_t serial, uint32_t extent, uint64_t offset, Status s);
   void drop_run_piece(uint32_t run);
   void add_waiter(uint32_t object, Peer* p, const LocateRecord& r);
-  void read_apart(int64_t now);
   void end_restore(const Waiting& w);
+  // The sign of life that clients look at, and no more: any thread.
+  void tell_progress() const { header()->progress.fetch_add(1, std::memory_order_release); }
 
   const DaemonOptions options_;
   const std::function<void(uint32_t)> wake_peer_;
@@ -307,8 +309,27 @@ class Core {
     int64_t timeout_ns, since_ns;
     bool may_be_apart;
   };
-  void start_apart(uint32_t object, const RestoreWaiter& w);
   std::unordered_map<uint32_t, std::vector<RestoreWaiter>> restore_waiters_;
+
+  // ---- core_apart.cc: copies beside a full store
+  struct ApartRead;
+  uint64_t apart_limit() const;
+  std::shared_ptr<ApartRead> find_apart(uint32_t peer, uint32_t object) const;
+  void read_apart(int64_t now);
+  bool begin_apart(uint32_t object, const RestoreWaiter& r, int64_t now);
+  void start_apart(const std::shared_ptr<ApartRead>& a);
+  Status fill_apart(const ApartRead& a, Fd* out);
+  void finish_apart(const std::shared_ptr<ApartRead>& a, const Status& s, Fd* fd);
+  void give_apart(Peer* p, uint64_t request, int fd, uint64_t bytes);
+  bool join_apart(Peer* p, uint32_t object, const LocateRecord& r);
+  void remember_apart(uint32_t object, const RestoreWaiter& r);
+  size_t forget_apart(const Peer* p, uint64_t request);
+  void drop_apart(uint64_t key);
+  void expire_apart(int64_t now);
+  void bury_apart(Peer* p);
+  std::unordered_map<uint64_t, std::shared_ptr<ApartRead>> apart_;  // by peer and object
+  uint64_t apart_bytes_ = 0;
+
   uint32_t restore_open_ = kNone;
   uint64_t spilling_bytes_ = 0, spilled_bytes_ = 0, spilled_objects_ = 0, restored_objects_ = 0;
   uint64_t largest_spilled_ = 0;  // since something was spilled

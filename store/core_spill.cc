@@ -1,6 +1,4 @@
 // Freeing, eviction, spilling and restoring. See core.h.
-#include <fcntl.h>
-
 #include <algorithm>
 
 #include "libray/base/clock.h"
@@ -426,7 +424,7 @@ void Core::start_restore(uint32_t object, uint32_t extent, uint64_t offset, bool
   jobs_->run([=, this, serial = o.serial, size = o.size]() -> JobPool::Done {
     Status ready = commit ? seg->commit_pages(offset, bytes, false) : Status();
     uint8_t* out = seg->arena() + offset + sizeof(ObjectHeader);
-    Status s = ready.ok() ? spill_.read(copy.at, size, copy.checksum, out) : ready;
+    Status s = ready.ok() ? spill_.read(copy.at, size, copy.checksum, out, [this] { return tell_progress(), true; }) : ready;
     if (bytes >= (1 << 20)) seg->forget_mappings(offset, bytes);
     return [=, this] {
       if (ready.ok()) return finish_restore(object, serial, extent, offset, s);
@@ -488,60 +486,6 @@ void Core::end_restore(const Waiting& w) {
     release_copy(w.object);
     free_number(w.object);
   }
-}
-
-// ---- without room ------------------------------------------------------------------------------
-
-// Restores for which there is no room, nothing is being written that makes some, and no pin has ended for a moment: who
-// can do with a copy of its own gets that. Readers that hold more than the store has room for come here again and again,
-// which is why the moment is counted from the last progress and not for each of them.
-void Core::read_apart(int64_t now) {
-  constexpr int64_t kMomentNs = 100000000;
-  if (restores_.empty() || spilling_bytes_ > 0) return;
-  if (now - last_progress_ns_ < kMomentNs) return wake_by(last_progress_ns_ + kMomentNs);
-  std::erase_if(restores_, [&](const Waiting& w) {
-    auto it = restore_waiters_.find(w.object);
-    const Object& o = objects_[w.object];
-    if (it == restore_waiters_.end() || o.serial != w.serial || o.state != Object::kRestoring || o.size == 0) return false;
-    const size_t apart = std::erase_if(it->second, [&](const RestoreWaiter& r) {
-      if (r.may_be_apart) start_apart(w.object, r);
-      return r.may_be_apart;
-    });
-    if (apart == 0 || !it->second.empty()) return false;
-    end_restore(w);
-    return true;
-  });
-}
-
-// Its bytes from the spill file into memory that is the asker's alone: no part of the capacity, gone with its mapping.
-void Core::start_apart(uint32_t object, const RestoreWaiter& r) {
-  const SpillCopy copy = copies_[object];
-  ++runs_[copy.run].live;  // the object may be dropped meanwhile
-  jobs_->run([this, copy, size = objects_[object].size, number = r.peer, request = r.request]() -> JobPool::Done {
-    auto fd = std::make_shared<Fd>();
-    const Status s = [&]() -> Status {
-      auto made = create_memfd("libray-store-apart", size);
-      if (!made.ok()) return made.status();
-      if (::fallocate(made->get(), 0, 0, static_cast<off_t>(size)) != 0)
-        return errno_error(RAY_OUT_OF_MEMORY, "no memory for a copy of %llu bytes", static_cast<unsigned long long>(size));
-      auto map = map_shared(made->get(), size, true);
-      if (!map.ok()) return map.status();
-      RAY_TRY(spill_.read(copy.at, size, copy.checksum, map->data()));
-      auto readonly = reopen_readonly(made->get());
-      if (!readonly.ok()) return readonly.status();
-      *fd = std::move(*readonly);
-      return Status();
-    }();
-    return [=, this] {
-      drop_run_piece(copy.run);
-      Peer* p = peer(number);
-      if (!p) return;
-      if (!s.ok()) return refuse(p, request, s.code(), s.message());
-      if (!send_apart_(number, request, fd->get()))
-        return refuse(p, request, RAY_UNAVAILABLE, "this process does not read the answers of the object store");
-      if (p->requests > 0) --p->requests;
-    };
-  });
 }
 
 }  // namespace ray::store

@@ -18,6 +18,7 @@ struct DaemonOptions {
   std::string spill_dir;  // empty = no spilling
   uint64_t capacity_bytes = 0;
   uint64_t spill_bytes = 0;  // 0 = as much as the disk takes
+  uint64_t apart_bytes = 0;  // of copies beside a full store, all together; 0 = half the machine's memory, at least the capacity
 };
 struct DaemonStats {  // used: bytes of leases and live objects, never above capacity; pinned: pins
                       // in force

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "libray/base/fault.h"
@@ -18,6 +19,7 @@ namespace ray::store {
 namespace {
 constexpr uint64_t kFileSpace = uint64_t{1} << 50;
 constexpr uint64_t kBlock = 4096;
+constexpr uint64_t kPiece = 1 << 20;  // of a read
 }  // namespace
 
 SpillFile::SpillFile(std::string dir, uint64_t limit)
@@ -79,15 +81,18 @@ Status SpillFile::write(std::vector<SpillPiece>* pieces) const {
   return Status();
 }
 
-Status SpillFile::read(uint64_t at, uint64_t size, uint64_t checksum, uint8_t* out) const {
+Status SpillFile::read(uint64_t at, uint64_t size, uint64_t checksum, uint8_t* out,
+                       const std::function<bool()>& step) const {
   if (RAY_FAULT_FAILS("store.restore.read"))
     return error(RAY_OBJECT_LOST, "cannot read a spilled object from '%s': injected", dir_.c_str());
   for (uint64_t done = 0; done < size;) {
-    ssize_t n = ::pread(fd_.get(), out + done, size - done, static_cast<off_t>(at + done));
+    ssize_t n = ::pread(fd_.get(), out + done, std::min(size - done, kPiece), static_cast<off_t>(at + done));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0)
       return errno_error(RAY_OBJECT_LOST, "cannot read a spilled object from '%s'", dir_.c_str());
     done += static_cast<uint64_t>(n);
+    RAY_FAULT("store.restore.piece");
+    if (step && !step()) return Status(RAY_CANCELLED, "nobody waits for this object");
   }
   if (XXH3_64bits(out, size) != checksum)
     return error(RAY_OBJECT_LOST, "a spilled object in '%s' is damaged: its checksum differs",

@@ -5,6 +5,7 @@
 // reserve/release: store thread. write/read: job threads, on disjoint runs.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,9 @@ class SpillFile {
   // Gives the disk blocks of a released run back: job thread, before release().
   void discard(uint64_t at, uint64_t bytes) const;
   Status write(std::vector<SpillPiece>* pieces) const;
-  Status read(uint64_t at, uint64_t size, uint64_t checksum, uint8_t* out) const;
+  // step is called after each piece; when it says false the read ends with RAY_CANCELLED.
+  Status read(uint64_t at, uint64_t size, uint64_t checksum, uint8_t* out,
+              const std::function<bool()>& step = nullptr) const;
   uint64_t used() const { return used_; }
   const std::string& dir() const { return dir_; }
 

@@ -32,7 +32,7 @@ static std::string store_note(const std::shared_ptr<store::Client>& client) {
   return strprintf("; the object store is full: %.1f of %.1f MiB are in use, values that this process holds take %.1f MiB "
                    "of them, and %llu requests wait for room",
                    static_cast<double>(u.used) / kMiB, static_cast<double>(u.capacity) / kMiB,
-                   static_cast<double>(store::pinned_by(*client)) / kMiB, static_cast<unsigned long long>(u.waiting));
+                   static_cast<double>(store::pinned_lately(*client)) / kMiB, static_cast<unsigned long long>(u.waiting));
 }
 
 // What the last slice of a wait has got for that object already: a copy, which a full store leaves to a reader, is there once.

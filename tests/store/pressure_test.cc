@@ -83,6 +83,86 @@ TEST_F(StorePressure, WhatFindsNoRoomIsReadApart) {
   EXPECT_TRUE(put(writer.get(), 1000, 12 << 20, &at[0]).ok());
 }
 
+// Seven of eight MiB are pinned by somebody else, and object 0 is on disk.
+struct Crowded {
+  TestStore store{8 << 20};
+  std::unique_ptr<Client> holder, reader;
+  Pin pins[7];
+  Location at[16];
+  uint64_t size;
+  explicit Crowded(uint64_t objects = 1, uint64_t bytes = 4 << 20, uint64_t limit = 0) : size(bytes) {
+    store.options.apart_bytes = limit;
+    store.start();
+    holder = store.connect();
+    reader = store.connect();
+    for (uint64_t n = 0; n < objects; ++n) EXPECT_TRUE(put(holder.get(), n, size, &at[n]).ok());
+    Location where;
+    uint64_t pinned = 0;
+    for (uint64_t n = 100; pinned < 7; ++n) {
+      if (!put(holder.get(), n, (1 << 20) - 4096, &where, kShort).ok()) break;
+      if (holder->pin(make_id(n), where, kWait, &pins[pinned]).ok()) ++pinned;
+    }
+  }
+};
+
+// What was begun for a reader that gave up goes on for its next request, and each limit is shorter than the read.
+TEST_F(StorePressure, ReadsApartGoOnForWhoAsksAgain) {
+  Crowded c;
+  ASSERT_TRUE(set_fault("store.restore.read", "delay:700ms@0"));
+  Pin pin;
+  Status s(RAY_TIMED_OUT);
+  for (const int64_t until = steady_ns() + kWait; s.code() == RAY_TIMED_OUT && steady_ns() < until;)
+    s = pin_or_copy(*c.reader, make_id(0), c.at[0], kWait, 100000000, &pin);
+  set_fault("store.restore.read", "");
+  ASSERT_TRUE(s.ok()) << s.message();
+  EXPECT_TRUE(matches(pin.data, pin.size, 0));
+  c.reader->unpin(&pin);
+}
+
+// A read that takes longer than clients are patient with a daemon that shows no sign of life.
+TEST_F(StorePressure, ReadsApartShowProgress) {
+  Crowded c;
+  ASSERT_TRUE(set_fault("store.restore.piece", "delay:2s@0"));
+  Pin pin;
+  Status s = pin_or_copy(*c.reader, make_id(0), c.at[0], 1000000000, -1, &pin);
+  set_fault("store.restore.piece", "");
+  ASSERT_TRUE(s.ok()) << s.message();
+  EXPECT_TRUE(matches(pin.data, pin.size, 0));
+  c.reader->unpin(&pin);
+}
+
+// No more than the limit, whoever has them; what is let go makes room for others, also when the reader just ends.
+TEST_F(StorePressure, CopiesBesideTheStoreHaveALimit) {
+  Crowded c(4, 3 << 20, 7 << 20);
+  auto other = c.store.connect();
+  Pin first, second, third;
+  ASSERT_TRUE(pin_or_copy(*c.reader, make_id(0), c.at[0], kWait, -1, &first).ok());
+  ASSERT_TRUE(pin_or_copy(*other, make_id(1), c.at[1], kWait, -1, &second).ok());
+  EXPECT_EQ(pin_or_copy(*c.reader, make_id(2), c.at[2], 2000000000, -1, &third).code(), RAY_STORE_FULL);
+  c.reader->unpin(&first);
+  Status s = pin_or_copy(*c.reader, make_id(2), c.at[2], kWait, -1, &third);
+  ASSERT_TRUE(s.ok()) << s.message();
+  EXPECT_TRUE(matches(third.data, third.size, 2));
+  other.reset();
+  s = pin_or_copy(*c.reader, make_id(3), c.at[3], kWait, -1, &first);
+  ASSERT_TRUE(s.ok()) << s.message();
+  c.reader->unpin(&first);
+  c.reader->unpin(&third);
+}
+
+// Who holds no pins waits for the moment itself, however long ago something was freed: a limit below it ends in the error.
+TEST_F(StorePressure, ReadersWithoutPinsWaitForRoomFirst) {
+  Crowded c;
+  Pin pin;
+  bool refused = false;
+  for (int i = 0; i < 50 && !refused; ++i) {  // the daemon may be late
+    Status s = pin_or_copy(*c.reader, make_id(0), c.at[0], 20000000, -1, &pin);
+    refused = s.code() == RAY_STORE_FULL;
+    c.reader->unpin(&pin);
+  }
+  EXPECT_TRUE(refused);
+}
+
 // Sixteen times more than fits, from four threads with a client each, every byte compared twice.
 TEST_F(StorePressure, SixtyFourMegabytesSurviveAGigabyte) {
   TestStore t(64 << 20);
