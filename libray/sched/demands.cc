@@ -93,6 +93,7 @@ void Demands::enter(Request* r) {
   if (r->kind != Request::kDemand) return;
   const uint32_t client = static_cast<Demand*>(r)->client;
   fresh_.insert(client);
+  deepest_look_.again = true;
   list(client, &clients_.at(client));
 }
 
@@ -117,6 +118,7 @@ void Demands::list(uint32_t index, Client* c) {
   if (!c->listed) {
     waiting_clients_.erase(index);
     fresh_.erase(index);
+    unfinished_.erase(index);
     return;
   }
   c->leases = leases_->count(index);
@@ -211,7 +213,8 @@ void Demands::candidates(Line* line, std::vector<Request*>* out, bool* again) {
   if (line->look.again) *again = true;
 }
 
-// Those that go first, those with something new, and some of the others in turn.
+// Those that go first, those with something new, and in turn some of those whose own line is not looked through, and some
+// of the others.
 std::vector<uint32_t> Demands::clients_to_look_at(bool* again) {
   if (waiting_clients_.size() <= kClients) {
     fresh_.clear();
@@ -220,6 +223,10 @@ std::vector<uint32_t> Demands::clients_to_look_at(bool* again) {
   std::set<uint32_t> out = std::exchange(fresh_, {});
   size_t n = 0;
   for (auto it = in_order_.begin(); n < kClients; ++it, ++n) out.insert(std::get<2>(*it));
+  n = 0;
+  auto next = unfinished_.lower_bound(unfinished_at_);
+  for (; next != unfinished_.end() && n < kClients; ++next, ++n) out.insert(*next);
+  unfinished_at_ = next == unfinished_.end() ? 0 : *next;
   if (!look_.goes_on(stirs_)) return {out.begin(), out.end()};
   n = 0;
   auto it = waiting_clients_.lower_bound(look_.at);
@@ -233,12 +240,19 @@ std::vector<uint32_t> Demands::clients_to_look_at(bool* again) {
 std::vector<Demands::Walk> Demands::walks(bool* again) {
   std::vector<Walk> walks;
   auto add = [&](Line* line, uint32_t leases) {
+    bool more = false;
     walks.push_back({leases, {}});
-    candidates(line, &walks.back().todo, again);
+    candidates(line, &walks.back().todo, &more);
+    *again |= more;
+    return more;
   };
   if (!group_line_.by_seq.empty()) add(&group_line_, 0);
   if (!actor_line_.by_seq.empty()) add(&actor_line_, 0);
-  for (uint32_t index : clients_to_look_at(again)) add(&clients_.at(index).line, leases_->count(index));
+  for (uint32_t index : clients_to_look_at(again)) {
+    if (add(&clients_.at(index).line, leases_->count(index))) unfinished_.insert(index);
+    else unfinished_.erase(index);
+  }
+  *again |= !unfinished_.empty();
   return walks;
 }
 
@@ -253,10 +267,33 @@ bool Demands::first_of(const Line& line, uint32_t leases, const std::function<bo
   return false;
 }
 
-void Demands::deepest_first(const std::function<bool(uint32_t, Request*)>& f) {
-  for (const auto& [levels, leases, client] : deepest_)
-    if (first_of(clients_.at(client).line, leases, f)) return;
-  (void)first_of(actor_line_, 0, f);
+Demands::Deepest Demands::deepest() {
+  Deepest out;
+  auto it = deepest_.begin();
+  auto add = [&] {
+    for (size_t n = 0; it != deepest_.end() && n < kClients; ++it, ++n) out.clients.push_back(std::get<2>(*it));
+  };
+  add();
+  if (it == deepest_.end() || !deepest_look_.goes_on(stirs_)) return out;
+  it = deepest_.lower_bound(std::max(*it, deepest_look_.at));
+  add();
+  out.in_turn = true;
+  out.last = it == deepest_.end();
+  if (!out.last) out.next = *it;
+  return out;
+}
+
+bool Demands::pass(const Deepest& clients) {
+  if (!clients.in_turn) return false;
+  deepest_look_.done = clients.last;
+  if (!clients.last) deepest_look_.at = clients.next;
+  return !deepest_look_.done || deepest_look_.again;
+}
+
+bool Demands::deepest_first(const Deepest& clients, const std::function<bool(uint32_t, Request*)>& f) {
+  for (uint32_t client : clients.clients)
+    if (const Client& c = clients_.at(client); first_of(c.line, c.leases, f)) return true;
+  return clients.last && first_of(actor_line_, 0, f);
 }
 
 // ---- clients
@@ -437,7 +474,7 @@ std::string Demands::check_line(const Request& q, size_t* lined) const {
 std::string Demands::check_order(uint32_t index, const Client& c) const {
   const bool waits = !c.line.by_seq.empty();
   if (waiting_clients_.count(index) != waits || c.listed != waits) return "a client's line is not looked at";
-  if (!waits) return fresh_.count(index) ? "a client that does not wait has something new" : "";
+  if (!waits) return fresh_.count(index) || unfinished_.count(index) ? "a client that does not wait has something new" : "";
   if (c.leases != leases_->count(index) || c.first != c.line.by_seq.begin()->first || c.listed_level != c.level)
     return "a client's place among those who wait is an old one";
   if (!in_order_.count({c.leases, c.first, index})) return "a client stands in no order";

@@ -117,9 +117,20 @@ class Demands {
   };
   // *again: whether there are others that the next round is to look at.
   std::vector<Walk> walks(bool* again);
-  // The first requests of each client that waits, those first whose client has the most levels above it, then those whose
-  // client has fewest leases, then the actors; until f says that it is enough.
-  void deepest_first(const std::function<bool(uint32_t leases, Request*)>& f);
+  // Clients that a round looks at by their levels: the first, and some of the others in turn.
+  using Level = std::tuple<uint32_t, uint32_t, uint32_t>;  // levels from the deepest that there can be, leases, client
+  struct Deepest {
+    std::vector<uint32_t> clients;
+    bool in_turn = false;  // some of the others are among them,
+    Level next{};          // and where these go on,
+    bool last = true;      // or nobody comes after them
+  };
+  Deepest deepest();
+  // The first requests of each of them, those first whose client has the most levels above it, then those whose client has
+  // fewest leases, at last those of the actors; until f says that it is enough, and so do we.
+  bool deepest_first(const Deepest& clients, const std::function<bool(uint32_t leases, Request*)>& f);
+  // It was not: the next round looks at others. Whether there are any.
+  bool pass(const Deepest& clients);
   uint64_t looks() const { return looks_; }  // at requests, by all rounds
 
   // ---- for queries and tests
@@ -174,8 +185,11 @@ class Demands {
   // Clients whose line is not empty.
   std::set<uint32_t> waiting_clients_;
   std::set<std::tuple<uint32_t, uint64_t, uint32_t>> in_order_;   // leases, first of its line, client
-  std::set<std::tuple<uint32_t, uint32_t, uint32_t>> deepest_;    // levels from the deepest that there can be, leases, client
+  std::set<Level> deepest_;
+  Look<Level> deepest_look_;
   std::set<uint32_t> fresh_;                                      // with something that no round has looked at
+  std::set<uint32_t> unfinished_;                                 // of whose line a round looked at a part
+  uint32_t unfinished_at_ = 0;                                    // where the next round goes on with these
   Look<uint32_t> look_;                                           // through waiting_clients_
   std::set<Due> due_;                   // all that waits
   std::vector<Request*> hopeless_;      // to be reported

@@ -6,8 +6,6 @@
 namespace ray::sched {
 namespace {
 
-constexpr int kLook = 32;  // leases of the one who asks that are passed over to find another's
-
 bool is_of(const Lease& l, uint32_t client, uint32_t shape) { return l.client == client && l.shape == shape; }
 
 }  // namespace
@@ -29,17 +27,26 @@ Leases::ByTime* Leases::list_of(const Lease& l) {
   }
 }
 
+void Leases::set_askable(const Lease& l, bool yes) {
+  auto of = askable_.try_emplace({l.client, l.shape}).first;
+  if (!of->second.empty()) oldest_.erase(*of->second.begin());
+  if (yes) of->second.insert({l.granted_at, l.id});
+  else of->second.erase({l.granted_at, l.id});
+  if (of->second.empty()) askable_.erase(of);
+  else oldest_.insert(*of->second.begin());
+}
+
 void Leases::list(const Lease& l) {
   if (!l.waits && l.back() != Back::kKept) ++may_return_;
   if (ByTime* asked = list_of(l)) return void(asked->insert({l.reclaimed_at, l.id}));
-  if (!l.waits) askable_.insert({l.granted_at, l.id});
+  if (!l.waits) set_askable(l, true);
   order_.add(l.client, l.shape, {l.granted_at, l.id}, gives(l));
 }
 
 void Leases::unlist(const Lease& l) {
   if (!l.waits && l.back() != Back::kKept) --may_return_;
   if (ByTime* asked = list_of(l)) return void(asked->erase({l.reclaimed_at, l.id}));
-  if (!l.waits) askable_.erase({l.granted_at, l.id});
+  if (!l.waits) set_askable(l, false);
   order_.remove(l.client, l.shape, {l.granted_at, l.id}, gives(l));
 }
 
@@ -122,8 +129,7 @@ const Lease* Leases::expected(uint32_t client, uint32_t shape) const {
 }
 
 const Lease* Leases::oldest(uint32_t client, uint32_t shape, int64_t granted_by) const {
-  int look = kLook;
-  for (auto it = askable_.begin(); it != askable_.end() && it->first <= granted_by && look > 0; ++it, --look)
+  for (auto it = oldest_.begin(); it != oldest_.end() && it->first <= granted_by; ++it)  // the second at the latest
     if (const Lease& l = leases_.at(it->second); !is_of(l, client, shape)) return &l;
   return nullptr;
 }
@@ -150,7 +156,10 @@ std::string Leases::check() const {
   if (of != of_client_) return "a client's set of leases is wrong";
   if (may_return != may_return_) return "the count of leases that may return is wrong";
   if (asked != soon_.size() + late_.size() + kept_.size()) return "a lease that was asked back stands in no list, or in two";
-  if (askable != askable_.size()) return "the list of leases that can be asked back is wrong";
+  ByTime oldest;
+  size_t listed = 0;
+  for (const auto& [of_shape, leases] : askable_) listed += leases.size(), oldest.insert(*leases.begin());
+  if (askable != listed || oldest != oldest_) return "the list of leases that can be asked back is wrong";
   return "";
 }
 

@@ -71,6 +71,7 @@ class Leases {
   using ByTime = std::set<std::pair<int64_t, uint32_t>>;
   std::vector<uint32_t> gives(const Lease& l) const;
   ByTime* list_of(const Lease& l);
+  void set_askable(const Lease& l, bool yes);
   void list(const Lease& l);
   void unlist(const Lease& l);
 
@@ -78,7 +79,9 @@ class Leases {
   std::unordered_map<uint32_t, Lease> leases_;  // never walked for an answer
   std::map<uint32_t, std::set<uint32_t>> of_client_;
   ReclaimOrder order_;
-  ByTime askable_;              // by when they were granted: not asked back, and their workers do not wait
+  // Not asked back, and their workers do not wait: of each client's shapes, by when they were granted; the first of each.
+  std::map<std::pair<uint32_t, uint32_t>, ByTime> askable_;
+  ByTime oldest_;
   ByTime soon_, late_, kept_;   // by when they were asked back
   uint32_t may_return_ = 0;
   uint32_t next_ = 1;

@@ -75,11 +75,11 @@ void LocalScheduler::end_lease(uint32_t id, bool given_back, int64_t now) {
   // A worker whose client is gone may still run its task: what it holds is free when it is gone.
   if (!given_back) {
     w->stopping = true;
-    ending_.insert(lease.worker);
+    ending_[lease.worker] = now;
     return table_.comes_back(&w->held, Back::kEnding);
   }
   drop_held(w);
-  w->killed ? pools_.stop(w) : pools_.make_idle(w, now);
+  w->killed ? pools_.stop(w, now) : pools_.make_idle(w, now);
 }
 
 uint32_t LocalScheduler::level(uint32_t client) const {
@@ -136,8 +136,16 @@ void LocalScheduler::worker_blocked(uint32_t worker, bool blocked) {
   demands_.stir();
 }
 
-void LocalScheduler::job_ended(uint32_t job) { pools_.job_ended(job); }
-void LocalScheduler::env_gone(uint32_t env) { pools_.env_gone(env); }
+// What started there is counted no more: there may be room for others.
+void LocalScheduler::job_ended(uint32_t job) {
+  pools_.job_ended(job);
+  demands_.stir();
+}
+
+void LocalScheduler::env_gone(uint32_t env) {
+  pools_.env_gone(env);
+  demands_.stir();
+}
 
 // ---- actors
 

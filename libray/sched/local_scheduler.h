@@ -168,7 +168,8 @@ class LocalScheduler {
   Leases leases_;
   Demands demands_;
   WorkerPools pools_;
-  std::set<uint32_t> ending_;  // workers whose clients are gone: they have no lease, and hold until they are gone
+  // Workers whose clients are gone, since when: they have no lease, and hold until they are gone.
+  std::map<uint32_t, int64_t> ending_;
   // What rounds leave for the next ones.
   int64_t next_extra_turn_[2] = {0, 0};  // of clients that have leases; of those that have some of that very shape
   int64_t decided_at_ = 0;     // the last round

@@ -17,7 +17,7 @@ constexpr size_t kMostUnfit = 64;  // that a round reclaims leases for
 void Round::run() {
   s_.retry_at_ = 0;
   s_.decided_at_ = now_;
-  pools_.begin_round();
+  pools_.begin_round(now_);
   leases_.begin_round(now_);
   if (s_.pool_retry_at_ && s_.pool_retry_at_ <= now_) s_.pool_retry_at_ = 0, demands_.stir();
   demands_.begin_round(now_);
@@ -109,7 +109,8 @@ void Round::place_in_order() {
     Request* q = walks[i].todo[walks[i].at++];
     Waiting w{walks[i].leases, q};
     Demand* d = w.demand();
-    bool more = !d || (d->line && d->have + demands_.planned(*d) < d->want && demands_.zero_room(*d));
+    bool more = d ? d->line && d->have + demands_.planned(*d) < d->want && demands_.zero_room(*d)
+                  : demands_.planned(*q) == 0;
     Placed placed = more && !q->turn_ends ? place(w) : Placed::kNoWorker;
     bool got = placed == Placed::kGranted || placed == Placed::kPlanned;
     if (placed == Placed::kUnfit && more && unfit_.size() < kMostUnfit) unfit_.push_back(w);
@@ -157,7 +158,7 @@ void Round::start_workers() {
 }
 
 void Round::stop_worker(Worker* w) {
-  pools_.stop(w);
+  pools_.stop(w, now_);
   Action action{Action::kStopWorker};
   action.worker = w->index;
   out_->push_back(action);

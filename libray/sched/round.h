@@ -62,7 +62,7 @@ class Round {
   void ask_for_process(Request* q);
   void bar(const Need& need);
   bool barred(const Need& need) const;
-  bool stuck() const;
+  bool stuck();
   void relieve();
   void check_turns();
 

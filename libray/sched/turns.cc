@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t kLook = 32;      // requests that are due that a round looks at
 constexpr uint32_t kBeyond = 64;  // processes beyond the limit, while all others wait
+constexpr int64_t kEndNs = 5'000'000'000;  // the worker of a client that is gone is waited for so long
 
 }  // namespace
 
@@ -77,6 +78,7 @@ void Round::take_turns() {
 }
 
 void Round::take_turn(Request* q) {
+  if (demands_.planned(*q) > 0) return;  // by relieve(): what it needs is set aside, and seems to be missing
   Waiting w{demands_.leases_of(*q), q};
   bool extra = w.leases > 0 && !q->turn_ends;
   const bool same_shape = w.leases > 0 && w.demand()->have > 0;
@@ -106,7 +108,7 @@ void Round::ask_for_process(Request* q) {
   if (!q->turn_ends) begin_turn(q);
   wake_at(q->turn_ends);
   bar(q->wants());
-  if (pools_.leaving()) return;  // that one makes room
+  if (const int64_t until = pools_.leaves_until(); now_ < until) return wake_at(until);  // that one makes room
   if (Worker* w = pools_.idle_of_another(q->pool)) return stop_worker(w);
   const auto* d = q->kind == Request::kDemand ? static_cast<Demand*>(q) : nullptr;
   const uint32_t client = d ? d->client : UINT32_MAX, shape = d ? d->shape : 0;
@@ -116,32 +118,38 @@ void Round::ask_for_process(Request* q) {
 
 // ---- when all workers wait
 
-// Whether all that is leased waits, at the limit of processes: nothing comes back before somebody else has a worker.
-bool Round::stuck() const {
-  return pools_.processes() >= options_.max_workers && pools_.blocked() > 0 && s_.ending_.empty() &&
-         leases_.may_return() == 0;
+// Whether all that is leased waits, at the limit of processes: nothing comes back before somebody else has a worker. What
+// its client's end was to end, and did not for long, is not waited for.
+bool Round::stuck() {
+  if (pools_.processes() < options_.max_workers || !pools_.blocked() || leases_.may_return()) return false;
+  int64_t until = 0;
+  for (const auto& [worker, since] : s_.ending_) until = std::max(until, since + kEndNs);
+  if (now_ < until) wake_at(until);
+  return until <= now_;
 }
 
 // Then one that waits has a worker, beyond the limit if need be: of those for whom tasks wait the deepest, so that it
 // takes as many more as the recursion has levels, and not as many as it has calls.
 void Round::relieve() {
   if (!stuck()) return;
-  bool granted = false;  // by whoever is there already
-  if (pools_.idle() > 0)
-    demands_.deepest_first([&](uint32_t leases, Request* q) {
-      return granted = pools_.has_idle(q->pool) && place({leases, q}) == Placed::kGranted;
-    });
-  if (granted) return;
-  const bool may_exceed = !pools_.starting() && !pools_.leaving() && pools_.idle() == 0 &&
-                          pools_.size() < options_.max_workers + kBeyond;
-  demands_.deepest_first([&](uint32_t leases, Request* q) {
+  const Demands::Deepest clients = demands_.deepest();
+  auto by_idle = [&](uint32_t leases, Request* q) {
+    return pools_.has_idle(q->pool) && place({leases, q}) == Placed::kGranted;
+  };
+  if (pools_.idle() > 0 && demands_.deepest_first(clients, by_idle)) return;
+  // Of those that start or leave one may be what is missing, but none that has taken long.
+  const int64_t leave = pools_.leaves_until(), until = std::max(pools_.starts_until(), leave);
+  if (now_ < until) wake_at(until);
+  const bool may_exceed = until <= now_ && pools_.idle() == 0 && pools_.processes() < options_.max_workers + kBeyond;
+  const bool enough = demands_.deepest_first(clients, [&](uint32_t leases, Request* q) {
     pools_.set_room(may_exceed);
     const Placed placed = place({leases, q});
     pools_.set_room(0);
     if (placed != Placed::kNoWorker) return placed == Placed::kPlanned;
-    if (!pools_.leaving() && pools_.idle() > 0) return stop_worker(pools_.longest_idle()), true;
+    if (leave <= now_ && pools_.idle() > 0) return stop_worker(pools_.longest_idle()), true;
     return !may_exceed;
   });
+  if (!enough && demands_.pass(clients)) wake_at(now_);
 }
 
 // Nobody is barred for the sake of one who cannot be placed, and no turn is longer than the longest.

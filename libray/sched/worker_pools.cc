@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace ray::sched {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 constexpr int64_t kRetryNs = 500'000'000;    // after a second failure; twice as long after each further one
 constexpr uint32_t kMaxStarting = 16;        // workers of one pool that start at the same time
 constexpr int64_t kStartNs = 5'000'000'000;  // one that starts is counted on for so long
+constexpr int64_t kLeaveNs = 5'000'000'000;  // so is one that was told to end, or killed
 constexpr size_t kLook = 32;                 // idle workers among which a client's own is looked for
 
 }  // namespace
@@ -80,11 +82,16 @@ void WorkerPools::kill(Worker* w) {
   if (w->state == WorkerState::kIdle && !w->stopping) stop(w);
 }
 
-void WorkerPools::stop(Worker* w) {
+void WorkerPools::leaves(Worker* w, int64_t now) {
+  w->stopping = true;
+  leaving_[w->index] = now;
+  if (!now) told_.push_back(w->index);
+}
+
+void WorkerPools::stop(Worker* w, int64_t now) {
   if (w->state == WorkerState::kIdle) take_out(w);
   tidy(w->pool);
-  w->stopping = true;
-  leaving_.insert(w->index);
+  leaves(w, now);
 }
 
 void WorkerPools::make_idle(Worker* w, int64_t now) {
@@ -127,8 +134,7 @@ void WorkerPools::job_ended(uint32_t job) {
     for (const auto& [place, index] : p.second.idle) {
       Worker& w = workers_.at(index);
       idle_.erase({w.idle_since, index});
-      w.stopping = true;
-      leaving_.insert(index);
+      leaves(&w, 0);
     }
     return true;
   });
@@ -144,10 +150,26 @@ void WorkerPools::env_gone(uint32_t env) {
 
 // ---- a round
 
-void WorkerPools::begin_round() {
+void WorkerPools::begin_round(int64_t now) {
+  for (uint32_t worker : std::exchange(told_, {}))
+    if (auto w = leaving_.find(worker); w != leaving_.end() && !w->second) w->second = now;
   planned_.clear();
   may_start_.clear();
   room_ = limits_.most - std::min(limits_.most, processes());
+}
+
+int64_t WorkerPools::starts_until() const {
+  int64_t until = 0;
+  if (!starting_) return 0;
+  for (const auto& [pool, p] : pools_)
+    if (p.starting) until = std::max(until, p.starting_since + kStartNs + 1);
+  return until;
+}
+
+int64_t WorkerPools::leaves_until() const {
+  int64_t until = 0;
+  for (const auto& [worker, since] : leaving_) until = std::max(until, since + kLeaveNs);
+  return until;
 }
 
 bool WorkerPools::has_idle(const Pool& pool) const {

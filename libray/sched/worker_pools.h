@@ -60,7 +60,7 @@ class WorkerPools {
   void start_failed(const Pool& pool, int64_t now);  // it died before it was ready
   void forget(uint32_t worker);                      // it is gone; nobody has it
   void kill(Worker* w);                              // it was killed: nothing more is given to it
-  void stop(Worker* w);                              // an idle one is told to end
+  void stop(Worker* w, int64_t now = 0);             // an idle one is told to end; 0: since the next round
   void make_idle(Worker* w, int64_t now);
   void lease(Worker* w, uint32_t lease, uint32_t client);
   void becomes_actor(Worker* w);
@@ -70,7 +70,7 @@ class WorkerPools {
   void env_gone(uint32_t env);
 
   // ---- in a round of decisions
-  void begin_round();
+  void begin_round(int64_t now);
   // The idle worker that has worked for this client before, else the one that was used last. Null: none is idle.
   Worker* take_idle(const Pool& pool, uint32_t client);
   bool has_idle(const Pool& pool) const;
@@ -99,7 +99,9 @@ class WorkerPools {
   uint32_t blocked() const { return blocked_; }
   uint32_t actors() const { return actors_; }
   size_t idle() const { return idle_.size(); }
-  bool leaving() const { return !leaving_.empty(); }  // one was told to end, or killed
+  // Until when those that start, and those that were told to end or killed, are counted on; 0: there are none.
+  int64_t starts_until() const;
+  int64_t leaves_until() const;
   const Limits& limits() const { return limits_; }
   size_t pools() const { return pools_.size(); }
   size_t prestarts() const { return prestart_.size(); }
@@ -118,6 +120,7 @@ class WorkerPools {
   const State* find(const Pool& pool) const;
   State* not_starting(const Pool& pool);
   void take_out(Worker* w);
+  void leaves(Worker* w, int64_t now);
   void tidy(const Pool& pool);
   bool too_many_idle() const;
 
@@ -126,7 +129,8 @@ class WorkerPools {
   std::map<Pool, State> pools_;
   std::map<Pool, uint32_t> prestart_;
   std::set<std::pair<int64_t, uint32_t>> idle_;  // since when, worker
-  std::set<uint32_t> leaving_;
+  std::map<uint32_t, int64_t> leaving_;  // since when; 0: since the next round
+  std::vector<uint32_t> told_;           // of these, since the last round
   uint32_t starting_ = 0, blocked_ = 0, actors_ = 0;
   uint64_t next_place_ = 1;
   // Of the round.

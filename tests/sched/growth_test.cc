@@ -243,5 +243,87 @@ TEST(Growth, TasksThatWaitAtTheLimit) {
   });
 }
 
+// All workers wait, and nobody can be helped: a decision looks at some of them. The one who can be is found.
+TEST(Growth, TasksThatCannotBeHelpedAtTheLimit) {
+  expect_no_growth([](uint32_t n) {
+    GrowthBench b({{"CPU", 4000}, {"disk", 1}}, 2);
+    std::vector<Action> all;
+    b.s.want_actor(id_of(1), make({{"disk", 1}}), kPool);
+    b.shape(1, 0, {{"CPU", 1}});
+    EXPECT_TRUE(b.s.want(1, 0, 1, TaskId{}).ok());
+    b.settle(&all);
+    auto parents = b.grants(all);
+    EXPECT_EQ(parents.size(), 1u);
+    b.s.worker_blocked(parents[0].worker, true);
+    b.settle(&all);
+    for (uint32_t c = 2; c <= n; ++c) {
+      b.shape(c, 0, {{"disk", 1}});
+      EXPECT_TRUE(b.s.want(c, 0, 1, TaskId{}).ok());
+    }
+    all.clear();
+    b.settle(&all);  // once at all that is new
+    b.s.worker_blocked(parents[0].worker, false);
+    b.s.worker_blocked(parents[0].worker, true);
+    uint64_t most = b.settle(&all);
+    EXPECT_TRUE(b.grants(all).empty());
+    b.shape(n + 1, 0, {{"CPU", 1}});
+    EXPECT_TRUE(b.s.want(n + 1, 0, 1, TaskId{}).ok());
+    most = std::max(most, b.settle(&all));
+    EXPECT_EQ(b.grants(all).size(), 1u);
+    return most;
+  });
+}
+
+// Many wait, and one of them for many shapes: the last of these is looked at too.
+TEST(Growth, TheShapeThatFitsIsFoundInALongLine) {
+  GrowthBench b({{"CPU", 4}, {"disk", 1}, {"tape", 1}});
+  std::vector<Action> all;
+  for (uint32_t c = 1; c <= 2; ++c) {
+    b.shape(c, 0, {{c == 1 ? "disk" : "tape", 1}});
+    EXPECT_TRUE(b.s.want(c, 0, 1, TaskId{}).ok());
+  }
+  b.settle(&all);
+  auto held = b.grants(all);
+  ASSERT_EQ(held.size(), 2u);
+  for (uint32_t c = 3; c <= 200; ++c) {
+    b.shape(c, 0, {{"disk", 1}});
+    EXPECT_TRUE(b.s.want(c, 0, 1, TaskId{}).ok());
+  }
+  for (uint32_t shape = 0; shape <= 100; ++shape) {
+    b.shape(150, shape + 1, {{shape < 100 ? "disk" : "tape", 1}});
+    EXPECT_TRUE(b.s.want(150, shape + 1, 1, TaskId{}).ok());
+  }
+  b.settle(&all);
+  all.clear();
+  const Action& tape = held[held[0].client == 2 ? 0 : 1];
+  EXPECT_TRUE(b.s.want(2, 0, 0, TaskId{}).ok());
+  EXPECT_TRUE(b.s.return_lease(2, tape.worker, tape.lease, b.now).ok());
+  b.settle(&all);
+  EXPECT_EQ(b.grants(all).size(), 1u);
+}
+
+// What starts for a job, or in an environment, that is gone makes room for the one among many who fits.
+TEST(Growth, AStartThatIsNoLongerWantedMakesRoom) {
+  for (const bool env : {false, true}) {
+    GrowthBench b({{"CPU", 4}, {"disk", 1}}, 2);
+    std::vector<Action> all;
+    b.s.want_actor(id_of(1), make({{"disk", 1}}), kPool);
+    b.settle(&all);
+    Actions start;
+    b.s.prestart({0, 2, 7}, 1);
+    b.s.schedule(b.now, &start);
+    EXPECT_EQ(b.s.counts().starting, 1u);
+    for (uint32_t c = 1; c <= 200; ++c) {
+      b.shape(c, 0, {{c < 200 ? "disk" : "CPU", 1}});
+      EXPECT_TRUE(b.s.want(c, 0, 1, TaskId{}).ok());
+    }
+    b.settle(&all);
+    EXPECT_TRUE(b.grants(all).empty());
+    env ? b.s.env_gone(7) : b.s.job_ended(2);
+    b.settle(&all);
+    EXPECT_EQ(b.grants(all).size(), 1u);
+  }
+}
+
 }  // namespace
 }  // namespace ray::sched

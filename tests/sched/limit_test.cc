@@ -179,5 +179,89 @@ TEST(Limit, WhoKeepsItsLeaseIsNotWaitedFor) {
   EXPECT_EQ(b.processes(), 4u);
 }
 
+// What is set aside for the worker that is to come is not missing: nobody's lease is asked back for it.
+TEST(Limit, WhatIsPlannedBeyondItIsNotFoughtFor) {
+  for (const bool actor : {false, true}) {
+    LimitBench b({{"CPU", 8}, {"GPU", 2}}, 2);
+    b.s.want_actor(id_of(1), make({}), kPool);
+    b.turn();
+    ASSERT_EQ(b.take(Action::kAssignActor).size(), 1u);
+    ASSERT_TRUE(b.s.define_shape(1, 0, make({{"GPU", 1}}), kPool).ok());
+    b.want(1, 0, 1);
+    auto parent = b.grants();
+    ASSERT_EQ(parent.size(), 1u);
+    b.start_at_once = false;
+    if (actor) b.s.want_actor(id_of(2), make({{"GPU", 1}}), kPool);
+    ASSERT_TRUE(b.s.define_shape(parent[0].worker, 0, make({{"GPU", 1}}), kPool).ok());
+    if (!actor) {
+      ASSERT_TRUE(b.s.want(parent[0].worker, 0, 1, TaskId{}).ok());
+    }
+    b.s.worker_blocked(parent[0].worker, true);
+    for (int i = 0; i < 40; ++i) {
+      b.turn();
+      EXPECT_EQ(b.take(Action::kReclaim).size(), 0u) << "after " << i;
+      b.now += 100 * kMs;
+    }
+    EXPECT_EQ(b.started, 3u);
+    b.s.worker_ready(b.next_worker++, kPool, b.now);
+    b.turn();
+    EXPECT_EQ(b.take(actor ? Action::kAssignActor : Action::kGrant).size(), 1u);
+  }
+}
+
+// A process that hangs while it starts, or while it ends, is waited for no longer than some seconds.
+TEST(Limit, AStartThatHangsIsNotWaitedFor) {
+  LimitBench b({{"CPU", 8}}, 2);
+  b.shape(1);
+  b.want(1, 0, 1);
+  auto parent = b.grants();
+  ASSERT_EQ(parent.size(), 1u);
+  b.start_at_once = false;
+  b.s.prestart({0, 1, 7}, 1);
+  b.turn();
+  EXPECT_EQ(b.s.counts().starting, 1u);
+  b.start_at_once = true;
+  b.wait_for(parent[0].worker, 1);
+  EXPECT_TRUE(b.grants().empty());
+  EXPECT_EQ(b.later().size(), 1u);
+  EXPECT_EQ(b.processes(), 3u);
+}
+
+TEST(Limit, AnEndThatHangsIsNotWaitedFor) {
+  for (const bool killed : {false, true}) {
+    LimitBench b({{"CPU", 8}}, 2);
+    const Pool other{0, 1, 7};
+    b.shape(1, 0);
+    b.shape(1, 1, other);
+    b.want(1, 1, 1);
+    auto one = b.grants();
+    ASSERT_EQ(one.size(), 1u);
+    b.want(1, 1, 0);
+    b.give(one[0]);
+    if (killed) b.s.worker_killed(one[0].worker);
+    b.want(1, 0, 1);
+    auto parent = b.grants();
+    ASSERT_EQ(parent.size(), 1u);
+    b.wait_for(parent[0].worker, 1);
+    EXPECT_EQ(b.take(Action::kStopWorker).size(), killed ? 0u : 1u);
+    EXPECT_TRUE(b.grants().empty());
+    EXPECT_EQ(b.later().size(), 1u);
+  }
+}
+
+TEST(Limit, ADeadClientsWorkerIsNotWaitedForForEver) {
+  LimitBench b({{"CPU", 8}}, 2);
+  for (uint32_t client : {1, 2}) {
+    b.shape(client);
+    b.want(client, 0, 1);
+  }
+  auto both = b.grants();
+  ASSERT_EQ(both.size(), 2u);
+  b.s.client_gone(2, b.now);
+  b.wait_for(both[0].worker, 1);
+  EXPECT_TRUE(b.grants().empty());
+  EXPECT_EQ(b.later().size(), 1u);
+}
+
 }  // namespace
 }  // namespace ray::sched

@@ -197,7 +197,7 @@ TEST(ReclaimOrder, WhoIsPassedOverIsNotVisited) {
 struct LeaseBench {
   ResourceTable table{make({{"CPU", 100}}), {}};
   Leases leases{&table};
-  std::vector<Holding> held = std::vector<Holding>(10);
+  std::vector<Holding> held = std::vector<Holding>(100);
   uint32_t grant(size_t i, uint32_t client, int64_t now) {
     table.hold(&held[i], need(table, {{"CPU", 1}}), Back::kLeased);
     return leases.grant(client, 0, static_cast<uint32_t>(i), 0, &held[i], now).id;
@@ -232,12 +232,29 @@ TEST(Leases, AskedBackExpectedLateAndKept) {
   EXPECT_EQ(b.leases.check(), "");
 }
 
+TEST(Leases, TheOldestOfOthersIsFoundBehindManyOfOnesOwn) {
+  LeaseBench b;
+  std::vector<uint32_t> own;
+  for (uint32_t i = 0; i < 50; ++i) own.push_back(b.grant(i, 1, 10 + i));
+  const uint32_t other = b.grant(50, 2, 100), younger = b.grant(51, 2, 200);
+  ASSERT_NE(b.leases.oldest(1, 0, 1000), nullptr);
+  EXPECT_EQ(b.leases.oldest(1, 0, 1000)->id, other);
+  EXPECT_EQ(b.leases.oldest(2, 0, 1000)->id, own[0]);
+  b.leases.waits(own[0], true);
+  EXPECT_EQ(b.leases.oldest(2, 0, 1000)->id, own[1]);
+  b.leases.reclaim(other, 300);
+  EXPECT_EQ(b.leases.oldest(1, 0, 1000)->id, younger);
+  b.leases.end(younger);
+  EXPECT_EQ(b.leases.oldest(1, 0, 1000), nullptr);
+  EXPECT_EQ(b.leases.check(), "");
+}
+
 // ---- worker pools
 
 TEST(WorkerPools, RoomIsGivenInTheOrderOfThoseWhoNeedIt) {
   WorkerPools p({3, 2, 1000});
   const Pool first{9, 1}, second{0, 1};
-  p.begin_round();
+  p.begin_round(1);
   EXPECT_EQ(p.room(), 3u);
   EXPECT_TRUE(p.plan(first, 1));
   EXPECT_TRUE(p.plan(first, 1));
@@ -250,7 +267,7 @@ TEST(WorkerPools, RoomIsGivenInTheOrderOfThoseWhoNeedIt) {
   EXPECT_EQ(p.processes(), 3u);
   EXPECT_EQ(p.check(), "");
   p.ready(1, first, 5);
-  p.begin_round();
+  p.begin_round(5);
   EXPECT_EQ(p.room(), 0u);
   EXPECT_FALSE(p.plan(second, 5) && p.plan(second, 5));  // one that starts can be counted on, no other
   EXPECT_EQ(p.in_the_way(), p.find(1u));
@@ -262,13 +279,16 @@ TEST(WorkerPools, NothingIsGivenToOneThatLeaves) {
   const Pool pool{0, 1};
   for (uint32_t w : {1, 2, 3}) p.ready(w, pool, w);
   p.kill(p.find(2u));
-  p.stop(p.find(3u));
-  EXPECT_TRUE(p.leaving());
+  p.stop(p.find(3u), 100);
+  p.begin_round(200);
+  const int64_t until = p.leaves_until();
+  EXPECT_GT(until, 200);
   EXPECT_EQ(p.take_idle(pool, 0)->index, 1u);
   EXPECT_EQ(p.take_idle(pool, 0), nullptr);
   p.forget(2);
+  EXPECT_EQ(p.leaves_until(), until - 100);  // the other was told earlier
   p.forget(3);
-  EXPECT_FALSE(p.leaving());
+  EXPECT_EQ(p.leaves_until(), 0);
   p.make_idle(p.find(1u), 50);
   EXPECT_EQ(p.check(), "");
   EXPECT_EQ(p.too_old(5000), nullptr);  // one stays
@@ -277,7 +297,7 @@ TEST(WorkerPools, NothingIsGivenToOneThatLeaves) {
   EXPECT_EQ(p.too_old(5000), p.find(1u));
   p.job_ended(1);
   EXPECT_EQ(p.pools(), 0u);
-  EXPECT_TRUE(p.leaving());
+  EXPECT_GT(p.leaves_until(), 0);
   EXPECT_EQ(p.check(), "");
 }
 
