@@ -368,7 +368,7 @@ TEST(RaydRequests, AGroupTooManyIsRefused) {
   for (int i = 0; i < kMost; ++i) asked.push_back(d->request(wire::kOpGroupCreate, group.bytes()));
   Answer last;
   for (uint64_t each : asked) {
-    ASSERT_TRUE(d->answer(each, &last.code, &last.body));
+    ASSERT_TRUE(d->answer(each, &last.code, &last.body, 120000));
     ASSERT_EQ(last.code, RAY_OK) << last.body;
   }
   Answer a = ask(d.get(), wire::kOpGroupCreate, group.bytes());
