@@ -338,6 +338,7 @@ def test_what_code_captured_is_captured_again_by_the_next_runtime(fresh):
         assert session(value) == ([(value, value)] * 4, True)
         number = -1  # in the same runtime the code stays as it was
         assert libray.get(f.remote(), timeout=60) == (value, value)
+        libray.shutdown()
 
 
 def test_what_works_for_a_detached_actor_outlives_its_driver(run_script, tmp_path):

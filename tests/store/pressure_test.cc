@@ -154,6 +154,9 @@ TEST_F(StorePressure, CopiesBesideTheStoreHaveALimit) {
 TEST_F(StorePressure, ReadersWithoutPinsWaitForRoomFirst) {
   Crowded c;
   Pin pin;
+  ASSERT_TRUE(pin_or_copy(*c.reader, make_id(0), c.at[0], kWait, -1, &pin).ok());  // what can be spilled is, then
+  c.reader->unpin(&pin);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   bool refused = false;
   for (int i = 0; i < 50 && !refused; ++i) {  // the daemon may be late
     Status s = pin_or_copy(*c.reader, make_id(0), c.at[0], 20000000, -1, &pin);
