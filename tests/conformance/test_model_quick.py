@@ -87,6 +87,72 @@ def test_a_constructor_that_fails_starts_again_when_its_process_was_killed_befor
         judge("actor A a1 [fail];fault kill 0;call L a1 r1 [ret 0 5:8];get r1", [["ok"]] * 3 + [["e ACTOR_RESTARTING"]])
 
 
+@pytest.mark.parametrize("restarts, kills, died", [
+    (1, "kill a1 1;kill a1 1", True), (1, "fault kill 0;kill a1 1", True), (2, "kill a1 1;kill a1 1", False),
+    (1, "kill a1 1", False), (-1, "kill a1 1;kill a1 1", False)])
+def test_a_call_is_lost_for_good_when_the_kills_are_more_than_the_restarts(restarts, kills, died):
+    text = f"actor A a1 restarts={restarts} [];call L a1 r1 [ret 0 5:8];{kills};told r1"
+    begins = [["ok"]] * (2 + len(kills.split(";")))
+    for code in ["OK", "ACTOR_RESTARTING"] + ["ACTOR_DIED"] * died:
+        judge(text, begins + [[f"told {code}"]])
+    if not died:
+        with pytest.raises(Mismatch):
+            judge(text, begins + [["told ACTOR_DIED"]])
+
+
+def test_a_call_that_crashes_after_a_kill_has_used_two_restarts():
+    text = "actor A a1 restarts=1 [];call L a1 r1 [crash];kill a1 1;get r1"
+    for code in "RESTARTING", "DIED":
+        judge(text, [["ok"]] * 3 + [[f"e ACTOR_{code}"]])
+    with pytest.raises(Mismatch):
+        judge(text.replace("kill a1 1;", ""), [["ok"]] * 2 + [["e ACTOR_DIED"]])
+
+
+def beside(inner, answers, rest):
+    """A thread with these answers, and what the driver does meanwhile."""
+    lines = {f"0.{i}": [a.split() for a in some] for i, some in enumerate(answers)}
+    lines |= {str(i): [["ok"]] for i in range(4)}
+    Driver(Model({"CPU": 2.0}), lambda path: lines.get(path, [])).run(programs.parse(f"spawn 0 [{inner}];{rest}"))
+
+
+def test_a_thread_may_see_the_death_of_the_node_before_the_instruction_after_it():
+    inner, right = "task L r1 [ret 0 5:8];get r1;told r1", [["ok"], ["v 6 8 0"], ["told OK"]]
+    died = [["ok"], ["e NODE_DIED"], ["told NODE_DIED"]]
+    for rest in "fault node 0;join 0", "fault node 0", "join 0;fault node 0":
+        beside(inner, right, rest)
+    for rest in "fault node 0;join 0", "put r9 5:8;fault node 0;join 0":
+        beside(inner, died, rest)
+        beside(inner, [["e NODE_DIED"], ["empty"], ["empty"]], rest)
+        for wrong in [["ok"], ["v 7 8 0"], ["told OK"]], [["ok"], ["e NODE_DIED"], ["t"]]:
+            with pytest.raises(Mismatch):
+                beside(inner, wrong, rest)
+    stream = "stream L s1 [];next s1 r1 -1;get r1"
+    beside(stream, [["ok"], ["ok"], ["e NODE_DIED"]], "fault node 0;join 0")
+    with pytest.raises(Mismatch):
+        beside(stream, [["ok"], ["ok"], ["v 5 8 0"]], "fault node 0;join 0")
+    for rest in "join 0;fault node 0", "fault kill 0;join 0":
+        with pytest.raises(Mismatch):
+            beside(inner, died, rest)
+
+
+def test_what_was_put_is_there_after_the_death_of_the_node():
+    text = "put r1 5:8;put r2 5:9000;put r3 5:8:r1;elem r3 0 r4;copy r5 r1;fault node 0;put r6 5:8;get "
+    begins = [["ok"]] * 6 + [["e NODE_DIED"]]
+    for slot in "r2", "r3", "r4", "r6", "r9":
+        judge(text + slot, begins + [["e NODE_DIED"]])
+    put = text.replace("elem r3 0 r4", "sleep 0")
+    for slot in "r1", "r5":
+        judge(put + slot, begins + [["v 5 8 0"]])
+        for wrong in "e NODE_DIED", "v 6 8 0":
+            with pytest.raises(Mismatch):
+                judge(put + slot, begins + [[wrong]])
+    judge(put.replace("put r6", "put r1") + "r1", begins + [["empty"]])
+    inner = "put r1 5:8;task L r2 [];get r1"
+    beside(inner, [["ok"], ["e NODE_DIED"], ["v 5 8 0"]], "fault node 0;join 0")
+    with pytest.raises(Mismatch):
+        beside(inner, [["ok"], ["e NODE_DIED"], ["e NODE_DIED"]], "fault node 0;join 0")
+
+
 def test_a_generator_of_too_many_possibilities_may_end():
     tasks = ";".join(f"task L{i} r{i} [ret 0 5:8];cancel r{i} -" for i in range(1, 8))
     text = tasks + ";stream L s1 " + " ".join(f"r{i}" for i in range(1, 8)) + " [];sdone s1 r9;next s1 r8 -1"

@@ -136,7 +136,9 @@ class Actor:
         if left == 0:
             return dead
         back = ("back", left - 1)
-        return (dead if task.for_good else []) + self.lost_once(task, state, left, back, ways)
+        # Deaths before it ran count: each kill may have been that of another process, or have come before there was one.
+        deaths = task.kills + (world.status == "crashed")
+        return (dead if task.for_good or deaths > left else []) + self.lost_once(task, state, left, back, ways)
 
     def lost_once(self, task, state, left, back, ways):
         worlds = [World(outs, "lost", before=state, after=back) for outs in task.cut_off(ways, "ACTOR_RESTARTING")]

@@ -409,12 +409,39 @@ class Body(Machine):
         self.slots[words[2]] = thing
 
 
+OWN = 4096  # bytes: values of that size are kept in the process that puts them
+
+
+def failed(line):
+    """Whether an answer is of an error."""
+    return line[0] == "e" or line[0] == "told" and any(code != "OK" for code in line[1:])
+
+
+def still_fits(thing, line):
+    """Whether a get of it may answer so after the node died: an item was an error, a small value lies in the process."""
+    if isinstance(thing, Failure):
+        return failed(line)
+    own = isinstance(thing, Put) and not thing.travelled and not thing.value.contents and thing.value.size <= OWN
+    return not own or thing.value.fits(line)
+
+
+def names_in(words):
+    for w in words:
+        if isinstance(w, list):
+            yield from names_in(w)
+        else:
+            yield from w.split(",")
+
+
 class Driver(Machine):
     """A driver's machine; answers(path) gives what it said."""
 
     def __init__(self, model, answers, task=None):
         super().__init__(model)
         self.answers, self.path, self.lines, self.is_other = answers, "", [], False
+        self.ahead = []            # instructions after this one
+        self.node_may_die = False  # a thread: the node is killed while it runs, before any of its instructions
+        self.node_is_dead = False  # for this machine: an answer of the thread showed it
 
     def created(self, task):
         if any(w[0] in ("crash", "exit") for w in instructions(task.body)):
@@ -437,6 +464,7 @@ class Driver(Machine):
         for index, words in enumerate(program):
             self.path = f"{prefix}{index}"
             self.lines = self.answers(self.path)
+            self.ahead = program[index + 1:]
             self.step(words)
         self.path = outer
 
@@ -444,19 +472,40 @@ class Driver(Machine):
         operation = getattr(self, "op_" + words[0], None)
         if operation is None:
             raise Invalid(f"{words[0]} in a driver")
-        if self.model.node_is_dead:  # what comes now is an error, or was there before; but it comes
-            if ["t"] in self.lines and words[0] in ("get", "told", "elem"):
-                raise Mismatch(f"{self.path}: {words[0]} waits though the node is dead")
+        if self.model.node_is_dead or self.node_is_dead:
+            self.after_death(words)
             return
+        lines = list(self.lines)
         try:
             operation(words)
         except Mismatch as wrong:
+            if self.node_may_die and (words[0] == "next" and lines in ([["ok"]], [["end"]])
+                                      or any(failed(line) for line in lines)):
+                self.node_is_dead = True
+                self.lines = lines
+                self.after_death(words)
+                if lines == [["ok"]]:  # the item that follows the last one is the generator's error, and then it is at its end
+                    self.slots[words[2]] = Failure("NODE_DIED")
+                return
             if str(wrong) == "empty":
                 if self.lines and self.lines[0][0] == "empty":
                     return
                 wrong = Mismatch(f"answered {self.lines}, its slot is empty")
             where = f"{self.path}: {' '.join(str(w) if not isinstance(w, list) else '[...]' for w in words)}"
             raise Mismatch(f"{where}\n    {wrong}") from None
+
+    def after_death(self, words):
+        """What comes now is an error, or was there before; but it comes, and small values that were put are there."""
+        if ["t"] in self.lines and words[0] in ("get", "told", "elem"):
+            raise Mismatch(f"{self.path}: {words[0]} waits though the node is dead")
+        if words[0] in ("get", "told", "wait", "try"):
+            thing = self.slots.get(words[1]) if words[0] == "get" and len(words) == 2 else None
+            if self.lines and not still_fits(thing, self.lines[0]):
+                raise Mismatch(f"{self.path}: {' '.join(words)}\n    answered '{' '.join(self.lines[0])}' after the node died, "
+                               f"but only {thing.outcomes() if isinstance(thing, Put) else 'an error'} may be")
+            return
+        for name in names_in(words):  # what is in these slots now is not followed
+            self.slots.pop(name, None)
 
     def over(self):
         """The machine has ended: its streams are dropped."""
@@ -573,7 +622,9 @@ class Driver(Machine):
         if isinstance(thing, Result):
             thing.task.ended()
         if line[0] == "ok":
-            self.slots[words[3]] = next(g[1] for g in good if g[0] == ("ok",))
+            self.slots[words[3]] = found = next(g[1] for g in good if g[0] == ("ok",))
+            if isinstance(found, Put):
+                found.travelled = True
 
     def op_next(self, words):
         stream = self.slot(words[1])
@@ -664,6 +715,8 @@ class Driver(Machine):
         self.pick([("ok",)])
         beside = Driver(self.model, self.answers)
         beside.slots = {k: v for k, v in self.slots.items() if not isinstance(v, list)}
+        until = itertools.takewhile(lambda w: w[:2] != ["join", words[1]], self.ahead)
+        beside.node_may_die = self.node_may_die or any(w[:2] == ["fault", "node"] for w in until)
         beside.run(words[2], prefix=self.path + ".")
         beside.over()
 

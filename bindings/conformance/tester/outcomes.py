@@ -81,7 +81,7 @@ def unique(outcomes):
 class Put:
     """A reference whose value is known."""
     complete = True
-    nested = False
+    nested = travelled = False  # travelled: it was taken out of another value, and may lie in the store
     label = None
 
     def __init__(self, value):
