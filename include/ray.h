@@ -360,8 +360,9 @@ RAY_API ray_code ray_actor_from_ref(ray_ref *ref, ray_actor **out, ray_error **e
 RAY_API ray_code ray_try_get(ray_ref *ref, ray_buffer *out, ray_error **err);
 /* Blocks until all n values are there (duplicates allowed) and fills out[0..n) in order. If any failed, or the time is
  * over, nothing is filled; as soon as one has failed, the error of the first in order among those that are there is
- * returned, whatever is still pending. The time is that of the whole call, values that lie on disk included. Without
- * room to read one, and without progress for 10 s: RAY_STORE_FULL. A worker that blocks here lends its CPU.
+ * returned, whatever is still pending. The time is that of the whole call, values that lie on disk included. What finds
+ * no room in the store beside the values in use is read into memory of the caller's own; past the node's limit for such
+ * copies, and without progress for 10 s: RAY_STORE_FULL. A worker that blocks here lends its CPU.
  * Of this and every call that waits: in a native task that was cancelled it answers RAY_CANCELLED instead of sleeping
  * (what is there is still given). Where a binding interrupts its interpreter (ray_worker_on_interrupt) that does it. */
 RAY_API ray_code ray_get(ray_runtime *runtime, ray_ref *const *refs, size_t n, int64_t timeout_ns, ray_buffer *out,
@@ -570,7 +571,8 @@ RAY_API ray_code ray_actor_create(ray_runtime *runtime, ray_function *klass, con
  * order they were made, unless the actor was made with RAY_ACTOR_OUT_OF_ORDER; calls of several processes that wait for
  * it run in the order of their submission, apart from the first calls of a process, whose way to the actor has yet to be
  * made. While the actor restarts, a call without retries fails at once: RAY_ACTOR_RESTARTING. options->resources are
- * ignored. RAY_UNAVAILABLE = max_pending_calls reached. */
+ * ignored. RAY_UNAVAILABLE = max_pending_calls reached; through a handle that was passed or found the second call may
+ * wait for the node to say how the actor was made: RAY_TIMED_OUT after 30 s. */
 RAY_API ray_code ray_actor_call(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
                                 const ray_task_options *options, ray_ref **out_refs, ray_error **err);
 RAY_API ray_code ray_actor_call_stream(ray_actor *actor, ray_str method, const ray_arg *args, size_t n_args,
