@@ -211,11 +211,21 @@ void Machine::run(const std::string& text, const std::string& under) {
     path = under + std::to_string(index++);
     auto found = operations().find(w[0]);
     if (found != operations().end())
-      (this->*found->second)(w);
+      perform(found->second, w);
     else if (is_driver)
       say("unknown " + w[0]);
     else
       code(ray::failure(RAY_UNSUPPORTED, "unknown " + w[0]));
+  }
+}
+
+// What throws instead of giving a result, such as the making of an actor without a node, is told like any error.
+void Machine::perform(Operation operation, const Words& w) {
+  if (!is_driver) return (this->*operation)(w);
+  try {
+    (this->*operation)(w);
+  } catch (const ray::error& e) {
+    code(ray::failure(e.code(), e.what()));
   }
 }
 

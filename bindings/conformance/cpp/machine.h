@@ -75,6 +75,7 @@ class Machine {
   };
   using Operation = void (Machine::*)(const Words&);
   static const std::map<std::string, Operation>& operations();
+  void perform(Operation operation, const Words& w);
 
   // answers
   void say(const std::string& text);
