@@ -11,10 +11,6 @@ import pytest
 import steady
 
 
-# A JVM compiles while it runs: it is where it stays after about two hundred thousand tasks.
-WARM_UP = {"java": 300_000}
-
-
 def skip_what_is_not_here(language):
     for name, tool in (("rust", steady.rust), ("java", steady.java)):
         if language == name and not tool.is_there():
@@ -24,7 +20,7 @@ def skip_what_is_not_here(language):
 @pytest.mark.parametrize("language", ["cpp", "java", "python", "rust"])
 def test_a_hundred_thousand(language):
     skip_what_is_not_here(language)
-    steady.check(language, WARM_UP.get(language, 100_000), 100_000)
+    steady.check(language, 200_000, 100_000)
 
 
 def test_growth_is_seen():
