@@ -34,7 +34,7 @@ void check(ray_code code, ray_error* error, const char* what);
 #define BENCH_CHECK(call)                           \
   do {                                              \
     ray_error* bench_error = nullptr;               \
-    ray_error** err = &bench_error;                 \
+    [[maybe_unused]] ray_error** err = &bench_error; \
     ray_code bench_code = (call);                   \
     ::bench::check(bench_code, bench_error, #call); \
   } while (0)
