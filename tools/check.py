@@ -30,6 +30,7 @@ LAYERS = {
     "libray/actor": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/net": ["libray/base", "libray/wire"],
     "libray/cluster": ["libray/base", "libray/wire"],
+    "libray/relay": ["libray/base", "libray/wire", "libray/lineage", "libray/net", "libray/runtime", "store"],
     "libray/transfer": ["libray/base"],
     "libray/sim": ["libray/base", "libray/wire", "libray/lineage", "libray/object", "libray/sched",
                    "libray/actor"],
