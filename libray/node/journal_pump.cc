@@ -21,16 +21,21 @@ namespace ray::node {
 namespace {
 
 constexpr auto kNap = std::chrono::milliseconds(15);      // between drains: lets batches grow
+constexpr auto kShortNap = std::chrono::microseconds(300);  // while much waits
 constexpr auto kCoolDown = std::chrono::milliseconds(200);  // idle this long: give pages back
 constexpr int64_t kRetryNs = 100'000'000;
 constexpr int64_t kMarkNs = 1'000'000'000;
-constexpr size_t kDrainBytes = 1 << 20;                   // of one ring before the next has its turn
-constexpr int kPumpNice = 3;
+constexpr size_t kDrainBytes = 1 << 20;                   // of one ring before the next has its turn; of the patient
+constexpr size_t kPatientBytes = 256 << 10;               // thread
+// A thread does not get a lower weight back, so there are two of them. A driver and a worker that both spin for each other
+// lose a tenth of their rate to a pump of the higher weight, and wait for room in their rings beside one of the lower.
+constexpr int kPatientNice = 10, kHastyNice = 3;
+constexpr uint64_t kHasteAbove = 2 << 20, kHasteBelow = 256 << 10;  // of the fullest ring
+static_assert(kHasteAbove < wire::kLineageRingBytes / 2);
 
-// It takes no processor from a task when it wakes, and yet gets enough of one while clients fill their rings: at a lower
-// weight a driver and a worker that both spin left it so little that they waited for room.
-void stay_behind() {
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kPumpNice);
+// It takes no processor from a task when it wakes.
+void stay_behind(int nice) {
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), nice);
   const sched_param none{};
   (void)::sched_setscheduler(0, SCHED_BATCH, &none);
 }
@@ -40,7 +45,9 @@ void stay_behind() {
 struct JournalPump::Shared {
   std::mutex mutex;
   std::condition_variable wake;
+  std::condition_variable turn;  // `haste` was changed
   bool stop = false, poked = false, progress = false;
+  bool haste = false;  // whose turn it is: the hasty thread's, or the patient one's
   std::atomic<bool> asleep{false};
   struct Change {
     std::shared_ptr<Channel> attach;  // none: the process leaves
@@ -91,7 +98,8 @@ JournalPump::JournalPump(gcs::Client* gcs, wire::NodePage* page,
     : gcs_(gcs), page_(page), on_corrupt_(std::move(on_corrupt)), shared_(std::make_shared<Shared>()),
       spool_(spool_dir, spool_dir.empty() ? 0 : spool_bytes) {
   shared_->shards.resize(gcs->shards());
-  started_ = start_thread(&thread_, "the thread of the journal", [this] { run(); });
+  started_ = start_thread(&patient_, "the thread of the journal", [this] { run(false); });
+  if (started_.ok()) started_ = start_thread(&hasty_, "the thread of the journal", [this] { run(true); });
 }
 
 JournalPump::~JournalPump() {
@@ -100,7 +108,10 @@ JournalPump::~JournalPump() {
     shared_->stop = true;
   }
   shared_->wake.notify_all();
-  if (thread_.joinable()) thread_.join();
+  shared_->turn.notify_all();
+  for (std::thread* t : {&patient_, &hasty_})
+    if (t->joinable()) t->join();
+  end();
 }
 
 void JournalPump::attach(std::shared_ptr<Channel> channel) {
@@ -231,7 +242,8 @@ size_t JournalPump::drain(Source* s) {
   size_t taken = 0;
   uint64_t start = ring.position();
   RecordView r;
-  while (shared_->stash < kMaxStash && (s->leaving || ring.position() - start < kDrainBytes)) {
+  const size_t most = shared_->haste ? kDrainBytes : kPatientBytes;
+  while (shared_->stash < kMaxStash && (s->leaving || ring.position() - start < most)) {
     auto next = ring.next(&r);
     if (next == RingConsumer::Next::kEmpty) break;
     if (next == RingConsumer::Next::kCorrupt || !s->mirror.restore(&r.type, &r.data, &r.size)) {
@@ -440,35 +452,71 @@ void JournalPump::sleep(std::unique_lock<std::mutex>* lock, bool drained) {
   page_->lineage_armed.store(0, std::memory_order_relaxed);
 }
 
-void JournalPump::run() {
-  stay_behind();
+// How much waits in the fullest ring.
+uint64_t JournalPump::fullest() {
+  uint64_t most = 0;
+  for (auto& [number, s] : sources_) {
+    if (!s.channel) continue;
+    const uint64_t n = lineage_tail(*s.channel) - s.channel->lineage.position();
+    if (n <= wire::kLineageRingBytes) most = std::max(most, n);  // else the next look at the ring finds it broken
+  }
+  return most;
+}
+
+// Pump thread, mutex held. Whether there was anything.
+bool JournalPump::round(std::unique_lock<std::mutex>* lock) {
+  Shared& s = *shared_;
+  s.poked = s.progress = false;
+  make_changes();
+  begin_flushes();
+  size_t taken = s.own.size();
+  for (auto& [type, record] : s.own) {
+    auto* data = reinterpret_cast<const uint8_t*>(record.data());
+    auto size = static_cast<uint32_t>(record.size());
+    append(shard_for(type, data, size), type, data, size);
+  }
+  s.own.clear();
+  taken += drain_all();
+  unmarked_ += taken;
+  mark(false);
+  mark_drained();
+  send(lock);
+  spool(lock);
+  finish_flushes(lock);
+  return taken > 0;
+}
+
+// One of the two threads has the turn; only it changes whose it is, between two rounds. Without room for what it reads
+// nobody is in haste.
+void JournalPump::run(bool hasty) {
+  stay_behind(hasty ? kHastyNice : kPatientNice);
   std::unique_lock lock(shared_->mutex);
   Shared& s = *shared_;
-  while (!s.stop) {
-    s.poked = s.progress = false;
-    make_changes();
-    begin_flushes();
-    size_t taken = s.own.size();
-    for (auto& [type, record] : s.own) {
-      auto* data = reinterpret_cast<const uint8_t*>(record.data());
-      auto size = static_cast<uint32_t>(record.size());
-      append(shard_for(type, data, size), type, data, size);
+  while (true) {
+    s.turn.wait(lock, [&s, hasty] { return s.stop || s.haste == hasty; });
+    if (s.stop) return;
+    const bool some = round(&lock);
+    if (s.stop) return;
+    const bool full = s.stash >= kMaxStash;
+    const uint64_t waits = full ? 0 : fullest();
+    const bool haste = waits > (hasty ? kHasteBelow : kHasteAbove);
+    if (haste != hasty) {
+      s.haste = haste;
+      s.turn.notify_all();
+    } else if (!hasty && waits < kPatientBytes) {
+      sleep(&lock, some);
+    } else {
+      s.wake.wait_for(lock, kShortNap);  // others want the mutex, too
     }
-    s.own.clear();
-    taken += drain_all();
-    unmarked_ += taken;
-    mark(false);
-    mark_drained();
-    send(&lock);
-    spool(&lock);
-    finish_flushes(&lock);
-    if (!s.stop) sleep(&lock, taken > 0);
   }
+}
+
+// Both threads have ended.
+void JournalPump::end() {
   page_->lineage_armed.store(0, std::memory_order_relaxed);
-  for (auto& f : s.flush) flushes_.push_back({std::move(f), true, {}, {}});
-  s.flush.clear();
+  for (auto& f : shared_->flush) flushes_.push_back({std::move(f), true, {}, {}});
+  shared_->flush.clear();
   std::deque<Flush> rest = std::move(flushes_);
-  lock.unlock();
   for (Flush& f : rest) f.done();
 }
 

@@ -1,5 +1,6 @@
 // Moves lineage records from the processes' rings to the control store's shards, in batches, off every
-// critical path. A thread of its own at low priority.
+// critical path. Two threads of its own take turns: a patient one of low weight, and a hasty one of more while a ring
+// fills. "The pump's thread" is the one that has the turn.
 //
 // Who calls it: the node daemon's main thread (attach, detach, add, flush, poke, stop); the control
 // store's client answers on its own threads. The pump alone reads lineage rings.
@@ -84,7 +85,10 @@ class JournalPump {
   };
   struct Shared;  // outlives the pump: late answers of the client find it closed
 
-  void run();
+  void run(bool hasty);
+  bool round(std::unique_lock<std::mutex>* lock);
+  void end();
+  uint64_t fullest();
   void make_changes();
   size_t drain_all();
   size_t drain(Source* s);
@@ -115,7 +119,7 @@ class JournalPump {
   std::map<uint64_t, uint64_t> mark_tails_;
   uint64_t unmarked_ = 0;  // records since the last mark
   uint64_t trimmed_at_ = 0;             // pump thread only: bytes moved when the heap was last trimmed
-  std::thread thread_;
+  std::thread patient_, hasty_;
   Status started_;
 };
 
