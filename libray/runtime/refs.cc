@@ -741,7 +741,8 @@ struct Copies {
   SmallCopy* first;
   uint32_t n;
 };
-thread_local Copies t_copies;
+// At a fixed place of a thread's memory: whoever gets a small value asks for it twice.
+[[gnu::tls_model("initial-exec")]] constinit thread_local Copies t_copies{};
 
 struct EndOfCopies {
   ~EndOfCopies() {

@@ -592,6 +592,7 @@ PyObject* keyword(PyObject* kwnames, PyObject* const* values, const char* name, 
 }
 
 PyObject* py_get(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  if (n == 1 && kwnames == nullptr && ref_check(args[0])) return get_one(args[0], Py_None);
   Py_ssize_t found = 0;
   PyObject* timeout = keyword(kwnames, args + n, "timeout", &found);
   if (timeout == nullptr) timeout = Py_None;

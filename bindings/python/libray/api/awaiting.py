@@ -241,6 +241,8 @@ class _Notifier:
         if error is ...:  # on disk
             _fetch_later(value, functools.partial(self._fetched, target))
             return True
+        if hasattr(target, "settle") and target.settle(value, error):
+            return True
         self.calls += 1
         if self.standby is None:
             self._start_standby()
@@ -349,21 +351,48 @@ os.register_at_fork(after_in_child=_forget)
 
 def ref_future(ref: Any) -> Any:
     """A concurrent.futures.Future of the value."""
+    future = _future_class()()
+    future.give_up = _notify(ref, future)
+    return future
+
+
+@functools.lru_cache(maxsize=None)
+def _future_class() -> Any:
     from concurrent.futures import Future
 
-    future: Any = Future()
+    class RefFuture(Future):  # type: ignore[type-arg]
+        """A future that the notifier ends: at once where nobody else's code is to run then, see settle()."""
 
-    def deliver(value: Any, error: Any) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
+        give_up: Optional[Callable[[], None]] = None  # nobody is to tell us any more
 
-    give_up = _notify(ref, deliver)
-    future.add_done_callback(lambda done: give_up() if done.cancelled() else None)
-    return future
+        def cancel(self) -> bool:
+            cancelled = super().cancel()
+            if cancelled and self.give_up is not None:
+                self.give_up()
+            return cancelled
+
+        def settle(self, value: Any, error: Any) -> bool:
+            """False: there are callbacks, or it was cancelled. As set_result() and set_exception() do, in one go."""
+            with self._condition:
+                if self._done_callbacks or self._state != "PENDING":
+                    return False
+                self._result, self._exception = value, error
+                self._state = "FINISHED"
+                for waiter in self._waiters:
+                    waiter.add_exception(self) if error is not None else waiter.add_result(self)
+                self._condition.notify_all()
+            return True
+
+        def __call__(self, value: Any, error: Any) -> None:
+            if not self.set_running_or_notify_cancel():
+                return
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(value)
+
+    RefFuture.__name__ = RefFuture.__qualname__ = "Future"
+    return RefFuture
 
 
 def ref_on_completed(ref: Any, callback: Callable[[Any], None]) -> None:
