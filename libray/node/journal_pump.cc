@@ -496,6 +496,7 @@ void JournalPump::run(bool hasty) {
     s.turn.wait(lock, [&s, hasty] { return s.stop || s.haste == hasty; });
     if (s.stop) return;
     const bool some = round(&lock);
+    s.stats.hasty_rounds += hasty;
     if (s.stop) return;
     const bool full = s.stash >= kMaxStash;
     const uint64_t waits = full ? 0 : fullest();

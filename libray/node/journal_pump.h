@@ -55,6 +55,7 @@ class JournalPump {
 
   struct Stats {
     uint64_t records = 0, bytes = 0, batches = 0, stash = 0, spooled = 0, dropped = 0;
+    uint64_t hasty_rounds = 0;
   };
   Stats stats();
 

@@ -225,6 +225,32 @@ TEST_F(PumpTest, SplitsByShardKeepsOrderLosesNothing) {
   EXPECT_LT(store.calls, 3000);  // batches
 }
 
+// The other thread reads a ring that fills, and gives the turn back.
+TEST_F(PumpTest, HastensWhileARingIsFull) {
+  Writer a(1), b(2), corrupted(3);
+  uint64_t n = 0;
+  while (a.write(1500)) ++n;  // full
+  ASSERT_GT(n, 1000u);
+  pump->attach(a.channel);
+  pump->attach(b.channel);
+  const int64_t end = steady_ns() + 20'000'000'000;
+  while (store.total() < n && steady_ns() < end) std::this_thread::yield();
+  expect_in_order(1, n);
+  const uint64_t rounds = pump->stats().hasty_rounds;
+  EXPECT_GT(rounds, 0u);
+  while (page->lineage_armed.load() == 0 && steady_ns() < end) std::this_thread::yield();
+  EXPECT_EQ(page->lineage_armed.load(), 1u);  // it sleeps
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(b.write());
+  wake();
+  flush();
+  expect_in_order(2, 1000);
+  corrupted.header->lineage.tail.store(uint64_t{1} << 40);  // as much as no ring holds: no reason for haste
+  pump->attach(corrupted.channel);
+  while (corrupt != 3 && steady_ns() < end) std::this_thread::yield();
+  EXPECT_EQ(corrupt, 3u);
+  EXPECT_EQ(pump->stats().hasty_rounds, rounds);
+}
+
 TEST_F(PumpTest, WakesFromSleepForOneRecord) {
   Writer a(1);
   pump->attach(a.channel);

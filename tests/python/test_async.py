@@ -172,6 +172,28 @@ def test_concurrent_futures():
     assert asyncio.run(main()) == 9
 
 
+def test_futures_with_callbacks_and_cancelled_ones(tmp_path):
+    gate = str(tmp_path / "gate")
+    hold = hold_then_give.remote(gate, 1)
+    called, waits, dropped = [], hold.future(), hold.future()
+    waits.add_done_callback(lambda f: called.append((f.result(), threading.current_thread() is threading.main_thread())))
+    assert not waits.done() and not waits.running() and dropped.cancel() and dropped.cancelled()
+    with pytest.raises(concurrent.futures.TimeoutError):
+        waits.result(0.01)
+    later = hold.future()
+    open(gate, "w").close()
+    assert waits.result(60) == later.result(60) == bytes(1) and later.exception() is None
+    while not called:
+        time.sleep(0.001)
+    later.add_done_callback(lambda f: called.append(f))  # at once
+    assert called == [(bytes(1), False), later] and not later.cancel()
+    assert dropped.cancelled() and type(later).__name__ == "Future" and isinstance(later, concurrent.futures.Future)
+    failed = fail.remote().future()
+    assert isinstance(failed.exception(60), LookupError)
+    got = [f for f in concurrent.futures.as_completed([fail.remote().future(), work.remote(3).future()], timeout=60)]
+    assert sorted(f.exception() is None for f in got) == [False, True]
+
+
 def test_on_completed():
     got = []
     event = threading.Event()
