@@ -6,6 +6,7 @@
 #include "gcs/ops.h"
 #include "libray/base/log.h"
 #include "libray/node/node.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::node {
 
@@ -23,6 +24,8 @@ Status Node::join_cluster() {
   hooks.load = [this] {
     cluster::Load load;
     load.available = scheduler_.available(unused_leases());
+    load.held = scheduler_.held_for_good();
+    load.queued = scheduler_.queued();
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
       load.running += !p.driver && p.channel && runs_something(p);
