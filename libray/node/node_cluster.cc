@@ -56,4 +56,18 @@ bool Node::query_cluster(uint32_t index, uint64_t req_id, const std::string& wha
   });
 }
 
+// Whoever asks may be gone before the answer is there: then it is for nobody.
+void Node::tool_asks(Fd socket, const std::string& body) {
+  auto asker = std::make_shared<Fd>(std::move(socket));
+  auto answer = [asker](const Status& s, const std::string& value) {
+    answer_hello(asker->get(), s, s.ok() ? value : s.message());
+  };
+  wire::Cursor r(body);
+  r.array_of(2);
+  const std::string what = r.text(), filter(r.value());
+  if (!r.done() || what != "why") return answer(error(RAY_INVALID_ARGUMENT, "a question that this node does not know"), "");
+  if (!cluster_) return answer(error(RAY_UNSUPPORTED, "this node is in no cluster: what runs on it was placed by nobody"), "");
+  cluster_->query(what, filter, answer);
+}
+
 }  // namespace ray::node
