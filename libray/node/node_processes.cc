@@ -251,6 +251,15 @@ Status Node::admit_worker(const wire::Hello& hello, Fd pidfd, Process* p) {
   return Status();
 }
 
+// One that came from another node keeps its id: its gateway (libray/relay) says it.
+Status Node::give_job_id(Job* job) const {
+  if (job->id.is_nil()) job->id = random_id();
+  for (const auto& [index, other] : jobs_)
+    if (other.id == job->id && !job_over(index))
+      return error(RAY_ALREADY_EXISTS, "job %s is on this node already", job->id.hex().c_str());
+  return Status();
+}
+
 Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p) {
   Job job;
   wire::Cursor r(body);
@@ -260,6 +269,10 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd 
     if (key == "worker_argv") {
       uint32_t m = r.array();
       for (uint32_t k = 0; k < m && r.ok(); ++k) job.commands[hello.language].argv.push_back(r.text());
+    } else if (key == "commands") {
+      read_commands(&r, &job.commands);
+    } else if (key == "job") {
+      job.id = r.id();
     } else if (key == "env") {
       uint32_t m = r.map();
       for (uint32_t k = 0; k < m && r.ok(); ++k) {
@@ -279,8 +292,8 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd 
   if (!r.done()) return error(RAY_INVALID_ARGUMENT, "the hello of driver %d is malformed", p->pid);
   p->pidfd = std::move(pidfd);
   if (!p->pidfd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot watch driver %d", p->pid);
+  RAY_TRY(give_job_id(&job));
   job.index = next_job_++;
-  job.id = random_id();
   job.driver = p->index;
   job.language = hello.language;
   if (job.ns.empty()) job.ns = "job-" + job.id.hex().substr(0, 16);
