@@ -118,6 +118,8 @@ void Relay::failed(uint64_t spawn, const std::string& text) {
 
 void Relay::configure(const ControlMessage& m) {
   if (transport_) return;
+  // A relay that had been started before this one may have its epoch from this moment, and no later one.
+  for (const uint32_t before = epoch_now(); epoch_now() == before;) ::usleep(10000);
   self_ = m.peer;
   session_ = m.session;
   net::TransportOptions o;

@@ -45,8 +45,8 @@ struct Two {
     }
     ends = true;
     if (opener.joinable()) opener.join();
-    if (here) EXPECT_EQ(here->end(), 0) << here->log();
-    if (there) EXPECT_EQ(there->end(), 0) << there->log();
+    EXPECT_EQ(here->end(), 0) << here->log();
+    EXPECT_EQ(there->end(), 0) << there->log();
     if (::testing::Test::HasFailure()) std::fprintf(stderr, "A: %s\nB: %s\n", here->log().c_str(), there->log().c_str());
   }
   void join() {
