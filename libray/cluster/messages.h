@@ -32,6 +32,7 @@ struct About {
   std::string address;  // for people; of the head, what others dial
   std::string host;     // its name
   std::string session;
+  std::string relay;    // where its relay listens: tcp://HOST:PORT; empty: it has none
   int64_t pid = 0, start_ns = 0;
   wire::Resources resources;
   std::map<std::string, std::string> labels;

@@ -113,6 +113,7 @@ void ClusterSide::take(const std::vector<Row>& rows) {
       log(kLogWarning, "cluster", "node-died", "node %u (%s on %s) is dead: %s", row.index, row.about.address.c_str(),
           row.about.host.c_str(), row.cause.c_str());
     if (row.state == State::kDead) said_.erase(row.index);
+    if (hooks_.row) hooks_.row(row);
     if (!head_) continue;
     wire::Packer w;
     w.array(2).id(row.about.id);

@@ -28,6 +28,15 @@ inline constexpr char kClusterFile[] = "cluster.json";
 
 enum class NodeOp : uint32_t { kQuery = 1 };  // [what] -> rows: what a node knows of itself
 
+// Where a demand that waits here should go.
+struct Placed {
+  cluster::NodeIndex node = cluster::kNoNode;  // kNoNode: nowhere now
+  uint32_t epoch = 0;
+  int64_t again_ns = 0;     // nowhere: ask again after so long
+  bool infeasible = false;  // no living node could ever take it
+  std::string text;
+};
+
 class ClusterSide : private Membership::User {
  public:
   struct Hooks {  // of the daemon, on its main thread
@@ -35,6 +44,7 @@ class ClusterSide : private Membership::User {
     std::function<cluster::Load()> load;
     std::function<void(const std::string& row)> put_row;        // [id, columns] of another node: for the control store
     std::function<void(const Status& why)> end;
+    std::function<void(const cluster::Row& row)> row;           // new or changed
   };
   using Replied = std::function<void(const Status& s, const std::string& value)>;  // MessagePack
 
@@ -43,6 +53,11 @@ class ClusterSide : private Membership::User {
                                                     cluster::About about, std::shared_ptr<Mailbox> box, Hooks hooks);
   // Whether it is one of the queries that span the cluster; then `replied` is called, on the main thread.
   bool query(const std::string& what, const std::string& filter, Replied replied);
+  // Main thread; `placed` is called once, on the main thread, perhaps at once.
+  void place(const TaskId& id, uint32_t attempt, const wire::Resources& needs, bool actor,
+             std::function<void(const Placed&)> placed);
+  bool may_fit_elsewhere(const wire::Resources& needs) const;  // by the table: some other living node's totals are enough
+  const Membership::Place& self() const { return membership_->place(); }
   // Before the daemon ends; news are none any more.
   void leave(const std::string& why);
 

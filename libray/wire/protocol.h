@@ -336,7 +336,7 @@ struct DnUnplaceable {
   uint32_t shape;
   int32_t code;  // RAY_GROUP_REMOVED, RAY_UNSCHEDULABLE
 };
-struct DnPeerDied {
+struct DnPeerDied {  // kDeathNode: + text, which node and why
   uint32_t process;
   uint32_t pid;
   int32_t wait_status;  // as of waitpid; -1 = unknown. Ended for its memory: MiB << 16, because it was
@@ -349,7 +349,8 @@ enum DeathCause : uint32_t {
   kDeathExit = 2,
   kDeathMemory = 3,
   kDeathStopped = 4,  // a signal had stopped it, and somebody waited
-  kDeathUnlinked = 5  // it lives, but the link to it is over: nothing went over it
+  kDeathUnlinked = 5, // it lives, but the link to it is over: nothing went over it
+  kDeathNode = 6      // it stood for a worker of another node, which died or cannot be reached
 };
 struct DnObjState {
   ObjectId id;
