@@ -198,6 +198,7 @@ class Node {
   // node_processes.cc: hello, rings, death
   void accept_all();
   static void refuse(int fd, const Status& s);
+  static void answer_hello(int fd, const Status& s, const std::string& text);
   void on_hello(uint64_t pending);
   Status admit(Fd socket, const std::string& datagram, const std::vector<Fd>& fds);
   Status admit_worker(const wire::Hello& hello, Fd pidfd, Process* p);
@@ -336,6 +337,7 @@ class Node {
 
   // node_cluster.cc
   Status join_cluster();
+  void tool_asks(Fd socket, const std::string& body);
   bool query_cluster(uint32_t process, uint64_t req_id, const std::string& what, const std::string& filter);
 
   // node_foreign.cc: what goes to other nodes, the relay, stand-ins

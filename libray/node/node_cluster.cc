@@ -6,6 +6,7 @@
 #include "gcs/ops.h"
 #include "libray/base/log.h"
 #include "libray/node/node.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::node {
 
@@ -25,6 +26,8 @@ Status Node::join_cluster() {
   hooks.load = [this] {
     cluster::Load load;
     load.available = scheduler_.available(unused_leases());
+    load.held = scheduler_.held_for_good();
+    load.queued = scheduler_.queued();
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
       load.running += !p.driver && !p.foreign && p.channel && runs_something(p);
@@ -60,6 +63,20 @@ bool Node::query_cluster(uint32_t index, uint64_t req_id, const std::string& wha
     w.array(1).raw(value);
     reply(index, req_id, s.code(), s.ok() ? w.bytes() : s.message());
   });
+}
+
+// Whoever asks may be gone before the answer is there: then it is for nobody.
+void Node::tool_asks(Fd socket, const std::string& body) {
+  auto asker = std::make_shared<Fd>(std::move(socket));
+  auto answer = [asker](const Status& s, const std::string& value) {
+    answer_hello(asker->get(), s, s.ok() ? value : s.message());
+  };
+  wire::Cursor r(body);
+  r.array_of(2);
+  const std::string what = r.text(), filter(r.value());
+  if (!r.done() || what != "why") return answer(error(RAY_INVALID_ARGUMENT, "a question that this node does not know"), "");
+  if (!cluster_) return answer(error(RAY_UNSUPPORTED, "this node is in no cluster: what runs on it was placed by nobody"), "");
+  cluster_->query(what, filter, answer);
 }
 
 }  // namespace ray::node

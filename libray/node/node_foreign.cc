@@ -120,7 +120,11 @@ void Node::read_relay() {
 }
 
 void Node::take_relay(const ControlMessage& m) {
-  if (m.type == Control::kListening) return relay_->listens(m.text);
+  if (m.type == Control::kListening) {
+    relay_->listens(m.text);
+    if (cluster_) cluster_->set_relay(relay_address());
+    return;
+  }
   if (m.type != Control::kFailed) return;
   auto it = spawns_.find(m.spawn);
   if (it == spawns_.end() || !it->second.foreign) return;

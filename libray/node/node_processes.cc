@@ -119,14 +119,16 @@ void Node::on_hello(uint64_t pending) {
   log(kLogWarning, "node", "refused", "a process was refused: %s", s.message().c_str());
 }
 
-void Node::refuse(int fd, const Status& s) {
+void Node::refuse(int fd, const Status& s) { answer_hello(fd, s, s.message()); }
+
+void Node::answer_hello(int fd, const Status& s, const std::string& text) {
   wire::Welcome w{};
   w.magic = wire::kMagic;
   w.version = wire::kProtocolVersion;
   w.code = s.code();
-  w.size = static_cast<uint32_t>(s.message().size());
+  w.size = static_cast<uint32_t>(text.size());
   std::string datagram(reinterpret_cast<const char*>(&w), sizeof w);
-  datagram += s.message();
+  datagram += text;
   (void)send_with_fds(fd, datagram.data(), datagram.size(), nullptr, 0);
 }
 
@@ -170,6 +172,7 @@ Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>
   if (phase_ != Phase::kRunning) return refused(error(RAY_UNAVAILABLE, "the node is ending"));
   std::string body;
   if (Status s = hello_body(hello, datagram, fds, &body); !s.ok()) return refused(s);
+  if (hello.mode == wire::kModeTool) return tool_asks(std::move(socket), body), Status();
   auto index = new_index();
   if (!index.ok()) return refused(index.status());
   auto p = std::make_unique<Process>();

@@ -151,6 +151,8 @@ class Demands {
   size_t shapes() const;
   size_t waiting_actors() const { return actors_.size(); }
   uint32_t waiting() const;
+  // Who stands in a line, and how many leases it waits for.
+  void each_waiting(const std::function<void(const Request& r, uint32_t leases)>& f) const;
   std::string check(const std::map<uint32_t, Foreign>& foreign) const;
   void each_turn(const std::function<void(const Request&)>& f) const;
 

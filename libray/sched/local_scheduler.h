@@ -155,6 +155,10 @@ class LocalScheduler {
   std::map<std::string, double> total() const;
   // `unused`: workers with a lease that run nothing now; what they hold is available too.
   std::map<std::string, double> available(const std::vector<uint32_t>& unused = {}) const;
+  // For the cluster's scheduler (totals.cc), of the node's resources; what is zero is left out. What all that waits here
+  // needs in sum, but not what can never be had here; and what actors and groups hold, which does not come back.
+  std::map<std::string, double> queued() const;
+  std::map<std::string, double> held_for_good() const;
   struct Counts {
     uint32_t idle = 0, leased = 0, actors = 0, blocked = 0, starting = 0, waiting = 0;
     uint32_t foreign = 0;  // stand-ins, which are none of these
