@@ -133,7 +133,10 @@ void Round::settle_foreign() {
   Foreigners& foreign = s_.foreign_;
   for (uint32_t worker : foreign.take_ready()) {
     Foreign* f = foreign.find(worker);
-    if (f->killed) continue;
+    if (f->killed) {
+      foreign.over(f, false);
+      continue;
+    }
     Action action{Action::kGrant};
     action.worker = worker;
     if (!f->actor.is_nil() && demands_.waits(f->actor)) {
