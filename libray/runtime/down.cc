@@ -155,6 +155,12 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
   Shape* s = shape_list_[l.shape];
   s->warned = true;
   PendingTask* t = s->backlog.head;
+  if (s->bound) {  // it may fit another node, and cannot go there
+    s->gone_code = RAY_UNSUPPORTED;
+    s->gone = "cannot run on another node, for references, actors and generators do not travel yet, and on its own it " +
+              std::string(text) + ": give it plain values, or a node that has what it asks for";
+    return pump(s);
+  }
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
   log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
 }

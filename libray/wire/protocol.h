@@ -458,7 +458,10 @@ struct StoreRef {
   ObjectId id;
   Location location;
 };
-inline constexpr uint32_t kDoneNoRetry = 0x80000000u;  // bit of n_results: an error that is final
+// Bits of n_results, of an error.
+inline constexpr uint32_t kDoneNoRetry = 0x80000000u;  // it is final
+inline constexpr uint32_t kDoneDied = 0x40000000u;     // from a stand-in: the worker of another node that ran it died
+inline constexpr uint32_t kDoneTold = 0x20000000u;     // its text names task, worker and node already
 struct DoneHeader {  // + n_results x (ArgHeader + bytes padded to 8); an error: one packed error
   uint64_t tag;
   int32_t code;
@@ -472,7 +475,7 @@ struct ItemHeader {  // + ArgHeader + bytes
 struct ReturnedHeader {
   uint64_t tag;
   uint32_t blocked;  // 1: the worker's task waits in get: push nothing until that is done
-  uint32_t reserved;
+  uint32_t bound;    // 1: from a stand-in: it can run on its own node alone
 };
 
 }  // namespace ray::wire

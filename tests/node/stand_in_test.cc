@@ -19,13 +19,13 @@ struct TwoNodes {
   TwoNodes() {
     ::setenv(node::kEnvRelayProgram, (node::own_folder() + "/node_fake_relay").c_str(), 1);
     head = std::make_unique<Cluster>(1, ::getpid(), "", std::vector<std::string>{"--cluster", "head", "--cluster-listen",
-                                     "tcp://127.0.0.1:0", "--cluster-address", "127.0.0.1"}, kToken);
+                                     "tcp://127.0.0.1:0", "--cluster-address", "127.0.0.1"}, 64 << 20, kToken);
     wire::Packer gold;
     gold.map(1).str("gold").float64(4);
     std::string hex;
     for (unsigned char c : gold.bytes()) hex += strprintf("%02x", c);
     other = std::make_unique<Cluster>(1, ::getpid(), hex, std::vector<std::string>{"--cluster", "node", "--cluster-head",
-                                      "tcp://" + address(), "--cluster-address", "127.0.0.1"}, kToken);
+                                      "tcp://" + address(), "--cluster-address", "127.0.0.1"}, 64 << 20, kToken);
     EXPECT_TRUE(eventually([&] { return has(told(), "peer 1 "); }));
   }
   ~TwoNodes() {
