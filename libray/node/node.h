@@ -91,6 +91,7 @@ class Node {
     bool ended = false;
     bool gateway = false;     // its program is on another node; this one's relay speaks for it
     uint32_t described = 0;   // the incarnation of the relay that knows what it says of itself; 0: none
+    bool stale = false;       // and it says something else now
     uint32_t spawns = 0;  // that are not buried
     std::map<int32_t, std::unique_ptr<Zygote>> zygotes;  // by language
   };
@@ -356,6 +357,7 @@ class Node {
   void apply(const SpillActions& actions);
   void tell_infeasible(uint32_t client, uint32_t shape, const TaskId& task, const std::string& text);
   void open_foreign(const SpillAction& a);
+  bool description_holds(Job* job);
   void describe_job(Job* job);
   void job_over_elsewhere(Job* job);
   void foreign_failed(Spawn* s, const std::string& why);

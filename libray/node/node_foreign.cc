@@ -236,7 +236,7 @@ void Node::open_foreign(const SpillAction& a) {
   auto job = jobs_.find(a.pool.job);
   auto peer = peers_.find(a.node);
   const bool there = peer != peers_.end() && peer->second.epoch == a.epoch;
-  if (job == jobs_.end() || job_over(a.pool.job) || !there) return spills_->dropped(a.number);
+  if (job == jobs_.end() || job_over(a.pool.job) || !there || !description_holds(&job->second)) return spills_->dropped(a.number);
   Spawn& s = spawns_[next_spawn_];
   s.number = next_spawn_++;
   s.pool = a.pool;
@@ -261,8 +261,18 @@ void Node::open_foreign(const SpillAction& a) {
   relay_->send(m);
 }
 
-// Once for each incarnation of the relay, and again when the job has given another command: the body of its gateway's hello,
-// which the other node's admit_driver reads.
+// Whether other nodes know, or may be told, what the job says of itself. When it has given another command, for a language
+// that runs nowhere yet, they are told anew as soon as nothing of it runs there.
+bool Node::description_holds(Job* job) {
+  if (!job->stale) return true;
+  for (const auto& [number, s] : spawns_)
+    if (s.foreign && s.pool.job == job->index) return false;
+  job->stale = false;
+  job_over_elsewhere(job);
+  return true;
+}
+
+// Once for each incarnation of the relay: the body of its gateway's hello, which the other node's admit_driver reads.
 void Node::describe_job(Job* job) {
   if (job->described == relay_->incarnation()) return;
   job->described = relay_->incarnation();

@@ -86,7 +86,7 @@ void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string
   if (!same && has_workers(job, language))
     return reply(index, req_id, RAY_WRONG_STATE,
                  "workers of that language run already, with another command: give it before the first function is called");
-  if (!same) job.described = 0;
+  job.stale |= !same && job.described != 0;
   job.commands[language] = now;
   reply(index, req_id, RAY_OK, wire::empty_array());
 }
