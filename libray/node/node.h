@@ -204,6 +204,7 @@ class Node {
   Status admit(Fd socket, const std::string& datagram, const std::vector<Fd>& fds);
   Status admit_worker(const wire::Hello& hello, Fd pidfd, Process* p);
   Status admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p);
+  void was_admitted(const Process& p);
   Status give_job_id(Job* job) const;
   Result<uint32_t> new_index();
   void welcome(Process* p);

@@ -206,19 +206,23 @@ Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>
   pump_->attach(admitted->channel);
   (void)watch(admitted->socket.get(), kSocket, i, EPOLLIN);
   if (admitted->pidfd.valid()) (void)watch(admitted->pidfd.get(), kPidFd, i, EPOLLIN);
-  if (admitted->driver) {
-    const Job& job = job_of(*admitted);
+  was_admitted(*admitted);
+  return Status();
+}
+
+void Node::was_admitted(const Process& p) {
+  if (p.driver) {
+    const Job& job = job_of(p);
     // A driver without a command of its own (a tool, say) may never run a task.
     if (job.commands.count(job.language) && !job.gateway)
       scheduler_.prestart({job.language, job.index},
                           static_cast<uint32_t>(std::max(1.0, options_.num_cpus)));
-  } else if (Spawn* stand_in = foreign_of(i)) {
+  } else if (Spawn* stand_in = foreign_of(p.index)) {
     foreign_came(stand_in);
   } else {
-    scheduler_.worker_ready(i, spawns_[admitted->spawn].pool, steady_ns());
+    scheduler_.worker_ready(p.index, spawns_[p.spawn].pool, steady_ns());
   }
   scheduling_needed_ = true;
-  return Status();
 }
 
 Result<uint32_t> Node::new_index() {
