@@ -11,8 +11,7 @@
 // calls_mutex_, store_mutex_ (leaves).
 //
 // Files: runtime.cc start, stop, threads · requests.cc what the daemon answers · refs.cc objects and sharing ·
-// relayed.cc tasks of other nodes · functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc ·
-// results.cc results, deaths ·
+// relayed.cc tasks of other nodes · functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc ·
 // wait.cc get, wait, notifications · actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do
 // not move · unread.cc errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what
 // they give.
