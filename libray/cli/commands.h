@@ -23,6 +23,8 @@ struct TaskFilter {
   std::string actor;
 };
 Status show_tasks(const Common& common, const TaskFilter& filter);
+// The whole id, in hexadecimal digits: 48 of them are taken as they are, others are looked for in the records.
+Result<std::string> find_task(const std::string& session, const std::string& text);
 Status show_actors(const Common& common, const std::string& state);
 Status show_objects(const Common& common, const std::string& state, bool only_store);
 Status show_errors(const Common& common);
@@ -42,6 +44,7 @@ struct StartOptions {
 };
 Status start_node(const Common& common, const StartOptions& options);
 Status show_nodes(const Common& common);
+Status show_why(const Common& common, const std::string& id);
 
 Status show_sessions(const Common& common);
 Status clean_sessions(const Common& common, size_t keep);

@@ -1,4 +1,4 @@
-// The `libray` tool: looks into sessions, ends them and removes dead ones. Everything else only reads files and
+// The `libray` tool: looks into sessions, ends them and removes dead ones. Everything else but `why` only reads files and
 // /proc, so it works on dead sessions and hung nodes. Exit codes: 0 done, 1 it failed (one line on
 // stderr says why), 2 the command line is wrong.
 #include <CLI/CLI.hpp>
@@ -100,6 +100,9 @@ class Tool {
     start->add_option("--dir", start_.session_dir, "where its session goes, instead of $LIBRAY_TMPDIR")->type_name("DIR");
     add(&app_, "nodes", "the nodes of the cluster as this one knows them", kJson | kFull,
         [this] { return show_nodes(common_); });
+    CLI::App* why = add(&app_, "why", "where the cluster's scheduler placed a task last, and why", kJson,
+                        [this] { return show_why(common_, top_); });
+    why->add_option("task", top_, "its id, its beginning or its short form")->required();
   }
 
   void add_session_commands() {

@@ -216,6 +216,20 @@ Status tell_pruned(Records& records) {
 
 }  // namespace
 
+Result<std::string> find_task(const std::string& session, const std::string& text) {
+  TaskId id;
+  if (TaskId::from_hex(text, &id)) return id.hex();
+  Where where;
+  RAY_TRY(match_id("task", text, &where));
+  auto records = Records::open(session);
+  if (!records.ok()) return records.status();
+  auto rows = records->query("SELECT task FROM tasks" + where.sql + " LIMIT 2", where.params);
+  if (!rows.ok()) return rows.status();
+  if (rows->rows.empty()) return error(RAY_NOT_FOUND, "no task '%s'", text.c_str());
+  if (rows->rows.size() > 1) return error(RAY_INVALID_ARGUMENT, "'%s' is the beginning of several tasks", text.c_str());
+  return rows->rows[0][0].to_string();
+}
+
 Status show_tasks(const Common& common, const TaskFilter& f) {
   std::string session;
   auto records = open(common, &session);

@@ -2,6 +2,7 @@
 #include "libray/cluster/head.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ray::cluster {
 
@@ -146,6 +147,9 @@ void Head::on_message(Peer peer, Message m, int64_t now, HeadActions* out) {
     case Kind::kLeave:
       if (own) die(k, m.text.substr(0, kMaxCause), now, out), publish(out);
       break;
+    case Kind::kRelay:
+      if (own) relay(k, m.text, out);
+      break;
     case Kind::kRequest:
     case Kind::kAnswer: route(k, std::move(m), out); break;
     default: say(strprintf("node %u said what only the head says", k->row.index), out);
@@ -171,9 +175,11 @@ void Head::join(Peer peer, const NodeId& who, About self, int64_t now, HeadActio
     k->row.epoch = ++view_;
     k->row.since_ns = now + options_.wall_offset_ns;
     k->row.about = std::move(self);
-    k->load.available = k->row.about.resources;
     by_id_[who] = k->row.index;
     changed(*k, out);
+    Load load;
+    load.available = k->row.about.resources;
+    take_load(k, std::move(load), out);
     publish(out);  // before it is one of the living: the welcome says the same
     living_.insert(k->row.index);
     say(strprintf("node %u joined: %s on %s", k->row.index, k->row.about.address.c_str(), k->row.about.host.c_str()), out);
@@ -191,10 +197,27 @@ void Head::beat(Known* k, const Message& m, int64_t now, HeadActions* out) {
   k->heard = now;
   if (m.number <= k->beat) return;
   k->beat = m.number;
-  k->load = m.load;
-  std::erase_if(k->load.available, [k](const auto& a) { return !k->row.about.resources.count(a.first); });
-  if (!k->row.silent) return;
-  k->row.silent = false;
+  const bool back = std::exchange(k->row.silent, false);
+  if (back) changed(*k, out);
+  take_load(k, m.load, out);
+  if (back) publish(out);
+}
+
+// Of what it does not have, nothing is kept.
+void Head::take_load(Known* k, Load load, HeadActions* out) {
+  for (wire::Resources* amounts : {&load.available, &load.held, &load.queued})
+    std::erase_if(*amounts, [k](const auto& a) { return !k->row.about.resources.count(a.first); });
+  k->load = std::move(load);
+  HeadAction a{HeadAction::kLoad};
+  a.node = k->row.index;
+  out->push_back(std::move(a));
+}
+
+// A relay is started again when it dies, and then listens elsewhere.
+void Head::relay(Known* k, const std::string& address, HeadActions* out) {
+  if (address.size() > kMaxRelay) return say(strprintf("node %u gives its relay an address that is too long", k->row.index), out);
+  if (k->row.about.relay == address) return;
+  k->row.about.relay = address;
   changed(*k, out);
   publish(out);
 }
@@ -255,7 +278,9 @@ void Head::trim_dead() {
 
 // ---- this node
 
-void Head::set_load(Load load) { nodes_.at(kHead).load = std::move(load); }
+void Head::set_load(Load load, HeadActions* out) { take_load(&nodes_.at(kHead), std::move(load), out); }
+
+void Head::set_relay(const std::string& address, HeadActions* out) { relay(&nodes_.at(kHead), address, out); }
 
 void Head::drain(NodeIndex node, int64_t now, HeadActions* out) {
   auto it = nodes_.find(node);

@@ -38,12 +38,14 @@ struct HeadAction {
     kForget,  // id: the transport refuses it from now on
     kServe,   // message: a request for this node
     kAnswer,  // message: an answer to a request of this node
+    kLoad,    // node: find() and load() say how it is now
     kLog,     // text
   } kind;
   Peer peer = 0;
   bool urgent = true;
   std::string text;
   Row row;
+  NodeIndex node = kNoNode;
   NodeId id;
   Message message;
 };
@@ -57,7 +59,8 @@ class Head {
   void on_down(Peer peer, int64_t now, HeadActions* out);
   void on_message(Peer peer, Message m, int64_t now, HeadActions* out);
   // ---- of this node
-  void set_load(Load load);
+  void set_load(Load load, HeadActions* out);
+  void set_relay(const std::string& address, HeadActions* out);
   void drain(NodeIndex node, int64_t now, HeadActions* out);
   void end(const std::string& why, HeadActions* out);
   // A request or answer of this node: to another one, or to itself.
@@ -82,6 +85,8 @@ class Head {
   Known* known(const NodeId& id);
   void join(Peer peer, const NodeId& who, About about, int64_t now, HeadActions* out);
   void beat(Known* k, const Message& m, int64_t now, HeadActions* out);
+  void take_load(Known* k, Load load, HeadActions* out);
+  void relay(Known* k, const std::string& address, HeadActions* out);
   void route(Known* k, Message m, HeadActions* out);
   void die(Known* k, const std::string& cause, int64_t now, HeadActions* out);
   void say_fenced(const Known& k, Peer peer, HeadActions* out);

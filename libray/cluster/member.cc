@@ -126,6 +126,15 @@ void Member::take(std::vector<Row> rows, MemberActions* out) {
 
 // ---- of this node
 
+// Sessions lose nothing, so it is said once.
+void Member::set_relay(const std::string& address, MemberActions* out) {
+  if (!joined()) return;
+  Message m;
+  m.kind = Kind::kRelay;
+  m.index = index_, m.epoch = epoch_, m.text = address;
+  send_now(m, out);
+}
+
 void Member::leave(const std::string& why, MemberActions* out) {
   if (!joined()) return;
   Message m;

@@ -53,6 +53,7 @@ class Member {
   void on_message(Peer peer, Message m, int64_t now, MemberActions* out);
   // ---- of this node
   void set_load(Load load) { load_ = std::move(load); }
+  void set_relay(const std::string& address, MemberActions* out);  // it has joined
   void leave(const std::string& why, MemberActions* out);
   void pass(Message m, MemberActions* out);
   void tick(int64_t now, MemberActions* out);

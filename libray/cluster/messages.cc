@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "libray/wire/cursor.h"
+#include "libray/wire/limits.h"
 
 namespace ray::cluster {
 namespace {
@@ -11,14 +12,9 @@ namespace {
 constexpr uint32_t kMaxNames = 10'000;  // resources or labels of one node
 constexpr size_t kMaxText = 64 << 10;   // of what a node says of itself
 
-void put(const wire::Resources& amounts, wire::Writer* w) {
-  w->map(static_cast<uint32_t>(amounts.size()));
-  for (const auto& [name, amount] : amounts) w->str(name).float64(amount);
-}
-
 void put(const About& a, wire::Writer* w) {
-  w->array(8).id(a.id).str(a.address).str(a.host).str(a.session).int64(a.pid).int64(a.start_ns);
-  put(a.resources, w);
+  w->array(9).id(a.id).str(a.address).str(a.host).str(a.session).str(a.relay).int64(a.pid).int64(a.start_ns);
+  cluster::put(a.resources, w);
   w->map(static_cast<uint32_t>(a.labels.size()));
   for (const auto& [name, value] : a.labels) w->str(name).str(value);
 }
@@ -41,23 +37,13 @@ std::string text(wire::Cursor* r) {
   return r->ok() ? std::string(v) : std::string();
 }
 
-void get(wire::Cursor* r, wire::Resources* out) {
-  const uint32_t n = r->map();
-  if (n > kMaxNames) r->fail();
-  for (uint32_t i = 0; i < n && r->ok(); ++i) {
-    const std::string name = text(r);
-    const double amount = r->float64();
-    if (!(amount >= 0 && amount <= 1e13)) r->fail();
-    (*out)[name] = amount;
-  }
-}
-
 void get(wire::Cursor* r, About* out) {
-  r->array_of(8);
+  r->array_of(9);
   out->id = r->id();
-  out->address = text(r), out->host = text(r), out->session = text(r);
+  out->address = text(r), out->host = text(r), out->session = text(r), out->relay = text(r);
+  if (out->relay.size() > kMaxRelay) r->fail();
   out->pid = r->int64(), out->start_ns = r->int64();
-  get(r, &out->resources);
+  cluster::get(r, &out->resources);
   const uint32_t n = r->map();
   if (n > kMaxNames) r->fail();
   for (uint32_t i = 0; i < n && r->ok(); ++i) {
@@ -83,12 +69,6 @@ void get(wire::Cursor* r, std::vector<Row>* out) {
   for (uint32_t i = 0; i < n && r->ok(); ++i) get(r, &out->emplace_back());
 }
 
-void get(wire::Cursor* r, Load* out) {
-  r->array_of(3);
-  get(r, &out->available);
-  out->running = r->uint64(), out->waiting = r->uint64();
-}
-
 void put_rows(const std::vector<Row>& rows, wire::Writer* w) {
   w->array(static_cast<uint32_t>(rows.size()));
   for (const Row& row : rows) put(row, w);
@@ -102,7 +82,8 @@ uint32_t fields(Kind kind) {
     case Kind::kEnding: return 1;
     case Kind::kRefused:
     case Kind::kFenced: return 2;
-    case Kind::kLeave: return 3;
+    case Kind::kLeave:
+    case Kind::kRelay: return 3;
     case Kind::kBeat:
     case Kind::kWelcome: return 4;
     case Kind::kRequest:
@@ -112,6 +93,38 @@ uint32_t fields(Kind kind) {
 }
 
 }  // namespace
+
+void put(const wire::Resources& amounts, wire::Writer* w) {
+  w->map(static_cast<uint32_t>(amounts.size()));
+  for (const auto& [name, amount] : amounts) w->str(name).float64(amount);
+}
+
+void get(wire::Cursor* r, wire::Resources* out) {
+  const uint32_t n = r->map();
+  if (n > kMaxNames) r->fail();
+  for (uint32_t i = 0; i < n && r->ok(); ++i) {
+    const std::string name = text(r);
+    const double amount = r->float64();
+    if (!(amount >= 0 && amount <= wire::kMaxResourceAmount)) r->fail();
+    (*out)[name] = amount;
+  }
+}
+
+void put(const Load& load, wire::Writer* w) {
+  w->array(5);
+  put(load.available, w);
+  put(load.held, w);
+  put(load.queued, w);
+  w->uint64(load.running).uint64(load.waiting);
+}
+
+void get(wire::Cursor* r, Load* out) {
+  r->array_of(5);
+  get(r, &out->available);
+  get(r, &out->held);
+  get(r, &out->queued);
+  out->running = r->uint64(), out->waiting = r->uint64();
+}
 
 const char* state_name(State state) {
   switch (state) {
@@ -129,11 +142,11 @@ std::string encode(const Message& m) {
   switch (m.kind) {
     case Kind::kJoin: put(m.about, &w); break;
     case Kind::kBeat:
-      w.uint64(m.index).uint64(m.epoch).uint64(m.number).array(3);
-      put(m.load.available, &w);
-      w.uint64(m.load.running).uint64(m.load.waiting);
+      w.uint64(m.index).uint64(m.epoch).uint64(m.number);
+      put(m.load, &w);
       break;
-    case Kind::kLeave: w.uint64(m.index).uint64(m.epoch).str(m.text); break;
+    case Kind::kLeave:
+    case Kind::kRelay: w.uint64(m.index).uint64(m.epoch).str(m.text); break;
     case Kind::kWelcome:
       w.uint64(m.index).uint64(m.epoch).id(m.cluster);
       put_rows(m.rows, &w);
@@ -161,7 +174,8 @@ Status decode(std::string_view bytes, Message* out) {
       out->index = narrow(&r), out->epoch = narrow(&r), out->number = r.uint64();
       get(&r, &out->load);
       break;
-    case Kind::kLeave: out->index = narrow(&r), out->epoch = narrow(&r), out->text = text(&r); break;
+    case Kind::kLeave:
+    case Kind::kRelay: out->index = narrow(&r), out->epoch = narrow(&r), out->text = text(&r); break;
     case Kind::kWelcome:
       out->index = narrow(&r), out->epoch = narrow(&r), out->cluster = r.id();
       get(&r, &out->rows);
@@ -198,11 +212,12 @@ void trim_dead(std::map<NodeIndex, Row>* rows, size_t max) {
 
 void pack_row(const Row& row, wire::Writer* w) {
   const About& a = row.about;
-  w->map(14);
+  w->map(15);
   w->str("node").hex(a.id);
   w->str("state").str(state_name(row.state));
   w->str("index").uint64(row.index).str("epoch").uint64(row.epoch);
   w->str("address").str(a.address).str("host").str(a.host);
+  w->str("relay").str(a.relay);
   w->str("session").str(a.session).str("pid").int64(a.pid).str("start_ns").int64(a.start_ns);
   w->str("since_ns").int64(row.since_ns);
   w->str("answers").boolean(row.state != State::kDead && !row.silent);

@@ -14,6 +14,10 @@
 #include "libray/base/status.h"
 #include "libray/wire/msgpack.h"
 
+namespace ray::wire {
+class Cursor;
+}
+
 namespace ray::cluster {
 
 using NodeIndex = uint32_t;  // given by the head, dense, never given twice; 0 is the head
@@ -25,6 +29,7 @@ const char* state_name(State state);  // "ALIVE"
 // What a node may say of itself, encoded; of its end; and how many of the dead every node keeps a row of. With these a
 // table is bounded, and a row always fits into a message.
 inline constexpr size_t kMaxAbout = 64 << 10, kMaxCause = 1 << 10, kMaxDead = 4096;
+inline constexpr size_t kMaxRelay = 512;  // of the address of a relay
 
 // What a node says of itself when it joins.
 struct About {
@@ -32,6 +37,7 @@ struct About {
   std::string address;  // for people; of the head, what others dial
   std::string host;     // its name
   std::string session;
+  std::string relay;    // where its relay listens, tcp://HOST:PORT; empty: none does, so nothing is sent to this node
   int64_t pid = 0, start_ns = 0;
   wire::Resources resources;
   std::map<std::string, std::string> labels;
@@ -52,6 +58,8 @@ struct Row {
 // A node's state as it is now: a level, so a lost one is made good by the next.
 struct Load {
   wire::Resources available;
+  wire::Resources held;    // by actors and groups, for good: a part of what is not available
+  wire::Resources queued;  // what all that waits there needs in sum, less what the head was asked about
   uint64_t running = 0, waiting = 0;  // tasks and leases, as its scheduler counts them
 };
 
@@ -60,6 +68,7 @@ enum class Kind : uint8_t {
   kJoin = 1,  // about
   kBeat,      // index, epoch, number (rising), load
   kLeave,     // index, epoch, text
+  kRelay,     // index, epoch, text: where its relay listens now; empty: nowhere
   // From the head.
   kWelcome = 16,  // index, epoch, cluster, rows: with those of the tables before it all
   kRefused,       // code, text
@@ -85,6 +94,12 @@ struct Message {
   int32_t code = 0;
   std::string text;
 };
+
+// Parts of messages, for those that have them too (place.h).
+void put(const wire::Resources& amounts, wire::Writer* w);
+void get(wire::Cursor* r, wire::Resources* out);
+void put(const Load& load, wire::Writer* w);
+void get(wire::Cursor* r, Load* out);
 
 std::string encode(const Message& m);
 Status decode(std::string_view bytes, Message* out);

@@ -1,6 +1,8 @@
 // See cluster_side.h.
 #include "libray/node/cluster_side.h"
 
+#include <algorithm>
+
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/trust.h"
@@ -15,6 +17,7 @@ using cluster::State;
 namespace {
 
 constexpr int64_t kAskNs = 1'000'000'000;  // a living node answers in milliseconds
+constexpr int64_t kAgainNs = 100'000'000;  // what has no place now is asked again
 constexpr int64_t kSayAgainNs = 10'000'000'000;
 constexpr size_t kMinToken = 16;
 
@@ -47,7 +50,7 @@ wire::Resources amounts(std::string_view bytes) {
 
 Result<std::shared_ptr<ClusterSide>> ClusterSide::start(const ClusterOptions& o, const std::string& session_dir,
                                                         cluster::About about, std::shared_ptr<Mailbox> box, Hooks hooks) {
-  std::shared_ptr<ClusterSide> side(new ClusterSide(session_dir, std::move(box), std::move(hooks)));
+  std::shared_ptr<ClusterSide> side(new ClusterSide(session_dir, std::move(box), std::move(hooks), about.resources));
   side->self_ = side;
   side->head_ = o.role == "head";
   MembershipOptions m;
@@ -82,7 +85,7 @@ void ClusterSide::on_rows(std::vector<Row> rows) {
 }
 
 void ClusterSide::want_load() {
-  post([](ClusterSide* side) { side->membership_->set_load(side->hooks_.load()); });
+  post([](ClusterSide* side) { side->membership_->set_load(side->load_now()); });
 }
 
 void ClusterSide::on_request(cluster::NodeIndex from, uint64_t number, uint32_t op, std::string body) {
@@ -113,6 +116,7 @@ void ClusterSide::take(const std::vector<Row>& rows) {
       log(kLogWarning, "cluster", "node-died", "node %u (%s on %s) is dead: %s", row.index, row.about.address.c_str(),
           row.about.host.c_str(), row.cause.c_str());
     if (row.state == State::kDead) said_.erase(row.index);
+    if (hooks_.row) hooks_.row(row);
     if (!head_) continue;
     wire::Packer w;
     w.array(2).id(row.about.id);
@@ -180,6 +184,8 @@ bool ClusterSide::query(const std::string& what, const std::string& filter, Repl
     replied(Status(), wire::pack_resources(sum));
   } else if (what == "available") {
     sum_available(std::move(replied));
+  } else if (what == "why") {
+    why(filter, std::move(replied));
   } else {
     return false;
   }
@@ -224,6 +230,101 @@ void ClusterSide::note_silent(cluster::NodeIndex index, const std::string& why) 
   if (said != 0 && steady_ns() - said <= kSayAgainNs) return;
   said = steady_ns();
   log(kLogWarning, "cluster", "no-answer", "what node %u has free is not counted: %s", index, why.c_str());
+}
+
+// ---- where demands should go
+
+cluster::Load ClusterSide::load_now() {
+  cluster::Load load = hooks_.load();
+  placing_.subtract_open(&load.queued, steady_ns());
+  return load;
+}
+
+void ClusterSide::place(const TaskId& id, uint32_t attempt, const wire::Resources& needs, bool actor,
+                        std::function<void(const Placed&)> placed) {
+  if (!ended_.empty()) return placed({.again_ns = kAgainNs, .text = ended_});
+  cluster::Question q{.task = id, .attempt = attempt, .actor = actor, .needs = needs};
+  if (placing_.ask(std::move(q), std::move(placed), steady_ns())) post([](ClusterSide* side) { side->ask_where(); });
+}
+
+bool ClusterSide::may_fit_elsewhere(const wire::Resources& needs) const {
+  return std::any_of(rows_.begin(), rows_.end(), [&](const auto& r) {
+    return r.first != self().index && r.second.state == State::kAlive && cluster::enough(r.second.about.resources, needs);
+  });
+}
+
+void ClusterSide::ask_where() {
+  cluster::Questions q;
+  q.load = load_now();
+  for (auto& batch : placing_.take()) {
+    q.questions.clear();
+    for (const Placing::Asked& a : batch) q.questions.push_back(a.question);
+    auto asked = std::make_shared<std::vector<Placing::Asked>>(std::move(batch));
+    membership_->ask(cluster::kHead, static_cast<uint32_t>(NodeOp::kPlace), cluster::encode(q), kAskNs,
+                     [weak = self_, box = box_, asked](int32_t code, std::string body) {
+      box->post([weak, asked, code, body = std::move(body)] {
+        if (auto side = weak.lock()) side->take_places(*asked, code, body);
+      });
+    });
+  }
+}
+
+// A head that does not answer, or not well, is one that has no place now.
+void ClusterSide::take_places(const std::vector<Placing::Asked>& asked, int32_t code, const std::string& body) {
+  std::vector<cluster::Verdict> verdicts;
+  std::string wrong = code == RAY_OK ? cluster::decode(body, &verdicts).message() : body;
+  if (wrong.empty() && verdicts.size() != asked.size()) wrong = "the head did not answer all that it was asked";
+  if (!wrong.empty() && (said_no_place_ == 0 || steady_ns() - said_no_place_ > kSayAgainNs)) {
+    said_no_place_ = steady_ns();
+    log(kLogWarning, "cluster", "no-place", "what waits here stays for now: %s", wrong.c_str());
+  }
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const Placed p = wrong.empty() ? checked(std::move(verdicts[i])) : Placed{.again_ns = kAgainNs, .text = wrong};
+    placing_.answered(asked[i], p.node == cluster::kNoNode, steady_ns());
+    asked[i].placed(p);
+  }
+}
+
+// The own table may be ahead of the head's answer, or behind it: then it is asked again when that has changed.
+Placed ClusterSide::checked(cluster::Verdict v) const {
+  Placed p{v.node, v.epoch, v.again_ns, v.infeasible, std::move(v.text)};
+  if (p.node == self().index && p.epoch == self().epoch) return p;
+  if (p.node == cluster::kNoNode) {
+    if (p.again_ns == 0) p.again_ns = kAgainNs;
+    return p;
+  }
+  auto row = rows_.find(p.node);
+  const bool known = row != rows_.end() && row->second.epoch == p.epoch;
+  const bool alive = known && row->second.state == State::kAlive;
+  if (alive && !row->second.about.relay.empty()) return p;
+  const char* why = !known ? "is not known here yet" : alive ? "has no relay now" : "takes nothing new";
+  return {.again_ns = kAgainNs, .text = strprintf("node %u %s", v.node, why)};
+}
+
+void ClusterSide::why(const std::string& filter, Replied replied) {
+  TaskId task;
+  wire::Cursor f(filter);
+  for (uint32_t n = f.map(); n > 0 && f.ok(); --n) {
+    const bool it = f.text() == "task";
+    const std::string_view value = f.value();
+    if (it && !TaskId::from_hex(wire::Cursor(value).text(), &task)) f.fail();
+  }
+  if (!f.ok() || task.is_nil())
+    return replied(error(RAY_INVALID_ARGUMENT, "the query 'why' needs {\"task\": the id of a task in hexadecimal digits}"), "");
+  wire::Packer body;
+  body.array(1).id(task);
+  membership_->ask(cluster::kHead, static_cast<uint32_t>(NodeOp::kWhy), body.bytes(), kAskNs,
+                   [weak = self_, box = box_, replied](int32_t code, std::string answer) {
+    box->post([weak, replied, code, answer] {
+      if (!weak.lock()) return;
+      wire::Cursor r(answer);
+      if (code == RAY_OK) r.array_of(1);
+      const std::string text = code == RAY_OK ? r.text() : answer;
+      wire::Packer w;
+      w.str(text);
+      replied(code == RAY_OK ? Status() : Status(static_cast<ray_code>(code), text), w.bytes());
+    });
+  });
 }
 
 void ClusterSide::leave(const std::string& why) {

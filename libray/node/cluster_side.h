@@ -1,5 +1,6 @@
 // The daemon's part of a cluster: carries membership's news to the main thread, keeps the table of nodes for queries and
-// for the tool (SESSION/cluster.json), answers what other nodes ask, asks them for what spans all.
+// for the tool (SESSION/cluster.json), answers what other nodes ask, asks them for what spans all, and asks
+// the head where demands that wait here should go.
 //
 // Who: class Node, which has one when it was started as a head or with the address of one, else none. Threads: the main
 // one, but for the calls of Membership, which post. Invariant: what tasks do costs nothing here; a node that is not in a
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "libray/node/membership.h"
+#include "libray/node/placing.h"
 
 namespace ray::node {
 
@@ -26,8 +28,6 @@ struct ClusterOptions {
 inline constexpr char kClusterTokenFile[] = "cluster.token";
 inline constexpr char kClusterFile[] = "cluster.json";
 
-enum class NodeOp : uint32_t { kQuery = 1 };  // [what] -> rows: what a node knows of itself
-
 class ClusterSide : private Membership::User {
  public:
   struct Hooks {  // of the daemon, on its main thread
@@ -35,6 +35,7 @@ class ClusterSide : private Membership::User {
     std::function<cluster::Load()> load;
     std::function<void(const std::string& row)> put_row;        // [id, columns] of another node: for the control store
     std::function<void(const Status& why)> end;
+    std::function<void(const cluster::Row& row)> row;           // new or changed; may be empty
   };
   using Replied = std::function<void(const Status& s, const std::string& value)>;  // MessagePack
 
@@ -43,12 +44,24 @@ class ClusterSide : private Membership::User {
                                                     cluster::About about, std::shared_ptr<Mailbox> box, Hooks hooks);
   // Whether it is one of the queries that span the cluster; then `replied` is called, on the main thread.
   bool query(const std::string& what, const std::string& filter, Replied replied);
+  // Where a demand that waits here should go. `placed` is called once, unless this node ends first: perhaps at once. What is
+  // asked in one iteration of the main loop travels together. Each call is a question of its own, also about the same
+  // (id, attempt), but for the one that was answered *nowhere now* a moment before: see placing.h. A node that is named
+  // lives, as far as this one knows, and has a relay; it may be this one: the demand stays.
+  void place(const TaskId& id, uint32_t attempt, const wire::Resources& needs, bool actor,
+             std::function<void(const Placed&)> placed);
+  // By the table: the totals of some other living node are enough.
+  bool may_fit_elsewhere(const wire::Resources& needs) const;
+  // Where this node's relay listens now, for all to know; empty: nowhere.
+  void set_relay(const std::string& address) { membership_->set_relay(address); }
+  const Membership::Place& self() const { return membership_->place(); }
+  const std::map<cluster::NodeIndex, cluster::Row>& rows() const { return rows_; }
   // Before the daemon ends; news are none any more.
   void leave(const std::string& why);
 
  private:
-  ClusterSide(std::string session_dir, std::shared_ptr<Mailbox> box, Hooks hooks)
-      : session_dir_(std::move(session_dir)), box_(std::move(box)), hooks_(std::move(hooks)) {}
+  ClusterSide(std::string session_dir, std::shared_ptr<Mailbox> box, Hooks hooks, wire::Resources own)
+      : session_dir_(std::move(session_dir)), box_(std::move(box)), hooks_(std::move(hooks)), placing_(std::move(own)) {}
   void on_rows(std::vector<cluster::Row> rows) override;
   void want_load() override;
   void on_request(cluster::NodeIndex from, uint64_t number, uint32_t op, std::string body) override;
@@ -58,6 +71,11 @@ class ClusterSide : private Membership::User {
   void write_file() const;
   std::string nodes_msgpack(const std::string& filter) const;
   void sum_available(Replied replied);
+  cluster::Load load_now();
+  void ask_where();
+  void take_places(const std::vector<Placing::Asked>& asked, int32_t code, const std::string& body);
+  Placed checked(cluster::Verdict v) const;
+  void why(const std::string& filter, Replied replied);
   void note_silent(cluster::NodeIndex index, const std::string& why);
 
   const std::string session_dir_;
@@ -69,6 +87,8 @@ class ClusterSide : private Membership::User {
   std::map<cluster::NodeIndex, cluster::Row> rows_;
   std::map<cluster::NodeIndex, int64_t> said_;  // of the living: when the log was told last that it does not answer
   std::string ended_;                           // why
+  Placing placing_;
+  int64_t said_no_place_ = 0;  // when the log was told last that the head does not say where demands may go
 };
 
 }  // namespace ray::node

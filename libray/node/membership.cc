@@ -4,12 +4,15 @@
 #include <sys/random.h>
 
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <thread>
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
+#include "libray/node/global_side.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::node {
 
@@ -43,8 +46,21 @@ class MembershipImpl final : public Membership, private net::Transport::User {
   void set_load(cluster::Load load) override {
     post([this, load = std::move(load)] {
       load_asked_at_ = 0;
-      if (head_) head_->set_load(load);
+      cluster::HeadActions out;
+      if (head_) head_->set_load(load, &out);
       else member_->set_load(load);
+      apply(out);
+    });
+  }
+  void set_relay(std::string address) override {
+    post([this, address = std::move(address)] {
+      cluster::HeadActions of_head;
+      cluster::MemberActions of_member;
+      if (ended_) return;
+      if (head_) head_->set_relay(address, &of_head);
+      else member_->set_relay(address, &of_member);
+      apply(of_head);
+      apply(of_member);
     });
   }
   void ask(NodeIndex to, uint32_t op, std::string body, int64_t timeout_ns, Answered answered) override {
@@ -88,6 +104,7 @@ class MembershipImpl final : public Membership, private net::Transport::User {
   void loop();
   void tick();
   int64_t deadline() const;
+  bool joined() const { return head_ || member_->joined(); }
   void take(net::Peer peer, const std::string& bytes);
   void apply(cluster::HeadActions& actions);
   void apply(cluster::MemberActions& actions);
@@ -95,6 +112,7 @@ class MembershipImpl final : public Membership, private net::Transport::User {
   void send(net::Peer peer, bool urgent, std::string text);
   void row(const cluster::Row& row);
   void serve(Message m);
+  bool serve_here(const Message& m);
   void answered(const Message& m);
   void end(const Status& why);
   void hand_over();
@@ -146,6 +164,7 @@ class MembershipImpl final : public Membership, private net::Transport::User {
   // The thread's own.
   std::unique_ptr<cluster::Head> head_;
   std::unique_ptr<cluster::Member> member_;
+  std::unique_ptr<GlobalSide> global_;  // of the head
   cluster::Calls calls_;
   std::map<uint64_t, Answered> asked_;
   std::map<NodeIndex, cluster::Row> rows_;  // to be handed over
@@ -208,6 +227,9 @@ void MembershipImpl::make_core() {
     place_.head = about.address;
     if (::getrandom(place_.cluster.b, kIdSize, 0) != kIdSize) __builtin_trap();
     cluster::HeadActions out;
+    uint64_t seed;
+    std::memcpy(&seed, place_.cluster.b, sizeof seed);
+    global_ = std::make_unique<GlobalSide>(seed);
     head_ = std::make_unique<cluster::Head>(std::move(about), place_.cluster, o, now, &out);
     post([this, out]() mutable { apply(out); });
   } else {
@@ -235,8 +257,9 @@ void MembershipImpl::told(const Status& how) {
 
 int64_t MembershipImpl::deadline() const {
   const int64_t core = ended_ ? INT64_MAX : head_ ? head_->deadline() : member_->deadline();
-  const int64_t at = std::min({core, calls_.deadline(), rows_.empty() ? INT64_MAX : handed_at_ + kRowsNs});
-  return member_ && member_->joined() && !ended_ ? std::min(at, load_at_) : at;
+  int64_t at = std::min({core, calls_.deadline(), rows_.empty() ? INT64_MAX : handed_at_ + kRowsNs});
+  if (global_ && !ended_) at = std::min(at, global_->deadline());
+  return joined() && !ended_ ? std::min(at, load_at_) : at;
 }
 
 void MembershipImpl::loop() {
@@ -279,8 +302,10 @@ void MembershipImpl::tick() {
   else member_->tick(now, &of_member);
   apply(of_head);
   apply(of_member);
-  if (!member_ || now < load_at_) return;
+  if (global_ && now >= global_->deadline()) global_->tick(now);
+  if (now < load_at_ || !joined()) return;
   load_at_ = now + cluster::MemberOptions{}.beat_ns;
+  if (global_) global_->load(cluster::kHead, *head_->load(cluster::kHead), now);  // it lives, however busy its main loop is
   if (load_asked_at_ && now - load_asked_at_ < kLoadPatienceNs) return;
   load_asked_at_ = now;
   user_->want_load();
@@ -306,6 +331,7 @@ void MembershipImpl::send(net::Peer peer, bool urgent, std::string text) {
 
 void MembershipImpl::row(const cluster::Row& row) {
   rows_[row.index] = row;
+  if (global_) global_->row(row, steady_ns());
   if (row.state != cluster::State::kDead) return;
   cluster::CallActions out;
   calls_.on_dead(row, &out);
@@ -316,6 +342,29 @@ void MembershipImpl::serve(Message m) {
   cluster::CallActions out;
   calls_.on_request(std::move(m), &out);
   apply(out);
+}
+
+// What is asked of the head's scheduler. False: it is for the daemon.
+bool MembershipImpl::serve_here(const Message& m) {
+  const auto op = static_cast<NodeOp>(m.op);
+  if (!global_ || (op != NodeOp::kPlace && op != NodeOp::kWhy)) return false;
+  Status s;
+  std::string body;
+  if (op == NodeOp::kPlace) {
+    auto verdicts = global_->place(m.from, m.text, steady_ns());
+    if (verdicts.ok()) body = std::move(*verdicts);
+    else s = verdicts.status();
+  } else {
+    wire::Cursor r(m.text);
+    r.array_of(1);
+    const TaskId task = r.id();
+    if (r.done()) wire::Writer(&body).array(1).str(global_->why(task));
+    else s = error(RAY_INVALID_ARGUMENT, "a damaged question about a task");
+  }
+  cluster::CallActions out;
+  calls_.answer(m.from, m.number, s.code(), s.ok() ? std::move(body) : s.message(), &out);
+  apply(out);
+  return true;
 }
 
 void MembershipImpl::answered(const Message& m) {
@@ -341,6 +390,9 @@ void MembershipImpl::apply(cluster::HeadActions& actions) {
       case HeadAction::kForget: transport_->fence(a.id, kNetEpoch); break;
       case HeadAction::kServe: serve(std::move(a.message)); break;
       case HeadAction::kAnswer: answered(a.message); break;
+      case HeadAction::kLoad:
+        if (const cluster::Load* load = head_->load(a.node)) global_->load(a.node, *load, steady_ns());
+        break;
       case HeadAction::kLog: log(kLogInfo, "cluster", "member", "%s", a.text.c_str()); break;
     }
 }
@@ -374,6 +426,7 @@ void MembershipImpl::apply(cluster::CallActions& actions) {
         break;
       }
       case CallAction::kServe:
+        if (serve_here(a.message)) break;
         user_->on_request(a.message.from, a.message.number, a.message.op, std::move(a.message.text));
         break;
       case CallAction::kDone: {

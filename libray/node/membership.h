@@ -3,7 +3,8 @@
 //
 // Who: the node daemon, through cluster_side.h; the tests of it. Threads: one of its own runs the cores and calls the
 // user; the transport's hands over; every function may be called from any thread and, but for start(), does not wait.
-// Heartbeats leave from that thread, so a main loop that is busy for seconds is not taken for a dead node.
+// Heartbeats leave from that thread, so a main loop that is busy for seconds is not taken for a dead node. On the head the
+// global scheduler is there too (global_side.h), and answers without the main loop.
 // Invariants: no socket listens unless this is the head; what a peer says is decoded before anything is done with it.
 #pragma once
 #include <functional>
@@ -17,6 +18,13 @@
 #include "libray/net/transport.h"
 
 namespace ray::node {
+
+// What one node asks another. kPlace and kWhy are for the head alone, and answered on membership's thread (global_side.h).
+enum class NodeOp : uint32_t {
+  kQuery = 1,  // [what] -> rows: what a node knows of itself
+  kPlace,      // cluster::Questions -> cluster::Verdicts: where demands that wait there should go
+  kWhy,        // [task] -> [text]: the last decision about it; empty when none is remembered
+};
 
 struct MembershipOptions {
   bool head = false;
@@ -49,6 +57,8 @@ class Membership {
   virtual ~Membership() = default;
   virtual const Place& place() const = 0;
   virtual void set_load(cluster::Load load) = 0;
+  // Where this node's relay listens now; empty: nowhere. Every node hears of it.
+  virtual void set_relay(std::string address) = 0;
   // On its thread, exactly once unless this object ends first: the answer, or an error that names the node.
   using Answered = std::function<void(int32_t code, std::string text)>;
   virtual void ask(cluster::NodeIndex to, uint32_t op, std::string body, int64_t timeout_ns, Answered answered) = 0;

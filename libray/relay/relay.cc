@@ -147,7 +147,11 @@ void Relay::configure(const ControlMessage& m) {
 }
 
 void Relay::on_peer(Peer row) {
-  if (row.id == self_.id) return;
+  if (row.id == self_.id) {  // the first one is told before this node has a number
+    std::lock_guard lock(mutex_);
+    self_ = std::move(row);
+    return;
+  }
   const bool dead = row.dead;
   const NodeId id = row.id;
   const std::string cause = row.cause;

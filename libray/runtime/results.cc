@@ -534,14 +534,17 @@ std::string task_name(const PendingTask* t) {
   return t->method.empty() ? t->function->name : t->function->name + "." + t->method;
 }
 
-std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d) const {
+std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d, std::string_view why) const {
   std::string name = task_name(t);
+  if (d.cause == wire::kDeathNode)
+    return std::string(why.empty() ? "another node died or cannot be reached" : why) + " while it ran task " + name + " (" +
+           t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) + "); raise max_retries to run it again";
   return "worker pid " + std::to_string(d.pid) + " of node " + node_.hex() + " " + describe_status(d) + " while it ran task " +
          name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
          "); its log is in " + session_dir_ + "/logs; raise max_retries to run it again";
 }
 
-void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
+void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death, std::string_view why) {
   drain(link);
   link->dead = true;
   uint64_t started = link->header->started.load(std::memory_order_acquire);
@@ -568,7 +571,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
     }
     if (t->relayed) t->relayed->end.died = ran;
     ray_code code = death.cause == wire::kDeathMemory ? RAY_OUT_OF_MEMORY : RAY_WORKER_CRASHED;
-    std::string message = crash_message(t, death);
+    std::string message = crash_message(t, death, why);
     if (t->forced)
       message = "task " + t->id.hex() + " was cancelled by force";
     else if (t->cancelled)

@@ -455,8 +455,8 @@ class Runtime {
   void finish_task(PendingTask* t);
   void requeue(PendingTask* t, bool begun);
   void return_to_backlog(PendingTask* t);
-  void link_died(ClientLink* link, const wire::DnPeerDied& death);
-  std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death) const;
+  void link_died(ClientLink* link, const wire::DnPeerDied& death, std::string_view why);
+  std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death, std::string_view why) const;
   void fail_dependents();
   void drop_link(ClientLink* link);
   void run_waiter(Waiter* w, Object* o);
@@ -523,7 +523,7 @@ class Runtime {
   void on_infeasible(const wire::DnLease& l, std::string_view text);
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
   void served_died(const uint8_t* p, size_t n);
-  void on_peer_died(const wire::DnPeerDied& d);
+  void on_peer_died(const wire::DnPeerDied& d, std::string_view why);
   void deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e);
 
   int32_t mode_ = RAY_MODE_DRIVER;

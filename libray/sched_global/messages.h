@@ -1,6 +1,7 @@
-// What goes into the global scheduler and what comes out of it: plain values, without a wire format of their own yet.
+// What goes into the global scheduler and what comes out of it: plain values. What of it travels between nodes has its form
+// in libray/cluster (messages.h, place.h).
 //
-// Who: scheduler.h and groups.h read and make them; a daemon would carry them over sessions (libray/net). Whatever may be
+// Who: scheduler.h and groups.h read and make them; libray/node/global_side for the head. Whatever may be
 // lost or come twice is numbered: heartbeats by (epoch, version), placements and preparations by the number that their
 // instance gave them, demands by (id, attempt, hops), group messages by (group, plan).
 #pragma once

@@ -1,6 +1,6 @@
 // The global scheduler: which node shall run what its own node does not want or cannot (the bottom-up scheduler of the
-// OSDI'18 paper). A pure state machine: events in, actions out, no I/O, no clock. Driven by tests/sched_global; the
-// daemon does not drive it yet. docs/global_scheduler.md has the messages and the reasons.
+// OSDI'18 paper). A pure state machine: events in, actions out, no I/O, no clock. Driven by the head's daemon
+// (libray/node/global_side) and by tests/sched_global. docs/global_scheduler.md has the messages and the reasons.
 //
 // Terms. A *demand* is a task or an actor that some node hands over. It *fits* a node that has the labels, whose totals
 // are enough, where enough is not held for good by actors and groups, and that is not draining, silent or full. What is

@@ -63,10 +63,13 @@ struct Hello {  // first datagram, process -> daemon; followed by `size` bytes o
   char token[32];
   uint32_t pid;
   int32_t language;  // RAY_LANG_*
-  int32_t mode;      // RAY_MODE_*
+  int32_t mode;      // RAY_MODE_*, or kModeTool
   uint32_t size;
   uint64_t spawn;  // workers: the number from kEnvWorker
 };
+// A tool asks one question, [what, filter], has one answer (a Welcome without descriptors, and its text), and is no process
+// of the node.
+inline constexpr int32_t kModeTool = 64;
 struct Welcome {  // the answer, with descriptors: [0] node page, [1] channel, [2] daemon's eventfd
   uint32_t magic, version;
   int32_t code;      // ray_code; when not RAY_OK the rest is absent and `size` bytes of text follow
@@ -336,7 +339,7 @@ struct DnUnplaceable {
   uint32_t shape;
   int32_t code;  // RAY_GROUP_REMOVED, RAY_UNSCHEDULABLE
 };
-struct DnPeerDied {
+struct DnPeerDied {  // kDeathNode: + text, which node and why
   uint32_t process;
   uint32_t pid;
   int32_t wait_status;  // as of waitpid; -1 = unknown. Ended for its memory: MiB << 16, because it was
@@ -349,7 +352,8 @@ enum DeathCause : uint32_t {
   kDeathExit = 2,
   kDeathMemory = 3,
   kDeathStopped = 4,  // a signal had stopped it, and somebody waited
-  kDeathUnlinked = 5  // it lives, but the link to it is over: nothing went over it
+  kDeathUnlinked = 5, // it lives, but the link to it is over: nothing went over it
+  kDeathNode = 6      // it stood for a worker of another node, which died or cannot be reached
 };
 struct DnObjState {
   ObjectId id;

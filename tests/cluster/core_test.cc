@@ -16,6 +16,7 @@ About about(uint8_t number) {
   a.address = "n" + std::to_string(number);
   a.host = "host";
   a.session = "/s";
+  a.relay = "tcp://n:1";
   a.pid = number;
   a.start_ns = 7;
   a.resources = {{"CPU", 2}, {"GPU", 0.5}};
@@ -83,11 +84,13 @@ TEST(ClusterMessages, ComeBackAsTheyWere) {
   ASSERT_EQ(back.rows.size(), 2u);
   EXPECT_EQ(back.rows[1].about.labels.at("zone"), "a");
   EXPECT_EQ(back.rows[1].about.resources.at("GPU"), 0.5);
+  EXPECT_EQ(back.rows[1].about.relay, "tcp://n:1");
   EXPECT_EQ(encode(back), encode(m));
-  for (Kind kind : {Kind::kJoin, Kind::kBeat, Kind::kLeave, Kind::kRefused, Kind::kFenced, Kind::kTable, Kind::kEnding,
-                    Kind::kRequest, Kind::kAnswer}) {
+  for (Kind kind : {Kind::kJoin, Kind::kBeat, Kind::kLeave, Kind::kRelay, Kind::kRefused, Kind::kFenced, Kind::kTable,
+                    Kind::kEnding, Kind::kRequest, Kind::kAnswer}) {
     m.kind = kind;
     m.from = m.to = 1;
+    m.load.held["CPU"] = 1, m.load.queued["GPU"] = 3;
     Message again;
     ASSERT_TRUE(decode(encode(m), &again).ok()) << static_cast<int>(kind);
     EXPECT_EQ(encode(again), encode(m));
@@ -175,6 +178,58 @@ TEST(ClusterHead, SilenceIsShownAndThenDeadly) {
   to(now + 6 * kS);
   EXPECT_EQ(f.head.find(1)->state, State::kDead);
   EXPECT_EQ(f.head.load(1), nullptr);
+}
+
+// Its relay is started after the node has joined, and anew when it dies: a row that changes like any other.
+TEST(ClusterHead, EveryoneHearsWhereARelayListens) {
+  Fixture f;
+  f.joins(2, kS);
+  f.joins(3, kS);
+  Message m;
+  m.kind = Kind::kRelay;
+  m.index = 1, m.epoch = 2, m.text = "tcp://there:5";
+  f.says(2, m, kS);
+  for (Peer peer : {2, 3}) {
+    ASSERT_EQ(f.sent[peer].back().kind, Kind::kTable);
+    EXPECT_EQ(f.sent[peer].back().rows.at(0).about.relay, "tcp://there:5");
+  }
+  const size_t said = f.sent[3].size();
+  f.says(2, m, kS);  // nothing new
+  m.text = "tcp://elsewhere:5";
+  f.says(3, m, kS);  // of another node
+  m.text = std::string(kMaxRelay + 1, 'x');
+  f.says(2, m, kS);
+  EXPECT_EQ(f.sent[3].size(), said);
+  EXPECT_EQ(f.head.find(1)->about.relay, "tcp://there:5");
+  f.head.set_relay("tcp://head:6", &f.actions);
+  f.take();
+  EXPECT_EQ(f.sent[3].back().rows.at(0).about.relay, "tcp://head:6");
+}
+
+TEST(ClusterHead, TellsHowEachNodeIsSinceItJoined) {
+  Fixture f;
+  f.head.on_up(2, about(2).id, kS, &f.actions);
+  f.head.on_message(2, join(2), kS, &f.actions);
+  auto told = [&f] {
+    std::vector<NodeIndex> out;
+    for (const HeadAction& a : f.actions)
+      if (a.kind == HeadAction::kLoad) out.push_back(a.node);
+    f.take();
+    return out;
+  };
+  EXPECT_EQ(told(), std::vector<NodeIndex>{1});
+  EXPECT_EQ(f.head.load(1)->available, about(2).resources);
+  Message m = beat(1, 2, 1);
+  m.load.held = {{"CPU", 1}, {"another", 1}};
+  m.load.queued = {{"GPU", 7}, {"another", 1}};
+  f.head.on_message(2, m, kS, &f.actions);
+  EXPECT_EQ(told(), std::vector<NodeIndex>{1});
+  EXPECT_EQ(f.head.load(1)->held, (wire::Resources{{"CPU", 1}}));
+  EXPECT_EQ(f.head.load(1)->queued, (wire::Resources{{"GPU", 7}}));
+  f.head.on_message(2, m, kS, &f.actions);  // again: it is no news
+  EXPECT_TRUE(told().empty());
+  f.head.set_load({}, &f.actions);
+  EXPECT_EQ(told(), std::vector<NodeIndex>{kHead});
 }
 
 TEST(ClusterHead, WhoLiesAboutItselfIsRefused) {

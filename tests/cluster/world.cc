@@ -230,6 +230,7 @@ void World::apply(HeadActions actions) {
         apply(head(), std::move(out));
         break;
       }
+      case HeadAction::kLoad:
       case HeadAction::kLog: break;
     }
 }

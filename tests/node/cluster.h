@@ -59,11 +59,14 @@ struct Cluster {
   std::string ready;
 
   explicit Cluster(double cpus = 2, int parent = ::getpid(), const std::string& resources = "",
-                   std::vector<std::string> more = {}, uint64_t store_bytes = 64 << 20) {
+                   std::vector<std::string> more = {}, uint64_t store_bytes = 64 << 20,
+                   const std::string& cluster_token = "") {
     auto base = node::session_base(std::filesystem::temp_directory_path() / "libray-rayd-test");
     auto s = node::create_session(*base);
     EXPECT_TRUE(s.ok()) << s.status().message();
     session = std::move(*s);
+    if (!cluster_token.empty())
+      EXPECT_TRUE(node::write_file(session.dir + "/cluster.token", cluster_token).ok());
     auto rayd = node::find_rayd();
     EXPECT_TRUE(rayd.ok()) << rayd.status().message();
     int fds[2];

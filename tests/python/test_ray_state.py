@@ -107,7 +107,7 @@ assert ray.get_gpu_ids() == []  # a driver is given none
     )
 
 
-def test_cluster_of_one_node():
+def test_cluster():
     run(
         """
 from ray.cluster_utils import Cluster
@@ -125,14 +125,21 @@ ray.shutdown()
 assert cluster.head_node.any_processes_alive()
 ray.init(address=cluster.address, namespace="n")  # drivers come and go
 assert ray.get(ray.get_actor("kept").value.remote()) == 5
+second = cluster.add_node(num_cpus=1, resources={"other": 1})
+assert cluster.worker_nodes == {second} and cluster.list_all_nodes() == [cluster.head_node, second]
+assert {n["NodeID"] for n in ray.nodes() if n["Alive"]} == {second.node_id, cluster.head_node.node_id}
+assert ray.cluster_resources()["CPU"] == 4 and ray.cluster_resources()["other"] == 1
+cluster.remove_node(second, allow_graceful=False)
+assert not second.alive and cluster.worker_nodes == set()
 try:
-    cluster.add_node(num_cpus=1)
-except NotImplementedError as e:
-    assert "one node" in str(e)
+    cluster.remove_node(second)
+except ValueError as e:
+    assert "not part of the cluster" in str(e)
+third = cluster.add_node()
 ray.shutdown()
 node = cluster.head_node
 cluster.remove_node(node)
-assert not node.any_processes_alive() and cluster.list_all_nodes() == []
+assert not node.any_processes_alive() and not third.any_processes_alive() and cluster.list_all_nodes() == []
 cluster.add_node(num_cpus=1)
 ray.init("auto")
 assert ray.cluster_resources()["CPU"] == 1

@@ -1,100 +1,63 @@
-"""`ray.cluster_utils.Cluster`: a cluster of one node for tests that are written for several."""
+"""`ray.cluster_utils.Cluster`: several nodes as processes on this machine, spelled as in Ray. The nodes are those of
+`libray.cluster_utils`, and end with the process that made the cluster."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
-import libray
+from libray import cluster_utils as _nodes
 
-# The node belongs to a process of its own, so that the test connects to it, leaves, and connects again. It ends when
-# its standard input does: with the process that made the cluster.
-_HOLDER = """
-import json, sys
-path, arguments, answer = json.loads(sys.argv[1])
-sys.path[:0] = path
-import libray
-try:
-    said = {"address": libray.init(log_to_driver=False, **arguments).address_info["address"]}
-except BaseException as error:
-    said = {"error": f"{type(error).__name__}: {error}"}
-with open(answer, "w") as file:
-    json.dump(said, file)
-sys.stdin.read()
-"""
+from ..driver import start as _start
+
+_DEFAULTS = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 150 << 20}
 
 
-def _start_holder(arguments: Dict[str, Any]) -> Any:
-    """(process, address) of a new node; RuntimeError that says why there is none."""
-    with tempfile.NamedTemporaryFile("r", suffix=".json") as answer:
-        root = os.path.dirname(os.path.dirname(os.path.abspath(libray.__file__)))
-        command = [sys.executable, "-c", _HOLDER, json.dumps([[root], arguments, answer.name])]
-        environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "LIBRAY_ADDRESS")}
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
-        )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            text = open(answer.name).read()
-            if text.endswith("}"):
-                said = json.loads(text)
-                if "error" in said:
-                    process.kill()
-                    raise RuntimeError(f"the node did not start: {said['error']}")
-                return process, said["address"]
-            time.sleep(0.01)
-    process.kill()
-    raise RuntimeError(f"the node did not start (the process that was to hold it: {process.poll()})")
+def _arguments(given: Dict[str, Any], head: bool) -> Dict[str, Any]:
+    """What the node is started with; RuntimeError that says what is wrong with it."""
+    node = {**_DEFAULTS, **{k: v for k, v in given.items() if k in _NODE_ARGUMENTS and v is not None}}
+    resources = node.get("resources") or {}
+    try:
+        for name, amount in {"CPU": node["num_cpus"], "GPU": node["num_gpus"], **resources}.items():
+            _start._check_quantity(name, amount)
+        usual = _start._usual_resources(given.get("_memory", given.get("memory")), int(node["object_store_memory"]))
+    except (TypeError, ValueError) as error:
+        raise RuntimeError(f"the node did not start: {type(error).__name__}: {error}") from error
+    if not head:
+        del usual["node:__internal_head__"]
+    return {**node, "resources": {**usual, **resources}}
 
 
 class ClusterNode:
     """What `add_node` gives."""
 
-    def __init__(self, address: str, head: bool, process: Any) -> None:
-        self._process = process
-        self._node_id = ""
-        self.address = self.gcs_address = address
-        self.head = head
+    def __init__(self, node: _nodes.Node) -> None:
+        self._node = node
+        self.address = self.gcs_address = node.session
+        self.head = node.head
         self.node_ip_address = "127.0.0.1"
-        self.alive = True
+        self.node_id = next(row["node"] for row in node.table()["nodes"] if row["index"] == node.index)
 
     @property
-    def node_id(self) -> str:
-        if not self._node_id and libray.is_initialized():
-            self._node_id = str(libray.get_runtime_context().get_node_id())
-        return self._node_id
+    def alive(self) -> bool:
+        return self._node.is_running()
 
     @property
     def unique_id(self) -> str:
-        return self.node_id
+        return str(self.node_id)
 
     def get_session_dir_path(self) -> str:
         return self.address
 
     def any_processes_alive(self) -> bool:
-        return self._process.poll() is None
+        return self._node.is_running()
 
     remaining_processes_alive = any_processes_alive
 
-    def _end(self, graceful: bool) -> None:
-        self.alive = False
-        if self._process.poll() is None:
-            if not graceful:
-                self._process.send_signal(signal.SIGKILL)
-            self._process.stdin.close()
-            self._process.wait(30)
-
 
 class Cluster:
-    """One node: `Cluster(initialize_head=True, head_node_args={"num_cpus": 2})`, then `ray.init(cluster.address)`.
+    """`Cluster(initialize_head=True, head_node_args={"num_cpus": 2})`, `cluster.add_node(num_cpus=1, resources={"x": 2})`,
+    then `ray.init(cluster.address)`: a driver on the head. `ray.init(node.address)` is one on another node.
 
-    The node lives until `shutdown`, or until the process that made the cluster ends; drivers come and go. A second
-    node is NotImplementedError: give the first one the resources of both.
-    """
+    The nodes live until `shutdown`, or until the process that made the cluster ends; drivers come and go. The first node
+    is the head; the others end with it."""
 
     def __init__(
         self,
@@ -103,8 +66,9 @@ class Cluster:
         head_node_args: Optional[Dict[str, Any]] = None,
         shutdown_at_exit: bool = True,
     ) -> None:
+        self._cluster: Optional[_nodes.Cluster] = None
         self.head_node: Optional[ClusterNode] = None
-        self.worker_nodes: set = set()
+        self.worker_nodes: Set[ClusterNode] = set()
         self.connected = False
         self.redis_address = None
         if connect and not initialize_head:
@@ -131,49 +95,48 @@ class Cluster:
         self.connected = True
 
     def add_node(self, wait: bool = True, **node_args: Any) -> ClusterNode:
-        """Starts the node; only once."""
-        import ray
-
-        if self.head_node is not None:
-            raise NotImplementedError(
-                "libray has clusters of one node: give add_node the resources of all nodes at once"
-            )
-        process, address = _start_holder({k: v for k, v in node_args.items() if k in _NODE_ARGUMENTS})
-        self.head_node = ClusterNode(address, True, process)
-        return self.head_node
+        """The first one is the head. With `wait` all nodes know of it when this returns."""
+        arguments = _arguments(node_args, self._cluster is None)
+        if self._cluster is None:
+            self._cluster = _nodes.Cluster(**arguments)
+            self.head_node = ClusterNode(self._cluster.head)
+            return self.head_node
+        node = ClusterNode(self._cluster.add_node(**arguments))
+        self.worker_nodes.add(node)
+        if wait:
+            self.wait_for_nodes()
+        return node
 
     def remove_node(self, node: ClusterNode, allow_graceful: bool = True) -> None:
-        if node is not self.head_node:
+        """Ends it in order, or kills it; with the head the others end."""
+        if self._cluster is None or node not in self.list_all_nodes():
             raise ValueError("this node is not part of the cluster")
-        self._end(allow_graceful)
+        self._cluster.remove_node(node._node, allow_graceful)
+        if node is self.head_node:
+            self.shutdown()
+        else:
+            self.worker_nodes.discard(node)
 
     def list_all_nodes(self) -> List[ClusterNode]:
-        return [self.head_node] if self.head_node else []
+        return ([self.head_node] if self.head_node else []) + sorted(self.worker_nodes, key=lambda n: n._node.index)
 
     def wait_for_nodes(self, timeout: float = 30) -> None:
-        deadline = time.monotonic() + timeout
-        while libray.is_initialized() and sum(node["Alive"] for node in libray.nodes()) < len(self.list_all_nodes()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"Timed out after {timeout}s waiting for the node")
-            time.sleep(0.05)
+        """Until all nodes that run know each other."""
+        if self._cluster is not None:
+            self._cluster.wait_for_nodes(timeout)
 
     def remaining_processes_alive(self) -> bool:
-        return self.head_node is not None and self.head_node.any_processes_alive()
-
-    def _end(self, graceful: bool) -> None:
-        head, self.head_node, self.connected = self.head_node, None, False
-        if head is not None:
-            head._end(graceful)
+        return any(node.any_processes_alive() for node in self.list_all_nodes())
 
     def shutdown(self) -> None:
-        """Ends the node; a driver that is connected to it loses it."""
-        self._end(True)
+        """Ends all nodes; a driver that is connected to one loses it."""
+        cluster, self._cluster, self.head_node, self.connected = self._cluster, None, None, False
+        self.worker_nodes.clear()
+        if cluster is not None:
+            cluster.shutdown()
 
 
-_NODE_ARGUMENTS = (
-    "num_cpus num_gpus resources object_store_memory labels namespace _system_config runtime_env "
-    "_temp_dir include_dashboard _memory"
-).split()
+_NODE_ARGUMENTS = "num_cpus num_gpus resources object_store_memory labels".split()
 
 
 class AutoscalingCluster:
