@@ -23,8 +23,8 @@ constexpr int64_t kOpenNs = 15'000'000'000;  // for a lane, from the request to 
 constexpr int64_t kEndNs = 3'000'000'000;    // for stand-ins and gateways, when the daemon is gone
 constexpr int kLookMs = 500;
 
-// Who starts again has a later epoch: a relay that its daemon starts again must. Four a second, since 2024, for 34 years.
-uint32_t epoch_now() { return static_cast<uint32_t>((wall_ns() - 1'704'067'200'000'000'000) / 250'000'000); }
+// Who starts again has a later epoch: a relay that its daemon starts again must. Ten a second, from 2026 to 2039.
+uint32_t epoch_now() { return static_cast<uint32_t>((wall_ns() - 1'767'225'600'000'000'000) / 100'000'000); }
 
 std::string record(const Record& r) {
   std::string out;
@@ -119,7 +119,7 @@ void Relay::failed(uint64_t spawn, const std::string& text) {
 void Relay::configure(const ControlMessage& m) {
   if (transport_) return;
   // A relay that had been started before this one may have its epoch from this moment, and no later one.
-  for (const uint32_t before = epoch_now(); epoch_now() == before;) ::usleep(10000);
+  for (const uint32_t before = epoch_now(); epoch_now() == before;) ::usleep(5000);
   self_ = m.peer;
   session_ = m.session;
   net::TransportOptions o;
