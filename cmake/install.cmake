@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 set(LIBRAY_LIBDIR lib)  # not the multiarch folder: bin/rayd and lib/libray.so find each other by ../
 
 # Programs and library also find the libraries that the tarball brings, and those find each other.
-foreach(target ray rayd libray libray-worker)
+foreach(target ray rayd libray libray-worker libray-relay)
   set(path "$ORIGIN/../${LIBRAY_LIBDIR}")
   if(target STREQUAL ray)
     set(path "$ORIGIN")
@@ -13,7 +13,7 @@ foreach(target ray rayd libray libray-worker)
   target_link_options(${target} PRIVATE -Wl,--disable-new-dtags)
 endforeach()
 
-install(TARGETS rayd libray libray-worker RUNTIME_DEPENDENCY_SET libray_needs
+install(TARGETS rayd libray libray-worker libray-relay RUNTIME_DEPENDENCY_SET libray_needs
   RUNTIME DESTINATION bin COMPONENT runtime)
 install(TARGETS ray EXPORT rayTargets RUNTIME_DEPENDENCY_SET libray_needs
   LIBRARY DESTINATION ${LIBRAY_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development

@@ -91,6 +91,7 @@ std::string role_of(const ProcessInfo& p, const NodeFile& node, const std::strin
   if (std::find(node.gcs_pids.begin(), node.gcs_pids.end(), p.pid) != node.gcs_pids.end())
     return "gcs";
   if (p.parent == node.pid && p.command.find("rayd gcs") != p.command.npos) return "gcs";
+  if (p.parent == node.pid && p.command.find("libray-relay") != p.command.npos) return "relay";
   if (!environment(environ_file, wire::kEnvWorker).empty()) return "worker";
   // Workers that a zygote forked have its environment as the kernel shows it: their parent tells.
   if (!environment(environ_file, wire::kEnvSession).empty())
@@ -120,7 +121,7 @@ std::vector<ProcessInfo> session_processes(const std::string& session, const Nod
   }
   ::closedir(d);
   auto rank = [](const ProcessInfo& p) {
-    static const char* const order[] = {"node", "gcs", "driver", "zygote", "worker"};
+    static const char* const order[] = {"node", "gcs", "relay", "driver", "zygote", "worker"};
     auto it = std::find(std::begin(order), std::end(order), p.role);
     return std::pair(it - std::begin(order), p.pid);
   };

@@ -30,6 +30,7 @@ Status read_placement(std::string_view resources, Placement* out) {
       else if (key == "node") out->node = r.id();
       else if (key == "soft") out->soft = r.boolean();
       else if (key == "never") out->never = r.text();
+      else if (key == "here") out->here = r.boolean();
       else r.skip();
     }
   }

@@ -20,6 +20,7 @@ struct Placement {
   int32_t bundle = -1;  // -1: any
   bool soft = false;    // another node will do
   std::string never;    // why no node will do, for now
+  bool here = false;    // what is asked of the node holds for this one, and another was not looked at
 };
 Status read_placement(std::string_view resources, Placement* out);
 

@@ -37,6 +37,7 @@ constexpr int64_t kUrgentWindowNs = 2'000'000;
 constexpr int64_t kKillGraceNs = 3'000'000'000;
 constexpr int64_t kFlushGraceNs = 10'000'000'000;
 constexpr int64_t kShardGraceNs = 5'000'000'000;
+constexpr int64_t kSpillNs = 10'000'000;  // what waits for so long may go to another node
 
 }  // namespace
 
@@ -80,6 +81,7 @@ static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {
   sched::SchedulerOptions s;
   s.max_workers = o.max_workers;
   s.checks = wants_checks();
+  if (!o.cluster.role.empty()) s.spill_ns = kSpillNs;
   s.instanced.assign(std::begin(wire::kAccelerators), std::end(wire::kAccelerators));
   (void)s.total.add("CPU", o.num_cpus);
   std::map<std::string, double> more;
@@ -259,7 +261,9 @@ int Node::run() {
     timers(now);
     if (urgent_records_) urgent_at_ = now;
     run_scheduler();
+    if (spills_) run_spills(now);
     flush_outboxes();
+    flush_relay();
     if (phase_ != Phase::kRunning) advance_shutdown();
   }
   return 0;
@@ -299,6 +303,8 @@ int Node::next_timeout(bool* armed) {
     if (s.by_zygote && s.pid <= 0) earlier(servants_at_);
   }
   if (!paused_.empty()) earlier(clients_at_);
+  if (int64_t first = spills_ ? scheduler_.next_spill() : 0) earlier(std::max(first, spill_at_));
+  if (relay_ && !relay_->running() && phase_ == Phase::kRunning) earlier(relay_->restart_at());
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
   else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_), earlier(clients_at_);
   earlier(logs_.next_deadline());
@@ -345,6 +351,8 @@ void Node::handle(uint64_t tag, uint32_t events) {
     case kZygoteFd: return on_zygote(index);
     case kShardFd: return on_shard_exit(index);
     case kShardReadyFd: return on_shard_ready(index);
+    case kRelayFd: return on_relay(events);
+    case kRelayExit: return relay_gone();
   }
 }
 
@@ -392,12 +400,17 @@ void Node::timers(int64_t now) {
       s.restart_at = now + 1'000'000'000;
     }
   }
+  if (relay_ && !relay_->running() && relay_->restart_at() <= now && phase_ == Phase::kRunning) (void)restart_relay(now);
   std::vector<uint64_t> give_up;
   for (const auto& [number, s] : spawns_)
     if (s.give_up_at && s.give_up_at <= now) give_up.push_back(number);
   for (uint64_t number : give_up) {
     auto it = spawns_.find(number);
     if (it == spawns_.end()) continue;
+    if (it->second.foreign) {
+      foreign_late(&it->second);
+      continue;
+    }
     if (it->second.exited || it->second.pid <= 0) {
       bury(&it->second);
       continue;
@@ -449,6 +462,7 @@ void Node::begin_shutdown(const std::string& why, bool tell) {
   pending_.clear();
   for (uint32_t index : live_) send(processes_[index].get(), wire::kDnShutdown, why.data(), tell ? why.size() : 0);
   flush_outboxes();
+  if (relay_) relay_->kill();
   for (auto& [number, s] : spawns_) {
     s.cause = wire::kDeathForced;
     (void)pidfd_signal(s.pidfd.get(), SIGKILL);
@@ -467,6 +481,7 @@ void Node::advance_shutdown() {
   if (phase_ == Phase::kKilling) {
     bool waiting = end_orphans() > 0;
     for (auto& [number, s] : spawns_) waiting |= s.pid > 0;
+    waiting |= relay_ && relay_->running();
     if (waiting && now < phase_deadline_) return;
     phase_ = Phase::kFlushing;
     phase_deadline_ = now + kFlushGraceNs;
@@ -482,6 +497,7 @@ void Node::advance_shutdown() {
           shard_lost() ? ": a shard of the control store does not start" : " in time");
     phase_ = Phase::kClosing;
     phase_deadline_ = now + kShardGraceNs;
+    spills_.reset();
     cluster_.reset();
     pump_.reset();
     gcs_.reset();

@@ -28,7 +28,9 @@
 #include "libray/node/environments.h"
 #include "libray/node/journal_pump.h"
 #include "libray/node/outbox.h"
+#include "libray/node/relay_link.h"
 #include "libray/node/session.h"
+#include "libray/node/spill.h"
 #include "libray/node/worker_command.h"
 #include "libray/node/worker_logs.h"
 #include "libray/node/zygote.h"
@@ -87,6 +89,9 @@ class Node {
     std::string cwd, name, ns;
     std::map<std::string, std::string> env;
     bool ended = false;
+    bool gateway = false;     // its program is on another node; this one's relay speaks for it
+    uint32_t described = 0;   // the incarnation of the relay that knows what it says of itself; 0: none
+    bool stale = false;       // and it says something else now
     uint32_t spawns = 0;  // that are not buried
     std::map<int32_t, std::unique_ptr<Zygote>> zygotes;  // by language
   };
@@ -107,6 +112,12 @@ class Node {
     uint32_t cause = wire::kDeathCrash;
     uint32_t memory_mb = 0;   // that it held when it was ended for it
     StopWatch stop;
+    // A stand-in for a worker of another node: no process of its own, the relay speaks for it. pid stays -1.
+    bool foreign = false, closing = false;   // closing: the relay was told to end it
+    uint32_t node = UINT32_MAX;
+    uint64_t opening = 0;                    // number at Spills; 0: it has come
+    SpillKey wanted_by;
+    std::string why;                         // of its end, if the relay or the cluster said so
   };
   struct Link {
     uint32_t id = 0;
@@ -120,6 +131,7 @@ class Node {
     int pid = 0;
     int32_t language = 0;
     bool driver = false, goodbye = false, closing = false, buried = false, want_write = false;
+    bool foreign = false;  // a stand-in: its pid is the relay's
     uint32_t job = 0;
     uint64_t spawn = 0;
     Fd socket, pidfd;
@@ -161,7 +173,7 @@ class Node {
 
   enum Source : uint32_t {  // epoll tags: source << 32 | index
     kListen = 1, kDoorbell, kMailbox, kSignal, kParent, kPendingSocket, kSocket, kPidFd, kSpawnFd,
-    kZygoteFd, kShardFd, kShardReadyFd,
+    kZygoteFd, kShardFd, kShardReadyFd, kRelayFd, kRelayExit,
   };
 
   // node.cc: the loop
@@ -192,6 +204,8 @@ class Node {
   Status admit(Fd socket, const std::string& datagram, const std::vector<Fd>& fds);
   Status admit_worker(const wire::Hello& hello, Fd pidfd, Process* p);
   Status admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p);
+  void was_admitted(const Process& p);
+  Status give_job_id(Job* job) const;
   Result<uint32_t> new_index();
   void welcome(Process* p);
   void drain_up(Process* p, uint32_t limit);
@@ -209,7 +223,7 @@ class Node {
   void on_socket(uint32_t index, uint32_t events);
   void expect_exit(Process* p, int64_t grace_ns);
   void cut_off(Process* p, const std::string& why);
-  void process_gone(uint32_t index, int wait_status, uint32_t cause);
+  void process_gone(uint32_t index, int wait_status, uint32_t cause, const std::string& why = "");
   void end_job(uint32_t job);
   std::set<uint32_t> spared_of(uint32_t job) const;
   void end_rest(uint32_t job, bool with_starting);
@@ -328,6 +342,36 @@ class Node {
   void tool_asks(Fd socket, const std::string& body);
   bool query_cluster(uint32_t process, uint64_t req_id, const std::string& what, const std::string& filter);
 
+  // node_foreign.cc: what goes to other nodes, the relay, stand-ins
+  void start_relay();
+  std::string relay_address() const;
+  bool restart_relay(int64_t now);
+  void on_relay(uint32_t events);
+  void flush_relay();
+  void read_relay();
+  void take_relay(const relay::ControlMessage& m);
+  void relay_gone();
+  void node_changed(const cluster::Row& row);
+  std::string node_text(uint32_t index) const;
+  bool is_relay(int pid) const { return relay_ && relay_->running() && relay_->pid() == pid; }
+  void run_spills(int64_t now);
+  void apply(const SpillActions& actions);
+  void tell_infeasible(uint32_t client, uint32_t shape, const TaskId& task, const std::string& text);
+  void open_foreign(const SpillAction& a);
+  bool description_holds(Job* job);
+  void describe_job(Job* job);
+  void job_over_elsewhere(Job* job);
+  void foreign_failed(Spawn* s, const std::string& why);
+  Status admit_foreign(Spawn* s, Process* p);
+  void foreign_came(Spawn* s);
+  Spawn* foreign_of(uint32_t process);  // null: it is none
+  void close_foreign(Spawn* s, bool force);
+  void close_foreign_of(uint32_t client);
+  void foreign_over(uint32_t index);
+  void foreign_ended(Spawn* s);
+  void foreign_late(Spawn* s);
+  void bury_foreign(Spawn* s, uint32_t cause, const std::string& why);
+
   // node_shards.cc
   Status start_shards();
   Status connect_shards();
@@ -354,6 +398,11 @@ class Node {
   std::vector<Shard> shards_;
 
   std::shared_ptr<ClusterSide> cluster_;  // none: this node is alone
+  std::unique_ptr<RelayLink> relay_;      // none: nothing goes elsewhere
+  bool relay_waits_ = false;              // for room in its socket
+  std::unique_ptr<Spills> spills_;
+  std::map<uint32_t, relay::Peer> peers_;  // living nodes, this one included
+  int64_t spill_at_ = 0;                   // when to look again at what waits, if anything does
 
   sched::LocalScheduler scheduler_;
   object::Directory directory_;

@@ -55,16 +55,9 @@ void Node::apply(sched::Actions& actions) {
         send(process(a.client), wire::kDnLeaseReclaim, &lease, sizeof lease);
         break;
       }
-      case sched::Action::kInfeasible: {
-        wire::DnLease lease{a.shape, 0, 0, 0};
-        std::string text = "task " + a.id.hex() + " " + a.text;
-        send(process(a.client), wire::kDnInfeasible, &lease, sizeof lease, text.data(),
-             text.size());
-        report(lineage::kError, a.client,
-               {{"kind", "infeasible"}, {"task", a.id.hex()}, {"message", a.text}});
-        log(kLogWarning, "node", "infeasible", "%s; it waits", text.c_str());
+      case sched::Action::kInfeasible:  // said when no other node can do it either: Spills
+        if (!spills_ || !a.elsewhere) tell_infeasible(a.client, a.shape, a.id, a.text);
         break;
-      }
       case sched::Action::kActorInfeasible: {
         report(lineage::kError, 0,
                {{"kind", "infeasible"}, {"actor", a.id.hex()}, {"message", a.text}});
@@ -89,11 +82,23 @@ void Node::apply(sched::Actions& actions) {
             a.text.c_str());
         break;
       case sched::Action::kStopWorker:
+        if (Spawn* s = foreign_of(a.worker)) {
+          close_foreign(s, false);
+          break;
+        }
         send(process(a.worker), wire::kDnExit, nullptr, 0);
         expect_exit(process(a.worker), kStopGraceNs);
         break;
     }
   }
+}
+
+void Node::tell_infeasible(uint32_t client, uint32_t shape, const TaskId& task, const std::string& why) {
+  wire::DnLease lease{shape, 0, 0, 0};
+  std::string text = "task " + task.hex() + " " + why;
+  send(process(client), wire::kDnInfeasible, &lease, sizeof lease, text.data(), text.size());
+  report(lineage::kError, client, {{"kind", "infeasible"}, {"task", task.hex()}, {"message", why}});
+  log(kLogWarning, "node", "infeasible", "%s; it waits", text.c_str());
 }
 
 // ---- directory

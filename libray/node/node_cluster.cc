@@ -19,6 +19,8 @@ Status Node::join_cluster() {
   about.resources = scheduler_.total();
   char host[HOST_NAME_MAX + 1] = {};
   if (::gethostname(host, sizeof host - 1) == 0) about.host = host;
+  start_relay();
+  about.relay = relay_address();
   ClusterSide::Hooks hooks;
   hooks.query = [this](const std::string& what) { return pump_ ? query_local(what) : std::string(); };
   hooks.load = [this] {
@@ -28,7 +30,7 @@ Status Node::join_cluster() {
     load.queued = scheduler_.queued();
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
-      load.running += !p.driver && p.channel && runs_something(p);
+      load.running += !p.driver && !p.foreign && p.channel && runs_something(p);
     }
     load.waiting = scheduler_.counts().waiting;
     return load;
@@ -40,10 +42,17 @@ Status Node::join_cluster() {
         if (!s.ok()) log(kLogWarning, "node", "node-row", "%s", s.message().c_str());
       });
   };
+  hooks.row = [this](const cluster::Row& row) { node_changed(row); };
   hooks.end = [this](const Status& why) { begin_shutdown(why.message(), true); };
   auto side = ClusterSide::start(options_.cluster, session_.dir, std::move(about), mailbox_, std::move(hooks));
   if (!side.ok()) return side.status();
   cluster_ = std::move(*side);
+  auto may_fit = [this](const sched::Resources& needs) {
+    wire::Resources amounts;
+    for (const auto& [name, a] : needs.items()) amounts[name] = static_cast<double>(a) / sched::kUnit;
+    return cluster_->may_fit_elsewhere(amounts);
+  };
+  if (relay_) spills_ = std::make_unique<Spills>(cluster_->self().index, may_fit);
   mailbox_->run();  // the first rows are there: whoever is told that the node is ready finds them in its files
   return Status();
 }

@@ -222,6 +222,7 @@ Status Node::find_place(std::string_view resources, sched::Placement* out) {
   out->group = p.group;
   out->bundle = p.bundle;
   out->never = p.never;
+  out->here = p.here || !p.node.is_nil();
   if (!p.node.is_nil() && p.node != id_ && !p.soft)
     return error(RAY_UNSCHEDULABLE, "must run on node %s, which is not alive", p.node.hex().c_str());
   if (p.group.is_nil()) return Status();

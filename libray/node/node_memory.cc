@@ -104,7 +104,7 @@ void Node::watch_memory(int64_t now) {
   for (uint32_t index : live_) {
     const Process& p = *processes_[index];
     int64_t since = scheduler_.busy_since(index);
-    if (p.driver || since < 0) continue;
+    if (p.driver || p.foreign || since < 0) continue;  // what a stand-in's task takes, it takes elsewhere
     const actor::Actor* a = actors_.of_worker(index);
     auto cost = !a ? sched::MemoryUser::kTask
                    : a->spec.max_restarts != 0 ? sched::MemoryUser::kRestartableActor

@@ -206,17 +206,23 @@ Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>
   pump_->attach(admitted->channel);
   (void)watch(admitted->socket.get(), kSocket, i, EPOLLIN);
   if (admitted->pidfd.valid()) (void)watch(admitted->pidfd.get(), kPidFd, i, EPOLLIN);
-  if (admitted->driver) {
-    const Job& job = job_of(*admitted);
+  was_admitted(*admitted);
+  return Status();
+}
+
+void Node::was_admitted(const Process& p) {
+  if (p.driver) {
+    const Job& job = job_of(p);
     // A driver without a command of its own (a tool, say) may never run a task.
-    if (job.commands.count(job.language))
+    if (job.commands.count(job.language) && !job.gateway)
       scheduler_.prestart({job.language, job.index},
                           static_cast<uint32_t>(std::max(1.0, options_.num_cpus)));
+  } else if (Spawn* stand_in = foreign_of(p.index)) {
+    foreign_came(stand_in);
   } else {
-    scheduler_.worker_ready(i, spawns_[admitted->spawn].pool, steady_ns());
+    scheduler_.worker_ready(p.index, spawns_[p.spawn].pool, steady_ns());
   }
   scheduling_needed_ = true;
-  return Status();
 }
 
 Result<uint32_t> Node::new_index() {
@@ -231,6 +237,7 @@ Result<uint32_t> Node::new_index() {
 Status Node::admit_worker(const wire::Hello& hello, Fd pidfd, Process* p) {
   const int pid = p->pid;
   auto it = spawns_.find(hello.spawn);
+  if (it != spawns_.end() && it->second.foreign) return admit_foreign(&it->second, p);
   if (it == spawns_.end() || it->second.process != kNone || !it->second.counted)
     return error(RAY_INVALID_ARGUMENT, "process %d says it is worker %llu, which nobody waits for",
                  pid, static_cast<unsigned long long>(hello.spawn));
@@ -254,8 +261,18 @@ Status Node::admit_worker(const wire::Hello& hello, Fd pidfd, Process* p) {
   return Status();
 }
 
+// One that came from another node keeps its id: its gateway (libray/relay) says it.
+Status Node::give_job_id(Job* job) const {
+  if (job->id.is_nil()) job->id = random_id();
+  for (const auto& [index, other] : jobs_)
+    if (other.id == job->id && !job_over(index))
+      return error(RAY_ALREADY_EXISTS, "job %s is on this node already", job->id.hex().c_str());
+  return Status();
+}
+
 Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd pidfd, Process* p) {
   Job job;
+  job.gateway = is_relay(p->pid);
   wire::Cursor r(body);
   uint32_t n = r.map();
   for (uint32_t i = 0; i < n && r.ok(); ++i) {
@@ -263,6 +280,10 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd 
     if (key == "worker_argv") {
       uint32_t m = r.array();
       for (uint32_t k = 0; k < m && r.ok(); ++k) job.commands[hello.language].argv.push_back(r.text());
+    } else if (key == "commands") {
+      read_commands(&r, &job.commands);
+    } else if (key == "job") {
+      job.id = r.id();
     } else if (key == "env") {
       uint32_t m = r.map();
       for (uint32_t k = 0; k < m && r.ok(); ++k) {
@@ -282,8 +303,8 @@ Status Node::admit_driver(const wire::Hello& hello, const std::string& body, Fd 
   if (!r.done()) return error(RAY_INVALID_ARGUMENT, "the hello of driver %d is malformed", p->pid);
   p->pidfd = std::move(pidfd);
   if (!p->pidfd.valid()) return errno_error(RAY_UNAVAILABLE, "cannot watch driver %d", p->pid);
+  RAY_TRY(give_job_id(&job));
   job.index = next_job_++;
-  job.id = random_id();
   job.driver = p->index;
   job.language = hello.language;
   if (job.ns.empty()) job.ns = "job-" + job.id.hex().substr(0, 16);
@@ -512,6 +533,8 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   sched::Placement placement;
   if (place.ok()) place = find_place(std::string_view(payload).substr(sizeof s), &placement);
   if (!place.ok()) placement = {};
+  placement.here |= job_of(*p).gateway;  // what came from another node is not sent on
+  if (spills_) spills_->forget({p->index, s.shape, {}});
   RAY_TRY(scheduler_.define_shape(p->index, s.shape, resources, pool, placement));
   if (!place.ok()) unplaceable(p, s.shape, place);
   return Status();
@@ -613,6 +636,10 @@ void Node::on_socket(uint32_t index, uint32_t events) {
   if (n > 0) return cut_off(p, "it wrote to its socket after hello");
   unwatch(p->socket.get());
   if (p->driver) return process_gone(index, 0, wire::kDeathExit);
+  if (p->foreign) {
+    drain_up(p, UINT32_MAX);
+    return foreign_over(index);
+  }
   // A worker is buried when its process is gone, so that its exit status is known.
   drain_up(p, UINT32_MAX);
   p->closing = true;
@@ -638,7 +665,7 @@ void Node::cut_off(Process* p, const std::string& why) {
     kill_worker(index, wire::kDeathCrash);
 }
 
-void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
+void Node::process_gone(uint32_t index, int wait_status, uint32_t cause, const std::string& why) {
   Process* p = process(index);
   if (!p) return;
   RAY_FAULT("node.bury");
@@ -652,6 +679,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
   // Its children's results have nowhere to go, and its retry will start them again.
   for (uint32_t worker : scheduler_.client_gone(index, now))
     kill_worker(worker, wire::kDeathForced);
+  close_foreign_of(index);
   scheduler_.worker_gone(index, now);
   for (const auto& [shape, env] : p->envs) drop_env(env);
   wire::DnPeerDied died{index, static_cast<uint32_t>(p->pid), wait_status, cause};
@@ -663,7 +691,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
     if (!other) continue;
     other->as_client.erase(index);
     other->as_worker.erase(index);
-    send(other, wire::kDnPeerDied, &died, sizeof died);
+    send(other, wire::kDnPeerDied, &died, sizeof died, why.data(), why.size());
   }
   RAY_FAULT("node.bury.told");  // peers are told, its references not dropped
   p->buried = true;
@@ -675,7 +703,7 @@ void Node::process_gone(uint32_t index, int wait_status, uint32_t cause) {
     if (phase_ == Phase::kRunning) forget_function(key);
   drop_group_waiters(index);  // its index is another one's soon
   actor::Actions actors;
-  actors_.process_died(index, death_text(wait_status, cause), &actors);
+  actors_.process_died(index, why.empty() ? death_text(wait_status, cause) : why, &actors);
   apply(actors);
   // Whoever slept on a word that the dead process was about to wake.
   flush_outboxes();
@@ -732,11 +760,15 @@ void Node::end_rest(uint32_t index, bool with_starting) {
   actor::Actions actions;
   actors_.job_ended(index, spared, &actions);
   apply(actions);
+  std::vector<uint64_t> elsewhere;
   for (auto& [number, s] : spawns_) {
     if (s.pool.job != index || (s.process == kNone ? !with_starting : spared.count(s.process) > 0)) continue;
     s.cause = wire::kDeathForced;
-    (void)pidfd_signal(s.pidfd.get(), SIGKILL);
+    if (s.foreign) elsewhere.push_back(number);
+    else (void)pidfd_signal(s.pidfd.get(), SIGKILL);
   }
+  for (uint64_t number : elsewhere)
+    if (auto s = spawns_.find(number); s != spawns_.end()) close_foreign(&s->second, true);
 }
 
 // With a detached actor ends what only it needed, if the driver has left.
@@ -755,6 +787,7 @@ bool Node::job_over(uint32_t index) const {
 void Node::close_job(uint32_t index) {
   auto it = jobs_.find(index);
   if (it == jobs_.end() || !it->second.ended || !job_over(index)) return;
+  job_over_elsewhere(&it->second);
   it->second.env.clear();
   for (auto& [language, z] : it->second.zygotes)
     (void)pidfd_signal(z->pidfd(), SIGKILL);  // and with it what it forked

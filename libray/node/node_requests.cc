@@ -305,6 +305,7 @@ std::string Node::tables_msgpack() const {
       {"zygotes", zygotes_.size()}, {"environments", envs_.size()}, {"environment_bytes", envs_.bytes()},
       {"actors", actors_.all().size()}, {"actor_rows", actor_rows_.size()},
       {"actor_dependencies", actor_dependencies_.size()}, {"actor_environments", actor_envs_.size()},
+      {"spilled", spills_ ? spills_->size() : 0}, {"peers", peers_.size()},
       {"groups", groups_.size()}, {"objects", directory_.size()}, {"functions", functions_.size()},
       {"function_users", function_users_.size()},
       {"function_bytes", functions_.bytes()}};
@@ -359,7 +360,9 @@ std::string Node::query_local(const std::string& what) {
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
       const actor::Actor* a = actors_.of_worker(index);
-      w.map(8);
+      w.map(9);
+      const Spawn* s = foreign_of(index);
+      w.str("node").str(s ? node_text(s->node) : "");  // of a stand-in: where what it runs runs
       w.str("worker").uint64(index);
       auto held = scheduler_.held(index);
       w.str("resources").map(static_cast<uint32_t>(held.size()));

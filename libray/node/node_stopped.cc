@@ -44,6 +44,7 @@ Status Node::up_stopped(Process* p, const std::string& payload) {
   Process* w = process(u.worker);
   auto s = w && p->as_client.count(u.worker) ? spawns_.find(w->spawn) : spawns_.end();
   if (s == spawns_.end() || w->driver || !is_stopped(w->pid)) return Status();
+  if (w->foreign) return Status();  // that is the relay: watch_servants looks after it
   static const int64_t grace = worker_grace();
   int64_t now = steady_ns();
   StopWatch& stop = s->second.stop;
@@ -133,6 +134,7 @@ void Node::watch_servants(int64_t now) {
     (void)pidfd_signal(pidfd, SIGKILL);
   };
   for (Shard& s : shards_) stuck(&s.stop, s.process.pid, s.process.pidfd.get(), "shard of the control store");
+  if (relay_ && relay_->running()) stuck(&relay_->stop, relay_->pid(), relay_->pidfd(), "relay");
   bool starting = false;  // else nobody waits for a zygote, and its workers would die with it
   for (const auto& [number, s] : spawns_) starting |= s.by_zygote && s.pid <= 0;
   if (!starting) return;

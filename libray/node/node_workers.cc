@@ -86,6 +86,7 @@ void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string
   if (!same && has_workers(job, language))
     return reply(index, req_id, RAY_WRONG_STATE,
                  "workers of that language run already, with another command: give it before the first function is called");
+  job.stale |= !same && job.described != 0;
   job.commands[language] = now;
   reply(index, req_id, RAY_OK, wire::empty_array());
 }
@@ -336,6 +337,7 @@ void Node::kill_worker(uint32_t index, uint32_t cause) {
   if (s == spawns_.end()) return;
   s->second.cause = cause;
   scheduler_.worker_killed(index);
+  if (s->second.foreign) return close_foreign(&s->second, true);
   (void)pidfd_signal(s->second.pidfd.get(), SIGKILL);
 }
 
@@ -347,6 +349,7 @@ size_t Node::end_orphans() {
   std::set<int> known;
   for (const Shard& s : shards_) known.insert(s.process.pid);
   for (const auto& [number, s] : spawns_) known.insert(s.pid);
+  if (relay_) known.insert(relay_->pid());
   for (const auto& [index, job] : jobs_)
     for (const auto& [language, z] : job.zygotes) known.insert(z->pid());
   size_t left = 0;
@@ -367,6 +370,7 @@ std::string Node::death_text(int wait_status, uint32_t cause) const {
     return strprintf("a signal had stopped it for %d s while calls waited, so it was ended: resume such a process with "
                      "`kill -CONT`, or set LIBRAY_STOPPED_WORKER_SECONDS", wait_status >> 16);
   if (cause == wire::kDeathForced) return "killed by libray";
+  if (cause == wire::kDeathNode) return "the node that it ran on died or cannot be reached";
   if (wait_status == -1) return "it is gone";
   if (WIFSIGNALED(wait_status))
     return strprintf("killed by signal %d (%s)", WTERMSIG(wait_status), ::strsignal(WTERMSIG(wait_status)));

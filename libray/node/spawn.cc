@@ -64,7 +64,7 @@ struct ChildPlan {
   char** argv;
   char** envp;
   const char* cwd;
-  int out_fd, err_fd, pass_fd, death_signal, parent;
+  int out_fd, err_fd, pass_fd, pass_as, death_signal, parent;
   bool new_group, hold_signals;
   volatile int failed_errno;
 };
@@ -87,7 +87,8 @@ struct ChildPlan {
   }
   if (plan->out_fd >= 0) ::dup2(plan->out_fd, 1);
   if (plan->err_fd >= 0) ::dup2(plan->err_fd, 2);
-  if (plan->pass_fd >= 0) ::fcntl(plan->pass_fd, F_SETFD, 0);
+  if (plan->pass_as >= 0 && plan->pass_as != plan->pass_fd) ::dup2(plan->pass_fd, plan->pass_as);
+  else if (plan->pass_fd >= 0) ::fcntl(plan->pass_fd, F_SETFD, 0);
   ::execve(plan->program, plan->argv, plan->envp);
   plan->failed_errno = errno;
   ::_exit(127);
@@ -110,7 +111,7 @@ Result<Spawned> spawn(const SpawnOptions& o) {
   std::vector<std::string> argv = o.argv, env = build_env(o.env);
   std::vector<char*> argv_p = pointers(argv), env_p = pointers(env);
   ChildPlan plan{program.c_str(), argv_p.data(), env_p.data(), o.cwd.empty() ? nullptr : o.cwd.c_str(),
-                 o.out_fd, o.err_fd, o.pass_fd, o.death_signal, ::getpid(), o.new_group, o.hold_signals, 0};
+                 o.out_fd, o.err_fd, o.pass_fd, o.pass_as, o.death_signal, ::getpid(), o.new_group, o.hold_signals, 0};
   int pid = RAY_FAULT_FAILS("node.fork") ? (errno = EAGAIN, -1) : vfork_child(&plan);
   if (pid < 0) return no_process_error(errno, strprintf("'%s'", program.c_str()).c_str());
   if (plan.failed_errno) {

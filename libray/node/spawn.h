@@ -16,7 +16,8 @@ struct SpawnOptions {
   std::map<std::string, std::string> env;  // set on top of this process's environment
   std::string cwd;                         // empty or missing: where this process is
   int out_fd = -1, err_fd = -1;            // become descriptors 1 and 2
-  int pass_fd = -1;                        // stays open in the child under the same number
+  int pass_fd = -1;                        // stays open in the child under the same number,
+  int pass_as = -1;                        // or under this one
   int death_signal = 9;                    // sent to the child when this process dies
   bool hold_signals = false;               // the child begins with SIGTERM, SIGINT and SIGHUP blocked
   bool new_group = true;                   // a process group of its own: the terminal's signals are not for it

@@ -52,6 +52,27 @@ std::vector<std::string> java_command(const std::string& class_path, const Envir
 
 }  // namespace
 
+void pack_commands(const WorkerCommands& commands, wire::Writer* out) {
+  out->array(static_cast<uint32_t>(commands.size()));
+  for (const auto& [language, command] : commands) {
+    out->array(3).int64(language).array(static_cast<uint32_t>(command.argv.size()));
+    for (const std::string& a : command.argv) out->str(a);
+    out->str(command.code);
+  }
+}
+
+void read_commands(wire::Cursor* r, WorkerCommands* out) {
+  for (uint32_t n = r->array(); n > 0 && r->ok(); --n) {
+    r->array_of(3);
+    const int32_t language = r->int32();
+    if (!known(language)) return r->fail();
+    WorkerCommand& c = (*out)[language];
+    c = {};
+    for (uint32_t k = r->array(); k > 0 && r->ok(); --k) c.argv.push_back(r->text());
+    c.code = r->text();
+  }
+}
+
 Status make_worker_command(int32_t language, const WorkerCommand& given, const Environment& env,
                            const std::string& own_folder, std::vector<std::string>* argv) {
   if (!known(language)) return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "libray/base/status.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::node {
 
@@ -19,6 +20,12 @@ struct WorkerCommand {
   std::string code;
   bool operator==(const WorkerCommand&) const = default;
 };
+
+// All of a job's, as they stand in the hello of its gateway on another node, under "commands": an array of
+// [language, [argument...], code].
+using WorkerCommands = std::map<int32_t, WorkerCommand>;
+void pack_commands(const WorkerCommands& commands, wire::Writer* out);
+void read_commands(wire::Cursor* r, WorkerCommands* out);
 
 // The command. `env` is the driver's, `own_folder` that of rayd, where the generic native worker lies. RAY_UNSUPPORTED
 // says what is missing.

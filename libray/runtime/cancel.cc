@@ -80,6 +80,12 @@ bool WorkerSide::cancel_running(uint64_t word, ServeLink* link) {
     (*it)->cancelled = true;
     id = (*it)->header.task;
     interrupt(*it);
+    if (stand_in_) {
+      uint32_t flags = word & wire::kCancelForce ? uint32_t{RAY_CANCEL_FORCE} : 0;
+      if (word & wire::kCancelRecursive) flags |= RAY_CANCEL_RECURSIVE;
+      cancel_forwarded(*it, flags);
+      return true;
+    }
   }
   if (word & wire::kCancelRecursive) runtime_->cancel_children(id);
   if (word & wire::kCancelForce) die(link, end);

@@ -88,7 +88,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       break;
     }
     case wire::kDnPeerDied:
-      if (read(p, n, &died)) on_peer_died(died);
+      if (read(p, n, &died)) on_peer_died(died, {reinterpret_cast<const char*>(p) + sizeof died, n - sizeof died});
       break;
     case wire::kDnObjState:
       if (read(p, n, &object)) on_obj_state(object);
@@ -155,6 +155,12 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
   Shape* s = shape_list_[l.shape];
   s->warned = true;
   PendingTask* t = s->backlog.head;
+  if (s->bound) {  // it may fit another node, and cannot go there
+    s->gone_code = RAY_UNSUPPORTED;
+    s->gone = "cannot run on another node, for references, actors and generators do not travel yet, and on its own it " +
+              std::string(text) + ": give it plain values, or a node that has what it asks for";
+    return pump(s);
+  }
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
   log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
 }
@@ -178,10 +184,10 @@ void Runtime::served_died(const uint8_t* p, size_t n) {
     worker_->client_died(d.process);
 }
 
-void Runtime::on_peer_died(const wire::DnPeerDied& d) {
+void Runtime::on_peer_died(const wire::DnPeerDied& d, std::string_view why) {
   if (d.cause == wire::kDeathUnlinked && d.wait_status == 1) return;  // what we serve there, not whom we call
   auto it = link_of_peer_.find(d.process);
-  if (it != link_of_peer_.end()) link_died(it->second, d);
+  if (it != link_of_peer_.end()) link_died(it->second, d, why);
 }
 
 void Runtime::on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n) {

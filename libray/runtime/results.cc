@@ -109,6 +109,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
   f->run_ns = f->run_ns < 0 ? run : (f->run_ns * 7 + run) / 8;
   if (t->lease) t->lease->blocked = false;
   link->give_back_asked = false;
+  if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed->end.run_ns = d.run_ns;
   const uint8_t *at = r.data + sizeof d, *end = r.data + r.size, *bytes = nullptr;
   wire::ArgHeader h;
   if (d.code != RAY_OK) {
@@ -123,7 +124,8 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
         wire::unpack_error(t->error_parts.data(), t->error_parts.size(), &code, &message, &format, &payload);
       }
     }
-    bool again = code == RAY_WORKER_CRASHED && !t->cancelled;  // the worker ends itself
+    const bool died = code == RAY_WORKER_CRASHED || d.n_results & wire::kDoneDied;
+    bool again = died && !t->cancelled;  // the worker ends itself, or was that of another node
     again |= code == RAY_TASK_FAILED && t->retry_on_error && !(d.n_results & wire::kDoneNoRetry);
     if (again && t->retries_left != 0) {
       if (t->retries_left > 0) --t->retries_left;
@@ -132,8 +134,10 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       return requeue(t, true);
     }
     unlink(t);
-    message = "task " + task_name(t) + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
-              ") on worker pid " + std::to_string(link->peer_pid) + " of node " + node_.hex() + ": " + message;
+    if (!(d.n_results & wire::kDoneTold))
+      message = "task " + task_name(t) + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
+                ") on worker pid " + std::to_string(link->peer_pid) + " of node " + node_.hex() + ": " + message;
+    if (t->relayed) t->relayed->end.died = died, t->relayed->end.final = d.n_results & wire::kDoneNoRetry;
     ErrorBox* e = make_error(code, std::move(message), format, std::move(payload));
     fail_task(t, e, code != RAY_WORKER_CRASHED);
     return e->release();
@@ -186,7 +190,23 @@ void Runtime::on_returned(ClientLink* link, const RecordView& r) {
     fail_task(t, e);
     return e->release();
   }
+  if (__builtin_expect(h.bound != 0, 0)) return return_bound(t);
   requeue(t, false);
+}
+
+// From a stand-in: it cannot run on another node.
+void Runtime::return_bound(PendingTask* t) {
+  if (bind_to_node(t)) {
+    Shape* s = t->shape;
+    requeue(t, false);
+    return pump(s);
+  }
+  unlink(t);
+  ErrorBox* e = make_error(RAY_UNSUPPORTED, "task " + task_name(t) + " (" + t->id.hex() +
+                                                ") was placed on another node, and its arguments cannot go there yet: give it "
+                                                "plain values instead of references and handles of actors");
+  fail_task(t, e);
+  e->release();
 }
 
 // Back where it was, ahead of what was submitted after it and waits. They come in the order of their ring, so the place
@@ -206,6 +226,7 @@ void Runtime::return_to_backlog(PendingTask* t) {
 // From a ring back to the queue: to its place, or to the end when it has begun, so that one that kills its worker time
 // and again does not keep others from theirs. Pumping is left to the caller of drain().
 void Runtime::requeue(PendingTask* t, bool begun) {
+  if (__builtin_expect(t->relayed && t->relayed->recalled && !begun, 0)) return return_relayed(t);
   const uint32_t pid = t->link->peer_pid;
   const bool intact = take_back_record(t);
   unlink(t);
@@ -363,6 +384,7 @@ void Runtime::fail_dependents() {
 // Every result becomes this error; the task is in no list any more. `journaled`: its worker has told of the failure.
 void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
   if (!journaled) note_end(t, e);
+  if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed->end.error = e->retain();
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
   if (t->stream) stream_end(t, e);
   if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t, e);
@@ -384,6 +406,7 @@ void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
 
 void Runtime::finish_task(PendingTask* t) {
   unpark(t);
+  if (__builtin_expect(t->relayed != nullptr, 0)) end_relayed(t);
   if (--n_pending_ == 0) nearer_to_end();
   if (t->shape) {
     --t->shape->pending;
@@ -511,14 +534,17 @@ std::string task_name(const PendingTask* t) {
   return t->method.empty() ? t->function->name : t->function->name + "." + t->method;
 }
 
-std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d) const {
+std::string Runtime::crash_message(const PendingTask* t, const wire::DnPeerDied& d, std::string_view why) const {
   std::string name = task_name(t);
+  if (d.cause == wire::kDeathNode)
+    return std::string(why.empty() ? "another node died or cannot be reached" : why) + " while it ran task " + name + " (" +
+           t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) + "); raise max_retries to run it again";
   return "worker pid " + std::to_string(d.pid) + " of node " + node_.hex() + " " + describe_status(d) + " while it ran task " +
          name + " (" + t->id.hex() + ", attempt " + std::to_string(t->attempt + 1) +
          "); its log is in " + session_dir_ + "/logs; raise max_retries to run it again";
 }
 
-void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
+void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death, std::string_view why) {
   drain(link);
   link->dead = true;
   uint64_t started = link->header->started.load(std::memory_order_acquire);
@@ -543,8 +569,9 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death) {
       requeue(t, ran);
       continue;
     }
+    if (t->relayed) t->relayed->end.died = ran;
     ray_code code = death.cause == wire::kDeathMemory ? RAY_OUT_OF_MEMORY : RAY_WORKER_CRASHED;
-    std::string message = crash_message(t, death);
+    std::string message = crash_message(t, death, why);
     if (t->forced)
       message = "task " + t->id.hex() + " was cancelled by force";
     else if (t->cancelled)

@@ -168,13 +168,13 @@ std::string Runtime::death_text(const char* why) const {
   return std::string(why) + " (session " + session_dir_ + ")";
 }
 
-Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
+Status Runtime::start(const ray_runtime_options& options, const StartAs* as, Runtime** out) {
   make_process_wide();
   watch_forks();
   load_faults_from_environment();
   std::unique_ptr<Runtime> rt(new Runtime);
   rt->fork_generation_ = fork_generation();
-  Status s = rt->connect(options);
+  Status s = rt->connect(options, as);
   if (!s.ok()) {
     if (rt->own_node_) rt->end_daemon();
     return s;
@@ -183,7 +183,7 @@ Status Runtime::start(const ray_runtime_options& options, Runtime** out) {
   return Status();
 }
 
-Status Runtime::connect(const ray_runtime_options& options) {
+Status Runtime::connect(const ray_runtime_options& options, const StartAs* as) {
   const char* worker_session = std::getenv(wire::kEnvSession);
   const char* spawn = std::getenv(wire::kEnvWorker);
   std::string address = view(options.address);
@@ -191,7 +191,12 @@ Status Runtime::connect(const ray_runtime_options& options) {
   language_ = options.language;
   const char* lineage = std::getenv("LIBRAY_LINEAGE");
   journaled_ = !lineage || std::strcmp(lineage, "0") != 0;
-  if (worker_session && spawn) {
+  if (as) {
+    of_relay_ = true;
+    mode_ = as->stand_in ? RAY_MODE_WORKER : RAY_MODE_DRIVER;
+    address = as->session;
+    spawn_ = as->spawn;
+  } else if (worker_session && spawn) {
     mode_ = RAY_MODE_WORKER;
     address = worker_session;
     spawn_ = std::strtoull(spawn, nullptr, 10);
@@ -210,12 +215,13 @@ Status Runtime::connect(const ray_runtime_options& options) {
     token_ = session->token;
     session_lock_ = out_of_the_way(std::move(session->lock));
   }
-  RAY_TRY(hello(options));
+  RAY_TRY(hello(options, as));
   RAY_FAULT("client.admitted");
   auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_, process_);
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
   if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
+  if (as && as->stand_in) worker_->stand_in_for(as->stand_in, as->window);
   on_wait(nullptr);
   log(kLogDebug, "runtime", "started", "%s %u of node %s joined session %s",
       mode_ == RAY_MODE_WORKER ? "worker" : "driver", process_, node_.hex().c_str(),
@@ -354,14 +360,14 @@ static uint64_t first_call() {
   return (first >> 1) + 1;
 }
 
-Status Runtime::hello(const ray_runtime_options& options) {
+Status Runtime::hello(const ray_runtime_options& options, const StartAs* as) {
   RAY_FAULT("client.hello");
   std::string path = session_dir_ + "/" + wire::kNodeSocket;
   auto socket = connect_own(path, SOCK_SEQPACKET);
   if (!socket.ok()) return error(socket.status().code(), "the node daemon: %s", socket.status().message().c_str());
   socket_ = out_of_the_way(std::move(*socket));
   bool worker = mode_ == RAY_MODE_WORKER;
-  std::string extra = hello_options(options, worker);
+  std::string extra = as && !worker ? as->hello : hello_options(options, worker);
   wire::Hello h{wire::kMagic,
                 wire::kProtocolVersion,
                 {},
@@ -543,7 +549,7 @@ void Runtime::pulse_loop() {
     after_unlock(0);  // what has to wait for room waits beside the rest
     run_callbacks();
     const bool work = worker_ && worker_->on_pulse();
-    if (worker_) reap_strays();
+    if (worker_ && !of_relay_) reap_strays();
     if (stopped_) return;
     if (!callbacks_empty()) continue;
     if (feeds && !lazily && !on_bell) continue;

@@ -11,7 +11,7 @@
 // calls_mutex_, store_mutex_ (leaves).
 //
 // Files: runtime.cc start, stop, threads · requests.cc what the daemon answers · refs.cc objects and sharing ·
-// functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc draining, completion, deaths ·
+// relayed.cc tasks of other nodes · functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc ·
 // wait.cc get, wait, notifications · actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do
 // not move · unread.cc errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what
 // they give.
@@ -50,7 +50,8 @@ class Runtime {
  public:
   static constexpr int64_t kStoreTimeoutNs = 10000000000;  // back-pressure without progress
   // ---- life (runtime.cc)
-  static Status start(const ray_runtime_options& options, Runtime** out);
+  static Status start(const ray_runtime_options& options, Runtime** out) { return start(options, nullptr, out); }
+  static Status start(const ray_runtime_options& options, const StartAs* as, Runtime** out);
   Status shutdown(int64_t drain_timeout_ns);
   Status shutdown_aside();
   // Whether the calling thread runs a callback of this runtime, which cannot wait for its end.
@@ -159,9 +160,21 @@ class Runtime {
   // After "object ID" or "argument N": what stands for an actor never has a value.
   static constexpr const char* kIsActor = "is the reference of an actor, which has no value: call the actor";
   Status submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& options,
-                Object** returns, Stream** stream);
+                Object** returns, Stream** stream) {
+    return submit(f, args, n_args, options, nullptr, returns, stream);
+  }
+  Status submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& options,
+                std::unique_ptr<Relayed> relayed, Object** returns, Stream** stream);
   Status cancel(Object* o, uint32_t flags);
   Status cancel_task(PendingTask* t, uint32_t flags);  // mutex_ held
+
+  // ---- tasks of other nodes (relayed.cc)
+  void set_relayed_user(RelayedUser* user);  // before the first of them
+  // Its end comes to the user, and may before this returns. *tag names it for the calls below.
+  Status submit_relayed(const RelayedTask& task, Function* f, const ray_arg* args, size_t n_args,
+                        const ray_task_options& options, Object** returns, uint64_t* tag);
+  void cancel_relayed(uint64_t tag, uint32_t flags);
+  void recall(uint64_t tag);  // unless it has begun it ends, as returned
 
   // ---- streams (streams.cc)
   Status stream_next(Stream* s, int64_t timeout_ns, Object** out);
@@ -270,8 +283,8 @@ class Runtime {
 
   // runtime.cc
   Status why_unusable() const;
-  Status connect(const ray_runtime_options& options);
-  Status hello(const ray_runtime_options& options);
+  Status connect(const ray_runtime_options& options, const StartAs* as);
+  Status hello(const ray_runtime_options& options, const StartAs* as);
   Status map_memory(std::vector<Fd>* of_welcome);
   Status start_node(const ray_runtime_options& options);
   Status start_threads();
@@ -320,6 +333,12 @@ class Runtime {
   bool write_up(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags);
   void send_request(uint64_t id, uint32_t op, const std::string& args);
   static void too_large(const char* whom, size_t size);
+
+  // relayed.cc
+  void end_relayed(PendingTask* t);
+  void return_relayed(PendingTask* t);
+  void deliver_relayed();
+  bool bind_to_node(PendingTask* t);
 
   // refs.cc
   void free_object(Object* o);
@@ -424,6 +443,7 @@ class Runtime {
   void on_item(ClientLink* link, const RecordView& r);
   void on_part(ClientLink* link, const RecordView& r);
   void on_returned(ClientLink* link, const RecordView& r);
+  void return_bound(PendingTask* t);
   PendingTask* task_of(ClientLink* link, uint64_t tag);
   void unlink(PendingTask* t);
   void complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t attempt);
@@ -435,8 +455,8 @@ class Runtime {
   void finish_task(PendingTask* t);
   void requeue(PendingTask* t, bool begun);
   void return_to_backlog(PendingTask* t);
-  void link_died(ClientLink* link, const wire::DnPeerDied& death);
-  std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death) const;
+  void link_died(ClientLink* link, const wire::DnPeerDied& death, std::string_view why);
+  std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death, std::string_view why) const;
   void fail_dependents();
   void drop_link(ClientLink* link);
   void run_waiter(Waiter* w, Object* o);
@@ -503,7 +523,7 @@ class Runtime {
   void on_infeasible(const wire::DnLease& l, std::string_view text);
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
   void served_died(const uint8_t* p, size_t n);
-  void on_peer_died(const wire::DnPeerDied& d);
+  void on_peer_died(const wire::DnPeerDied& d, std::string_view why);
   void deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e);
 
   int32_t mode_ = RAY_MODE_DRIVER;
@@ -517,6 +537,9 @@ class Runtime {
   uint64_t spawn_ = 0;  // of a worker: which one it is
   int64_t strays_at_ns_ = 0;  // when to look again for orphans that ended; pulse alone
   bool own_node_ = false;
+  bool of_relay_ = false;  // the process is not this runtime's alone
+  RelayedUser* relayed_user_ = nullptr;
+  std::vector<RelayedEnd> relayed_ends_;  // that its user has not been told
   uint32_t process_ = 0;
   NodeId node_;
   JobId job_;

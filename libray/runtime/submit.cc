@@ -86,6 +86,7 @@ void Runtime::free_task(PendingTask* t) {
   t->more_returns.clear();
   if (!t->spec.empty()) std::string().swap(t->spec);
   if (!t->error_parts.empty()) std::string().swap(t->error_parts);
+  if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed.reset();
   t->name.clear();
   t->method.clear();
   t->prepared.reset();
@@ -207,6 +208,7 @@ static uint8_t* encode_arg(const PreparedArg& a, uint8_t* at) {
 // Header, name and method; `at` is aligned to 8. Made in place: a header that was copied right after it was written
 // would be waited for.
 uint8_t* Runtime::encode_head(const PendingTask* t, size_t n_args, uint32_t flags, uint8_t* at) const {
+  const auto caller = static_cast<uint32_t>(t->relayed ? t->relayed->task.caller : language_);
   new (at) wire::TaskHeader{
       .task = t->id,
       .parent = t->parent,
@@ -222,7 +224,7 @@ uint8_t* Runtime::encode_head(const PendingTask* t, size_t n_args, uint32_t flag
       .stream_window = t->stream ? t->stream->window : 0,
       .name_size = static_cast<uint16_t>(t->name.size()),
       .method_size = static_cast<uint16_t>(t->method.size()),
-      .flags = uint32_t{t->group} << wire::kGroupShift | static_cast<uint32_t>(language_) << wire::kCallerShift | flags,
+      .flags = uint32_t{t->group} << wire::kGroupShift | caller << wire::kCallerShift | flags,
       .submitted = t->submitted,
   };
   at = put_bytes(at + sizeof(wire::TaskHeader), t->name.data(), t->name.size());
@@ -336,7 +338,7 @@ void Runtime::write_ends() {
 // ----------------------------------------------------------------------------------------------
 
 Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& o,
-                       Object** returns, Stream** stream) {
+                       std::unique_ptr<Relayed> relayed, Object** returns, Stream** stream) {
   Prepared p;
   Status s = prepare_args(f->language, args, n_args, &p);
   if (!s.ok()) {
@@ -374,6 +376,8 @@ Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ra
   } else {
     t->shape = f->default_shape;
   }
+  t->relayed = std::move(relayed);
+  if (t->relayed) *t->relayed->tag = t->tag;
   return start_task(t, std::move(p), o, returns, stream);
 }
 
@@ -395,13 +399,20 @@ void Runtime::fail_late(PendingTask* t, Prepared* p) {
   e->release();
 }
 
+// That of the node which it came from.
+static void take_identity(PendingTask* t) {
+  const RelayedTask& r = t->relayed->task;
+  t->id = r.id, t->parent = r.parent, t->attempt = r.attempt;
+}
+
 // Everything that is common to tasks and actor calls, once function, actor and shape are set.
 Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options& o,
                            Object** returns, Stream** stream) {
   TaskContext* c = context();
-  if (t->kind != RAY_KIND_ACTOR_CREATE)  // whose id is known already
+  if (__builtin_expect(t->relayed != nullptr, 0)) take_identity(t);
+  else t->parent = c->id;
+  if (t->kind != RAY_KIND_ACTOR_CREATE && !t->relayed)  // whose id is known already
     t->id = nth_task(c->id, c->origin, c->next_submit.fetch_add(1, std::memory_order_relaxed));
-  t->parent = c->id;
   t->submitted = order_stamp();
   t->retry_on_error = o.flags & RAY_TASK_RETRY_ON_ERROR;
   t->group = static_cast<uint16_t>(std::min<uint32_t>(o.group, UINT16_MAX));

@@ -12,6 +12,7 @@
 #include "libray/base/ring.h"
 #include "libray/base/shm.h"
 #include "libray/runtime/object.h"
+#include "libray/runtime/relayed.h"
 
 namespace ray {
 
@@ -123,6 +124,7 @@ struct PendingTask {
   std::string name, method;
   std::unique_ptr<Prepared> prepared;  // while it waits for arguments
   std::unique_ptr<ActorCreation> creation;
+  std::unique_ptr<Relayed> relayed;  // of a task that came from another node: relayed.h
   std::vector<Object*> held;
 
   // Who remembers a task remembers this: no other task of the process ever has it, however often the entry is
@@ -222,6 +224,7 @@ struct Shape {
   ray_code gone_code = RAY_OK;  // why nothing of this shape can be placed any more
   std::string gone;
   bool warned = false;
+  bool bound = false;  // of tasks that came back from a stand-in: they run on this node or nowhere
 };
 
 struct Actor {

@@ -66,6 +66,7 @@ void WorkerSide::client_died(uint32_t process) {
     if (e->link == gone) {
       e->cancelled = true;
       interrupt(e);
+      if (stand_in_) cancel_forwarded(e, RAY_CANCEL_FORCE);  // its result has nowhere to go
     }
 }
 
@@ -718,7 +719,7 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
       static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkDone, static_cast<uint32_t>(size)));
   if (at) {
     uint32_t n_results =
-        ok ? static_cast<uint32_t>(e->results.size()) : 1 | (e->no_retry ? wire::kDoneNoRetry : 0);
+        ok ? static_cast<uint32_t>(e->results.size()) : 1 | (e->no_retry ? wire::kDoneNoRetry : 0) | e->done_bits;
     wire::DoneHeader d{e->header.tag, code, n_results,
                        static_cast<uint64_t>(e->end_stamp - e->start_stamp)};
     std::memcpy(at, &d, sizeof d);
@@ -930,6 +931,7 @@ void WorkerSide::recycle(Execution* e) {
     // From here on nobody cancels it, or tells a binding of its handle, which becomes stale.
     link.swap(e->link);
     e->cancelled = false;
+    e->number = e->cancel_how = e->done_bits = 0;
     e->handle = HandleTable::instance().renew(e->handle);
   }
   drop_args(e);
@@ -971,6 +973,7 @@ bool WorkerSide::on_pulse() {
   for (auto& l : links) {
     scan_cancels(l);
     uint32_t asked = l->header->give_back.load(std::memory_order_acquire);
+    if (stand_in_ && asked != l->give_back_seen) stand_in_->give_back();
     std::lock_guard lock(l->mutex);
     if ((asked != l->give_back_seen || retiring_) && give_back(l.get(), retiring_)) l->give_back_seen = asked;
     work |= l->takes() && !l->tasks.empty();

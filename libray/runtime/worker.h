@@ -112,6 +112,9 @@ struct Execution {
   bool definition_known = false;  // `definition` is that of definition_key, which may be an earlier task's function
   uint64_t definition_key = 0;
   bool no_retry = false;
+  uint64_t number = 0;      // of a stand-in's, once it was forwarded; under run_mutex_, as the next
+  uint32_t cancel_how = 0;  // RAY_CANCEL_*, of what was asked for
+  uint32_t done_bits = 0;   // wire::kDoneDied, kDoneTold
   bool registered = false;  // a registered function runs it: its return ends it
   uint32_t group = 0;
   uint32_t slot = 0;  // of wire::ChannelHeader::running
@@ -188,6 +191,18 @@ class WorkerSide {
   // This process takes no more tasks and waits for what it submitted: what it held is free from now
   // on, and what clients still send goes back to them.
   void retire();
+
+  // ---- a stand-in: its tasks run on another node (forwarding.cc). Any thread, unless said
+  void stand_in_for(StandInUser* user, uint32_t window);  // before the first task
+  void forwarded(Execution* e, uint64_t number);  // from now on its cancellation is told under this number
+  // An answer, by the thread that ends what was forwarded. The image is a packed error, for a code that is not RAY_OK.
+  void finish_forwarded(Execution* e, ray_code code, uint32_t done_bits, bool no_retry, std::string image, uint64_t run_ns);
+  // Back to its client, which counts it as not begun; bound: and does not send it to another node again.
+  void return_forwarded(Execution* e, bool bound);
+  void drop_forwarded(Execution* e);  // no answer: this stand-in is to end
+  void abandon_links();               // whoever waits for room in them goes on
+  bool ends() const { return leaving(); }
+
   bool departs() const { return leaves_ && retiring_; }  // as soon as nothing is left to do
 
   // ---- blocking inside a task
@@ -242,6 +257,7 @@ class WorkerSide {
   bool was_cancelled(ServeLink* link, uint64_t end);
   bool cancel_running(uint64_t word, ServeLink* link);
   void die(ServeLink* link, uint64_t end);
+  void cancel_forwarded(Execution* e, uint32_t flags);
   static std::string error_image(ray_code code, const std::string& message,
                                  const ray_value* payload);
   void write_done(Execution* e, ray_code code);
@@ -272,6 +288,7 @@ class WorkerSide {
   void tell_lent();
 
   Runtime* runtime_;
+  StandInUser* stand_in_ = nullptr;
   const uint32_t pid_ = static_cast<uint32_t>(::getpid());
   std::atomic<bool> unrung_{false};  // some link is
   SpinLock links_mutex_;

@@ -21,6 +21,8 @@ Status Demands::fill(Request* r, const Resources& resources, const Pool& pool, c
   r->need = table_->need_of(resources, &r->never);
   r->pool = pool;
   r->text = resources.to_string();
+  r->travels = spill_ns_ && !where.here && where.never.empty() && where.group.is_nil() && !pool.env && !resources.empty();
+  if (r->travels) r->asks = resources;
   return Status();
 }
 
@@ -52,7 +54,7 @@ bool Demands::wants_more(const Request& r) const {
     return !g.ready && !g.removed;
   }
   const auto& d = static_cast<const Demand&>(r);
-  return d.want > d.have && !d.gone && !clients_.at(d.client).paused;
+  return d.want > d.have + d.foreign && !d.gone && !clients_.at(d.client).paused;
 }
 
 bool Demands::zero_room(const Demand& d) const {
@@ -74,10 +76,11 @@ Line* Demands::line_of(Request* r) {
 
 // To be called whenever something changed that decides whether it waits.
 void Demands::settle(Request* r) {
-  if (!wants_more(*r)) return r->line ? leave(r) : void();
+  if (!wants_more(*r)) return r->line ? leave(r) : spills_no_more(r);
   const bool placed_in = r->group && r->kind != Request::kGroup;
   if (r->line || (placed_in && !r->group->ready)) return;  // a group that gets ready settles what waits for it
   if (infeasible(*r).empty()) return enter(r);
+  if (!r->spills.request) may_spill(r, 0);
   if (std::exchange(r->reported, true)) return;
   hopeless_.push_back(r);
 }
@@ -103,6 +106,7 @@ void Demands::leave(Request* r) {
   r->line->by_cpu.erase({cpu_of(*r), r->seq});
   r->line->fresh.erase(r->seq);
   due_.erase({r->due, r->seq, r});
+  spills_no_more(r);
   r->line = nullptr;
   if (r->kind == Request::kDemand) list(static_cast<Demand*>(r)->client, &clients_.at(static_cast<Demand*>(r)->client));
   end_turn_of(r);  // it stands in nobody's way any more
@@ -149,6 +153,7 @@ void Demands::set_due(Request* r, int64_t at) {
 void Demands::wait_anew(Request* r, int64_t now) {
   r->since = now;
   set_due(r, now + patience(*r));
+  may_spill(r, now);
 }
 
 // Who has leases can wait the longer the more they are.
@@ -160,6 +165,7 @@ int64_t Demands::patience(const Request& r) const {
 // It is about to be erased or defined anew.
 void Demands::forget(Request* r) {
   leave(r);
+  spills_no_more(r);
   std::erase(hopeless_, r);
   if (!r->group) return;
   if (r->kind == Request::kDemand) {
@@ -302,7 +308,7 @@ bool Demands::deepest_first(const Deepest& clients, const std::function<bool(uin
 void Demands::count(Demand* d) {
   Client& c = clients_.at(d->client);
   leases_->set_surplus(d->client, d->shape, d->have > 0 && (d->want < d->have || c.paused));
-  bool open = d->want > 0 || d->have > 0;
+  bool open = d->want > 0 || d->have + d->foreign > 0;
   if (open == d->open) return;
   d->open = open;
   c.open += open ? 1u : -1u;
@@ -315,7 +321,8 @@ Status Demands::define(uint32_t client, uint32_t shape, const Resources& resourc
   if (old == c.demands.end() && c.demands.size() >= wire::kMaxShapes)
     return error(RAY_INVALID_ARGUMENT, "process %u uses more than %zu resource shapes", client, wire::kMaxShapes);
   if (old != c.demands.end()) {
-    if (old->second.have > 0) return error(RAY_INVALID_ARGUMENT, "shape %u is redefined while in use", shape);
+    if (old->second.have + old->second.foreign > 0)
+      return error(RAY_INVALID_ARGUMENT, "shape %u is redefined while in use", shape);
     old->second.want = 0;
     count(&old->second);
     forget(&old->second);
@@ -388,6 +395,12 @@ void Demands::returned(Demand* d, bool blocked, int64_t now) {
   list(d->client, &clients_.at(d->client));
 }
 
+void Demands::foreign(Demand* d, int by) {
+  d->foreign += static_cast<uint32_t>(by);
+  count(d);
+  settle(d);
+}
+
 // ---- actors and groups
 
 void Demands::want_actor(const ActorId& actor, const Resources& resources, const Pool& pool, const Placement& where) {
@@ -449,7 +462,7 @@ size_t Demands::shapes() const {
 uint32_t Demands::waiting() const {
   auto n = static_cast<uint32_t>(actors_.size());
   for (const auto& [index, c] : clients_)
-    for (const auto& [shape, d] : c.demands) n += d.want > d.have && !d.gone;
+    for (const auto& [shape, d] : c.demands) n += d.want > d.have + d.foreign && !d.gone;
   return n;
 }
 
@@ -461,6 +474,7 @@ void Demands::each_turn(const std::function<void(const Request&)>& f) const {
 std::string Demands::check_line(const Request& q, size_t* lined) const {
   bool parked = q.group && q.kind != Request::kGroup && !q.group->ready;
   bool waits = wants_more(q) && !parked && !q.reported;
+  if (std::string broken = check_spills(q); !broken.empty()) return broken;
   if (waits != (q.line != nullptr)) return waits ? "who waits stands in no line" : "who does not wait stands in a line";
   if (!q.line) return "";
   ++*lined;
@@ -483,8 +497,10 @@ std::string Demands::check_order(uint32_t index, const Client& c) const {
   return "";
 }
 
-std::string Demands::check() const {
+std::string Demands::check(const std::map<uint32_t, Foreign>& foreign) const {
   std::map<std::pair<uint32_t, uint32_t>, std::pair<uint32_t, uint32_t>> of_shape;  // have, blocked
+  std::map<std::pair<uint32_t, uint32_t>, uint32_t> stand_ins;
+  for (const auto& [worker, f] : foreign) stand_ins[{f.client, f.shape}] += f.state == Foreign::kLeased;
   for (const auto& [id, l] : leases_->all()) {
     auto& [have, blocked] = of_shape[{l.client, l.shape}];
     ++have;
@@ -499,12 +515,19 @@ std::string Demands::check() const {
     uint32_t open = 0;
     for (const auto& [shape, d] : c.demands) {
       if (std::pair(d.have, d.blocked) != of_shape[{index, shape}]) return "a demand's counts of leases are wrong";
-      open += d.want > 0 || d.have > 0;
+      if (d.foreign != stand_ins[{index, shape}]) return "a demand's count of stand-ins is wrong";
+      open += d.want > 0 || d.have + d.foreign > 0;
       look(d);
     }
     if (open != c.open) return "a client's count of open demands is wrong";
     if (broken.empty()) broken = check_order(index, c);
   }
+  size_t listed = 0;
+  auto count = [&listed](const Request& q) { listed += q.spills.request != nullptr; };
+  for (const auto& [index, c] : clients_)
+    for (const auto& [shape, d] : c.demands) count(d);
+  for (const auto& [id, a] : actors_) count(a);
+  if (listed != spills_.size()) return "something is spilled that is not there";
   for (const auto& [id, a] : actors_) look(a);
   for (const auto& [id, g] : groups_->all()) look(g);
   if (broken.empty() && lined != due_.size()) broken = "something is due that does not wait";

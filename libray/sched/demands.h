@@ -19,6 +19,9 @@
 //    it, leases). A change of one client costs that client's place. A round looks at the first of them, at those with
 //    something new, and, while more wait, at some of the others in turn; looks() counts.
 //  - stirs() counts what may let somebody in who did not fit.
+//  - If the node is to know what other nodes may serve (spill_ns), exactly what waits, stands in no group, asks for something
+//    and is bound to no environment or node stands in the list of that, by how long it waits; what can never be had here first.
+//    One call looks at a bounded number of these.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -31,6 +34,7 @@
 #include <vector>
 
 #include "libray/base/status.h"
+#include "libray/sched/foreign.h"
 #include "libray/sched/leases.h"
 #include "libray/sched/placement_groups.h"
 #include "libray/sched/requests.h"
@@ -64,8 +68,8 @@ struct Line {
 
 class Demands {
  public:
-  Demands(ResourceTable* table, PlacementGroups* groups, Leases* leases, int64_t age_ns)
-      : table_(table), groups_(groups), leases_(leases), age_ns_(age_ns) {}
+  Demands(ResourceTable* table, PlacementGroups* groups, Leases* leases, int64_t age_ns, int64_t spill_ns)
+      : table_(table), groups_(groups), leases_(leases), age_ns_(age_ns), spill_ns_(spill_ns) {}
 
   // ---- clients
   Status define(uint32_t client, uint32_t shape, const Resources& resources, const Pool& pool, const Placement& where);
@@ -78,11 +82,13 @@ class Demands {
   void granted(Demand* d, int64_t now);
   void returned(Demand* d, bool blocked, int64_t now);
   void blocked(Demand* d, bool yes) { d->blocked += yes ? 1u : -1u; }
+  void foreign(Demand* d, int by);  // it has one stand-in more, or less; its place in its line and its age stay
   void set_level(uint32_t client, uint32_t level);  // how many tasks above wait for its tasks
 
   // ---- actors and groups
   void want_actor(const ActorId& actor, const Resources& resources, const Pool& pool, const Placement& where);
   void cancel_actor(const ActorId& actor);  // waits no more
+  bool waits(const ActorId& actor) const { return actors_.count(actor) > 0; }
   void want_group(Group* g) { settle(g); }
   void reserved(Group* g);  // what is to be placed in it waits now
   struct LeftBehind {
@@ -93,6 +99,7 @@ class Demands {
   void forget(Request* r);       // it is about to go
 
   // ---- who waits
+  bool wants_more(const Request& r) const;
   std::vector<Request*> take_hopeless() { return std::exchange(hopeless_, {}); }  // to be reported
   std::string infeasible(const Request& r) const;
   void begin_round(int64_t now);  // new ones wait from now on
@@ -133,14 +140,20 @@ class Demands {
   bool pass(const Deepest& clients);
   uint64_t looks() const { return looks_; }  // at requests, by all rounds
 
+  // ---- what may go to other nodes (spills.cc)
+  std::vector<Spill> spills(int64_t now);
+  int64_t next_spill() const;  // when something will have waited long enough, or had; 0: nothing may go
+  size_t spillable() const { return spills_.size(); }
+
   // ---- for queries and tests
+  bool anybody_waits() const { return !due_.empty(); }
   size_t clients() const { return clients_.size(); }
   size_t shapes() const;
   size_t waiting_actors() const { return actors_.size(); }
   uint32_t waiting() const;
   // Who stands in a line, and how many leases it waits for.
   void each_waiting(const std::function<void(const Request& r, uint32_t leases)>& f) const;
-  std::string check() const;
+  std::string check(const std::map<uint32_t, Foreign>& foreign) const;
   void each_turn(const std::function<void(const Request&)>& f) const;
 
  private:
@@ -155,14 +168,7 @@ class Demands {
     uint64_t first = 0;
     bool listed = false;
   };
-  struct Due {
-    int64_t at;
-    uint64_t seq;
-    Request* request;
-    bool operator<(const Due& o) const { return at != o.at ? at < o.at : seq < o.seq; }
-  };
   Status fill(Request* r, const Resources& resources, const Pool& pool, const Placement& where);
-  bool wants_more(const Request& r) const;
   Line* line_of(Request* r);
   void settle(Request* r);
   void enter(Request* r);
@@ -176,11 +182,14 @@ class Demands {
   std::string check_order(uint32_t index, const Client& c) const;
   void candidates(Line* line, std::vector<Request*>* out, bool* again);
   std::string check_line(const Request& q, size_t* lined) const;
+  void may_spill(Request* r, int64_t since);
+  void spills_no_more(Request* r);
+  std::string check_spills(const Request& q) const;
 
   ResourceTable* table_;
   PlacementGroups* groups_;
   Leases* leases_;
-  const int64_t age_ns_;
+  const int64_t age_ns_, spill_ns_;  // spill_ns: 0: nothing goes to other nodes
   std::map<uint32_t, Client> clients_;
   std::map<ActorId, ActorDemand> actors_;
   Line actor_line_, group_line_;
@@ -194,6 +203,8 @@ class Demands {
   uint32_t unfinished_at_ = 0;                                    // where the next round goes on with these
   Look<uint32_t> look_;                                           // through waiting_clients_
   std::set<Due> due_;                   // all that waits
+  std::set<Due> spills_;                // what may go to other nodes, by since when it waits
+  Due spill_at_;                        // where the next call goes on
   std::vector<Request*> hopeless_;      // to be reported
   uint64_t stirs_ = 1, looks_ = 0;
   uint64_t round_ = 0;

@@ -33,19 +33,23 @@ LocalScheduler::Counts LocalScheduler::counts() const {
   n.blocked = pools_.blocked();
   n.starting = pools_.starting();
   n.waiting = demands_.waiting();
+  n.foreign = static_cast<uint32_t>(foreign_.size());
   return n;
 }
 
 int64_t LocalScheduler::busy_since(uint32_t worker) const {
+  if (const Foreign* f = foreign_.find(worker)) return f->since;
   const Worker* w = pools_.find(worker);
   if (!w || w->state == WorkerState::kIdle) return -1;
   const Lease* lease = leases_.find(w->lease);
   return lease ? lease->granted_at : w->idle_since;
 }
 
-bool LocalScheduler::busy() const { return leases_.size() > 0 || pools_.actors() > 0; }
+bool LocalScheduler::busy() const { return leases_.size() > 0 || pools_.actors() > 0 || foreign_.working() > 0; }
 
 const char* LocalScheduler::worker_state(uint32_t worker) const {
+  if (const Foreign* f = foreign_.find(worker))
+    return f->state == Foreign::kLeased ? "leased" : f->state == Foreign::kActor ? "actor" : "idle";
   const Worker* w = pools_.find(worker);
   if (!w) return "";
   switch (w->state) {
@@ -73,7 +77,8 @@ std::vector<uint32_t> LocalScheduler::instances(uint32_t worker, const std::stri
 std::vector<std::pair<const char*, uint64_t>> LocalScheduler::sizes() const {
   return {{"resources", table_.size()}, {"pools", pools_.pools()}, {"prestarts", pools_.prestarts()},
           {"clients", demands_.clients()}, {"shapes", demands_.shapes()}, {"leases", leases_.size()},
-          {"waiting_actors", demands_.waiting_actors()}, {"reserved_groups", groups_.size()}};
+          {"waiting_actors", demands_.waiting_actors()}, {"reserved_groups", groups_.size()},
+          {"stand_ins", foreign_.size()}, {"spillable", demands_.spillable()}};
 }
 
 std::string LocalScheduler::check() const {
@@ -81,7 +86,8 @@ std::string LocalScheduler::check() const {
   std::string broken = check_holders();
   if (broken.empty()) broken = pools_.check();
   if (broken.empty()) broken = leases_.check();
-  if (broken.empty()) broken = demands_.check();
+  if (broken.empty()) broken = foreign_.check();
+  if (broken.empty()) broken = demands_.check(foreign_.all());
   return broken;
 }
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "libray/sched/foreign.h"
+
 namespace ray::sched {
 namespace {
 
@@ -51,7 +53,8 @@ void Leases::unlist(const Lease& l) {
 }
 
 Lease& Leases::grant(uint32_t client, uint32_t shape, uint32_t worker, uint32_t level, Holding* held, int64_t now) {
-  while (next_ == 0 || leases_.count(next_)) ++next_;  // around once, in weeks: 0 is none
+  // Around once, in weeks: 0 is none.
+  while (next_ == 0 || next_ >= kForeignLease || leases_.count(next_)) next_ = next_ >= kForeignLease ? 1 : next_ + 1;
   Lease& l = leases_[next_];
   l = {next_++, client, shape, worker, level, now, 0, false, false, held};
   of_client_[client].insert(l.id);

@@ -12,7 +12,7 @@ LocalScheduler::LocalScheduler(const SchedulerOptions& options)
       table_(options.total, options.instanced),
       groups_(&table_),
       leases_(&table_),
-      demands_(&table_, &groups_, &leases_, options.age_ns),
+      demands_(&table_, &groups_, &leases_, options.age_ns, options.spill_ns),
       pools_({options.max_workers, table_.processors(), options.idle_ns}) {}
 
 // ---- clients
@@ -38,6 +38,7 @@ std::vector<LocalScheduler::Overdue> LocalScheduler::overdue(int64_t since) cons
 }
 
 bool LocalScheduler::holds(uint32_t client, uint32_t worker, uint32_t lease) const {
+  if (const Foreign* f = foreign_.find(worker)) return f->lease && f->lease == lease && f->client == client;
   const Lease* l = leases_.find(lease);
   return l && l->client == client && l->worker == worker;
 }
@@ -45,12 +46,15 @@ bool LocalScheduler::holds(uint32_t client, uint32_t worker, uint32_t lease) con
 std::vector<uint32_t> LocalScheduler::workers_of(uint32_t client) const {
   std::vector<uint32_t> workers;
   for (uint32_t id : leases_.of(client)) workers.push_back(leases_.find(id)->worker);
+  workers.insert(workers.end(), foreign_.of(client).begin(), foreign_.of(client).end());
   return workers;
 }
 
 Status LocalScheduler::return_lease(uint32_t client, uint32_t worker, uint32_t lease, int64_t now) {
   // Not an error when unknown: the worker may have died while the return was on its way.
-  if (holds(client, worker, lease)) end_lease(lease, true, now);
+  if (!holds(client, worker, lease)) return Status();
+  if (Foreign* f = foreign_.find(worker)) end_foreign(f, true);
+  else end_lease(lease, true, now);
   return Status();
 }
 
@@ -61,6 +65,10 @@ std::vector<uint32_t> LocalScheduler::client_gone(uint32_t client, int64_t now) 
   for (uint32_t id : std::set<uint32_t>(leases_.of(client))) {
     workers.push_back(leases_.find(id)->worker);
     end_lease(id, false, now);
+  }
+  for (uint32_t worker : std::set<uint32_t>(foreign_.of(client))) {
+    workers.push_back(worker);
+    end_foreign(foreign_.find(worker), false);
   }
   demands_.forget(client);
   return workers;
@@ -111,6 +119,10 @@ void LocalScheduler::worker_start_failed(Pool pool, int64_t now) {
 }
 
 void LocalScheduler::worker_gone(uint32_t worker, int64_t now) {
+  if (Foreign* f = foreign_.find(worker)) {
+    end_foreign(f, false);
+    return foreign_.forget(worker);
+  }
   Worker* w = pools_.find(worker);
   if (!w) return;
   if (w->lease) end_lease(w->lease, false, now);
@@ -120,6 +132,7 @@ void LocalScheduler::worker_gone(uint32_t worker, int64_t now) {
 }
 
 void LocalScheduler::worker_killed(uint32_t worker) {
+  if (Foreign* f = foreign_.find(worker)) foreign_.kill(f);
   if (Worker* w = pools_.find(worker)) pools_.kill(w);
 }
 
@@ -192,7 +205,7 @@ void LocalScheduler::give_back(Group* g) {
 void LocalScheduler::schedule(int64_t now, Actions* out) { Round(this, now, out).run(); }
 
 int64_t LocalScheduler::next_deadline(int64_t now) const {
-  int64_t at = 0;
+  int64_t at = foreign_.busy() ? 1 : 0;
   // Who was due in the last round and did not get it waits for something that happens, or for the end of a turn.
   for (int64_t t : {retry_at_, pools_.next_too_old(), demands_.next_due(decided_at_)})
     if (t && (!at || t < at)) at = t;

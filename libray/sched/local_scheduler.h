@@ -12,6 +12,7 @@
 //   ResourceTable    what there is, who holds what, what comes back       resource_table.h
 //   WorkerPools      idle and starting workers, the limit of processes    worker_pools.h
 //   Leases           who has which worker; whom to ask back first         leases.h, reclaim_order.h
+//   Foreigners       stand-ins for workers of other nodes                 foreign.h
 //   PlacementGroups  bundles and what is placed in them                   placement_groups.h
 //   Demands          who waits, in which order, and the rule of fairness  demands.h
 //
@@ -22,6 +23,7 @@
 // when he holds none, from whoever has had one for a quantum. (5) A group that is removed gives its
 // resources back when the last of its workers is gone. (6) Resources are set aside for a worker that is being started only
 // while it may come at any moment. (7) When all that have a worker wait, the limit of processes gives way, one by one.
+// (8) What a stand-in of another node's worker does changes nothing of this but that its client wants one less.
 //
 // Cost: what an event or a decision costs depends on what it is about, not on how many other clients, leases, shapes and
 // groups there are; a round looks at a bounded number of clients that wait and of their requests, and those that were not
@@ -36,6 +38,7 @@
 #include "libray/base/ids.h"
 #include "libray/base/status.h"
 #include "libray/sched/demands.h"
+#include "libray/sched/foreign.h"
 #include "libray/sched/leases.h"
 #include "libray/sched/placement_groups.h"
 #include "libray/sched/resource_table.h"
@@ -51,11 +54,12 @@ struct Action {
     kActorInfeasible,  // actor, text
     kAssignActor,      // actor, worker
     kStartWorkers,     // pool, count
-    kStopWorker,       // worker: idle for long, end it in order
+    kStopWorker,       // worker: idle for long, or a stand-in that is done: end it in order
     kGroupReady,       // group: its bundles are reserved
     kGroupInfeasible,  // group, text
   } kind;
   uint32_t client = 0, shape = 0, worker = 0, lease = 0, count = 0;
+  bool elsewhere = false;  // kInfeasible, kActorInfeasible: another node may do it; see spills()
   Id id;  // task (kInfeasible), actor or group
   Pool pool;
   std::string text;
@@ -71,6 +75,7 @@ struct SchedulerOptions {
   int64_t age_ns = 500'000'000;     // who has waited so long is due for a turn
   int64_t turn_ns = 1'000'000'000;  // the first turn; each further one of the same request is twice as long,
   uint32_t max_turn_shift = 5;      // up to 32 times
+  int64_t spill_ns = 0;             // what waits for so long may go to another node; 0: there is none
   bool checks = false;              // also look at every round's turns; see check()
 };
 
@@ -111,6 +116,18 @@ class LocalScheduler {
   // No worker of this environment is left or will be asked for: forgets its pools.
   void env_gone(uint32_t env);
 
+  // ---- other nodes
+  // What waits and should go to another node: what this one can never do, and what has waited for spill_ns and does not fit
+  // now; a bounded number, with each call those that come next. Not what asks for nothing, stands in a placement group,
+  // has an environment of its own, or is bound to this node.
+  std::vector<Spill> spills(int64_t now) { return demands_.spills(now); }
+  // When to ask, at the earliest; 0: there is nothing that might go.
+  int64_t next_spill() const { return demands_.next_spill(); }
+  // A worker of another node has a stand-in here, which was opened for this demand or actor. It gets that in the next
+  // decision if it still waits; else, and when the lease comes back, kStopWorker: none is used again.
+  void foreign_ready(uint32_t worker, uint32_t client, uint32_t shape);
+  void foreign_actor_ready(uint32_t worker, const ActorId& actor);
+
   // ---- actors
   void want_actor(const ActorId& actor, const Resources& resources, Pool pool,
                   const Placement& placement = {});
@@ -144,6 +161,7 @@ class LocalScheduler {
   std::map<std::string, double> held_for_good() const;
   struct Counts {
     uint32_t idle = 0, leased = 0, actors = 0, blocked = 0, starting = 0, waiting = 0;
+    uint32_t foreign = 0;  // stand-ins, which are none of these
   };
   Counts counts() const;
   // Since when a worker has its lease, or (about) its actor; -1 = it has neither.
@@ -162,6 +180,7 @@ class LocalScheduler {
   friend class Round;
   uint32_t level(uint32_t client) const;  // how many tasks above wait for its tasks: none for a driver's
   void end_lease(uint32_t lease, bool given_back, int64_t now);
+  void end_foreign(Foreign* f, bool stop);
   void drop_held(Worker* w);
   void give_back(Group* g);
   std::string check_holders() const;
@@ -170,6 +189,7 @@ class LocalScheduler {
   ResourceTable table_;
   PlacementGroups groups_;
   Leases leases_;
+  Foreigners foreign_;
   Demands demands_;
   WorkerPools pools_;
   // Workers whose clients are gone, since when: they have no lease, and hold until they are gone.

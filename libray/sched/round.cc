@@ -21,6 +21,7 @@ void Round::run() {
   leases_.begin_round(now_);
   if (s_.pool_retry_at_ && s_.pool_retry_at_ <= now_) s_.pool_retry_at_ = 0, demands_.stir();
   demands_.begin_round(now_);
+  settle_foreign();
   relieve();
   take_turns();
   place_in_order();
@@ -28,6 +29,7 @@ void Round::run() {
   start_workers();
   if (!unfit_.empty()) reclaim_all();
   table_.restore();
+  come_home();
   trim();
   if (options_.checks) check_turns();
 }
@@ -109,7 +111,7 @@ void Round::place_in_order() {
     Request* q = walks[i].todo[walks[i].at++];
     Waiting w{walks[i].leases, q};
     Demand* d = w.demand();
-    bool more = d ? d->line && d->have + demands_.planned(*d) < d->want && demands_.zero_room(*d)
+    bool more = d ? d->line && d->have + d->foreign + demands_.planned(*d) < d->want && demands_.zero_room(*d)
                   : demands_.planned(*q) == 0;
     Placed placed = more && !q->turn_ends ? place(w) : Placed::kNoWorker;
     bool got = placed == Placed::kGranted || placed == Placed::kPlanned;
@@ -124,6 +126,7 @@ void Round::report() {
   for (Request* q : demands_.take_hopeless()) {
     Action action{Action::kInfeasible};
     action.text = demands_.infeasible(*q);
+    action.elsewhere = q->travels;
     if (q->kind == Request::kDemand) {
       auto* d = static_cast<Demand*>(q);
       action.id = d->example;

@@ -52,6 +52,10 @@ class Round {
   }
   View soon();
 
+  // foreign.cc
+  void settle_foreign();
+  void come_home();
+
   // turns.cc
   void take_turns();
   void take_turn(Request* q);

@@ -39,7 +39,7 @@ class Sum {
 void Demands::each_waiting(const std::function<void(const Request& r, uint32_t leases)>& f) const {
   for (const auto& [index, c] : clients_)
     for (const auto& [shape, d] : c.demands)
-      if (d.line) f(d, d.want - d.have);
+      if (d.line) f(d, d.want - d.have - d.foreign);
   for (const auto& [id, a] : actors_)
     if (a.line) f(a, 1);
   for (const auto& [id, g] : groups_->all())

@@ -339,7 +339,7 @@ struct DnUnplaceable {
   uint32_t shape;
   int32_t code;  // RAY_GROUP_REMOVED, RAY_UNSCHEDULABLE
 };
-struct DnPeerDied {
+struct DnPeerDied {  // kDeathNode: + text, which node and why
   uint32_t process;
   uint32_t pid;
   int32_t wait_status;  // as of waitpid; -1 = unknown. Ended for its memory: MiB << 16, because it was
@@ -352,7 +352,8 @@ enum DeathCause : uint32_t {
   kDeathExit = 2,
   kDeathMemory = 3,
   kDeathStopped = 4,  // a signal had stopped it, and somebody waited
-  kDeathUnlinked = 5  // it lives, but the link to it is over: nothing went over it
+  kDeathUnlinked = 5, // it lives, but the link to it is over: nothing went over it
+  kDeathNode = 6      // it stood for a worker of another node, which died or cannot be reached
 };
 struct DnObjState {
   ObjectId id;
@@ -457,7 +458,10 @@ struct StoreRef {
   ObjectId id;
   Location location;
 };
-inline constexpr uint32_t kDoneNoRetry = 0x80000000u;  // bit of n_results: an error that is final
+// Bits of n_results, of an error.
+inline constexpr uint32_t kDoneNoRetry = 0x80000000u;  // it is final
+inline constexpr uint32_t kDoneDied = 0x40000000u;     // from a stand-in: the worker of another node that ran it died
+inline constexpr uint32_t kDoneTold = 0x20000000u;     // its text names task, worker and node already
 struct DoneHeader {  // + n_results x (ArgHeader + bytes padded to 8); an error: one packed error
   uint64_t tag;
   int32_t code;
@@ -471,7 +475,7 @@ struct ItemHeader {  // + ArgHeader + bytes
 struct ReturnedHeader {
   uint64_t tag;
   uint32_t blocked;  // 1: the worker's task waits in get: push nothing until that is done
-  uint32_t reserved;
+  uint32_t bound;    // 1: from a stand-in: it can run on its own node alone
 };
 
 }  // namespace ray::wire

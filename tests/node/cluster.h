@@ -59,11 +59,14 @@ struct Cluster {
   std::string ready;
 
   explicit Cluster(double cpus = 2, int parent = ::getpid(), const std::string& resources = "",
-                   std::vector<std::string> more = {}) {
+                   std::vector<std::string> more = {}, uint64_t store_bytes = 64 << 20,
+                   const std::string& cluster_token = "") {
     auto base = node::session_base(std::filesystem::temp_directory_path() / "libray-rayd-test");
     auto s = node::create_session(*base);
     EXPECT_TRUE(s.ok()) << s.status().message();
     session = std::move(*s);
+    if (!cluster_token.empty())
+      EXPECT_TRUE(node::write_file(session.dir + "/cluster.token", cluster_token).ok());
     auto rayd = node::find_rayd();
     EXPECT_TRUE(rayd.ok()) << rayd.status().message();
     int fds[2];
@@ -71,7 +74,7 @@ struct Cluster {
     std::vector<std::string> argv = {*rayd, "node", "--session", session.dir,
                                      "--parent-pid", std::to_string(parent),
                                      "--ready-fd", "9", "--num-cpus", std::to_string(cpus),
-                                     "--store-bytes", "67108864", "--gcs-shards", "2",
+                                     "--store-bytes", std::to_string(store_bytes), "--gcs-shards", "2",
                                      "--log", session.dir + "/logs/rayd.log"};
     if (!resources.empty()) argv.insert(argv.end(), {"--resources-msgpack", resources});
     argv.insert(argv.end(), more.begin(), more.end());

@@ -109,7 +109,7 @@ def test_contents(wheel):
     assert {n for n in names if n.startswith("libray/ray/")}, "the tree of install_as_ray"
     assert {n for n in names if n.startswith("libray/_shim/")}
     native = {n.split("libray/_native/")[1] for n in names if n.startswith("libray/_native/")}
-    assert {"bin/rayd", "bin/libray", "bin/libray-worker", "lib/libray.so.0", "include/ray.h"} <= native
+    assert {"bin/rayd", "bin/libray", "bin/libray-worker", "bin/libray-relay", "lib/libray.so.0", "include/ray.h"} <= native
     # Each library once: a link would be one more copy, and so would one that auditwheel missed and added.
     archive = zipfile.ZipFile(wheel)
     libraries = [n for n in names if n.startswith("libray/_native/lib/")]

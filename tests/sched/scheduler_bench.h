@@ -32,6 +32,7 @@ inline Id id_of(uint32_t n) {
 }
 
 struct Bench {
+  explicit Bench(const SchedulerOptions& options) : s(options) {}
   explicit Bench(std::map<std::string, double> total, uint32_t max_workers = 1024)
       : s([&] {
           SchedulerOptions o;

@@ -11,7 +11,7 @@ from shell import BUILD, CPUS, ROOT, Failure, digest, is_stamped, output, run, s
 VENV = BUILD / "venv"
 PACKAGE = ROOT / "bindings" / "python"
 # What users get. Tests, samples and benchmarks are built by the commands that run them.
-PRODUCT = ["ray", "rayd", "libray", "libray-worker", "bindings/python/all"]
+PRODUCT = ["ray", "rayd", "libray", "libray-worker", "libray-relay", "bindings/python/all"]
 FOLDERS = {"release": "release", "debug": "debug", "asan+ubsan": "asan", "tsan": "tsan"}
 
 

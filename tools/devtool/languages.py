@@ -12,7 +12,7 @@ import rust
 from shell import BUILD, ROOT, Failure, forget, run, start
 
 NAMES = ("c", "cpp", "java", "python", "rust")
-CORE = ["ray", "rayd", "libray", "libray-worker"]  # what every language stands on
+CORE = ["ray", "rayd", "libray", "libray-worker", "libray-relay"]  # what every language stands on
 SAMPLES = ROOT / "samples"
 DEFAULT = "pole"
 

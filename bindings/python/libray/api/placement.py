@@ -646,6 +646,8 @@ def entry(
     missing = _missing_labels(options, strategy)
     if missing:
         out["never"] = f"wants a node with the label {missing}, which no node has"
+    elif isinstance(strategy, NodeLabelSchedulingStrategy) or options.get("label_selector"):
+        out["here"] = True  # it was looked at whether this node has them, and at no other
     if out or "placement_group" in options and options["placement_group"] is None:
         return out
     return None

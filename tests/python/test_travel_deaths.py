@@ -1,0 +1,142 @@
+"""Tasks on other nodes: what only they can do, what there is no room for here, and what their deaths do."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+import libray
+from libray.cluster_utils import Cluster
+
+
+@pytest.fixture
+def nodes():
+    with Cluster(num_cpus=1) as cluster:
+        yield cluster
+        libray.shutdown()
+
+
+def until(what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "not within a minute"
+        time.sleep(0.02)
+
+
+def node_ids(nodes):
+    return {row["index"]: row["node"] for row in nodes.head.table()["nodes"]}
+
+
+@libray.remote
+def where():
+    return libray.get_runtime_context().get_node_id()
+
+
+@libray.remote
+def meet(own, other):
+    """Ends only when both run at the same time."""
+    open(own, "w").close()
+    while not os.path.exists(other):
+        time.sleep(0.01)
+    return libray.get_runtime_context().get_node_id()
+
+
+@libray.remote
+def run(name, value):
+    """Says where it runs, then waits for the file `name`.go."""
+    with open(f"{name}.{libray.get_runtime_context().get_node_id()}", "w") as file:
+        file.write(str(os.getpid()))
+    while not os.path.exists(f"{name}.go"):
+        time.sleep(0.01)
+    return value
+
+
+def test_what_only_another_node_has(nodes):
+    second = nodes.add_node(resources={"gold": 2})
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    there = where.options(resources={"gold": 1})
+    assert set(libray.get([there.remote() for _ in range(20)])) == {libray.nodes()[1]["NodeID"]}
+    assert libray.get(where.remote()) == libray.nodes()[0]["NodeID"]
+    assert second.is_running()
+
+
+def test_two_nodes_of_one_processor_run_two_at_once(nodes, tmp_path):
+    nodes.add_node()
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert len(set(libray.get([meet.remote(a, b), meet.remote(b, a)], timeout=120))) == 2
+
+
+def test_what_nobody_has_waits_for_who_has_it(nodes):
+    nodes.add_node()
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    ref = where.options(resources={"gold": 1}).remote()
+    ready, _ = libray.wait([ref], timeout=0.5)
+    assert not ready
+    nodes.add_node(resources={"gold": 1})
+    assert libray.get(ref, timeout=120) == {r["index"]: r["NodeID"] for r in libray.nodes()}[2]
+
+
+def test_a_dead_nodes_tasks_run_again_elsewhere(nodes, tmp_path):
+    second = nodes.add_node(resources={"gold": 1})
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    name = str(tmp_path / "t")
+    ref = run.options(resources={"gold": 1}, max_retries=3).remote(name, 4242)
+    until(lambda: list(tmp_path.glob("t.*")))
+    third = nodes.add_node(resources={"gold": 1})
+    nodes.kill(second)
+    open(f"{name}.go", "w").close()
+    assert libray.get(ref, timeout=120) == 4242
+    assert len(list(tmp_path.glob("t.*"))) == 3  # two nodes, and the word to go
+    assert third.is_running()
+
+
+def test_without_retries_the_error_names_the_node(nodes, tmp_path):
+    second = nodes.add_node(resources={"gold": 1})
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    name = str(tmp_path / "t")
+    ref = run.options(resources={"gold": 1}, max_retries=0).remote(name, 1)
+    until(lambda: list(tmp_path.glob("t.*")))
+    nodes.kill(second)
+    with pytest.raises(libray.exceptions.WorkerCrashedError, match=r"node 1 \(.*\) (died|could not be reached)"):
+        libray.get(ref, timeout=120)
+
+
+def relay_of(node):
+    found = subprocess.run(["pgrep", "-P", str(node.pid), "-f", "libray-relay"], stdout=subprocess.PIPE, text=True)
+    pids = found.stdout.split()
+    return int(pids[0]) if pids else None
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_death_of_a_relay_costs_its_tasks_an_attempt(nodes, tmp_path, which):
+    nodes.add_node(resources={"gold": 2})
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    name = str(tmp_path / "t")
+    ref = run.options(resources={"gold": 1}, max_retries=3).remote(name, 5)
+    until(lambda: list(tmp_path.glob("t.*")))
+    relay = relay_of(nodes.list_all_nodes()[which])
+    os.kill(relay, 9)
+    open(f"{name}.go", "w").close()
+    assert libray.get(ref, timeout=120) == 5
+    there = where.options(resources={"gold": 1})
+    assert libray.get(there.remote(), timeout=120) == libray.nodes()[1]["NodeID"]
+    until(lambda: relay_of(nodes.list_all_nodes()[which]) not in (None, relay))
+
+
+def test_the_end_of_a_program_ends_what_runs_for_it_elsewhere(nodes, tmp_path):
+    nodes.add_node(resources={"gold": 1})
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    run.options(resources={"gold": 1}).remote(str(tmp_path / "t"), 1)
+    until(lambda: [f for f in tmp_path.glob("t.*") if f.read_text()])
+    pid = int(next(tmp_path.glob("t.*")).read_text())
+    libray.shutdown()
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
