@@ -279,6 +279,20 @@ TEST(Relay, ADeadNodeTakesItsStandInsWithIt) {
   EXPECT_EQ(o.code, RAY_WORKER_CRASHED) << o.message;
 }
 
+TEST(Relay, TheDeathOfTheOtherDaemonIsThatOfAWorker) {
+  Two two;
+  two.join();
+  const Ref once = two.submit("await", {two.path("once"), two.path("never")}, 0);
+  ASSERT_TRUE(eventually([&] { return two.is_there("once"); }));
+  {
+    std::lock_guard lock(two.mutex);
+    two.opens = false;
+  }
+  ::kill(two.b.pid, SIGKILL);
+  const Outcome o = two.get(once);
+  EXPECT_EQ(o.code, RAY_WORKER_CRASHED) << "not the end of its own node: " << o.message;
+}
+
 TEST(Relay, AnotherRelayOfTheNodeGoesOn) {
   Two two;
   two.join();
