@@ -277,6 +277,8 @@ void Gateway::forget_function(const NodeId& from, uint64_t key) {
 // ---- ends
 
 void Gateway::ended(std::vector<RelayedEnd> ends) {
+  const bool node_died = runtime_->node_dead();  // that is no task's error: their lanes end
+  if (node_died) end();
   for (const RelayedEnd& end : ends) {
     Entry entry;
     {
@@ -292,7 +294,12 @@ void Gateway::ended(std::vector<RelayedEnd> ends) {
       entries_.erase(it);
     }
     entry.end = end;
-    answer(end.number, std::move(entry), false);
+    if (!node_died) {
+      answer(end.number, std::move(entry), false);
+      continue;
+    }
+    if (end.error) end.error->release();
+    release(&entry);
   }
   std::lock_guard lock(mutex_);
   for (auto& [key, l] : lanes_) pump(l.get());

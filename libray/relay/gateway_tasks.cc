@@ -98,7 +98,6 @@ Status Gateway::read_arguments(Lane* l, const Task& t, std::vector<ray_arg>* arg
 bool Gateway::task(Lane* l, const Record& r) {
   const Task& t = r.task;
   const std::string attempt = std::to_string(t.attempt + 1);
-  const std::string about = "task " + std::string(t.name) + " (" + t.id.hex() + ", attempt " + attempt + ")";
   auto known = functions_.find({l->key.first, t.function});
   if (known == functions_.end()) {
     drop_arguments(l, t.number, false);
@@ -111,6 +110,8 @@ bool Gateway::task(Lane* l, const Record& r) {
     return true;
   }
   Function* f = known->second.function;
+  const std::string name = t.name.empty() && f ? f->name : std::string(t.name);
+  const std::string about = "task " + name + " (" + t.id.hex() + ", attempt " + attempt + ")";
   const uint64_t ticket = ++next_ticket_;
   {
     std::lock_guard lock(mutex_);

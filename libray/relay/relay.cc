@@ -19,12 +19,13 @@ namespace {
 
 constexpr size_t kToldFunctions = 1024;     // that another node keeps for a job of ours
 constexpr size_t kComingJobs = 256;         // of other nodes that have not said all of themselves
+constexpr size_t kMaxGateways = 256, kMaxLanes = 4096;
 constexpr int64_t kOpenNs = 15'000'000'000;  // for a lane, from the request to the answer
 constexpr int64_t kEndNs = 3'000'000'000;    // for stand-ins and gateways, when the daemon is gone
 constexpr int kLookMs = 500;
 
-// Who starts again has a later epoch: a relay that its daemon starts again must. Four a second, since 2024, for 34 years.
-uint32_t epoch_now() { return static_cast<uint32_t>((wall_ns() - 1'704'067'200'000'000'000) / 250'000'000); }
+// Who starts again has a later epoch: a relay that its daemon starts again must. Ten a second, from 2026 to 2039.
+uint32_t epoch_now() { return static_cast<uint32_t>((wall_ns() - 1'767'225'600'000'000'000) / 100'000'000); }
 
 std::string record(const Record& r) {
   std::string out;
@@ -118,6 +119,8 @@ void Relay::failed(uint64_t spawn, const std::string& text) {
 
 void Relay::configure(const ControlMessage& m) {
   if (transport_) return;
+  // A relay that had been started before this one may have its epoch from this moment, and no later one.
+  for (const uint32_t before = epoch_now(); epoch_now() == before;) ::usleep(5000);
   self_ = m.peer;
   session_ = m.session;
   net::TransportOptions o;
@@ -207,8 +210,7 @@ void Relay::open(const ControlMessage& m) {
   opening_[m.spawn] = steady_ns() + kOpenNs;
   dial(&n);
   Record r;
-  if (!n.told.count(m.id)) {
-    n.told[m.id];
+  if (!std::exchange(n.told[m.id].job, true)) {
     r.kind = Kind::kJob;
     r.job = m.id;
     size_t at = 0;
@@ -358,29 +360,21 @@ void Relay::send_locked(Node* n, std::string message) {
   if (!s.ok()) log(kLogError, "relay", "unsent", "%s", s.message().c_str());
 }
 
-// mutex_ held.
-Relay::Told* Relay::told(const NodeId& to, const JobId& job) {
-  auto n = nodes_.find(to);
-  if (n == nodes_.end()) return nullptr;
-  auto t = n->second.told.find(job);
-  return t == n->second.told.end() ? nullptr : &t->second;
-}
-
 bool Relay::has_function(const NodeId& to, const JobId& job, uint64_t key) {
   std::lock_guard lock(mutex_);
-  Told* t = told(to, job);
-  if (!t) return false;
-  auto it = t->functions.find(key);
-  if (it == t->functions.end()) return false;
-  t->order.splice(t->order.end(), t->order, it->second);
+  if (!jobs_.count(job)) return true;  // it is over: what is sent now is for nobody
+  Told& t = nodes_[to].told[job];
+  auto it = t.functions.find(key);
+  if (it == t.functions.end()) return false;
+  t.order.splice(t.order.end(), t.order, it->second);
   return true;
 }
 
 void Relay::tell_function(const NodeId& to, const JobId& job, uint64_t key, const FunctionDefinition& d) {
   std::lock_guard lock(mutex_);
-  Told* t = told(to, job);
-  if (!t) return;
+  if (!jobs_.count(job)) return;
   Node* n = &nodes_[to];
+  Told* t = &n->told[job];
   Record r;
   r.job = job;
   r.kind = Kind::kFunction;
@@ -409,12 +403,12 @@ void Relay::tell_function(const NodeId& to, const JobId& job, uint64_t key, cons
 
 void Relay::lost_function(const NodeId& to, const JobId& job, uint64_t key) {
   std::lock_guard lock(mutex_);
-  Told* t = told(to, job);
-  if (!t) return;
-  auto it = t->functions.find(key);
-  if (it == t->functions.end()) return;
-  t->order.erase(it->second);
-  t->functions.erase(it);
+  if (!jobs_.count(job)) return;
+  Told& t = nodes_[to].told[job];
+  auto it = t.functions.find(key);
+  if (it == t.functions.end()) return;
+  t.order.erase(it->second);
+  t.functions.erase(it);
 }
 
 std::string Relay::name_of_locked(const NodeId& node) {
@@ -529,7 +523,7 @@ void Relay::answered(const NodeId& from, const Record& r, const std::shared_ptr<
     if (it == stand_ins_.end() || it->second->options().node != from) return;
     s = it->second;
     // It may have forgotten the job: the next one that is opened there says all of it again.
-    if (r.kind == Kind::kLaneOver) nodes_[from].told.erase(s->options().job);
+    if (r.kind == Kind::kLaneOver) nodes_[from].told[s->options().job].job = false;
   }
   s->on_record(r, message);
 }
@@ -552,6 +546,10 @@ void Relay::take_job(const NodeId& from, const Record& r) {
     coming_jobs_.erase(id);
     if (whole.size() > kMaxJob) return;
     Served& s = gateways_[r.job];
+    if (!s.gateway && gateways_.size() > kMaxGateways) {
+      gateways_.erase(r.job);
+      return;  // its lanes are told that it is not here
+    }
     if (s.gateway && is_over(*s.gateway)) ending_.push_back(std::exchange(s, {}).gateway);
     if (!s.gateway) s.gateway = fresh = std::make_shared<Gateway>(r.job, session_, whole, this);
     s.nodes.insert(from);
@@ -569,6 +567,7 @@ void Relay::take_lane(const NodeId& from, const Record& r, const std::shared_ptr
     std::lock_guard lock(mutex_);
     auto it = gateways_.find(r.job);
     if (it != gateways_.end() && it->second.nodes.count(from) && !is_over(*it->second.gateway)) g = it->second.gateway;
+    if (lanes_.size() >= kMaxLanes) g.reset();
     if (g) lanes_[{from, r.lane}] = g;
   }
   if (g) return g->on_record(from, r, message);

@@ -43,8 +43,10 @@ class Relay final : public Host, private net::Transport::User {
   void gateway_over(Gateway* gateway) override;
 
  private:
-  // What that node was told of a job of ours. Of functions the last ones: it forgets the others.
+  // What that node was told of a job of ours. Of functions the last ones: it forgets the others. Should it have lost more
+  // than that, it says so.
   struct Told {
+    bool job = false;
     std::list<uint64_t> order;  // used last at the end
     std::unordered_map<uint64_t, std::list<uint64_t>::iterator> functions;
   };
@@ -92,7 +94,6 @@ class Relay final : public Host, private net::Transport::User {
   void send_locked(Node* node, std::string message);
   void dial(Node* node);
   std::string name_of_locked(const NodeId& node);
-  Told* told(const NodeId& to, const JobId& job);
   template <class Fits>
   std::vector<std::shared_ptr<StandIn>> stand_ins(Fits fits);
 

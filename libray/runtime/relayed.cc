@@ -11,6 +11,16 @@
 
 namespace ray {
 
+// Nobody waits for such tasks: the pulse thread drains their results, and sleeps where their workers ring.
+void Runtime::set_relayed_user(RelayedUser* user) {
+  {
+    std::lock_guard lock(mutex_);
+    relayed_user_ = user;
+    ++needs_pulse_;
+  }
+  poke();
+}
+
 Status Runtime::submit_relayed(const RelayedTask& task, Function* f, const ray_arg* args, size_t n_args,
                                const ray_task_options& options, Object** returns, uint64_t* tag) {
   auto relayed = std::make_unique<Relayed>();
@@ -61,7 +71,6 @@ void Runtime::return_relayed(PendingTask* t) {
 
 // It is over. mutex_ held.
 void Runtime::end_relayed(PendingTask* t) {
-  --needs_pulse_;
   if (ErrorBox* e = t->relayed->end.error) e->seen.store(true, std::memory_order_relaxed);  // its node tells of it
   relayed_ends_.push_back(t->relayed->end);
   if (relayed_ends_.size() > 1) return;

@@ -169,7 +169,7 @@ class Runtime {
   Status cancel_task(PendingTask* t, uint32_t flags);  // mutex_ held
 
   // ---- tasks of other nodes (relayed.cc)
-  void set_relayed_user(RelayedUser* user) { relayed_user_ = user; }  // before the first of them
+  void set_relayed_user(RelayedUser* user);  // before the first of them
   // Its end comes to the user, and may before this returns. *tag names it for the calls below.
   Status submit_relayed(const RelayedTask& task, Function* f, const ray_arg* args, size_t n_args,
                         const ray_task_options& options, Object** returns, uint64_t* tag);

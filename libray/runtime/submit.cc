@@ -441,7 +441,6 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     use_function(t->function);
   }
   if (t->stream) streams_.insert(t->stream);
-  if (t->relayed) ++needs_pulse_;
   ++n_pending_;
   if (t->shape) {
     if (t->shape->pending++ == 0) activate(t->shape);

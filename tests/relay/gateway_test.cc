@@ -271,6 +271,29 @@ TEST(Gateway, AJobEndsWithWhoSentIt) {
   EXPECT_TRUE(eventually([&] { return !running(far.pid_in("second")); }));
 }
 
+TEST(Gateway, ForgetsFunctionsAndIsToldAgain) {
+  Far far;
+  far.open({"add"});
+  relay::Record r;
+  r.kind = relay::Kind::kForget;
+  r.job = far.job;
+  r.key = function_key("add");
+  far.opener.send(r);
+  const Opener::Answer a = far.opener.answer(far.opener.run(1, "add", {"1", "1"}));
+  EXPECT_EQ(a.kind, relay::Kind::kReturned);
+  EXPECT_EQ(a.flags, relay::kUnknownFunction);
+  far.opener.define(far.job, "add");
+  EXPECT_EQ(far.opener.call(1, "add", {"1", "1"}), "2");
+  // A definition that is not what its key stands for is no function.
+  r = {};
+  r.kind = relay::Kind::kFunction;
+  r.job = far.job;
+  r.key = function_key("sum");
+  r.name = "add";
+  far.opener.send(r);
+  EXPECT_EQ(far.opener.answer(far.opener.run(1, "sum", {"1", "1"})).code, RAY_INTERNAL);
+}
+
 TEST(Gateway, AJobThatIsHereIsRefused) {
   Far far;
   auto driver = std::make_unique<RawClient>();

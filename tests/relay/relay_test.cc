@@ -45,8 +45,8 @@ struct Two {
     }
     ends = true;
     if (opener.joinable()) opener.join();
-    if (here) EXPECT_EQ(here->end(), 0) << here->log();
-    if (there) EXPECT_EQ(there->end(), 0) << there->log();
+    EXPECT_EQ(here->end(), 0) << here->log();
+    EXPECT_EQ(there->end(), 0) << there->log();
     if (::testing::Test::HasFailure()) std::fprintf(stderr, "A: %s\nB: %s\n", here->log().c_str(), there->log().c_str());
   }
   void join() {
@@ -277,6 +277,20 @@ TEST(Relay, ADeadNodeTakesItsStandInsWithIt) {
   EXPECT_NE(two.here->failure(1).find("it was silent"), std::string::npos);
   const Outcome o = two.get(once);
   EXPECT_EQ(o.code, RAY_WORKER_CRASHED) << o.message;
+}
+
+TEST(Relay, TheDeathOfTheOtherDaemonIsThatOfAWorker) {
+  Two two;
+  two.join();
+  const Ref once = two.submit("await", {two.path("once"), two.path("never")}, 0);
+  ASSERT_TRUE(eventually([&] { return two.is_there("once"); }));
+  {
+    std::lock_guard lock(two.mutex);
+    two.opens = false;
+  }
+  ::kill(two.b.pid, SIGKILL);
+  const Outcome o = two.get(once);
+  EXPECT_EQ(o.code, RAY_WORKER_CRASHED) << "not the end of its own node: " << o.message;
 }
 
 TEST(Relay, AnotherRelayOfTheNodeGoesOn) {
