@@ -66,6 +66,14 @@ def test_without_retries_the_error_names_the_node(nodes, tmp_path):
         libray.get(ref, timeout=120)
 
 
+def runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def relay_of(node):
     found = subprocess.run(["pgrep", "-P", str(node.pid), "-f", "libray-relay"], stdout=subprocess.PIPE, text=True)
     pids = found.stdout.split()
@@ -97,4 +105,4 @@ def test_the_end_of_a_program_ends_what_runs_for_it_elsewhere(nodes, tmp_path):
     until(lambda: [f for f in tmp_path.glob("t.*") if f.read_text()])
     pid = int(next(tmp_path.glob("t.*")).read_text())
     libray.shutdown()
-    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    until(lambda: not runs(pid))
