@@ -10,11 +10,13 @@ import libray
 from libray.cluster_utils import Cluster
 from ray_fixtures import run
 
+STORE = 512 << 20  # of each node: for arguments and results of 50 MB at once
+
 
 @pytest.fixture
 def nodes():
-    with Cluster(num_cpus=1) as cluster:
-        cluster.second = cluster.add_node(num_cpus=1, resources={"x": 2})
+    with Cluster(num_cpus=1, object_store_memory=STORE) as cluster:
+        cluster.second = cluster.add_node(num_cpus=1, resources={"x": 2}, object_store_memory=STORE)
         cluster.wait_for_nodes()
         libray.init(cluster.head.session)
         yield cluster

@@ -4,8 +4,7 @@
 from typing import Any, Dict, List, Optional, Set
 
 from libray import cluster_utils as _nodes
-
-from ..driver import start as _start
+from libray.driver import start as _start
 
 _DEFAULTS = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 150 << 20}
 
