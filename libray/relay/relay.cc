@@ -35,8 +35,6 @@ std::string record(const Record& r) {
 
 }  // namespace
 
-Relay::~Relay() { transport_.reset(); }
-
 // ---- main thread
 
 int Relay::run() {

@@ -29,7 +29,6 @@ namespace ray::relay {
 class Relay final : public Host, private net::Transport::User {
  public:
   explicit Relay(Fd control) : control_(std::move(control)) {}
-  ~Relay() override;
   // Until the daemon closes its end; an exit status.
   int run();
 
@@ -100,7 +99,6 @@ class Relay final : public Host, private net::Transport::User {
   Fd control_, event_;
   Peer self_;
   std::string session_;
-  std::unique_ptr<net::Transport> transport_;
   std::map<uint64_t, int64_t> opening_;  // stand-ins whose lane is not open: until when. Main thread
   std::mutex control_mutex_;             // of who writes
 
@@ -116,6 +114,9 @@ class Relay final : public Host, private net::Transport::User {
   std::vector<std::pair<uint64_t, std::string>> over_stand_ins_;
   std::vector<Gateway*> over_gateways_;
   std::vector<std::shared_ptr<Gateway>> ending_;  // another one has their job already
+
+  // The last: its end joins the thread that calls the User half, which needs all of this, and this pointer.
+  std::unique_ptr<net::Transport> transport_;
 };
 
 }  // namespace ray::relay
