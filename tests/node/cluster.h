@@ -65,8 +65,9 @@ struct Cluster {
     auto s = node::create_session(*base);
     EXPECT_TRUE(s.ok()) << s.status().message();
     session = std::move(*s);
-    if (!cluster_token.empty())
+    if (!cluster_token.empty()) {
       EXPECT_TRUE(node::write_file(session.dir + "/cluster.token", cluster_token).ok());
+    }
     auto rayd = node::find_rayd();
     EXPECT_TRUE(rayd.ok()) << rayd.status().message();
     int fds[2];

@@ -67,7 +67,7 @@ TEST(Spills, WhatTheNodeCanNeverDoAtOnceTheRestWhenItHasWaited) {
       EXPECT_TRUE(x.never);
       EXPECT_FALSE(x.why.empty());
     }
-    if (x.client == 1 && x.shape == 1) EXPECT_EQ(x.resources.to_string(), "gold: 1");
+    EXPECT_EQ(x.resources.to_string(), x.client == 2 ? "CPU: 2" : x.shape == 1 ? "gold: 1" : "CPU: 1");
   }
   b.want(1, 1, 0);
   b.want(1, 0, 1);
@@ -438,7 +438,7 @@ class ForeignRun {
         ASSERT_FALSE(held_.count(a.worker));
         b_.s.worker_gone(a.worker, b_.now);
       } else if (a.kind == Action::kReclaim) {
-        if (foreign) ASSERT_TRUE(asked_back_.insert(a.worker).second) << "a stand-in was asked back twice";
+        ASSERT_TRUE(!foreign || asked_back_.insert(a.worker).second) << "a stand-in was asked back twice";
       } else if (a.kind == Action::kStartWorkers) {
         for (uint32_t i = 0; i < a.count; ++i) b_.s.worker_ready(b_.next_worker++, a.pool, b_.now);
       }
