@@ -52,7 +52,8 @@ class Relay final : public Host, private net::Transport::User {
   struct Node {
     Peer row;
     net::Peer peer = 0;                // once a session was up
-    std::string dialled;               // the address
+    std::string dialled;               // the address,
+    net::Target target = 0;            // and under which number: a new one each time, for the last dial may be under way
     std::vector<std::string> waiting;  // for the session
     std::map<JobId, Told> told;
   };
@@ -92,6 +93,7 @@ class Relay final : public Host, private net::Transport::User {
   bool is_over(const Gateway& g) const;
   void send_locked(Node* node, std::string message);
   void dial(Node* node);
+  void hang_up(Node* node);
   std::string name_of_locked(const NodeId& node);
   template <class Fits>
   std::vector<std::shared_ptr<StandIn>> stand_ins(Fits fits);
@@ -106,6 +108,8 @@ class Relay final : public Host, private net::Transport::User {
   std::map<NodeId, Node> nodes_;
   std::map<uint32_t, NodeId> by_index_;
   std::map<net::Peer, NodeId> by_peer_;
+  std::map<net::Target, NodeId> by_target_;
+  net::Target next_target_ = 1;
   std::map<JobId, std::string> jobs_;                                // of this node: what they say of themselves
   std::map<std::pair<NodeId, JobId>, std::string> coming_jobs_;      // of others, parts
   std::map<uint64_t, std::shared_ptr<StandIn>> stand_ins_;           // by spawn
