@@ -41,6 +41,7 @@ class TransportImpl;
 struct Dialler {
   TransportImpl* transport = nullptr;
   Target target = 0;
+  uint64_t number = 0;  // of all dials: a target may be dialled anew while an older one is under way
   bool taken = false;  // its stream has another owner
   nng_stream_dialer* dialer = nullptr;
   nng_aio* aio = nullptr;
@@ -97,7 +98,7 @@ class TransportImpl final : public Transport, private Stream::Owner {
   void loop();
   void apply(Actions& actions);
   void begin_dial(Target target, const std::string& address);
-  void end_dial(Target target, Actions* out);
+  void end_dial(Target target, uint64_t number, Actions* out);
   Conn adopt(nng_stream* stream);
   void accept_on();
   void end_accept(Actions* out);
@@ -135,6 +136,7 @@ class TransportImpl final : public Transport, private Stream::Owner {
   std::map<Target, std::unique_ptr<Dialler>> dials_;
   std::vector<Conn> read_;  // streams to be read on from when the actions are done
   Conn next_conn_ = 1;
+  uint64_t next_dial_ = 1;
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -286,6 +288,7 @@ void TransportImpl::begin_dial(Target target, const std::string& address) {
   auto d = std::make_unique<Dialler>();
   d->transport = this;
   d->target = target;
+  d->number = next_dial_++;
   auto fail = [&](const std::string& why) {
     post([this, target, why](Actions* out) { endpoint_.dial_failed(target, why, steady_ns(), out); });
   };
@@ -293,8 +296,8 @@ void TransportImpl::begin_dial(Target target, const std::string& address) {
   int rv = nng_stream_dialer_alloc(&d->dialer, address.c_str());
   if (rv == 0 && is_tls(address)) rv = nng_stream_dialer_set_ptr(d->dialer, NNG_OPT_TLS_CONFIG, tls_dial_);
   auto finished = [](void* arg) {
-    TransportImpl* t = static_cast<Dialler*>(arg)->transport;
-    t->post([t, which = static_cast<Dialler*>(arg)->target](Actions* out) { t->end_dial(which, out); });
+    const auto* d = static_cast<Dialler*>(arg);
+    d->transport->post([t = d->transport, which = d->target, n = d->number](Actions* out) { t->end_dial(which, n, out); });
   };
   if (rv == 0) rv = nng_aio_alloc(&d->aio, finished, d.get());
   if (rv != 0) return fail(nng_strerror(rv));
@@ -303,9 +306,9 @@ void TransportImpl::begin_dial(Target target, const std::string& address) {
   dials_[target] = std::move(d);
 }
 
-void TransportImpl::end_dial(Target target, Actions* out) {
+void TransportImpl::end_dial(Target target, uint64_t number, Actions* out) {
   auto it = dials_.find(target);
-  if (it == dials_.end()) return;
+  if (it == dials_.end() || it->second->number != number) return;
   const std::unique_ptr<Dialler> d = std::move(it->second);
   dials_.erase(it);
   const int rv = nng_aio_result(d->aio);

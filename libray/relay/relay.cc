@@ -35,8 +35,6 @@ std::string record(const Record& r) {
 
 }  // namespace
 
-Relay::~Relay() { transport_.reset(); }
-
 // ---- main thread
 
 int Relay::run() {
@@ -168,7 +166,7 @@ void Relay::on_peer(Peer row) {
     }
     if (was_dead) return;
     if (transport_) {
-      if (!n.dialled.empty()) transport_->hang_up(n.row.index);
+      hang_up(&n);
       transport_->fence(id, UINT32_MAX);
     }
     n.waiting.clear();
@@ -176,12 +174,21 @@ void Relay::on_peer(Peer row) {
   end_of(id, name_of(id) + " is dead" + (cause.empty() ? "" : ": " + cause));
 }
 
-// mutex_ held.
+// mutex_ held, as for the next.
 void Relay::dial(Node* n) {
   if (!transport_ || n->row.relay.empty() || n->dialled == n->row.relay) return;
-  if (!n->dialled.empty()) transport_->hang_up(n->row.index);
+  hang_up(n);
   n->dialled = n->row.relay;
-  transport_->dial(n->row.index, n->dialled, 0);
+  n->target = next_target_++;
+  by_target_[n->target] = n->row.id;
+  transport_->dial(n->target, n->dialled, 0);
+}
+
+void Relay::hang_up(Node* n) {
+  if (n->dialled.empty()) return;
+  n->dialled.clear();
+  by_target_.erase(n->target);
+  transport_->hang_up(n->target);
 }
 
 void Relay::open(const ControlMessage& m) {
@@ -467,8 +474,8 @@ void Relay::on_refused(net::Target target, const std::string& why) {
   NodeId id;
   {
     std::lock_guard lock(mutex_);
-    auto it = by_index_.find(target);
-    if (it == by_index_.end()) return;
+    auto it = by_target_.find(target);
+    if (it == by_target_.end()) return;
     id = it->second;
   }
   log(kLogWarning, "relay", "refused", "%s: %s", name_of(id).c_str(), why.c_str());

@@ -29,7 +29,6 @@ namespace ray::relay {
 class Relay final : public Host, private net::Transport::User {
  public:
   explicit Relay(Fd control) : control_(std::move(control)) {}
-  ~Relay() override;
   // Until the daemon closes its end; an exit status.
   int run();
 
@@ -53,7 +52,8 @@ class Relay final : public Host, private net::Transport::User {
   struct Node {
     Peer row;
     net::Peer peer = 0;                // once a session was up
-    std::string dialled;               // the address
+    std::string dialled;               // the address,
+    net::Target target = 0;            // and under which number: a new one each time, for the last dial may be under way
     std::vector<std::string> waiting;  // for the session
     std::map<JobId, Told> told;
   };
@@ -93,6 +93,7 @@ class Relay final : public Host, private net::Transport::User {
   bool is_over(const Gateway& g) const;
   void send_locked(Node* node, std::string message);
   void dial(Node* node);
+  void hang_up(Node* node);
   std::string name_of_locked(const NodeId& node);
   template <class Fits>
   std::vector<std::shared_ptr<StandIn>> stand_ins(Fits fits);
@@ -100,7 +101,6 @@ class Relay final : public Host, private net::Transport::User {
   Fd control_, event_;
   Peer self_;
   std::string session_;
-  std::unique_ptr<net::Transport> transport_;
   std::map<uint64_t, int64_t> opening_;  // stand-ins whose lane is not open: until when. Main thread
   std::mutex control_mutex_;             // of who writes
 
@@ -108,6 +108,8 @@ class Relay final : public Host, private net::Transport::User {
   std::map<NodeId, Node> nodes_;
   std::map<uint32_t, NodeId> by_index_;
   std::map<net::Peer, NodeId> by_peer_;
+  std::map<net::Target, NodeId> by_target_;
+  net::Target next_target_ = 1;
   std::map<JobId, std::string> jobs_;                                // of this node: what they say of themselves
   std::map<std::pair<NodeId, JobId>, std::string> coming_jobs_;      // of others, parts
   std::map<uint64_t, std::shared_ptr<StandIn>> stand_ins_;           // by spawn
@@ -116,6 +118,9 @@ class Relay final : public Host, private net::Transport::User {
   std::vector<std::pair<uint64_t, std::string>> over_stand_ins_;
   std::vector<Gateway*> over_gateways_;
   std::vector<std::shared_ptr<Gateway>> ending_;  // another one has their job already
+
+  // The last: its end joins the thread that calls the User half, which needs all of this, and this pointer.
+  std::unique_ptr<net::Transport> transport_;
 };
 
 }  // namespace ray::relay

@@ -195,7 +195,7 @@ TEST(Gateway, Cancels) {
   far.opener.send_number(relay::Kind::kCancel, 1, runs);
   EXPECT_EQ(far.opener.answer(runs).code, RAY_CANCELLED);
   EXPECT_TRUE(far.is_there("runs.cancelled"));
-  const uint64_t killed = far.opener.run(1, "await", {far.path("killed"), far.path("never")});
+  const uint64_t killed = far.opener.run(1, "await", {far.path("killed"), far.path("never"), "stubborn"});
   ASSERT_TRUE(eventually([&] { return far.is_there("killed"); }));
   const int pid = far.pid_in("killed");
   far.opener.send_number(relay::Kind::kCancel, 1, killed, RAY_CANCEL_FORCE);

@@ -230,7 +230,7 @@ class Opener : private net::Transport::User {
     r.kind = relay::Kind::kTask;
     r.lane = lane;
     r.task = t;
-    send(r);
+    counted(lane, r);
   }
   void send_number(relay::Kind kind, uint64_t lane, uint64_t number = 0, uint32_t flags = 0) {
     relay::Record r;

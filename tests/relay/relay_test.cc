@@ -220,7 +220,7 @@ TEST(Relay, Cancels) {
   EXPECT_EQ(ray_cancel(runs.ref, 0, nullptr), RAY_OK);
   EXPECT_EQ(two.get(runs).code, RAY_CANCELLED);
   EXPECT_TRUE(two.is_there("runs.cancelled"));
-  const Ref killed = two.submit("await", {two.path("killed"), two.path("never")});
+  const Ref killed = two.submit("await", {two.path("killed"), two.path("never"), "stubborn"});
   ASSERT_TRUE(eventually([&] { return two.is_there("killed"); }));
   EXPECT_EQ(ray_cancel(killed.ref, RAY_CANCEL_FORCE, nullptr), RAY_OK);
   EXPECT_EQ(two.get(killed).code, RAY_WORKER_CRASHED);

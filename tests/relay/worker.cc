@@ -85,12 +85,13 @@ ray_code fail(ray_task* task, void*) {
   return RAY_TASK_FAILED;
 }
 
-// Says in args[0] that it runs, and waits for args[1], or for its cancellation.
+// Says in args[0] that it runs, and waits for args[1], or for its cancellation, unless there is a third.
 ray_code await_file(ray_task* task, void*) {
   const std::string mine = arg(task, 0), other = arg(task, 1);
+  const bool stubborn = buffer(task, 2) != nullptr;
   touch(mine);
   while (!exists(other)) {
-    if (ray_task_is_cancelled(task)) {
+    if (!stubborn && ray_task_is_cancelled(task)) {
       touch(mine + ".cancelled");
       return RAY_CANCELLED;
     }
