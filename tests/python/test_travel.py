@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import subprocess
 import time
 
 import pytest
 
 import libray
+from libray import _cli
 from libray.cluster_utils import Cluster
 from ray_fixtures import run
 
@@ -197,6 +199,20 @@ def test_without_retries_the_error_names_the_node(nodes, tmp_path):
     nodes.kill(nodes.second)
     with pytest.raises(Exception, match="node 1|" + id_of(nodes.second)):
         libray.get(ref, timeout=120)
+
+
+def test_every_node_says_why_a_task_went_there(nodes):
+    @libray.remote(resources={"x": 1})
+    def own_id():
+        return libray.get_runtime_context().get_task_id()
+
+    task = libray.get(own_id.remote(), timeout=120)
+    for node in (nodes.head, nodes.second):
+        said = subprocess.run([_cli.tool(), "why", "-s", node.session, task], capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout.startswith(task) and "placed on node 1" in said.stdout
+        other = subprocess.run([_cli.tool(), "why", "-s", node.session, "f" * 48], capture_output=True, text=True)
+        assert other.returncode == 1 and "was not asked about task" in other.stderr
 
 
 def test_spelled_like_ray():

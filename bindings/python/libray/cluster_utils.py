@@ -1,8 +1,7 @@
 """`Cluster`: several nodes as processes on this machine, for tests of what happens when nodes join, leave, die and are
 stopped. They are started by the `libray` tool and end with this process at the latest.
 
-Tasks, actors and objects stay on the node of the program that made them (docs/cluster.md): `libray.init(node.session)`
-says on which that is."""
+`libray.init(node.session)` says on which node a program is. What waits there may run on another one (docs/cluster.md)."""
 
 from __future__ import annotations
 
