@@ -24,6 +24,14 @@ def until(what, seconds=60):
         time.sleep(0.02)
 
 
+def runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @libray.remote
 def where():
     return libray.get_runtime_context().get_node_id()
@@ -45,9 +53,11 @@ def test_a_dead_nodes_tasks_run_again_elsewhere(nodes, tmp_path):
     libray.init(nodes.head.session)
     name = str(tmp_path / "t")
     ref = run.options(resources={"gold": 1}, max_retries=3).remote(name, 4242)
-    until(lambda: list(tmp_path.glob("t.*")))
+    until(lambda: [f for f in tmp_path.glob("t.*") if f.read_text()])
+    pid = int(next(tmp_path.glob("t.*")).read_text())
     third = nodes.add_node(resources={"gold": 1})
     nodes.kill(second)
+    until(lambda: not runs(pid))  # else it might still be the one to answer
     open(f"{name}.go", "w").close()
     assert libray.get(ref, timeout=120) == 4242
     assert len(list(tmp_path.glob("t.*"))) == 3  # two nodes, and the word to go
@@ -64,14 +74,6 @@ def test_without_retries_the_error_names_the_node(nodes, tmp_path):
     nodes.kill(second)
     with pytest.raises(libray.exceptions.WorkerCrashedError, match=r"node 1 \(.*\) (died|could not be reached)"):
         libray.get(ref, timeout=120)
-
-
-def runs(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def relay_of(node):
