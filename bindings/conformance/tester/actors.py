@@ -123,7 +123,9 @@ class Actor:
         found = []
         for a in task.args:
             for o in a.outcomes():
-                if isinstance(o, Failure):
+                if o is ANYTHING:  # a failure among the rest
+                    found.append(World(task.all_outs(ANYTHING), "any", 0, before=state, after=state))
+                elif isinstance(o, Failure):
                     found.append(World(task.all_outs(o), "dependency", 0, before=state, after=state))
         return found
 

@@ -442,6 +442,8 @@ class Driver(Machine):
         self.ahead = []            # instructions after this one
         self.node_may_die = False  # a thread: the node is killed while it runs, before any of its instructions
         self.node_is_dead = False  # for this machine: an answer of the thread showed it
+        self.beside = False        # other threads run, or have run, beside this one
+        self.own = set()           # what this one saw ready, or had ready when the first of them began
 
     def created(self, task):
         if any(w[0] in ("crash", "exit") for w in instructions(task.body)):
@@ -542,7 +544,12 @@ class Driver(Machine):
             raise Mismatch(f"answered '{' '.join(line)}', but only {possible} may be")
         if hasattr(thing, "complete") and not isinstance(thing, (Put, Result, Item)):
             thing.complete = True
+        self.own.add(id(thing))
         return outcome
+
+    def sure(self, thing):
+        """Whether it was ready before this thread's next instruction: what another thread saw may have come later."""
+        return thing.complete and (not self.beside or isinstance(thing, Put) or id(thing) in self.own)
 
     def op_get(self, words):
         things = [self.slot(n) for n in words[1:]]
@@ -560,7 +567,7 @@ class Driver(Machine):
 
     def op_try(self, words):
         thing = self.slot(words[1])
-        if self.lines and self.lines[0][0] == "t" and not thing.complete:
+        if self.lines and self.lines[0][0] == "t" and not self.sure(thing):
             self.lines.pop(0)
             return
         self.observed(thing)
@@ -574,7 +581,7 @@ class Driver(Machine):
                 return
             raise Mismatch(f"answered '{' '.join(line)}'")
         count, mask = int(line[1]), line[2]
-        known = [t.complete for t in things]
+        known = [self.sure(t) for t in things]
         marked = [m == "1" for m in mask]
         if count != sum(marked) or count > want:
             raise Mismatch(f"answered '{' '.join(line)}' for {want}")
@@ -586,6 +593,8 @@ class Driver(Machine):
             if ready and not marked[i] and sum(marked[:i]) < want and count < want:
                 raise Mismatch(f"answered '{' '.join(line)}': number {i} was ready before")
         for t, m in zip(things, marked):
+            if m:
+                self.own.add(id(t))
             if m and isinstance(t, Result):
                 t.task.ended()
             elif m and isinstance(t, Done):
@@ -715,6 +724,10 @@ class Driver(Machine):
         self.pick([("ok",)])
         beside = Driver(self.model, self.answers)
         beside.slots = {k: v for k, v in self.slots.items() if not isinstance(v, list)}
+        if not self.beside:
+            self.own.update(id(v) for v in self.slots.values() if getattr(v, "complete", False))
+        self.beside, beside.beside = True, True
+        beside.own = set(self.own)
         until = itertools.takewhile(lambda w: w[:2] != ["join", words[1]], self.ahead)
         beside.node_may_die = self.node_may_die or any(w[:2] == ["fault", "node"] for w in until)
         beside.run(words[2], prefix=self.path + ".")
