@@ -329,7 +329,7 @@ void StandIn::take_record(const Record& r) {
 Execution* StandIn::take_task(uint64_t number, bool remove) {
   std::lock_guard lock(mutex_);
   auto it = tasks_.find(number);
-  if (it == tasks_.end()) return nullptr;
+  if (it == tasks_.end() || number > sent_) return nullptr;  // the other thread still works at what was not sent
   Execution* e = it->second;
   if (remove) tasks_.erase(it);
   return e;
@@ -425,7 +425,7 @@ Status StandIn::set_results(Execution* e, const Done& d) {
   if (d.results.size() != e->header.n_returns)
     return error(RAY_INTERNAL, "it has %zu results instead of %u", d.results.size(), e->header.n_returns);
   for (uint32_t i = 0; i < d.results.size(); ++i) {
-    if (!d.results[i].given) continue;
+    if (!d.results[i].given) return error(RAY_INTERNAL, "result %u did not come", i);
     if (Status s = set_result(e, d.number, i, d.results[i]); !s.ok())
       return error(s.code(), "result %u: %s", i, s.message().c_str());
   }
