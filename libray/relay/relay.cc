@@ -491,10 +491,25 @@ void Relay::on_message(net::Peer peer, net::Lane lane, std::string message) {
     while (reader.next(&r)) dispatch(from, r, kept);
     if (!reader.status().ok()) {
       log(kLogError, "relay", "bad-message", "%s: %s", name_of(from).c_str(), reader.status().message().c_str());
+      refuse_lanes_of(from, "what " + name_of(from) + " sent is not understood by " + name_of(self_.id) +
+                                ": the log of its relay has the reason; are both of the same version?");
       end_of(from, name_of(from) + " sent what nobody understands");
     }
   }
   transport_->consumed(peer, lane, size);
+}
+
+// The session stays, so that node would wait for the answers to what it has sent.
+void Relay::refuse_lanes_of(const NodeId& node, const std::string& why) {
+  std::lock_guard lock(mutex_);
+  Record r;
+  r.kind = Kind::kLaneOver;
+  r.code = RAY_INTERNAL;
+  r.bytes = why;
+  for (auto it = lanes_.lower_bound({node, 0}); it != lanes_.end() && it->first.first == node; ++it) {
+    r.lane = it->first.second;
+    send_locked(&nodes_[node], record(r));
+  }
 }
 
 void Relay::dispatch(const NodeId& from, const Record& r, const std::shared_ptr<const std::string>& message) {
