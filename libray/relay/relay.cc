@@ -35,7 +35,11 @@ std::string record(const Record& r) {
 
 }  // namespace
 
-Relay::~Relay() { transport_.reset(); }
+// Until its thread has ended its calls look for it here, and reset() would forget it first.
+Relay::~Relay() {
+  delete transport_.get();
+  (void)transport_.release();
+}
 
 // ---- main thread
 
@@ -538,7 +542,7 @@ void Relay::answered(const NodeId& from, const Record& r, const std::shared_ptr<
     if (it == stand_ins_.end() || it->second->options().node != from) return;
     s = it->second;
     // It may have forgotten the job: the next one that is opened there says all of it again.
-    if (r.kind == Kind::kLaneOver) nodes_[from].told[s->options().job].job = false;
+    if (r.kind == Kind::kLaneOver && jobs_.count(s->options().job)) nodes_[from].told[s->options().job].job = false;
   }
   s->on_record(r, message);
 }
@@ -552,6 +556,7 @@ void Relay::take_job(const NodeId& from, const Record& r) {
   std::shared_ptr<Gateway> fresh;
   {
     std::lock_guard lock(mutex_);
+    if (nodes_[from].row.dead) return;  // its last words, after whatever it had here was ended
     const std::pair<NodeId, JobId> id{from, r.job};
     if (!coming_jobs_.count(id) && coming_jobs_.size() >= kComingJobs) return;
     std::string& body = coming_jobs_[id];
