@@ -23,6 +23,7 @@ constexpr int64_t kListenNs = 5'000'000'000;   // for the relay's first word, be
 constexpr int64_t kHelloNs = 30'000'000'000;   // from the order to open a stand-in to its hello
 constexpr int64_t kCloseNs = 30'000'000'000;   // from the order to end one to its end: else the relay hangs
 constexpr int64_t kReasonNs = 500'000'000;     // from the end of one to the word why
+constexpr int64_t kNotNowNs = 100'000'000;     // what cannot be opened now, for a reason that is nobody's fault
 constexpr int64_t kSpillTickNs = 10'000'000, kQuietTickNs = 50'000'000;
 constexpr int64_t kQuietNs = 1'000'000'000;    // without a question or an opening
 constexpr size_t kMostForeign = 1024;          // stand-ins at the same time
@@ -236,7 +237,8 @@ void Node::open_foreign(const SpillAction& a) {
   auto job = jobs_.find(a.pool.job);
   auto peer = peers_.find(a.node);
   const bool there = peer != peers_.end() && peer->second.epoch == a.epoch;
-  if (job == jobs_.end() || job_over(a.pool.job) || !there || !description_holds(&job->second)) return spills_->dropped(a.number);
+  if (job == jobs_.end() || job_over(a.pool.job) || !there || !description_holds(&job->second))
+    return spills_->dropped(a.number, steady_ns() + kNotNowNs);
   Spawn& s = spawns_[next_spawn_];
   s.number = next_spawn_++;
   s.pool = a.pool;
