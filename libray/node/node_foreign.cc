@@ -161,6 +161,20 @@ void Node::relay_gone() {
   report(lineage::kError, 0, {{"kind", "relay-died"}, {"message", how}});
 }
 
+// What runs here for another node's job is not sent on. So what this node can never do would wait for ever, also for the
+// driver's own node, where it might run at once.
+Status Node::stays_possible(uint32_t job, const wire::Resources& needs, const sched::Placement& where) const {
+  auto it = jobs_.find(job);
+  if (it == jobs_.end() || !it->second.gateway || !where.group.is_nil() || !where.never.empty()) return Status();
+  if (cluster::enough(scheduler_.total(), needs)) return Status();
+  sched::Resources asks;
+  for (const auto& [name, amount] : needs) RAY_TRY(asks.add(name, amount));
+  return error(RAY_UNSUPPORTED,
+               "asks for %s, which node %s does not have, and what a task starts that came from another node cannot run on a "
+               "third one yet: keep that task on its own node (ray_placement.node), or start this from the driver",
+               asks.to_string().c_str(), id_.hex().c_str());
+}
+
 // ---- nodes
 
 std::string Node::node_text(uint32_t index) const {
