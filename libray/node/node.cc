@@ -303,7 +303,7 @@ int Node::next_timeout(bool* armed) {
     if (s.by_zygote && s.pid <= 0) earlier(servants_at_);
   }
   if (!paused_.empty()) earlier(clients_at_);
-  if (int64_t first = spills_ ? scheduler_.next_spill() : 0) earlier(std::max(first, spill_at_));
+  if (int64_t first = spills_ && phase_ == Phase::kRunning ? scheduler_.next_spill() : 0) earlier(std::max(first, spill_at_));
   if (relay_ && !relay_->running() && phase_ == Phase::kRunning) earlier(relay_->restart_at());
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
   else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_), earlier(clients_at_);

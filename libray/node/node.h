@@ -356,6 +356,7 @@ class Node {
   bool is_relay(int pid) const { return relay_ && relay_->running() && relay_->pid() == pid; }
   void run_spills(int64_t now);
   void apply(const SpillActions& actions);
+  Status stays_possible(uint32_t job, const wire::Resources& needs, const sched::Placement& where) const;
   void tell_infeasible(uint32_t client, uint32_t shape, const TaskId& task, const std::string& text);
   void open_foreign(const SpillAction& a);
   bool description_holds(Job* job);

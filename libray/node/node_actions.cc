@@ -342,6 +342,7 @@ void Node::want_worker(const actor::Actor& a) {
   for (const auto& [name, amount] : amounts) (void)resources.add(name, amount);
   sched::Placement placement;
   if (place.ok()) place = find_place(a.spec.resources, &placement);
+  if (place.ok()) place = stays_possible(a.spec.job, amounts, placement);
   if (pool.env) actor_envs_[a.spec.id] = pool.env;
   if (place.ok()) {
     scheduler_.want_actor(a.spec.id, resources, pool, placement);

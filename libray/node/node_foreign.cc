@@ -23,6 +23,7 @@ constexpr int64_t kListenNs = 5'000'000'000;   // for the relay's first word, be
 constexpr int64_t kHelloNs = 30'000'000'000;   // from the order to open a stand-in to its hello
 constexpr int64_t kCloseNs = 30'000'000'000;   // from the order to end one to its end: else the relay hangs
 constexpr int64_t kReasonNs = 500'000'000;     // from the end of one to the word why
+constexpr int64_t kNotNowNs = 100'000'000;     // what cannot be opened now, for a reason that is nobody's fault
 constexpr int64_t kSpillTickNs = 10'000'000, kQuietTickNs = 50'000'000;
 constexpr int64_t kQuietNs = 1'000'000'000;    // without a question or an opening
 constexpr size_t kMostForeign = 1024;          // stand-ins at the same time
@@ -160,6 +161,20 @@ void Node::relay_gone() {
   report(lineage::kError, 0, {{"kind", "relay-died"}, {"message", how}});
 }
 
+// What runs here for another node's job is not sent on. So what this node can never do would wait for ever, also for the
+// driver's own node, where it might run at once.
+Status Node::stays_possible(uint32_t job, const wire::Resources& needs, const sched::Placement& where) const {
+  auto it = jobs_.find(job);
+  if (it == jobs_.end() || !it->second.gateway || !where.group.is_nil() || !where.never.empty()) return Status();
+  if (cluster::enough(scheduler_.total(), needs)) return Status();
+  sched::Resources asks;
+  for (const auto& [name, amount] : needs) RAY_TRY(asks.add(name, amount));
+  return error(RAY_UNSUPPORTED,
+               "asks for %s, which node %s does not have, and what a task starts that came from another node cannot run on a "
+               "third one yet: keep that task on its own node (ray_placement.node), or start this from the driver",
+               asks.to_string().c_str(), id_.hex().c_str());
+}
+
 // ---- nodes
 
 std::string Node::node_text(uint32_t index) const {
@@ -236,7 +251,8 @@ void Node::open_foreign(const SpillAction& a) {
   auto job = jobs_.find(a.pool.job);
   auto peer = peers_.find(a.node);
   const bool there = peer != peers_.end() && peer->second.epoch == a.epoch;
-  if (job == jobs_.end() || job_over(a.pool.job) || !there || !description_holds(&job->second)) return spills_->dropped(a.number);
+  if (job == jobs_.end() || job_over(a.pool.job) || !there || !description_holds(&job->second))
+    return spills_->dropped(a.number, steady_ns() + kNotNowNs);
   Spawn& s = spawns_[next_spawn_];
   s.number = next_spawn_++;
   s.pool = a.pool;

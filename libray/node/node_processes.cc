@@ -532,6 +532,7 @@ Status Node::up_shape(Process* p, const std::string& payload) {
   for (const auto& [name, amount] : amounts) RAY_TRY(resources.add(name, amount));
   sched::Placement placement;
   if (place.ok()) place = find_place(std::string_view(payload).substr(sizeof s), &placement);
+  if (place.ok()) place = stays_possible(p->job, amounts, placement);
   if (!place.ok()) placement = {};
   placement.here |= job_of(*p).gateway;  // what came from another node is not sent on
   if (spills_) spills_->forget({p->index, s.shape, {}});

@@ -123,9 +123,10 @@ bool Spills::failed(uint64_t number, int64_t now) {
   return news;
 }
 
-void Spills::dropped(uint64_t number) {
+void Spills::dropped(uint64_t number, int64_t not_before) {
   Opening o;
-  (void)take(number, &o);
+  if (!take(number, &o)) return;
+  if (auto e = entries_.find(o.key); e != entries_.end()) e->second.not_before = std::max(e->second.not_before, not_before);
 }
 
 void Spills::client_gone(uint32_t client) {

@@ -76,7 +76,8 @@ class Spills {
   void opened(uint64_t number);
   // It cannot be opened. Whether that is news: the first in a row of that node.
   bool failed(uint64_t number, int64_t now);
-  void dropped(uint64_t number);    // nobody's fault
+  // Nobody's fault. It is not asked about again before then: at the head each answer takes a place for a while.
+  void dropped(uint64_t number, int64_t not_before = 0);
   void client_gone(uint32_t client);
   void forget(const SpillKey& key);  // it means something else from now on
 

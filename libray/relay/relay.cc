@@ -498,10 +498,25 @@ void Relay::on_message(net::Peer peer, net::Lane lane, std::string message) {
     while (reader.next(&r)) dispatch(from, r, kept);
     if (!reader.status().ok()) {
       log(kLogError, "relay", "bad-message", "%s: %s", name_of(from).c_str(), reader.status().message().c_str());
+      refuse_lanes_of(from, "what " + name_of(from) + " sent is not understood by " + name_of(self_.id) +
+                                ": the log of its relay has the reason; are both of the same version?");
       end_of(from, name_of(from) + " sent what nobody understands");
     }
   }
   transport_->consumed(peer, lane, size);
+}
+
+// The session stays, so that node would wait for the answers to what it has sent.
+void Relay::refuse_lanes_of(const NodeId& node, const std::string& why) {
+  std::lock_guard lock(mutex_);
+  Record r;
+  r.kind = Kind::kLaneOver;
+  r.code = RAY_INTERNAL;
+  r.bytes = why;
+  for (auto it = lanes_.lower_bound({node, 0}); it != lanes_.end() && it->first.first == node; ++it) {
+    r.lane = it->first.second;
+    send_locked(&nodes_[node], record(r));
+  }
 }
 
 void Relay::dispatch(const NodeId& from, const Record& r, const std::shared_ptr<const std::string>& message) {
@@ -530,7 +545,7 @@ void Relay::answered(const NodeId& from, const Record& r, const std::shared_ptr<
     if (it == stand_ins_.end() || it->second->options().node != from) return;
     s = it->second;
     // It may have forgotten the job: the next one that is opened there says all of it again.
-    if (r.kind == Kind::kLaneOver) nodes_[from].told[s->options().job].job = false;
+    if (r.kind == Kind::kLaneOver && jobs_.count(s->options().job)) nodes_[from].told[s->options().job].job = false;
   }
   s->on_record(r, message);
 }
@@ -544,6 +559,7 @@ void Relay::take_job(const NodeId& from, const Record& r) {
   std::shared_ptr<Gateway> fresh;
   {
     std::lock_guard lock(mutex_);
+    if (nodes_[from].row.dead) return;  // its last words, after whatever it had here was ended
     const std::pair<NodeId, JobId> id{from, r.job};
     if (!coming_jobs_.count(id) && coming_jobs_.size() >= kComingJobs) return;
     std::string& body = coming_jobs_[id];

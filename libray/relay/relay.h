@@ -89,6 +89,7 @@ class Relay final : public Host, private net::Transport::User {
   void take_job(const NodeId& from, const Record& r);
   void take_lane(const NodeId& from, const Record& r, const std::shared_ptr<const std::string>& message);
   void end_of(const NodeId& node, const std::string& why);
+  void refuse_lanes_of(const NodeId& node, const std::string& why);
   void no_more_of(const NodeId& node, const JobId& job);
   bool is_over(const Gateway& g) const;
   void send_locked(Node* node, std::string message);

@@ -43,13 +43,7 @@ StandIn::~StandIn() {
 // ---- from the transport and the relay
 
 void StandIn::on_record(const Record& r, const std::shared_ptr<const std::string>& message) {
-  if (r.kind == Kind::kLaneOver) {
-    {
-      std::lock_guard lock(mutex_);
-      told_over_ = true;
-    }
-    return end(std::string(r.bytes));
-  }
+  if (r.kind == Kind::kLaneOver) return end(std::string(r.bytes));
   std::unique_lock lock(mutex_);
   if (r.kind == Kind::kLaneOpen) {
     if (over_ || opened_.exchange(true)) return;
@@ -83,7 +77,20 @@ void StandIn::end(const std::string& why) {
     wake_.notify_all();
   }
   if (side_) side_->stop();
-  if (!opened_) host_->stand_in_over(options_.spawn, why);  // no thread of its own will
+  if (opened_) return;
+  unlane();  // no thread of its own will
+  host_->stand_in_over(options_.spawn, why);
+}
+
+// Also a lane that is not open, or that the other side has ended: its relay keeps the number until it is told.
+void StandIn::unlane() {
+  Record r;
+  r.kind = Kind::kUnlane;
+  r.lane = options_.spawn;
+  r.flags = 1;  // whatever runs has nobody who waits for it
+  std::string message;
+  encode(r, &message);
+  host_->send(options_.node, std::move(message));
 }
 
 void StandIn::leave() {
@@ -322,7 +329,7 @@ void StandIn::take_record(const Record& r) {
 Execution* StandIn::take_task(uint64_t number, bool remove) {
   std::lock_guard lock(mutex_);
   auto it = tasks_.find(number);
-  if (it == tasks_.end()) return nullptr;
+  if (it == tasks_.end() || number > sent_) return nullptr;  // the other thread still works at what was not sent
   Execution* e = it->second;
   if (remove) tasks_.erase(it);
   return e;
@@ -418,7 +425,7 @@ Status StandIn::set_results(Execution* e, const Done& d) {
   if (d.results.size() != e->header.n_returns)
     return error(RAY_INTERNAL, "it has %zu results instead of %u", d.results.size(), e->header.n_returns);
   for (uint32_t i = 0; i < d.results.size(); ++i) {
-    if (!d.results[i].given) continue;
+    if (!d.results[i].given) return error(RAY_INTERNAL, "result %u did not come", i);
     if (Status s = set_result(e, d.number, i, d.results[i]); !s.ok())
       return error(s.code(), "result %u: %s", i, s.message().c_str());
   }
@@ -475,15 +482,7 @@ void StandIn::finish_up() {
     side_->abandon_links();  // a client that does not read
     lock.lock();
   }
-  if (!told_over_) {
-    Record r;
-    r.kind = Kind::kUnlane;
-    r.lane = options_.spawn;
-    r.flags = 1;  // whatever runs has nobody who waits for it
-    std::string message;
-    encode(r, &message);
-    host_->send(options_.node, std::move(message));
-  }
+  unlane();
   lock.unlock();
   if (answers_.joinable()) answers_.join();
   while (!coming_.empty()) forget_coming(coming_.begin()->first.first);

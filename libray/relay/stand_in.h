@@ -80,6 +80,7 @@ class StandIn final : public StandInUser {
   void append(const Record& r);
   void flush();
   void refuse_actor(Execution* e);
+  void unlane();
   void finish_up();
 
   void answer();
@@ -115,7 +116,7 @@ class StandIn final : public StandInUser {
 
   std::mutex mutex_;
   std::condition_variable wake_, more_;
-  bool over_ = false, told_over_ = false, ends_ = false, answered_ = false;
+  bool over_ = false, ends_ = false, answered_ = false;
   std::string why_;
   uint64_t under_way_ = 0;  // counted bytes that the other side is not done with
   uint64_t taken_ = 0, sent_ = 0;  // the last numbers that were given, and sent

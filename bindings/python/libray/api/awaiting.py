@@ -193,6 +193,13 @@ def _call(target: Callable[[Any, Any], None], value: Any, error: Any) -> None:
         traceback.print_exc()
 
 
+def _settled(target: Any, value: Any, error: Any) -> bool:
+    try:
+        return hasattr(target, "settle") and target.settle(value, error)
+    except BaseException:  # no memory: the longer way reports what it cannot do
+        return False
+
+
 class _Notifier:
     """Delivers values to concurrent futures and callbacks, in the order in which they come, on one thread as long as
     each callback is soon over. While one is not, another thread goes on with the rest.
@@ -241,7 +248,7 @@ class _Notifier:
         if error is ...:  # on disk
             _fetch_later(value, functools.partial(self._fetched, target))
             return True
-        if hasattr(target, "settle") and target.settle(value, error):
+        if _settled(target, value, error):
             return True
         self.calls += 1
         if self.standby is None:
