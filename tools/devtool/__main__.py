@@ -210,10 +210,12 @@ def do_soak(args):
 
 
 def do_model(args):
+    tester = ROOT / "bindings" / "conformance" / "tester"
+    if {"-h", "--help", "--show"} & set(args.arguments):  # nothing runs
+        return start([sys.executable, tester, *args.arguments]).wait()
     build.build("release")
     build.install_package()
-    process = start([build.venv_python(), "-u", ROOT / "bindings" / "conformance" / "tester", *args.arguments],
-                    env=build.environment())
+    process = start([build.venv_python(), "-u", tester, *args.arguments], env=build.environment())
     code = process.wait()
     forget(process)
     return code

@@ -89,7 +89,7 @@ class Cluster:
         if unknown:
             raise TypeError(f"Unknown argument(s): {', '.join(unknown)}; a node takes {', '.join(_OPTIONS)}")
         command = [_cli.tool() or "libray", "start", "--json", "--with-pid", str(os.getpid()), *where]
-        for name, value in {"num_cpus": 1, "object_store_memory": 64 << 20, **given}.items():
+        for name, value in {"num_cpus": 1, "object_store_memory": 200 << 20, **given}.items():
             if value is not None:
                 command += [_OPTIONS[name], json.dumps(value) if isinstance(value, dict) else str(value)]
         environment = {k: v for k, v in os.environ.items() if k not in ("LIBRAY_ADDRESS", "LIBRAY_TOKEN", "RAY_ADDRESS")}
@@ -103,7 +103,7 @@ class Cluster:
         return node
 
     def add_node(self, **node_args: Any) -> Node:
-        """num_cpus (1), num_gpus, resources, labels, object_store_memory (64 MiB), host. It has joined when this returns;
+        """num_cpus (1), num_gpus, resources, labels, object_store_memory (200 MiB), host. It has joined when this returns;
         the others hear of it a moment later: wait_for_nodes."""
         where = ["--address", self.head.head_address, "--token-file", self._token_file]
         return self._start(where, node_args)
