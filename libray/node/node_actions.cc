@@ -34,6 +34,11 @@ const char* state_name(uint32_t state) {
 // ---- scheduler
 // -------------------------------------------------------------------------------------
 
+// In a cluster: why the resources of other nodes are of no use.
+static constexpr char kActorStays[] = " (an actor runs on the node of its program, whatever other nodes have)";
+static constexpr char kTaskStays[] =
+    " (with a runtime environment, a placement group or an affinity a task stays on the node of its program)";
+
 void Node::apply(sched::Actions& actions) {
   for (sched::Action& a : actions) {
     switch (a.kind) {
@@ -56,13 +61,13 @@ void Node::apply(sched::Actions& actions) {
         break;
       }
       case sched::Action::kInfeasible:  // said when no other node can do it either: Spills
-        if (!spills_ || !a.elsewhere) tell_infeasible(a.client, a.shape, a.id, a.text);
+        if (!spills_) tell_infeasible(a.client, a.shape, a.id, a.text);
+        else if (!a.elsewhere) tell_infeasible(a.client, a.shape, a.id, a.text + kTaskStays);
         break;
       case sched::Action::kActorInfeasible: {
-        report(lineage::kError, 0,
-               {{"kind", "infeasible"}, {"actor", a.id.hex()}, {"message", a.text}});
-        log(kLogWarning, "node", "infeasible", "actor %s %s; it waits", a.id.hex().c_str(),
-            a.text.c_str());
+        const std::string text = a.text + (spills_ ? kActorStays : "");
+        report(lineage::kError, 0, {{"kind", "infeasible"}, {"actor", a.id.hex()}, {"message", text}});
+        log(kLogWarning, "node", "infeasible", "actor %s %s; it waits", a.id.hex().c_str(), text.c_str());
         break;
       }
       case sched::Action::kAssignActor: {
