@@ -35,9 +35,9 @@ const char* state_name(uint32_t state) {
 // -------------------------------------------------------------------------------------
 
 // In a cluster: why the resources of other nodes are of no use.
-static constexpr char kActorStays[] = " (an actor runs on the node of its program, whatever other nodes have)";
+static constexpr char kActorStays[] = "; an actor runs on the node of its program, whatever other nodes have";
 static constexpr char kTaskStays[] =
-    " (with a runtime environment, a placement group or an affinity a task stays on the node of its program)";
+    "; with references, a runtime environment, a group or an affinity a task stays on the node of its program";
 
 void Node::apply(sched::Actions& actions) {
   for (sched::Action& a : actions) {

@@ -170,8 +170,8 @@ Status Node::stays_possible(uint32_t job, const wire::Resources& needs, const sc
   sched::Resources asks;
   for (const auto& [name, amount] : needs) RAY_TRY(asks.add(name, amount));
   return error(RAY_UNSUPPORTED,
-               "asks for %s, which node %s does not have, and what a task starts that came from another node cannot run on a "
-               "third one yet: keep that task on its own node (ray_placement.node), or start this from the driver",
+               "asks for %s, which node %s does not have, and what a task starts that came from another node runs on "
+               "no other yet: keep that task on its own node (ray_placement.node), or start this from the driver",
                asks.to_string().c_str(), id_.hex().c_str());
 }
 

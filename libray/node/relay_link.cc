@@ -55,6 +55,7 @@ Status RelayLink::start(int64_t now) {
   SpawnOptions o;
   o.argv = {options_.program};
   o.env[wire::kEnvSession] = options_.session;
+  if (incarnation_ > 0) o.env[relay::kEnvRelayAgain] = "1";
   o.out_fd = o.err_fd = log_file->get();
   o.pass_fd = its.get();
   o.pass_as = relay::kControlFd;

@@ -161,7 +161,7 @@ void Relay::on_peer(Peer row) {
     const bool was_dead = n.row.dead;
     n.row = std::move(row);
     if (!dead) {
-      if (!n.dialled.empty() && n.dialled != n.row.relay) dial(&n);
+      if (again_ || (!n.dialled.empty() && n.dialled != n.row.relay)) dial(&n);
       return;
     }
     if (was_dead) return;

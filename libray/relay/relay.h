@@ -8,6 +8,7 @@
 // what is kept for a node that is not connected yet is of lanes that are being opened, which has a limit of time; a node
 // that is dead, or whose relay was started anew, has no stand-in and no gateway's lane afterwards.
 #pragma once
+#include <cstdlib>
 #include <list>
 #include <map>
 #include <memory>
@@ -100,6 +101,7 @@ class Relay final : public Host, private net::Transport::User {
   std::vector<std::shared_ptr<StandIn>> stand_ins(Fits fits);
 
   Fd control_, event_;
+  const bool again_ = std::getenv(kEnvRelayAgain) != nullptr;  // what the last one left elsewhere ends when we say hello
   Peer self_;
   std::string session_;
   std::map<uint64_t, int64_t> opening_;  // stand-ins whose lane is not open: until when. Main thread

@@ -157,8 +157,8 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
   PendingTask* t = s->backlog.head;
   if (s->bound) {  // it may fit another node, and cannot go there
     s->gone_code = RAY_UNSUPPORTED;
-    s->gone = "cannot run on another node, for references, actors and generators do not travel yet, and on its own it " +
-              std::string(text) + ": give it plain values, or a node that has what it asks for";
+    s->gone = "cannot run on another node, for references, actors and generators do not travel yet: give it plain values, or "
+              "its own node what it asks for (" + std::string(text) + ")";
     return pump(s);
   }
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";

@@ -16,6 +16,8 @@
 namespace ray::relay {
 
 inline constexpr int kControlFd = 3;
+// In the environment of a relay that takes the place of one that ended: other nodes are to hear of it at once.
+inline constexpr char kEnvRelayAgain[] = "LIBRAY_RELAY_AGAIN";
 inline constexpr size_t kMaxControl = 256 << 10;  // a message; what a job says of itself may be longer and goes in parts
 
 // A node as the relay has to know it.

@@ -38,6 +38,11 @@ def where():
 
 
 @libray.remote
+def worker():
+    return os.getpid()
+
+
+@libray.remote
 def run(name, value):
     """Says where it runs, then waits for the file `name`.go."""
     with open(f"{name}.{libray.get_runtime_context().get_node_id()}", "w") as file:
@@ -107,4 +112,14 @@ def test_the_end_of_a_program_ends_what_runs_for_it_elsewhere(nodes, tmp_path):
     until(lambda: [f for f in tmp_path.glob("t.*") if f.read_text()])
     pid = int(next(tmp_path.glob("t.*")).read_text())
     libray.shutdown()
+    until(lambda: not runs(pid))
+
+
+def test_what_a_relay_left_elsewhere_ends_though_nothing_follows(nodes, tmp_path):
+    nodes.add_node(resources={"gold": 1})
+    nodes.wait_for_nodes()
+    libray.init(nodes.head.session)
+    pid = libray.get(worker.options(resources={"gold": 1}).remote(), timeout=120)
+    os.kill(relay_of(nodes.head), 9)
+    libray.shutdown()  # the relay that knew of the job is gone: the next one says so to the other node
     until(lambda: not runs(pid))
