@@ -75,13 +75,13 @@ Result<sqlite3*> open_database(const std::string& path) {
   sqlite3* db = nullptr;
   int rc = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   if (rc != SQLITE_OK || sqlite3_db_readonly(db, "main") == 1) {
-    sqlite3_close(db);
+    sqlite3_close_v2(db);  // with what is prepared on it
     std::string uri = "file:" + path + "?immutable=1";
     rc = sqlite3_open_v2(uri.c_str(), &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr);
   }
   if (rc != SQLITE_OK) {
     Status s = error(RAY_UNAVAILABLE, "cannot open '%s': %s", path.c_str(), sqlite3_errstr(rc));
-    sqlite3_close(db);
+    sqlite3_close_v2(db);  // with what is prepared on it
     return s;
   }
   sqlite3_busy_timeout(db, 5000);
@@ -190,7 +190,7 @@ NodeFile read_node_file(const std::string& session) {
       f.resources_json = cell_of(row, 7).to_string();
     }
   }
-  sqlite3_close(db);
+  sqlite3_close_v2(db);  // with what is prepared on it
   return f;
 }
 
@@ -220,7 +220,7 @@ ClusterFile read_cluster_file(const std::string& session) {
     auto& cells = c.nodes.rows.emplace_back();
     for (size_t i = 0; i < c.nodes.columns.size(); ++i) cells.push_back(cell_of(rows->get(), static_cast<int>(i)));
   }
-  sqlite3_close(db);
+  sqlite3_close_v2(db);  // with what is prepared on it
   return c;
 }
 
@@ -237,7 +237,7 @@ Status read_json_pairs(const std::string& text, std::map<std::string, std::strin
     }
     if (rc == SQLITE_DONE && flat) done = Status();
   }
-  sqlite3_close(db);
+  sqlite3_close_v2(db);  // with what is prepared on it
   return done;
 }
 
