@@ -29,7 +29,7 @@ Actor* Runtime::actor_entry(const ActorId& id) {
 void Runtime::connect_actor(Actor* a) {
   if (a->connected) return;
   a->connected = true;
-  up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 0, 0});
+  daemon_.up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 0, 0});
 }
 
 Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args,
@@ -64,15 +64,15 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
   t->function = klass;
   Object* ref = new_object(ray::actor_of(t->id));
   if (!ref) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
-  std::shared_ptr<Call> call;
-  if (!name.empty()) create->req_id = begin_call(&call, true, ref->id);
+  std::shared_ptr<DaemonChannel::Call> call;
+  if (!name.empty()) create->req_id = daemon_.begin_call(&call, give_back_unless(ref->id));
   uint64_t req_id = create->req_id;
   {
     std::lock_guard lock(mutex_);
     ref->shared = ref->in_table = true;
     ref->holds = 1;
     table_.set(ref);
-    up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+    daemon_.up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
     Actor* a = actor_entry(ref->id);
     a->ref = retain(ref);
     a->handles = 1;
@@ -99,9 +99,10 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
 }
 
 // The name decides which actor it is: ours, an older one, or an error.
-Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out, bool* found) {
+Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<DaemonChannel::Call> call, uint32_t flags, Actor** out,
+                             bool* found) {
   std::string answer;
-  Status s = await_call(req_id, call, &answer, -1);
+  Status s = daemon_.await_call(req_id, call, &answer, -1);
   Actor* mine = *out;
   if (s.ok()) {
     wire::Reader r(answer);
@@ -119,12 +120,26 @@ Status Runtime::finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32
   return s;
 }
 
+// Whoever asked for an actor by its name has gone, cancelled or out of time: of the one that the answer names we have been
+// made a holder, unless it is `mine`.
+std::function<void(const std::string&)> Runtime::give_back_unless(const ActorId& mine) {
+  return [this, mine](const std::string& answer) {
+    wire::Reader r(answer);
+    uint32_t n;
+    std::string_view id;
+    if (!r.array(&n) || n < 1 || !r.bin(&id) || id.size() != kIdSize) return;
+    ActorId actor;
+    std::memcpy(actor.b, id.data(), kIdSize);
+    if (actor != mine) daemon_.up(wire::kUpObjRelease, wire::UpObjCount{actor, process(), 1});
+  };
+}
+
 // The daemon made us a holder of this actor, so that it is there when we hear of it: a weak handle has no hold, but
 // we are told of its end.
 void Runtime::adopt_held(const ActorId& id, Actor** out) {
   std::lock_guard lock(mutex_);
   *out = weak_entry(id);
-  up(wire::kUpObjRelease, wire::UpObjCount{id, process_, 1});
+  daemon_.up(wire::kUpObjRelease, wire::UpObjCount{id, process(), 1});
 }
 
 Status Runtime::actor_from_id(const ActorId& id, Actor** out) {
@@ -257,7 +272,7 @@ void Runtime::tell_creation(const PendingTask* t, const std::vector<ObjectId>& d
   u.n_dependencies = static_cast<uint32_t>(deps.size());
   u.max_pending_calls = c.options.max_pending_calls;
   tail.append(reinterpret_cast<const char*>(deps.data()), deps.size() * kIdSize);
-  up(wire::kUpActorCreate, u, tail.data(), tail.size());
+  daemon_.up(wire::kUpActorCreate, u, tail.data(), tail.size());
 }
 
 // Its constructor's arguments are missing, or another thread is to carry out the creation: who gets a handle meanwhile is
@@ -268,7 +283,7 @@ void Runtime::announce_actor(const PendingTask* t) {
   a->connected = true;
   const ray_actor_options& o = t->creation->options;
   const wire::ActorFacts facts{o.max_restarts, a->max_task_retries, o.flags, o.max_pending_calls};
-  up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 1, sizeof facts}, &facts, sizeof facts);
+  daemon_.up(wire::kUpActorConnect, wire::UpActor{a->id, 0, RAY_OK, 1, sizeof facts}, &facts, sizeof facts);
 }
 
 // An argument has failed, or the creation was cancelled. All that hold the actor are told. mutex_ held.
@@ -279,10 +294,10 @@ void Runtime::creation_failed(const PendingTask* t, const ErrorBox* cause) {
   if (a->connected && !node_dead()) {
     std::string image = wire::pack_error(e->code, e->message, e->payload_format, e->payload);
     if (image.size() > wire::kActorErrorMax) image = wire::pack_error(e->code, e->message, 0, {});  // the message must do
-    up(wire::kUpActorReady, wire::UpActor{a->id, 0, RAY_ACTOR_DIED, 0, static_cast<uint32_t>(image.size())},
+    daemon_.up(wire::kUpActorReady, wire::UpActor{a->id, 0, RAY_ACTOR_DIED, 0, static_cast<uint32_t>(image.size())},
        image.data(), image.size());
   }
-  if (t->creation->req_id) answer_here(t->creation->req_id, closed_ || node_dead() ? cause->code : e->code, e->message);
+  if (t->creation->req_id) daemon_.answer_here(t->creation->req_id, closed_ || node_dead() ? cause->code : e->code, e->message);
   actor_dead(a, e);
 }
 
@@ -339,7 +354,7 @@ Status Runtime::await_facts(Actor* a) {
     std::lock_guard lock(mutex_);
     if (known()) return Status();
   }
-  if (in_callback() || wait_until(known, kRequestNs)) return Status();
+  if (in_callback() || wait_until(known, DaemonChannel::kRequestNs)) return Status();
   RAY_TRY(wait_ended());
   return error(RAY_TIMED_OUT, "the node daemon did not say in time how many calls of actor %s may be pending",
                a->id.hex().c_str());
@@ -572,18 +587,18 @@ void Runtime::actor_release(Actor* a, bool weak) {
 }
 
 Status Runtime::actor_kill(Actor* a, bool may_restart) {
-  up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, may_restart ? 1u : 0u, 0});
+  daemon_.up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, may_restart ? 1u : 0u, 0});
   // Answered after the kill: no call that is made from now on runs in the process that it ends.
-  return request(wire::kOpPing, std::string("\x90", 1), nullptr);
+  return daemon_.request(wire::kOpPing, std::string("\x90", 1), nullptr);
 }
 
 Status Runtime::actor_find(const std::string& name, const std::string& ns, Actor** out) {
   if (name.empty()) return error(RAY_INVALID_ARGUMENT, "an actor's name is not empty");
   std::string args, answer;
   wire::Writer(&args).array(2).str(name).str(ns.empty() ? ns_ : ns);
-  std::shared_ptr<Call> call;
-  const uint64_t req = begin_call(&call, true);
-  RAY_TRY(transact(req, call, wire::kOpActorFind, args, &answer, kRequestNs));
+  std::shared_ptr<DaemonChannel::Call> call;
+  const uint64_t req = daemon_.begin_call(&call, give_back_unless({}));
+  RAY_TRY(daemon_.transact(req, call, wire::kOpActorFind, args, &answer, DaemonChannel::kRequestNs));
   wire::Reader r(answer);
   uint32_t n;
   std::string_view id;
@@ -603,7 +618,7 @@ Status Runtime::learn_actor(Actor* a) {
   }
   std::string args, answer;
   wire::Writer(&args).array(1).bin(a->id.b, kIdSize);
-  RAY_TRY(request(wire::kOpActorInfo, args, &answer));
+  RAY_TRY(daemon_.request(wire::kOpActorInfo, args, &answer));
   wire::Reader r(answer);
   uint32_t n;
   int32_t language;

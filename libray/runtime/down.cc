@@ -19,27 +19,13 @@ bool read(const uint8_t* p, size_t n, T* out) {
 
 }  // namespace
 
-void Runtime::on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds) {
-  size_t next_fd = 0;
-  for (size_t at = 0; at + sizeof(RecordHeader) <= size;) {
-    RecordHeader h;
-    std::memcpy(&h, data + at, sizeof h);
-    if (h.size < sizeof h || h.size > size - at) break;
-    on_down(h.type, h.flags, data + at + sizeof h, h.size - sizeof h, fds, &next_fd);
-    at += pad8(h.size);
-  }
+void Runtime::received_all() {
   after_unlock(0);  // the next message may be what makes room
-  poke();
+  bells_.poke();
 }
 
-void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
-                      std::vector<Fd>* fds, size_t* next_fd) {
+void Runtime::received(uint16_t type, uint16_t, const uint8_t* p, size_t n, std::vector<Fd>* fds, size_t* next_fd) {
   switch (type) {
-    case wire::kDnReply: {
-      wire::DnReply r;
-      if (read(p, n, &r)) on_reply(r, flags, p + sizeof r, n - sizeof r);
-      return;
-    }
     case wire::kDnLink: {
       wire::DnLink l;
       if (read(p, n, &l)) on_link(l, *next_fd < fds->size() ? std::move((*fds)[(*next_fd)++]) : Fd());
@@ -147,7 +133,7 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
 void Runtime::link_lost(const wire::DnLink& l, const std::string& why) {
   log(kLogError, "runtime", "link-failed", "a ring shared with process %u cannot be used: %s", l.peer_pid,
       why.c_str());
-  up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker, wire::kLinkNotMapped, 0});
+  daemon_.up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker, wire::kLinkNotMapped, 0});
 }
 
 void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
@@ -174,7 +160,7 @@ void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text
   for (auto& l : s->leases) l->reclaim = true;  // their workers are being killed: nothing more for them
   pump(s);
   s->want_sent = 0;
-  up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, 0, {}});
+  daemon_.up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, 0, {}});
 }
 
 // Without the lock: a binding's interrupt hook may run.
@@ -188,32 +174,6 @@ void Runtime::on_peer_died(const wire::DnPeerDied& d, std::string_view why) {
   if (d.cause == wire::kDeathUnlinked && d.wait_status == 1) return;  // what we serve there, not whom we call
   auto it = link_of_peer_.find(d.process);
   if (it != link_of_peer_.end()) link_died(it->second, d, why);
-}
-
-void Runtime::on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n) {
-  std::unique_lock lock(calls_mutex_);
-  auto it = calls_.find(r.req_id);
-  if (it == calls_.end()) return;
-  std::shared_ptr<Call> c = it->second;
-  c->answer.append(reinterpret_cast<const char*>(p), n);
-  if (flags & wire::kMore) return;
-  c->code = r.code;
-  c->done = true;
-  if (!c->abandoned) return calls_cv_.notify_all();
-  calls_.erase(it);
-  lock.unlock();
-  give_back(*c);
-}
-
-// Whoever asked for an actor by its name has gone: cancelled, or out of time.
-void Runtime::give_back(const Call& call) {
-  wire::Reader r(call.answer);
-  uint32_t n;
-  std::string_view id;
-  if (call.code != RAY_OK || !r.array(&n) || n < 1 || !r.bin(&id) || id.size() != kIdSize) return;
-  ActorId actor;
-  std::memcpy(actor.b, id.data(), kIdSize);
-  if (actor != call.mine) up(wire::kUpObjRelease, wire::UpObjCount{actor, process_, 1});
 }
 
 }  // namespace ray

@@ -61,7 +61,7 @@ ray_code call_symbol(WorkerSide* side, Execution* e) {
 
 Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
   {
-    std::lock_guard lock(calls_mutex_);
+    std::lock_guard lock(definitions_mutex_);
     auto it = definitions_.find(key);
     if (it != definitions_.end()) {
       *out = it->second;
@@ -70,7 +70,7 @@ Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
   }
   std::string args, answer;
   wire::Writer(&args).array(1).uint64(key);
-  RAY_TRY(request(wire::kOpFunctionGet, args, &answer));
+  RAY_TRY(daemon_.request(wire::kOpFunctionGet, args, &answer));
   wire::Reader r(answer);
   uint32_t n;
   std::string_view name, definition;
@@ -79,7 +79,7 @@ Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
     return error(RAY_INTERNAL, "the node daemon answered nonsense about function %lx", key);
   out->name = name;
   out->definition = definition;
-  std::lock_guard lock(calls_mutex_);
+  std::lock_guard lock(definitions_mutex_);
   // Few are needed twice, for who runs them keeps what it made of them; functions made on the fly are endless.
   if (definition.size() > 64 * 1024) return Status();
   if (definition_bytes_ + definition.size() > 4u << 20) {

@@ -31,11 +31,8 @@ Status Runtime::function(int32_t language, uint32_t kind, const std::string& nam
   }
   std::string args;
   wire::Writer(&args).array(5).uint64(key).int64(language).uint64(kind).str(name).bin(definition);
-  RAY_TRY(check_request(args));
-  {
-    std::lock_guard order(requests_mutex_);
-    tell(wire::kOpFunctionDefine, args);
-  }
+  RAY_TRY(DaemonChannel::check_request(args));
+  daemon_.tell(wire::kOpFunctionDefine, args);
   std::lock_guard lock(mutex_);
   auto [it, fresh] = functions_.try_emplace(full);
   if (fresh) {
@@ -67,7 +64,7 @@ void Runtime::drop_function(Function* f) {
   if (unused_functions_.size() <= kUnusedFunctions) return;
   f = unused_functions_.front();
   unused_functions_.pop_front();
-  up(wire::kUpFunctionDrop, wire::UpFunctionDrop{f->key, f->told});
+  daemon_.up(wire::kUpFunctionDrop, wire::UpFunctionDrop{f->key, f->told});
   functions_.erase(functions_.find(*f->digest));
 }
 
@@ -83,7 +80,7 @@ Status Runtime::set_worker_command(int32_t language, const std::vector<std::stri
   w.array(3).int64(language).array(static_cast<uint32_t>(argv.size()));
   for (const std::string& a : argv) w.str(a);
   w.str(code);
-  RAY_TRY(request(wire::kOpWorkerCommand, args, nullptr));
+  RAY_TRY(daemon_.request(wire::kOpWorkerCommand, args, nullptr));
   languages_ |= 1u << language;
   return Status();
 }
@@ -93,7 +90,7 @@ Status Runtime::check_language(int32_t language) {
   if (language == language_ || language == RAY_LANG_NATIVE || languages_ & 1u << language) return Status();
   std::string args;
   wire::Writer(&args).array(1).int64(language);
-  RAY_TRY(request(wire::kOpWorkerCheck, args, nullptr));
+  RAY_TRY(daemon_.request(wire::kOpWorkerCheck, args, nullptr));
   languages_ |= 1u << language;
   return Status();
 }

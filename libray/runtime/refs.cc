@@ -286,7 +286,7 @@ void Runtime::mark_shared(Object* o) {
     table_.set(o);
     o->in_table = true;
   }
-  up(wire::kUpObjShare, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+  daemon_.up(wire::kUpObjShare, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
 }
 
 // A value that is here gets its copy in the store first: without room for it nothing has happened, and the next who
@@ -306,7 +306,7 @@ Status Runtime::share(Object* o, int64_t patience_ns) {
     }
   }
   if (!ready) {
-    poke();
+    bells_.poke();
     return Status();
   }
   if (o->contained)
@@ -406,15 +406,15 @@ void Runtime::send_object(uint16_t type, wire::UpObj u, const std::vector<Object
   size_t at = 0;
   for (; ids.size() - at > kPiece; at += kPiece) {
     wire::UpObj part{u.id, {}, wire::kObjPending, RAY_OK, kPiece, 0};
-    up_bytes(type, &part, sizeof part, &ids[at], kPiece * sizeof(ObjectId));
+    daemon_.up_bytes(type, &part, sizeof part, &ids[at], kPiece * sizeof(ObjectId));
   }
   u.n_contained = static_cast<uint32_t>(ids.size() - at);
-  up_bytes(type, &u, sizeof u, ids.data() + at, u.n_contained * sizeof(ObjectId));
+  daemon_.up_bytes(type, &u, sizeof u, ids.data() + at, u.n_contained * sizeof(ObjectId));
 }
 
 Status Runtime::export_hold(Object* o) {
   RAY_TRY(share(o));
-  up(wire::kUpObjHold, wire::UpObjCount{o->id, process_, 1});
+  daemon_.up(wire::kUpObjHold, wire::UpObjCount{o->id, process(), 1});
   return Status();
 }
 
@@ -500,7 +500,7 @@ Status Runtime::import_one(const ObjectId& id, const wire::Location& hint, Objec
   if (lender) {
     lend_to(lender, o);
   } else {
-    up(wire::kUpObjHold, wire::UpObjCount{id, process_, 1});
+    daemon_.up(wire::kUpObjHold, wire::UpObjCount{id, process(), 1});
     o->holds = 1;
   }
   if (hint.size) {
@@ -533,7 +533,7 @@ void Runtime::leave_lender(Object* o) {
 // A hold of its own instead of its lender. mutex_ held.
 void Runtime::hold_lent(Object* o) {
   leave_lender(o);
-  up(wire::kUpObjHold, wire::UpObjCount{o->id, process_, 1});
+  daemon_.up(wire::kUpObjHold, wire::UpObjCount{o->id, process(), 1});
   o->holds = 1;
 }
 
@@ -546,7 +546,7 @@ void Runtime::resolve(Object* o) {
     return e->release();
   }
   o->resolving = true;
-  up(wire::kUpObjResolve, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+  daemon_.up(wire::kUpObjResolve, wire::UpObj{o->id, {}, wire::kObjPending, RAY_OK, 0, 0});
 }
 
 void Runtime::on_obj_state(const wire::DnObjState& s) {
@@ -603,7 +603,7 @@ bool Runtime::read_shared_error(Object* o, const wire::Location& at, bool ours, 
     if (!o->done()) complete_error(o, e);
   }
   e->release();
-  poke();
+  bells_.poke();
   return true;
 }
 
@@ -653,7 +653,7 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
   o->contained.reset();
   if (o->lender) leave_lender(o);
   if (!stopped_) {
-    if (o->holds) up(wire::kUpObjRelease, wire::UpObjCount{o->id, process_, o->holds});
+    if (o->holds) daemon_.up(wire::kUpObjRelease, wire::UpObjCount{o->id, process(), o->holds});
     // Else the directory knows of the copy, and drops it.
     if (in_store && !o->shared && !o->borrowed && store_) store_->drop(o->id, o->location);
   }
@@ -670,7 +670,7 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
 // A result that nobody takes. mutex_ held.
 void Runtime::discard(const ObjectId& id, uint32_t making, const wire::ArgHeader& h, const uint8_t* bytes) {
   if (h.flags & wire::kRegistered)
-    up(wire::kUpObjDiscard, wire::UpObjDiscard{id, process_, making, 0, 0});
+    daemon_.up(wire::kUpObjDiscard, wire::UpObjDiscard{id, process(), making, 0, 0});
   if (h.where != wire::kStore) return;
   wire::StoreRef r;
   std::memcpy(&r, bytes, sizeof r);
@@ -682,7 +682,7 @@ void Runtime::discard(const ObjectId& id, uint32_t making, const wire::ArgHeader
 void Runtime::discard_attempt(const PendingTask* t) {
   const uint32_t making = making_of(t->tag, t->attempt);
   auto gone = [&](uint32_t index) {
-    up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process_, making, 1, 0});
+    daemon_.up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process(), making, 1, 0});
   };
   for (uint32_t i = 0; i < t->n_returns; ++i) gone(i);
   if (t->stream) gone(t->stream->from_attempt);  // of the others it is known

@@ -38,9 +38,9 @@ void Runtime::drain(ClientLink* link) {
       link->dead = true;  // said once; what is in flight is settled when its death is known
       log_later(kLogError, "corrupt-ring", strprintf("worker pid %u wrote garbage: killing it", link->peer_pid));
       if (Actor* a = link->actor)
-        up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
+        daemon_.up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
       else
-        up(wire::kUpKillWorker,
+        daemon_.up(wire::kUpKillWorker,
            wire::UpLeaseReturn{link->peer, link->lease ? link->lease->lease : 0});
       break;
     }
@@ -64,7 +64,7 @@ void Runtime::drain(ClientLink* link) {
     if (!s->backlog.empty()) pump(s);
   }
   if (link->actor && !link->actor->queue.empty()) pump_actor(link->actor);
-  if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));
+  if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();
 }
 
 PendingTask* Runtime::task_of(ClientLink* link, uint64_t tag) {
@@ -397,7 +397,7 @@ void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
   detach(t);
   if (a) ++a->n_pending;  // keeps the entry while it is looked at
   fail_task(t, e);
-  if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));
+  if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();
   if (!a) return;
   pump_actor(a);
   --a->n_pending;
@@ -476,7 +476,7 @@ void Runtime::later(Later what) {
     later_.push_back(what);
     urgent_work_ = true;
   }
-  poke();
+  bells_.poke();
 }
 
 // A little at a time: other work of the pulse thread waits meanwhile. Whatever has had no room for as long as

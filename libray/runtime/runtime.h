@@ -17,7 +17,6 @@
 // they give.
 #pragma once
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -28,15 +27,16 @@
 #include <unordered_set>
 #include <vector>
 
-#include "libray/base/doorbell.h"
 #include "libray/base/log.h"
 #include "libray/base/shm.h"
 #include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
-#include "libray/lineage/delta.h"
 #include "libray/lineage/record.h"
+#include "libray/runtime/bells.h"
+#include "libray/runtime/daemon_channel.h"
 #include "libray/runtime/object.h"
 #include "libray/runtime/object_table.h"
+#include "libray/runtime/own_node.h"
 #include "libray/runtime/types.h"
 #include "libray/runtime/wake_chain.h"
 #include "store/client.h"
@@ -46,7 +46,7 @@ namespace ray {
 class WorkerSide;
 struct WriterState;
 
-class Runtime {
+class Runtime : private DaemonChannel::User {
  public:
   static constexpr int64_t kStoreTimeoutNs = 10000000000;  // back-pressure without progress
   // ---- life (runtime.cc)
@@ -198,35 +198,14 @@ class Runtime {
   Status actor_reference(Actor* a, Object** out);
   void actor_release(Actor* a, bool weak);
 
-  // ---- requests to the daemon (requests.cc)
-  static constexpr int64_t kRequestNs = 30000000000;
-  Status request(uint32_t op, const std::string& args, std::string* answer, int64_t timeout_ns = kRequestNs);
-  static Status check_request(const std::string& args);
-  // The same without waiting for the answer.
-  void tell(uint32_t op, const std::string& args);
+  // ---- the daemon, the doorbells of the node's processes
+  DaemonChannel& daemon() { return daemon_; }
+  Bells& bells() { return bells_; }
+  uint32_t process() const { return bells_.process(); }
 
   // ---- for the worker side
-  template <class Header>
-  void up(uint16_t type, const Header& header, const void* tail = nullptr, size_t tail_size = 0) {
-    up_bytes(type, &header, sizeof header, tail, tail_size);
-  }
-  void up_bytes(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size,
-                uint16_t flags = 0);
-  // Writes one lineage record; `fill` writes `size` bytes.
-  template <class Fill>
-  void lineage(uint16_t type, uint32_t size, Fill fill);
   WakeChain& wakes() { return wakes_; }
   void wake(ClientLink* link);  // mutex_ held
-  std::atomic<uint32_t>* bell(uint32_t process) { return &page_->bells[process].armed; }
-  // The word on which only `pulse` of a process sleeps: for work that must not wait for its
-  // callers.
-  std::atomic<uint32_t>* urgent_bell(uint32_t process) { return &page_->bells[process].urgent; }
-  void ring_all(uint32_t process) {
-    ray::ring(bell(process));
-    ray::ring(urgent_bell(process));
-  }
-  uint32_t process() const { return process_; }
-  wire::ChannelHeader* channel() { return channel_; }
   const JobId& job() const { return job_; }
   const NodeId& node() const { return node_; }
   TaskContext* context();  // of the calling thread
@@ -265,41 +244,33 @@ class Runtime {
   SpinBudget spin_{kSpinNs}, flow_spin_{kFlowSpinNs, 0};
   Runtime() = default;
 
-  struct Call {
-    bool done = false;
-    bool names = false;      // answers with the id of an actor that we are made a holder of, unless it is `mine`
-    bool abandoned = false;  // nobody waits: what it makes us hold is given back
-    ActorId mine;
-    ray_code code = RAY_OK;
-    std::string answer;
-  };
-  uint64_t begin_call(std::shared_ptr<Call>* out, bool names = false, const ActorId& mine = {});
-  Status transact(uint64_t id, const std::shared_ptr<Call>& call, uint32_t op, const std::string& args, std::string* answer,
-                  int64_t timeout_ns);
-  void give_back(const Call& call);
-  Status await_call(uint64_t id, const std::shared_ptr<Call>& call, std::string* answer,
-                    int64_t timeout_ns);
-  Status finish_named(uint64_t req_id, std::shared_ptr<Call> call, uint32_t flags, Actor** out, bool* found);
+  std::function<void(const std::string&)> give_back_unless(const ActorId& mine);
+  Status finish_named(uint64_t req_id, std::shared_ptr<DaemonChannel::Call> call, uint32_t flags, Actor** out, bool* found);
+
+  // DaemonChannel::User
+  void received(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds, size_t* next_fd) override;
+  void received_all() override;
+  void lost(bool closed_here) override;
+  Status why_over() override;
+  bool lends() const override { return worker_ != nullptr; }
+  const void* sleeps() override;
+  void woke(const void* slept) override;
+  void descriptors_closed(bool first) override;
 
   // runtime.cc
   Status why_unusable() const;
   Status connect(const ray_runtime_options& options, const StartAs* as);
   Status hello(const ray_runtime_options& options, const StartAs* as);
-  Status map_memory(std::vector<Fd>* of_welcome);
   Status start_node(const ray_runtime_options& options);
   Status start_threads();
-  void receive_loop();
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
   bool means_other(const Object* there, const wire::Location& hint) const;
   void pulse_loop();
   void tick();
   void look_after_marked(int64_t now);
   void look_for_stopped(int64_t now);
-  void warn_stopped_daemon();
   void reap_strays();
-  bool kill_stopped_daemon();
   static constexpr const char* kDaemonDied = "the node daemon died";
-  void node_lost(const char* why);
   std::string death_text(const char* why) const;
   static constexpr const char* kWasShutDown = "the runtime was shut down";
   ErrorBox* over_error() const;
@@ -310,9 +281,6 @@ class Runtime {
   void nearer_to_end();
   void stop_threads();
   void let_go();
-  void end_daemon();
-  void reap_daemon(int64_t patience_ns);
-  void poke();
   void watch_bell();
   void feed();
   void run_callbacks();
@@ -321,18 +289,9 @@ class Runtime {
   void run_inline(const Notification& n, Object* o);
   void close_queues();
   Status check_notify(const ray_notify& notify, Queue** queue) const;
-  void wake_calls();
   void wake_waiters();
   bool callbacks_empty();
   bool ticking() const;
-  void wake_daemon(std::atomic<uint32_t>* armed);
-  void ring_daemon();
-  void knock();
-  void await_room(std::atomic<uint32_t>* armed, uint32_t naps);
-  bool nobody_reads(uint32_t naps);
-  bool write_up(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags);
-  void send_request(uint64_t id, uint32_t op, const std::string& args);
-  static void too_large(const char* whom, size_t size);
 
   // relayed.cc
   void end_relayed(PendingTask* t);
@@ -509,15 +468,11 @@ class Runtime {
   void stream_ack(Stream* s);
 
   // down.cc
-  void on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds);
-  void on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n, std::vector<Fd>* fds,
-               size_t* next_fd);
   void on_link(const wire::DnLink& l, Fd fd);
   void on_actor_text(const uint8_t* p, size_t n);
   void link_lost(const wire::DnLink& l, const std::string& why);
   void on_grant(const wire::DnLease& l, const uint8_t* gpus, size_t n_gpus);
   void on_reclaim(const wire::DnLease& l);
-  void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
   void on_obj_state(const wire::DnObjState& s);
   void on_obj_cancel(const wire::ObjCancel& c);
   void on_infeasible(const wire::DnLease& l, std::string_view text);
@@ -531,31 +486,20 @@ class Runtime {
   std::atomic<uint32_t> languages_{0};  // a bit for each that there are workers for, as far as this process knows
   std::function<bool()> stop_waiting_;
   std::string session_dir_, token_, ns_;
-  Fd session_lock_, socket_, daemon_event_;
-  Fd daemon_pidfd_;  // of the one that this process started: what it is signalled through
-  int daemon_pid_ = -1;
+  Fd session_lock_;
+  OwnNode own_node_;
+  DaemonChannel daemon_{this};
+  Bells bells_;
   uint64_t spawn_ = 0;  // of a worker: which one it is
   int64_t strays_at_ns_ = 0;  // when to look again for orphans that ended; pulse alone
-  bool own_node_ = false;
   bool of_relay_ = false;  // the process is not this runtime's alone
   RelayedUser* relayed_user_ = nullptr;
   std::vector<RelayedEnd> relayed_ends_;  // that its user has not been told
-  uint32_t process_ = 0;
   NodeId node_;
   JobId job_;
   TaskContext root_, actor_root_;
   std::atomic<TaskContext*> outside_{&root_};  // one of them
-  Mapping page_map_, channel_map_;
-  wire::NodePage* page_ = nullptr;
   WakeChain wakes_;
-  wire::ChannelHeader* channel_ = nullptr;
-  SpinLock up_mutex_, lineage_mutex_;
-  std::mutex room_mutex_;  // of who waits for room in the up ring; taken before up_mutex_
-  std::atomic<uint32_t> room_waits_{0};
-  RingProducer up_ring_, lineage_ring_;
-  lineage::DeltaCoder lineage_coder_;  // under lineage_mutex_, like the next
-  alignas(8) uint8_t lineage_record_[lineage::kDeltaWords * 8] = {};
-  bool journaled_ = true;                 // LIBRAY_LINEAGE=0 turns it off, to measure what it costs
   mutable SpinLock store_mutex_;          // of the next, a leaf; who has mutex_ may read it without
   std::shared_ptr<store::Client> store_;  // buffers and writers keep it too
   std::unique_ptr<WorkerSide> worker_;
@@ -565,8 +509,6 @@ class Runtime {
   std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false}, pulse_ended_{false};
   uint32_t fork_generation_ = 0;
   std::string death_;  // why the node is dead
-  std::atomic<bool> no_reader_{false};  // of the rings to the daemon; set without mutex_, before node_dead_
-  std::atomic<int64_t> leave_at_ns_{INT64_MAX};  // of a shutdown: a stopped daemon is waited for no longer
 
   mutable std::mutex mutex_;
   ObjectTable table_;
@@ -639,15 +581,9 @@ class Runtime {
   uint64_t marks_ = 0;                      // calls to sleeping workers since then
   int64_t marked_look_ns_ = 0;              // when to look again
   int64_t look_at_ = 0;                      // when to look for stopped peers again
-  uint64_t up_head_seen_ = 0;                // how far the daemon had read at the last look
-  std::atomic<int64_t> daemon_warned_ns_{0};
-  std::atomic<bool> knocked_{false};  // our descriptors are gone, and people know
   std::atomic<bool> urgent_work_{false};
 
-  std::mutex calls_mutex_, requests_mutex_;
-  std::condition_variable calls_cv_;
-  std::unordered_map<uint64_t, std::shared_ptr<Call>> calls_;
-  uint64_t next_call_ = 1;
+  std::mutex definitions_mutex_;
   std::unordered_map<uint64_t, FunctionDefinition> definitions_;
   size_t definition_bytes_ = 0;  // in them
   std::string ended_for_;  // why the daemon says that the node ends; of the receiving thread

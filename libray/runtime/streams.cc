@@ -96,7 +96,7 @@ void Runtime::stop_watching(const Object* completion) {
     }
     after_unlock(0);
   });
-  ring_all(process_);
+  bells_.poke();
 }
 
 Status Runtime::stream_completed(Stream* s, Object** out) {
@@ -122,7 +122,7 @@ void Runtime::stream_ack(Stream* s) {
   if (!t || t->state != TaskState::kPushed) return;
   auto* at = const_cast<uint8_t*>(t->record) + offsetof(wire::TaskHeader, stream_ack);
   std::atomic_ref(*reinterpret_cast<uint32_t*>(at)).store(s->consumed, std::memory_order_release);
-  ray::ring(bell(t->link->peer));
+  bells_.ring(t->link->peer);
 }
 
 // A notification says that there is something to take, and takes nothing: whoever gives up waiting loses
@@ -181,7 +181,7 @@ Status Runtime::stream_on_next(Stream* s, const ray_notify& notify, uint64_t* to
     urgent_work_ = true;
     stream_deliver(s);
   }
-  ray::ring(urgent_bell(process_));
+  bells_.ring_pulse();
   return Status();
 }
 
@@ -210,7 +210,7 @@ void Runtime::stream_release(Stream* s) {
     if (s->task && !goes_on) (void)cancel_task(s->task, 0);
     else for (size_t i = items.size(); i > 0; --i) stream_ack(s);
     if (s->watched) items.push_back(s->completion);
-    if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));  // who waits for an item
+    if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();  // who waits for an item
   }
   for (Object* o : items) release(o);
   after_unlock();

@@ -19,7 +19,7 @@ void WorkerSide::register_result(Execution* e, const ObjectId& id, const std::ve
   for (size_t at = 0; at < contained.size(); at += kPiece) {
     const size_t n = std::min(kPiece, contained.size() - at);
     wire::UpObjResult r{id, holder_of(e), making(e), static_cast<uint32_t>(n), 0};
-    runtime_->up(wire::kUpObjResult, r, &contained[at], n * sizeof(ObjectId));
+    runtime_->daemon().up(wire::kUpObjResult, r, &contained[at], n * sizeof(ObjectId));
   }
 }
 
@@ -55,7 +55,7 @@ Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& 
 // One that is not handed over: nothing of it stays.
 void WorkerSide::discard_result(Execution* e, uint32_t index, Execution::Out* out) {
   if (out->header.flags & wire::kRegistered)
-    runtime_->up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(e->header.task, index), holder_of(e),
+    runtime_->daemon().up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(e->header.task, index), holder_of(e),
                                                          making(e), 0, 0});
   if (out->header.where != wire::kStore) return;
   wire::StoreRef r;

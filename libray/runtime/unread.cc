@@ -57,7 +57,7 @@ void Runtime::drop_error(Object* o) {
     log(kLogError, "runtime", "unread-error", "nobody looked at this error: %s", e->message.c_str());
     e->release();
   });
-  ring_all(process_);
+  bells_.poke();
 }
 
 // How full the node's store is. The figures lie in memory that this process maps: it costs nobody anything to ask often.

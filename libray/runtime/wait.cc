@@ -201,6 +201,18 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
   return Status();
 }
 
+// ---- for whoever waits for an answer of the daemon
+
+Status Runtime::why_over() {
+  if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
+  if (stopped_) return error(RAY_CANCELLED, "%s", kWasShutDown);
+  return cancelled_here() ? waiter_cancelled() : Status();
+}
+
+const void* Runtime::sleeps() { return worker_ ? worker_->lend() : nullptr; }
+
+void Runtime::woke(const void* slept) { worker_->take_back(static_cast<const TaskContext*>(slept)); }
+
 // ---- notifications
 // ---------------------------------------------------------------------------------------
 
@@ -240,7 +252,7 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
     }
   }
   if (!inline_now) {
-    ray::ring(urgent_bell(process_));
+    bells_.ring_pulse();
     return Status();
   }
   ++depth;
@@ -279,8 +291,8 @@ void Runtime::deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox*
       n.over();
     });
   }
-  ray::ring(urgent_bell(process_));
-  ray::ring(bell(process_));
+  bells_.ring_pulse();
+  bells_.ring_own();
 }
 
 Status Runtime::cancel_notify(uint64_t token) {

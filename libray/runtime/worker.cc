@@ -44,7 +44,7 @@ void WorkerSide::add_link(const wire::DnLink& l, Mapping map) {
     std::lock_guard lock(links_mutex_);
     links_.push_back(link);
   }
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 void WorkerSide::client_died(uint32_t process) {
@@ -93,17 +93,17 @@ void WorkerSide::become_actor(const wire::DnActorInit& init, const uint8_t* reco
     creation_ = std::move(e);
     have_creation_ = true;
   }
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 void WorkerSide::unwanted() {
   unwanted_ = true;
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 void WorkerSide::stop() {
   stop_ = true;
-  runtime_->poke();
+  runtime_->bells().poke();
   std::lock_guard lock(run_mutex_);
   interrupt(nullptr);
 }
@@ -239,7 +239,7 @@ void WorkerSide::give_place(CallGroup* group) {
   bool was_full = outstanding_.fetch_sub(1) >= max_concurrency_.load();
   if (group) was_full = group->outstanding.fetch_sub(1) >= group->limit;
   running_changed();
-  if (asleep_at_limit_.load()) ray::ring(runtime_->bell(runtime_->process()));
+  if (asleep_at_limit_.load()) runtime_->bells().ring_own();
   if (event_used_ && was_full) ring_events(false, group || has_work());
 }
 
@@ -324,7 +324,7 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     }
     if (!slept) (crowded ? crowded_spin_ : idle_spin_).slept();
     slept = true;
-    auto* word = runtime_->bell(runtime_->process());
+    auto* word = runtime_->bells().own();
     const uint32_t how = arm(word);
     // Several calls may be behind one mark: then all threads look, as after a ring.
     if (runtime_->wakes().settle() && (max_concurrency_ > 1 || has_groups_)) ray::ring(word);
@@ -345,7 +345,7 @@ int WorkerSide::event_fd(uint32_t group) {
   if (!event.valid()) {
     event = Fd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     event_used_ = true;  // from now on the pulse thread watches for tasks
-    runtime_->poke();
+    runtime_->bells().poke();
   }
   return event.get();
 }
@@ -442,7 +442,7 @@ void WorkerSide::read_aside() {
     read_.push_back({e, s});
     ++n_read_;
     lock.unlock();
-    ray::ring(runtime_->bell(runtime_->process()));
+    runtime_->bells().ring_own();
     ring_events(true, true);
     lock.lock();
   }
@@ -630,7 +630,7 @@ void* WorkerSide::result_room(ServeLink* link, std::unique_lock<SpinLock>* lock,
     if (link->dead || runtime_->node_dead()) return nullptr;
     if (void* at = link->results.reserve(type, size)) return at;
     lock->unlock();
-    runtime_->ring_all(link->client);
+    runtime_->bells().ring_both(link->client);
     if (i > 20) {
       timespec ts{0, 50000};
       nanosleep(&ts, nullptr);
@@ -643,13 +643,13 @@ void* WorkerSide::result_room(ServeLink* link, std::unique_lock<SpinLock>* lock,
 
 void WorkerSide::publish(ServeLink* link) {
   link->results.publish();
-  ray::ring(runtime_->bell(link->client));
+  runtime_->bells().ring(link->client);
 }
 
 // A client that waits for many results is woken when there are no more tasks.
 void WorkerSide::publish_lazily(ServeLink* link) {
   link->results.publish();
-  if (!ring_unless_lazy(runtime_->bell(link->client))) return;
+  if (!ring_unless_lazy(runtime_->bells().of(link->client))) return;
   link->unrung.store(true, std::memory_order_relaxed);
   unrung_.store(true, std::memory_order_relaxed);
 }
@@ -658,7 +658,7 @@ void WorkerSide::ring_unrung() {
   if (!unrung_.load(std::memory_order_relaxed) || !unrung_.exchange(false, std::memory_order_relaxed)) return;
   std::lock_guard lock(links_mutex_);
   for (auto& l : links_)
-    if (l->unrung.exchange(false, std::memory_order_relaxed)) ray::ring(runtime_->bell(l->client));
+    if (l->unrung.exchange(false, std::memory_order_relaxed)) runtime_->bells().ring(l->client);
 }
 
 // Frees the ring space of finished records, in order. link->mutex held.
@@ -685,7 +685,7 @@ void WorkerSide::give_up(ServeLink* link) {
     if (it == links_.end()) return;  // the client is gone, or another thread was here
     links_.erase(it);
   }
-  runtime_->up(wire::kUpLinkLost, wire::UpLinkLost{link->client, 1, wire::kLinkCorrupt, 0});
+  runtime_->daemon().up(wire::kUpLinkLost, wire::UpLinkLost{link->client, 1, wire::kLinkCorrupt, 0});
 }
 
 // What is too much for one record goes ahead of it.
@@ -809,7 +809,7 @@ void WorkerSide::leave_streams(Execution* e) {
     n_reserved_ -= std::exchange(e->reserved, false);
     e->listed = false;
   }
-  ray::ring(runtime_->bell(runtime_->process()));
+  runtime_->bells().ring_own();
 }
 
 Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
@@ -911,7 +911,7 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
   }
   RAY_FAULT("worker.actor.constructed");
   wire::UpActor u{actor_, incarnation_, code, 0, ok ? 0 : static_cast<uint32_t>(image.size())};
-  runtime_->up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
+  runtime_->daemon().up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
   if (ok)
     actor_ready_ = true;
   else
