@@ -21,9 +21,9 @@ static Status define(ray_runtime* runtime, int32_t language, uint32_t kind, ray_
     return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
   std::string n;
   RAY_TRY(name_arg(name, "the name of a function", &n));
-  RAY_TRY(rt->check_language(language));
+  RAY_TRY(rt->functions().check_language(language));
   Function* f;
-  RAY_TRY(rt->function(language, kind, n, definition, &f));
+  RAY_TRY(rt->functions().define(language, kind, n, definition, &f));
   *out = make_handle_of<ray_function>(kHandleFunction, f);
   return Status();
 }

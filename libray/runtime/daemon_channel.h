@@ -3,7 +3,8 @@
 // record by record. It knows nothing of tasks and objects.
 //
 // Who: Runtime and its parts, WorkerSide, the C API for requests. Threads: any sends and asks; `receive` is the receiver
-// thread's; connect, detach and close are for a start and an end, when nobody else is here. Files: daemon_channel.cc, requests.cc.
+// thread's; connect, detach and close are for a start and an end, when nobody else is here. Files: daemon_channel.cc,
+// requests.cc.
 //
 // Locks, all its own: up_mutex_ and lineage_mutex_ are held for a copy, never for a wait; room_mutex_ is of who waits for
 // room in the up ring and comes before up_mutex_; requests_mutex_ comes before both; calls_mutex_ is a leaf. Any of them may
@@ -53,7 +54,7 @@ class DaemonChannel {
     // Any thread, with or without a lock: this process has closed our descriptors. `first`: it was not known before.
     virtual void descriptors_closed(bool first) = 0;
   };
-  // A call under way. Names of its members are calls_mutex_'s business but for `answer` and `code` of one that is done.
+  // A call under way; under calls_mutex_.
   struct Call {
     bool done = false;
     bool abandoned = false;  // nobody waits, and `unclaimed` is to be told

@@ -86,7 +86,7 @@ void Runtime::received(uint16_t type, uint16_t, const uint8_t* p, size_t n, std:
     case wire::kDnActorState:
       if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
       break;
-    default: log_later(kLogDebug, "unknown-record", strprintf("record of type %u from the daemon", type));
+    default: callbacks_.log_later(kLogDebug, "unknown-record", strprintf("record of type %u from the daemon", type));
   }
 }
 
@@ -148,7 +148,7 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
     return pump(s);
   }
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
-  log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
+  callbacks_.log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
 }
 
 // What waits for this shape fails, and so does all that is submitted or retried from now on.

@@ -657,7 +657,7 @@ void Runtime::free_one(Object* o, std::vector<Object*>* more) {
     // Else the directory knows of the copy, and drops it.
     if (in_store && !o->shared && !o->borrowed && store_) store_->drop(o->id, o->location);
   }
-  if (state == ObjState::kError) drop_error(o);
+  if (state == ObjState::kError) unread_errors_.freed(o);
   else if (state == ObjState::kReady && o->where == Where::kHeap) std::free(o->heap);
   while (o->waiters) {
     Waiter* w = o->waiters;

@@ -74,8 +74,7 @@ void Runtime::end_relayed(PendingTask* t) {
   if (ErrorBox* e = t->relayed->end.error) e->seen.store(true, std::memory_order_relaxed);  // its node tells of it
   relayed_ends_.push_back(t->relayed->end);
   if (relayed_ends_.size() > 1) return;
-  callbacks_.push_back([this] { deliver_relayed(); });
-  bells_.poke();
+  callbacks_.add_and_ring([this] { deliver_relayed(); });
 }
 
 void Runtime::deliver_relayed() {

@@ -36,7 +36,7 @@ void Runtime::drain(ClientLink* link) {
     if (next == RingConsumer::Next::kCorrupt) {
       if (link->dead) break;
       link->dead = true;  // said once; what is in flight is settled when its death is known
-      log_later(kLogError, "corrupt-ring", strprintf("worker pid %u wrote garbage: killing it", link->peer_pid));
+      callbacks_.log_later(kLogError, "corrupt-ring", strprintf("worker pid %u wrote garbage: killing it", link->peer_pid));
       if (Actor* a = link->actor)
         daemon_.up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
       else
@@ -339,13 +339,10 @@ void Runtime::run_waiter(Waiter* w, Object* o) {
       }
     }
   } else {
-    auto it = notifications_.find(w->token);
-    if (it != notifications_.end()) {
-      Notification n = it->second;
-      notifications_.erase(it);
-      --needs_pulse_;
+    Notification n;
+    if (notifications_.take(w->token, &n)) {
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-      deliver(n, o, RAY_COMPLETION_READY, e);
+      notifications_.deliver(n, o, RAY_COMPLETION_READY, e);
       deferred_release_.push_back(o);  // what the notification held
       have_deferred_ = true;
     }
@@ -425,7 +422,7 @@ void Runtime::finish_task(PendingTask* t) {
   }
   Actor* a = t->actor;
   const bool call = t->kind == RAY_KIND_ACTOR_CALL, keeps = t->keeps_actor;
-  if (!call) drop_function(t->function);
+  if (!call) functions_.drop(t->function);
   free_task(t);
   if (!a) return;
   if (call) {

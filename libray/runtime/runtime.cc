@@ -93,6 +93,8 @@ Status Runtime::connect(const ray_runtime_options& options, const StartAs* as) {
   std::string address = view_string(options.address);
   if (address.empty() && std::getenv("LIBRAY_ADDRESS")) address = std::getenv("LIBRAY_ADDRESS");
   language_ = options.language;
+  functions_.add_language(language_);
+  functions_.add_language(RAY_LANG_NATIVE);
   const char* lineage = std::getenv("LIBRAY_LINEAGE");
   daemon_.set_journaled(!lineage || std::strcmp(lineage, "0") != 0);
   if (as) {
@@ -145,7 +147,7 @@ Status Runtime::start_threads() {
   RAY_TRY(start_thread(&receiver_, "a thread of libray", [this, when_joined] {
     if (!when_joined()) return;
     pthread_setname_np(pthread_self(), "ray-receiver");
-    enter_callback(this);  // it calls log handlers and what interrupts tasks
+    Callbacks::enter(&callbacks_);  // it calls log handlers and what interrupts tasks
     daemon_.receive();
   }));
   return start_thread(&pulse_, "a thread of libray", [this, when_joined] {
@@ -230,7 +232,7 @@ Status Runtime::hello(const ray_runtime_options& options, const StartAs* as) {
 // Steps in where no caller waits. See runtime.h.
 void Runtime::pulse_loop() {
   pthread_setname_np(pthread_self(), "ray-pulse");
-  enter_callback(this);
+  Callbacks::enter(&callbacks_);
   auto* bell_word = bells_.own();
   auto* urgent = bells_.own_urgent();
   uint64_t seen = 0;
@@ -240,7 +242,7 @@ void Runtime::pulse_loop() {
     int64_t nap;
     {
       std::lock_guard lock(mutex_);
-      on_bell = needs_pulse_ > 0 || (worker_ && worker_->wants_event());
+      on_bell = pulse_needed() || (worker_ && worker_->wants_event());
     }
     const bool lazily = feeds && !on_bell;
     auto* word = on_bell || lazily ? bell_word : urgent;
@@ -258,11 +260,11 @@ void Runtime::pulse_loop() {
       nap = left_marked_ ? kMarkedNs : ticking() ? 5000000 : 1000000000;
     }
     after_unlock(0);  // what has to wait for room waits beside the rest
-    run_callbacks();
+    callbacks_.run();
     const bool work = worker_ && worker_->on_pulse();
     if (worker_ && !of_relay_) reap_strays();
     if (stopped_) return;
-    if (!callbacks_empty()) continue;
+    if (!callbacks_.empty()) continue;
     if (feeds && !lazily && !on_bell) continue;
     if (on_bell && !work) wakes_.pass_on();  // a loop that has work keeps the place
     sleep_armed(word, how, lazily ? std::min(nap, kLazySleepNs) : nap);
@@ -308,8 +310,8 @@ void Runtime::tick() {
   int64_t now = steady_ns();
   look_after_marked(now);
   if (n_pending_) look_for_stopped(now);
-  if (!later_.empty() && now >= later_at_ns_) callbacks_.push_back([this] { do_later(); });
-  if (have_kept_ && now - kept_ns_ > kKeptNs) callbacks_.push_back([this] { release_kept(); });
+  if (!later_.empty() && now >= later_at_ns_) callbacks_.add([this] { do_later(); });
+  if (have_kept_ && now - kept_ns_ > kKeptNs) callbacks_.add([this] { release_kept(); });
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)
       if (!link->cancels.empty()) flush_cancels(link.get());
@@ -368,45 +370,16 @@ void Runtime::wake_waiters() {
   bells_.poke();
   daemon_.wake_calls();
   std::lock_guard lock(mutex_);
-  for (Queue* q : queues_) q->wake_pollers();
+  notifications_.wake_pollers();
 }
 
-namespace {
-thread_local const Runtime* t_calls_back = nullptr;  // whose thread this is, or whose callback runs on it
-}
-
-bool Runtime::in_callback() const { return t_calls_back == this; }
-const Runtime* Runtime::enter_callback(const Runtime* rt) { return std::exchange(t_calls_back, rt); }
-
-void Runtime::run_callbacks() {
-  const Runtime* outer = enter_callback(this);
-  run_each_callback();
-  enter_callback(outer);
-}
-
-// A line of the log whose handler may call us. mutex_ held.
-void Runtime::log_later(LogLevel level, const char* id, std::string text) {
-  callbacks_.push_back([level, id, text = std::move(text)] { log(level, "runtime", id, "%s", text.c_str()); });
-  bells_.poke();
-}
-
-void Runtime::run_each_callback() {
-  for (;;) {
-    std::function<void()> f;
-    {
-      std::lock_guard lock(mutex_);
-      if (callbacks_.empty()) return;
-      f = std::move(callbacks_.front());
-      callbacks_.pop_front();
-    }
-    f();
-  }
-}
-
-bool Runtime::callbacks_empty() {
+void Runtime::function_release(Function* f) {
+  if (foreign()) return;
   std::lock_guard lock(mutex_);
-  return callbacks_.empty();
+  functions_.drop(f);
 }
+
+bool Runtime::in_callback() const { return callbacks_.here(); }
 
 // ---- the end
 // ----------------------------------------------------------------------------------------
@@ -452,8 +425,9 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
   table_.for_each([&open](Object* o) {
     if (!o->done() && try_retain(o)) open.push_back(o);
   });
-  for (auto& [token, n] : notifications_)
+  notifications_.for_each([&open](const Notification& n) {
     if (n.object && !n.object->done()) open.push_back(retain(n.object));
+  });
   for (Object* o : open) {
     if (!o->done()) complete_error(o, e);
     deferred_release_.push_back(o);
@@ -494,6 +468,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   if (!stopping_ && worker_ && worker_->runs(context()))
     return error(RAY_WRONG_STATE, "a task cannot shut down the runtime that it runs in");
   if (stopping_.exchange(true)) return Status();
+  unread_errors_.stop();
   const int64_t now = steady_ns();
   if (drain_timeout_ns >= 0) daemon_.leave_at(drain_timeout_ns > INT64_MAX - now ? INT64_MAX : now + drain_timeout_ns);
   if (worker_ && drain_timeout_ns != 0) worker_->retire();
@@ -506,8 +481,11 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     fail_everything(RAY_CANCELLED, kWasShutDown);
   }
   after_unlock();
-  run_callbacks();
-  close_queues();
+  callbacks_.run();
+  {
+    std::lock_guard lock(mutex_);
+    notifications_.close_queues();
+  }
   release_kept();
   if (!node_dead()) {
     if (own_node_.started() && !own_node_.kill_if_stopped()) {
@@ -518,7 +496,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   }
   stop_threads();
   do_later();  // what the pulse thread left
-  run_callbacks();
+  callbacks_.run();
   log(kLogDebug, "runtime", "stopped", "left session %s", session_dir_.c_str());
   if (own_node_.started()) own_node_.reap(20000000000);
   let_go();

@@ -34,10 +34,13 @@
 #include "libray/lineage/record.h"
 #include "libray/runtime/bells.h"
 #include "libray/runtime/daemon_channel.h"
+#include "libray/runtime/functions.h"
+#include "libray/runtime/notifications.h"
 #include "libray/runtime/object.h"
 #include "libray/runtime/object_table.h"
 #include "libray/runtime/own_node.h"
 #include "libray/runtime/types.h"
+#include "libray/runtime/unread_errors.h"
 #include "libray/runtime/wake_chain.h"
 #include "store/client.h"
 
@@ -146,17 +149,13 @@ class Runtime : private DaemonChannel::User {
   void take_kept(std::vector<ray_buffer>* out);
   void release_kept();
 
-  // ---- what this process itself knows (unread.cc)
+  // ---- what this process itself knows (queries.cc)
   // The answer of a query that needs no daemon, one MessagePack value; false: it is none.
   bool local_query(const std::string& what, std::string* answer);
 
   // ---- functions and tasks (functions.cc, submit.cc)
-  Status function(int32_t language, uint32_t kind, const std::string& name,
-                  const std::string& definition, Function** out);  // one user more
+  Functions& functions() { return functions_; }
   void function_release(Function* f);
-  // What this job's workers of a language are, see ray_worker_command; and whether there can be any.
-  Status set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code);
-  Status check_language(int32_t language);
   // After "object ID" or "argument N": what stands for an actor never has a value.
   static constexpr const char* kIsActor = "is the reference of an actor, which has no value: call the actor";
   Status submit(Function* f, const ray_arg* args, size_t n_args, const ray_task_options& options,
@@ -221,7 +220,6 @@ class Runtime : private DaemonChannel::User {
   std::mutex& mutex() { return mutex_; }
   void cancel_children(const TaskId& parent);
   void return_idle_leases();
-  Status task_definition(uint64_t key, FunctionDefinition* out);
   uint64_t ref_count(Object* o) const { return o->refs(); }
 
   // Called when the last handle is gone: the object waits, reachable, for its child handles.
@@ -275,22 +273,15 @@ class Runtime : private DaemonChannel::User {
   static constexpr const char* kWasShutDown = "the runtime was shut down";
   ErrorBox* over_error() const;
   void fail_everything(ray_code code, const std::string& why);
-  void log_later(LogLevel level, const char* id, std::string text);
   bool drained();
   bool may_leave();
   void nearer_to_end();
   void stop_threads();
   void let_go();
   void watch_bell();
+  bool pulse_needed() const { return needs_pulse_ + notifications_.size() > 0; }  // mutex_ held
   void feed();
-  void run_callbacks();
-  void run_each_callback();
-  static const Runtime* enter_callback(const Runtime* rt);  // the one before
-  void run_inline(const Notification& n, Object* o);
-  void close_queues();
-  Status check_notify(const ray_notify& notify, Queue** queue) const;
   void wake_waiters();
-  bool callbacks_empty();
   bool ticking() const;
 
   // relayed.cc
@@ -320,12 +311,7 @@ class Runtime : private DaemonChannel::User {
   void discard(const ObjectId& id, uint32_t attempt, const wire::ArgHeader& h, const uint8_t* bytes);
   void discard_attempt(const PendingTask* t);
 
-  // unread.cc
-  void drop_error(Object* o);  // mutex_ held
-  void excuse(Object* const* objects, size_t n);
-  static void saw(Object* const* objects, const uint8_t* ready, size_t n);
-  void take_unread(std::string* answer);
-  void find_neglected();
+  // queries.cc
   void list_references(std::string* answer);
   void count_tables(std::string* answer);
 
@@ -479,11 +465,9 @@ class Runtime : private DaemonChannel::User {
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
   void served_died(const uint8_t* p, size_t n);
   void on_peer_died(const wire::DnPeerDied& d, std::string_view why);
-  void deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e);
 
   int32_t mode_ = RAY_MODE_DRIVER;
   int32_t language_ = RAY_LANG_NATIVE;
-  std::atomic<uint32_t> languages_{0};  // a bit for each that there are workers for, as far as this process knows
   std::function<bool()> stop_waiting_;
   std::string session_dir_, token_, ns_;
   Fd session_lock_;
@@ -511,15 +495,13 @@ class Runtime : private DaemonChannel::User {
   std::string death_;  // why the node is dead
 
   mutable std::mutex mutex_;
+  Callbacks callbacks_{bells_};
+  Notifications notifications_{this, callbacks_, bells_};
+  UnreadErrors unread_errors_{callbacks_};
+  Functions functions_{this, mutex_, daemon_};
   ObjectTable table_;
   // Where the store has the copies of values that lie in this process, of objects that are shared.
   std::unordered_map<const Object*, wire::Location> published_;
-  void use_function(Function* f);
-  void drop_function(Function* f);
-  // Those without users, the longest unused first: programs make the same function again and again.
-  static constexpr size_t kUnusedFunctions = 1024;
-  std::list<Function*> unused_functions_;
-  std::unordered_map<std::string, std::unique_ptr<Function>> functions_;
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
   std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some
@@ -529,14 +511,8 @@ class Runtime : private DaemonChannel::User {
   std::unordered_map<ActorId, std::unique_ptr<Actor>> actors_;
   std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
   std::unordered_set<Stream*> streams_;
-  std::unordered_map<uint64_t, Notification> notifications_;
-  std::unordered_set<Queue*> queues_;
   bool closed_ = false;  // shut down: nothing begins any more
-  uint64_t next_token_ = 1;
   uint32_t wait_mark_ = 0;
-  std::deque<std::function<void()>> callbacks_;
-  std::deque<ErrorBox*> unread_;  // errors whose objects went and that nobody saw
-  uint64_t neglect_looked_ = 0;   // n_errors_ when no failed object was left that nobody had seen
   std::vector<ray_buffer> kept_;  // pinned by a get that ran out of time: see keep()
   std::atomic<bool> have_kept_{false};
   int64_t kept_ns_ = 0;
@@ -567,7 +543,7 @@ class Runtime : private DaemonChannel::User {
   std::vector<FailedDependency> failed_dependencies_;
   std::atomic<uint32_t> sleepers_{0};  // threads in wait_until that may sleep
   uint64_t n_pending_ = 0;             // tasks that are not done
-  uint64_t needs_pulse_ = 0;           // reasons for pulse to sleep on the doorbell
+  uint64_t needs_pulse_ = 0;           // reasons for pulse to sleep on the doorbell, besides notifications
   uint64_t progress_count_ = 0;
   uint64_t results_seen_ = 0;  // drains that found something
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
@@ -583,15 +559,9 @@ class Runtime : private DaemonChannel::User {
   int64_t look_at_ = 0;                      // when to look for stopped peers again
   std::atomic<bool> urgent_work_{false};
 
-  std::mutex definitions_mutex_;
-  std::unordered_map<uint64_t, FunctionDefinition> definitions_;
-  size_t definition_bytes_ = 0;  // in them
   std::string ended_for_;  // why the daemon says that the node ends; of the receiving thread
 };
 
 PendingTask* pending_task_at(uint32_t index);
-ray_error* error_handle(ErrorBox* e);  // a new handle, or NULL
-void queue_push(Queue* q, const ray_completion& c);
-Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n);
 
 }  // namespace ray

@@ -19,7 +19,7 @@ inline bool Runtime::may_be_lazy(uint64_t* seen) {
   std::lock_guard lock(mutex_);
   bool moved = *seen != results_seen_;
   *seen = results_seen_;
-  return moved && needs_pulse_ == 0 && !waiting_tasks_.head;
+  return moved && !pulse_needed() && !waiting_tasks_.head;
 }
 
 // Drains result rings until pred() is true. Spins first, because a running peer answers within

@@ -40,7 +40,7 @@ void Runtime::look_for_stopped(int64_t now) {
     if (is_stopped(static_cast<int>(link->peer_pid)))
       daemon_.up(wire::kUpStopped, wire::UpStopped{link->peer, began ? 1u : 0u});
   }
-  if (daemon_.look_unread()) callbacks_.push_back([this] { daemon_.warn_if_stopped(); });
+  if (daemon_.look_unread()) callbacks_.add([this] { daemon_.warn_if_stopped(); });
 }
 
 // A worker like this is of no further use.

@@ -88,7 +88,7 @@ void Runtime::stop_watching(const Object* completion) {
   if (!t->stream || !t->stream->watched || t->stream->completion != completion) return;
   t->stream->completion = nullptr;
   t->stream->watched = false;
-  callbacks_.push_back([this, tag = t->tag] {
+  callbacks_.add_and_ring([this, tag = t->tag] {
     {
       std::lock_guard lock(mutex_);
       PendingTask* task = pending_task_at(task_index(tag));
@@ -96,7 +96,6 @@ void Runtime::stop_watching(const Object* completion) {
     }
     after_unlock(0);
   });
-  bells_.poke();
 }
 
 Status Runtime::stream_completed(Stream* s, Object** out) {
@@ -131,11 +130,8 @@ void Runtime::stream_deliver(Stream* s) {
   if (__builtin_expect(s->waiters.empty(), 1) || (s->items.empty() && !s->ended && !s->released)) return;
   const uint32_t kind = s->items.empty() ? RAY_COMPLETION_STREAM_END : RAY_COMPLETION_STREAM_ITEM;
   for (uint64_t token : s->waiters) {
-    auto it = notifications_.find(token);
-    if (it == notifications_.end()) continue;
-    deliver(it->second, nullptr, kind, nullptr);
-    notifications_.erase(it);
-    --needs_pulse_;
+    Notification n;
+    if (notifications_.take(token, &n)) notifications_.deliver(n, nullptr, kind, nullptr);
   }
   s->waiters.clear();
 }
@@ -164,20 +160,17 @@ Status Runtime::stream_next(Stream* s, int64_t timeout_ns, Object** out) {
 }
 
 Status Runtime::stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token) {
-  Queue* queue;
-  RAY_TRY(check_notify(notify, &queue));
-  Notification n(notify, queue);
+  Notification n;
+  RAY_TRY(notifications_.read(notify, &n));
   n.stream = s;
   {
     std::lock_guard lock(mutex_);
     if (closed_) return error(RAY_WRONG_STATE, "this runtime was shut down");
-    if (queue && !queues_.count(queue))
-      return error(RAY_INVALID_ARGUMENT, "the completion queue is being released");
-    const uint64_t t = next_token_++;
+    RAY_TRY(notifications_.check_queue(n));
+    const uint64_t t = notifications_.next_token();
     if (token) *token = t;
-    notifications_[t] = n;
+    notifications_.add(t, n);
     s->waiters.push_back(t);
-    ++needs_pulse_;
     urgent_work_ = true;
     stream_deliver(s);
   }

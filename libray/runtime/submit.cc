@@ -438,7 +438,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     t->actor->n_keeping += t->keeps_actor;
     if (t->actor_retries) t->retries_left = t->actor->max_task_retries;
   } else {
-    use_function(t->function);
+    functions_.use(t->function);
   }
   if (t->stream) streams_.insert(t->stream);
   ++n_pending_;
@@ -604,7 +604,7 @@ void Runtime::shrink_parked(int64_t patience_ns) {
       to_shrink_.pop_back();
     }
     if (!store_arguments(t, patience_ns, patience_ns != 0)) later({.shrink = t});
-    if (stopped_) run_callbacks();  // the pulse thread has gone
+    if (stopped_) callbacks_.run();  // the pulse thread has gone
   }
 }
 

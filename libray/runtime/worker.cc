@@ -589,7 +589,7 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
 Status WorkerSide::definition(Execution* e) {
   if (e->definition_known && e->definition_key == e->header.function) return Status();
   FunctionDefinition d;
-  RAY_TRY(runtime_->task_definition(e->header.function, &d));
+  RAY_TRY(runtime_->functions().definition(e->header.function, &d));
   std::lock_guard lock(run_mutex_);  // an interrupt hook may look at it
   e->definition = std::move(d);
   e->definition_known = true;
