@@ -306,7 +306,7 @@ void Gateway::ended(std::vector<RelayedEnd> ends) {
 }
 
 void Gateway::release(Entry* entry) {
-  for (Object* o : entry->returns) runtime_->release_handle(o);
+  for (Object* o : entry->returns) runtime_->objects().release_handle(o);
   entry->returns.clear();
 }
 

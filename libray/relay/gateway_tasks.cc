@@ -54,7 +54,7 @@ void Gateway::fill_argument(Lane* l, const Record& r) {
 void Gateway::seal(Argument* a) {
   while (a->place < a->places.size() && a->at == a->places[a->place].second) ++a->place, a->at = 0;
   if (!a->status.ok() || a->place < a->places.size() || a->object) return;
-  a->status = runtime_->seal_put(a->writer.get(), &a->object);
+  a->status = runtime_->objects().seal_put(a->writer.get(), &a->object);
   if (a->status.ok()) (void)hand_out(a->object);
 }
 
@@ -63,7 +63,7 @@ void Gateway::drop_arguments(Lane* l, uint64_t number, bool all) {
   while (it != l->arguments.end() && (all || it->first.first == number)) {
     Argument& a = it->second;
     if (a.writer && !a.writer->sealed) a.writer->store->abort(&a.writer->building);
-    if (a.object) runtime_->release_handle(a.object);
+    if (a.object) runtime_->objects().release_handle(a.object);
     it = l->arguments.erase(it);
   }
 }

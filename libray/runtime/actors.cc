@@ -62,17 +62,14 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     t->id = child_task(origin_of_part(c->id, kAttemptIndex, c->attempt), static_cast<uint32_t>(nth));
   t->kind = RAY_KIND_ACTOR_CREATE;
   t->function = klass;
-  Object* ref = new_object(ray::actor_of(t->id));
+  Object* ref = objects_.make(ray::actor_of(t->id));
   if (!ref) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   std::shared_ptr<DaemonChannel::Call> call;
   if (!name.empty()) create->req_id = daemon_.begin_call(&call, give_back_unless(ref->id));
   uint64_t req_id = create->req_id;
   {
     std::lock_guard lock(mutex_);
-    ref->shared = ref->in_table = true;
-    ref->holds = 1;
-    table_.set(ref);
-    daemon_.up(wire::kUpObjShare, wire::UpObj{ref->id, {}, wire::kObjPending, RAY_OK, 0, 0});
+    objects_.share_new(ref);
     Actor* a = actor_entry(ref->id);
     a->ref = retain(ref);
     a->handles = 1;
@@ -90,7 +87,7 @@ Status Runtime::actor_create(Function* klass, const ray_arg* args, size_t n_args
     t->creation = std::move(create);
     *out = a;
   }
-  release(ref);  // the entry keeps one
+  objects_.release(ref);  // the entry keeps one
   ray_task_options to = RAY_TASK_OPTIONS_INIT;
   to.num_returns = 0;
   s = start_task(t, std::move(p), to, nullptr, nullptr);
@@ -159,7 +156,7 @@ Actor* Runtime::weak_entry(const ActorId& id) {
 }
 
 // From now on the directory counts us, unless it does already. mutex_ held.
-Status Runtime::keep_actor(Actor* a) { return a->ref ? Status() : import_one(a->id, {}, nullptr, &a->ref); }
+Status Runtime::keep_actor(Actor* a) { return a->ref ? Status() : objects_.import_one(a->id, {}, nullptr, &a->ref); }
 
 // A call through a weak handle that has yet to reach the actor: it is to find it. One that stands in the actor's ring
 // needs no hold, for an actor finishes what is there before it ends. mutex_ held.
@@ -175,7 +172,7 @@ Status Runtime::actor_reference(Actor* a, Object** out) {
     *out = retain(a->ref);
     return Status();
   }
-  return import_one(a->id, {}, nullptr, out);
+  return objects_.import_one(a->id, {}, nullptr, out);
 }
 
 Status Runtime::actor_from_object(Object* o, Actor** out) {
@@ -224,7 +221,7 @@ bool Runtime::create_actor(PendingTask* t, int64_t patience_ns, bool last) {
   std::vector<ObjectId> deps;
   hold_in_arguments(t);
   for (Object* o : t->held) {
-    s = share(o, patience_ns);
+    s = objects_.share(o, patience_ns);
     if (!s.ok()) break;
     deps.push_back(o->id);
     if (o->id == put_object(t->id, kArgumentsPut)) {
@@ -563,8 +560,7 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
 void Runtime::actor_maybe_done(Actor* a) {
   if (a->handles || a->n_keeping || a->creating) return;
   if (a->ref) {
-    deferred_release_.push_back(std::exchange(a->ref, nullptr));
-    have_deferred_ = true;
+    objects_.release_later(std::exchange(a->ref, nullptr));
   }
   if (a->weak || a->n_pending) return;
   if (a->link) {

@@ -28,7 +28,7 @@ Status Runtime::cancel(Object* o, uint32_t flags) {
 
 // Somebody who borrowed an object of ours wants its task cancelled. mutex_ held.
 void Runtime::on_obj_cancel(const wire::ObjCancel& c) {
-  Object* o = table_.find(c.id);
+  Object* o = objects_.known(c.id);
   if (!o || !o->producer) return;
   PendingTask* t = o->producer;
   uint32_t flags = t->actor ? c.flags & ~uint32_t{RAY_CANCEL_FORCE} : c.flags;

@@ -77,7 +77,7 @@ void Runtime::received(uint16_t type, uint16_t, const uint8_t* p, size_t n, std:
       if (read(p, n, &died)) on_peer_died(died, {reinterpret_cast<const char*>(p) + sizeof died, n - sizeof died});
       break;
     case wire::kDnObjState:
-      if (read(p, n, &object)) on_obj_state(object);
+      if (read(p, n, &object)) objects_.on_state(object);
       break;
     case wire::kDnObjCancel:
       if (read(p, n, &cancelled)) on_obj_cancel(cancelled);
@@ -174,6 +174,17 @@ void Runtime::on_peer_died(const wire::DnPeerDied& d, std::string_view why) {
   if (d.cause == wire::kDeathUnlinked && d.wait_status == 1) return;  // what we serve there, not whom we call
   auto it = link_of_peer_.find(d.process);
   if (it != link_of_peer_.end()) link_died(it->second, d, why);
+}
+
+// Its worker is gone. What it had made of the results and not handed over, if anything, is known to the node
+// and the store alone. mutex_ held.
+void Runtime::discard_attempt(const PendingTask* t) {
+  const uint32_t making = making_of(t->tag, t->attempt);
+  auto gone = [&](uint32_t index) {
+    daemon_.up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process(), making, 1, 0});
+  };
+  for (uint32_t i = 0; i < t->n_returns; ++i) gone(i);
+  if (t->stream) gone(t->stream->from_attempt);  // of the others it is known
 }
 
 }  // namespace ray

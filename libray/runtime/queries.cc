@@ -26,7 +26,7 @@ bool Runtime::local_query(const std::string& what, std::string* answer) {
   if (what == "unread" || what == "neglected") unread_errors_.take(answer);
   else if (what == "references") list_references(answer);
   else if (what == "process") count_tables(answer);
-  else if (what == "store_usage") tell_usage(store().get(), answer);
+  else if (what == "store_usage") tell_usage(objects_.store().get(), answer);
   else return false;
   return true;
 }

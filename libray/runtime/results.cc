@@ -248,13 +248,12 @@ void Runtime::requeue(PendingTask* t, bool begun) {
 // -----------------------------------------------------------------------------------------
 
 void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t making) {
-  if (o->done()) return discard(o->id, making, h, bytes);
+  if (o->done()) return objects_.discard(o->id, making, h, bytes);
   if (h.format == wire::kFmtError && h.where == wire::kStore) {
     // It is read without the lock.
     wire::StoreRef r;
     std::memcpy(&r, bytes, sizeof r);
-    to_read_errors_.push_back({retain(o), r.location, true});
-    have_deferred_ = true;
+    objects_.read_error_later({retain(o), r.location, true});
     return;
   }
   if (h.format == wire::kFmtError) return complete_error_from(o, bytes, h.size);
@@ -315,12 +314,7 @@ void Runtime::complete_error(Object* o, ErrorBox* e) {
 
 void Runtime::completed(Object* o) {
   o->producer = nullptr;
-  if (o->publish_on_ready) {
-    o->publish_on_ready = false;
-    --needs_pulse_;
-    to_publish_.push_back(retain(o));
-    have_deferred_ = true;
-  }
+  objects_.publish_if_awaited(o);
   while (o->waiters) {
     Waiter* w = o->waiters;
     o->waiters = w->next;
@@ -343,8 +337,7 @@ void Runtime::run_waiter(Waiter* w, Object* o) {
     if (notifications_.take(w->token, &n)) {
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
       notifications_.deliver(n, o, RAY_COMPLETION_READY, e);
-      deferred_release_.push_back(o);  // what the notification held
-      have_deferred_ = true;
+      objects_.release_later(o);  // what the notification held
     }
   }
   delete w;
@@ -375,7 +368,7 @@ void Runtime::fail_dependents() {
       e->release();
     }
   }
-  for (auto& d : list) release(d.cause);
+  for (auto& d : list) objects_.release(d.cause);
 }
 
 // Every result becomes this error; the task is in no list any more. `journaled`: its worker has told of the failure.
@@ -413,12 +406,11 @@ void Runtime::finish_task(PendingTask* t) {
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
     o->producer = nullptr;
-    if (o->drop()) free_one(o, &more);
+    if (o->drop()) objects_.free_one(o, &more);
   }
   if (!t->held.empty() || !more.empty()) {
-    deferred_release_.insert(deferred_release_.end(), t->held.begin(), t->held.end());
-    deferred_release_.insert(deferred_release_.end(), more.begin(), more.end());
-    have_deferred_ = true;
+    for (Object* o : t->held) objects_.release_later(o);
+    for (Object* o : more) objects_.release_later(o);
   }
   Actor* a = t->actor;
   const bool call = t->kind == RAY_KIND_ACTOR_CALL, keeps = t->keeps_actor;
@@ -438,31 +430,27 @@ void Runtime::finish_task(PendingTask* t) {
 // it; one who has a time limit of his own (patience 0) leaves what does not fit the store to the pulse thread.
 void Runtime::after_unlock(int64_t patience_ns) {
   while (have_deferred_.exchange(false)) {
-    std::vector<Object*> publish_now, release_now;
-    std::vector<StoredError> errors;
+    Objects::Deferred objects;
     {
       std::lock_guard lock(mutex_);
-      publish_now.swap(to_publish_);
-      if (!publish_now.empty()) ++publishing_;
-      release_now.swap(deferred_release_);
-      errors.swap(to_read_errors_);
+      objects_.take_deferred(&objects);
     }
     fail_dependents();
     write_ends();
     shrink_parked(patience_ns);
     create_ready_actors(patience_ns);
     bool full = false;
-    for (Object* o : publish_now) {
-      full = full || !publish(o, patience_ns, patience_ns != 0);
+    for (Object* o : objects.publish) {
+      full = full || !objects_.publish(o, patience_ns, patience_ns != 0);
       if (full) later({.publish = o});
-      else release(o);
+      else objects_.release(o);
     }
-    if (!publish_now.empty() && --publishing_ == 0) nearer_to_end();
-    for (const StoredError& e : errors) {
-      if (read_shared_error(e.object, e.location, e.ours, patience_ns, patience_ns != 0)) release(e.object);
+    if (!objects.publish.empty() && objects_.end_publishing()) nearer_to_end();
+    for (const Objects::StoredError& e : objects.errors) {
+      if (objects_.read_error(e, patience_ns, patience_ns != 0)) objects_.release(e.object);
       else later({.error = e});
     }
-    for (Object* o : release_now) release(o);
+    for (Object* o : objects.release) objects_.release(o);
   }
 }
 
@@ -487,18 +475,18 @@ void Runtime::do_later() {
       if (later_.empty()) return;
       l = later_.front();
       later_.pop_front();
-      if (l.publish) ++publishing_;
+      if (l.publish) objects_.begin_publishing();
     }
-    const bool last = stopping_ || steady_ns() - l.since_ns > kStoreTimeoutNs;
+    const bool last = stopping_ || steady_ns() - l.since_ns > Objects::kStoreTimeoutNs;
     bool done = true;
-    if (l.publish) done = publish(l.publish, kTryNs, last);
+    if (l.publish) done = objects_.publish(l.publish, kTryNs, last);
     else if (l.shrink) done = store_arguments(l.shrink, kTryNs, last);
     else if (l.create) done = create_actor(l.create, kTryNs, last);
-    else done = read_shared_error(l.error.object, l.error.location, l.error.ours, kTryNs, last);
-    if (done && l.publish) release(l.publish);
-    if (done && l.error.object) release(l.error.object);
+    else done = objects_.read_error(l.error, kTryNs, last);
+    if (done && l.publish) objects_.release(l.publish);
+    if (done && l.error.object) objects_.release(l.error.object);
     std::lock_guard lock(mutex_);
-    if (l.publish) --publishing_;
+    if (l.publish) (void)objects_.end_publishing();
     if (later_.empty()) nearer_to_end();
     if (done) continue;
     later_.push_back(l);  // others may fit

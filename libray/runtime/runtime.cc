@@ -59,12 +59,12 @@ Status Runtime::why_unusable() const {
 bool Runtime::daemon_gone() const {
   if (node_dead()) return true;
   // The store is a part of the daemon, but a dying process closes one socket after the other.
-  const auto client = store();
+  const auto client = objects_.store();
   return daemon_.hung_up(client && client->disconnected() ? 1000 : 0);
 }
 
-Status Runtime::of_store(Status s) const {
-  if (s.code() != RAY_UNAVAILABLE || !daemon_gone()) return s;
+Status Runtime::store_lost(Status s) {
+  if (!daemon_gone()) return s;
   return error(RAY_NODE_DIED, "%s", node_dead() ? death_.c_str() : death_text(kDaemonDied).c_str());
 }
 
@@ -125,7 +125,7 @@ Status Runtime::connect(const ray_runtime_options& options, const StartAs* as) {
   RAY_FAULT("client.admitted");
   auto store = store::Client::connect(session_dir_ + "/" + wire::kStoreSocket, token_, process());
   if (!store.ok()) return store.status();
-  store_ = std::move(*store);
+  objects_.set_store(std::move(*store));
   if (mode_ == RAY_MODE_WORKER) worker_ = std::make_unique<WorkerSide>(this);
   if (as && as->stand_in) worker_->stand_in_for(as->stand_in, as->window);
   on_wait(nullptr);
@@ -311,7 +311,7 @@ void Runtime::tick() {
   look_after_marked(now);
   if (n_pending_) look_for_stopped(now);
   if (!later_.empty() && now >= later_at_ns_) callbacks_.add([this] { do_later(); });
-  if (have_kept_ && now - kept_ns_ > kKeptNs) callbacks_.add([this] { release_kept(); });
+  if (kept_.old(now)) callbacks_.add([this] { kept_.release(); });
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)
       if (!link->cancels.empty()) flush_cancels(link.get());
@@ -401,6 +401,8 @@ void Runtime::lost(bool closed_here) {
   bells_.poke();
 }
 
+ErrorBox* Runtime::over() { return __builtin_expect(closed_ || node_dead(), 0) ? over_error() : nullptr; }
+
 // Of what begins after everything has failed. mutex_ held.
 ErrorBox* Runtime::over_error() const {
   return node_dead() ? make_error(RAY_NODE_DIED, death_) : make_error(RAY_CANCELLED, kWasShutDown);
@@ -422,7 +424,7 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
     }
   for (auto& [id, a] : actors_) fail_actor_tasks(a.get(), code, e);
   std::vector<Object*> open;
-  table_.for_each([&open](Object* o) {
+  objects_.for_each_known([&open](Object* o) {
     if (!o->done() && try_retain(o)) open.push_back(o);
   });
   notifications_.for_each([&open](const Notification& n) {
@@ -430,7 +432,7 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
   });
   for (Object* o : open) {
     if (!o->done()) complete_error(o, e);
-    deferred_release_.push_back(o);
+    objects_.release_later(o);
   }
   std::vector<PendingTask*> waiting;
   for (PendingTask* t = waiting_tasks_.head; t; t = t->next)
@@ -444,7 +446,7 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
 
 // Nothing runs, and what others wait for has been told to the daemon. mutex_ held.
 bool Runtime::drained() {
-  return n_pending_ == 0 && to_publish_.empty() && publishing_ == 0 && later_.empty();
+  return n_pending_ == 0 && objects_.all_published() && later_.empty();
 }
 
 // And no actor that was made here lives by a handle from here: others may call it by its name. Handles that came from
@@ -486,7 +488,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
     std::lock_guard lock(mutex_);
     notifications_.close_queues();
   }
-  release_kept();
+  kept_.release();
   if (!node_dead()) {
     if (own_node_.started() && !own_node_.kill_if_stopped()) {
       Status s = daemon_.request(wire::kOpShutdown, std::string("\x90", 1), nullptr, 20000000000);
@@ -516,8 +518,7 @@ void Runtime::let_go() {
   std::shared_ptr<store::Client> store;  // ends here, unless somebody is still inside
   {
     std::lock_guard lock(mutex_);
-    std::lock_guard last(store_mutex_);
-    store.swap(store_);
+    store = objects_.take_store();
     daemon_.detach();
     for (auto& [id, link] : links_) link->map.detach();
   }
@@ -530,6 +531,7 @@ void Runtime::let_go() {
 
 void Runtime::stop_threads() {
   stopped_ = true;
+  objects_.stop();
   if (worker_) worker_->stop_reader();
   daemon_.stop();
   bells_.poke();

@@ -35,23 +35,22 @@
 #include "libray/runtime/bells.h"
 #include "libray/runtime/daemon_channel.h"
 #include "libray/runtime/functions.h"
+#include "libray/runtime/kept_buffers.h"
 #include "libray/runtime/notifications.h"
 #include "libray/runtime/object.h"
-#include "libray/runtime/object_table.h"
+#include "libray/runtime/objects.h"
 #include "libray/runtime/own_node.h"
 #include "libray/runtime/types.h"
 #include "libray/runtime/unread_errors.h"
 #include "libray/runtime/wake_chain.h"
-#include "store/client.h"
 
 namespace ray {
 
 class WorkerSide;
 struct WriterState;
 
-class Runtime : private DaemonChannel::User {
+class Runtime final : private DaemonChannel::User, private Objects::User {
  public:
-  static constexpr int64_t kStoreTimeoutNs = 10000000000;  // back-pressure without progress
   // ---- life (runtime.cc)
   static Status start(const ray_runtime_options& options, Runtime** out) { return start(options, nullptr, out); }
   static Status start(const ray_runtime_options& options, const StartAs* as, Runtime** out);
@@ -72,46 +71,15 @@ class Runtime : private DaemonChannel::User {
   WorkerSide* worker() { return worker_.get(); }
   void fill_context(ray_context* out) const;
 
-  // ---- objects (refs.cc)
+  // ---- objects
+  Objects& objects() { return objects_; }
   Status put(const ray_value& value, Object** out);
-  Status put_error(ray_code code, const std::string& message, const ray_value* payload,
-                   Object** out);
-  Status import(const ObjectId& id, const wire::Location& hint, Object** out);
-  Status import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out);
-  // All of them, as long as the buffer: it is kept longer than what its value was part of.
-  Status hold_contained(BufferView* view);
-  void release(Object* o) {
-    if (o->drop()) free_object(o);
-  }
-  // A caller's handle; nothing happens when there is none any more.
-  void release_handle(Object* o) {
-    if (take_back(o) == TakenBack::kLast) free_object(o);
-  }
-  // Makes the object known to the node, so that a reference to it may leave this process.
-  Status share(Object* o, int64_t patience_ns = kStoreTimeoutNs);
-  Status fill_buffer(Object* o, int64_t within_ns, ray_buffer* out);
-  wire::PackedRef packed_ref(Object* o);
-  Status export_hold(Object* o);
-  // Whoever may wait in it keeps it: after the shutdown there is none.
-  std::shared_ptr<store::Client> store() const {
-    std::lock_guard lock(store_mutex_);
-    return store_;
-  }
-  Status open_store(std::shared_ptr<store::Client>* out) const;  // or why not
-  void unpin(store::Pin* pin);
-  // Packs a value with its refs shared; small ones into *image.
-  Status pack_inline(const ray_value& v, std::string* image);
-  Status pack_to_store(const ray_value& v, const ObjectId& id, wire::Location* out, uint32_t owner = 0,
-                       uint32_t attempt = 0, int64_t patience_ns = kStoreTimeoutNs);
-  Status pack_refs(const ray_value& v, std::vector<wire::PackedRef>* out);
-  Object* make_put_object(const ObjectId& id);
-  Object* find_object(const ObjectId& id);  // one that this process refers to; retained, or nullptr
+  Status put_error(ray_code code, const std::string& message, const ray_value* payload, Object** out);
   ObjectId next_put_id();
   // Asked now and then by a put that waits for room; set before there are any.
   void on_wait(std::function<bool()> stop) {
-    stop_waiting_ = [this, stop = std::move(stop)] { return closed_waits() || (stop && stop()); };
+    objects_.set_stop_waiting([this, stop = std::move(stop)] { return closed_waits() || (stop && stop()); });
   }
-  const std::function<bool()>* stop_waiting() const { return &stop_waiting_; }
 
   // ---- waiting (wait.cc)
   Status get(Object* const* objects, size_t n, int64_t timeout_ns, ray_buffer* out,
@@ -145,9 +113,6 @@ class Runtime : private DaemonChannel::User {
     if (worker_ && cancelled_here()) return waiter_cancelled();
     return stopped_ ? usable() : Status();
   }
-  void keep(ray_buffer* buffers, size_t n);
-  void take_kept(std::vector<ray_buffer>* out);
-  void release_kept();
 
   // ---- what this process itself knows (queries.cc)
   // The answer of a query that needs no daemon, one MessagePack value; false: it is none.
@@ -211,16 +176,12 @@ class Runtime : private DaemonChannel::User {
   bool in_task() { return context() != outside_.load(std::memory_order_relaxed); }
   // From now on what this process makes outside of calls descends from the actor that it is.
   void become_actor(const ActorId& actor, uint32_t incarnation);
-  Status seal_put(WriterState* w, Object** out);
   void set_context(TaskContext* c);
   bool node_dead() const { return node_dead_.load(std::memory_order_acquire); }
   bool daemon_gone() const;  // looks at the socket: known before the receiver has acted on it
-  // What the store answered; when that is "no daemon any more", the death of the node that it is.
-  Status of_store(Status s) const;
   std::mutex& mutex() { return mutex_; }
   void cancel_children(const TaskId& parent);
   void return_idle_leases();
-  uint64_t ref_count(Object* o) const { return o->refs(); }
 
   // Called when the last handle is gone: the object waits, reachable, for its child handles.
   static void bury(Runtime* rt);
@@ -237,7 +198,6 @@ class Runtime : private DaemonChannel::User {
   static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps, but for a batch
   static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
-  static constexpr int64_t kKeptNs = 200000000;
   static constexpr int64_t kFlowSpinNs = 1000000, kFlowLookNs = 20000;  // a batch that comes is looked at so long, so often
   SpinBudget spin_{kSpinNs}, flow_spin_{kFlowSpinNs, 0};
   Runtime() = default;
@@ -255,14 +215,20 @@ class Runtime : private DaemonChannel::User {
   void woke(const void* slept) override;
   void descriptors_closed(bool first) override;
 
+  // Objects::User; of `store_lost`: the death of the node, if that is what it means
+  void completed(Object* o) override;
+  void failed(Object* o, ErrorBox* e) override { complete_error(o, e); }
+  void awaited(const Object* o) override;
+  void dropped(const Object* o) override { stop_watching(o); }
+  ErrorBox* over() override;
+  Status store_lost(Status s) override;
+
   // runtime.cc
   Status why_unusable() const;
   Status connect(const ray_runtime_options& options, const StartAs* as);
   Status hello(const ray_runtime_options& options, const StartAs* as);
   Status start_node(const ray_runtime_options& options);
   Status start_threads();
-  Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);
-  bool means_other(const Object* there, const wire::Location& hint) const;
   void pulse_loop();
   void tick();
   void look_after_marked(int64_t now);
@@ -279,7 +245,7 @@ class Runtime : private DaemonChannel::User {
   void stop_threads();
   void let_go();
   void watch_bell();
-  bool pulse_needed() const { return needs_pulse_ + notifications_.size() > 0; }  // mutex_ held
+  bool pulse_needed() const { return needs_pulse_ + notifications_.size() + objects_.n_awaited() > 0; }  // mutex_ held
   void feed();
   void wake_waiters();
   bool ticking() const;
@@ -290,25 +256,6 @@ class Runtime : private DaemonChannel::User {
   void deliver_relayed();
   bool bind_to_node(PendingTask* t);
 
-  // refs.cc
-  void free_object(Object* o);
-  void free_one(Object* o, std::vector<Object*>* more);
-  Object* new_object(const ObjectId& id, uint64_t counts = 1);
-  void mark_shared(Object* o);
-  Status copy_for_others(Object* o, int64_t patience_ns, wire::UpObj* u);
-  static void without_copy(Object* o, const Status& s, wire::UpObj* u);
-  void note_copy(Object* o, const wire::UpObj& u);
-  void tell_ready(Object* o, const wire::UpObj& u);
-  bool publish(Object* o, int64_t patience_ns, bool last);
-  void contained_ids(Object* o, std::vector<ObjectId>* out);
-  Status fill_store_buffer(Object* o, int64_t within_ns, ray_buffer* out);
-  void resolve(Object* o);  // mutex_ held
-  void send_object(uint16_t type, wire::UpObj u, const std::vector<ObjectId>& ids);
-  bool read_shared_error(Object* o, const wire::Location& at, bool ours, int64_t patience_ns, bool last);
-  static void lend_to(Object* lender, Object* o);
-  static void leave_lender(Object* o);
-  void hold_lent(Object* o);
-  void discard(const ObjectId& id, uint32_t attempt, const wire::ArgHeader& h, const uint8_t* bytes);
   void discard_attempt(const PendingTask* t);
 
   // queries.cc
@@ -367,16 +314,11 @@ class Runtime : private DaemonChannel::User {
   void flush_cancels(ClientLink* link);
   void press_on(int64_t now);
 
-  struct StoredError {
-    Object* object = nullptr;  // retained
-    wire::Location location;
-    bool ours = false;  // it was sealed for us, and goes when it was read
-  };
   // What needs room in the store, which there was not while somebody with a time limit did it.
   struct Later {
     Object* publish = nullptr;      // retained; or:
     PendingTask* shrink = nullptr;  // its arguments are to be stored; or:
-    StoredError error;
+    Objects::StoredError error;
     PendingTask* create = nullptr;  // or: an actor whose arguments are to be shared
     int64_t since_ns = 0;
   };
@@ -394,7 +336,6 @@ class Runtime : private DaemonChannel::User {
   void complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t attempt);
   void complete_error_from(Object* o, const uint8_t* image, uint64_t size);
   void complete_error(Object* o, ErrorBox* e);
-  void completed(Object* o);
   void fail_task(PendingTask* t, ErrorBox* e, bool journaled = false);
   void fail_waiting(PendingTask* t, ErrorBox* e);
   void finish_task(PendingTask* t);
@@ -405,10 +346,9 @@ class Runtime : private DaemonChannel::User {
   void fail_dependents();
   void drop_link(ClientLink* link);
   void run_waiter(Waiter* w, Object* o);
-  void after_unlock(int64_t patience_ns = kStoreTimeoutNs);
+  void after_unlock(int64_t patience_ns = Objects::kStoreTimeoutNs);
   void later(Later what);
   void do_later();
-  static bool no_room(const Status& s) { return s.code() == RAY_STORE_FULL || s.code() == RAY_TIMED_OUT; }
 
   // records.cc
   void remember_record(PendingTask* t, const uint8_t* at, uint32_t size);
@@ -459,7 +399,6 @@ class Runtime : private DaemonChannel::User {
   void link_lost(const wire::DnLink& l, const std::string& why);
   void on_grant(const wire::DnLease& l, const uint8_t* gpus, size_t n_gpus);
   void on_reclaim(const wire::DnLease& l);
-  void on_obj_state(const wire::DnObjState& s);
   void on_obj_cancel(const wire::ObjCancel& c);
   void on_infeasible(const wire::DnLease& l, std::string_view text);
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
@@ -468,7 +407,6 @@ class Runtime : private DaemonChannel::User {
 
   int32_t mode_ = RAY_MODE_DRIVER;
   int32_t language_ = RAY_LANG_NATIVE;
-  std::function<bool()> stop_waiting_;
   std::string session_dir_, token_, ns_;
   Fd session_lock_;
   OwnNode own_node_;
@@ -484,8 +422,6 @@ class Runtime : private DaemonChannel::User {
   TaskContext root_, actor_root_;
   std::atomic<TaskContext*> outside_{&root_};  // one of them
   WakeChain wakes_;
-  mutable SpinLock store_mutex_;          // of the next, a leaf; who has mutex_ may read it without
-  std::shared_ptr<store::Client> store_;  // buffers and writers keep it too
   std::unique_ptr<WorkerSide> worker_;
   std::thread receiver_, pulse_;
   enum : int { kWait, kGo, kNever };
@@ -499,9 +435,8 @@ class Runtime : private DaemonChannel::User {
   Notifications notifications_{this, callbacks_, bells_};
   UnreadErrors unread_errors_{callbacks_};
   Functions functions_{this, mutex_, daemon_};
-  ObjectTable table_;
-  // Where the store has the copies of values that lie in this process, of objects that are shared.
-  std::unordered_map<const Object*, wire::Location> published_;
+  std::atomic<bool> have_deferred_{false};  // something is to be done after the mutex was dropped: after_unlock()
+  Objects objects_{this, this, mutex_, have_deferred_, daemon_, bells_, unread_errors_};
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
   std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some
@@ -513,13 +448,7 @@ class Runtime : private DaemonChannel::User {
   std::unordered_set<Stream*> streams_;
   bool closed_ = false;  // shut down: nothing begins any more
   uint32_t wait_mark_ = 0;
-  std::vector<ray_buffer> kept_;  // pinned by a get that ran out of time: see keep()
-  std::atomic<bool> have_kept_{false};
-  int64_t kept_ns_ = 0;
-  std::vector<Object*> to_publish_;
-  std::atomic<uint32_t> publishing_{0};    // threads that publish what they took from to_publish_
-  std::vector<Object*> deferred_release_;  // released after the lock was dropped
-  std::vector<StoredError> to_read_errors_;
+  KeptBuffers kept_;
   std::deque<Later> later_;  // by the pulse thread
   int64_t later_at_ns_ = 0;  // and not before this
   struct ToJournal {
@@ -527,7 +456,6 @@ class Runtime : private DaemonChannel::User {
     std::string bytes;
   };
   std::vector<ToJournal> to_journal_;  // of tasks whose end no worker tells of, or that run again
-  std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;
   struct Forced {
@@ -543,7 +471,7 @@ class Runtime : private DaemonChannel::User {
   std::vector<FailedDependency> failed_dependencies_;
   std::atomic<uint32_t> sleepers_{0};  // threads in wait_until that may sleep
   uint64_t n_pending_ = 0;             // tasks that are not done
-  uint64_t needs_pulse_ = 0;           // reasons for pulse to sleep on the doorbell, besides notifications
+  uint64_t needs_pulse_ = 0;           // reasons for pulse to sleep on the doorbell, besides notifications and objects
   uint64_t progress_count_ = 0;
   uint64_t results_seen_ = 0;  // drains that found something
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew

@@ -16,19 +16,18 @@ void Runtime::stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader&
   Stream* s = t->stream;
   s->from_attempt = index + 1;
   const uint32_t making = making_of(t->tag, t->attempt);
-  if (index != s->received || s->starved) return discard(return_object(s->id, index), making, h, bytes);
-  Object* o = RAY_FAULT_FAILS("client.item") ? nullptr : new_object(return_object(s->id, index));
+  if (index != s->received || s->starved) return objects_.discard(return_object(s->id, index), making, h, bytes);
+  Object* o = RAY_FAULT_FAILS("client.item") ? nullptr : objects_.make(return_object(s->id, index));
   if (!o) {
     s->starved = true;
-    discard(return_object(s->id, index), making, h, bytes);
+    objects_.discard(return_object(s->id, index), making, h, bytes);
     (void)cancel_task(t, 0);  // what it goes on to make is of no use
     return;
   }
   ++s->received;
   complete_from(o, h, bytes, making);
   if (s->released) {
-    deferred_release_.push_back(o);
-    have_deferred_ = true;
+    objects_.release_later(o);
     stream_ack(s);  // a producer that goes on does not wait for room
     return;
   }
@@ -48,7 +47,7 @@ void Runtime::stream_end(PendingTask* t, ErrorBox* e) {
     s->failure = e->retain();
   if (s->completion) complete_stream(s);
   if (e && !s->released) {
-    Object* o = RAY_FAULT_FAILS("client.item") ? nullptr : new_object(return_object(s->id, s->received++));
+    Object* o = RAY_FAULT_FAILS("client.item") ? nullptr : objects_.make(return_object(s->id, s->received++));
     s->untold = !o;
     if (o) {
       complete_error(o, e);
@@ -68,11 +67,15 @@ void Runtime::complete_stream(Stream* s) {
       o->producer = nullptr;
       return;
     }
-    deferred_release_.push_back(o);
-    have_deferred_ = true;
+    objects_.release_later(o);
   }
   if (s->failure) return complete_error(o, s->failure);
   complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, 0);
+}
+
+void Runtime::awaited(const Object* o) {
+  urgent_work_ = true;
+  if (o->producer) keep_completion(const_cast<Object*>(o));
 }
 
 // Another process is to have it: from now on the task's end is waited for, whoever has references here. mutex_ held.
@@ -103,7 +106,7 @@ Status Runtime::stream_completed(Stream* s, Object** out) {
   {
     std::lock_guard lock(mutex_);
     if (!s->completion) {
-      s->completion = new_object(return_object(s->id, kStreamEndIndex));
+      s->completion = objects_.make(return_object(s->id, kStreamEndIndex));
       if (!s->completion) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
       s->completion->producer = s->task;
       if (s->ended) complete_stream(s);
@@ -205,7 +208,7 @@ void Runtime::stream_release(Stream* s) {
     if (s->watched) items.push_back(s->completion);
     if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();  // who waits for an item
   }
-  for (Object* o : items) release(o);
+  for (Object* o : items) objects_.release(o);
   after_unlock();
 }
 
@@ -223,8 +226,7 @@ void Runtime::free_stream(Stream* s) {
   streams_.erase(s);
   if (s->failure) s->failure->release();
   if (s->completion) {
-    deferred_release_.push_back(s->completion);
-    have_deferred_ = true;
+    objects_.release_later(s->completion);
   }
   delete s;
 }

@@ -156,8 +156,8 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
     }
     for (uint32_t r = 0; r < v.n_refs; ++r)
       if (Object* o = object_of(v.refs[r])) out->held.push_back(retain(o));
-    store::Interruptible scope(&stop_waiting_);  // what the references stand for may have to be stored first
-    RAY_TRY(pack_inline(v, &p.owned));
+    store::Interruptible scope(objects_.stop_waiting());  // what the references stand for may have to be stored first
+    RAY_TRY(objects_.pack_inline(v, &p.owned));
     p.where = wire::kPacked;
     p.data = p.owned.data();
     p.size = p.owned.size();
@@ -167,8 +167,8 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
 
 void Runtime::release_prepared(Prepared* p) {
   for (auto& a : p->args)
-    if (a.ref) release(a.ref);
-  for (Object* o : p->held) release(o);
+    if (a.ref) objects_.release(a.ref);
+  for (Object* o : p->held) objects_.release(o);
   p->args.clear();
   p->held.clear();
 }
@@ -242,19 +242,19 @@ Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
   ObjectId id = put_object(t->id, kArgumentsPut);
   std::shared_ptr<store::Client> store;
-  RAY_TRY(open_store(&store));
+  RAY_TRY(objects_.open_store(&store));
   store::Building b;
-  RAY_TRY(of_store(store->create(id, size, patience_ns, &b)));
+  RAY_TRY(objects_.of_store(store->create(id, size, patience_ns, &b)));
   uint8_t* at = b.data;
   for (const auto& a : p->args) at = encode_arg(a, at);
-  Object* o = new_object(id);  // before the value is sealed, which nobody could refer to
+  Object* o = objects_.make(id);  // before the value is sealed, which nobody could refer to
   if (!o) {
     store->abort(&b);
     return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   }
   wire::Location loc;
-  if (Status s = of_store(store->seal(&b, &loc)); !s.ok()) {
-    release(o);
+  if (Status s = objects_.of_store(store->seal(&b, &loc)); !s.ok()) {
+    objects_.release(o);
     return s;
   }
   o->where = Where::kStore;
@@ -420,7 +420,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   t->n_returns = stream ? 0 : o.num_returns;
   if (stream) *stream = make_stream(t, o);
   for (uint32_t i = 0; i < t->n_returns; ++i) {
-    Object* r = new_object(return_object(t->id, i), Object::kOwned + 1);  // the caller's and the task's
+    Object* r = objects_.make(return_object(t->id, i), Object::kOwned + 1);  // the caller's and the task's
     if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
     r->producer = t;
     if (i == 0)
@@ -484,7 +484,7 @@ bool Runtime::register_dependencies(PendingTask* t, const Prepared& p) {
       have_deferred_ = true;
       continue;
     }
-    resolve(a.ref);
+    objects_.resolve(a.ref);
     ++t->deps_left;
     a.ref->waiters = new Waiter{a.ref->waiters, t, t->tag};
   }

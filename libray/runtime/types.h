@@ -66,9 +66,6 @@ struct Prepared {
   std::vector<Object*> held;  // contained references, retained until the task is done
 };
 
-// What a value must be to be read at all; of a shape the sizes alone count.
-Status check_value(const ray_value& v, bool shape = false);
-
 uint64_t native_function_key(const std::string& name);
 inline std::string view_string(ray_str s) {
   if (!s.data) return {};

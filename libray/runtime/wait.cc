@@ -1,4 +1,4 @@
-// Waiting: get, wait, notifications and completion queues. See runtime.h.
+// Waiting: get, wait, and being told; what is put. See runtime.h.
 #include <poll.h>
 #include <unistd.h>
 
@@ -17,7 +17,7 @@ bool Runtime::poll(Object* o) {
   if (o->done()) return true;
   {
     std::lock_guard lock(mutex_);
-    resolve(o);
+    objects_.resolve(o);
     progress();
   }
   after_unlock(0);
@@ -66,7 +66,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
       asked = true;
       for (size_t i = 0; i < n; ++i)
         if (objects[i]->state.load(std::memory_order_relaxed) == ObjState::kUnresolved)
-          resolve(objects[i]);
+          objects_.resolve(objects[i]);
     }
     return advance() || any_failed();
   };
@@ -81,10 +81,11 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     if (timeout_ns != 0) RAY_TRY(wait_ended());
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
-    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready%s", missing, n, timeout_ns ? store_note(store()).c_str() : "");
+    const std::string note = timeout_ns ? store_note(objects_.store()) : "";
+    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready%s", missing, n, note.c_str());
   }
   std::vector<ray_buffer> kept;
-  if (__builtin_expect(have_kept_.load(std::memory_order_relaxed), 0)) take_kept(&kept);
+  if (__builtin_expect(kept_.any(), 0)) kept_.take(&kept);
   size_t i = 0;
   Status s;
   for (; i < n; ++i) {
@@ -102,41 +103,15 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     int64_t within = timeout_ns;
     if (timeout_ns > 0 && objects[i]->where == Where::kStore)
       within = std::max<int64_t>(0, timeout_ns - (steady_ns() - start));
-    s = fill_buffer(objects[i], within, &out[i]);
+    s = objects_.fill_buffer(objects[i], within, &out[i]);
     if (!s.ok()) break;
   }
   if (!failed && s.code() == RAY_TIMED_OUT && timeout_ns > 0) {  // and not an object whose error that is
-    s = error(RAY_TIMED_OUT, "%s%s", s.message().c_str(), store_note(store()).c_str());
-    keep(out, i);
+    s = error(RAY_TIMED_OUT, "%s%s", s.message().c_str(), store_note(objects_.store()).c_str());
+    kept_.keep(out, i);
   } else if (!s.ok() && !failed) while (i-- > 0) ray_buffer_release(&out[i]);
   for (ray_buffer& b : kept) ray_buffer_release(&b);
   return s;
-}
-
-// Whoever waits in slices asks again at once: what was brought back from disk already stays pinned until
-// then, or for a moment, so that several objects that hardly fit do not push each other out for ever, and copies of what
-// does not fit add up.
-void Runtime::keep(ray_buffer* buffers, size_t n) {
-  if (n == 0) return;
-  std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < n; ++i) {
-    kept_.push_back(buffers[i]);
-    buffers[i].release = nullptr;
-  }
-  kept_ns_ = steady_ns();
-  have_kept_ = true;
-}
-
-void Runtime::take_kept(std::vector<ray_buffer>* out) {
-  std::lock_guard lock(mutex_);
-  out->swap(kept_);
-  have_kept_ = false;
-}
-
-void Runtime::release_kept() {
-  std::vector<ray_buffer> gone;
-  take_kept(&gone);
-  for (ray_buffer& b : gone) ray_buffer_release(&b);
 }
 
 Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns,
@@ -161,7 +136,7 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
   auto enough = [&] {
     size_t count = 0;
     for (size_t i = 0; i < n && count < want; ++i) {
-      if (!asked) resolve(objects[i]);
+      if (!asked) objects_.resolve(objects[i]);
       count += objects[i]->done();
     }
     asked = true;
@@ -190,7 +165,7 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
   auto enough = [&] {
     size_t count = 0;
     for (size_t i = 0; i < n_objects; ++i) {
-      if (!asked) resolve(objects[i]);
+      if (!asked) objects_.resolve(objects[i]);
       count += ready_objects[i] = objects[i]->done();
     }
     for (size_t i = 0; i < n_streams; ++i)
@@ -202,6 +177,33 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
   if (!wait_until(enough, timeout_ns) && timeout_ns != 0) RAY_TRY(wait_ended());
   if (failures) UnreadErrors::saw(objects, ready_objects, n_objects);
   return Status();
+}
+
+// ---- values
+
+Status Runtime::put(const ray_value& v, Object** out) {
+  RAY_TRY(check_value(v));
+  return objects_.put(next_put_id(), v, out);
+}
+
+Status Runtime::put_error(ray_code code, const std::string& message, const ray_value* payload, Object** out) {
+  Object* o = objects_.make(next_put_id());
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  std::string bytes;
+  if (payload && payload->size) bytes.assign(static_cast<const char*>(payload->data), payload->size);
+  ErrorBox* e = make_error(code, message, payload ? payload->format : 0, std::move(bytes));
+  {
+    std::lock_guard lock(mutex_);
+    complete_error(o, e);
+  }
+  e->release();
+  *out = o;
+  return Status();
+}
+
+ObjectId Runtime::next_put_id() {
+  TaskContext* c = context();
+  return nth_put(c->id, c->next_put.fetch_add(1, std::memory_order_relaxed));
 }
 
 // ---- for whoever waits for an answer of the daemon
@@ -232,7 +234,7 @@ Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
     RAY_TRY(notifications_.check_queue(n));
     const uint64_t t = notifications_.next_token();
     if (token) *token = t;
-    resolve(o);
+    objects_.resolve(o);
     if (o->done()) {
       inline_now = n.fn && (n.flags & RAY_NOTIFY_MAY_RUN_INLINE) && depth < kNested;
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
@@ -261,7 +263,7 @@ Status Runtime::cancel_notify(uint64_t token) {
     if (!notifications_.cancel(token, &n))
       return error(RAY_NOT_FOUND, "notification %lu was delivered or never existed", token);
   }
-  if (n.object) release(n.object);
+  if (n.object) objects_.release(n.object);
   n.over();
   return Status();
 }

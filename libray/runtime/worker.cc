@@ -393,7 +393,7 @@ Execution* WorkerSide::ready(Execution* e, const Status& read) {
   runtime_->set_context(&e->context);
   if (read.ok()) return e;
   Status s = read;
-  if (auto store = runtime_->store(); store && store->disconnected() && !runtime_->daemon_gone()) {
+  if (auto store = runtime_->objects().store(); store && store->disconnected() && !runtime_->daemon_gone()) {
     // This process lost the store, by what its tasks did to its memory or descriptors: another worker has it.
     log(kLogError, "worker", "store-lost", "the connection to the object store is broken: this worker ends");
     stop_ = true;
@@ -407,7 +407,7 @@ Execution* WorkerSide::ready(Execution* e, const Status& read) {
 void WorkerSide::drop_args(Execution* e) {
   for (auto& a : e->args)
     if (a.release) a.release(&a);
-  if (e->args_pinned) runtime_->unpin(&e->args_pin);
+  if (e->args_pinned) runtime_->objects().unpin(&e->args_pin);
   e->args_pinned = false;
   e->args.clear();
 }
@@ -489,10 +489,10 @@ Status WorkerSide::read_args(Execution* e, bool may_block) {
     if (static_cast<size_t>(end - at) < sizeof r)
       return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, at, sizeof r);
-    store::Interruptible scope(runtime_->stop_waiting());
+    store::Interruptible scope(runtime_->objects().stop_waiting());
     std::shared_ptr<store::Client> store;
-    RAY_TRY(runtime_->open_store(&store));
-    RAY_TRY(store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &e->args_pin));
+    RAY_TRY(runtime_->objects().open_store(&store));
+    RAY_TRY(store->pin(r.id, r.location, may_block ? Objects::kStoreTimeoutNs : 0, &e->args_pin));
     e->args_pinned = true;
     at = e->args_pin.data;
     end = at + e->args_pin.size;
@@ -530,12 +530,12 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool
     wire::StoreRef r;
     if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
     std::memcpy(&r, bytes, sizeof r);
-    RAY_TRY(runtime_->open_store(&view->store));
-    store::Interruptible scope(runtime_->stop_waiting());
-    RAY_TRY(view->store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &view->pin));
+    RAY_TRY(runtime_->objects().open_store(&view->store));
+    store::Interruptible scope(runtime_->objects().stop_waiting());
+    RAY_TRY(view->store->pin(r.id, r.location, may_block ? Objects::kStoreTimeoutNs : 0, &view->pin));
     view->pinned = true;
     if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
-      runtime_->unpin(&view->pin);
+      runtime_->objects().unpin(&view->pin);
       return error(RAY_INTERNAL, "object %s is damaged", r.id.hex().c_str());
     }
   }
@@ -566,7 +566,7 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
       for (auto& b : view->packed.oob)
         size = static_cast<uint64_t>(static_cast<const uint8_t*>(b.data) + b.size - image);
     } else {
-      RAY_TRY(runtime_->pack_inline(v, &packed));
+      RAY_TRY(runtime_->objects().pack_inline(v, &packed));
       image = reinterpret_cast<const uint8_t*>(packed.data());
       size = packed.size();
     }
@@ -574,11 +574,11 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
     std::memcpy(copy->aligned.get(), image, size);
     if (!wire::unpack(copy->aligned.get(), size, &copy->packed))
       return error(RAY_INTERNAL, "argument %zu is damaged", index);
-    RAY_TRY(runtime_->hold_contained(copy.get()));
+    RAY_TRY(runtime_->objects().hold_contained(copy.get()));
     buffer_from_view(copy.release(), out);
     ray_buffer_release(&a);
   } else {
-    RAY_TRY(runtime_->hold_contained(view));
+    RAY_TRY(runtime_->objects().hold_contained(view));
     *out = a;
   }
   a = RAY_BUFFER_INIT;
