@@ -48,7 +48,7 @@ class Objects {
     virtual ~User() = default;
     virtual void completed(Object* o) = 0;                // one of another process is there
     virtual void failed(Object* o, ErrorBox* e) = 0;      // and has this for its value; not yet set
-    virtual void awaited(const Object* o) = 0;            // others wait for what a task of ours is to make
+    virtual void awaited(Object* o) = 0;                      // others wait for what a task of ours is to make
     virtual void dropped(const Object* o) = 0;            // the last reference to what a task of ours is to make
     virtual ErrorBox* over() = 0;                         // why nobody answers any more; null: the daemon does
     virtual Status store_lost(Status s) = 0;              // the store does not answer: what that means

@@ -152,7 +152,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, making);
     }
   }
-  if (t->stream) stream_end(t, nullptr);
+  if (t->stream) streams_.end(t, nullptr);
   finish_task(t);
 }
 
@@ -376,7 +376,7 @@ void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
   if (!journaled) note_end(t, e);
   if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed->end.error = e->retain();
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
-  if (t->stream) stream_end(t, e);
+  if (t->stream) streams_.end(t, e);
   if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t, e);
   finish_task(t);
 }

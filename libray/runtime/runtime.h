@@ -40,6 +40,7 @@
 #include "libray/runtime/object.h"
 #include "libray/runtime/objects.h"
 #include "libray/runtime/own_node.h"
+#include "libray/runtime/streams.h"
 #include "libray/runtime/types.h"
 #include "libray/runtime/unread_errors.h"
 #include "libray/runtime/wake_chain.h"
@@ -49,7 +50,7 @@ namespace ray {
 class WorkerSide;
 struct WriterState;
 
-class Runtime final : private DaemonChannel::User, private Objects::User {
+class Runtime final : private DaemonChannel::User, private Objects::User, private Streams::User {
  public:
   // ---- life (runtime.cc)
   static Status start(const ray_runtime_options& options, Runtime** out) { return start(options, nullptr, out); }
@@ -140,7 +141,7 @@ class Runtime final : private DaemonChannel::User, private Objects::User {
   void cancel_relayed(uint64_t tag, uint32_t flags);
   void recall(uint64_t tag);  // unless it has begun it ends, as returned
 
-  // ---- streams (streams.cc)
+  // ---- streams (stream_calls.cc)
   Status stream_next(Stream* s, int64_t timeout_ns, Object** out);
   Status stream_on_next(Stream* s, const ray_notify& notify, uint64_t* token);
   Status stream_completed(Stream* s, Object** out);
@@ -217,11 +218,15 @@ class Runtime final : private DaemonChannel::User, private Objects::User {
 
   // Objects::User; of `store_lost`: the death of the node, if that is what it means
   void completed(Object* o) override;
-  void failed(Object* o, ErrorBox* e) override { complete_error(o, e); }
-  void awaited(const Object* o) override;
-  void dropped(const Object* o) override { stop_watching(o); }
+  void failed(Object* o, ErrorBox* e) override { complete_error(o, e); }  // also Streams::User
+  void awaited(Object* o) override;
+  void dropped(const Object* o) override { streams_.drop_completion(o); }
   ErrorBox* over() override;
   Status store_lost(Status s) override;
+
+  // Streams::User
+  void ended(Object* completion, ErrorBox* e) override;
+  void unwatched(uint64_t tag) override;
 
   // runtime.cc
   Status why_unusable() const;
@@ -383,15 +388,8 @@ class Runtime final : private DaemonChannel::User, private Objects::User {
   void creation_failed(const PendingTask* t, const ErrorBox* cause);
   void answer_here(uint64_t req_id, ray_code code, const std::string& text);
 
-  // streams.cc
+  // stream_calls.cc
   void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);
-  void stream_end(PendingTask* t, ErrorBox* e);
-  void complete_stream(Stream* s);
-  void keep_completion(Object* completion);
-  void stop_watching(const Object* completion);
-  void stream_deliver(Stream* s);
-  void free_stream(Stream* s);
-  void stream_ack(Stream* s);
 
   // down.cc
   void on_link(const wire::DnLink& l, Fd fd);
@@ -437,6 +435,7 @@ class Runtime final : private DaemonChannel::User, private Objects::User {
   Functions functions_{this, mutex_, daemon_};
   std::atomic<bool> have_deferred_{false};  // something is to be done after the mutex was dropped: after_unlock()
   Objects objects_{this, this, mutex_, have_deferred_, daemon_, bells_, unread_errors_};
+  Streams streams_{this, objects_, notifications_, callbacks_, bells_};
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
   std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some
@@ -445,7 +444,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User {
   std::vector<ClientLink*> busy_links_;
   std::unordered_map<ActorId, std::unique_ptr<Actor>> actors_;
   std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
-  std::unordered_set<Stream*> streams_;
   bool closed_ = false;  // shut down: nothing begins any more
   uint32_t wait_mark_ = 0;
   KeptBuffers kept_;

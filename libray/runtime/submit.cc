@@ -440,7 +440,6 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   } else {
     functions_.use(t->function);
   }
-  if (t->stream) streams_.insert(t->stream);
   ++n_pending_;
   if (t->shape) {
     if (t->shape->pending++ == 0) activate(t->shape);
