@@ -131,7 +131,7 @@ void Runtime::cancel_children(const TaskId& parent) {
     collect(waiting_tasks_);
     for (Shape* s : shape_list_) collect(s->backlog);
     for (auto& [id, link] : links_) collect(link->inflight);
-    for (auto& [id, actor] : actors_) {
+    for (auto& [id, actor] : actors_.all()) {
       collect(actor->queue);
       collect(actor->aside);
       for (const PendingTask* t : actor->lost) look(t);

@@ -94,8 +94,7 @@ void Runtime::on_actor_text(const uint8_t* p, size_t n) {
   ActorId id;
   if (n < kIdSize) return;
   std::memcpy(id.b, p, kIdSize);
-  if (auto it = actors_.find(id); it != actors_.end())
-    it->second->error_parts.append(reinterpret_cast<const char*>(p) + kIdSize, n - kIdSize);
+  actors_.add_text(id, {reinterpret_cast<const char*>(p) + kIdSize, n - kIdSize});
 }
 
 void Runtime::on_link(const wire::DnLink& l, Fd fd) {

@@ -48,7 +48,7 @@ class Objects {
     virtual ~User() = default;
     virtual void completed(Object* o) = 0;                // one of another process is there
     virtual void failed(Object* o, ErrorBox* e) = 0;      // and has this for its value; not yet set
-    virtual void awaited(Object* o) = 0;                      // others wait for what a task of ours is to make
+    virtual void awaited(Object* o) = 0;                      // others wait for it, and we make it
     virtual void dropped(const Object* o) = 0;            // the last reference to what a task of ours is to make
     virtual ErrorBox* over() = 0;                         // why nobody answers any more; null: the daemon does
     virtual Status store_lost(Status s) = 0;              // the store does not answer: what that means
@@ -67,7 +67,8 @@ class Objects {
   // `deferred` is set when take_deferred() has something.
   Objects(Runtime* runtime, User* user, std::mutex& mutex, std::atomic<bool>& deferred, DaemonChannel& daemon, Bells& bells,
           UnreadErrors& unread)
-      : runtime_(runtime), user_(user), mutex_(mutex), have_deferred_(deferred), daemon_(daemon), bells_(bells), unread_(unread) {}
+      : runtime_(runtime), user_(user), mutex_(mutex), have_deferred_(deferred), daemon_(daemon), bells_(bells),
+        unread_(unread) {}
 
   // ---- the store. Whoever may wait in it keeps it: after the shutdown there is none.
   void set_store(std::shared_ptr<store::Client> client) { store_ = std::move(client); }
@@ -122,6 +123,8 @@ class Objects {
   // Makes the object known to the node, so that a reference to it may leave this process.
   Status share(Object* o, int64_t patience_ns = kStoreTimeoutNs);
   Status export_hold(Object* o);
+  // That the directory has of us, and no entry here counts.
+  void give_up_hold(const ObjectId& id) { daemon_.up(wire::kUpObjRelease, wire::UpObjCount{id, bells_.process(), 1}); }
   Status import(const ObjectId& id, const wire::Location& hint, Object** out);
   Status import_one(const ObjectId& id, const wire::Location& hint, Object* lender, Object** out);  // mutex held
   Status import_contained(const BufferView& view, uint32_t first, uint32_t n, ray_ref** out);

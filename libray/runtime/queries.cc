@@ -34,7 +34,7 @@ bool Runtime::local_query(const std::string& what, std::string* answer) {
 // How much this process remembers of what its program does, by table.
 void Runtime::count_tables(std::string* answer) {
   std::lock_guard lock(mutex_);
-  wire::Writer(answer).map(4).str("functions").uint64(functions_.size()).str("actors").uint64(actors_.size())
+  wire::Writer(answer).map(4).str("functions").uint64(functions_.size()).str("actors").uint64(actors_.all().size())
       .str("shapes").uint64(shape_list_.size()).str("tasks").uint64(n_pending_);
 }
 
@@ -71,7 +71,7 @@ void Runtime::list_references(std::string* answer) {
   count(waiting_tasks_, &counts);
   for (auto& [id, link] : links_) count(link->inflight, &counts);
   for (const Shape* s : shape_list_) count(s->backlog, &counts);
-  for (auto& [id, a] : actors_) {
+  for (auto& [id, a] : actors_.all()) {
     if (a->ref) actors.insert(a->ref);
     count(a->queue, &counts);
     count(a->aside, &counts);

@@ -391,7 +391,7 @@ void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
   if (!a) return;
   pump_actor(a);
   --a->n_pending;
-  actor_maybe_done(a);
+  actors_.maybe_done(a);
 }
 
 void Runtime::finish_task(PendingTask* t) {
@@ -423,7 +423,7 @@ void Runtime::finish_task(PendingTask* t) {
   } else {
     a->creating = false;
   }
-  actor_maybe_done(a);
+  actors_.maybe_done(a);
 }
 
 // What may not happen under the lock: storing, reading the store, releasing. Whoever drained does

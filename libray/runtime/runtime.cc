@@ -2,18 +2,12 @@
 #include "libray/runtime/runtime.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <utility>
 
@@ -22,15 +16,12 @@
 #include "libray/base/fault.h"
 #include "libray/base/fork.h"
 #include "libray/base/log.h"
-#include "libray/base/proc.h"
 #include "libray/base/thread.h"
-#include "libray/base/trust.h"
 #include "libray/node/session.h"
 #include "libray/runtime/process_wide.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
 #include "libray/runtime/worker.h"
-#include "libray/wire/limits.h"
 #include "libray/wire/msgpack.h"
 
 extern char** environ;
@@ -43,6 +34,15 @@ namespace {
 void offer_to_oom_killer() {
   Fd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   if (fd.valid()) (void)!::write(fd.get(), "1000", 4);
+}
+
+bool wants_checks() {
+#if defined(LIBRAY_SANITIZED) || !defined(NDEBUG)
+  return true;
+#else
+  const char* text = std::getenv("LIBRAY_CHECKS");
+  return text && *text && *text != '0';
+#endif
 }
 
 }  // namespace
@@ -78,6 +78,7 @@ Status Runtime::start(const ray_runtime_options& options, const StartAs* as, Run
   load_faults_from_environment();
   std::unique_ptr<Runtime> rt(new Runtime);
   rt->fork_generation_ = fork_generation();
+  rt->checks_ = wants_checks();
   Status s = rt->connect(options, as);
   if (!s.ok()) {
     if (rt->own_node_.started()) rt->own_node_.end();
@@ -94,6 +95,7 @@ Status Runtime::connect(const ray_runtime_options& options, const StartAs* as) {
   if (address.empty() && std::getenv("LIBRAY_ADDRESS")) address = std::getenv("LIBRAY_ADDRESS");
   language_ = options.language;
   functions_.add_language(language_);
+  actors_.set_language(language_);
   functions_.add_language(RAY_LANG_NATIVE);
   const char* lineage = std::getenv("LIBRAY_LINEAGE");
   daemon_.set_journaled(!lineage || std::strcmp(lineage, "0") != 0);
@@ -308,6 +310,7 @@ void Runtime::look_after_marked(int64_t now) {
 // Every few milliseconds while there is work: give back idle leases, unstick stalled ones.
 void Runtime::tick() {
   int64_t now = steady_ns();
+  if (__builtin_expect(checks_, 0) && now >= check_at_) check_parts(now);
   look_after_marked(now);
   if (n_pending_) look_for_stopped(now);
   if (!later_.empty() && now >= later_at_ns_) callbacks_.add([this] { do_later(); });
@@ -382,7 +385,6 @@ void Runtime::function_release(Function* f) {
 bool Runtime::in_callback() const { return callbacks_.here(); }
 
 // ---- the end
-// ----------------------------------------------------------------------------------------
 
 void Runtime::lost(bool closed_here) {
   const char* why = closed_here ? "this process closed libray's connection to the node daemon" : kDaemonDied;
@@ -422,7 +424,7 @@ void Runtime::fail_everything(ray_code code, const std::string& why) {
       s->backlog.remove(t);
       fail_task(t, e);
     }
-  for (auto& [id, a] : actors_) fail_actor_tasks(a.get(), code, e);
+  for (auto& [id, a] : actors_.all()) fail_actor_tasks(a.get(), code, e);
   std::vector<Object*> open;
   objects_.for_each_known([&open](Object* o) {
     if (!o->done() && try_retain(o)) open.push_back(o);
@@ -449,17 +451,25 @@ bool Runtime::drained() {
   return n_pending_ == 0 && objects_.all_published() && later_.empty();
 }
 
-// And no actor that was made here lives by a handle from here: others may call it by its name. Handles that came from
-// elsewhere do not count, or workers that keep one would become ever more. mutex_ held.
-bool Runtime::may_leave() {
-  return drained() && std::none_of(actors_.begin(), actors_.end(), [](const auto& a) {
-    return a.second->made_here && a.second->handles > 0 && a.second->state != wire::kActorDead;
-  });
-}
+// And no actor is there by our handles alone. mutex_ held.
+bool Runtime::may_leave() { return drained() && actors_.none_lives_by_us(); }
 
 // What drained() or may_leave() say may have changed: whoever waits for the end looks now.
 void Runtime::nearer_to_end() {
   if (stopping_ || (worker_ && worker_->departs())) bells_.poke();
+}
+
+// In builds and runs for tests: what the parts say of themselves, for a tenth of the time at most. mutex_ held.
+void Runtime::check_parts(int64_t now) {
+  std::string broken = functions_.check();
+  if (broken.empty()) broken = notifications_.check();
+  if (broken.empty()) broken = unread_errors_.check();
+  if (broken.empty()) broken = objects_.check();
+  if (broken.empty()) broken = actors_.check();
+  check_at_ = steady_ns() + std::max<int64_t>(10 * (steady_ns() - now), 100'000'000);
+  if (broken.empty()) return;
+  log(kLogError, "runtime", "invariant", "an invariant does not hold any more: %s", broken.c_str());
+  (void)::raise(SIGABRT);  // with a core, for whoever looks for the reason
 }
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {
@@ -479,6 +489,7 @@ Status Runtime::shutdown(int64_t drain_timeout_ns) {
   {
     std::lock_guard lock(mutex_);
     if (!node_dead()) progress();
+    if (checks_) check_parts(now);
     closed_ = true;
     fail_everything(RAY_CANCELLED, kWasShutDown);
   }

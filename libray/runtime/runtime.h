@@ -32,6 +32,7 @@
 #include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
 #include "libray/lineage/record.h"
+#include "libray/runtime/actor_clients.h"
 #include "libray/runtime/bells.h"
 #include "libray/runtime/daemon_channel.h"
 #include "libray/runtime/functions.h"
@@ -149,7 +150,7 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void stream_release(Stream* s);  // the last handle
   void stream_unused(Stream* s);   // and the last call
 
-  // ---- actors (actors.cc)
+  // ---- actors (actor_calls.cc)
   Status actor_create(Function* klass, const ray_arg* args, size_t n_args,
                       const ray_actor_options& options, Actor** out, bool* found);  // found: an older one, weak
   Status actor_call(Actor* a, const std::string& method, const ray_arg* args, size_t n_args,
@@ -245,6 +246,7 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   ErrorBox* over_error() const;
   void fail_everything(ray_code code, const std::string& why);
   bool drained();
+  void check_parts(int64_t now);
   bool may_leave();
   void nearer_to_end();
   void stop_threads();
@@ -360,16 +362,9 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   bool take_back_record(PendingTask* t);
   void fail_overwritten(PendingTask* t, uint32_t worker_pid);
 
-  // actors.cc
-  Actor* actor_entry(const ActorId& id);
-  Actor* weak_entry(const ActorId& id);
-  Status keep_actor(Actor* a);
-  void keep_for_call(PendingTask* t);
-  void connect_actor(Actor* a);
-  void adopt_held(const ActorId& id, Actor** out);
+  // actor_calls.cc
   void create_ready_actors(int64_t patience_ns);
   bool create_actor(PendingTask* t, int64_t patience_ns, bool last);
-  void tell_creation(const PendingTask* t, const std::vector<ObjectId>& deps);
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);
   void resume_lost_calls(Actor* a);
@@ -378,13 +373,10 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void pump_actor(Actor* a);
   void actor_state(const wire::DnActorState& s, const uint8_t* tail);
   void take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail);
-  void actor_maybe_done(Actor* a);
   void fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause);
   void actor_link_died(Actor* a, ClientLink* link);
   void send_actor_create(PendingTask* t);
-  void announce_actor(const PendingTask* t);
   Status await_facts(Actor* a);
-  void take_facts(Actor* a, const wire::DnActorState& s);
   void creation_failed(const PendingTask* t, const ErrorBox* cause);
   void answer_here(uint64_t req_id, ray_code code, const std::string& text);
 
@@ -426,6 +418,8 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   std::atomic<int> threads_go_{kWait};  // the threads run once everything is connected
   std::atomic<bool> stopping_{false}, stopped_{false}, node_dead_{false}, pulse_ended_{false};
   uint32_t fork_generation_ = 0;
+  bool checks_ = false;     // LIBRAY_CHECKS, and sanitizer builds
+  int64_t check_at_ = 0;    // when check_parts() is due again
   std::string death_;  // why the node is dead
 
   mutable std::mutex mutex_;
@@ -435,6 +429,7 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   Functions functions_{this, mutex_, daemon_};
   std::atomic<bool> have_deferred_{false};  // something is to be done after the mutex was dropped: after_unlock()
   Objects objects_{this, this, mutex_, have_deferred_, daemon_, bells_, unread_errors_};
+  ActorClients actors_{this, daemon_, objects_};
   Streams streams_{this, objects_, notifications_, callbacks_, bells_};
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
@@ -442,7 +437,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   std::unordered_map<uint32_t, std::unique_ptr<ClientLink>> links_;  // by link id
   std::unordered_map<uint32_t, ClientLink*> link_of_peer_;
   std::vector<ClientLink*> busy_links_;
-  std::unordered_map<ActorId, std::unique_ptr<Actor>> actors_;
   std::vector<PendingTask*> to_create_;  // creations that are ready for the daemon
   bool closed_ = false;  // shut down: nothing begins any more
   uint32_t wait_mark_ = 0;

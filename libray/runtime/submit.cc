@@ -515,10 +515,10 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     // Later calls of this handle wait behind it, unless order is of no matter.
     t->aside = t->actor->out_of_order;
     (t->aside ? t->actor->aside : t->actor->queue).push_back(t);
-    keep_for_call(t);
+    actors_.keep_for_call(t);
   } else {
     waiting_tasks_.push_back(t);
-    if (t->actor) announce_actor(t);
+    if (t->actor) actors_.announce(t);
   }
 }
 
@@ -634,7 +634,7 @@ void Runtime::enqueue(PendingTask* t) {
     t->actor->queue.push_back(t);
     pump_actor(t->actor);
     if (t->state != TaskState::kQueued) return;
-    keep_for_call(t);
+    actors_.keep_for_call(t);
     if (t->actor->link) feed();
     return;
   }
