@@ -35,7 +35,8 @@ class KeptBuffers {
   void release() {
     std::vector<ray_buffer> gone;
     take(&gone);
-    for (ray_buffer& b : gone) ray_buffer_release(&b);
+    for (ray_buffer& b : gone)
+      if (b.release) b.release(&b);
   }
 
  private:

@@ -1,20 +1,36 @@
-// Runtime: one connection of this process to a node; what ray_init makes. It keeps this process's
-// objects, submits tasks over links to leased workers, drains their results and waits.
+// Runtime: one connection of this process to a node; what ray_init makes. It starts and stops, drives the parts below on
+// callers' threads and on two of its own, and is the submitter: tasks over links to leased workers, and their results.
+//
+// Parts, members by value, each with its own header. A part calls those below it, and what it must tell upwards goes to a
+// `User` that Runtime is, on cold paths alone; nothing below Runtime includes this header but buffers.cc and queue_poll.cc.
+//
+//   Runtime          start, stop, threads, waits; submitter (submit.cc, results.cc, cancel_tasks.cc, records.cc, actor_calls.cc)
+//     ActorClients   entries, handles and facts of actors     → Objects, DaemonChannel
+//     Streams        items of generators                      → Objects, Notifications, Callbacks, Bells
+//     Objects        objects, references, the store           → UnreadErrors, DaemonChannel, Bells
+//     Notifications  tokens, completion queues                → Callbacks, Bells
+//     Functions      what is called, what is run              → DaemonChannel
+//     UnreadErrors   errors that nobody saw                   → Callbacks
+//     Callbacks      what runs without a lock                 → Bells
+//     KeptBuffers, OwnNode, WakeChain                         → nothing of these
+//     DaemonChannel  rings up, requests, datagrams down       → nothing of these
+//     Bells          doorbells of the node's processes        → nothing of these
+//   WorkerSide (worker.h) serves tasks, beside the submitter; it calls Runtime and its parts.
 //
 // Threads. Callers' threads do the work: whoever waits drains the result rings itself, so a result
 // reaches the waiter without a hop. Two threads of our own: `receiver` blocks on the daemon's
 // socket (grants, deaths, states); `pulse` steps in where no caller waits (dependencies,
 // notifications, backlog, idle leases) and sleeps otherwise. The worker side (worker.h) adds none.
 //
-// Locks: mutex_ guards everything here that is not atomic. Never held while blocking: store calls
-// and callbacks run after it was dropped (after_unlock). Below it: up_mutex_, lineage_mutex_,
-// calls_mutex_, store_mutex_ (leaves).
+// Locks: mutex_ guards everything here that is not atomic, and of Functions, Notifications, Objects, Streams and ActorClients
+// what they say: a task that is submitted and its result change several of them, and one lock for all costs less than one
+// each. Never held while blocking: store calls and callbacks run after it was dropped (after_unlock). Below it, and leaves:
+// the locks of DaemonChannel, Callbacks, UnreadErrors and KeptBuffers, those of Functions' definitions, of the store's
+// pointer and of a Queue.
 //
-// Files: runtime.cc start, stop, threads · requests.cc what the daemon answers · refs.cc objects and sharing ·
-// relayed.cc tasks of other nodes · functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc ·
-// wait.cc get, wait, notifications · actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do
-// not move · unread.cc errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what
-// they give.
+// Files besides: down.cc what the daemon says · wait.cc get, wait, being told, put · stream_calls.cc · relayed.cc tasks of
+// other nodes · stopped.cc peers that do not move · queries.cc what it tells of itself · task_results.cc, running.cc,
+// execute.cc and others of WorkerSide.
 #pragma once
 #include <atomic>
 #include <deque>
