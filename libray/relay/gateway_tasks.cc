@@ -35,14 +35,14 @@ void Gateway::seal(Argument* a) {
   if (a->object) return;
   a->status = a->value.whole();
   if (!a->status.ok()) return;
-  a->status = runtime_->seal_put(a->value.writer(), &a->object);
+  a->status = runtime_->objects().seal_put(a->value.writer(), &a->object);
   if (a->status.ok()) (void)hand_out(a->object);
 }
 
 void Gateway::drop_arguments(Lane* l, uint64_t number, bool all) {
   auto it = l->arguments.lower_bound({number, 0});
   while (it != l->arguments.end() && (all || it->first.first == number)) {
-    if (it->second.object) runtime_->release_handle(it->second.object);
+    if (it->second.object) runtime_->objects().release_handle(it->second.object);
     it = l->arguments.erase(it);
   }
 }
