@@ -11,7 +11,7 @@
 // calls_mutex_, store_mutex_ (leaves).
 //
 // Files: runtime.cc start, stop, threads · requests.cc what the daemon answers · refs.cc objects and sharing ·
-// relayed.cc tasks of other nodes · functions.cc · submit.cc encoding, dispatch, leases · cancel_tasks.cc · results.cc ·
+// relayed.cc tasks of other nodes · functions.cc · submit.cc encoding, dispatch · leases.cc · cancel_tasks.cc · results.cc ·
 // wait.cc get, wait, notifications · actors.cc, streams.cc · down.cc the daemon's messages · stopped.cc peers that do
 // not move · unread.cc errors that nobody saw, references counted · worker.cc serving tasks · task_results.cc what
 // they give.
@@ -251,12 +251,7 @@ class Runtime {
 
  private:
   friend class WorkerSide;
-  static constexpr int64_t kLeaseIdleNs = 200000000;  // an idle lease is kept that long
-  static constexpr int64_t kLeaseSpareNs = 20000000;  // and others may have it after that
   static constexpr int64_t kMarkedNs = 300000;        // a worker left asleep is looked after that often
-  static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
-  static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
-  static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
   static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps, but for a batch
   static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
@@ -370,6 +365,18 @@ class Runtime {
   void list_references(std::string* answer);
   void count_tables(std::string* answer);
 
+  // leases.cc
+  void raise_want(Shape* s) {
+    if (leases_.raise_want(s)) send_want(s, s->want_sent);
+  }
+  void withdraw_want(Shape* s);
+  void send_want(const Shape* s, uint32_t want);
+  void ask_give_back(ClientLink* link);
+  void carry_out();
+  void look_after_leases(int64_t now);
+  static bool rules_checked();
+  void check_rules(int64_t now);
+
   // submit.cc
   struct Encoded;
   Status prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out);
@@ -383,18 +390,8 @@ class Runtime {
   bool push_prepared(PendingTask* t, const Prepared& p);
   bool push_spec(PendingTask* t, ClientLink* link);
   void pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at, uint32_t size);
-  Lease* choose_lease(Shape* s, const PendingTask* t);
   void pump(Shape* s);
-  void update_want(Shape* s);
   Shape* shape(const std::string& resources, int32_t language);
-  void lease_idle(Lease* l);
-  void lower_want(Shape* s);
-  void withdraw_want(Shape* s);
-  bool another_waits(const Shape* s) const;
-  void send_want(Shape* s, uint32_t want);
-  static uint64_t desired_leases(const Shape* s);
-  void activate(Shape* s);
-  void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
   void lineage_again(const PendingTask* t);
   void note_end(const PendingTask* t, const ErrorBox* e);
@@ -403,7 +400,6 @@ class Runtime {
                     Stream** stream);
   Stream* make_stream(PendingTask* t, const ray_task_options& options);
   void fail_late(PendingTask* t, Prepared* p);
-  void ask_give_back(ClientLink* link);
   void release_prepared(Prepared* p);
   uint8_t* encode_head(const PendingTask* t, size_t n_args, uint32_t flags, uint8_t* at) const;
   bool register_dependencies(PendingTask* t, const Prepared& p);
@@ -417,10 +413,10 @@ class Runtime {
   uint8_t* task_room(ClientLink* link, uint32_t size);
   void fail_backlog(Shape* s);
   void flush_rings(ClientLink** links, size_t* n);
-  void drop_lease(Lease* l);
-  void detach(PendingTask* t);
+  bool detach(PendingTask* t);
   void flush_cancels(ClientLink* link);
   void press_on(int64_t now);
+  static bool has_begun(const PendingTask* t);
 
   struct StoredError {
     Object* object = nullptr;  // retained
@@ -454,7 +450,6 @@ class Runtime {
   void fail_waiting(PendingTask* t, ErrorBox* e);
   void finish_task(PendingTask* t);
   void requeue(PendingTask* t, bool begun);
-  void return_to_backlog(PendingTask* t);
   void link_died(ClientLink* link, const wire::DnPeerDied& death, std::string_view why);
   std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death, std::string_view why) const;
   void fail_dependents();
@@ -482,7 +477,6 @@ class Runtime {
   void tell_creation(const PendingTask* t, const std::vector<ObjectId>& deps);
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);
-  void resume_lost_calls(Actor* a);
   void refuse_last_call(Actor* a, PendingTask* t);
   void fail_restarting(PendingTask* t, const std::string& why);
   void pump_actor(Actor* a);
@@ -580,7 +574,10 @@ class Runtime {
   std::unordered_map<std::string, std::unique_ptr<Function>> functions_;
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
-  std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some
+  LeasePolicy leases_;
+  task::Cancellation<TaskKit> cancels_;
+  task::LeaseActions<TaskKit> todo_;  // what they have decided: carry_out()
+  int64_t check_at_ = 0;              // when to look at their invariants again
   std::unordered_map<uint32_t, std::unique_ptr<ClientLink>> links_;  // by link id
   std::unordered_map<uint32_t, ClientLink*> link_of_peer_;
   std::vector<ClientLink*> busy_links_;
@@ -612,11 +609,6 @@ class Runtime {
   std::atomic<bool> have_deferred_{false};  // any of the lists above or to_publish_ is not empty
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;
-  struct Forced {
-    uint64_t tag;
-    int64_t since;
-  };
-  std::vector<Forced> forced_;  // cancelled by force, and their workers may be running them
   struct FailedDependency {
     PendingTask* task;
     uint64_t tag;
@@ -629,7 +621,6 @@ class Runtime {
   uint64_t progress_count_ = 0;
   uint64_t results_seen_ = 0;  // drains that found something
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
-  uint64_t held_leases_ = 0;
   bool cancels_wait_ = false;               // for room in some link
   bool results_wait_ = false;               // a ring is full of tasks whose results we have not read
   bool feeding_ = false;                    // tasks wait for room in some ring: see feed()
