@@ -5,6 +5,7 @@
 #include "libray/base/log.h"
 #include "libray/runtime/runtime.h"
 #include "libray/runtime/runtime_inl.h"
+#include "libray/runtime/worker.h"
 #include "libray/wire/msgpack.h"
 
 namespace ray {
@@ -46,10 +47,8 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       return;
     }
     case wire::kDnActorInit: {
-      wire::DnActorInit a;
-      if (!read(p, n, &a) || !worker_ || a.size > n - sizeof a) return;
-      if (a.n_gpus > (n - sizeof a - a.size) / sizeof(uint32_t)) return;
-      worker_->become_actor(a, p + sizeof a);
+      wire::ActorInitRecord r;
+      if (worker_ && wire::read(wire::bytes_of(p, n), &r)) worker_->become_actor(r);
       return;
     }
     case wire::kDnNotice:

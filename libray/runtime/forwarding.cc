@@ -56,8 +56,7 @@ void WorkerSide::return_forwarded(Execution* e, bool bound) {
   {
     std::unique_lock<SpinLock> lock;
     if (void* at = result_room(link, &lock, wire::kLinkReturned, sizeof(wire::ReturnedHeader))) {
-      wire::ReturnedHeader h{e->header.tag, 0, bound};
-      std::memcpy(at, &h, sizeof h);
+      wire::put_head(static_cast<uint8_t*>(at), wire::ReturnedHeader{e->header.tag, 0, bound});
       publish(link);
     }
     complete_claim(link, e->end);

@@ -16,14 +16,12 @@ bool WorkerSide::give_back(ServeLink* link, bool blocked) {
   while ((room = link->results.capacity() - link->results.used() >= kRoom) &&
          link->tasks.next(&r) == RingConsumer::Next::kRecord) {
     wire::TaskHeader h;
-    if (r.size < sizeof h) continue;
-    std::memcpy(&h, r.data, sizeof h);
+    if (!wire::read_head(wire::bytes_of(r.data, r.size), &h)) continue;
     link->claims.push_back({r.end, true});
     forget_cancel(link, r.end);  // its client knows
     void* at = link->results.reserve(wire::kLinkReturned, sizeof(wire::ReturnedHeader));
     if (!at) break;  // there is room
-    wire::ReturnedHeader rh{h.tag, blocked, 0};
-    std::memcpy(at, &rh, sizeof rh);
+    wire::put_head(static_cast<uint8_t*>(at), wire::ReturnedHeader{h.tag, blocked, 0});
     any = true;
   }
   if (any) {

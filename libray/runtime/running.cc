@@ -79,7 +79,7 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
       uint64_t full = r.bytes.size();
       if (in_store) {
         wire::StoreRef ref;
-        std::memcpy(&ref, r.bytes.data(), sizeof ref);
+        (void)wire::read_head(r.bytes, &ref);
         full = ref.location.size;
       }
       lineage::ResultRecord rr{

@@ -59,7 +59,7 @@ void WorkerSide::discard_result(Execution* e, uint32_t index, Execution::Out* ou
                                                          making(e), 0, 0});
   if (out->header.where != wire::kStore) return;
   wire::StoreRef r;
-  std::memcpy(&r, out->bytes.data(), sizeof r);
+  if (!wire::read_head(out->bytes, &r)) return;
   if (auto store = runtime_->store()) store->drop(r.id, r.location);
 }
 

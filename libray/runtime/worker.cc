@@ -70,22 +70,21 @@ void WorkerSide::client_died(uint32_t process) {
     }
 }
 
-void WorkerSide::become_actor(const wire::DnActorInit& init, const uint8_t* record) {
+void WorkerSide::become_actor(const wire::ActorInitRecord& r) {
+  const wire::DnActorInit& init = r.head;
   auto e = std::make_unique<Execution>();
   e->side = this;
-  e->record_copy.assign(reinterpret_cast<const char*>(record), init.size);
+  e->record_copy = r.record;
   e->record = reinterpret_cast<const uint8_t*>(e->record_copy.data());
   e->record_size = init.size;
-  if (init.size < sizeof e->header) return;
-  std::memcpy(&e->header, e->record, sizeof e->header);
+  if (!wire::read_head(r.record, &e->header)) return;
   actor_ = init.id;
   incarnation_ = init.incarnation;
   runtime_->become_actor(init.id, init.incarnation);
   e->header.actor = init.id;
   e->header.attempt = init.incarnation;
   max_concurrency_ = std::max<uint32_t>(1, init.max_concurrency);
-  gpus_.resize(init.n_gpus);
-  if (init.n_gpus) std::memcpy(gpus_.data(), record + init.size, init.n_gpus * sizeof(uint32_t));
+  r.units.copy_to(&gpus_);
   e->n_gpus = init.n_gpus;
   is_actor_ = true;
   {
@@ -468,56 +467,46 @@ bool WorkerSide::any_read(uint32_t group) {
 
 // Of the task and its method, which stand before its arguments. False: they do not fit into the record.
 bool WorkerSide::read_names(Execution* e) {
-  const wire::TaskHeader& h = e->header;
-  const uint8_t *at = e->record + sizeof h, *end = e->record + e->record_size;
-  auto text = [&](uint32_t n, std::string* out) {
-    if (n == 0) return true;
-    if (pad8(n) > static_cast<uint64_t>(end - at)) return false;
-    out->assign(reinterpret_cast<const char*>(at), n);
-    at += pad8(n);
-    return true;
-  };
-  return text(h.name_size, &e->name) && text(h.method_size, &e->method);
+  wire::TaskRecord r;
+  if (!wire::read(wire::bytes_of(e->record, e->record_size), &r)) return false;
+  e->name = r.name;
+  e->method = r.method;
+  return true;
 }
 
 // RAY_TIMED_OUT: some of it is on disk, and it may not block.
 Status WorkerSide::read_args(Execution* e, bool may_block) {
   const wire::TaskHeader& h = e->header;
-  const uint8_t *at = e->record + sizeof h + pad8(h.name_size) + pad8(h.method_size), *end = e->record + e->record_size;
+  auto damaged = [] { return error(RAY_INTERNAL, "task record is damaged"); };
+  wire::TaskRecord record;
+  if (!wire::read(wire::bytes_of(e->record, e->record_size), &record)) return damaged();
+  std::string_view bytes = record.args;
   if (h.flags & wire::kArgsInStore) {
     wire::StoreRef r;
-    if (static_cast<size_t>(end - at) < sizeof r)
-      return error(RAY_INTERNAL, "task record is damaged");
-    std::memcpy(&r, at, sizeof r);
+    if (!wire::read_head(bytes, &r)) return damaged();
     store::Interruptible scope(runtime_->stop_waiting());
     std::shared_ptr<store::Client> store;
     RAY_TRY(runtime_->open_store(&store));
     RAY_TRY(store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &e->args_pin));
     e->args_pinned = true;
-    at = e->args_pin.data;
-    end = at + e->args_pin.size;
+    bytes = wire::bytes_of(e->args_pin.data, e->args_pin.size);
   }
-  if (h.n_args > static_cast<uint64_t>(end - at) / sizeof(wire::ArgHeader))
-    return error(RAY_INTERNAL, "task record is damaged");
+  if (h.n_args > bytes.size() / sizeof(wire::ArgHeader)) return damaged();
+  wire::Parts parts(bytes);
   for (uint32_t i = 0; i < h.n_args; ++i) {
-    wire::ArgHeader a;
-    if (static_cast<size_t>(end - at) < sizeof a)
-      return error(RAY_INTERNAL, "task record is damaged");
-    std::memcpy(&a, at, sizeof a);
-    at += sizeof a;
-    if (a.size > static_cast<uint64_t>(end - at))
-      return error(RAY_INTERNAL, "task record is damaged");
+    wire::Value v;
+    if (!wire::read(&parts, &v)) return damaged();
     e->args.push_back(RAY_BUFFER_INIT);
-    RAY_TRY(read_arg(a, at, may_block, &e->args.back()));
-    at += std::min<uint64_t>(pad8(a.size), static_cast<uint64_t>(end - at));
+    RAY_TRY(read_arg(v, may_block, &e->args.back()));
   }
   return Status();
 }
 
 // Plain bytes are handed out in the ring itself: valid until the task is finished.
-Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool may_block, ray_buffer* out) {
+Status WorkerSide::read_arg(const wire::Value& v, bool may_block, ray_buffer* out) {
+  const wire::ArgHeader& h = v.head;
   if (h.where == wire::kPlain || h.where == wire::kNone) {
-    out->data = bytes;
+    out->data = v.bytes;
     out->size = h.size;
     out->format = h.format;
     return Status();
@@ -525,11 +514,10 @@ Status WorkerSide::read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool
   auto view = std::make_unique<BufferView>();
   view->runtime = runtime_;
   if (h.where == wire::kPacked) {
-    RAY_TRY(view->align(bytes, h.size, {}));
+    RAY_TRY(view->align(v.bytes, h.size, {}));
   } else {
-    wire::StoreRef r;
-    if (h.size < sizeof r) return error(RAY_INTERNAL, "task record is damaged");
-    std::memcpy(&r, bytes, sizeof r);
+    if (h.where != wire::kStore) return error(RAY_INTERNAL, "task record is damaged");
+    const wire::StoreRef r = v.ref();
     RAY_TRY(runtime_->open_store(&view->store));
     store::Interruptible scope(runtime_->stop_waiting());
     RAY_TRY(view->store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &view->pin));
@@ -698,8 +686,7 @@ void WorkerSide::write_error_parts(Execution* e) {
     auto* room = static_cast<uint8_t*>(
         result_room(link, &lock, wire::kLinkPart, static_cast<uint32_t>(sizeof tag + wire::kErrorPart)));
     if (!room) return;
-    std::memcpy(room, &tag, sizeof tag);
-    std::memcpy(room + sizeof tag, e->error_image.data() + at, wire::kErrorPart);
+    wire::put_padded(wire::put_head(room, tag), e->error_image.data() + at, wire::kErrorPart);
     publish(link);
   }
   e->error_image.erase(0, at);
@@ -711,9 +698,9 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
   if (__builtin_expect(e->error_image.size() > wire::kErrorPart, 0)) write_error_parts(e);
   uint64_t size = sizeof(wire::DoneHeader);
   if (ok)
-    for (auto& r : e->results) size += sizeof r.header + pad8(r.given ? r.bytes.size() : 0);
+    for (auto& r : e->results) size += wire::value_size(r.given ? r.bytes.size() : 0);
   else
-    size += sizeof(wire::ArgHeader) + pad8(e->error_image.size());
+    size += wire::value_size(e->error_image.size());
   std::unique_lock<SpinLock> lock;
   auto* at =
       static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkDone, static_cast<uint32_t>(size)));
@@ -722,13 +709,10 @@ void WorkerSide::write_done(Execution* e, ray_code code) {
         ok ? static_cast<uint32_t>(e->results.size()) : 1 | (e->no_retry ? wire::kDoneNoRetry : 0) | e->done_bits;
     wire::DoneHeader d{e->header.tag, code, n_results,
                        static_cast<uint64_t>(e->end_stamp - e->start_stamp)};
-    std::memcpy(at, &d, sizeof d);
-    at += sizeof d;
+    at = wire::put_head(at, d);
     auto add = [&](wire::ArgHeader h, const std::string& bytes) {
       h.size = bytes.size();
-      std::memcpy(at, &h, sizeof h);
-      std::memcpy(at + sizeof h, bytes.data(), bytes.size());
-      at += sizeof h + pad8(bytes.size());
+      at = wire::put_value(at, h, bytes.data());
     };
     static const std::string none;
     if (!ok)
@@ -838,7 +822,7 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   RAY_FAULT("worker.yield");
   std::unique_lock<SpinLock> lock;
   uint32_t size =
-      static_cast<uint32_t>(sizeof(wire::ItemHeader) + sizeof out.header + pad8(out.bytes.size()));
+      static_cast<uint32_t>(sizeof(wire::ItemHeader) + wire::value_size(out.bytes.size()));
   auto* at = static_cast<uint8_t*>(result_room(link, &lock, wire::kLinkItem, size));
   if (!at) {
     lock.unlock();
@@ -848,9 +832,7 @@ Status WorkerSide::yield(Execution* e, const ray_value& v, int64_t timeout_ns) {
   wire::ItemHeader h{e->header.tag, index, 0};
   count_item(e);  // before its client can have taken it
   out.header.size = out.bytes.size();
-  std::memcpy(at, &h, sizeof h);
-  std::memcpy(at + sizeof h, &out.header, sizeof out.header);
-  std::memcpy(at + sizeof h + sizeof out.header, out.bytes.data(), out.bytes.size());
+  wire::put_value(wire::put_head(at, h), out.header, out.bytes.data());
   publish(link);
   return Status();
 }

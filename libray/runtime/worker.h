@@ -28,6 +28,7 @@
 #include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
 #include "libray/runtime/types.h"
+#include "libray/wire/records.h"
 
 namespace ray {
 
@@ -138,7 +139,7 @@ class WorkerSide {
   // ---- receiver thread
   void add_link(const wire::DnLink& l, Mapping map);
   void client_died(uint32_t process);
-  void become_actor(const wire::DnActorInit& init, const uint8_t* record);
+  void become_actor(const wire::ActorInitRecord& r);
   void unwanted();
   void leave();  // takes no more tasks, and stops when what it has submitted is done
   void stop();
@@ -241,7 +242,7 @@ class WorkerSide {
   bool any_read(uint32_t group);
   Execution* new_execution();
   Status read_args(Execution* e, bool may_block);
-  Status read_arg(const wire::ArgHeader& h, const uint8_t* bytes, bool may_block, ray_buffer* out);
+  Status read_arg(const wire::Value& v, bool may_block, ray_buffer* out);
   bool give_back(ServeLink* link, bool blocked);
   void* result_room(ServeLink* link, std::unique_lock<SpinLock>* lock, uint16_t type,
                     uint32_t size);
