@@ -24,6 +24,7 @@ LAYERS = {
     "libray/base": [],
     "libray/wire": ["libray/base"],
     "libray/lineage": ["libray/base", "libray/wire"],
+    "libray/task": [],
     "libray/object": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/sched": ["libray/base", "libray/wire", "libray/lineage"],
     "libray/sched_global": ["libray/base", "libray/sched"],
@@ -33,11 +34,11 @@ LAYERS = {
     "libray/relay": ["libray/base", "libray/wire", "libray/lineage", "libray/net", "libray/runtime", "store"],
     "libray/transfer": ["libray/base"],
     "libray/sim": ["libray/base", "libray/wire", "libray/lineage", "libray/object", "libray/sched",
-                   "libray/actor"],
+                   "libray/actor", "libray/task"],
     "libray/ffi": ["libray/base", "libray/wire"],
     "store": ["libray/base", "libray/wire"],
     "gcs": ["libray/base", "libray/wire", "libray/lineage", "libray/net"],
-    "libray/runtime": ["libray/base", "libray/wire", "libray/lineage", "libray/ffi", "store"],
+    "libray/runtime": ["libray/base", "libray/wire", "libray/lineage", "libray/ffi", "libray/task", "store"],
     "libray/capi": ["libray/base", "libray/wire", "libray/ffi", "libray/runtime"],
     "libray/node": ["libray/base", "libray/wire", "libray/lineage", "libray/object",
                     "libray/sched", "libray/sched_global", "libray/actor", "libray/net", "libray/cluster",
@@ -49,8 +50,8 @@ LAYERS = {
 # The session directory's helper is for both sides: ray_init makes one, rayd serves it.
 SHARED = {"libray/node/session.h"}
 # Protocol cores: no clock, no thread, no lock, no I/O.
-PURE = ("libray/object", "libray/sched", "libray/sched_global", "libray/actor", "libray/net/core", "libray/cluster",
-        "libray/transfer")
+PURE = ("libray/task", "libray/object", "libray/sched", "libray/sched_global", "libray/actor", "libray/net/core",
+        "libray/cluster", "libray/transfer")
 IMPURE = re.compile(r"\b(steady_ns|wall_ns|std::thread|std::mutex|std::condition_variable|"
                     r"clock_gettime|fopen|read|write|send|recv|printf)\s*\("
                     r"|#include <(thread|mutex)>")

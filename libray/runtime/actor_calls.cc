@@ -273,17 +273,7 @@ void Runtime::pump_actor(Actor* a) {
     return actors_.maybe_done(a);
   }
   if (!a->link) return;
-  bool any = false;
-  while (PendingTask* t = a->queue.head) {
-    if (t->state != TaskState::kQueued) break;  // an argument is missing: later calls wait too
-    a->queue.remove(t);
-    if (!push_spec(t, a->link)) {
-      a->queue.push_front(t);
-      break;
-    }
-    any = true;
-  }
-  if (!any) return;
+  if (!a->pump([&](PendingTask* t) { return push_spec(t, a->link); })) return;
   a->link->tasks.publish();
   RAY_FAULT("client.called");
   wake(a->link);
@@ -292,9 +282,7 @@ void Runtime::pump_actor(Actor* a) {
 void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {
   ErrorBox* e = cause ? cause->retain() : make_error(code, "actor " + a->class_name + " died");
   ++a->n_pending;  // keeps the entry while its tasks end
-  std::vector<PendingTask*> lost;
-  lost.swap(a->lost);
-  for (PendingTask* t : lost) fail_task(t, e);
+  while (PendingTask* t = a->lost.pop_front()) fail_task(t, e);
   for (TaskList* list : {&a->queue, &a->aside})
     for (;;) {
       PendingTask* t = list->head;
@@ -342,7 +330,7 @@ void Runtime::take_state(Actor* a, const wire::DnActorState& s, const uint8_t* t
   if (s.state != wire::kActorAlive) return;
   auto link = links_.find(s.link);
   if (link == links_.end()) return;
-  if (!a->lost.empty()) resume_lost_calls(a);
+  a->resume_lost();
   a->link = link->second.get();
   a->link->actor = a;
   pump_actor(a);
@@ -357,38 +345,13 @@ void Runtime::actor_dead(Actor* a, ErrorBox* e) {
   actors_.maybe_done(a);
 }
 
-// Calls that were in flight when the actor died: those that may be retried go back to the head of
-// the queue in their order. Only those that had started use up a retry.
+// Calls that were in flight when the actor died: those that may be tried again go back to the head of the queue in their
+// order.
 void Runtime::retry_lost_calls(Actor* a) {
-  std::vector<PendingTask*> lost;
-  lost.swap(a->lost);
   ++a->n_pending;
-  for (auto it = lost.rbegin(); it != lost.rend(); ++it) {
-    PendingTask* t = *it;
-    bool again = !t->cancelled && t->retries_left != 0;
-    if (!again) {
-      fail_restarting(t, "its process died and is being replaced");
-      continue;
-    }
-    if (t->started) {
-      ++t->attempt;
-      lineage_again(t);
-      if (t->retries_left > 0) --t->retries_left;
-    }
-    t->state = TaskState::kQueued;
-    a->queue.push_front(t);
-  }
+  a->settle_lost([this](PendingTask* t) { fail_restarting(t, "its process died and is being replaced"); },
+                 [this](PendingTask* t) { lineage_again(t); });
   --a->n_pending;
-}
-
-// The same incarnation, another link: nothing of what the last one held was begun.
-void Runtime::resume_lost_calls(Actor* a) {
-  std::vector<PendingTask*> lost;
-  lost.swap(a->lost);
-  for (auto it = lost.rbegin(); it != lost.rend(); ++it) {
-    (*it)->state = TaskState::kQueued;
-    a->queue.push_front(*it);
-  }
 }
 
 // Whether a call that its worker had taken did not wait for its concurrency group any more.
@@ -411,9 +374,7 @@ void Runtime::actor_link_died(Actor* a, ClientLink* link) {
       continue;
     }
     if (!t->error_parts.empty()) std::string().swap(t->error_parts);
-    t->started = ran;
-    t->state = TaskState::kLost;
-    a->lost.push_back(t);
+    a->lose(t, ran);
     actors_.keep_for_call(t);
   }
   drop_link(link);

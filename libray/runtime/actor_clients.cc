@@ -160,14 +160,9 @@ void ActorClients::take_facts(Actor* a, const wire::DnActorState& s) {
   a->max_pending = s.max_pending_calls;
   a->out_of_order = s.flags & RAY_ACTOR_OUT_OF_ORDER;
   a->facts_known.store(true, std::memory_order_release);
-  for (PendingTask *t = a->queue.head, *next; t; t = next) {
-    next = t->next;
+  for (PendingTask* t = a->queue.head; t; t = t->next)
     if (t->actor_retries && !t->cancelled) t->retries_left = a->max_task_retries;
-    if (!a->out_of_order || t->state != TaskState::kWaiting) continue;
-    a->queue.remove(t);
-    a->aside.push_back(t);
-    t->aside = true;
-  }
+  if (a->out_of_order) a->free_order();
 }
 
 std::string ActorClients::check() const {
@@ -176,6 +171,7 @@ std::string ActorClients::check() const {
     if (a->queue.size + a->aside.size + a->lost.size() > a->n_pending)
       return "actor " + id.hex() + " has calls that are not counted";
     if ((a->handles || a->n_keeping) && !a->ref) return "actor " + id.hex() + " is held, and the directory does not know";
+    if (std::string own = a->check(); !own.empty()) return own;
     if (a->link && a->link->actor != a.get()) return "actor " + id.hex() + " has a link that is not its own";
   }
   return "";

@@ -40,11 +40,10 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
   if (force && t->actor)
     return error(RAY_UNSUPPORTED,
                  "a call of an actor cannot be cancelled by force: use ray_actor_kill");
-  t->cancelled = true;
-  t->retries_left = 0;
-  t->retry_on_error = false;
-  if (t->shrinking) return Status();  // whoever stores its arguments will see it
-  if (t->state != TaskState::kPushed) {
+  const bool begun = t->state == TaskState::kPushed && has_begun(t);
+  const task::CancelStep step = cancels_.cancel(t, force, begun, steady_ns());
+  if (step == task::CancelStep::kLater) return Status();
+  if (step == task::CancelStep::kEnd) {
     ErrorBox* e =
         make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
     Shape* s = t->shape;
@@ -53,32 +52,34 @@ Status Runtime::cancel_task(PendingTask* t, uint32_t flags) {
     if (s) withdraw_want(s);
     return Status();
   }
-  t->forced |= force;
   ClientLink* link = t->link;
   const uint64_t how = (flags & RAY_CANCEL_RECURSIVE ? wire::kCancelRecursive : 0) |
                        (force ? wire::kCancelForce : 0);
   link->cancels.push_back({t->tag, t->ring_end | how});
   flush_cancels(link);
-  if (force) forced_.push_back({t->tag, steady_ns()});
-  // It waits in the ring behind another: its end need not.
-  if (t->lease && t->ring_end > link->header->started.load(std::memory_order_acquire)) ask_give_back(link);
+  if (step == task::CancelStep::kAskBack) ask_give_back(link);
   return Status();
 }
 
-// The worker ends itself if, and only if, it runs the task that was cancelled by force: what it runs next is not to
-// die with it. One that does not do so in time is killed, while that task is the last one that it has begun.
-// mutex_ held.
+// Of one in a ring. mutex_ held.
+bool Runtime::has_begun(const PendingTask* t) {
+  return t->ring_end <= t->link->header->started.load(std::memory_order_acquire);
+}
+
+// Of those that were cancelled by force: see Cancellation. mutex_ held.
 void Runtime::press_on(int64_t now) {
-  constexpr int64_t kPatienceNs = 1'000'000'000;
-  std::erase_if(forced_, [&](const Forced& f) {
-    PendingTask* t = pending_task_at(task_index(f.tag));
-    if (!t || t->tag != f.tag || t->state != TaskState::kPushed) return true;
-    if (now - f.since < kPatienceNs) return false;
-    ClientLink* link = t->link;
-    if (link->header->started.load(std::memory_order_acquire) != t->ring_end) return false;
-    daemon_.up(wire::kUpKillWorker, wire::UpLeaseReturn{link->peer, t->lease ? t->lease->lease : 0});
-    return true;
-  });
+  cancels_.press_on(
+      now,
+      [](uint64_t tag) {
+        PendingTask* t = pending_task_at(task_index(tag));
+        return t && t->tag == tag ? t : nullptr;
+      },
+      [](const PendingTask* t) { return has_begun(t); },
+      [this](const PendingTask* t) {
+        daemon_.up(wire::kUpKillWorker, wire::UpLeaseReturn{t->link->peer, t->lease->lease});
+      },
+      &todo_);
+  carry_out();
 }
 
 // Tells the worker what is cancelled, as far as it has taken the last ones out of the link; the
@@ -101,21 +102,22 @@ void Runtime::flush_cancels(ClientLink* link) {
   bells_.ring_both(link->peer);
 }
 
-// Takes a task that is not in a ring out of whatever queue it stands in. mutex_ held.
-void Runtime::detach(PendingTask* t) {
-  if (t->state == TaskState::kPushed) return unlink(t);
+// Takes a task out of whatever queue it stands in. True: calls of an actor that waited behind it go on. mutex_ held.
+bool Runtime::detach(PendingTask* t) {
+  if (t->state == TaskState::kPushed) {
+    unlink(t);
+    return false;
+  }
+  bool others_go_on = false;
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    if (t->state == TaskState::kLost)
-      std::erase(t->actor->lost, t);
-    else
-      (t->aside ? t->actor->aside : t->actor->queue).remove(t);
-    t->aside = false;
+    others_go_on = t->actor->remove(t);
   } else if (t->state == TaskState::kWaiting) {
     waiting_tasks_.remove(t);
   } else if (t->shape && t->state == TaskState::kQueued) {
     t->shape->backlog.remove(t);
   }
   unpark(t);
+  return others_go_on;
 }
 
 void Runtime::cancel_children(const TaskId& parent) {
@@ -134,7 +136,7 @@ void Runtime::cancel_children(const TaskId& parent) {
     for (auto& [id, actor] : actors_.all()) {
       collect(actor->queue);
       collect(actor->aside);
-      for (const PendingTask* t : actor->lost) look(t);
+      collect(actor->lost);
     }
     for (uint64_t tag : children) {
       PendingTask* t = pending_task_at(task_index(tag));

@@ -140,9 +140,10 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
   s->warned = true;
   PendingTask* t = s->backlog.head;
   if (s->bound) {  // it may fit another node, and cannot go there
+    s->gone = true;
     s->gone_code = RAY_UNSUPPORTED;
-    s->gone = "cannot run on another node, for references, actors and generators do not travel yet: give it plain values, or "
-              "its own node what it asks for (" + std::string(text) + ")";
+    s->gone_text = "cannot run on another node, for references, actors and generators do not travel yet: give it plain values, "
+                   "or its own node what it asks for (" + std::string(text) + ")";
     return pump(s);
   }
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
@@ -154,11 +155,10 @@ void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text
   if (u.shape >= shape_list_.size() || shape_list_[u.shape]->gone_code != RAY_OK) return;
   Shape* s = shape_list_[u.shape];
   s->gone_code = u.code;
-  s->gone = text;
-  for (auto& l : s->leases) l->reclaim = true;  // their workers are being killed: nothing more for them
+  s->gone_text = text;
+  leases_.unplaceable(s, &todo_);
+  carry_out();
   pump(s);
-  s->want_sent = 0;
-  daemon_.up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, 0, {}});
 }
 
 // Without the lock: a binding's interrupt hook may run.

@@ -75,7 +75,7 @@ void Runtime::list_references(std::string* answer) {
     if (a->ref) actors.insert(a->ref);
     count(a->queue, &counts);
     count(a->aside, &counts);
-    for (const PendingTask* t : a->lost) count(t, &counts);
+    count(a->lost, &counts);
   }
   std::vector<const Object*> found;
   Object* o;

@@ -96,10 +96,8 @@ bool Runtime::bind_to_node(PendingTask* t) {
   Shape* to = shape(wire::with_entry(resources, wire::kPlacement, place), from->language);
   if (!to || to == from) return false;  // as many shapes as there may be, or placed already
   to->bound = true;
-  --from->pending;
-  from->est_ns -= t->est_ns;
-  if (to->pending++ == 0) activate(to);
-  to->est_ns += t->est_ns;
+  leases_.ended(from, t->est_ns);
+  leases_.submitted(to, t->est_ns);
   t->shape = to;
   return true;
 }

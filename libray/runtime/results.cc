@@ -59,8 +59,9 @@ void Runtime::drain(ClientLink* link) {
   link->last_result_ns = steady_ns();
   if (Lease* l = link->lease) {
     Shape* s = l->shape;
-    l->slow = false;
-    if (link->inflight.empty()) lease_idle(l);
+    LeasePolicy::heard(l);
+    if (link->inflight.empty()) leases_.idle(l, link->last_result_ns, &todo_);
+    carry_out();
     if (!s->backlog.empty()) pump(s);
   }
   if (link->actor && !link->actor->queue.empty()) pump_actor(link->actor);
@@ -77,7 +78,7 @@ PendingTask* Runtime::task_of(ClientLink* link, uint64_t tag) {
 void Runtime::unlink(PendingTask* t) {
   ClientLink* link = t->link;
   link->inflight.remove(t);
-  if (t->lease) t->lease->est_ns -= t->est_ns;
+  if (t->lease) LeasePolicy::left(t->lease, t);
   t->link = nullptr;
   t->lease = nullptr;
 }
@@ -107,7 +108,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
   Function* f = t->function;
   int64_t run = static_cast<int64_t>(std::min<uint64_t>(d.run_ns, INT64_MAX / 16));
   f->run_ns = f->run_ns < 0 ? run : (f->run_ns * 7 + run) / 8;
-  if (t->lease) t->lease->blocked = false;
+  if (t->lease) LeasePolicy::answered(t->lease);
   link->give_back_asked = false;
   if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed->end.run_ns = d.run_ns;
   const uint8_t *at = r.data + sizeof d, *end = r.data + r.size, *bytes = nullptr;
@@ -125,11 +126,10 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       }
     }
     const bool died = code == RAY_WORKER_CRASHED || d.n_results & wire::kDoneDied;
-    bool again = died && !t->cancelled;  // the worker ends itself, or was that of another node
-    again |= code == RAY_TASK_FAILED && t->retry_on_error && !(d.n_results & wire::kDoneNoRetry);
-    if (again && t->retries_left != 0) {
-      if (t->retries_left > 0) --t->retries_left;
-      ++t->attempt;
+    const bool might_not = code == RAY_TASK_FAILED && !(d.n_results & wire::kDoneNoRetry);
+    const task::Stop how = died ? task::Stop::kDied  // the worker ends itself, or was that of another node
+                                : might_not ? task::Stop::kFailed : task::Stop::kFailedForGood;
+    if (task::fate_of<TaskKit>(t, how, t->kind == RAY_KIND_ACTOR_CALL) == task::Fate::kAgain) {
       lineage_again(t);
       return requeue(t, true);
     }
@@ -182,8 +182,8 @@ void Runtime::on_returned(ClientLink* link, const RecordView& r) {
   link->give_back_asked = false;
   PendingTask* t = task_of(link, h.tag);
   if (!t) return;
-  if (h.blocked && t->lease) t->lease->blocked = true;
-  if (t->cancelled) {  // before its worker began it
+  if (h.blocked && t->lease) t->lease->shut |= task::kBlocked;
+  if (task::fate_of<TaskKit>(t, task::Stop::kReturned, false) == task::Fate::kCancel) {
     unlink(t);
     ErrorBox* e =
         make_error(RAY_CANCELLED, "task " + task_name(t) + " (" + t->id.hex() + ") was cancelled");
@@ -209,20 +209,6 @@ void Runtime::return_bound(PendingTask* t) {
   e->release();
 }
 
-// Back where it was, ahead of what was submitted after it and waits. They come in the order of their ring, so the place
-// is mostly behind the one before.
-void Runtime::return_to_backlog(PendingTask* t) {
-  Shape* s = t->shape;
-  PendingTask* last = s->returned;
-  const bool there = last && last->tag == s->returned_tag && last->state == TaskState::kQueued;
-  const bool follows = there && last->submitted < t->submitted;
-  PendingTask* later = follows ? last->next : s->backlog.head;
-  while (later && later->submitted < t->submitted) later = later->next;
-  s->backlog.insert_before(later, t);
-  s->returned = t;
-  s->returned_tag = t->tag;
-}
-
 // From a ring back to the queue: to its place, or to the end when it has begun, so that one that kills its worker time
 // and again does not keep others from theirs. Pumping is left to the caller of drain().
 void Runtime::requeue(PendingTask* t, bool begun) {
@@ -231,17 +217,14 @@ void Runtime::requeue(PendingTask* t, bool begun) {
   const bool intact = take_back_record(t);
   unlink(t);
   if (!intact) return fail_overwritten(t, pid);
-  t->state = TaskState::kQueued;
   if (!t->error_parts.empty()) std::string().swap(t->error_parts);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    // Before calls that came after it: one of them may wait for its result.
-    PendingTask* later = t->actor->queue.head;
-    while (later && later->seq < t->seq) later = later->next;
-    t->actor->queue.insert_before(later, t);
+    t->actor->give_back(t);
   } else {
-    begun ? t->shape->backlog.push_back(t) : return_to_backlog(t);
+    task::enter<TaskKit>(t, TaskState::kQueued);
+    begun ? t->shape->backlog.push_back(t) : t->shape->backlog.give_back(t);
   }
-  if (t->shape) update_want(t->shape);
+  if (t->shape) raise_want(t->shape);
 }
 
 // ---- completion
@@ -384,12 +367,12 @@ void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
 // The same for one that stands in a queue. Calls of an actor that waited behind it go on.
 void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
   Actor* a = t->kind == RAY_KIND_ACTOR_CALL ? t->actor : nullptr;
-  detach(t);
+  const bool others_go_on = detach(t);
   if (a) ++a->n_pending;  // keeps the entry while it is looked at
   fail_task(t, e);
   if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();
   if (!a) return;
-  pump_actor(a);
+  if (others_go_on) pump_actor(a);
   --a->n_pending;
   actors_.maybe_done(a);
 }
@@ -398,10 +381,7 @@ void Runtime::finish_task(PendingTask* t) {
   unpark(t);
   if (__builtin_expect(t->relayed != nullptr, 0)) end_relayed(t);
   if (--n_pending_ == 0) nearer_to_end();
-  if (t->shape) {
-    --t->shape->pending;
-    t->shape->est_ns -= t->est_ns;
-  }
+  if (t->shape) leases_.ended(t->shape, t->est_ns);
   std::vector<Object*> more;
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
@@ -537,20 +517,16 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death, std::st
   if (link->lease) {
     s = link->lease->shape;
     for (PendingTask* t = link->inflight.head; t; t = t->next) t->lease = nullptr;
-    drop_lease(link->lease);
-    lower_want(s);  // or the daemon replaces the worker for ever; what still waits asks again below
+    leases_.lost(link->lease, &todo_);
+    carry_out();  // what still waits asks again below
   }
   if (link->actor) return actor_link_died(link->actor, link);
   while (PendingTask* t = link->inflight.head) {
-    bool ran = t->ring_end <= started;
-    bool again = !t->cancelled && (!ran || t->retries_left != 0);
+    const bool ran = t->ring_end <= started;
     if (ran) discard_attempt(t);
-    if (again) {
-      if (ran) {
-        ++t->attempt;
-        lineage_again(t);
-        if (t->retries_left > 0) --t->retries_left;
-      }
+    const task::Fate fate = task::fate_of<TaskKit>(t, ran ? task::Stop::kDied : task::Stop::kUnbegun, false);
+    if (fate == task::Fate::kSame || fate == task::Fate::kAgain) {
+      if (ran) lineage_again(t);
       requeue(t, ran);
       continue;
     }
@@ -559,7 +535,7 @@ void Runtime::link_died(ClientLink* link, const wire::DnPeerDied& death, std::st
     std::string message = crash_message(t, death, why);
     if (t->forced)
       message = "task " + t->id.hex() + " was cancelled by force";
-    else if (t->cancelled)
+    else if (fate == task::Fate::kCancel)
       code = RAY_CANCELLED, message = "task " + t->id.hex() + " was cancelled";
     unlink(t);
     ErrorBox* e = make_error(code, message);

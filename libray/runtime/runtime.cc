@@ -274,7 +274,7 @@ void Runtime::pulse_loop() {
   }
 }
 
-bool Runtime::ticking() const { return n_pending_ > 0 || held_leases_ > 0 || !later_.empty(); }
+bool Runtime::ticking() const { return n_pending_ > 0 || leases_.held() > 0 || !later_.empty(); }
 
 // There is work for the worker of this link: now, or when it is its turn. mutex_ held.
 void Runtime::wake(ClientLink* link) {
@@ -318,40 +318,10 @@ void Runtime::tick() {
   if (std::exchange(cancels_wait_, false))
     for (auto& [id, link] : links_)
       if (!link->cancels.empty()) flush_cancels(link.get());
-  if (!forced_.empty()) press_on(now);
+  if (cancels_.presses()) press_on(now);
   feeding_ = std::any_of(busy_links_.begin(), busy_links_.end(),
                          [](ClientLink* l) { return l->actor && !l->actor->queue.empty(); });
-  for (size_t at = 0; at < active_shapes_.size();) {
-    Shape* s = active_shapes_[at];
-    bool stalled = false, spare = s->pending == 0 && s->want_sent > 0 && !s->leases.empty();
-    for (size_t i = 0; i < s->leases.size();) {
-      Lease* l = s->leases[i].get();
-      bool idle = l->link->inflight.empty();
-      if (idle && s->backlog.empty() && l->idle_since && now - l->idle_since > kLeaseIdleNs) {
-        return_lease(l);  // removes it from s->leases
-        continue;
-      }
-      spare &= idle && l->idle_since && now - l->idle_since > kLeaseSpareNs;
-      l->slow = !idle && now - l->link->last_result_ns > kStallNs;
-      if (l->slow && l->link->inflight.size >= 2) {
-        stalled = true;
-        for (PendingTask* t = l->link->inflight.head; t; t = t->next) t->function->run_ns = -1;
-        ask_give_back(l->link);
-      }
-      ++i;
-    }
-    if (stalled || !s->backlog.empty()) pump(s);
-    feeding_ |= !s->backlog.empty() && !s->leases.empty();
-    withdraw_want(s);
-    if (spare && s->want_sent > 0) send_want(s, 0);  // kept for a next task, unless somebody waits for it
-    s->active = s->pending > 0 || !s->leases.empty() || s->want_sent > 0;
-    if (s->active) {
-      ++at;
-    } else {
-      active_shapes_[at] = active_shapes_.back();
-      active_shapes_.pop_back();
-    }
-  }
+  look_after_leases(now);
 }
 
 // A task waits for room in a ring. Whoever waits for results makes it; if nobody does, pulse: without a caller in
@@ -466,10 +436,9 @@ void Runtime::check_parts(int64_t now) {
   if (broken.empty()) broken = unread_errors_.check();
   if (broken.empty()) broken = objects_.check();
   if (broken.empty()) broken = actors_.check();
+  if (broken.empty()) broken = leases_.check();
   check_at_ = steady_ns() + std::max<int64_t>(10 * (steady_ns() - now), 100'000'000);
-  if (broken.empty()) return;
-  log(kLogError, "runtime", "invariant", "an invariant does not hold any more: %s", broken.c_str());
-  (void)::raise(SIGABRT);  // with a core, for whoever looks for the reason
+  if (!broken.empty()) TaskKit::broken(broken.c_str());
 }
 
 Status Runtime::shutdown(int64_t drain_timeout_ns) {

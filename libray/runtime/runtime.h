@@ -203,12 +203,7 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
 
  private:
   friend class WorkerSide;
-  static constexpr int64_t kLeaseIdleNs = 200000000;  // an idle lease is kept that long
-  static constexpr int64_t kLeaseSpareNs = 20000000;  // and others may have it after that
   static constexpr int64_t kMarkedNs = 300000;        // a worker left asleep is looked after that often
-  static constexpr int64_t kStallNs = 5000000;        // no result for that long: others may help
-  static constexpr int64_t kWindowNs = 500000;        // work that may wait in one worker's ring
-  static constexpr int64_t kUnknownNs = 1000000;      // run time of a function never seen
   static constexpr int64_t kSpinNs = 30000;  // a waiter looks at most that long before it sleeps, but for a batch
   static constexpr int64_t kCrowdedSpinNs = 4000;  // when workers wait for a place
   static constexpr int64_t kLazySleepNs = 150000;  // who waits for much looks by itself after that
@@ -281,6 +276,16 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void list_references(std::string* answer);
   void count_tables(std::string* answer);
 
+  // leases.cc
+  void raise_want(Shape* s) {
+    if (leases_.raise_want(s)) send_want(s, s->want_sent);
+  }
+  void withdraw_want(Shape* s);
+  void send_want(const Shape* s, uint32_t want);
+  void ask_give_back(ClientLink* link);
+  void carry_out();
+  void look_after_leases(int64_t now);
+
   // submit.cc
   Status prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out);
   PendingTask* new_task();
@@ -293,18 +298,8 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   bool push_prepared(PendingTask* t, const Prepared& p);
   bool push_spec(PendingTask* t, ClientLink* link);
   void pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at, uint32_t size);
-  Lease* choose_lease(Shape* s, const PendingTask* t);
   void pump(Shape* s);
-  void update_want(Shape* s);
   Shape* shape(const std::string& resources, int32_t language);
-  void lease_idle(Lease* l);
-  void lower_want(Shape* s);
-  void withdraw_want(Shape* s);
-  bool another_waits(const Shape* s) const;
-  void send_want(Shape* s, uint32_t want);
-  static uint64_t desired_leases(const Shape* s);
-  void activate(Shape* s);
-  void return_lease(Lease* l);
   void lineage_submit(const PendingTask* t, const Prepared& p);
   void lineage_again(const PendingTask* t);
   void note_end(const PendingTask* t, const ErrorBox* e);
@@ -313,7 +308,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
                     Stream** stream);
   Stream* make_stream(PendingTask* t, const ray_task_options& options);
   void fail_late(PendingTask* t, Prepared* p);
-  void ask_give_back(ClientLink* link);
   void release_prepared(Prepared* p);
   uint8_t* encode_head(const PendingTask* t, size_t n_args, uint32_t flags, uint8_t* at) const;
   bool register_dependencies(PendingTask* t, const Prepared& p);
@@ -327,10 +321,10 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   uint8_t* task_room(ClientLink* link, uint32_t size);
   void fail_backlog(Shape* s);
   void flush_rings(ClientLink** links, size_t* n);
-  void drop_lease(Lease* l);
-  void detach(PendingTask* t);
+  bool detach(PendingTask* t);
   void flush_cancels(ClientLink* link);
   void press_on(int64_t now);
+  static bool has_begun(const PendingTask* t);
 
   // What needs room in the store, which there was not while somebody with a time limit did it.
   struct Later {
@@ -358,7 +352,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void fail_waiting(PendingTask* t, ErrorBox* e);
   void finish_task(PendingTask* t);
   void requeue(PendingTask* t, bool begun);
-  void return_to_backlog(PendingTask* t);
   void link_died(ClientLink* link, const wire::DnPeerDied& death, std::string_view why);
   std::string crash_message(const PendingTask* t, const wire::DnPeerDied& death, std::string_view why) const;
   void fail_dependents();
@@ -378,7 +371,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   bool create_actor(PendingTask* t, int64_t patience_ns, bool last);
   void actor_dead(Actor* a, ErrorBox* e);
   void retry_lost_calls(Actor* a);
-  void resume_lost_calls(Actor* a);
   void refuse_last_call(Actor* a, PendingTask* t);
   void fail_restarting(PendingTask* t, const std::string& why);
   void pump_actor(Actor* a);
@@ -443,7 +435,9 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   Streams streams_{this, objects_, notifications_, callbacks_, bells_};
   std::unordered_map<std::string, std::unique_ptr<Shape>> shapes_;
   std::vector<Shape*> shape_list_;
-  std::vector<Shape*> active_shapes_;  // that have tasks or leases, or want some
+  LeasePolicy leases_;
+  task::Cancellation<TaskKit> cancels_;
+  task::LeaseActions<TaskKit> todo_;  // what they have decided: carry_out()
   std::unordered_map<uint32_t, std::unique_ptr<ClientLink>> links_;  // by link id
   std::unordered_map<uint32_t, ClientLink*> link_of_peer_;
   std::vector<ClientLink*> busy_links_;
@@ -460,11 +454,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   std::vector<ToJournal> to_journal_;  // of tasks whose end no worker tells of, or that run again
   TaskList waiting_tasks_;                  // tasks that wait for arguments
   std::vector<PendingTask*> to_shrink_;
-  struct Forced {
-    uint64_t tag;
-    int64_t since;
-  };
-  std::vector<Forced> forced_;  // cancelled by force, and their workers may be running them
   struct FailedDependency {
     PendingTask* task;
     uint64_t tag;
@@ -477,7 +466,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   uint64_t progress_count_ = 0;
   uint64_t results_seen_ = 0;  // drains that found something
   uint64_t n_errors_ = 0;  // objects that failed: get looks again when it grew
-  uint64_t held_leases_ = 0;
   bool cancels_wait_ = false;               // for room in some link
   bool results_wait_ = false;               // a ring is full of tasks whose results we have not read
   bool feeding_ = false;                    // tasks wait for room in some ring: see feed()

@@ -61,7 +61,7 @@ PendingTask* Runtime::new_task() {
   if (!t) return nullptr;
   t->index = index;
   t->tag = ++t->uses << kTaskIndexBits | index;
-  t->state = TaskState::kWaiting;
+  task::enter<TaskKit>(t, TaskState::kWaiting);
   t->kind = RAY_KIND_TASK;
   t->retry_on_error = t->cancelled = t->forced = t->shrinking = t->started = t->keeps_actor = t->actor_retries = false;
   t->retries_left = 0;
@@ -81,7 +81,7 @@ PendingTask* Runtime::new_task() {
 }
 
 void Runtime::free_task(PendingTask* t) {
-  t->state = TaskState::kFree;
+  task::enter<TaskKit>(t, TaskState::kFree);
   t->tag = kNoTag;
   t->more_returns.clear();
   if (!t->spec.empty()) std::string().swap(t->spec);
@@ -351,7 +351,6 @@ Status Runtime::submit(Function* f, const ray_arg* args, size_t n_args, const ra
     return error(RAY_OUT_OF_MEMORY, "no memory for another task");
   }
   t->function = f;
-  t->est_ns = f->run_ns < 0 ? kUnknownNs : f->run_ns;
   t->retries_left = o.max_retries == RAY_RETRIES_DEFAULT ? 3 : o.max_retries;
   if (o.resources_msgpack.size || !f->default_shape) {
     std::string resources = resources_of(o.resources_msgpack);
@@ -439,12 +438,10 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     if (t->actor_retries) t->retries_left = t->actor->max_task_retries;
   } else {
     functions_.use(t->function);
+    t->est_ns = t->function->run_ns < 0 ? LeasePolicy::kUnknownNs : t->function->run_ns;
   }
   ++n_pending_;
-  if (t->shape) {
-    if (t->shape->pending++ == 0) activate(t->shape);
-    t->shape->est_ns += t->est_ns;
-  }
+  if (t->shape) leases_.submitted(t->shape, t->est_ns);
   if (__builtin_expect(closed_ || node_dead(), 0)) {  // since the look of the caller
     fail_late(t, &p);
     lock.unlock();
@@ -512,9 +509,7 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     bells_.poke();
   }
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    // Later calls of this handle wait behind it, unless order is of no matter.
-    t->aside = t->actor->out_of_order;
-    (t->aside ? t->actor->aside : t->actor->queue).push_back(t);
+    t->actor->park(t, t->actor->out_of_order);
     actors_.keep_for_call(t);
   } else {
     waiting_tasks_.push_back(t);
@@ -550,12 +545,7 @@ void Runtime::task_ready(PendingTask* t) {
 void Runtime::encoded(PendingTask* t) {
   unpark(t);
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
-    t->state = TaskState::kQueued;
-    if (t->aside) {
-      t->actor->aside.remove(t);
-      t->aside = false;
-      t->actor->queue.push_back(t);
-    }
+    t->actor->complete(t);
     pump_actor(t->actor);
     return;
   }
@@ -628,7 +618,7 @@ bool Runtime::store_arguments(PendingTask* t, int64_t patience_ns, bool last) {
 }
 
 void Runtime::enqueue(PendingTask* t) {
-  t->state = TaskState::kQueued;
+  task::enter<TaskKit>(t, TaskState::kQueued);
   if (t->kind == RAY_KIND_ACTOR_CREATE) return send_actor_create(t);
   if (t->actor) {
     t->actor->queue.push_back(t);
@@ -646,29 +636,6 @@ void Runtime::enqueue(PendingTask* t) {
 // ---- dispatch
 // ---------------------------------------------------------------------------------------------
 
-// Short tasks fill one worker's window before the next worker gets any: fewer workers compete for
-// cores. Long or unknown ones go one to a worker.
-Lease* Runtime::choose_lease(Shape* s, const PendingTask* t) {
-  int64_t run = t->function->run_ns;
-  bool is_short = run >= 0 && run < kWindowNs / 4;
-  Lease* room = nullptr;
-  for (auto& p : s->leases) {
-    Lease* l = p.get();
-    if (l->reclaim || l->blocked || l->slow || l->link->dead) continue;
-    size_t n = l->link->inflight.size;
-    if (n == 0 && !(is_short && room)) {
-      if (!is_short) return l;
-      room = l;
-      break;
-    }
-    if (!room && run >= 0 && l->est_ns + run <= kWindowNs && n < 4096) {
-      room = l;
-      if (is_short) break;
-    }
-  }
-  return room;
-}
-
 bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
   ClientLink* link;
   Lease* lease = nullptr;
@@ -677,7 +644,7 @@ bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
     link = t->actor->queue.empty() ? t->actor->link : nullptr;
     if (!link) return false;
   } else {
-    if (!t->shape->backlog.empty() || !(lease = choose_lease(t->shape, t))) return false;
+    if (!t->shape->backlog.empty() || !(lease = leases_.choose(t->shape, t->function->run_ns))) return false;
     link = lease->link;
   }
   uint32_t size = static_cast<uint32_t>(encoded_size(t, p));
@@ -687,7 +654,7 @@ bool Runtime::push_prepared(PendingTask* t, const Prepared& p) {
   pushed(t, link, lease, at, size);
   link->tasks.publish();
   wake(link);
-  if (t->shape && (t->shape->pending > 1 || t->shape->want_sent == 0)) update_want(t->shape);
+  if (t->shape && (t->shape->pending > 1 || t->shape->want_sent == 0)) raise_want(t->shape);
   return true;
 }
 
@@ -708,9 +675,7 @@ bool Runtime::push_spec(PendingTask* t, ClientLink* link) {
 // for (another run, the task back) is made from that record, so it is kept until we have read the answer.
 uint8_t* Runtime::task_room(ClientLink* link, uint32_t size) {
   if (void* at = link->tasks.reserve(wire::kLinkTask, size)) return static_cast<uint8_t*>(at);
-  const PendingTask* oldest = link->inflight.head;
-  const bool kept = link->tasks.refresh(
-      oldest ? oldest->ring_end - pad8(sizeof(RecordHeader) + oldest->record_size) : link->tasks.tail());
+  const bool kept = link->tasks.refresh(task::needed_from<TaskKit>(*link, link->tasks.tail()));
   void* at = link->tasks.reserve(wire::kLinkTask, size);
   results_wait_ |= !at && kept;
   return static_cast<uint8_t*>(at);
@@ -719,7 +684,7 @@ uint8_t* Runtime::task_room(ClientLink* link, uint32_t size) {
 // The ring holds the record until its result is there: it is what a retry would use.
 void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8_t* at,
                      uint32_t size) {
-  t->state = TaskState::kPushed;
+  task::enter<TaskKit>(t, TaskState::kPushed);
   t->link = link;
   t->lease = lease;
   remember_record(t, at, size);
@@ -727,10 +692,7 @@ void Runtime::pushed(PendingTask* t, ClientLink* link, Lease* lease, const uint8
   if (t->stream) t->stream->from_attempt = 0;
   if (link->inflight.empty()) link->last_result_ns = steady_ns();
   link->inflight.push_back(t);
-  if (lease) {
-    lease->est_ns += t->est_ns;
-    lease->idle_since = 0;
-  }
+  if (lease) LeasePolicy::pushed(lease, t->est_ns);
   if (!link->busy) {
     link->busy = true;
     busy_links_.push_back(link);
@@ -742,31 +704,28 @@ void Runtime::pump(Shape* s) {
   if (__builtin_expect(s->gone_code != RAY_OK, 0)) return fail_backlog(s);
   ClientLink* ring_me[16];
   size_t n_ring = 0;
-  while (PendingTask* t = s->backlog.head) {
-    Lease* l = choose_lease(s, t);
-    if (!l) break;
+  leases_.pump(s, [&](PendingTask* t, Lease* l) {
     t->lease = l;
-    s->backlog.remove(t);
     if (!push_spec(t, l->link)) {
       t->lease = nullptr;
-      s->backlog.push_front(t);
-      break;
+      return false;
     }
     bool known = false;
     for (size_t i = 0; i < n_ring; ++i) known |= ring_me[i] == l->link;
-    if (known) continue;
+    if (known) return true;
     if (n_ring == 16) flush_rings(ring_me, &n_ring);
     ring_me[n_ring++] = l->link;
-  }
+    return true;
+  });
   flush_rings(ring_me, &n_ring);
-  update_want(s);
+  raise_want(s);
 }
 
 void Runtime::fail_backlog(Shape* s) {
   while (PendingTask* t = s->backlog.head) {
     s->backlog.remove(t);
     ErrorBox* e =
-        make_error(s->gone_code, "task " + task_name(t) + " (" + t->id.hex() + ") " + s->gone);
+        make_error(s->gone_code, "task " + task_name(t) + " (" + t->id.hex() + ") " + s->gone_text);
     fail_task(t, e);
     e->release();
   }
@@ -779,162 +738,6 @@ void Runtime::flush_rings(ClientLink** links, size_t* n) {
     wake(links[i]);
   }
   *n = 0;
-}
-
-static uint32_t power_of_two(uint64_t at_least) {
-  uint32_t n = 1;
-  while (n < at_least) n *= 2;
-  return n;
-}
-
-// As many workers as the estimated work fills for one window each. Sent only when it grows by half.
-void Runtime::update_want(Shape* s) {
-  if (s->pending == s->parked) return;
-  const uint64_t desired = desired_leases(s);
-  if (desired <= s->want_sent) return;
-  send_want(s, power_of_two(desired));
-}
-
-void Runtime::send_want(Shape* s, uint32_t want) {
-  s->want_sent = want;
-  wire::UpLeaseWant w{s->index, want, {}};
-  if (s->backlog.head) w.example = s->backlog.head->id;
-  daemon_.up(wire::kUpLeaseWant, w);
-}
-
-// Besides those that the work needs as many as there are that take nothing now: what waits may be what they wait for,
-// a child of a task that runs in this very process, or they may run for long. No more than there are tasks for.
-uint64_t Runtime::desired_leases(const Shape* s) {
-  uint64_t desired = static_cast<uint64_t>(std::max<int64_t>(s->est_ns, 0) / kWindowNs) + 1;
-  uint64_t most = s->pending - s->parked;
-  for (auto& l : s->leases) {
-    if (!l->blocked && !l->reclaim && !l->slow) continue;
-    ++desired;
-    most += l->link->inflight.empty();
-  }
-  return std::min<uint64_t>({desired, most, 4096});
-}
-
-// What it asked for and does not need any more: others would wait for it, and it would be granted for nothing.
-void Runtime::withdraw_want(Shape* s) {
-  if (s->want_sent <= s->leases.size()) return;
-  if (s->pending == s->parked) return lower_want(s);
-  const uint32_t want = std::max(power_of_two(desired_leases(s)), static_cast<uint32_t>(s->leases.size()));
-  if (want <= s->want_sent / 2) send_want(s, want);
-}
-
-// Has something to do, so tick() looks at it.
-void Runtime::activate(Shape* s) {
-  if (std::exchange(s->active, true)) return;
-  active_shapes_.push_back(s);
-}
-
-// Before the first task of the lease is written: its worker reads the numbers there.
-static void write_gpus(wire::LinkHeader* h, const uint8_t* gpus, size_t n) {
-  n = std::min<size_t>(n, wire::kLinkGpus);
-  for (size_t i = 0; i < n; ++i) {
-    uint32_t id;
-    std::memcpy(&id, gpus + i * sizeof id, sizeof id);
-    h->gpus[i].store(id, std::memory_order_relaxed);
-  }
-  h->n_gpus.store(static_cast<uint32_t>(n), std::memory_order_relaxed);
-}
-
-void Runtime::on_grant(const wire::DnLease& g, const uint8_t* gpus, size_t n_gpus) {
-  auto it = links_.find(g.link);
-  // A lease for a shape that nothing is placed in any more was on its way when that was told.
-  if (g.shape >= shape_list_.size() || it == links_.end() ||
-      shape_list_[g.shape]->gone_code != RAY_OK) {
-    daemon_.up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
-    return;
-  }
-  Shape* s = shape_list_[g.shape];
-  auto l = std::make_unique<Lease>();
-  l->lease = g.lease;
-  l->link = it->second.get();
-  l->shape = s;
-  l->idle_since = steady_ns();
-  l->link->lease = l.get();
-  write_gpus(l->link->header, gpus, n_gpus);
-  s->leases.push_back(std::move(l));
-  ++held_leases_;
-  activate(s);
-  pump(s);
-}
-
-void Runtime::on_reclaim(const wire::DnLease& g) {
-  auto link = link_of_peer_.find(g.worker);
-  Lease* l = link == link_of_peer_.end() ? nullptr : link->second->lease;
-  if (!l || l->lease != g.lease) return;
-  l->reclaim = true;
-  if (l->link->inflight.empty())
-    return_lease(l);
-  else if (l->link->inflight.size > 1)
-    ask_give_back(l->link);
-}
-
-bool Runtime::another_waits(const Shape* s) const {
-  return std::any_of(active_shapes_.begin(), active_shapes_.end(), [s](const Shape* other) {
-    return other != s && !other->backlog.empty() && other->leases.empty();
-  });
-}
-
-// Called when the last task of a lease is done.
-void Runtime::lease_idle(Lease* l) {
-  l->idle_since = steady_ns();
-  l->est_ns = 0;
-  if (l->reclaim) return return_lease(l);
-  Shape* s = l->shape;
-  if (!s->backlog.empty()) return;
-  if (another_waits(s)) return return_lease(l);  // what it holds may be what that needs
-  // Nothing left for it: take over what waits behind a long task elsewhere.
-  for (auto& other : s->leases)
-    if (other->link->inflight.size >= 2 && other->est_ns > kWindowNs / 2)
-      ask_give_back(other->link);
-}
-
-// Before somebody asks what is available: what is kept for a next task that may never come does not count.
-void Runtime::return_idle_leases() {
-  std::lock_guard lock(mutex_);
-  progress();
-  for (Shape* s : active_shapes_)
-    for (size_t i = s->leases.size(); i-- > 0;)
-      if (s->leases[i]->link->inflight.empty() && s->backlog.empty()) return_lease(s->leases[i].get());
-}
-
-void Runtime::return_lease(Lease* l) {
-  Shape* s = l->shape;
-  const wire::UpLeaseReturn back{l->link->peer, l->lease};
-  drop_lease(l);
-  withdraw_want(s);  // first, or the daemon may grant another in between
-  daemon_.up(wire::kUpLeaseReturn, back);
-}
-
-// Tells the daemon that no more than the leases that are there is wanted.
-void Runtime::lower_want(Shape* s) {
-  uint32_t want = static_cast<uint32_t>(s->leases.size());
-  if (want >= s->want_sent) return;
-  s->want_sent = want;
-  daemon_.up(wire::kUpLeaseWant, wire::UpLeaseWant{s->index, want, {}});
-}
-
-void Runtime::drop_lease(Lease* l) {
-  Shape* s = l->shape;
-  l->link->lease = nullptr;
-  --held_leases_;
-  for (size_t i = 0; i < s->leases.size(); ++i)
-    if (s->leases[i].get() == l) {
-      s->leases.erase(s->leases.begin() + static_cast<long>(i));
-      return;
-    }
-}
-
-// Asks a worker to return what it has not started.
-void Runtime::ask_give_back(ClientLink* link) {
-  if (link->dead || link->give_back_asked) return;
-  link->give_back_asked = true;
-  link->header->give_back.fetch_add(1, std::memory_order_release);
-  bells_.ring_both(link->peer);
 }
 
 }  // namespace ray

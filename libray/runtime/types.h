@@ -13,14 +13,41 @@
 #include "libray/base/shm.h"
 #include "libray/runtime/object.h"
 #include "libray/runtime/relayed.h"
+#include "libray/task/call_queue.h"
+#include "libray/task/cancellation.h"
+#include "libray/task/lease_policy.h"
+#include "libray/task/pending.h"
 
 namespace ray {
 
 struct Shape;
 struct ClientLink;
-struct Lease;
+struct PendingTask;
 struct Actor;
 struct Stream;
+
+// What the rules of libray/task are told of this side; see lease_policy.h there.
+struct TaskKit {
+  using Task = PendingTask;
+  using Link = ClientLink;
+  using Shape = ray::Shape;
+  static int64_t run_ns(const PendingTask* t);
+  static void forget_run_ns(PendingTask* t);
+  static uint64_t record_begin(const PendingTask* t);
+  static constexpr bool flaw(task::Flaw) { return false; }
+  static constexpr bool checked() {
+#if defined(LIBRAY_SANITIZED) || !defined(NDEBUG)
+    return true;
+#else
+    return false;
+#endif
+  }
+  [[noreturn]] static void broken(const char* what);
+};
+using Lease = task::Lease<TaskKit>;
+using LeasePolicy = task::LeasePolicy<TaskKit>;
+using TaskState = task::State;
+using TaskList = task::List<PendingTask>;
 
 // Where a thread stands in the graph: its submissions are children of `id`, a task or a root (base/ids.h).
 struct TaskContext {
@@ -80,8 +107,6 @@ struct ActorCreation {
   uint64_t req_id = 0;
 };
 
-enum class TaskState : uint8_t { kFree, kWaiting, kQueued, kPushed, kLost };
-
 struct PendingTask {
   std::atomic<uint32_t> gen{1};  // the slab's
   uint32_t next_free = 0;
@@ -137,94 +162,39 @@ inline constexpr uint64_t kNoTag = 0;  // of an entry that is free
 
 std::string task_name(const PendingTask* t);  // for people: "f", "Counter.add"
 
-// Intrusive list of tasks, in order.
-struct TaskList {
-  PendingTask *head = nullptr, *tail = nullptr;
-  size_t size = 0;
-  bool empty() const { return !head; }
-  void push_back(PendingTask* t) {
-    t->prev = tail;
-    t->next = nullptr;
-    (tail ? tail->next : head) = t;
-    tail = t;
-    ++size;
-  }
-  void push_front(PendingTask* t) {
-    t->next = head;
-    t->prev = nullptr;
-    (head ? head->prev : tail) = t;
-    head = t;
-    ++size;
-  }
-  void insert_before(PendingTask* at, PendingTask* t) {  // null: at the end
-    if (!at) return push_back(t);
-    if (at == head) return push_front(t);
-    t->prev = at->prev;
-    t->next = at;
-    at->prev->next = t;
-    at->prev = t;
-    ++size;
-  }
-  void remove(PendingTask* t) {
-    (t->prev ? t->prev->next : head) = t->next;
-    (t->next ? t->next->prev : tail) = t->prev;
-    t->prev = t->next = nullptr;
-    --size;
-  }
-};
+inline int64_t TaskKit::run_ns(const PendingTask* t) { return t->function->run_ns; }
+inline void TaskKit::forget_run_ns(PendingTask* t) { t->function->run_ns = -1; }
+inline uint64_t TaskKit::record_begin(const PendingTask* t) { return t->ring_end - pad8(sizeof(RecordHeader) + t->record_size); }
 
 // Our side of a link to a worker.
-struct ClientLink {
+struct ClientLink : task::Link<TaskKit> {
   uint32_t id = 0, peer = 0, peer_pid = 0;
   Mapping map;
   wire::LinkHeader* header = nullptr;
   RingProducer tasks;
   RingConsumer results;
-  TaskList inflight;
-  bool dead = false, busy = false, give_back_asked = false;
-  Lease* lease = nullptr;
+  bool busy = false;
   Actor* actor = nullptr;
   struct Cancel {
     uint64_t tag, word;
   };
   std::vector<Cancel> cancels;  // that its header has no room for yet
-  int64_t last_result_ns = 0;
   uint64_t watched_tag = 0, watched_started = 0;  // the first task in flight at the last look, since
   int64_t watched_ns = 0;                         // when it is the same: see look_for_stopped
 };
 
-struct Lease {
-  uint32_t lease = 0;
-  ClientLink* link = nullptr;
-  Shape* shape = nullptr;
-  int64_t est_ns = 0;      // of what is in flight
-  int64_t idle_since = 0;  // 0 = busy
-  bool reclaim = false;    // the daemon wants it back
-  bool blocked = false;    // its task waits in get: nothing more until that is done
-  bool slow = false;       // no result came for long: nothing more until one does
-};
-
 // What a worker must offer: resources and language.
-struct Shape {
+struct Shape : task::Shape<TaskKit> {
   uint32_t index = 0;
   int32_t language = 0;
   std::string resources;
-  TaskList backlog;
-  PendingTask* returned = nullptr;  // the last that came back, while its tag is this one and it stands in the backlog
-  uint64_t returned_tag = 0;
-  std::vector<std::unique_ptr<Lease>> leases;
-  uint64_t pending = 0;  // backlog + in flight + parked
-  uint64_t parked = 0;   // that wait for arguments: no lease is of use to them yet
-  bool active = false;   // in the runtime's list of shapes that tick() looks at
-  int64_t est_ns = 0;    // of all pending
-  uint32_t want_sent = 0;
   ray_code gone_code = RAY_OK;  // why nothing of this shape can be placed any more
-  std::string gone;
+  std::string gone_text;
   bool warned = false;
   bool bound = false;  // of tasks that came back from a stand-in: they run on this node or nowhere
 };
 
-struct Actor {
+struct Actor : task::CallQueue<TaskKit> {
   Runtime* runtime = nullptr;
   ActorId id;
   // The pseudo-object that the directory counts: while a counted handle is there, or a call that keeps the actor. Weak
@@ -234,9 +204,6 @@ struct Actor {
   uint32_t state = wire::kActorPending;
   uint32_t incarnation = 0;
   ClientLink* link = nullptr;
-  TaskList queue;                  // calls that wait for the actor, or for room
-  TaskList aside;                  // out of order: calls that wait for arguments, and stop nobody
-  std::vector<PendingTask*> lost;  // in flight when it died; the next state decides
   std::atomic<uint64_t> next_seq{0};
   uint64_t n_pending = 0;
   uint64_t n_keeping = 0;  // of n_pending: made through a counted handle, or not yet with the actor when they were made

@@ -173,9 +173,59 @@ bool Ledger::all_wait(int64_t now) const {
 
 // ---- once
 
-void Tasks::ended(uint64_t task, const char* how) {
-  if (open_.erase(task) || !broken_->empty()) return;
-  *broken_ = "once: task " + std::to_string(task) + " ended again (" + how + ")";
+void Tasks::terms(uint64_t task, const Terms& t) {
+  static_cast<Terms&>(books_[task]) = t;
+  if (!t.in_order) return;
+  unfinished_[t.handle].insert(t.seq);
+  unsent_[t.handle].insert(t.seq);
+}
+
+void Tasks::sent(uint64_t task) {
+  auto b = books_.find(task);
+  if (b == books_.end() || !b->second.in_order) return;
+  std::set<uint64_t>& waits = unsent_[b->second.handle];
+  if (*waits.begin() != b->second.seq) complain(task, "order", "was sent before a call that was made earlier, and waits");
+  waits.erase(b->second.seq);
+}
+
+void Tasks::came_back(uint64_t task) {
+  auto b = books_.find(task);
+  if (b != books_.end() && b->second.in_order) unsent_[b->second.handle].insert(b->second.seq);
+}
+
+void Tasks::began(uint64_t task) {
+  auto b = books_.find(task);
+  if (b == books_.end()) return;  // its client is gone
+  Book& book = b->second;
+  if (++book.began > 1 + book.retries) complain(task, "again", "began more often than it may");
+  if (book.at_cancel > 0) complain(task, "again", "was cancelled after it had begun, and began again");
+  if (!book.in_order) return;
+  const std::set<uint64_t>& before = unfinished_[book.handle];
+  if (!before.empty() && *before.begin() < book.seq)
+    complain(task, "order", "(" + std::to_string(book.seq) + " of its handle) began before call " +
+                                std::to_string(*before.begin()) + " was through");
+}
+
+void Tasks::passed(uint64_t task) {
+  auto b = books_.find(task);
+  if (b != books_.end() && b->second.in_order) unfinished_[b->second.handle].erase(b->second.seq);
+}
+
+void Tasks::cancelled(uint64_t task) {
+  auto b = books_.find(task);
+  if (b != books_.end()) b->second.at_cancel = b->second.began;
+}
+
+void Tasks::ended(uint64_t task, const std::string& how) {
+  if (!open_.erase(task)) return complain(task, "once", "ended again (" + how + ")");
+  auto b = books_.find(task);
+  if (b == books_.end()) return;
+  passed(task);
+  if (b->second.in_order) unsent_[b->second.handle].erase(b->second.seq);
+  const bool kept = b->second.handle == 0 || b->second.retries > 0;  // a call without retries ends with its actor's process
+  if (how == "overwritten" || (how == "crashed" && b->second.began == 0 && kept))
+    complain(task, "unbegun", "fails (" + how + ") and began " + std::to_string(b->second.began) + " times");
+  books_.erase(b);
 }
 
 // ---- starts

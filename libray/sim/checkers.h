@@ -5,6 +5,12 @@
 //              nobody has a worker that somebody else has
 //   starts     whatever fits beside what is held for good starts within its bound
 //   once       each task ends once
+//   again      one that began runs again only if it has a retry for that, and never once it was cancelled
+//   unbegun    one that never began does not fail for its worker's death, nor for a record that was written over
+//   order      calls of one handle are sent in the order in which they were made, and begin once those before are through
+//   held       a call that could go does; what stood before it may have been cancelled
+//   force      nothing begins where a task is to end by force
+//   wants      at the end nothing is wanted for tasks that are not there
 //   zero       at the end nothing is held, wanted or remembered
 //   rest       the scheduler does not ask for ever to be asked again
 //   own        the scheduler's own invariants (LocalScheduler::check)
@@ -82,22 +88,41 @@ class Ledger {
   std::map<Id, Group> groups_;
 };
 
-// The books of `once`.
+// The books of `once`, `again`, `unbegun` and `order`.
 class Tasks {
  public:
   explicit Tasks(std::string* broken) : broken_(broken) {}
+  struct Terms {
+    int32_t retries = 0;
+    uint64_t handle = 0, seq = 0;  // of a call
+    bool in_order = false;
+  };
   uint64_t submitted() {
     open_.insert(++next_);
     return next_;
   }
-  void ended(uint64_t task, const char* how);
+  void terms(uint64_t task, const Terms& t);
+  void sent(uint64_t task);
+  void came_back(uint64_t task);
+  void began(uint64_t task);
+  void passed(uint64_t task);  // its worker is done with it, or will not begin it
+  void cancelled(uint64_t task);
+  void ended(uint64_t task, const std::string& how);
   bool is_open(uint64_t task) const { return open_.count(task) > 0; }
   const std::set<uint64_t>& open() const { return open_; }
   uint64_t count() const { return next_; }
 
  private:
   std::string* broken_;
+  struct Book : Terms {
+    int32_t began = 0, at_cancel = -1;  // how often it began: at all, and before it was cancelled
+  };
+  void complain(uint64_t task, const char* checker, const std::string& what) {
+    if (broken_->empty()) *broken_ = std::string(checker) + ": task " + std::to_string(task) + " " + what;
+  }
   std::set<uint64_t> open_;
+  std::map<uint64_t, Book> books_;                      // of those that are open
+  std::map<uint64_t, std::set<uint64_t>> unfinished_, unsent_;  // of a handle whose calls are in order
   uint64_t next_ = 0;
 };
 

@@ -206,15 +206,6 @@ void World::bury(uint64_t number) {
   need_decision();
 }
 
-// Nobody is left who could have its tasks' results.
-void World::orphan(Process* p) {
-  for (auto& [number, s] : p->shapes)
-    for (const Task& task : std::exchange(s.pending, {})) tasks_.ended(task.id, "orphaned");
-  for (auto& [lease, h] : p->leases)
-    if (h.task) tasks_.ended(h.task->id, "orphaned");
-  p->leases.clear();
-}
-
 void World::end_job(uint32_t job) {
   jobs_.erase(job);
   s_.job_ended(job);

@@ -1,5 +1,6 @@
 // What happens in the simulated node for no reason of its own; see world.h.
 #include <algorithm>
+#include <utility>
 
 #include "libray/sim/node.h"
 
@@ -65,7 +66,7 @@ uint32_t World::new_shape(Process* p) {
   s.pool = some_pool(p->job);
   if (random_.one_in(5)) s.where = some_place(p->job);
   s.pool.gpus = s.need.get(kToldApart) > 0;
-  define(p, number, s);
+  define(p, number, std::move(s));
   return number;
 }
 
@@ -76,6 +77,8 @@ Task World::some_task(uint32_t shape, uint32_t depth) {
   t.length = random_.one_in(3) ? random_.between(80, 400) * kMs : random_.between(1, 80) * kMs;
   if (long_tasks_ && random_.one_in(25)) t.length = random_.between(400, 5000) * kMs;
   t.retries = static_cast<int32_t>(random_.below(3));
+  t.fails = random_.one_in(8);
+  t.on_error = random_.one_in(2);
   t.depth = depth;
   // With few workers, tasks that wait for others may have all of them: not in every world.
   if (depth > 0 && (limits_.max_workers > 200 || crowded_) && random_.one_in(5)) t.children = 1 + random_.below(3);
@@ -94,7 +97,7 @@ void World::mischief() {
 }
 
 void World::do_mischief() {
-  switch (random_.below(16)) {
+  switch (random_.below(20)) {
     case 0:
     case 1: return process_mischief();
     case 2: return group_mischief();
@@ -102,6 +105,12 @@ void World::do_mischief() {
     case 4: return actor_mischief();
     case 5: return odd_messages();
     case 6: return streams_ ? start_stream() : submit_some();
+    case 7:
+    case 8: return cancel_some();
+    case 9:
+    case 10: return call_some();
+    case 11:
+    case 12: return short_tasks_ ? submit_short() : submit_some();
     default: return submit_some();
   }
 }
@@ -132,6 +141,46 @@ void World::submit_some() {
     if (long_tasks_ && random_.one_in(80)) t.length = -1, t.children = 0;
     submit(p, t);
   }
+}
+
+// So many tasks, so short, that they wait in rings until those are full; and some that wait for one that their client submits
+// after them, when it has no other lease.
+void World::submit_short() {
+  Process* p = some_driver();
+  if (!p || p->stopped) return;
+  if (p->shape_of_short < 0) {
+    Shape made;
+    (void)made.need.add("CPU", random_.one_in(2) ? 0.5 : 1);
+    made.pool = some_pool(p->job);
+    p->shape_of_short = static_cast<int32_t>(p->shapes.size());
+    define(p, static_cast<uint32_t>(p->shape_of_short), std::move(made));
+  }
+  const int64_t longest = (random_.one_in(2) ? 60 : 300) * kUs;
+  int64_t at = 0;
+  auto submit_at = [&](bool pair) {
+    later(p, at, [this, longest, pair](Process* q) {
+      if (!calm_) submit_a_short_one(q, longest, pair);
+    });
+  };
+  for (uint32_t n = 4 + random_.below(random_.one_in(4) ? 250 : 60); n > 0; --n) {
+    at += random_.one_in(2) ? random_.between(1, 60) * kUs : 0;
+    submit_at(false);
+  }
+  at += random_.between(1, 500) * kMs;
+  submit_at(limits_.max_workers > 200 && random_.one_in(3));  // or those that wait have all there is
+}
+
+void World::submit_a_short_one(Process* p, int64_t longest, bool pair) {
+  Task tasks[2];
+  for (Task& t : tasks) {
+    if (&t != tasks && !pair) break;
+    t = some_task(static_cast<uint32_t>(p->shape_of_short), 0);
+    t.length = random_.one_in(1000) ? random_.between(5, 60) * kMs : random_.between(1, longest);
+    t.fails = t.on_error = random_.one_in(3);
+  }
+  tasks[0].needs = tasks[1].id;
+  submit(p, tasks[0]);
+  if (pair) submit(p, tasks[1]);
 }
 
 void World::start_stream() {

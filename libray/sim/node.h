@@ -1,4 +1,5 @@
-// The parts of the simulated node that client.cc, daemon.cc, mischief.cc and world.cc share; see world.h. Not for others.
+// The parts of the simulated node that client.cc, worker.cc, calls.cc, daemon.cc, mischief.cc and world.cc share; see world.h.
+// Not for others.
 #pragma once
 #include <deque>
 #include <functional>
@@ -14,11 +15,36 @@
 #include "libray/sim/history.h"
 #include "libray/sim/random.h"
 #include "libray/sim/world.h"
+#include "libray/task/call_queue.h"
+#include "libray/task/cancellation.h"
+#include "libray/task/lease_policy.h"
+#include "libray/task/pending.h"
 
 namespace ray::sim {
 
 using sched::Pool;
 
+struct Ring;
+struct Shape;
+struct Pending;
+
+// What the rules of libray/task are told of a simulated client; see lease_policy.h there.
+struct Kit {
+  using Task = Pending;
+  using Link = Ring;
+  using Shape = sim::Shape;
+  static int64_t run_ns(const Pending* t);
+  static void forget_run_ns(Pending* t);
+  static uint64_t record_begin(const Pending* t);
+  static bool flaw(task::Flaw f) { return f == planted; }
+  static bool checked() { return true; }
+  static void broken(const char* what) { wrong = what; }
+  static inline task::Flaw planted = task::Flaw::kNone;
+  static inline std::string wrong;  // what does not hold
+};
+using Policy = task::LeasePolicy<Kit>;
+
+// What is to be done, as its worker reads it.
 struct Task {
   uint64_t id = 0;
   uint32_t shape = 0;
@@ -26,26 +52,84 @@ struct Task {
   uint32_t children = 0, depth = 0;
   int32_t retries = 0;
   bool again = false;  // its client submits another like it when it ends: a stream
+  bool fails = false, on_error = false;  // it ends with an error; that is a reason to try it again
+  uint64_t handle = 0, seq = 0;          // of a call: which process called which actor, in which order
+  bool any_order = false;
+  uint64_t of_run = 0;  // which execution of its client's waits for it
+  uint64_t needs = 0;   // another task of its client, whose end it waits for before its own
+};
+
+struct Caller;
+
+// The same as its client knows it: what the rules look at has the names that it has in libray/runtime.
+struct Pending : Task {
+  task::State state = task::State::kFree;
+  bool cancelled = false, forced = false, started = false, shrinking = false, aside = false, retry_on_error = false;
+  int32_t retries_left = 0;
+  uint32_t attempt = 0;
+  uint64_t tag = 0, submitted = 0, ring_end = 0;
+  int64_t est_ns = 0;
+  Pending *prev = nullptr, *next = nullptr;
+  task::Lease<Kit>* lease = nullptr;
+  Ring* link = nullptr;
+  Shape* in = nullptr;       // or it is a call:
+  Caller* actor = nullptr;
 };
 
 // What a client has of one shape, and what the daemon was told of it.
-struct Shape {
+struct Shape : task::Shape<Kit> {
+  uint32_t number = 0;
   Resources need;
   Pool pool;
   Where where;
-  bool gone = false, hopeless = false;
-  std::deque<Task> pending;
-  uint32_t running = 0, told = 0;
-  uint32_t want = 0;            // as the daemon was told
+  bool hopeless = false;
+  int64_t run_ns = -1;   // running average of its tasks
+  uint32_t want = 0;     // as the daemon was told
   uint64_t grants = 0;
 };
 
-struct Held {
-  uint32_t shape = 0, lease = 0;
-  uint64_t worker = 0;
-  std::unique_ptr<Task> task;
-  bool reclaimed = false;
-  uint64_t lingers = 0;  // changes whenever it gets a task
+// A link: memory that its client and its worker share. A record lies where it was written until the room is used again.
+struct Ring : task::Link<Kit> {
+  static constexpr uint64_t kRoom = 16;
+  struct Record {
+    Task task;
+    uint64_t end;
+  };
+  struct Result {
+    enum Kind : uint8_t { kDone, kFailed, kCancelled, kReturned } kind;
+    uint64_t task;
+    bool blocked;  // kReturned: its worker's task waits
+    int64_t run_ns;
+  };
+  struct Cancel {
+    uint64_t end;
+    bool force;
+  };
+  uint64_t client = 0, worker = 0;
+  Caller* actor = nullptr;
+  std::map<uint64_t, Record> records;  // by where they begin
+  uint64_t tail = 0, head = 0;         // written to here; room up to there plus kRoom
+  uint64_t next = 0, started = 0;      // the worker's: what it takes next, the end of what it began last
+  uint64_t freed = 0;                  // before that everything was answered
+  std::map<uint64_t, bool> claims;     // by end, of what it took: answered
+  std::deque<Result> results;
+  std::vector<Cancel> cancels;  // that the worker has not seen
+  std::set<uint64_t> cancelled;  // that it has, of what it had not begun
+  uint32_t give_back = 0, give_back_seen = 0;
+};
+
+// A client's handle of an actor.
+struct Caller : task::CallQueue<Kit> {
+  enum State : uint8_t { kPending, kAlive, kRestarting, kDead };
+  uint64_t handle = 0;
+  Id id;
+  State state = kPending;
+  uint64_t worker = 0, told = 0;  // where it is, as the client knows it; as the daemon said last
+  State told_state = kPending;
+  Ring* ring = nullptr;
+  bool any_order = false;
+  uint64_t next_seq = 0;
+  int64_t could_since = 0;  // go on: 0: it cannot, or does
 };
 
 // A driver or a worker, by a number that is never used again; its index is, when it is buried.
@@ -55,13 +139,24 @@ struct Process {
   bool driver = false, alive = true, stopped = false, paused = false, killed = false, buried = false;
   int64_t up_at = 0, down_at = 0;                // when the last message arrives
   std::vector<std::function<void()>> held_back;  // while it is stopped
+  // As a client.
   std::map<uint32_t, Shape> shapes;
-  std::map<uint32_t, Held> leases;  // by lease
-  std::set<uint64_t> clients;       // that have had it as a worker
+  std::map<uint64_t, std::unique_ptr<Ring>> rings;  // by worker
+  std::map<uint64_t, std::unique_ptr<Pending>> tasks;
+  std::map<Id, Caller> callers;
+  Policy policy;
+  Policy::Actions todo;
+  task::Cancellation<Kit> cancels;
+  bool ticks = false;
+  int32_t shape_of_short = -1;  // see submit_short()
+  // As a worker, and what it runs.
+  std::set<uint64_t> clients;  // that have had it as a worker
   Pool pool;
-  // What it runs.
-  uint64_t client = 0, runs = 0, done = 0;  // done: the last task that it finished
-  uint32_t lease = 0, open_children = 0;
+  uint64_t client = 0, runs = 0, end = 0;
+  uint32_t open_children = 0;
+  bool waits = false;  // for its children
+  uint64_t ends_for = 0;  // it is being killed for a task that was cancelled by force
+  int64_t began = 0;
   Task task;
   Id actor;
   bool ending = false;  // after its task
@@ -124,6 +219,8 @@ class World {
   Task some_task(uint32_t shape, uint32_t depth);
   void new_driver();
   void submit_some();
+  void submit_short();
+  void submit_a_short_one(Process* p, int64_t longest, bool pair);
   void start_stream();
   void mischief();
   void do_mischief();
@@ -136,26 +233,63 @@ class World {
 
   // client.cc
   void local(uint64_t number, std::function<void(Process*)> what);  // at once, or when it goes on
+  void later(Process* p, int64_t ns, std::function<void(Process*)> what);
   void up(Process* p, std::function<void(Process*)> what);
   void down(Process* p, std::function<void(Process*)> what);
   void link(uint64_t to, std::function<void(Process*)> what);
   void define(Process* p, uint32_t number, Shape shape);
   void submit(Process* p, Task task);
-  void feed(Process* p, uint32_t shape);
-  void tell_want(Process* p, uint32_t shape);
-  void run_next(Process* p, Held* h);
-  void rest_or_return(Process* p, uint32_t lease);
-  void give_back(Process* p, uint32_t lease);
+  Pending* pending(Process* p, const Task& task);
+  void ready(Process* p, uint64_t task);
+  void queue(Process* p, Pending* t);
+  void pump(Process* p, Shape* s);
+  bool push(Process* p, Ring* ring, Pending* t);
+  void wake(Ring* ring);
+  Ring* ring(Process* p, uint64_t worker);
+  void carry_out(Process* p);
+  void return_lease(Process* p, uint64_t worker, uint32_t lease);
+  void kill_for(Process* p, uint64_t worker, uint32_t lease, uint64_t task);
+  void tell_want(Process* p, uint32_t shape, uint32_t want);
+  void tick(Process* p);
+  void keep_ticking(Process* p);
+  void progress(Process* p);
+  void drain(Process* p, Ring* ring);
+  void on_result(Process* p, Ring* ring, const Ring::Result& r);
+  void unlink(Pending* t);
+  void requeue(Process* p, Pending* t, bool begun);
   void granted(Process* p, uint32_t shape, uint32_t lease, uint64_t worker);
   void reclaimed(Process* p, uint32_t lease);
-  void result(Process* p, uint32_t lease, uint64_t task);
-  void ended(Process* p, const Task& task, const char* how);
+  void ended(Process* p, Pending* t, const char* how);
+  void fail_waiting(Process* p, Pending* t, const char* how);
   void peer_died(Process* p, uint64_t worker);
   void unplaceable(Process* p, uint32_t shape);
   void cancel(Process* p, uint32_t shape);
-  void begin(Process* w, uint64_t client, uint32_t lease, const Task& task);
+  void cancel(Process* p, Pending* t, bool force);
+  void cancel_some();
+  void orphan(Process* p);
+
+  // calls.cc
+  void call_some();
+  void call(Process* p, Caller* c, Task task, bool waits);
+  void pump_calls(Process* p, Caller* c);
+  void watch_actors();
+  void actor_state(Process* p, const Id& id, Caller::State state, uint64_t worker);
+  void fail_calls(Process* p, Caller* c);
+  void look_at_calls();
+
+  // worker.cc
+  void work(Process* w);
+  void take(Process* w, Ring* ring);
+  void begin(Process* w, Ring* ring, const Ring::Record& r);
+  void answer(Ring* ring, uint64_t end, Ring::Result r);
+  void give_back(Process* w, Ring* ring, bool blocked);
+  void look_at_cancels(Process* w, Ring* ring);
   void wait_for_children(Process* w);
-  void finish(Process* w, uint64_t task);
+  void go_on_after_children(Process* w);
+  void wait_for_other(Process* w);
+  void block(Process* w, bool yes);
+  void finish(Process* w, uint64_t runs, bool cancelled = false);
+  std::vector<Ring*> rings_of(Process* w);
 
   // daemon.cc
   void need_decision();
@@ -170,7 +304,6 @@ class World {
   void kill(uint64_t number);
   void die(Process* p);
   void bury(uint64_t number);
-  void orphan(Process* p);
   void end_job(uint32_t job);
   void forget_job(uint32_t job);
   void watch_clients();
@@ -211,6 +344,10 @@ class World {
   uint64_t timer_ = 0;
   uint32_t restless_ = 0;
   int64_t restless_since_ = 0;
+  bool short_tasks_ = false;   // several of them wait in one ring
+  uint64_t next_handle_ = 1;
+  bool watches_ = false;  // actors
+  std::map<uint64_t, std::vector<std::pair<uint64_t, uint64_t>>> waiters_;  // (worker, run) that wait for a task's end
   Outcome outcome_;
 };
 

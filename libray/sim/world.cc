@@ -12,6 +12,20 @@ namespace {
 constexpr int64_t kLook = 250 * kMs;
 constexpr int64_t kTrouble = 40 * kSecond;  // for so long a command that failed may be tried ever less often
 
+task::Flaw flaw_of(Fault fault) {
+  switch (fault) {
+    case Fault::kShutWorks: return task::Flaw::kShutWorks;
+    case Fault::kKeepsWants: return task::Flaw::kKeepsWants;
+    case Fault::kKeepsLeases: return task::Flaw::kKeepsLeases;
+    case Fault::kReusesRecord: return task::Flaw::kReusesRecord;
+    case Fault::kRunsAgain: return task::Flaw::kRunsAgain;
+    case Fault::kUnbegunFails: return task::Flaw::kUnbegunFails;
+    case Fault::kHoldsUp: return task::Flaw::kHoldsUp;
+    case Fault::kOutOfOrder: return task::Flaw::kOutOfOrder;
+    default: return task::Flaw::kNone;
+  }
+}
+
 }  // namespace
 
 sched::SchedulerOptions World::options_of(Random* random, uint64_t seed) {
@@ -38,6 +52,9 @@ World::World(const WorldOptions& options)
   streams_ = random_.one_in(2);
   deadly_ = !random_.one_in(3);
   crowded_ = limits_.max_workers < 200 && options.seed % 2 == 0;
+  short_tasks_ = random_.one_in(2);
+  Kit::planted = flaw_of(options.fault);
+  Kit::wrong.clear();
 }
 
 // Once in a run, at some time after its beginning.
@@ -119,6 +136,11 @@ void World::drain() {
 }
 
 void World::check_at_rest() {
+  for (const auto& [number, p] : processes_)
+    for (const auto& [shape, s] : p.shapes)
+      if (p.alive && s.want > 0 && s.pending == 0)
+        complain("wants: process " + std::to_string(p.index) + " wants " + std::to_string(s.want) + " leases of shape " +
+                 std::to_string(shape) + " and has no task");
   sched::LocalScheduler::Counts n = s_.counts();
   if (n.leased || n.actors || n.blocked || n.waiting) complain("zero: somebody has or wants something at the end");
   for (const auto& [name, amount] : s_.available())

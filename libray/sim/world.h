@@ -4,8 +4,10 @@
 // tells the other is on its way for a while, in order for each process, so that everything may cross everything.
 //
 //   mischief          submits, kills, stops, cancels, makes and removes groups … at random times
-//   client            asks for leases, runs its tasks on them one by one, gives them back (as libray/runtime does)
-//   worker            runs what it is sent; a task that waits for its own has lent its CPU
+//   client            asks for leases, writes its tasks into rings, tries again, cancels, calls actors: the real rules of
+//                     libray/task, told what happens as libray/runtime tells them
+//   calls             an actor's state as its callers are told of it, and their calls in order
+//   worker            runs what lies in its rings; a task that waits for its own has lent its CPU and gives back the rest
 //   daemon            what libray/node does with events and actions
 //   checkers.h        what must hold
 //
@@ -26,6 +28,15 @@ enum class Fault {
   kLostReturn,   // a lease that was given back is not
   kLostDeath,    // nobody hears of a death
   kRestless,     // the scheduler wants to be asked again at once, for ever
+  // And rules of a client that are left out: task::Flaw.
+  kShutWorks,
+  kKeepsWants,
+  kKeepsLeases,
+  kReusesRecord,
+  kRunsAgain,
+  kUnbegunFails,
+  kHoldsUp,
+  kOutOfOrder,
 };
 
 struct WorldOptions {

@@ -53,6 +53,15 @@ TEST(Sim, AResultThatComesTwiceIsSeen) { expect_complaint(Fault::kTwice, "once")
 TEST(Sim, ALeaseThatDoesNotComeBackIsSeen) { expect_complaint(Fault::kLostReturn, "zero"); }
 TEST(Sim, ADeathThatNobodyHearsOfIsSeen) { expect_complaint(Fault::kLostDeath, "zero"); }
 TEST(Sim, ASchedulerWithoutRestIsSeen) { expect_complaint(Fault::kRestless, "rest"); }
+// Rules of a client that are left out: each was a fault once, or would be one.
+TEST(Sim, WhoWaitsForItsOwnChildForEverIsSeen) { expect_complaint(Fault::kShutWorks, "starts"); }
+TEST(Sim, AWantThatStaysIsSeen) { expect_complaint(Fault::kKeepsWants, "wants"); }
+TEST(Sim, ALeaseThatIsKeptForNothingIsSeen) { expect_complaint(Fault::kKeepsLeases, "zero"); }
+TEST(Sim, ARecordThatIsLostBeforeItComesBackIsSeen) { expect_complaint(Fault::kReusesRecord, "unbegun"); }
+TEST(Sim, ATaskThatRunsAgainIsSeen) { expect_complaint(Fault::kRunsAgain, "again"); }
+TEST(Sim, ATaskThatFailsUnbegunIsSeen) { expect_complaint(Fault::kUnbegunFails, "unbegun"); }
+TEST(Sim, CallsThatHangBehindACancelledOneAreSeen) { expect_complaint(Fault::kHoldsUp, "held"); }
+TEST(Sim, CallsOutOfOrderAreSeen) { expect_complaint(Fault::kOutOfOrder, "order"); }
 
 }  // namespace
 }  // namespace ray::sim
