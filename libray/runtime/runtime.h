@@ -4,7 +4,8 @@
 // Parts, members by value, each with its own header. A part calls those below it, and what it must tell upwards goes to a
 // `User` that Runtime is, on cold paths alone; nothing below Runtime includes this header but buffers.cc and queue_poll.cc.
 //
-//   Runtime          start, stop, threads, waits; submitter (submit.cc, results.cc, cancel_tasks.cc, records.cc, actor_calls.cc)
+//   Runtime          start, stop, threads, waits; submitter: submit.cc, leases.cc, results.cc, cancel_tasks.cc, records.cc,
+//                    actor_calls.cc, over the rules of libray/task
 //     ActorClients   entries, handles and facts of actors     → Objects, DaemonChannel
 //     Streams        items of generators                      → Objects, Notifications, Callbacks, Bells
 //     Objects        objects, references, the store           → UnreadErrors, DaemonChannel, Bells
