@@ -44,6 +44,9 @@ struct ErrorBox {
 ErrorBox* make_error(ray_code code, std::string message, uint32_t payload_format = 0,
                      std::string payload = {});
 
+// What a value must be to be read at all; of a shape the sizes alone count.
+Status check_value(const ray_value& v, bool shape = false);
+
 enum class ObjState : uint8_t {
   kPending,     // ours: a task will make it
   kUnresolved,  // borrowed: the daemon knows, or will

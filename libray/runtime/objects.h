@@ -34,8 +34,6 @@ namespace ray {
 
 struct WriterState;
 
-// What a value must be to be read at all; of a shape the sizes alone count.
-Status check_value(const ray_value& v, bool shape = false);
 inline bool no_room(const Status& s) { return s.code() == RAY_STORE_FULL || s.code() == RAY_TIMED_OUT; }
 
 class Objects {

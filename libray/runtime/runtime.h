@@ -4,7 +4,8 @@
 // Parts, members by value, each with its own header. A part calls those below it, and what it must tell upwards goes to a
 // `User` that Runtime is, on cold paths alone; nothing below Runtime includes this header but buffers.cc and queue_poll.cc.
 //
-//   Runtime          start, stop, threads, waits; submitter (submit.cc, results.cc, cancel_tasks.cc, records.cc, actor_calls.cc)
+//   Runtime          start, stop, threads, waits; submitter: submit.cc, leases.cc, results.cc, cancel_tasks.cc, records.cc,
+//                    actor_calls.cc, over the rules of libray/task
 //     ActorClients   entries, handles and facts of actors     → Objects, DaemonChannel
 //     Streams        items of generators                      → Objects, Notifications, Callbacks, Bells
 //     Objects        objects, references, the store           → UnreadErrors, DaemonChannel, Bells
@@ -40,21 +41,15 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
-#include "libray/base/log.h"
-#include "libray/base/shm.h"
-#include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
-#include "libray/lineage/record.h"
 #include "libray/runtime/actor_clients.h"
 #include "libray/runtime/bells.h"
 #include "libray/runtime/daemon_channel.h"
 #include "libray/runtime/functions.h"
 #include "libray/runtime/kept_buffers.h"
 #include "libray/runtime/notifications.h"
-#include "libray/runtime/object.h"
 #include "libray/runtime/objects.h"
 #include "libray/runtime/own_node.h"
 #include "libray/runtime/streams.h"
@@ -65,7 +60,6 @@
 namespace ray {
 
 class WorkerSide;
-struct WriterState;
 
 class Runtime final : private DaemonChannel::User, private Objects::User, private Streams::User {
  public:
@@ -91,7 +85,10 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
 
   // ---- objects
   Objects& objects() { return objects_; }
-  Status put(const ray_value& value, Object** out);
+  Status put(const ray_value& value, Object** out) {
+    RAY_TRY(check_value(value));
+    return objects_.put(next_put_id(), value, out);
+  }
   Status put_error(ray_code code, const std::string& message, const ray_value* payload, Object** out);
   ObjectId next_put_id();
   // Asked now and then by a put that waits for room; set before there are any.
@@ -291,7 +288,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void look_after_leases(int64_t now);
 
   // submit.cc
-  struct Encoded;
   Status prepare_args(int32_t language, const ray_arg* args, size_t n, Prepared* out);
   PendingTask* new_task();
   void free_task(PendingTask* t);
@@ -386,7 +382,6 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void send_actor_create(PendingTask* t);
   Status await_facts(Actor* a);
   void creation_failed(const PendingTask* t, const ErrorBox* cause);
-  void answer_here(uint64_t req_id, ray_code code, const std::string& text);
 
   // stream_calls.cc
   void stream_item(PendingTask* t, uint32_t index, const wire::ArgHeader& h, const uint8_t* bytes);

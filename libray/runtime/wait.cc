@@ -181,11 +181,6 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
 
 // ---- values
 
-Status Runtime::put(const ray_value& v, Object** out) {
-  RAY_TRY(check_value(v));
-  return objects_.put(next_put_id(), v, out);
-}
-
 Status Runtime::put_error(ray_code code, const std::string& message, const ray_value* payload, Object** out) {
   Object* o = objects_.make(next_put_id());
   if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");

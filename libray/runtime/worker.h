@@ -293,7 +293,6 @@ class WorkerSide {
   std::atomic<bool> unrung_{false};  // some link is
   SpinLock links_mutex_;
   std::vector<std::shared_ptr<ServeLink>> links_;
-  std::atomic<uint64_t> links_version_{0};
 
   std::mutex run_mutex_;  // running executions, creation, pool, interrupt hook
   std::vector<Execution*> running_;
