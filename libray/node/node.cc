@@ -159,7 +159,7 @@ Status Node::listen() {
 }
 
 Status Node::start() {
-  auto session = open_session(options_.session_dir);
+  auto session = session::open_session(options_.session_dir);
   if (!session.ok()) return session.status();
   session_ = std::move(*session);
   logs_.configure(session_.dir + "/logs");
@@ -226,7 +226,7 @@ Status Node::write_session_file() {
     first = false;
   }
   json += "}}\n";
-  return write_file(session_.dir + "/session.json", json);
+  return session::write_file(session_.dir + "/session.json", json);
 }
 
 void Node::write_ready(const std::string& line) {
@@ -243,7 +243,7 @@ int Node::run() {
     write_ready("error: " + s.message());
     log(kLogError, "node", "start-failed", "%s", s.message().c_str());
     for (Shard& shard : shards_) (void)pidfd_signal(shard.process.pidfd.get(), SIGKILL);
-    if (!session_.dir.empty()) remove_sockets(session_.dir);
+    if (!session_.dir.empty()) session::remove_sockets(session_.dir);
     return 1;
   }
   write_ready("ready");
@@ -514,7 +514,7 @@ void Node::advance_shutdown() {
       (void)pidfd_signal(s.process.pidfd.get(), SIGKILL);
     }
     store_.reset();
-    remove_sockets(session_.dir);
+    session::remove_sockets(session_.dir);
     for (auto& [index, req] : shutdown_replies_) reply(index, req, RAY_OK, wire::empty_array());
     flush_outboxes();
     phase_ = Phase::kDone;

@@ -29,7 +29,7 @@
 #include "libray/node/journal_pump.h"
 #include "libray/node/outbox.h"
 #include "libray/node/relay_link.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/node/spill.h"
 #include "libray/node/worker_command.h"
 #include "libray/node/worker_logs.h"
@@ -386,7 +386,7 @@ class Node {
   void on_shard_ready(uint32_t index);
 
   NodeOptions options_;
-  Session session_;
+  session::Session session_;
   NodeId id_;
   int64_t started_at_ = 0;
   Fd epoll_, listen_, doorbell_, signal_, parent_, page_fd_, spare_;

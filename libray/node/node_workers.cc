@@ -54,7 +54,7 @@ static const WorkerCommand& given_command(const std::map<int32_t, WorkerCommand>
 }
 
 Status Node::worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const {
-  return make_worker_command(language, given_command(job.commands, language), job.env, own_folder(), argv);
+  return make_worker_command(language, given_command(job.commands, language), job.env, session::own_folder(), argv);
 }
 
 // Whether workers of that language run, or are about to.

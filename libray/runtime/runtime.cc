@@ -25,7 +25,7 @@
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
 #include "libray/base/trust.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/runtime/process_wide.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
@@ -86,7 +86,7 @@ Status spawn_daemon(const std::vector<std::string>& args, const std::string& log
   for (auto& a : args) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
   std::vector<char*> env;
-  const std::string secret = std::string(node::kTokenVariable) + "=";
+  const std::string secret = std::string(session::kTokenVariable) + "=";
   for (char** e = environ; *e; ++e)
     if (std::string_view(*e).substr(0, secret.size()) != secret) env.push_back(*e);
   env.push_back(nullptr);
@@ -209,7 +209,7 @@ Status Runtime::connect(const ray_runtime_options& options, const StartAs* as) {
   if (address.empty()) {
     RAY_TRY(start_node(options));
   } else {
-    auto session = node::open_session(address);
+    auto session = session::open_session(address);
     if (!session.ok()) return session.status();
     session_dir_ = session->dir;
     token_ = session->token;
@@ -248,14 +248,14 @@ Status Runtime::start_threads() {
 }
 
 Status Runtime::start_node(const ray_runtime_options& o) {
-  auto base = node::session_base(view(o.session_dir));
+  auto base = session::session_base(view(o.session_dir));
   if (!base.ok()) return base.status();
-  auto session = node::create_session(*base);
+  auto session = session::create_session(*base);
   if (!session.ok()) return session.status();
   session_dir_ = session->dir;
   token_ = session->token;
   session_lock_ = out_of_the_way(std::move(session->lock));
-  auto rayd = node::find_rayd();
+  auto rayd = session::find_rayd();
   if (!rayd.ok()) return rayd.status();
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
@@ -317,7 +317,7 @@ static std::string hello_options(const ray_runtime_options& o, bool worker) {
   for (char** e = environ; *e; ++e) {
     std::string_view entry(*e);
     size_t eq = entry.find('=');
-    if (eq == std::string_view::npos || entry.substr(0, eq) == node::kTokenVariable) continue;
+    if (eq == std::string_view::npos || entry.substr(0, eq) == session::kTokenVariable) continue;
     we.str(entry.substr(0, eq)).str(entry.substr(eq + 1));
     ++n_env;
   }
@@ -721,7 +721,7 @@ void Runtime::node_lost(const char* why) {
     fail_everything(RAY_NODE_DIED, death_);
   }
   wake_calls();
-  if (own_node_) node::remove_sockets(session_dir_);
+  if (own_node_) session::remove_sockets(session_dir_);
   if (worker_) worker_->stop();
   after_unlock();
   poke();
@@ -858,7 +858,7 @@ void Runtime::end_daemon() {
     (void)pidfd_signal(daemon_pidfd_.get(), SIGTERM);
     reap_daemon(2000000000);
   } else {
-    node::remove_sockets(session_dir_);
+    session::remove_sockets(session_dir_);
   }
 }
 
@@ -877,7 +877,7 @@ void Runtime::reap_daemon(int64_t patience_ns) {
     timespec ts{0, static_cast<long>(pause)};
     nanosleep(&ts, nullptr);
   }
-  node::remove_sockets(session_dir_);
+  session::remove_sockets(session_dir_);
 }
 
 void Runtime::stop_threads() {
