@@ -34,8 +34,10 @@ LAYERS = {
     "libray/relay": ["libray/base", "libray/wire", "libray/lineage", "libray/net", "libray/session",
                      "libray/runtime", "store"],
     "libray/transfer": ["libray/base"],
+    "libray/node/core": ["libray/base", "libray/wire", "libray/lineage", "libray/object", "libray/sched", "libray/actor",
+                         "libray/cluster"],
     "libray/sim": ["libray/base", "libray/wire", "libray/lineage", "libray/object", "libray/sched",
-                   "libray/actor"],
+                   "libray/actor", "libray/node/core"],
     "libray/ffi": ["libray/base", "libray/wire"],
     "store": ["libray/base", "libray/wire"],
     "gcs": ["libray/base", "libray/wire", "libray/lineage", "libray/net"],
@@ -43,14 +45,14 @@ LAYERS = {
     "libray/capi": ["libray/base", "libray/wire", "libray/ffi", "libray/runtime"],
     "libray/node": ["libray/base", "libray/wire", "libray/session", "libray/lineage", "libray/object",
                     "libray/sched", "libray/sched_global", "libray/actor", "libray/net", "libray/cluster",
-                    "store", "gcs"],
+                    "libray/node/core", "store", "gcs"],
     "libray/cli": ["libray/base", "libray/wire", "libray/session", "libray/lineage", "store", "gcs"],
     "bindings/python": [],
     "samples": [],
 }
 # Protocol cores: no clock, no thread, no lock, no I/O.
 PURE = ("libray/object", "libray/sched", "libray/sched_global", "libray/actor", "libray/net/core", "libray/cluster",
-        "libray/transfer")
+        "libray/transfer", "libray/node/core")
 IMPURE = re.compile(r"\b(steady_ns|wall_ns|std::thread|std::mutex|std::condition_variable|"
                     r"clock_gettime|fopen|read|write|send|recv|printf)\s*\("
                     r"|#include <(thread|mutex)>")
