@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "fuzz/fuzz.h"
-#include "libray/node/demands.h"
+#include "libray/node/core/demands.h"
 #include "libray/wire/cursor.h"
 
 using namespace ray;

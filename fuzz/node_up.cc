@@ -1,11 +1,12 @@
-// The daemon behind its up rings: real node, real scheduler, directory, actor manager and control
-// store tables; no processes, shards or timers. Two drivers and three workers write what the input
+// The daemon behind its up rings: real node, real core and control store
+// tables; no processes, shards or timers. Two drivers and three workers write what the input
 // says.
 //
 // Input: steps of [who][type][flags][size] and `size` bytes of payload. Types above the protocol's
 // are events of the machine: a pass over the rings, the scheduler, answers of the control store, a
 // death. An id whose first byte is below 16 stands for one of 16 that the processes have in common,
 // so that records meet each other. After each step the cores' own invariants are checked.
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -14,7 +15,6 @@
 #include "fuzz/fuzz.h"
 #include "gcs/ops.h"
 #include "gcs/tables.h"
-#include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/node/node.h"
 
@@ -54,6 +54,8 @@ class Store : public gcs::Client {
 struct NodeFuzz {
   Node node;
   Fd peers[kProcesses + 1];
+  uint64_t next_spawn = 1'000'000;  // none that the core gives
+  static constexpr uint32_t kJob = 1;  // of the first driver: the workers'
 
   static NodeOptions options() {
     NodeOptions o;
@@ -74,15 +76,20 @@ struct NodeFuzz {
     set_log_handler([](int32_t, const char*, const char*, const char*, void*) {}, kLogError,
                     nullptr);
     node.gcs_ = std::make_unique<Store>();
+    for (Fd* shown : {&node.page_fd_, &node.doorbell_}) *shown = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     node.pump_ = std::move(pump());
     for (uint32_t i = 1; i <= kProcesses; ++i) admit(i);
   }
   ~NodeFuzz() { pump() = std::move(node.pump_); }
+  static JobId job_id(uint32_t index) {
+    JobId id{};
+    id.b[0] = static_cast<uint8_t>(index);
+    return id;
+  }
   void admit(uint32_t index) {
     auto p = std::make_unique<Node::Process>();
     p->index = index;
     p->driver = index <= kDrivers;
-    p->job = p->driver ? node.next_job_++ : 1;
     p->channel = *Channel::create(index, 1);  // its rings stay empty: records are handed over directly
     int fds[2];
     FUZZ_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
@@ -90,21 +97,24 @@ struct NodeFuzz {
     peers[index] = Fd(fds[1]);
     std::erase(node.free_indexes_, index);
     if (p->driver) {
-      Node::Job& job = node.jobs_[p->job];
-      job.index = p->job;
-      job.driver = index;
-      job.ns = "job-" + std::to_string(p->job);
-    } else {
-      Node::Spawn& s = node.spawns_[index];
-      s.number = index;
-      s.pool = {RAY_LANG_NATIVE, 1};
-      s.process = index;
-      s.counted = false;
-      p->spawn = index;
-      node.scheduler_.worker_ready(index, s.pool, 1);
+      node.processes_[index] = std::move(p);
+      node.live_.insert(index);
+      node.came(node.process(index), Node::Job{.id = job_id(index)});
+      return;
     }
+    // As if the scheduler had asked for it.
+    NodeCore::Spawn& s = node.core_.spawns_[next_spawn];
+    p->spawn = s.number = next_spawn++;
+    s.pool = {RAY_LANG_NATIVE, kJob};
+    if (!node.core_.jobs_.count(kJob)) return void(node.core_.spawns_.erase(p->spawn));  // it is over
+    ++node.core_.jobs_.at(kJob).spawns;
+    Node::Spawn& here = node.spawns_[p->spawn];
+    here.number = p->spawn;
+    here.pool = s.pool;
+    here.process = index;
     node.processes_[index] = std::move(p);
     node.live_.insert(index);
+    node.came(node.process(index), Node::Job());
   }
 
   void up(uint32_t index, uint16_t type, uint16_t flags, const std::string& payload) {
@@ -115,19 +125,13 @@ struct NodeFuzz {
   }
   void event(uint32_t index, uint32_t what) {
     switch (what % 4) {
-      case 0: {
-        node.directory_.begin_pass();
-        object::Actions actions;
-        node.directory_.end_pass(&actions);
-        return node.apply(actions);
-      }
-      case 1: node.scheduling_needed_ = true; return node.run_scheduler();
+      case 0: node.step(event::PassBegins{}); return node.step(event::PassEnds{});
+      case 1: return node.step(event::Decide{});
       case 2: node.mailbox_->run(); return node.timers(1);
       case 3: {  // buried as its pidfd would have it; another may take its place
         if (!node.process(index)) return admit(index);
-        auto s = node.spawns_.find(index);
-        if (s != node.spawns_.end()) return node.bury(&s->second);
-        return node.process_gone(index, -1, wire::kDeathCrash);
+        const Node::Process& p = *node.process(index);
+        return p.driver ? node.driver_gone(index, -1, wire::kDeathCrash) : node.bury(p.spawn);
       }
     }
   }
@@ -141,11 +145,9 @@ struct NodeFuzz {
       }
   }
   void check() {
-    for (const std::string& broken :
-         {node.actors_.check(), node.directory_.check(), node.scheduler_.check()}) {
-      if (!broken.empty()) std::fprintf(stderr, "invariant: %s\n", broken.c_str());
-      FUZZ_CHECK(broken.empty());
-    }
+    const std::string broken = node.core_.check();
+    if (!broken.empty()) std::fprintf(stderr, "invariant: %s\n", broken.c_str());
+    FUZZ_CHECK(broken.empty());
   }
 };
 

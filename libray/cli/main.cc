@@ -7,7 +7,7 @@
 #include <exception>
 
 #include "libray/cli/commands.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "ray.h"
 
 namespace ray::cli {
@@ -217,7 +217,7 @@ class Tool {
   StartOptions start_;
   std::string state_, ns_, key_, top_, format_ = "text", file_ = "timeline.json";
   bool only_store_ = false, as_text_ = false, native_ = false, prune_ = false;
-  size_t keep_ = node::SessionLimits{}.count;
+  size_t keep_ = session::SessionLimits{}.count;
   int pid_ = 0;
   std::function<Status()> action_;
 };

@@ -1,5 +1,5 @@
 // The living processes of a session, from /proc; see session_files.h. A process belongs to a
-// session when it has the session's lock file open (node/session.h) or carries its path in
+// session when it has the session's lock file open (session/session.h) or carries its path in
 // LIBRAY_SESSION.
 #include <dirent.h>
 #include <limits.h>

@@ -18,7 +18,7 @@
 #include "libray/cli/commands.h"
 #include "libray/cli/running.h"
 #include "libray/cli/session_files.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/wire/msgpack.h"
 #include "libray/wire/protocol.h"
 
@@ -31,7 +31,7 @@ const char* state_name(NodeState s) {
   return s == NodeState::kAlive ? "alive" : s == NodeState::kStopped ? "stopped" : "dead";
 }
 
-using node::bytes_on_disk;
+using session::bytes_on_disk;
 
 // The readable tables of a session: what they hold, and the bound that they are kept in (0 = none, or none is known).
 struct TableSize {
@@ -133,8 +133,8 @@ void print_status(const std::string& session, const NodeFile& f, NodeState state
   TableSize tables = table_size(session);
   std::printf("tables     %s%s\n", human_bytes(static_cast<uint64_t>(tables.bytes)).c_str(),
               tables.limit ? (" of at most " + human_bytes(static_cast<uint64_t>(tables.limit))).c_str() : "");
-  const node::SessionLimits limits = node::SessionLimits::from_environment();
-  const node::Pruned dead = node::prune_sessions(sessions_base(), {SIZE_MAX, UINT64_MAX}, true);
+  const session::SessionLimits limits = session::SessionLimits::from_environment();
+  const session::Pruned dead = session::prune_sessions(sessions_base(), {SIZE_MAX, UINT64_MAX}, true);
   std::printf("dead       %zu sessions, %s of at most %s\n", dead.kept, human_bytes(dead.kept_bytes).c_str(),
               human_bytes(limits.bytes).c_str());
   if (tasks.known)
@@ -182,7 +182,7 @@ bool wait_for_end(int pidfd, double seconds) {
 
 Status show_sessions(const Common& common) {
   std::string base = sessions_base();
-  auto all = node::list_sessions(base);
+  auto all = session::list_sessions(base);
   std::reverse(all.begin(), all.end());
   if (common.limit > 0 && all.size() > common.limit) all.resize(common.limit);
   Rows rows;
@@ -224,9 +224,9 @@ Status show_sessions(const Common& common) {
 
 Status clean_sessions(const Common& common, size_t keep) {
   std::string base = sessions_base();
-  node::SessionLimits limits = node::SessionLimits::from_environment();
+  session::SessionLimits limits = session::SessionLimits::from_environment();
   limits.count = keep;
-  node::Pruned done = node::prune_sessions(base, limits);
+  session::Pruned done = session::prune_sessions(base, limits);
   if (common.json)
     std::printf("{\"removed\": %zu, \"removed_bytes\": %llu, \"kept\": %zu, \"kept_bytes\": %llu}\n", done.sessions,
                 static_cast<unsigned long long>(done.bytes), done.kept,
@@ -249,7 +249,7 @@ Status show_status(const Common& common) {
     return Status();
   }
   TableSize tables = table_size(*session);
-  const node::Pruned dead = node::prune_sessions(sessions_base(), {SIZE_MAX, UINT64_MAX}, true);
+  const session::Pruned dead = session::prune_sessions(sessions_base(), {SIZE_MAX, UINT64_MAX}, true);
   std::string list;
   for (const auto& p : processes) list += (list.empty() ? "\n  " : ",\n  ") + process_json(p);
   std::printf(
@@ -274,7 +274,7 @@ Status show_status(const Common& common) {
               "\"dead_session_bytes\": %llu, \"dead_session_limit_bytes\": %llu, ",
               static_cast<long long>(tables.bytes), static_cast<long long>(tables.limit), dead.kept,
               static_cast<unsigned long long>(dead.kept_bytes),
-              static_cast<unsigned long long>(node::SessionLimits::from_environment().bytes));
+              static_cast<unsigned long long>(session::SessionLimits::from_environment().bytes));
   std::printf("\"processes\": [%s]}\n", list.c_str());
   return Status();
 }
@@ -367,7 +367,7 @@ Status print_log(const std::string& session, const std::string& path, const LogO
     }
     std::fflush(stdout);
     if (!options.follow || std::ferror(stdout)) return Status();
-    bool alive = node::session_alive(session);
+    bool alive = session::session_alive(session);
     timespec pause{0, 200 * 1000 * 1000};
     ::nanosleep(&pause, nullptr);
     if (!alive && static_cast<std::streamoff>(fs::file_size(path)) <= at) return Status();

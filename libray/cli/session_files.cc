@@ -11,7 +11,7 @@
 #include <memory>
 
 #include "gcs/materialise.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 
 namespace ray::cli {
 namespace {
@@ -123,18 +123,18 @@ void task_name(sqlite3_context* context, int, sqlite3_value** values) {
 }  // namespace
 
 std::string sessions_base() {
-  return absolute(node::base_path(""));
+  return absolute(session::base_path(""));
 }
 
 Result<std::string> find_session(const std::string& requested) {
   // Nothing of a session is read, let alone its databases opened, before it is known to be this user's own.
   if (!requested.empty() && is_dir(requested)) {
     std::string path = absolute(requested);
-    RAY_TRY(node::check_session(path));
+    RAY_TRY(session::check_session(path));
     return path;
   }
   std::string base = sessions_base();
-  auto all = node::list_sessions(base);
+  auto all = session::list_sessions(base);
   if (requested.empty()) {
     if (!all.empty()) return all.back();
     return error(RAY_NOT_FOUND,
@@ -158,7 +158,7 @@ Result<std::string> find_session(const std::string& requested) {
 
 Result<std::string> find_living_session(const std::string& requested, bool in_cluster) {
   if (!requested.empty()) return find_session(requested);
-  const auto all = node::list_sessions(sessions_base());
+  const auto all = session::list_sessions(sessions_base());
   for (auto s = all.rbegin(); s != all.rend(); ++s)
     if (node_state(*s, read_node_file(*s)) != NodeState::kDead && (!in_cluster || read_cluster_file(*s).found)) return *s;
   return find_session(requested);
@@ -166,7 +166,7 @@ Result<std::string> find_living_session(const std::string& requested, bool in_cl
 
 NodeFile read_node_file(const std::string& session) {
   NodeFile f;
-  auto text = node::read_file(session + "/session.json");
+  auto text = session::read_file(session + "/session.json");
   if (!text.ok()) return f;
   // SQLite has a JSON parser that survives anything; the tool needs no second one.
   sqlite3* db = nullptr;
@@ -204,7 +204,7 @@ NodeFile read_node_file(const std::string& session) {
 
 ClusterFile read_cluster_file(const std::string& session) {
   ClusterFile c;
-  auto text = node::read_file(session + "/cluster.json");
+  auto text = session::read_file(session + "/cluster.json");
   sqlite3* db = nullptr;
   if (!text.ok() || sqlite3_open(":memory:", &db) != SQLITE_OK) return c;
   auto head = prepare(db, "cluster.json",

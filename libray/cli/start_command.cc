@@ -23,7 +23,7 @@
 #include "libray/base/trust.h"
 #include "libray/cli/commands.h"
 #include "libray/cli/session_files.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/wire/msgpack.h"
 
 extern char** environ;
@@ -92,11 +92,11 @@ Result<std::string> find_token(const StartOptions& o) {
     if (!fd.valid() && errno == ENOENT && o.head) return std::string();
     if (!fd.valid()) return errno_error(RAY_INVALID_ARGUMENT, "cannot read the token in '%s'", o.token_file.c_str());
     RAY_TRY(check_own(fd.get(), S_IFREG, kOthersAny, o.token_file));
-    auto text = node::read_open_file(fd.get(), o.token_file, kMaxTokenFile);
+    auto text = session::read_open_file(fd.get(), o.token_file, kMaxTokenFile);
     if (!text.ok()) return text.status();
     return checked(*text, "'" + o.token_file + "'");
   }
-  const char* given = std::getenv(node::kTokenVariable);
+  const char* given = std::getenv(session::kTokenVariable);
   if (given && *given) return checked(given, "LIBRAY_TOKEN");
   if (o.head) return std::string();
   return error(RAY_INVALID_ARGUMENT, "who joins a cluster needs its token: --token-file FILE or LIBRAY_TOKEN; `libray start "
@@ -168,7 +168,7 @@ std::string public_name(const std::string& host) {
 }
 
 Result<std::vector<std::string>> arguments(const StartOptions& o, const std::string& dir, const std::string& own) {
-  auto rayd = node::find_rayd();
+  auto rayd = session::find_rayd();
   if (!rayd.ok()) return rayd.status();
   auto resources = read_amounts(o);
   if (!resources.ok()) return resources.status();
@@ -304,9 +304,9 @@ Status write_token(const StartOptions& o, std::string token, const std::string& 
     auto made = new_token();
     if (!made.ok()) return made.status();
     token = *made;
-    if (!o.token_file.empty()) RAY_TRY(node::create_secret_file(o.token_file, token + "\n"));
+    if (!o.token_file.empty()) RAY_TRY(session::create_secret_file(o.token_file, token + "\n"));
   }
-  RAY_TRY(node::write_file(*file, token + "\n"));
+  RAY_TRY(session::write_file(*file, token + "\n"));
   std::error_code ec;
   if (!o.token_file.empty()) *file = std::filesystem::absolute(o.token_file, ec).string();
   return Status();
@@ -331,12 +331,12 @@ Status start_node(const Common& common, const StartOptions& given) {
     if (!found.ok()) return found.status();
     token = *found;
   }
-  ::unsetenv(node::kTokenVariable);  // it is in a file by now, and no business of what the daemon starts
+  ::unsetenv(session::kTokenVariable);  // it is in a file by now, and no business of what the daemon starts
   if (!o.address.empty()) RAY_TRY(look_for_head(o.address, &own));
   if (!o.address.empty() && !o.host.empty()) own = o.host;
-  auto base = node::session_base(o.session_dir);
+  auto base = session::session_base(o.session_dir);
   if (!base.ok()) return base.status();
-  auto session = node::create_session(*base);
+  auto session = session::create_session(*base);
   if (!session.ok()) return session.status();
   auto args = arguments(o, session->dir, own);
   Status prepared = args.ok() ? Status() : args.status();

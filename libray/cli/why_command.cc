@@ -9,7 +9,7 @@
 #include "libray/base/trust.h"
 #include "libray/cli/commands.h"
 #include "libray/cli/session_files.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/wire/msgpack.h"
 #include "libray/wire/protocol.h"
 
@@ -19,7 +19,7 @@ namespace {
 constexpr int kAnswerMs = 5000;
 
 Result<std::string> ask_daemon(const std::string& session, const std::string& what, const std::string& filter) {
-  auto token = node::read_file(session + "/" + wire::kTokenFile);
+  auto token = session::read_file(session + "/" + wire::kTokenFile);
   if (!token.ok()) return token.status();
   auto socket = connect_own(session + "/" + wire::kNodeSocket, SOCK_SEQPACKET);
   if (!socket.ok()) return socket.status();

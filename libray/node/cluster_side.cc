@@ -22,7 +22,7 @@ constexpr int64_t kSayAgainNs = 10'000'000'000;
 constexpr size_t kMinToken = 16;
 
 Result<std::string> read_token(const std::string& session_dir) {
-  auto text = read_file(session_dir + "/" + kClusterTokenFile);
+  auto text = session::read_file(session_dir + "/" + kClusterTokenFile);
   if (!text.ok()) return text.status();
   while (!text->empty() && (text->back() == '\n' || text->back() == ' ')) text->pop_back();
   if (text->size() < kMinToken)
@@ -135,7 +135,7 @@ void ClusterSide::write_file() const {
   w.str("epoch").uint64(place.epoch).str("cluster").hex(place.cluster).str("ended").str(ended_);
   w.str("nodes").array(static_cast<uint32_t>(rows_.size()));
   for (const auto& [index, row] : rows_) cluster::pack_row(row, &w);
-  const Status s = node::write_file(session_dir_ + "/" + kClusterFile, wire::to_json(w.bytes()) + "\n");
+  const Status s = session::write_file(session_dir_ + "/" + kClusterFile, wire::to_json(w.bytes()) + "\n");
   if (!s.ok()) log(kLogWarning, "cluster", "cluster-file", "%s", s.message().c_str());
 }
 

@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   if (n->parsed()) return run_node(std::move(node), resources, log);
   if (shard.ready_fd >= 0) ::fcntl(shard.ready_fd, F_SETFD, FD_CLOEXEC);
   ::umask(077);  // SQLite gives its files what the umask leaves
-  auto session = ray::node::open_session(shard.dir);
+  auto session = ray::session::open_session(shard.dir);
   if (!session.ok()) {
     std::fprintf(stderr, "rayd gcs: %s\n", session.status().message().c_str());
     return 1;
@@ -139,6 +139,6 @@ int main(int argc, char** argv) {
   ray::set_log_handler(nullptr, ray::kLogInfo, nullptr);
   int rc = ray::gcs::gcs_main(shard);
   // The node was killed: whoever goes last leaves no socket behind.
-  if (shard.parent_pid > 0 && ::getppid() != shard.parent_pid) ray::node::remove_sockets(shard.dir);
+  if (shard.parent_pid > 0 && ::getppid() != shard.parent_pid) ray::session::remove_sockets(shard.dir);
   return rc;
 }

@@ -19,12 +19,13 @@
 #include <cstring>
 #include <new>
 #include <thread>
+#include <utility>
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
 #include "libray/lineage/record.h"
-#include "libray/node/demands.h"
+#include "libray/node/core/demands.h"
 #include "libray/wire/cursor.h"
 
 namespace ray::node {
@@ -90,16 +91,31 @@ static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {
   return s;
 }
 
+static int64_t stopped_worker_ns() {
+  const char* text = std::getenv("LIBRAY_STOPPED_WORKER_SECONDS");
+  double seconds = text && *text ? std::strtod(text, nullptr) : 10;
+  return seconds >= 0 && seconds < 1e9 ? static_cast<int64_t>(seconds * 1e9) : 10'000'000'000;
+}
+
+static CoreOptions core_options(const NodeOptions& o, const NodeId& id) {
+  CoreOptions c;
+  c.id = id;
+  c.scheduler = scheduler_options(o);
+  c.logs = o.session_dir + "/logs";
+  c.stopped_worker_ns = stopped_worker_ns();
+  // Counts below zero are a client's doing: looked for where all clients are to be trusted.
+  const char* level = std::getenv("LIBRAY_CHECKS");
+  c.watch_counts = c.scheduler.checks && level && *level == '2';
+  return c;
+}
+
 Node::Node(NodeOptions options)
     : options_(std::move(options)),
       id_(random_id()),
       started_at_(wall_ns()),
       mailbox_(std::make_shared<Mailbox>()),
-      scheduler_(scheduler_options(options_)),
+      core_(core_options(options_, id_)),
       checks_(wants_checks()) {
-  // Counts below zero are a client's doing: looked for where all clients are to be trusted.
-  const char* level = std::getenv("LIBRAY_CHECKS");
-  if (checks_ && level && *level == '2') directory_.watch_counts();
   processes_.resize(wire::kMaxProcesses);
   for (uint32_t i = 1; i < wire::kMaxProcesses; ++i) free_indexes_.push_back(i);  // 0 stays free: "none"
 }
@@ -159,7 +175,7 @@ Status Node::listen() {
 }
 
 Status Node::start() {
-  auto session = open_session(options_.session_dir);
+  auto session = session::open_session(options_.session_dir);
   if (!session.ok()) return session.status();
   session_ = std::move(*session);
   logs_.configure(session_.dir + "/logs");
@@ -221,12 +237,12 @@ Status Node::write_session_file() {
     json += (i ? ", " : "") + std::to_string(shards_[i].process.pid);
   json += "], \"resources\": {";
   bool first = true;
-  for (const auto& [name, amount] : scheduler_.total()) {
+  for (const auto& [name, amount] : core_.scheduler().total()) {
     json += strprintf("%s%s: %g", first ? "" : ", ", wire::json_quote(name).c_str(), amount);
     first = false;
   }
   json += "}}\n";
-  return write_file(session_.dir + "/session.json", json);
+  return session::write_file(session_.dir + "/session.json", json);
 }
 
 void Node::write_ready(const std::string& line) {
@@ -243,7 +259,7 @@ int Node::run() {
     write_ready("error: " + s.message());
     log(kLogError, "node", "start-failed", "%s", s.message().c_str());
     for (Shard& shard : shards_) (void)pidfd_signal(shard.process.pidfd.get(), SIGKILL);
-    if (!session_.dir.empty()) remove_sockets(session_.dir);
+    if (!session_.dir.empty()) session::remove_sockets(session_.dir);
     return 1;
   }
   write_ready("ready");
@@ -255,13 +271,15 @@ int Node::run() {
     int n = ::epoll_wait(epoll_.get(), events, 64, timeout);
     if (armed) page_->daemon_armed.store(0, std::memory_order_relaxed);
     lazy_records_ = urgent_records_ = 0;
+    lost_links_.clear();
+    loop_now_ = steady_ns();
     for (int i = 0; i < n; ++i) handle(events[i].data.u64, events[i].events);
     pass();
     int64_t now = steady_ns();
     timers(now);
     if (urgent_records_) urgent_at_ = now;
-    run_scheduler();
-    if (spills_) run_spills(now);
+    decide();
+    if (core_.wants_spill(now)) step(event::Spill{}, now);
     flush_outboxes();
     flush_relay();
     if (phase_ != Phase::kRunning) advance_shutdown();
@@ -273,7 +291,7 @@ int Node::run() {
 // beginning has been read: it may take several looks, but no longer because more is written meanwhile.
 void Node::pass() {
   if (!passing_) {
-    directory_.begin_pass();
+    step(event::PassBegins{}, loop_now_);
     passing_ = true;
     for (uint32_t index : live_) processes_[index]->pass_to = processes_[index]->channel->up_end();
   }
@@ -285,30 +303,25 @@ void Node::pass() {
     if (!p.closing && p.channel->up.position() < p.pass_to && !p.channel->up.empty()) return;
   }
   passing_ = false;
-  object::Actions actions;
-  directory_.end_pass(&actions);
-  apply(actions);
+  step(event::PassEnds{}, loop_now_);
 }
 
 int Node::next_timeout(bool* armed) {
   *armed = false;
-  if (directory_.wants_pass() || !deferred_.empty()) return 0;
-  int64_t now = steady_ns(), at = scheduler_.next_deadline(now);
+  if (core_.wants_pass() || core_.has_late_work() || !gone_later_.empty() || session_changed_) return 0;
+  int64_t now = steady_ns(), at = core_.next_deadline(now);
   auto earlier = [&at](int64_t t) {
     if (t && (!at || t < at)) at = t;
   };
   for (const Shard& s : shards_) earlier(s.restart_at);
-  for (const auto& [number, s] : spawns_) {
-    earlier(s.give_up_at);
+  for (const auto& [number, s] : spawns_)
     if (s.by_zygote && s.pid <= 0) earlier(servants_at_);
-  }
-  if (!paused_.empty()) earlier(clients_at_);
-  if (int64_t first = spills_ && phase_ == Phase::kRunning ? scheduler_.next_spill() : 0) earlier(std::max(first, spill_at_));
+  if (core_.has_paused()) earlier(clients_at_);
   if (relay_ && !relay_->running() && phase_ == Phase::kRunning) earlier(relay_->restart_at());
   if (phase_ != Phase::kRunning) earlier(phase_deadline_);
-  else if (scheduler_.busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_), earlier(clients_at_);
+  else if (core_.scheduler().busy()) earlier(memory_at_), earlier(servants_at_), earlier(logs_at_), earlier(clients_at_);
   earlier(logs_.next_deadline());
-  earlier(again_at_);
+  earlier(listen_at_);
   int timeout = -1;
   if (at) timeout = at <= now ? 0 : static_cast<int>(std::min<int64_t>((at - now) / 1000000 + 1, 60000));
   if (timeout == 0) return 0;
@@ -345,7 +358,7 @@ void Node::handle(uint64_t tag, uint32_t events) {
     case kSocket: return on_socket(index, events);
     case kPidFd:
       // Workers are buried through their spawn record; this is a driver that is gone.
-      if (Process* p = process(index); p && p->driver) process_gone(index, -1, wire::kDeathCrash);
+      if (Process* p = process(index); p && p->driver) driver_gone(index, -1, wire::kDeathCrash);
       return;
     case kSpawnFd: return on_spawn_exit(index);
     case kZygoteFd: return on_zygote(index);
@@ -365,24 +378,18 @@ void Node::on_signal() {
   if (end) begin_shutdown("the node was told to end by a signal");
 }
 
-void Node::run_scheduler() {
-  int64_t now = steady_ns(), at = scheduler_.next_deadline(now);
-  if (!scheduling_needed_ && (!at || at > now)) return;
-  scheduling_needed_ = false;
-  if (phase_ != Phase::kRunning) return;
-  sched::Actions actions;
-  scheduler_.schedule(now, &actions);
-  apply(actions);
+void Node::decide() {
+  int64_t now = steady_ns();
+  if (!core_.wants_decision(now)) return;
+  step(event::Decide{}, now);
   if (checks_) check_invariants(now);
 }
 
-// In builds and runs for tests: what the cores say of themselves is looked at after every decision, but for a tenth
+// In builds and runs for tests: what the core says of itself is looked at after every decision, but for a tenth
 // of the time at most.
 void Node::check_invariants(int64_t now) {
   if (now < check_at_) return;
-  std::string broken = scheduler_.check();
-  if (broken.empty()) broken = actors_.check();
-  if (broken.empty()) broken = directory_.check();
+  std::string broken = core_.check();
   check_at_ = now + 10 * (steady_ns() - now);
   if (broken.empty()) return;
   log(kLogError, "node", "invariant", "an invariant does not hold any more: %s", broken.c_str());
@@ -401,32 +408,18 @@ void Node::timers(int64_t now) {
     }
   }
   if (relay_ && !relay_->running() && relay_->restart_at() <= now && phase_ == Phase::kRunning) (void)restart_relay(now);
-  std::vector<uint64_t> give_up;
-  for (const auto& [number, s] : spawns_)
-    if (s.give_up_at && s.give_up_at <= now) give_up.push_back(number);
-  for (uint64_t number : give_up) {
-    auto it = spawns_.find(number);
-    if (it == spawns_.end()) continue;
-    if (it->second.foreign) {
-      foreign_late(&it->second);
-      continue;
-    }
-    if (it->second.exited || it->second.pid <= 0) {
-      bury(&it->second);
-      continue;
-    }
-    (void)pidfd_signal(it->second.pidfd.get(), SIGKILL);
-    it->second.give_up_at = now + 1'000'000'000;
-  }
+  step(event::Timer{}, now);
   watch_memory(now);
   watch_servants(now);
   watch_clients(now);
   watch_logs(now);
-  relink(now);
-  std::vector<std::function<void()>> work;
-  work.swap(deferred_);
-  rings_read_ = false;
-  for (auto& f : work) f();
+  listen_again(now);
+  for (uint32_t index : std::exchange(gone_later_, {})) driver_gone(index, -1, wire::kDeathCrash);
+  if (std::exchange(session_changed_, false)) (void)write_session_file();
+  if (!core_.has_late_work()) return;
+  step(event::RingsTurn{}, now);
+  read_all_rings();
+  step(event::RingsRead{}, now);
 }
 
 void Node::flush_outboxes() {
@@ -463,10 +456,8 @@ void Node::begin_shutdown(const std::string& why, bool tell) {
   for (uint32_t index : live_) send(processes_[index].get(), wire::kDnShutdown, why.data(), tell ? why.size() : 0);
   flush_outboxes();
   if (relay_) relay_->kill();
-  for (auto& [number, s] : spawns_) {
-    s.cause = wire::kDeathForced;
-    (void)pidfd_signal(s.pidfd.get(), SIGKILL);
-  }
+  step(event::Ending{});
+  for (auto& [number, s] : spawns_) (void)pidfd_signal(s.pidfd.get(), SIGKILL);
   for (auto& [index, job] : jobs_)
     for (auto& [language, z] : job.zygotes) {
       (void)pidfd_signal(z->pidfd(), SIGKILL);
@@ -491,13 +482,13 @@ void Node::advance_shutdown() {
       if (s.process.pid <= 0) (void)start_shard(&s);
   }
   if (phase_ == Phase::kFlushing) {
-    if ((!flushed_ || !actor_rows_.empty()) && now < phase_deadline_ && !shard_lost()) return;
+    if ((!flushed_ || !core_.rows_written()) && now < phase_deadline_ && !shard_lost()) return;
     if (!flushed_)
       log(kLogError, "node", "journal-unflushed", "the journal could not be written%s",
           shard_lost() ? ": a shard of the control store does not start" : " in time");
     phase_ = Phase::kClosing;
     phase_deadline_ = now + kShardGraceNs;
-    spills_.reset();
+    core_.leave();
     cluster_.reset();
     pump_.reset();
     gcs_.reset();
@@ -514,7 +505,7 @@ void Node::advance_shutdown() {
       (void)pidfd_signal(s.process.pidfd.get(), SIGKILL);
     }
     store_.reset();
-    remove_sockets(session_.dir);
+    session::remove_sockets(session_.dir);
     for (auto& [index, req] : shutdown_replies_) reply(index, req, RAY_OK, wire::empty_array());
     flush_outboxes();
     phase_ = Phase::kDone;

@@ -16,7 +16,7 @@ Status Node::join_cluster() {
   about.session = session_.dir;
   about.pid = ::getpid();
   about.start_ns = started_at_;
-  about.resources = scheduler_.total();
+  about.resources = core_.scheduler().total();
   char host[HOST_NAME_MAX + 1] = {};
   if (::gethostname(host, sizeof host - 1) == 0) about.host = host;
   start_relay();
@@ -25,14 +25,14 @@ Status Node::join_cluster() {
   hooks.query = [this](const std::string& what) { return pump_ ? query_local(what) : std::string(); };
   hooks.load = [this] {
     cluster::Load load;
-    load.available = scheduler_.available(unused_leases());
-    load.held = scheduler_.held_for_good();
-    load.queued = scheduler_.queued();
+    load.available = core_.scheduler().available(unused_leases());
+    load.held = core_.scheduler().held_for_good();
+    load.queued = core_.scheduler().queued();
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
       load.running += !p.driver && !p.foreign && p.channel && runs_something(p);
     }
-    load.waiting = scheduler_.counts().waiting;
+    load.waiting = core_.scheduler().counts().waiting;
     return load;
   };
   hooks.put_row = [this](const std::string& row) {
@@ -52,7 +52,7 @@ Status Node::join_cluster() {
     for (const auto& [name, a] : needs.items()) amounts[name] = static_cast<double>(a) / sched::kUnit;
     return cluster_->may_fit_elsewhere(amounts);
   };
-  if (relay_) spills_ = std::make_unique<Spills>(cluster_->self().index, may_fit);
+  if (relay_) core_.join(cluster_->self().index, may_fit);
   mailbox_->run();  // the first rows are there: whoever is told that the node is ready finds them in its files
   return Status();
 }

@@ -103,9 +103,9 @@ void Node::watch_memory(int64_t now) {
   std::vector<sched::MemoryUser> users;
   for (uint32_t index : live_) {
     const Process& p = *processes_[index];
-    int64_t since = scheduler_.busy_since(index);
+    int64_t since = core_.scheduler().busy_since(index);
     if (p.driver || p.foreign || since < 0) continue;  // what a stand-in's task takes, it takes elsewhere
-    const actor::Actor* a = actors_.of_worker(index);
+    const actor::Actor* a = core_.actors().of_worker(index);
     auto cost = !a ? sched::MemoryUser::kTask
                    : a->spec.max_restarts != 0 ? sched::MemoryUser::kRestartableActor
                                                : sched::MemoryUser::kActor;
@@ -119,17 +119,15 @@ void Node::watch_memory(int64_t now) {
   for (sched::MemoryUser& u : users) u.bytes = private_bytes(processes_[u.worker]->pid);
   uint32_t victim = memory_monitor_.step(state, users, now);
   Process* p = process(victim);
-  auto s = p ? spawns_.find(p->spawn) : spawns_.end();
-  if (s == spawns_.end()) return;
+  if (!p) return;
   uint64_t held = private_bytes(p->pid);
-  s->second.memory_mb = static_cast<uint32_t>(std::clamp<uint64_t>(held / kMb, 1, 0x7FFF));
   std::string text = strprintf("worker %u (pid %d) is ended: it holds %llu MiB, and %llu of at most %llu MiB are in use",
                                victim, p->pid, static_cast<unsigned long long>(held / kMb),
                                static_cast<unsigned long long>(state.used / kMb),
                                static_cast<unsigned long long>(state.limit / kMb));
   log(kLogWarning, "node", "memory", "%s", text.c_str());
   report(lineage::kError, victim, {{"kind", "out-of-memory"}, {"message", text}});
-  kill_worker(victim, wire::kDeathMemory);
+  step(event::KillWorker{victim, wire::kDeathMemory, static_cast<uint32_t>(std::clamp<uint64_t>(held / kMb, 1, 0x7FFF))});
 }
 
 }  // namespace ray::node

@@ -1,11 +1,10 @@
-// See node.h. Requests of the processes: the control store's tables, queries, named actors.
+// See node.h. Requests of the processes: decoded for the core, forwarded to the control store, queries answered.
 #include <algorithm>
 #include <cstring>
 
 #include "gcs/ops.h"
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
-#include "libray/node/demands.h"
 #include "libray/wire/cursor.h"
 #include "libray/wire/limits.h"
 #include "libray/node/node.h"
@@ -85,13 +84,7 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
   };
   if (!r.ok()) return bad("not an array");
   switch (op) {
-    case wire::kOpPing:
-      if (late_kills_ == 0) return reply(index, req_id, RAY_OK, wire::empty_array());
-      // A kill that its sender has just written is among these: the answer says that it was carried out.
-      deferred_.push_back([this, index, req_id] { reply(index, req_id, RAY_OK, wire::empty_array()); });
-      return;
     case wire::kOpFunctionDefine: return function_define(index, req_id, body);
-    case wire::kOpFunctionGet: return function_get(index, req_id, body);
     case wire::kOpKvGet:
     case wire::kOpKvPut:
     case wire::kOpKvDelete: {
@@ -116,11 +109,7 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
       return;
     }
     case wire::kOpQuery: return query(index, req_id, body);
-    case wire::kOpActorFind: return actor_find(index, req_id, body);
-    case wire::kOpActorInfo: return actor_info(index, req_id, body);
     case wire::kOpGroupCreate: return group_create(index, req_id, body);
-    case wire::kOpGroupWait: return group_wait(index, req_id, body);
-    case wire::kOpGroupRemove: return group_remove(index, req_id, body);
     case wire::kOpWorkerCommand: return set_worker_command(index, req_id, body);
     case wire::kOpWorkerCheck: return check_worker_command(index, req_id, body);
     case wire::kOpShutdown: {
@@ -132,19 +121,17 @@ void Node::handle_request(uint32_t index, uint64_t req_id, uint32_t op, const st
       return begin_shutdown("the driver asked for it");
     }
     default:
-      return reply(index, req_id, RAY_UNSUPPORTED, "unknown operation " + std::to_string(op));
+      if (!simple_request(index, req_id, op, body))
+        reply(index, req_id, RAY_UNSUPPORTED, "unknown operation " + std::to_string(op));
   }
 }
 
-// ---- functions
-// -------------------------------------------------------------------------------------
+// ---- for the core
 
-// The definition is usable at once; the control store gets it behind the answer's back.
 void Node::function_define(uint32_t index, uint64_t req_id, const std::string& body) {
   wire::Cursor r(body);
   uint32_t n = r.array();
   uint64_t key = r.uint64();
-  std::string_view rest;
   {
     wire::Cursor tail = r;
     for (uint32_t i = 1; i < n; ++i) tail.skip();
@@ -154,123 +141,61 @@ void Node::function_define(uint32_t index, uint64_t req_id, const std::string& b
   wire::Packer value;  // [language, kind, name, definition]
   value.array(4);
   for (int i = 0; i < 4; ++i) value.raw(r.value());
-  if (const std::string* known = functions_.find(key)) {
-    bool same = *known == value.bytes();
-    if (same) function_users_.define(index, key);
-    return reply(index, req_id, same ? RAY_OK : RAY_CONFLICT,
-                 same ? wire::empty_array() : "another function has this key");
+  step(event::FunctionDefine{index, req_id, key, value.bytes(), body});
+}
+
+void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body) {
+  wire::Cursor r(body);
+  uint32_t n = r.array();
+  event::GroupCreate g{index, req_id, random_id(), std::string(r.value()), 0, 0, "", ""};
+  g.strategy = static_cast<int32_t>(r.int64());
+  g.lifetime = static_cast<int32_t>(r.int64());
+  g.name = r.text();
+  g.ns = r.text();
+  if (n != 5 || !r.done()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
+  step(std::move(g));
+}
+
+// Those that name one thing. False: there is no such operation.
+bool Node::simple_request(uint32_t index, uint64_t req_id, uint32_t op, const std::string& body) {
+  wire::Cursor r(body);
+  const uint32_t n = r.array();
+  auto complete = [&](uint32_t fields, const char* what) {
+    if (n == fields && r.done()) return true;
+    reply(index, req_id, RAY_INVALID_ARGUMENT, std::string("malformed ") + what);
+    return false;
+  };
+  switch (op) {
+    case wire::kOpPing: return step(event::Ping{index, req_id}), true;
+    case wire::kOpFunctionGet: {
+      event::FunctionGet e{index, req_id, r.uint64()};
+      if (complete(1, "function key")) step(std::move(e));
+      return true;
+    }
+    case wire::kOpActorFind: {
+      event::ActorFind e{index, req_id, r.text(), ""};
+      e.ns = r.text();
+      if (complete(2, "actor name")) step(std::move(e));
+      return true;
+    }
+    case wire::kOpActorInfo: {
+      event::ActorInfo e{index, req_id, r.id()};
+      if (complete(1, "actor id")) step(std::move(e));
+      return true;
+    }
+    case wire::kOpGroupWait: {
+      event::GroupWait e{index, req_id, r.id(), false};
+      e.wait = r.uint64() != 0;
+      if (complete(2, "placement group")) step(std::move(e));
+      return true;
+    }
+    case wire::kOpGroupRemove: {
+      event::GroupRemove e{index, req_id, r.id()};
+      if (complete(1, "placement group")) step(std::move(e));
+      return true;
+    }
+    default: return false;
   }
-  function_users_.define(index, key);
-  if (functions_.add(key, value.bytes())) {
-    reply(index, req_id, RAY_OK, wire::empty_array());
-    index = kNone;  // answered
-  }
-  if (auto it = forgetting_.find(key); it != forgetting_.end()) return it->second.push_back({body, index, req_id});
-  store_function(key, body, index, req_id);
-}
-
-// `process`: who waits for the answer, if anybody.
-void Node::store_function(uint64_t key, const std::string& body, uint32_t index, uint64_t req_id) {
-  ++storing_[key];
-  gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionDefine, body,
-             [this, box = mailbox_, index, req_id, key](Status s, std::string answer) {
-               if (!s.ok()) log(kLogWarning, "node", "function-row", "%s", s.message().c_str());
-               box->post([this, index, req_id, key, s, answer] {
-                 if (s.ok()) functions_.stored(key);
-                 if (index != kNone) reply(index, req_id, s.code(), s.ok() ? answer : s.message());
-                 if (--storing_[key] == 0) storing_.erase(key);
-                 if (!function_users_.used(key)) forget_function(key);
-               });
-             });
-}
-
-// Nobody needs its definition any more. Requests to a shard may overtake each other, so there is one at a time of a key.
-void Node::forget_function(uint64_t key) {
-  if (!gcs_ || storing_.count(key) || forgetting_.count(key)) return;
-  functions_.erase(key);
-  forgetting_[key];
-  wire::Packer w;
-  w.array(1).uint64(key);
-  gcs_->call(gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionForget, w.bytes(),
-             [this, box = mailbox_, key](Status s, std::string) {
-               if (!s.ok()) log(kLogWarning, "node", "function-row", "%s", s.message().c_str());
-               box->post([this, key] {
-                 const std::vector<Definition> again = std::move(forgetting_[key]);
-                 forgetting_.erase(key);
-                 if (!gcs_) return;
-                 for (const Definition& d : again) store_function(key, d.body, d.process, d.req_id);
-               });
-             });
-}
-
-void Node::function_get(uint32_t index, uint64_t req_id, const std::string& body) {
-  wire::Cursor r(body);
-  uint32_t n = r.array();
-  uint64_t key = r.uint64();
-  if (n != 1 || !r.done())
-    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed function key");
-  if (const std::string* known = functions_.find(key)) return reply(index, req_id, RAY_OK, *known);
-  deferred_.push_back([this, index, req_id, body, key] { function_late(index, req_id, body, key); });
-}
-
-// Who gave it the task may have defined the function in a ring that this pass had gone by already, see claim_late().
-void Node::function_late(uint32_t index, uint64_t req_id, const std::string& body, uint64_t key) {
-  read_all_rings();
-  if (const std::string* known = functions_.find(key)) return reply(index, req_id, RAY_OK, *known);
-  if (gcs_) forward(index, req_id, gcs_->shard_of_slot(gcs::slot_of_function(key)), gcs::kFunctionGet, body);
-}
-
-// ---- named actors
-// ----------------------------------------------------------------------------------
-
-void Node::actor_find(uint32_t index, uint64_t req_id, const std::string& body) {
-  wire::Cursor r(body);
-  uint32_t n = r.array();
-  std::string name = r.text(), ns = r.text();
-  Process* p = process(index);
-  if (n != 2 || !r.done() || !p)
-    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor name");
-  if (ns.empty()) ns = job_of(*p).ns;
-  // What it has heard of the actor may stand in a ring that this pass has gone by already, see claim_late().
-  deferred_.push_back([this, index, req_id, name, ns] { find_late(index, req_id, name, ns); });
-}
-
-void Node::find_late(uint32_t index, uint64_t req_id, const std::string& name, const std::string& ns) {
-  read_all_rings();
-  if (!may_hold(index)) return;
-  const actor::Actor* a = actors_.find(name, ns);
-  if (!a)
-    return reply(index, req_id, RAY_NOT_FOUND,
-                 "no living actor named '" + name + "' in namespace '" + ns + "'");
-  // Held for the asker before it can know the id: the actor cannot end in between.
-  directory_.hold(a->spec.id, index, 1);
-  wire::Packer w;
-  w.array(1).id(a->spec.id);
-  reply(index, req_id, RAY_OK, w.bytes());
-}
-
-void Node::actor_info(uint32_t index, uint64_t req_id, const std::string& body) {
-  wire::Cursor r(body);
-  uint32_t n = r.array();
-  ActorId id;
-  if (!r.id(&id) || n != 1) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed actor id");
-  // What it has heard of the actor may stand in a ring that this pass has gone by already, see claim_late().
-  deferred_.push_back([this, index, req_id, id] { info_late(index, req_id, id); });
-}
-
-void Node::info_late(uint32_t index, uint64_t req_id, const ActorId& id) {
-  read_all_rings();
-  const actor::Actor* a = actors_.find(id);
-  if (!a) return reply(index, req_id, RAY_NOT_FOUND, "no actor " + id.hex() + " on this node");
-  wire::Packer w;
-  w.array(6)
-      .str(a->spec.name)
-      .str(a->spec.ns)
-      .bin(a->spec.metadata)
-      .uint64(a->state)
-      .str(a->spec.klass)
-      .int64(a->spec.language);
-  reply(index, req_id, RAY_OK, w.bytes());
 }
 
 // ---- queries
@@ -300,17 +225,8 @@ std::string Node::running_msgpack() {
 
 // How much the daemon remembers; docs/node.md says what bounds each.
 std::string Node::tables_msgpack() const {
-  std::vector<std::pair<const char*, uint64_t>> rows = {
-      {"processes", live_.size()}, {"workers", spawns_.size()}, {"jobs", jobs_.size()},
-      {"zygotes", zygotes_.size()}, {"environments", envs_.size()}, {"environment_bytes", envs_.bytes()},
-      {"actors", actors_.all().size()}, {"actor_rows", actor_rows_.size()},
-      {"actor_dependencies", actor_dependencies_.size()}, {"actor_environments", actor_envs_.size()},
-      {"spilled", spills_ ? spills_->size() : 0}, {"peers", peers_.size()},
-      {"groups", groups_.size()}, {"objects", directory_.size()}, {"functions", functions_.size()},
-      {"function_users", function_users_.size()},
-      {"function_bytes", functions_.bytes()}};
-  auto more = scheduler_.sizes();
-  rows.insert(rows.end(), more.begin(), more.end());
+  std::vector<std::pair<const char*, uint64_t>> rows = core_.sizes();
+  rows.push_back({"zygotes", zygotes_.size()});
   wire::Packer w;
   w.map(static_cast<uint32_t>(rows.size()));
   for (const auto& [name, n] : rows) w.str(name).uint64(n);
@@ -337,13 +253,13 @@ std::vector<uint32_t> Node::unused_leases() const {
 std::string Node::query_local(const std::string& what) {
   wire::Packer w;
   if (what == "resources" || what == "available") {
-    auto amounts = what == "resources" ? scheduler_.total() : scheduler_.available(unused_leases());
+    auto amounts = what == "resources" ? core_.scheduler().total() : core_.scheduler().available(unused_leases());
     w.map(static_cast<uint32_t>(amounts.size()));
     for (const auto& [name, amount] : amounts) w.str(name).float64(amount);
   } else if (what == "tables") {
     w.raw(tables_msgpack());
   } else if (what == "directory") {  // of shared objects: for people who look for a leak
-    const std::vector<std::string> lines = directory_.describe(10000);
+    const std::vector<std::string> lines = core_.directory().describe(10000);
     w.array(static_cast<uint32_t>(lines.size()));
     for (const std::string& line : lines) w.str(line);
   } else if (what == "running") {
@@ -359,17 +275,16 @@ std::string Node::query_local(const std::string& what) {
     w.array(static_cast<uint32_t>(live_.size()));
     for (uint32_t index : live_) {
       const Process& p = *processes_[index];
-      const actor::Actor* a = actors_.of_worker(index);
+      const actor::Actor* a = core_.actors().of_worker(index);
       w.map(9);
-      const Spawn* s = foreign_of(index);
-      w.str("node").str(s ? node_text(s->node) : "");  // of a stand-in: where what it runs runs
+      w.str("node").str(core_.node_of(index));  // of a stand-in: where what it runs runs
       w.str("worker").uint64(index);
-      auto held = scheduler_.held(index);
+      auto held = core_.scheduler().held(index);
       w.str("resources").map(static_cast<uint32_t>(held.size()));
       for (auto& [name, amount] : held) w.str(name).float64(amount);
       w.str("pid").int64(p.pid);
       w.str("kind").str(p.driver ? "driver" : "worker");
-      w.str("state").str(p.driver ? "running" : scheduler_.worker_state(index));
+      w.str("state").str(p.driver ? "running" : core_.scheduler().worker_state(index));
       w.str("language").int64(p.language);
       w.str("job").str(job_of(p).id.hex());
       w.str("actor").str(a ? a->spec.id.hex() : "");
@@ -388,7 +303,7 @@ void Node::query(uint32_t index, uint64_t req_id, const std::string& body) {
   if (!r.ok()) return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed query");
   if (filter == std::string("\xc0", 1) || filter == std::string("\xc4\0", 2)) filter = "\x80";
   if (cluster_ && query_cluster(index, req_id, what, filter)) return;
-  std::string rows = what == "groups" ? groups_msgpack(index) : query_local(what);
+  std::string rows = what == "groups" ? core_.groups_msgpack(index) : query_local(what);
   if (!rows.empty()) {
     wire::Packer w;
     w.array(1).raw(rows);

@@ -13,7 +13,6 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/demands.h"
 #include "libray/node/node.h"
 #include "libray/wire/cursor.h"
 
@@ -136,7 +135,7 @@ void Node::on_shard_exit(uint32_t index) {
   if (hopeless && !s.came_up)
     shard_missing(s,
                   strprintf("%s, saying \"%s\"", how.c_str(), last_line(shard_log(index)).c_str()));
-  deferred_.push_back([this] { (void)write_session_file(); });
+  session_changed_ = true;
 }
 
 void Node::register_node(const char* state) {
@@ -146,7 +145,7 @@ void Node::register_node(const char* state) {
   w.str("session").str(session_.dir);
   w.str("pid").int64(::getpid());
   w.str("start_ns").int64(started_at_);
-  auto total = scheduler_.total();
+  auto total = core_.scheduler().total();
   w.str("resources").map(static_cast<uint32_t>(total.size()));
   for (const auto& [name, amount] : total) w.str(name).float64(amount);
   for (uint32_t i = 0; i < gcs_->shards(); ++i)

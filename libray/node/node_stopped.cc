@@ -22,17 +22,8 @@ namespace ray::node {
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
-constexpr int64_t kIdleGraceNs = kSecond;        // one that has begun nothing loses nothing
-constexpr int64_t kReportsEndNs = 5 * kSecond;   // no report for so long: it had gone on meanwhile
 constexpr int64_t kLookNs = 2 * kSecond;         // at shards and zygotes
-constexpr int64_t kClientGraceNs = 2 * kSecond;  // from the reclaim of a lease to the look at who holds it
 constexpr int64_t kServantGraceNs = 8 * kSecond; // for them
-
-int64_t worker_grace() {
-  const char* text = std::getenv("LIBRAY_STOPPED_WORKER_SECONDS");
-  double seconds = text && *text ? std::strtod(text, nullptr) : 10;
-  return seconds >= 0 && seconds < 1e9 ? static_cast<int64_t>(seconds * 1e9) : 10 * kSecond;
-}
 
 }  // namespace
 
@@ -41,75 +32,20 @@ Status Node::up_stopped(Process* p, const std::string& payload) {
   wire::UpStopped u;
   if (payload.size() < sizeof u) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed stopped record");
   std::memcpy(&u, payload.data(), sizeof u);
-  Process* w = process(u.worker);
-  auto s = w && p->as_client.count(u.worker) ? spawns_.find(w->spawn) : spawns_.end();
-  if (s == spawns_.end() || w->driver || !is_stopped(w->pid)) return Status();
-  if (w->foreign) return Status();  // that is the relay: watch_servants looks after it
-  static const int64_t grace = worker_grace();
-  int64_t now = steady_ns();
-  StopWatch& stop = s->second.stop;
-  bool idle = u.started == 0 && !actors_.of_worker(u.worker);
-  if (!stop.since || now - stop.seen > kReportsEndNs) {
-    stop.since = now;
-    if (!idle)
-      log(kLogWarning, "node", "worker-stopped",
-          "worker %u (pid %d) is stopped by a signal, and tasks wait for it: `kill -CONT %d` resumes it", u.worker,
-          w->pid, w->pid);
-  }
-  stop.seen = now;
-  if (now - stop.since < (idle ? kIdleGraceNs : grace) || (!idle && grace == 0)) return Status();
-  stop.seconds = static_cast<uint32_t>(std::clamp<int64_t>((now - stop.since) / kSecond, 1, 0x7FFF));
-  std::string text = strprintf("worker %u (pid %d) was stopped by a signal for %u s and is ended", u.worker, w->pid,
-                               stop.seconds);
-  log(kLogWarning, "node", "worker-stopped", "%s", text.c_str());
-  report(lineage::kError, u.worker, {{"kind", "worker-stopped"}, {"message", text}});
-  kill_worker(u.worker, wire::kDeathStopped);
+  const Process* w = process(u.worker);
+  if (w && !w->driver && is_stopped(w->pid)) step(event::StoppedWorker{p->index, u.worker, u.started});
   return Status();
 }
 
-// A client that a signal has stopped gives back nothing that is reclaimed. Its workers that others wait for are told
-// to end after what they run now: their results stay in their rings, and what they had not begun goes elsewhere when
-// the client goes on and learns of their end as of any other. Nothing is lost, nothing runs twice.
 void Node::watch_clients(int64_t now) {
   if (now < clients_at_ || phase_ != Phase::kRunning) return;
   clients_at_ = now + kSecond;
-  std::map<uint32_t, bool> stopped;
-  for (const auto& o : scheduler_.overdue(now - kClientGraceNs)) {
-    Process* p = process(o.client);
-    if (!p) continue;
-    auto [it, first] = stopped.emplace(o.client, false);
-    if (first) it->second = is_stopped(p->pid);
-    if (!it->second) continue;
-    pause_client(p);
-    Process* w = process(o.worker);
-    auto s = w ? spawns_.find(w->spawn) : spawns_.end();
-    if (s == spawns_.end() || s->second.told_to_end) continue;
-    s->second.told_to_end = true;
-    scheduler_.worker_killed(o.worker);  // or it would have others once its lease is back
-    send(w, wire::kDnExit, nullptr, 0);
-  }
-  std::set<uint32_t> paused = paused_;
-  for (uint32_t index : paused) {
-    Process* p = process(index);
-    if (!p || !is_stopped(p->pid)) resume_client(index);
-  }
-}
-
-void Node::pause_client(Process* p) {
-  if (!paused_.insert(p->index).second) return;
-  scheduler_.pause_client(p->index, true);
-  scheduling_needed_ = true;
-  std::string text = strprintf("%s %u (pid %d) is stopped by a signal, and others wait for its workers: those end after "
-                               "their task; `kill -CONT %d` (or `fg`) resumes it",
-                               p->driver ? "driver" : "worker", p->index, p->pid, p->pid);
-  log(kLogWarning, "node", "client-stopped", "%s", text.c_str());
-  report(lineage::kError, p->index, {{"kind", "client-stopped"}, {"message", text}});
-}
-
-void Node::resume_client(uint32_t index) {
-  if (!paused_.erase(index)) return;
-  scheduler_.pause_client(index, false);
-  scheduling_needed_ = true;
+  const std::vector<uint32_t> suspects = core_.suspects(now);
+  if (suspects.empty()) return;
+  event::StoppedClients e;
+  for (uint32_t index : suspects)
+    if (const Process* p = process(index); p && is_stopped(p->pid)) e.stopped.push_back(index);
+  step(std::move(e), now);
 }
 
 // Without its shards the node remembers nothing, without its zygote it starts nobody.

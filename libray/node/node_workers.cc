@@ -7,19 +7,17 @@
 #include <cstring>
 
 #include "libray/base/clock.h"
+#include "libray/base/fault.h"
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
 #include "libray/lineage/record.h"
-#include "libray/node/demands.h"
 #include "libray/wire/cursor.h"
 #include "libray/node/node.h"
 
 namespace ray::node {
 namespace {
-constexpr int64_t kZygoteGraceNs = 1'000'000'000;  // for its word on how a child died
 constexpr size_t kMaxCommand = 1 << 20;  // bytes; the kernel takes little more
-constexpr int64_t kStartGraceNs = 120'000'000'000;  // from the start of a worker to its hello
 
 // Of a worker that is started by itself; a zygote's child does the same in its own language. What else the
 // environment says is for bindings.
@@ -54,15 +52,7 @@ static const WorkerCommand& given_command(const std::map<int32_t, WorkerCommand>
 }
 
 Status Node::worker_command(const Job& job, int32_t language, std::vector<std::string>* argv) const {
-  return make_worker_command(language, given_command(job.commands, language), job.env, own_folder(), argv);
-}
-
-// Whether workers of that language run, or are about to.
-bool Node::has_workers(const Job& job, int32_t language) const {
-  if (job.zygotes.count(language)) return true;
-  for (const auto& [number, s] : spawns_)
-    if (s.pool.job == job.index && s.pool.language == language) return true;
-  return false;
+  return make_worker_command(language, given_command(job.commands, language), job.env, session::own_folder(), argv);
 }
 
 void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string& body) {
@@ -83,11 +73,11 @@ void Node::set_worker_command(uint32_t index, uint64_t req_id, const std::string
   if (!given.argv.empty()) now.argv = given.argv;
   if (!given.code.empty()) now.code = given.code;
   const bool same = now == given_command(job.commands, language);
-  if (!same && has_workers(job, language))
+  if (!same && (job.zygotes.count(language) || core_.has_workers(job.index, language)))  // they run, or are about to
     return reply(index, req_id, RAY_WRONG_STATE,
                  "workers of that language run already, with another command: give it before the first function is called");
-  job.stale |= !same && job.described != 0;
   job.commands[language] = now;
+  if (!same) step(event::CommandChanged{job.index});
   reply(index, req_id, RAY_OK, wire::empty_array());
 }
 
@@ -110,28 +100,15 @@ std::map<std::string, std::string> Node::worker_env(const Job& job, int32_t lang
   return env;
 }
 
-void Node::start_worker(sched::Pool pool) {
-  auto job = jobs_.find(pool.job);
-  if (job_over(pool.job) || !envs_.known(pool.env)) return scheduler_.worker_start_failed(pool, steady_ns());
-  uint64_t number = next_spawn_++;
-  Spawn& s = spawns_[number];
-  s.number = number;
-  s.pool = pool;
-  s.give_up_at = steady_ns() + kStartGraceNs;
+Status Node::start_worker(Spawn* s) {
+  auto job = jobs_.find(s->pool.job);
+  if (job == jobs_.end()) return error(RAY_UNAVAILABLE, "its job has ended");
   Fd out, err;
   std::string full;
-  Status status = logs_.open(number, job->second.id, &out, &err, &full);
+  Status status = logs_.open(s->number, job->second.id, &out, &err, &full);
   if (!full.empty()) note_no_log(full);
-  if (status.ok()) status = spawn_worker(&job->second, &s, out.get(), err.get());
-  ++job->second.spawns;
-  envs_.keep(pool.env);
-  if (status.ok()) return;
-  logs_.ended(number);
-  spawns_.erase(number);
-  --job->second.spawns;
-  drop_env(pool.env);
-  scheduler_.worker_start_failed(pool, steady_ns());
-  start_failed(status.message(), "");
+  if (status.ok()) status = spawn_worker(&job->second, s, out.get(), err.get());
+  return status;
 }
 
 Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
@@ -139,7 +116,7 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
     auto z = zygote(job, s->pool.language);
     if (!z.ok()) return z.status();
     s->by_zygote = true;
-    std::string_view env = s->pool.env ? envs_.packed(s->pool.env) : "";
+    std::string_view env = s->pool.env ? core_.environments().packed(s->pool.env) : "";
     return (*z)->fork(s->number, env, out_fd, err_fd);
   }
   SpawnOptions o;
@@ -147,7 +124,7 @@ Status Node::spawn_worker(Job* job, Spawn* s, int out_fd, int err_fd) {
   o.env = worker_env(*job, s->pool.language);
   o.env[wire::kEnvWorker] = std::to_string(s->number);
   o.cwd = job->cwd;
-  if (s->pool.env) apply_runtime_env(envs_.packed(s->pool.env), &o);
+  if (s->pool.env) apply_runtime_env(core_.environments().packed(s->pool.env), &o);
   o.out_fd = out_fd;
   o.err_fd = err_fd;
   auto process = spawn(o);
@@ -181,6 +158,7 @@ Result<Zygote*> Node::zygote(Job* job, int32_t language) {
   zygotes_[index] = {job->index, language};
   RAY_TRY(watch(raw->socket(), kZygoteFd, index, EPOLLIN));
   job->zygotes[language] = std::move(owned);
+  step(event::ZygoteBegan{job->index});
   return raw;
 }
 
@@ -206,12 +184,13 @@ void Node::on_zygote(uint32_t index) {
         s->second.pidfd = std::move(m.pidfd);
         if (m.pid < 0) {
           errno = -m.pid;
-          start_failed(-m.pid == EAGAIN ? no_process_error(EAGAIN, "a process in the zygote").message()
-                                        : errno_error(RAY_UNAVAILABLE, "the zygote cannot fork").message(),
-                       "");
+          Status why = -m.pid == EAGAIN ? no_process_error(EAGAIN, "a process in the zygote")
+                                        : errno_error(RAY_UNAVAILABLE, "the zygote cannot fork");
+          note_shortage("worker-start", "no worker can be started, and what needs one waits: " + why.message());
+          step(event::TryAgain{});
         }
         if (m.pid <= 0 || !s->second.pidfd.valid())
-          bury(&s->second);  // the fork failed, or the child is gone already
+          bury(m.spawn);  // the fork failed, or the child is gone already
         else
           (void)watch(s->second.pidfd.get(), kSpawnFd, static_cast<uint32_t>(m.spawn), EPOLLIN);
         break;
@@ -221,7 +200,7 @@ void Node::on_zygote(uint32_t index) {
           if (!s.by_zygote || s.pid != m.pid || s.pool.job != job) continue;
           s.wait_status = m.wait_status;
           s.reaped = true;
-          bury(&s);
+          bury(number);
           break;
         }
         break;
@@ -245,7 +224,7 @@ void Node::zygote_gone(uint32_t job, int32_t language) {
   (void)pidfd_signal(it->second->pidfd(), SIGKILL);
   ::waitpid(it->second->pid(), &status, 0);
   zygotes.erase(it);
-  if (phase_ == Phase::kRunning && !job_over(job)) {
+  if (phase_ == Phase::kRunning && !core_.job_over(job)) {
     std::string how = death_text(status, wire::kDeathCrash);
     log(kLogError, "node", "zygote-died", "the zygote of job %u died: %s; see logs/zygote-%u.err", job,
         how.c_str(), job);
@@ -255,9 +234,9 @@ void Node::zygote_gone(uint32_t job, int32_t language) {
   for (auto& [number, s] : spawns_)
     if (s.by_zygote && s.pool.job == job && s.pool.language == language && s.pid <= 0)
       never.push_back(number);
-  for (uint64_t number : never) bury(&spawns_.at(number));
+  for (uint64_t number : never) bury(number);
   end_orphans();
-  forget_job(job);
+  step(event::ZygoteGone{job});
 }
 
 // ---- death -----------------------------------------------------------------------------------------
@@ -271,74 +250,34 @@ void Node::on_spawn_exit(uint64_t number) {
   // Also one whose zygote has died: it is ours then.
   if (!s.reaped && ::waitpid(s.pid, &s.wait_status, WNOHANG) == s.pid) s.reaped = true;
   end_orphans();
-  if (!s.by_zygote) return bury(&s);
+  if (!s.by_zygote) return bury(number);
   auto job = jobs_.find(s.pool.job);
-  if (s.reaped || job == jobs_.end() || !job->second.zygotes.count(s.pool.language)) return bury(&s);
-  s.give_up_at = steady_ns() + kZygoteGraceNs;
+  if (s.reaped || job == jobs_.end() || !job->second.zygotes.count(s.pool.language)) return bury(number);
+  step(event::SpawnExited{number});
 }
 
-void Node::bury(Spawn* s) {
-  if (s->pidfd.valid() && !s->exited) unwatch(s->pidfd.get());
-  uint32_t cause = s->cause;
-  bool killed = s->reaped && WIFSIGNALED(s->wait_status) && WTERMSIG(s->wait_status) == SIGKILL;
-  if (killed && cause == wire::kDeathCrash) {
-    int64_t now = oom_kills();
-    if (oom_seen_ >= 0 && now > oom_seen_) cause = wire::kDeathMemory;
+// Its rings are read to their tails first: what it wrote counts.
+void Node::bury(uint64_t number) {
+  auto it = spawns_.find(number);
+  if (it == spawns_.end()) return;
+  Spawn s = std::move(it->second);
+  spawns_.erase(it);
+  if (s.pidfd.valid() && !s.exited) unwatch(s.pidfd.get());
+  event::SpawnEnded e{number, s.pid, s.reaped, s.wait_status, false, "", ""};
+  if (s.reaped && WIFSIGNALED(s.wait_status) && WTERMSIG(s.wait_status) == SIGKILL) {
+    const int64_t now = oom_kills();
+    e.out_of_memory = oom_seen_ >= 0 && now > oom_seen_;
     oom_seen_ = now;
   }
-  Process* p = process(s->process);
-  bool in_order = s->reaped && WIFEXITED(s->wait_status) && WEXITSTATUS(s->wait_status) == 0;
-  if (cause == wire::kDeathCrash && in_order && p && p->goodbye) cause = wire::kDeathExit;
-  int status = s->reaped ? s->wait_status : -1;
-  uint32_t detail = s->memory_mb ? s->memory_mb : s->stop.seconds;  // see DnPeerDied
-  if (detail) status = SIGKILL | static_cast<int>(detail << 16);
-  sched::Pool pool = s->pool;
-  uint64_t number = s->number;
-  uint32_t index = s->process;
-  memory_monitor_.gone(index);
-  int pid = s->pid;
-  bool counted = s->counted;
-  spawns_.erase(number);
-  std::string err_log = logs_.ended(number);
-  std::string how = death_text(status, cause);
-  if (p) {
-    process_gone(index, status, cause);
-  } else if (counted) {
-    scheduler_.worker_start_failed(pool, steady_ns());
-    scheduling_needed_ = true;
-    if (phase_ == Phase::kRunning && !job_over(pool.job) && pid > 0) {
-      std::string said = err_log.empty() ? "" : last_line(session_.dir + "/" + err_log);
-      start_failed("", said.empty() ? how : how + ", saying \"" + said + "\"");
-    }
+  memory_monitor_.gone(s.process);
+  e.log = logs_.ended(number);
+  if (s.process == kNone && !e.log.empty()) e.said = last_line(session_.dir + "/" + e.log);
+  if (Process* p = process(s.process)) {
+    RAY_FAULT("node.bury");
+    drain_up(p, UINT32_MAX);
+    p->closing = true;
   }
-  bool expected = phase_ != Phase::kRunning || job_over(pool.job) || cause == wire::kDeathExit;
-  report(lineage::kEvent, p ? index : 0,
-         {{"kind", "worker-stop"}, {"pid", std::to_string(pid)}, {"message", how}});
-  drop_env(pool.env);
-  if (auto job = jobs_.find(pool.job); job != jobs_.end()) --job->second.spawns;
-  forget_job(pool.job);
-  if (expected) return;
-  if (cause != wire::kDeathForced) {
-    log(kLogWarning, "node", "worker-died", "worker %llu (pid %d) died: %s%s%s",
-        static_cast<unsigned long long>(number), pid, how.c_str(), err_log.empty() ? "" : "; see ",
-        err_log.c_str());
-    report(lineage::kError, p ? index : 0,
-           {{"kind", p ? "worker-died" : "worker-start"},
-            {"pid", std::to_string(pid)},
-            {"worker", std::to_string(number)},
-            {"message", how}});
-  }
-}
-
-void Node::kill_worker(uint32_t index, uint32_t cause) {
-  Process* p = process(index);
-  if (!p || p->driver) return;
-  auto s = spawns_.find(p->spawn);
-  if (s == spawns_.end()) return;
-  s->second.cause = cause;
-  scheduler_.worker_killed(index);
-  if (s->second.foreign) return close_foreign(&s->second, true);
-  (void)pidfd_signal(s->second.pidfd.get(), SIGKILL);
+  step(std::move(e));
 }
 
 // Whatever a worker started ends with it, in whatever session or process group it is: every worker is a subreaper, so that
@@ -360,22 +299,6 @@ size_t Node::end_orphans() {
     (void)pidfd_signal(pidfd.get(), SIGKILL);
   }
   return left;  // SIGCHLD tells of their end
-}
-
-std::string Node::death_text(int wait_status, uint32_t cause) const {
-  if (cause == wire::kDeathMemory && wait_status >> 16 > 0)
-    return strprintf("ended because the node ran short of memory, of which it held %d MiB", wait_status >> 16);
-  if (cause == wire::kDeathMemory) return "killed by the kernel: the machine ran out of memory";
-  if (cause == wire::kDeathStopped)
-    return strprintf("a signal had stopped it for %d s while calls waited, so it was ended: resume such a process with "
-                     "`kill -CONT`, or set LIBRAY_STOPPED_WORKER_SECONDS", wait_status >> 16);
-  if (cause == wire::kDeathForced) return "killed by libray";
-  if (cause == wire::kDeathNode) return "the node that it ran on died or cannot be reached";
-  if (wait_status == -1) return "it is gone";
-  if (WIFSIGNALED(wait_status))
-    return strprintf("killed by signal %d (%s)", WTERMSIG(wait_status), ::strsignal(WTERMSIG(wait_status)));
-  if (WIFEXITED(wait_status)) return strprintf("exited with status %d", WEXITSTATUS(wait_status));
-  return strprintf("ended with wait status %d", wait_status);
 }
 
 }  // namespace ray::node

@@ -14,7 +14,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/node/worker_logs.h"
 #include "libray/wire/protocol.h"
 
@@ -35,7 +35,7 @@ RelayLink::~RelayLink() {
 
 std::string RelayLink::program() {
   const char* given = std::getenv(kEnvRelayProgram);
-  const std::string path = given && *given ? given : own_folder() + "/libray-relay";
+  const std::string path = given && *given ? given : session::own_folder() + "/libray-relay";
   return is_program(path.c_str()) ? path : "";
 }
 

@@ -15,7 +15,7 @@
 #include "libray/base/fault.h"
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 
 extern char** environ;
 
@@ -41,7 +41,7 @@ std::vector<std::string> build_env(const std::map<std::string, std::string>& ext
   for (char** e = environ; *e; ++e) {
     const char* eq = std::strchr(*e, '=');
     const std::string name(*e, eq ? static_cast<size_t>(eq - *e) : 0);
-    if (eq && (name == kTokenVariable || extra.count(name))) continue;
+    if (eq && (name == session::kTokenVariable || extra.count(name))) continue;
     out.emplace_back(*e);
   }
   for (const auto& [key, value] : extra) out.push_back(key + "=" + value);

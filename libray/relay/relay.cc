@@ -11,7 +11,7 @@
 
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/runtime/runtime.h"
 
 namespace ray::relay {
@@ -127,7 +127,7 @@ void Relay::configure(const ControlMessage& m) {
   if (::getrandom(&o.self.incarnation, sizeof o.self.incarnation, 0) != sizeof o.self.incarnation) __builtin_trap();
   o.listen = m.listen;
   o.tls = {m.certificate, m.ca};
-  auto token = node::read_file(session_ + "/cluster.token");
+  auto token = session::read_file(session_ + "/cluster.token");
   if (token.ok()) o.token = *token;
   while (!o.token.empty() && (o.token.back() == '\n' || o.token.back() == '\r')) o.token.pop_back();
   if (!token.ok()) return log(kLogError, "relay", "no-network", "%s", token.status().message().c_str());

@@ -20,7 +20,7 @@
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
 #include "libray/base/thread.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 
 extern char** environ;
 
@@ -70,7 +70,7 @@ Status spawn_daemon(const std::vector<std::string>& args, const std::string& log
   for (auto& a : args) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
   std::vector<char*> env;
-  const std::string secret = std::string(node::kTokenVariable) + "=";
+  const std::string secret = std::string(session::kTokenVariable) + "=";
   for (char** e = environ; *e; ++e)
     if (std::string_view(*e).substr(0, secret.size()) != secret) env.push_back(*e);
   env.push_back(nullptr);
@@ -120,7 +120,7 @@ Status await_ready(int fd, int pidfd, const std::string& log) {
 
 Status OwnNode::start(const ray_runtime_options& o, const std::string& session_dir) {
   session_dir_ = session_dir;
-  auto rayd = node::find_rayd();
+  auto rayd = session::find_rayd();
   if (!rayd.ok()) return rayd.status();
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return errno_error(RAY_OUT_OF_MEMORY, "cannot make a pipe");
@@ -162,7 +162,7 @@ void OwnNode::end() {
     (void)pidfd_signal(pidfd_.get(), SIGTERM);
     reap(2000000000);
   } else {
-    node::remove_sockets(session_dir_);
+    session::remove_sockets(session_dir_);
   }
 }
 
@@ -181,7 +181,7 @@ void OwnNode::reap(int64_t patience_ns) {
     timespec ts{0, static_cast<long>(pause)};
     nanosleep(&ts, nullptr);
   }
-  node::remove_sockets(session_dir_);
+  session::remove_sockets(session_dir_);
 }
 
 bool OwnNode::kill_if_stopped() {

@@ -17,7 +17,7 @@
 #include "libray/base/fork.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/runtime/process_wide.h"
 #include "libray/runtime/registry.h"
 #include "libray/runtime/runtime_inl.h"
@@ -117,7 +117,7 @@ Status Runtime::connect(const ray_runtime_options& options, const StartAs* as) {
   if (address.empty()) {
     RAY_TRY(start_node(options));
   } else {
-    auto session = node::open_session(address);
+    auto session = session::open_session(address);
     if (!session.ok()) return session.status();
     session_dir_ = session->dir;
     token_ = session->token;
@@ -159,9 +159,9 @@ Status Runtime::start_threads() {
 }
 
 Status Runtime::start_node(const ray_runtime_options& o) {
-  auto base = node::session_base(view_string(o.session_dir));
+  auto base = session::session_base(view_string(o.session_dir));
   if (!base.ok()) return base.status();
-  auto session = node::create_session(*base);
+  auto session = session::create_session(*base);
   if (!session.ok()) return session.status();
   session_dir_ = session->dir;
   token_ = session->token;
@@ -195,7 +195,7 @@ static std::string hello_options(const ray_runtime_options& o, bool worker) {
   for (char** e = environ; *e; ++e) {
     std::string_view entry(*e);
     size_t eq = entry.find('=');
-    if (eq == std::string_view::npos || entry.substr(0, eq) == node::kTokenVariable) continue;
+    if (eq == std::string_view::npos || entry.substr(0, eq) == session::kTokenVariable) continue;
     we.str(entry.substr(0, eq)).str(entry.substr(eq + 1));
     ++n_env;
   }
@@ -367,7 +367,7 @@ void Runtime::lost(bool closed_here) {
     fail_everything(RAY_NODE_DIED, death_);
   }
   daemon_.wake_calls();
-  if (own_node_.started()) node::remove_sockets(session_dir_);
+  if (own_node_.started()) session::remove_sockets(session_dir_);
   if (worker_) worker_->stop();
   after_unlock();
   bells_.poke();

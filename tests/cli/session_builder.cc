@@ -19,7 +19,7 @@
 #include "gcs/service.h"
 #include "libray/base/clock.h"
 #include "libray/lineage/reader.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/wire/msgpack.h"
 
 namespace ray::cli::test {
@@ -40,7 +40,7 @@ std::string_view bytes_of(const Id& id) { return {reinterpret_cast<const char*>(
 class Builder {
  public:
   explicit Builder(const std::string& base) {
-    auto session = node::create_session(base);
+    auto session = session::create_session(base);
     if (!session.ok()) die(session.status().message());
     s_.dir = session->dir;
     std::memset(s_.job.b, 1, kIdSize);

@@ -15,7 +15,7 @@
 #include "libray/base/clock.h"
 #include "libray/base/proc.h"
 #include "libray/cli/session_files.h"
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "tests/cli/session_builder.h"
 
 namespace ray::test {
@@ -88,7 +88,7 @@ class Nodes : public ::testing::Test {
   static std::string ended(const TestNode& n) { return cli::read_cluster_file(n.session).ended; }
   static bool is_gone(const TestNode& n) { return ::kill(n.pid, 0) != 0 || is_zombie(n.pid); }
   static std::string log_of(const TestNode& n) {
-    auto text = node::read_file(n.session + "/logs/rayd.log");
+    auto text = session::read_file(n.session + "/logs/rayd.log");
     return text.ok() ? *text : "";
   }
 

@@ -357,19 +357,19 @@ class Strangers : public Nodes {
 
 TEST_F(Strangers, AWrongTokenIsRefused) {
   const std::string file = base_.path() + "/other";
-  ASSERT_TRUE(node::write_file(file, "0123456789abcdef0123456789abcdef\n").ok());
+  ASSERT_TRUE(session::write_file(file, "0123456789abcdef0123456789abcdef\n").ok());
   const cli::test::Output out = run({"start", "--address", address_, "--token-file", file, "--with-pid",
                                      std::to_string(::getpid())});
   EXPECT_EQ(out.code, 1);
   EXPECT_TRUE(has(out.err, "token")) << out.err;
   EXPECT_EQ(count(out.err, "\n"), 1u) << out.err;
   EXPECT_TRUE(eventually([&] { return refusals() == 1; })) << log_of(head_);
-  EXPECT_EQ(node::list_sessions(base_.path()).size(), 1u) << "nothing is left of the one that did not start";
+  EXPECT_EQ(session::list_sessions(base_.path()).size(), 1u) << "nothing is left of the one that did not start";
 }
 
 TEST_F(Strangers, ATokenThatOthersCanReadIsNotUsed) {
   const std::string file = base_.path() + "/open";
-  ASSERT_TRUE(node::write_file(file, "0123456789abcdef0123456789abcdef\n", 0644).ok());
+  ASSERT_TRUE(session::write_file(file, "0123456789abcdef0123456789abcdef\n", 0644).ok());
   std::filesystem::permissions(file, std::filesystem::perms(0644));
   EXPECT_EQ(run({"start", "--address", address_, "--token-file", file}).code, 1);
   EXPECT_EQ(run({"start", "--address", address_}).code, 1);  // without any

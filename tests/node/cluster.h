@@ -10,13 +10,13 @@
 #include <set>
 #include <thread>
 
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/wire/packed.h"
 #include "raw_client.h"
 
 namespace ray::test {
 
-inline std::string worker_program() { return node::own_folder() + "/node_test_worker"; }
+inline std::string worker_program() { return session::own_folder() + "/node_test_worker"; }
 
 // Waits for something to become true; the limit only ends a test that has failed.
 inline bool eventually(const std::function<bool()>& what, int limit_ms = 20000) {
@@ -54,21 +54,21 @@ inline std::set<int> processes_of(const std::string& session) {
 }
 
 struct Cluster {
-  node::Session session;
+  session::Session session;
   int pid = -1;
   std::string ready;
 
   explicit Cluster(double cpus = 2, int parent = ::getpid(), const std::string& resources = "",
                    std::vector<std::string> more = {}, uint64_t store_bytes = 64 << 20,
                    const std::string& cluster_token = "") {
-    auto base = node::session_base(std::filesystem::temp_directory_path() / "libray-rayd-test");
-    auto s = node::create_session(*base);
+    auto base = session::session_base(std::filesystem::temp_directory_path() / "libray-rayd-test");
+    auto s = session::create_session(*base);
     EXPECT_TRUE(s.ok()) << s.status().message();
     session = std::move(*s);
     if (!cluster_token.empty()) {
-      EXPECT_TRUE(node::write_file(session.dir + "/cluster.token", cluster_token).ok());
+      EXPECT_TRUE(session::write_file(session.dir + "/cluster.token", cluster_token).ok());
     }
-    auto rayd = node::find_rayd();
+    auto rayd = session::find_rayd();
     EXPECT_TRUE(rayd.ok()) << rayd.status().message();
     int fds[2];
     EXPECT_EQ(::pipe2(fds, O_CLOEXEC), 0);
@@ -149,7 +149,7 @@ struct Cluster {
     return out;
   }
   std::string log() {
-    auto text = node::read_file(session.dir + "/logs/rayd.log");
+    auto text = session::read_file(session.dir + "/logs/rayd.log");
     return text.ok() ? *text : "";
   }
 };

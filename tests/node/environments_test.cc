@@ -1,5 +1,5 @@
 // The runtime environments of a node: counted, bounded in bytes, and gone with their last user.
-#include "libray/node/environments.h"
+#include "libray/node/core/environments.h"
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "libray/wire/relay_control.h"
 #include "raw_client.h"
 
@@ -49,7 +49,7 @@ void handle(const ControlMessage& m) {
   switch (m.type) {
     case Control::kConfigure: {
       g_session = m.session;
-      g_token = *node::read_file(g_session + "/token");
+      g_token = *session::read_file(g_session + "/token");
       note("configure " + m.listen);
       ControlMessage listening;
       listening.type = Control::kListening;

@@ -1,6 +1,6 @@
 // The daemon's definitions of functions: bounded, and nothing goes that cannot be asked for again.
-#include "libray/node/function_cache.h"
-#include "libray/node/function_users.h"
+#include "libray/node/core/function_cache.h"
+#include "libray/node/core/function_users.h"
 
 #include <gtest/gtest.h>
 

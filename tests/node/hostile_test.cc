@@ -10,7 +10,7 @@
 #include <fstream>
 #include <random>
 
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "raw_client.h"
 
 namespace ray {
@@ -197,11 +197,11 @@ class Hostile {
 class HostileNode : public testing::Test {
  protected:
   void SetUp() override {
-    auto base = node::session_base(std::filesystem::temp_directory_path() / "libray-hostile-test");
-    auto s = node::create_session(*base);
+    auto base = session::session_base(std::filesystem::temp_directory_path() / "libray-hostile-test");
+    auto s = session::create_session(*base);
     ASSERT_TRUE(s.ok()) << s.status().message();
     session = std::move(*s);
-    auto rayd = node::find_rayd();
+    auto rayd = session::find_rayd();
     ASSERT_TRUE(rayd.ok()) << rayd.status().message();
     int fds[2];
     ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);
@@ -237,7 +237,7 @@ class HostileNode : public testing::Test {
     if (!HasFailure()) std::filesystem::remove_all(session.dir);
   }
   std::string log() {
-    auto text = node::read_file(session.dir + "/logs/rayd.log");
+    auto text = session::read_file(session.dir + "/logs/rayd.log");
     return text.ok() ? text->substr(text->size() > 3000 ? text->size() - 3000 : 0) : "";
   }
   bool running() {  // its status stays for TearDown
@@ -252,7 +252,7 @@ class HostileNode : public testing::Test {
       return nullptr;
     return c;
   }
-  static std::string worker_program() { return node::own_folder() + "/node_test_worker"; }
+  static std::string worker_program() { return session::own_folder() + "/node_test_worker"; }
   // Asks for a lease, runs one task on the worker, gives the lease back.
   void serve_honest_driver() {
     auto good = driver(worker_program());
@@ -288,7 +288,7 @@ class HostileNode : public testing::Test {
     return n;
   }
 
-  node::Session session;
+  session::Session session;
   int pid = -1;
 };
 

@@ -22,7 +22,7 @@
 #include "libray/base/doorbell.h"
 #include "libray/base/ring.h"
 #include "libray/base/shm.h"
-#include "libray/node/demands.h"
+#include "libray/node/core/demands.h"
 #include "libray/wire/cursor.h"
 #include "libray/wire/protocol.h"
 #include "ray.h"

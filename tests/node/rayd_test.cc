@@ -496,7 +496,7 @@ TEST(Rayd, ShutdownRequestIsAnsweredAtTheEnd) {
 }
 
 TEST(Rayd, SaysWhyItCannotStart) {
-  auto rayd = node::find_rayd();
+  auto rayd = session::find_rayd();
   ASSERT_TRUE(rayd.ok());
   int fds[2];
   ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);

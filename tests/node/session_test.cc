@@ -1,5 +1,5 @@
 // Session directories: modes, ownership, liveness by lock, pruning.
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <fstream>
 
-namespace ray::node {
+namespace ray::session {
 namespace {
 
 class SessionTest : public ::testing::Test {
@@ -223,4 +223,4 @@ TEST_F(SessionTest, FindsRaydByEnvironment) {
 }
 
 }  // namespace
-}  // namespace ray::node
+}  // namespace ray::session

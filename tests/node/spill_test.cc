@@ -1,5 +1,5 @@
 // Who is asked about, what is opened, and when again: the policy of what goes to other nodes, as a pure class.
-#include "libray/node/spill.h"
+#include "libray/node/core/spill.h"
 
 #include <gtest/gtest.h>
 

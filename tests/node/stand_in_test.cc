@@ -17,7 +17,7 @@ struct TwoNodes {
   std::unique_ptr<Cluster> head, other;
 
   TwoNodes() {
-    ::setenv(node::kEnvRelayProgram, (node::own_folder() + "/node_fake_relay").c_str(), 1);
+    ::setenv(node::kEnvRelayProgram, (session::own_folder() + "/node_fake_relay").c_str(), 1);
     head = std::make_unique<Cluster>(1, ::getpid(), "", std::vector<std::string>{"--cluster", "head", "--cluster-listen",
                                      "tcp://127.0.0.1:0", "--cluster-address", "127.0.0.1"}, 64 << 20, kToken);
     wire::Packer gold;
@@ -34,7 +34,7 @@ struct TwoNodes {
     ::unsetenv(node::kEnvRelayProgram);
   }
   std::string address() const {
-    auto text = node::read_file(head->session.dir + "/cluster.json");
+    auto text = session::read_file(head->session.dir + "/cluster.json");
     size_t at = text.ok() ? text->find("\"head\":") : std::string::npos;
     if (at == std::string::npos) return "";
     at = text->find('"', at + 7) + 1;
@@ -42,7 +42,7 @@ struct TwoNodes {
   }
   // What the head's relay was told.
   std::string told() const {
-    auto text = node::read_file(head->session.dir + "/relay-told");
+    auto text = session::read_file(head->session.dir + "/relay-told");
     return text.ok() ? *text : "";
   }
   size_t opens() const {
@@ -241,7 +241,7 @@ TEST(StandIn, NobodyElseSaysHelloAsOne) {
 
 // A node in no cluster starts no relay, and what it cannot do is said as ever.
 TEST(StandIn, NothingOfItWithoutACluster) {
-  ::setenv(node::kEnvRelayProgram, (node::own_folder() + "/node_fake_relay").c_str(), 1);
+  ::setenv(node::kEnvRelayProgram, (session::own_folder() + "/node_fake_relay").c_str(), 1);
   Cluster alone;
   ::unsetenv(node::kEnvRelayProgram);
   auto d = alone.driver();

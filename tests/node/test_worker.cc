@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 #include "raw_client.h"
 
 using namespace ray;
@@ -105,7 +105,7 @@ int serve() {
   if (std::filesystem::exists(std::string(dir) + "/crash-at-start")) std::abort();
   Worker w;
   w.session = dir;
-  auto token = node::read_file(w.session + "/token");
+  auto token = session::read_file(w.session + "/token");
   if (!token.ok()) return 3;
   if (w.c.hello(dir, *token, RAY_MODE_WORKER, RAY_LANG_NATIVE, std::strtoull(number, nullptr, 10),
                 "\x80") != RAY_OK)

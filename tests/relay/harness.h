@@ -105,7 +105,7 @@ class RelayProcess {
     say(m);
   }
   std::string log() const {
-    auto text = node::read_file(log_);
+    auto text = session::read_file(log_);
     return text.ok() ? *text : "";
   }
   int pid() const { return pid_; }

@@ -1,4 +1,4 @@
-"""Where this user's sessions lie, for what is needed before the runtime runs. libray/node/session.h has the rules, and
+"""Where this user's sessions lie, for what is needed before the runtime runs. libray/session/session.h has the rules, and
 docs/security.md says why: a path proves nothing, so owner and mode are looked at through a descriptor."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 // See demands.h.
-#include "libray/node/demands.h"
+#include "libray/node/core/demands.h"
 
 #include "libray/wire/cursor.h"
 

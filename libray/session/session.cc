@@ -1,5 +1,5 @@
 // See session.h.
-#include "libray/node/session.h"
+#include "libray/session/session.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 #include "libray/base/trust.h"
 #include "libray/wire/protocol.h"
 
-namespace ray::node {
+namespace ray::session {
 namespace {
 
 // Room for "/gcs-1023.sock" within sun_path (108 bytes).
@@ -361,4 +361,4 @@ Status create_secret_file(const std::string& path, const std::string& content) {
   return s;
 }
 
-}  // namespace ray::node
+}  // namespace ray::session

@@ -1,5 +1,5 @@
 // See spill.h.
-#include "libray/node/spill.h"
+#include "libray/node/core/spill.h"
 
 #include <algorithm>
 #include <utility>

@@ -13,7 +13,7 @@
 #include "libray/base/shm.h"
 #include "libray/base/status.h"
 
-namespace ray::node {
+namespace ray::session {
 
 struct Session {
   std::string dir;
@@ -73,4 +73,4 @@ Result<std::string> read_open_file(int fd, const std::string& path, size_t limit
 // whatever has that name already, also a link, stays as it is (RAY_CONFLICT).
 Status create_secret_file(const std::string& path, const std::string& content);
 
-}  // namespace ray::node
+}  // namespace ray::session

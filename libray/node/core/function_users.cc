@@ -1,5 +1,5 @@
 // See function_users.h.
-#include "libray/node/function_users.h"
+#include "libray/node/core/function_users.h"
 
 namespace ray::node {
 

@@ -1,13 +1,15 @@
-// See node.h. Placement groups: created, waited for, removed on the request of processes or with their job; the
+// See node_core.h. Placement groups: created, waited for, removed on the request of processes or with their job; the
 // scheduler reserves what they hold. Also: whether a task or actor may run on this node at all.
+//
+// Invariants: whoever waits for a group waits for one that is pending; a group is removed exactly when the scheduler has it no
+// more; of removed ones a bounded number is remembered, for queries.
 #include <algorithm>
 #include <cstring>
 
-#include "libray/base/log.h"
 #include "libray/lineage/record.h"
-#include "libray/node/demands.h"
+#include "libray/node/core/demands.h"
+#include "libray/node/core/node_core.h"
 #include "libray/wire/cursor.h"
-#include "libray/node/node.h"
 
 namespace ray::node {
 namespace {
@@ -49,95 +51,81 @@ Status read_bundles(std::string_view packed, std::vector<sched::Resources>* out)
 
 }  // namespace
 
-// ---- requests --------------------------------------------------------------------------------------
+// ---- requests
 
-void Node::group_create(uint32_t index, uint64_t req_id, const std::string& body) {
-  Process* p = process(index);
-  wire::Cursor r(body);
-  uint32_t n = r.array();
-  Group g;
-  g.bundles = r.value();
-  g.strategy = static_cast<int32_t>(r.int64());
-  g.lifetime = static_cast<int32_t>(r.int64());
-  g.name = r.text();
-  g.ns = r.text();
-  if (!p || n != 5 || !r.done() || g.strategy < 0 || g.strategy > RAY_GROUP_STRICT_SPREAD)
-    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
-  if (g.ns.empty()) g.ns = job_of(*p).ns;
-  auto described = [](const Group& x) { return x.bundles.size() + x.name.size() + x.ns.size(); };
-  size_t bytes = described(g);
+Status NodeCore::room_for_group(const Group& g) const {
+  size_t bytes = g.bytes();
   if (bytes > kMaxGroupBytes)
-    return reply(index, req_id, RAY_INVALID_ARGUMENT,
-                 strprintf("a placement group described in %zu bytes: at most %zu", bytes, kMaxGroupBytes));
+    return error(RAY_INVALID_ARGUMENT, "a placement group described in %zu bytes: at most %zu", bytes, kMaxGroupBytes);
   if (groups_.size() >= kMaxGroups + removed_groups_.size())
-    return reply(index, req_id, RAY_UNAVAILABLE,
-                 strprintf("this node has %zu placement groups, which is its limit: remove some", kMaxGroups));
+    return error(RAY_UNAVAILABLE, "this node has %zu placement groups, which is its limit: remove some", kMaxGroups);
   const bool large = bytes > kMaxGroupsBytes / kMaxGroups;  // so many small ones take no more by themselves
+  if (!large && g.name.empty()) return Status();
   for (const auto& [id, other] : groups_) {
-    if (large) bytes += described(other);
+    if (large) bytes += other.bytes();
     if (!g.name.empty() && other.name == g.name && other.ns == g.ns && scheduler_.has_group(id))
-      return reply(index, req_id, RAY_ALREADY_EXISTS,
-                   "a placement group named '" + g.name + "' exists in namespace '" + g.ns + "'");
+      return error(RAY_ALREADY_EXISTS, "a placement group named '%s' exists in namespace '%s'", g.name.c_str(), g.ns.c_str());
   }
   if (large && bytes > kMaxGroupsBytes + removed_bytes_)
-    return reply(index, req_id, RAY_UNAVAILABLE, "descriptions of placement groups take too much memory: remove some");
-  std::vector<sched::Resources> bundles;
-  g.id = random_id();
+    return error(RAY_UNAVAILABLE, "descriptions of placement groups take too much memory: remove some");
+  return Status();
+}
+
+void NodeCore::on(event::GroupCreate& e) {
+  const Process* p = process(e.process);
+  if (!p || e.strategy < 0 || e.strategy > RAY_GROUP_STRICT_SPREAD)
+    return reply(e.process, e.req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
+  Group g;
+  g.id = e.id;
   std::memset(g.id.b + kGroupIdBytes, 0, kIdSize - kGroupIdBytes);
+  g.bundles = std::move(e.bundles);
+  g.strategy = e.strategy;
+  g.lifetime = e.lifetime;
+  g.name = std::move(e.name);
+  g.ns = e.ns.empty() ? job_of(e.process).ns : std::move(e.ns);
   g.job = p->job;
-  g.job_id = job_of(*p).id;
-  g.number = next_group_++;
-  Status s = read_bundles(g.bundles, &bundles);
+  g.job_id = job_of(e.process).id;
+  std::vector<sched::Resources> bundles;
+  Status s = room_for_group(g);
+  if (s.ok()) s = read_bundles(g.bundles, &bundles);
   if (s.ok()) s = scheduler_.create_group(g.id, bundles, g.strategy == RAY_GROUP_STRICT_SPREAD);
-  if (!s.ok()) return reply(index, req_id, s.code(), s.message());
-  report(lineage::kEvent, index, {{"kind", "group"}, {"group", g.id.hex()}, {"state", g.state}});
-  scheduling_needed_ = true;
+  if (!s.ok()) return reply(e.process, e.req_id, s.code(), s.message());
+  g.number = next_group_++;
+  report(lineage::kEvent, e.process, {{"kind", "group"}, {"group", g.id.hex()}, {"state", g.state}});
+  decide_ = true;
   wire::Packer w;
   w.array(1).id(g.id);
   groups_[g.id] = std::move(g);
-  reply(index, req_id, RAY_OK, w.bytes());
+  reply(e.process, e.req_id, RAY_OK, w.bytes());
 }
 
-void Node::group_wait(uint32_t index, uint64_t req_id, const std::string& body) {
-  wire::Cursor r(body);
-  uint32_t n = r.array();
-  Id id;
-  bool ok = r.id(&id);
-  bool wait = r.uint64() != 0;
-  if (n != 2 || !ok || !r.done())
-    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
-  auto g = groups_.find(id);
-  if (g == groups_.end() || !scheduler_.has_group(id))
-    return reply(index, req_id, RAY_NOT_FOUND, "placement group " + id.hex() + " does not exist");
-  if (std::strcmp(g->second.state, "CREATED") == 0)
-    return reply(index, req_id, RAY_OK, wire::empty_array());
+void NodeCore::on(const event::GroupWait& e) {
+  auto g = groups_.find(e.id);
+  if (g == groups_.end() || !scheduler_.has_group(e.id))
+    return reply(e.process, e.req_id, RAY_NOT_FOUND, "placement group " + e.id.hex() + " does not exist");
+  if (std::strcmp(g->second.state, "CREATED") == 0) return reply(e.process, e.req_id, RAY_OK, wire::empty_array());
   auto& waiters = g->second.waiters;
-  const std::string text = "placement group " + id.hex() + " waits for its resources";
-  if (!wait) return reply(index, req_id, RAY_TIMED_OUT, text);
+  const std::string text = "placement group " + e.id.hex() + " waits for its resources";
+  if (!e.wait) return reply(e.process, e.req_id, RAY_TIMED_OUT, text);
   // Who waits in slices leaves a waiter behind each time, which nobody tells of; one that still waits asks again.
   if (waiters.size() >= kMaxWaiters) {
     reply(waiters.front().first, waiters.front().second, RAY_TIMED_OUT, text);
     waiters.pop_front();
   }
-  waiters.emplace_back(index, req_id);
+  waiters.emplace_back(e.process, e.req_id);
 }
 
-void Node::group_remove(uint32_t index, uint64_t req_id, const std::string& body) {
-  wire::Cursor r(body);
-  uint32_t n = r.array();
-  Id id;
-  if (n != 1 || !r.id(&id) || !r.done())
-    return reply(index, req_id, RAY_INVALID_ARGUMENT, "malformed placement group");
-  auto g = groups_.find(id);
-  if (g == groups_.end() || !scheduler_.has_group(id))
-    return reply(index, req_id, RAY_NOT_FOUND, "placement group " + id.hex() + " does not exist");
+void NodeCore::on(const event::GroupRemove& e) {
+  auto g = groups_.find(e.id);
+  if (g == groups_.end() || !scheduler_.has_group(e.id))
+    return reply(e.process, e.req_id, RAY_NOT_FOUND, "placement group " + e.id.hex() + " does not exist");
   remove_group(&g->second, "was removed");
-  reply(index, req_id, RAY_OK, wire::empty_array());
+  reply(e.process, e.req_id, RAY_OK, wire::empty_array());
 }
 
-// ---- life ------------------------------------------------------------------------------------------
+// ---- life
 
-void Node::group_ready(const Id& id) {
+void NodeCore::group_ready(const Id& id) {
   auto it = groups_.find(id);
   if (it == groups_.end()) return;
   Group& g = it->second;
@@ -145,15 +133,14 @@ void Node::group_ready(const Id& id) {
   report(lineage::kEvent, 0, {{"kind", "group"}, {"group", id.hex()}, {"state", g.state}});
   for (auto [process, req_id] : g.waiters) reply(process, req_id, RAY_OK, wire::empty_array());
   g.waiters.clear();
-  scheduling_needed_ = true;  // for what waits to be placed in it
+  decide_ = true;  // for what waits to be placed in it
 }
 
-void Node::remove_group(Group* g, const std::string& why) {
+void NodeCore::remove_group(Group* g, const std::string& why) {
   std::string text = "was to run in placement group " + g->id.hex() + ", which " + why;
   sched::LocalScheduler::Removed left = scheduler_.remove_group(g->id);
   // Clients hear of it before their workers die: what they retry then fails at once.
-  for (auto [client, shape] : left.shapes)
-    unplaceable(process(client), shape, Status(RAY_GROUP_REMOVED, text));
+  for (auto [client, shape] : left.shapes) unplaceable(client, shape, Status(RAY_GROUP_REMOVED, text));
   actor::Actions actions;
   for (const ActorId& id : left.actors) actors_.fail(id, RAY_GROUP_REMOVED, "it " + text, &actions);
   for (uint32_t worker : left.workers) {
@@ -167,22 +154,26 @@ void Node::remove_group(Group* g, const std::string& why) {
   g->waiters.clear();
   g->state = "REMOVED";
   report(lineage::kEvent, 0, {{"kind", "group"}, {"group", g->id.hex()}, {"state", g->state}});
-  scheduling_needed_ = true;
+  decide_ = true;
   removed_groups_.push_back(g->id);
-  removed_bytes_ += g->bundles.size() + g->name.size() + g->ns.size();
+  removed_bytes_ += g->bytes();
+  forget_old_groups();
+}
+
+void NodeCore::forget_old_groups() {
   while (removed_groups_.size() > kMaxRemoved || (removed_bytes_ > kMaxRemovedBytes && removed_groups_.size() > 1)) {
-    const Group& oldest = groups_.at(removed_groups_.front());
-    removed_bytes_ -= oldest.bundles.size() + oldest.name.size() + oldest.ns.size();
-    groups_.erase(Id(oldest.id));
+    auto oldest = groups_.find(removed_groups_.front());
+    removed_bytes_ -= oldest->second.bytes();
+    groups_.erase(oldest);
     removed_groups_.pop_front();
   }
 }
 
-void Node::drop_group_waiters(uint32_t process) {
+void NodeCore::drop_group_waiters(uint32_t process) {
   for (auto& [id, g] : groups_) std::erase_if(g.waiters, [&](const auto& w) { return w.first == process; });
 }
 
-void Node::remove_groups_of(uint32_t job) {
+void NodeCore::remove_groups_of(uint32_t job) {
   std::vector<Id> ids;
   for (const auto& [id, g] : groups_)
     if (g.job == job && g.lifetime != RAY_LIFETIME_DETACHED && scheduler_.has_group(id)) ids.push_back(id);
@@ -191,8 +182,8 @@ void Node::remove_groups_of(uint32_t job) {
 }
 
 // Oldest first. "mine": in the namespace of the process that asks.
-std::string Node::groups_msgpack(uint32_t index) {
-  Process* p = process(index);
+std::string NodeCore::groups_msgpack(uint32_t index) const {
+  const Process* p = process(index);
   std::vector<const Group*> all;
   for (const auto& [id, g] : groups_) all.push_back(&g);
   std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->number < b->number; });
@@ -203,7 +194,7 @@ std::string Node::groups_msgpack(uint32_t index) {
     w.str("id").str(g->id.hex());
     w.str("name").str(g->name);
     w.str("namespace").str(g->ns);
-    w.str("mine").boolean(p && job_of(*p).ns == g->ns);
+    w.str("mine").boolean(p && job_of(index).ns == g->ns);
     w.str("state").str(g->state);
     w.str("strategy").str(strategy_name(g->strategy));
     w.str("detached").boolean(g->lifetime == RAY_LIFETIME_DETACHED);
@@ -213,17 +204,17 @@ std::string Node::groups_msgpack(uint32_t index) {
   return w.bytes();
 }
 
-// ---- placement -------------------------------------------------------------------------------------
+// ---- placement
 
 // RAY_UNSCHEDULABLE, RAY_GROUP_REMOVED: it can never run here. `out->never` is for now only.
-Status Node::find_place(std::string_view resources, sched::Placement* out) {
+Status NodeCore::find_place(std::string_view resources, sched::Placement* out) const {
   Placement p;
   RAY_TRY(read_placement(resources, &p));
   out->group = p.group;
   out->bundle = p.bundle;
   out->never = p.never;
   out->here = p.here || !p.node.is_nil();
-  if (!p.node.is_nil() && p.node != id_ && !p.soft)
+  if (!p.node.is_nil() && p.node != options_.id && !p.soft)
     return error(RAY_UNSCHEDULABLE, "must run on node %s, which is not alive", p.node.hex().c_str());
   if (p.group.is_nil()) return Status();
   auto g = groups_.find(p.group);
@@ -237,9 +228,18 @@ Status Node::find_place(std::string_view resources, sched::Placement* out) {
   return Status();
 }
 
-void Node::unplaceable(Process* p, uint32_t shape, const Status& why) {
-  wire::DnUnplaceable u{shape, why.code()};
-  send(p, wire::kDnUnplaceable, &u, sizeof u, why.message().data(), why.message().size());
+std::string NodeCore::check_groups() const {
+  size_t bytes = 0, removed = 0;
+  for (const auto& [id, g] : groups_) {
+    const bool gone = std::strcmp(g.state, "REMOVED") == 0;
+    if (gone == scheduler_.has_group(id)) return "a group is removed that the scheduler has, or the other way around";
+    if (!g.waiters.empty() && std::strcmp(g.state, "PENDING") != 0) return "somebody waits for a group that is not pending";
+    for (const auto& [index, req_id] : g.waiters)
+      if (!process(index)) return "a process that is gone waits for a group";
+    if (gone) ++removed, bytes += g.bytes();
+  }
+  if (removed != removed_groups_.size() || bytes != removed_bytes_) return "the list of removed groups is wrong";
+  return "";
 }
 
 }  // namespace ray::node

@@ -49,6 +49,11 @@ class Environments {
     return it == rows_.end() ? std::string_view() : std::string_view(*it->second.packed);
   }
   size_t size() const { return rows_.size(); }
+  std::map<uint32_t, uint32_t> uses() const {  // by number
+    std::map<uint32_t, uint32_t> out;
+    for (const auto& [number, row] : rows_) out[number] = row.uses;
+    return out;
+  }
   size_t bytes() const { return bytes_; }
 
  private:

@@ -1,5 +1,5 @@
 // See function_cache.h.
-#include "libray/node/function_cache.h"
+#include "libray/node/core/function_cache.h"
 
 #include <iterator>
 
