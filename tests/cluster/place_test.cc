@@ -357,7 +357,7 @@ class Sides : public ::testing::Test {
   Side* start(const Resources& total) {
     all_.push_back(std::make_unique<Side>());
     Side* s = all_.back().get();
-    EXPECT_TRUE(write_file(s->dir.path() + "/" + kClusterTokenFile, "0123456789abcdef0123456789abcdef\n").ok());
+    EXPECT_TRUE(session::write_file(s->dir.path() + "/" + kClusterTokenFile, "0123456789abcdef0123456789abcdef\n").ok());
     ClusterOptions o;
     o.role = all_.size() == 1 ? "head" : "node";
     if (all_.size() == 1) o.listen = "tcp://127.0.0.1:0";

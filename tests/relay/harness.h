@@ -21,8 +21,8 @@
 namespace ray::test {
 
 inline constexpr char kToken[] = "a token of sixteen characters, or more";
-inline std::string program(const char* name) { return node::own_folder() + "/../bin/" + name; }
-inline std::string relay_worker() { return node::own_folder() + "/relay_test_worker"; }
+inline std::string program(const char* name) { return session::own_folder() + "/../bin/" + name; }
+inline std::string relay_worker() { return session::own_folder() + "/relay_test_worker"; }
 
 // A node of its own whose session has the cluster's token, with an id that is known.
 struct Place : Cluster {
