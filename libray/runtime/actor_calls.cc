@@ -300,16 +300,18 @@ void Runtime::fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause) {
 // ---- life
 // -------------------------------------------------------------------------------------------------
 
-void Runtime::actor_state(const wire::DnActorState& s, const uint8_t* tail) {
+void Runtime::actor_state(const wire::ActorStateRecord& r) {
+  const wire::DnActorState& s = r.head;
   Actor* a = actors_.find(s.id);
   if (!a || a->state == wire::kActorDead || s.incarnation < a->incarnation) return;
   ++a->n_pending;  // keeps the entry while its calls end
-  take_state(a, s, tail);
+  take_state(a, r);
   --a->n_pending;
   actors_.maybe_done(a);  // what failed may have been the last that wanted it
 }
 
-void Runtime::take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail) {
+void Runtime::take_state(Actor* a, const wire::ActorStateRecord& r) {
+  const wire::DnActorState& s = r.head;
   actors_.take_facts(a, s);
   bool restarted = s.incarnation > a->incarnation || s.state == wire::kActorRestarting;
   a->incarnation = s.incarnation;
@@ -319,7 +321,7 @@ void Runtime::take_state(Actor* a, const wire::DnActorState& s, const uint8_t* t
     std::string message, payload;
     uint32_t format = 0;
     std::string image = std::move(a->error_parts);
-    image.append(reinterpret_cast<const char*>(tail), s.size);
+    image.append(r.text);
     if (!wire::unpack_error(image.data(), image.size(), &code, &message, &format, &payload))
       message = "actor " + a->class_name + " (" + a->id.hex() + ") died: " + image;
     bool unplaceable = s.code == RAY_GROUP_REMOVED || s.code == RAY_UNSCHEDULABLE;

@@ -116,7 +116,8 @@ void ActorClients::announce(const PendingTask* t) {
 
 void ActorClients::tell_creation(const PendingTask* t, const std::vector<ObjectId>& deps) {
   ActorCreation& c = *t->creation;
-  wire::UpActorCreate u{};
+  wire::ActorCreateRecord r;
+  wire::UpActorCreate& u = r.head;
   u.id = t->actor->id;
   u.req_id = c.req_id;
   u.language = t->function->language;
@@ -126,20 +127,14 @@ void ActorClients::tell_creation(const PendingTask* t, const std::vector<ObjectI
   u.max_concurrency = c.options.max_concurrency ? c.options.max_concurrency : 1;
   u.flags = c.options.flags;
   u.function = t->function->key;
-  std::string tail;
-  auto add = [&](const std::string& part) {
-    tail += part;
-    return static_cast<uint32_t>(part.size());
-  };
-  u.name_size = add(c.name);
-  u.ns_size = add(c.ns);
-  u.class_size = add(t->function->name);
-  u.metadata_size = add(c.metadata);
-  u.resources_size = add(c.resources);
-  u.record_size = add(t->spec);
-  u.n_dependencies = static_cast<uint32_t>(deps.size());
   u.max_pending_calls = c.options.max_pending_calls;
-  tail.append(reinterpret_cast<const char*>(deps.data()), deps.size() * kIdSize);
+  r.name = c.name;
+  r.ns = c.ns;
+  r.klass = t->function->name;
+  r.metadata = c.metadata;
+  r.resources = c.resources;
+  r.record = t->spec;
+  const std::string tail = wire::write(&r, deps);
   daemon_.up(wire::kUpActorCreate, u, tail.data(), tail.size());
 }
 

@@ -214,12 +214,11 @@ void DaemonChannel::on_datagram(const uint8_t* data, size_t size, std::vector<Fd
     const uint8_t* p = data + at + sizeof h;
     const size_t n = h.size - sizeof h;
     wire::DnReply reply;
-    if (h.type != wire::kDnReply) {
+    std::string_view answer;
+    if (h.type != wire::kDnReply)
       user_->received(h.type, h.flags, p, n, fds, &next_fd);
-    } else if (n >= sizeof reply) {
-      std::memcpy(&reply, p, sizeof reply);
-      on_reply(reply, h.flags, p + sizeof reply, n - sizeof reply);
-    }
+    else if (wire::read_head(wire::bytes_of(p, n), &reply, &answer))
+      on_reply(reply, h.flags, answer);
     at += pad8(h.size);
   }
   user_->received_all();

@@ -31,7 +31,7 @@
 #include "libray/base/status.h"
 #include "libray/lineage/delta.h"
 #include "libray/lineage/record.h"
-#include "libray/wire/protocol.h"
+#include "libray/wire/records.h"
 
 namespace ray {
 
@@ -120,7 +120,7 @@ class DaemonChannel {
   bool write_up(uint16_t type, const void* a, size_t a_size, const void* b, size_t b_size, uint16_t flags);
   void send_request(uint64_t id, uint32_t op, const std::string& args);
   void on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds);
-  void on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n);
+  void on_reply(const wire::DnReply& r, uint16_t flags, std::string_view answer);
   void wake_daemon(std::atomic<uint32_t>* armed);
   void ring_daemon();
   void knock();

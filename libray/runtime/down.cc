@@ -9,38 +9,28 @@
 #include "libray/wire/msgpack.h"
 
 namespace ray {
-namespace {
-
-template <class T>
-bool read(const uint8_t* p, size_t n, T* out) {
-  if (n < sizeof(T)) return false;
-  std::memcpy(out, p, sizeof(T));
-  return true;
-}
-
-}  // namespace
-
 void Runtime::received_all() {
   after_unlock(0);  // the next message may be what makes room
   bells_.poke();
 }
 
 void Runtime::received(uint16_t type, uint16_t, const uint8_t* p, size_t n, std::vector<Fd>* fds, size_t* next_fd) {
+  const std::string_view bytes = wire::bytes_of(p, n);
   switch (type) {
     case wire::kDnLink: {
       wire::DnLink l;
-      if (read(p, n, &l)) on_link(l, *next_fd < fds->size() ? std::move((*fds)[(*next_fd)++]) : Fd());
+      if (wire::read_head(bytes, &l)) on_link(l, *next_fd < fds->size() ? std::move((*fds)[(*next_fd)++]) : Fd());
       return;
     }
     case wire::kDnActorInit: {
       wire::ActorInitRecord r;
-      if (worker_ && wire::read(wire::bytes_of(p, n), &r)) worker_->become_actor(r);
+      if (worker_ && wire::read(bytes, &r)) worker_->become_actor(r);
       return;
     }
     case wire::kDnNotice:
       log(kLogWarning, "runtime", "node", "%.*s", static_cast<int>(n), reinterpret_cast<const char*>(p));
       return;
-    case wire::kDnPeerDied: served_died(p, n); break;
+    case wire::kDnPeerDied: served_died(bytes); break;
     case wire::kDnActorWanted: return worker_ ? worker_->unwanted() : void();
     case wire::kDnExit: return worker_ ? worker_->leave() : void();
     case wire::kDnShutdown:
@@ -54,47 +44,41 @@ void Runtime::received(uint16_t type, uint16_t, const uint8_t* p, size_t n, std:
   wire::DnLease lease;
   wire::DnPeerDied died;
   wire::DnObjState object;
-  wire::DnActorState actor;
+  wire::DnUnplaceable unplaceable;
+  wire::GrantRecord grant;
+  wire::ActorStateRecord actor;
   wire::ObjCancel cancelled;
+  std::string_view text;
   switch (type) {
     case wire::kDnLeaseGrant:
-      if (read(p, n, &lease)) on_grant(lease, p + sizeof lease, (n - sizeof lease) / sizeof(uint32_t));
+      if (wire::read(bytes, &grant)) on_grant(grant);
       break;
     case wire::kDnLeaseReclaim:
-      if (read(p, n, &lease)) on_reclaim(lease);
+      if (wire::read_head(bytes, &lease)) on_reclaim(lease);
       break;
     case wire::kDnInfeasible:
-      if (read(p, n, &lease))
-        on_infeasible(lease, {reinterpret_cast<const char*>(p) + sizeof lease, n - sizeof lease});
+      if (wire::read_head(bytes, &lease, &text)) on_infeasible(lease, text);
       break;
-    case wire::kDnUnplaceable: {
-      wire::DnUnplaceable u;
-      if (read(p, n, &u)) on_unplaceable(u, {reinterpret_cast<const char*>(p) + sizeof u, n - sizeof u});
+    case wire::kDnUnplaceable:
+      if (wire::read_head(bytes, &unplaceable, &text)) on_unplaceable(unplaceable, text);
       break;
-    }
     case wire::kDnPeerDied:
-      if (read(p, n, &died)) on_peer_died(died, {reinterpret_cast<const char*>(p) + sizeof died, n - sizeof died});
+      if (wire::read_head(bytes, &died, &text)) on_peer_died(died, text);
       break;
     case wire::kDnObjState:
-      if (read(p, n, &object)) objects_.on_state(object);
+      if (wire::read_head(bytes, &object)) objects_.on_state(object);
       break;
     case wire::kDnObjCancel:
-      if (read(p, n, &cancelled)) on_obj_cancel(cancelled);
+      if (wire::read_head(bytes, &cancelled)) on_obj_cancel(cancelled);
       break;
-    case wire::kDnActorText: on_actor_text(p, n); break;
+    case wire::kDnActorText:
+      if (ActorId id; wire::read_head(bytes, &id, &text)) actors_.add_text(id, text);
+      break;
     case wire::kDnActorState:
-      if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
+      if (wire::read(bytes, &actor)) actor_state(actor);
       break;
     default: callbacks_.log_later(kLogDebug, "unknown-record", strprintf("record of type %u from the daemon", type));
   }
-}
-
-// mutex_ held.
-void Runtime::on_actor_text(const uint8_t* p, size_t n) {
-  ActorId id;
-  if (n < kIdSize) return;
-  std::memcpy(id.b, p, kIdSize);
-  actors_.add_text(id, {reinterpret_cast<const char*>(p) + kIdSize, n - kIdSize});
 }
 
 void Runtime::on_link(const wire::DnLink& l, Fd fd) {
@@ -162,9 +146,9 @@ void Runtime::on_unplaceable(const wire::DnUnplaceable& u, std::string_view text
 }
 
 // Without the lock: a binding's interrupt hook may run.
-void Runtime::served_died(const uint8_t* p, size_t n) {
+void Runtime::served_died(std::string_view bytes) {
   wire::DnPeerDied d;
-  if (worker_ && read(p, n, &d) && (d.cause != wire::kDeathUnlinked || d.wait_status == 1))
+  if (worker_ && wire::read_head(bytes, &d) && (d.cause != wire::kDeathUnlinked || d.wait_status == 1))
     worker_->client_died(d.process);
 }
 

@@ -43,23 +43,20 @@ void Runtime::carry_out() {
 }
 
 // Before the first task of the lease is written: its worker reads the numbers there.
-static void write_gpus(wire::LinkHeader* h, const uint8_t* gpus, size_t n) {
-  n = std::min<size_t>(n, wire::kLinkGpus);
-  for (size_t i = 0; i < n; ++i) {
-    uint32_t id;
-    std::memcpy(&id, gpus + i * sizeof id, sizeof id);
-    h->gpus[i].store(id, std::memory_order_relaxed);
-  }
+static void write_gpus(wire::LinkHeader* h, const wire::List<uint32_t>& units) {
+  const size_t n = std::min<size_t>(units.size(), wire::kLinkGpus);
+  for (size_t i = 0; i < n; ++i) h->gpus[i].store(units[i], std::memory_order_relaxed);
   h->n_gpus.store(static_cast<uint32_t>(n), std::memory_order_relaxed);
 }
 
-void Runtime::on_grant(const wire::DnLease& g, const uint8_t* gpus, size_t n_gpus) {
+void Runtime::on_grant(const wire::GrantRecord& r) {
+  const wire::DnLease& g = r.head;
   auto it = links_.find(g.link);
   // A lease for a shape that nothing is placed in any more was on its way when that was told.
   Shape* s = g.shape < shape_list_.size() && it != links_.end() ? shape_list_[g.shape] : nullptr;
   Lease* l = s ? leases_.granted(s, it->second.get(), g.lease, steady_ns()) : nullptr;
   if (!l) return daemon_.up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
-  write_gpus(l->link->header, gpus, n_gpus);
+  write_gpus(l->link->header, r.units);
   pump(s);
 }
 

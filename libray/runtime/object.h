@@ -14,6 +14,7 @@
 #include "libray/base/ids.h"
 #include "libray/runtime/handle.h"
 #include "libray/wire/packed.h"
+#include "libray/wire/records.h"
 #include "store/client.h"
 
 namespace ray {

@@ -282,8 +282,7 @@ void Objects::discard(const ObjectId& id, uint32_t making, const wire::ArgHeader
   if (h.flags & wire::kRegistered)
     daemon_.up(wire::kUpObjDiscard, wire::UpObjDiscard{id, bells_.process(), making, 0, 0});
   if (h.where != wire::kStore) return;
-  wire::StoreRef r;
-  std::memcpy(&r, bytes, sizeof r);
+  const wire::StoreRef r = wire::Value{h, bytes}.ref();
   if (store_) store_->drop(r.id, r.location);
 }
 

@@ -19,13 +19,13 @@ namespace {
 // Some nanoseconds for arguments, nothing without.
 uint64_t check_of(const uint8_t* record, size_t size, size_t head) {
   wire::TaskHeader h;
-  std::memcpy(&h, record, sizeof h);
+  if (!wire::read_head(wire::bytes_of(record, size), &h)) return 0;
   uint64_t about = h.n_args | uint64_t{h.flags & wire::kArgsInStore} << 32;
   return size <= head ? about : XXH3_64bits(record + head, size - head) ^ about;
 }
 
 size_t head_of(const PendingTask* t) {
-  return sizeof(wire::TaskHeader) + pad8(t->name.size()) + pad8(t->method.size());
+  return wire::task_head_size(t->name.size(), t->method.size());
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ bool Runtime::take_back_record(PendingTask* t) {
   auto* at = reinterpret_cast<uint8_t*>(t->spec.data());
   if (check_of(at, t->spec.size(), head_of(t)) != t->args_check) return false;
   wire::TaskHeader was;
-  std::memcpy(&was, at, sizeof was);
+  if (!wire::read_head(t->spec, &was)) return false;
   encode_head(t, was.n_args, was.flags & wire::kArgsInStore, at);
   return true;
 }

@@ -52,12 +52,12 @@ void DaemonChannel::answer_here(uint64_t id, ray_code code, const std::string& t
   c.abandoned ? (void)calls_.erase(it) : calls_cv_.notify_all();
 }
 
-void DaemonChannel::on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n) {
+void DaemonChannel::on_reply(const wire::DnReply& r, uint16_t flags, std::string_view answer) {
   std::unique_lock lock(calls_mutex_);
   auto it = calls_.find(r.req_id);
   if (it == calls_.end()) return;
   std::shared_ptr<Call> c = it->second;
-  c->answer.append(reinterpret_cast<const char*>(p), n);
+  c->answer.append(answer);
   if (flags & wire::kMore) return;
   c->code = r.code;
   c->done = true;

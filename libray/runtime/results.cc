@@ -83,26 +83,10 @@ void Runtime::unlink(PendingTask* t) {
   t->lease = nullptr;
 }
 
-namespace {
-
-// One result of a record; false when it does not fit.
-bool next_result(const uint8_t*& at, const uint8_t* end, wire::ArgHeader* h,
-                 const uint8_t** bytes) {
-  if (static_cast<size_t>(end - at) < sizeof *h) return false;
-  std::memcpy(h, at, sizeof *h);
-  at += sizeof *h;
-  if (h->size > static_cast<uint64_t>(end - at)) return false;
-  *bytes = at;
-  at += std::min<uint64_t>(pad8(h->size), static_cast<uint64_t>(end - at));
-  return h->where != wire::kStore || h->size >= sizeof(wire::StoreRef);
-}
-
-}  // namespace
-
 void Runtime::on_done(ClientLink* link, const RecordView& r) {
   wire::DoneHeader d;
-  if (r.size < sizeof d) return;
-  std::memcpy(&d, r.data, sizeof d);
+  wire::Parts parts(r.data, r.size);
+  if (!parts.head(&d)) return;
   PendingTask* t = task_of(link, d.tag);
   if (!t) return;
   Function* f = t->function;
@@ -111,17 +95,16 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
   if (t->lease) LeasePolicy::answered(t->lease);
   link->give_back_asked = false;
   if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed->end.run_ns = d.run_ns;
-  const uint8_t *at = r.data + sizeof d, *end = r.data + r.size, *bytes = nullptr;
-  wire::ArgHeader h;
+  wire::Value v;
   if (d.code != RAY_OK) {
     ray_code code = d.code;
     std::string message = "task failed", payload;
     uint32_t format = 0;
-    if (next_result(at, end, &h, &bytes)) {
+    if (wire::read(&parts, &v)) {
       if (t->error_parts.empty()) {
-        wire::unpack_error(bytes, h.size, &code, &message, &format, &payload);
+        wire::unpack_error(v.bytes, v.head.size, &code, &message, &format, &payload);
       } else {
-        t->error_parts.append(reinterpret_cast<const char*>(bytes), h.size);
+        t->error_parts.append(reinterpret_cast<const char*>(v.bytes), v.head.size);
         wire::unpack_error(t->error_parts.data(), t->error_parts.size(), &code, &message, &format, &payload);
       }
     }
@@ -146,11 +129,9 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
   const uint32_t making = making_of(t->tag, t->attempt);
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
-    if (i < d.n_results && next_result(at, end, &h, &bytes)) {
-      complete_from(o, h, bytes, making);
-    } else {
-      complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, making);
-    }
+    const bool given = i < d.n_results && wire::read(&parts, &v);
+    if (!given) v = {{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr};
+    complete_from(o, v.head, v.bytes, making);
   }
   if (t->stream) streams_.end(t, nullptr);
   finish_task(t);
@@ -158,27 +139,23 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
 
 void Runtime::on_item(ClientLink* link, const RecordView& r) {
   wire::ItemHeader i;
-  if (r.size < sizeof i) return;
-  std::memcpy(&i, r.data, sizeof i);
+  wire::Parts parts(r.data, r.size);
+  if (!parts.head(&i)) return;
   PendingTask* t = task_of(link, i.tag);
   if (!t || !t->stream) return;
-  const uint8_t *at = r.data + sizeof i, *bytes = nullptr;
-  wire::ArgHeader h;
-  if (next_result(at, r.data + r.size, &h, &bytes)) stream_item(t, i.index, h, bytes);
+  wire::Value v;
+  if (wire::read(&parts, &v)) stream_item(t, i.index, v.head, v.bytes);
 }
 
 void Runtime::on_part(ClientLink* link, const RecordView& r) {
-  uint64_t tag;
-  if (r.size < sizeof tag) return;
-  std::memcpy(&tag, r.data, sizeof tag);
-  if (PendingTask* t = task_of(link, tag))
-    t->error_parts.append(reinterpret_cast<const char*>(r.data) + sizeof tag, r.size - sizeof tag);
+  wire::PartRecord part;
+  if (!wire::read(wire::bytes_of(r.data, r.size), &part)) return;
+  if (PendingTask* t = task_of(link, part.tag)) t->error_parts.append(part.bytes);
 }
 
 void Runtime::on_returned(ClientLink* link, const RecordView& r) {
   wire::ReturnedHeader h;
-  if (r.size < sizeof h) return;
-  std::memcpy(&h, r.data, sizeof h);
+  if (!wire::read_head(wire::bytes_of(r.data, r.size), &h)) return;
   link->give_back_asked = false;
   PendingTask* t = task_of(link, h.tag);
   if (!t) return;
@@ -234,8 +211,7 @@ void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* 
   if (o->done()) return objects_.discard(o->id, making, h, bytes);
   if (h.format == wire::kFmtError && h.where == wire::kStore) {
     // It is read without the lock.
-    wire::StoreRef r;
-    std::memcpy(&r, bytes, sizeof r);
+    const wire::StoreRef r = wire::Value{h, bytes}.ref();
     objects_.read_error_later({retain(o), r.location, true});
     return;
   }
@@ -252,8 +228,7 @@ void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* 
     o->size = 1;
     o->where = Where::kSmall;
   } else if (h.where == wire::kStore) {
-    wire::StoreRef r;
-    std::memcpy(&r, bytes, sizeof r);
+    const wire::StoreRef r = wire::Value{h, bytes}.ref();
     o->location = r.location;
     o->size = r.location.size;
     o->where = Where::kStore;

@@ -375,8 +375,8 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
   void refuse_last_call(Actor* a, PendingTask* t);
   void fail_restarting(PendingTask* t, const std::string& why);
   void pump_actor(Actor* a);
-  void actor_state(const wire::DnActorState& s, const uint8_t* tail);
-  void take_state(Actor* a, const wire::DnActorState& s, const uint8_t* tail);
+  void actor_state(const wire::ActorStateRecord& r);
+  void take_state(Actor* a, const wire::ActorStateRecord& r);
   void fail_actor_tasks(Actor* a, ray_code code, ErrorBox* cause);
   void actor_link_died(Actor* a, ClientLink* link);
   void send_actor_create(PendingTask* t);
@@ -388,14 +388,13 @@ class Runtime final : private DaemonChannel::User, private Objects::User, privat
 
   // down.cc
   void on_link(const wire::DnLink& l, Fd fd);
-  void on_actor_text(const uint8_t* p, size_t n);
   void link_lost(const wire::DnLink& l, const std::string& why);
-  void on_grant(const wire::DnLease& l, const uint8_t* gpus, size_t n_gpus);
+  void on_grant(const wire::GrantRecord& r);
   void on_reclaim(const wire::DnLease& l);
   void on_obj_cancel(const wire::ObjCancel& c);
   void on_infeasible(const wire::DnLease& l, std::string_view text);
   void on_unplaceable(const wire::DnUnplaceable& u, std::string_view text);
-  void served_died(const uint8_t* p, size_t n);
+  void served_died(std::string_view bytes);
   void on_peer_died(const wire::DnPeerDied& d, std::string_view why);
 
   int32_t mode_ = RAY_MODE_DRIVER;

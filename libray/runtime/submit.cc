@@ -19,11 +19,6 @@ Slab<PendingTask>& task_slab() {
 
 namespace {
 
-uint8_t* put_bytes(uint8_t* at, const void* data, uint64_t size) {
-  if (size) std::memcpy(at, data, size);
-  return at + pad8(size);
-}
-
 bool plain_inline(const ray_value& v) {
   return v.n_refs == 0 && v.n_oob == 0 && v.size <= wire::kInlineValueMax;
 }
@@ -179,30 +174,19 @@ static uint64_t arg_bytes(const PreparedArg& a) {
 }
 
 uint64_t Runtime::encoded_size(const PendingTask* t, const Prepared& p) const {
-  uint64_t n = sizeof(wire::TaskHeader) + pad8(t->name.size()) + pad8(t->method.size());
-  for (const auto& a : p.args) n += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
+  uint64_t n = wire::task_head_size(t->name.size(), t->method.size());
+  for (const auto& a : p.args) n += wire::value_size(arg_bytes(a));
   return n;
 }
 
 static uint8_t* encode_arg(const PreparedArg& a, uint8_t* at) {
-  wire::ArgHeader h{a.format, a.where, 0, a.size};
   const Object* o = a.ref;
-  if (!o) {
-    std::memcpy(at, &h, sizeof h);
-    return put_bytes(at + sizeof h, a.data, a.size);
-  }
-  h.format = o->format;
-  h.size = o->size;
-  h.where = o->packed ? wire::kPacked : wire::kPlain;
+  if (!o) return wire::put_value(at, {a.format, a.where, 0, a.size}, a.data);
   if (o->where == Where::kStore) {
-    wire::StoreRef r{o->id, o->location};
-    h.where = wire::kStore;
-    h.size = sizeof r;
-    std::memcpy(at, &h, sizeof h);
-    return put_bytes(at + sizeof h, &r, sizeof r);
+    const wire::StoreRef r{o->id, o->location};
+    return wire::put_value(at, {o->format, wire::kStore, 0, sizeof r}, &r);
   }
-  std::memcpy(at, &h, sizeof h);
-  return put_bytes(at + sizeof h, o->bytes(), o->size);
+  return wire::put_value(at, {o->format, o->packed ? wire::kPacked : wire::kPlain, 0, o->size}, o->bytes());
 }
 
 // Header, name and method; `at` is aligned to 8. Made in place: a header that was copied right after it was written
@@ -227,8 +211,8 @@ uint8_t* Runtime::encode_head(const PendingTask* t, size_t n_args, uint32_t flag
       .flags = uint32_t{t->group} << wire::kGroupShift | caller << wire::kCallerShift | flags,
       .submitted = t->submitted,
   };
-  at = put_bytes(at + sizeof(wire::TaskHeader), t->name.data(), t->name.size());
-  return put_bytes(at, t->method.data(), t->method.size());
+  at = wire::put_padded(at + sizeof(wire::TaskHeader), t->name.data(), t->name.size());
+  return wire::put_padded(at, t->method.data(), t->method.size());
 }
 
 void Runtime::encode(const PendingTask* t, const Prepared& p, uint8_t* at) const {
@@ -239,7 +223,7 @@ void Runtime::encode(const PendingTask* t, const Prepared& p, uint8_t* at) const
 // Arguments too large for a ring go to the store as one object. No lock held.
 Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   uint64_t size = 0;
-  for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
+  for (const auto& a : p->args) size += wire::value_size(arg_bytes(a));
   ObjectId id = put_object(t->id, kArgumentsPut);
   std::shared_ptr<store::Client> store;
   RAY_TRY(objects_.open_store(&store));
@@ -263,9 +247,9 @@ Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   o->state.store(ObjState::kReady, std::memory_order_release);
   t->held.push_back(o);
   wire::StoreRef r{id, loc};
-  t->spec.resize(sizeof(wire::TaskHeader) + pad8(t->name.size()) + pad8(t->method.size()) + sizeof r);
+  t->spec.resize(wire::task_head_size(t->name.size(), t->method.size()) + sizeof r);
   uint8_t* spec = encode_head(t, p->args.size(), wire::kArgsInStore, reinterpret_cast<uint8_t*>(t->spec.data()));
-  std::memcpy(spec, &r, sizeof r);
+  wire::put_head(spec, r);
   return Status();
 }
 
@@ -293,13 +277,12 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
     r.process = process();
     r.name_size = static_cast<uint32_t>(name.size());
     r.method_size = static_cast<uint32_t>(t->method.size());
-    at = put_bytes(at + sizeof r, name.data(), name.size());
-    at = put_bytes(at, t->method.data(), t->method.size());
+    at = wire::put_padded(at + sizeof r, name.data(), name.size());
+    at = wire::put_padded(at, t->method.data(), t->method.size());
     for (size_t i = 0; whole && i < p.args.size(); ++i) {
       const auto& a = p.args[i];
       lineage::ArgRecord ar{a.ref ? 1u : 0u, a.format, a.ref ? kIdSize : a.size};
-      std::memcpy(at, &ar, sizeof ar);
-      at = put_bytes(at + sizeof ar, a.ref ? a.ref->id.b : a.data, ar.size);
+      at = wire::put_padded(wire::put_head(at, ar), a.ref ? a.ref->id.b : a.data, ar.size);
     }
   });
 }
@@ -320,7 +303,7 @@ void Runtime::note_end(const PendingTask* t, const ErrorBox* e) {
   const lineage::EndRecord r{t->id, wall_of(stamp_ns()), t->attempt, e->code, static_cast<uint32_t>(text.size()), 0};
   to_journal_.push_back({lineage::kEnd, std::string(sizeof r + pad8(text.size()), '\0')});
   std::string& record = to_journal_.back().bytes;
-  put_bytes(put_bytes(reinterpret_cast<uint8_t*>(record.data()), &r, sizeof r), text.data(), text.size());
+  wire::put_padded(wire::put_padded(reinterpret_cast<uint8_t*>(record.data()), &r, sizeof r), text.data(), text.size());
   have_deferred_ = true;
 }
 

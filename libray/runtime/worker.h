@@ -28,7 +28,6 @@
 #include "libray/base/spin.h"
 #include "libray/base/spin_budget.h"
 #include "libray/runtime/types.h"
-#include "libray/wire/records.h"
 
 namespace ray {
 
