@@ -70,17 +70,17 @@ Status Functions::set_worker_command(int32_t language, const std::vector<std::st
   for (const std::string& a : argv) w.str(a);
   w.str(code);
   RAY_TRY(daemon_.request(wire::kOpWorkerCommand, args, nullptr));
-  languages_ |= 1u << language;
+  add_language(language);
   return Status();
 }
 
 // Asked when a function of another language is published: a task that no worker can ever take would wait for ever.
 Status Functions::check_language(int32_t language) {
-  if (languages_ & 1u << language) return Status();
+  if (languages_ & bit(language)) return Status();
   std::string args;
   wire::Writer(&args).array(1).int64(language);
   RAY_TRY(daemon_.request(wire::kOpWorkerCheck, args, nullptr));
-  languages_ |= 1u << language;
+  add_language(language);
   return Status();
 }
 

@@ -35,7 +35,7 @@ class Functions {
   size_t size() const { return functions_.size(); }
 
   // There are workers of it, as far as this process knows.
-  void add_language(int32_t language) { languages_ |= 1u << language; }
+  void add_language(int32_t language) { languages_ |= bit(language); }
   Status check_language(int32_t language);
   // What this job's workers of a language are, see ray_worker_command.
   Status set_worker_command(int32_t language, const std::vector<std::string>& argv, const std::string& code);
@@ -45,6 +45,8 @@ class Functions {
   std::string check() const;  // what is wrong, empty: nothing
 
  private:
+  // None for what is no language: another node's program may say anything.
+  static uint32_t bit(int32_t language) { return language >= 0 && language < RAY_LANG_COUNT ? 1u << language : 0; }
   static constexpr size_t kMostUnused = 1024;  // programs make the same function again and again
   Runtime* const runtime_;
   std::mutex& runtime_mutex_;
