@@ -88,7 +88,7 @@ void Runtime::stop_watching(const Object* completion) {
   if (!t->stream || !t->stream->watched || t->stream->completion != completion) return;
   t->stream->completion = nullptr;
   t->stream->watched = false;
-  callbacks_.push_back([this, tag = t->tag] {
+  callbacks_.push_back([this, tag = uint64_t{t->tag}] {
     {
       std::lock_guard lock(mutex_);
       PendingTask* task = pending_task_at(task_index(tag));
