@@ -166,7 +166,7 @@ ray_code ray_worker_code(ray_runtime* runtime, int32_t language, ray_str code, r
     if (!code.data && code.size) return null_argument("code");
     c = text(code);
     if (c.empty()) return error(RAY_INVALID_ARGUMENT, "code is empty: say where the code lies");
-    return rt->set_worker_command(language, {}, c);
+    return rt->functions().set_worker_command(language, {}, c);
   });
 }
 
@@ -179,7 +179,7 @@ ray_code ray_worker_command(ray_runtime* runtime, int32_t language, const char* 
     std::vector<std::string> command;
     for (; *argv; ++argv) command.push_back(*argv);
     if (command.empty() || command[0].empty()) return error(RAY_INVALID_ARGUMENT, "argv names no program");
-    return rt->set_worker_command(language, command, "");
+    return rt->functions().set_worker_command(language, command, "");
   });
 }
 

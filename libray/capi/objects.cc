@@ -29,7 +29,7 @@ ray_code ray_buffer_refs(const ray_buffer* buffer, uint32_t first, uint32_t n, r
     if (n == 0) return Status();
     auto* view = static_cast<BufferView*>(buffer->private_data);
     RAY_TRY(view->runtime->usable());
-    return view->runtime->import_contained(*view, first, n, out);
+    return view->runtime->objects().import_contained(*view, first, n, out);
   });
 }
 
@@ -68,7 +68,7 @@ static WriterState* take_writer(ray_writer* writer) {
 static void end_writer(WriterState* w) {
   if (w->runtime->foreign()) return delete w;
   if (!w->sealed && w->store) w->store->abort(&w->building);
-  for (Object* o : w->contained) w->runtime->release(o);
+  for (Object* o : w->contained) w->runtime->objects().release(o);
   delete w;
 }
 
@@ -86,7 +86,7 @@ ray_code ray_writer_open(ray_runtime* runtime, const ray_value* shape, ray_write
     RAY_TRY(value_arg(shape, "shape", true));
     if (!out || !layout) return null_argument("out or layout");
     auto w = std::make_unique<WriterState>();
-    store::Interruptible scope(rt->stop_waiting());
+    store::Interruptible scope(rt->objects().stop_waiting());
     RAY_TRY(w->open(rt, rt->next_put_id(), *shape));
     give_writer(w.release(), out, layout);
     return Status();
@@ -101,7 +101,7 @@ ray_code ray_writer_seal(ray_writer* writer, ray_ref** out, ray_error** err) {
     Object* o = nullptr;
     if (s.ok() && w->execution) s = w->runtime->worker()->seal_result(w);
     else if (s.ok() && !out) s = null_argument("out");
-    else if (s.ok()) s = w->runtime->seal_put(w, &o);
+    else if (s.ok()) s = w->runtime->objects().seal_put(w, &o);
     end_writer(w);
     if (o) *out = hand_out(o);
     return s;
@@ -140,7 +140,7 @@ ray_ref* ray_ref_retain(ray_ref* ref) {
 }
 
 void ray_ref_release(ray_ref* ref) {
-  if (Object* o = object_of(ref)) o->runtime->release_handle(o);
+  if (Object* o = object_of(ref)) o->runtime->objects().release_handle(o);
 }
 
 ray_id ray_ref_id(const ray_ref* ref) {
@@ -175,8 +175,8 @@ ray_code ray_ref_export(ray_ref* ref, void* buf, size_t* inout_size, ray_error**
       return error(RAY_INVALID_ARGUMENT, "buffer of %zu bytes: %zu are needed", capacity,
                    sizeof(Exported));
     RAY_TRY(o->runtime->usable());
-    RAY_TRY(o->runtime->export_hold(o));
-    Exported e{kExportMagic, 0, o->runtime->node(), o->runtime->packed_ref(o)};
+    RAY_TRY(o->runtime->objects().export_hold(o));
+    Exported e{kExportMagic, 0, o->runtime->node(), o->runtime->objects().packed_ref(o)};
     e.check = check_of(e.ref);
     std::memcpy(buf, &e, sizeof e);
     return Status();
@@ -190,7 +190,7 @@ ray_code ray_ref_find(ray_runtime* runtime, const ray_id* id, ray_ref** out, ray
     if (!id || !out) return null_argument("id or out");
     ObjectId wanted;
     std::memcpy(wanted.b, id->b, kIdSize);
-    Object* o = rt->find_object(wanted);
+    Object* o = rt->objects().find_object(wanted);
     if (!o)
       return error(RAY_NOT_FOUND, "this process has no reference to %s", wanted.hex().c_str());
     *out = hand_out(o);
@@ -212,7 +212,7 @@ ray_code ray_ref_import(ray_runtime* runtime, ray_bytes exported, ray_ref** out,
     if (e.cluster != rt->node())
       return error(RAY_INVALID_ARGUMENT, "object %s was exported in another cluster", e.ref.id.hex().c_str());
     Object* o;
-    RAY_TRY(rt->import(e.ref.id, e.ref.hint, &o));
+    RAY_TRY(rt->objects().import(e.ref.id, e.ref.hint, &o));
     *out = hand_out(o);
     return Status();
   });
@@ -263,7 +263,7 @@ ray_code ray_try_get(ray_ref* ref, ray_buffer* out, ray_error** err) {
       failure->seen.store(true, std::memory_order_relaxed);
       return Status(failure->code);
     }
-    return o->runtime->fill_buffer(o, 0, out);
+    return o->runtime->objects().fill_buffer(o, 0, out);
   });
   if (failure && err) {
     ray_error_release(*err);

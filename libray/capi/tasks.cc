@@ -21,9 +21,9 @@ static Status define(ray_runtime* runtime, int32_t language, uint32_t kind, ray_
     return error(RAY_INVALID_ARGUMENT, "language %d is none of RAY_LANG_*", language);
   std::string n;
   RAY_TRY(name_arg(name, "the name of a function", &n));
-  RAY_TRY(rt->check_language(language));
+  RAY_TRY(rt->functions().check_language(language));
   Function* f;
-  RAY_TRY(rt->function(language, kind, n, definition, &f));
+  RAY_TRY(rt->functions().define(language, kind, n, definition, &f));
   *out = make_handle_of<ray_function>(kHandleFunction, f);
   return Status();
 }
@@ -512,7 +512,7 @@ Status key_arg(ray_str ns, ray_bytes key, std::string* space) {
 Status kv_call(ray_runtime* runtime, uint32_t op, const std::string& args, std::string* answer) {
   Runtime* rt;
   RAY_TRY(runtime_of(runtime, &rt));
-  return rt->request(op, args, answer);
+  return rt->daemon().request(op, args, answer);
 }
 
 }  // namespace
@@ -556,11 +556,11 @@ ray_code ray_group_wait(ray_runtime* runtime, const ray_id* group, int64_t timeo
     RAY_TRY(runtime_of(runtime, &rt));
     std::string args;
     wire::Writer(&args).array(2).bin(group->b, sizeof group->b).uint64(timeout_ns != 0);
-    if (timeout_ns == 0) return rt->request(wire::kOpGroupWait, args, nullptr, -1);
+    if (timeout_ns == 0) return rt->daemon().request(wire::kOpGroupWait, args, nullptr, -1);
     // The daemon lets go of its oldest waiter when it has too many: then it is asked again.
     const int64_t start = steady_ns();
     for (int64_t left = timeout_ns;;) {
-      Status s = rt->request(wire::kOpGroupWait, args, nullptr, left);
+      Status s = rt->daemon().request(wire::kOpGroupWait, args, nullptr, left);
       if (s.code() != RAY_TIMED_OUT) return s;
       if (timeout_ns > 0 && (left = timeout_ns - (steady_ns() - start)) <= 0) return s;
     }
@@ -598,7 +598,7 @@ ray_code ray_cluster_query(ray_runtime* runtime, ray_str what, ray_bytes filter,
       w.map(0);
     }
     if (text(what) == "available") rt->return_idle_leases();
-    RAY_TRY(rt->request(wire::kOpQuery, args, &answer));
+    RAY_TRY(rt->daemon().request(wire::kOpQuery, args, &answer));
     RAY_TRY(only_element(answer, &rows));
     own_bytes(std::move(rows), RAY_FMT_MSGPACK, out);
     return Status();

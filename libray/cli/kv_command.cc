@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kKvTable = 11;  // gcs::Table::kKv, as the shards' view "kv" has it
 
 Result<Records> open(const Common& c) {
-  auto session = find_session(c.session);
+  auto session = find_living_session(c.session);
   if (!session.ok()) return session.status();
   return Records::open(*session);
 }

@@ -14,7 +14,8 @@ namespace ray::cli {
 namespace {
 
 constexpr char kFooter[] =
-    "Without --session the newest session of this user is meant; sessions lie in $LIBRAY_TMPDIR, "
+    "Without --session the newest session of this user is meant, or where a living node is asked (nodes, stop, kv, stack, "
+    "store, why) the newest whose node lives; sessions lie in $LIBRAY_TMPDIR, "
     "else\n"
     "/tmp/libray-UID. Ids may be shortened to their beginning, or written as the tables show them: "
     "1cdf5a68..2a\n"

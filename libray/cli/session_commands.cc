@@ -280,7 +280,7 @@ Status show_status(const Common& common) {
 }
 
 Status stop_session(const Common& common, const StopOptions& options) {
-  auto session = find_session(common.session);
+  auto session = find_living_session(common.session);
   if (!session.ok()) return session.status();
   NodeFile f = read_node_file(*session);
   if (!f.found)

@@ -156,6 +156,14 @@ Result<std::string> find_session(const std::string& requested) {
                match[1].substr(base.size() + 1).c_str());
 }
 
+Result<std::string> find_living_session(const std::string& requested, bool in_cluster) {
+  if (!requested.empty()) return find_session(requested);
+  const auto all = node::list_sessions(sessions_base());
+  for (auto s = all.rbegin(); s != all.rend(); ++s)
+    if (node_state(*s, read_node_file(*s)) != NodeState::kDead && (!in_cluster || read_cluster_file(*s).found)) return *s;
+  return find_session(requested);
+}
+
 NodeFile read_node_file(const std::string& session) {
   NodeFile f;
   auto text = node::read_file(session + "/session.json");

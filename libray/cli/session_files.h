@@ -23,6 +23,9 @@ namespace ray::cli {
 std::string sessions_base();
 // `requested`: a path, a name (or its beginning) under the base, or empty for the newest session.
 Result<std::string> find_session(const std::string& requested);
+// The same for who asks a living node: of the sessions of this user, the newest whose node lives and, if `in_cluster`,
+// belongs to a cluster; when there is none, the newest.
+Result<std::string> find_living_session(const std::string& requested, bool in_cluster = false);
 
 struct NodeFile {  // session.json
   bool found = false;

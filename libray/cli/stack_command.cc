@@ -262,7 +262,7 @@ std::string stack_json(const ProcessInfo& p, const Stack& s) {
 }  // namespace
 
 Status show_stacks(const Common& common, int pid, bool native) {
-  auto session = find_session(common.session);
+  auto session = find_living_session(common.session);
   if (!session.ok()) return session.status();
   auto all = session_processes(*session, read_node_file(*session));
   std::string json;

@@ -338,9 +338,14 @@ Status start_node(const Common& common, const StartOptions& given) {
   if (!base.ok()) return base.status();
   auto session = node::create_session(*base);
   if (!session.ok()) return session.status();
-  if (in_cluster) RAY_TRY(write_token(o, token, session->dir, &token_file));
   auto args = arguments(o, session->dir, own);
-  if (!args.ok()) return args.status();
+  Status prepared = args.ok() ? Status() : args.status();
+  if (prepared.ok() && in_cluster) prepared = write_token(o, token, session->dir, &token_file);
+  if (!prepared.ok()) {
+    std::error_code ec;
+    std::filesystem::remove_all(session->dir, ec);
+    return prepared;
+  }
   sigset_t signals, before;
   sigemptyset(&signals);
   for (int s : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, s);
@@ -356,6 +361,8 @@ Status start_node(const Common& common, const StartOptions& given) {
   const Status ready = await_ready(read_end.get(), pidfd.get(), log);
   if (!ready.ok()) {
     ::waitpid(pid, nullptr, 0);
+    std::error_code ec;  // its log says more only where the daemon has not said why itself
+    if (ready.message().find(log) == std::string::npos) std::filesystem::remove_all(session->dir, ec);
     return ready;
   }
   print_started(common, o, session->dir, token_file, pid);
@@ -363,7 +370,7 @@ Status start_node(const Common& common, const StartOptions& given) {
 }
 
 Status show_nodes(const Common& common) {
-  auto session = find_session(common.session);
+  auto session = find_living_session(common.session, true);
   if (!session.ok()) return session.status();
   const ClusterFile c = read_cluster_file(*session);
   if (!c.found)

@@ -40,7 +40,7 @@ Status show_store(const Common& common, int pid) {
   std::string where = "process " + std::to_string(pid);
   bool stopped = false;
   if (pid <= 0) {
-    auto session = find_session(common.session);
+    auto session = find_living_session(common.session);
     if (!session.ok()) return session.status();
     NodeFile f = read_node_file(*session);
     NodeState state = node_state(*session, f);

@@ -56,7 +56,7 @@ Result<std::string> ask_daemon(const std::string& session, const std::string& wh
 }  // namespace
 
 Status show_why(const Common& common, const std::string& id) {
-  auto session = find_session(common.session);
+  auto session = find_living_session(common.session);
   if (!session.ok()) return session.status();
   auto task = find_task(*session, id);
   if (!task.ok()) return task.status();

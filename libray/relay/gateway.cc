@@ -207,7 +207,7 @@ Gateway::Lane* Gateway::lane(const LaneKey& key) {
 
 void Gateway::open_lane(const NodeId& from, const Record& r) {
   const LaneKey key{from, r.lane};
-  if (Status s = runtime_->check_language(r.language); !s.ok()) return lane_over(key, s);
+  if (Status s = runtime_->functions().check_language(r.language); !s.ok()) return lane_over(key, s);
   {
     std::lock_guard lock(mutex_);
     auto& l = lanes_[key];
@@ -257,7 +257,7 @@ void Gateway::define(const NodeId& from, const Record& r) {
   if (r.more && !long_one) return;
   Known known;
   if (long_one) known.status = error(RAY_INVALID_ARGUMENT, "its definition is too long");
-  else known.status = runtime_->function(r.language, r.function_kind, std::string(r.name), definition, &known.function);
+  else known.status = runtime_->functions().define(r.language, r.function_kind, std::string(r.name), definition, &known.function);
   if (known.function && known.function->key != r.key) {
     runtime_->function_release(known.function);
     known = {nullptr, error(RAY_INTERNAL, "its definition is not the one that its key stands for")};
@@ -306,7 +306,7 @@ void Gateway::ended(std::vector<RelayedEnd> ends) {
 }
 
 void Gateway::release(Entry* entry) {
-  for (Object* o : entry->returns) runtime_->release_handle(o);
+  for (Object* o : entry->returns) runtime_->objects().release_handle(o);
   entry->returns.clear();
 }
 

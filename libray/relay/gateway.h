@@ -19,11 +19,11 @@
 #include <unordered_map>
 
 #include "libray/relay/host.h"
+#include "libray/relay/incoming.h"
 #include "libray/relay/messages.h"
 #include "libray/relay/outgoing.h"
 #include "libray/runtime/relayed.h"
 #include "libray/runtime/types.h"
-#include "libray/runtime/worker.h"
 
 namespace ray::relay {
 
@@ -45,12 +45,9 @@ class Gateway final : public RelayedUser {
  private:
   using LaneKey = std::pair<NodeId, uint64_t>;
   struct Argument {  // that comes in parts
-    std::unique_ptr<WriterState> writer;
+    Incoming value;
     Object* object = nullptr;  // once it is whole; with a handle
-    Status status;
-    std::vector<std::pair<uint8_t*, uint64_t>> places;  // data and buffers
-    size_t place = 0;
-    uint64_t at = 0;
+    Status status;             // why it is not
   };
   struct Lane {
     LaneKey key;

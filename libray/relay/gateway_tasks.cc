@@ -1,7 +1,6 @@
 // See gateway.h: arguments, submission, cancelling. On the gateway's own thread.
 #include <algorithm>
 
-#include "libray/base/copy.h"
 #include "libray/base/log.h"
 #include "libray/relay/gateway.h"
 #include "libray/runtime/runtime.h"
@@ -14,20 +13,10 @@ namespace ray::relay {
 
 void Gateway::open_argument(Lane* l, const Record& r) {
   l->filling = {r.number, r.index};
-  if (l->arguments.count(l->filling)) return;  // its bytes are too many for it, which is found then
   Argument& a = l->arguments[l->filling];
-  std::vector<ray_bytes> sizes;
-  for (uint64_t n : r.value.oob_sizes) sizes.push_back({nullptr, n});
-  ray_value shape = ray_plain(nullptr, r.value.size, r.value.format);
-  shape.oob = sizes.data();
-  shape.n_oob = sizes.size();
-  auto w = std::make_unique<WriterState>();
-  a.status = check_value(shape, true);
-  if (a.status.ok()) a.status = w->open(runtime_, runtime_->next_put_id(), shape);
-  if (!a.status.ok()) return;
-  a.places.push_back({w->data, r.value.size});
-  for (size_t i = 0; i < sizes.size(); ++i) a.places.push_back({w->oob[i], sizes[i].size});
-  a.writer = std::move(w);
+  a.value.open(r.value, [this](const ray_value& shape, WriterState* w) {
+    return w->open(runtime_, runtime_->next_put_id(), shape);
+  });
   seal(&a);
 }
 
@@ -35,35 +24,25 @@ void Gateway::fill_argument(Lane* l, const Record& r) {
   auto it = l->arguments.find(l->filling);
   if (it == l->arguments.end()) return;
   Argument& a = it->second;
-  for (std::string_view bytes = r.bytes; a.status.ok() && !bytes.empty();) {
-    while (a.place < a.places.size() && a.at == a.places[a.place].second) ++a.place, a.at = 0;
-    if (a.object || a.place == a.places.size()) {
-      a.status = error(RAY_INTERNAL, "it has more bytes than were announced");
-      return;
-    }
-    auto& [place, size] = a.places[a.place];
-    const size_t n = std::min<uint64_t>(bytes.size(), size - a.at);
-    copy_large(place + a.at, bytes.data(), n);
-    a.at += n;
-    bytes.remove_prefix(n);
-  }
+  if (a.object && !r.bytes.empty()) a.status = error(RAY_INTERNAL, "it has more bytes than were announced");
+  if (a.object) return;
+  a.value.fill(r.bytes);
   seal(&a);
 }
 
 // Once all of it is there.
 void Gateway::seal(Argument* a) {
-  while (a->place < a->places.size() && a->at == a->places[a->place].second) ++a->place, a->at = 0;
-  if (!a->status.ok() || a->place < a->places.size() || a->object) return;
-  a->status = runtime_->seal_put(a->writer.get(), &a->object);
+  if (a->object) return;
+  a->status = a->value.whole();
+  if (!a->status.ok()) return;
+  a->status = runtime_->objects().seal_put(a->value.writer(), &a->object);
   if (a->status.ok()) (void)hand_out(a->object);
 }
 
 void Gateway::drop_arguments(Lane* l, uint64_t number, bool all) {
   auto it = l->arguments.lower_bound({number, 0});
   while (it != l->arguments.end() && (all || it->first.first == number)) {
-    Argument& a = it->second;
-    if (a.writer && !a.writer->sealed) a.writer->store->abort(&a.writer->building);
-    if (a.object) runtime_->release_handle(a.object);
+    if (it->second.object) runtime_->objects().release_handle(it->second.object);
     it = l->arguments.erase(it);
   }
 }
@@ -80,7 +59,6 @@ Status Gateway::read_arguments(Lane* l, const Task& t, std::vector<ray_arg>* arg
       if (it == l->arguments.end()) return error(RAY_INTERNAL, "the bytes of argument %u did not come", i);
       const Argument& arg = it->second;
       if (!arg.status.ok()) return error(arg.status.code(), "argument %u: %s", i, arg.status.message().c_str());
-      if (!arg.object) return error(RAY_INTERNAL, "some bytes of argument %u did not come", i);
       a.ref = arg.object->handle();
       continue;
     }

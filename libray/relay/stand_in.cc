@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstring>
 
-#include "libray/base/copy.h"
 #include "libray/base/log.h"
 #include "libray/base/thread.h"
 #include "libray/runtime/runtime.h"
@@ -16,7 +15,6 @@ namespace ray::relay {
 namespace {
 
 constexpr uint64_t kMaxInbox = 4 * kWindowBytes;      // of answers; who sends more breaks the rules
-constexpr uint64_t kMaxError = 128u << 20;            // a packed error
 constexpr auto kLook = std::chrono::milliseconds(200);  // between looks whether the daemon has closed the socket
 constexpr auto kLastAnswers = std::chrono::seconds(5);  // at the end, for those that have come
 
@@ -338,69 +336,26 @@ Execution* StandIn::take_task(uint64_t number, bool remove) {
 void StandIn::open_result(const Record& r) {
   filling_ = {r.number, r.index};
   Execution* e = take_task(r.number, false);
-  if (!e || coming_.count(filling_)) return;
-  Coming& c = coming_[filling_];
-  if (r.value.format == wire::kFmtError) {
-    if (!r.value.oob_sizes.empty() || r.value.size > kMaxError) {
-      c.status = error(RAY_INTERNAL, "an error of %llu bytes", static_cast<unsigned long long>(r.value.size));
-      return;
-    }
-    c.image.resize(r.value.size);
-    c.places.push_back({reinterpret_cast<uint8_t*>(c.image.data()), r.value.size});
-    return;
-  }
-  std::vector<ray_bytes> sizes;
-  for (uint64_t n : r.value.oob_sizes) sizes.push_back({nullptr, n});
-  ray_value shape = ray_plain(nullptr, r.value.size, r.value.format);
-  shape.oob = sizes.data();
-  shape.n_oob = sizes.size();
-  auto w = std::make_unique<WriterState>();
-  c.status = check_value(shape, true);
-  if (c.status.ok()) c.status = side_->open_result(e, r.index, shape, w.get());
-  if (!c.status.ok()) return;
-  c.places.push_back({w->data, r.value.size});
-  for (size_t i = 0; i < sizes.size(); ++i) c.places.push_back({w->oob[i], sizes[i].size});
-  c.writer = std::move(w);
+  if (!e) return;
+  Incoming& c = coming_[filling_];
+  if (r.value.format == wire::kFmtError) return c.open_error(r.value);
+  c.open(r.value, [&](const ray_value& shape, WriterState* w) { return side_->open_result(e, r.index, shape, w); });
 }
 
 void StandIn::fill_result(const Record& r) {
-  auto it = coming_.find(filling_);
-  if (it == coming_.end() || !it->second.status.ok()) return;
-  Coming& c = it->second;
-  for (std::string_view bytes = r.bytes; !bytes.empty();) {
-    while (c.place < c.places.size() && c.at == c.places[c.place].second) ++c.place, c.at = 0;
-    if (c.place == c.places.size()) {
-      c.status = error(RAY_INTERNAL, "it has more bytes than were announced");
-      return;
-    }
-    auto& [place, size] = c.places[c.place];
-    const size_t n = std::min<uint64_t>(bytes.size(), size - c.at);
-    copy_large(place + c.at, bytes.data(), n);
-    c.at += n;
-    bytes.remove_prefix(n);
-  }
-}
-
-// Whether all of it has come.
-Status StandIn::whole(Coming* c) {
-  RAY_TRY(c->status);
-  while (c->place < c->places.size() && c->at == c->places[c->place].second) ++c->place, c->at = 0;
-  return c->place == c->places.size() ? Status() : error(RAY_INTERNAL, "it has fewer bytes than were announced");
+  if (auto it = coming_.find(filling_); it != coming_.end()) it->second.fill(r.bytes);
 }
 
 Status StandIn::set_result(Execution* e, uint64_t number, uint32_t index, const Value& v) {
   if (v.apart) {
     auto it = coming_.find({number, index});
     if (it == coming_.end()) return error(RAY_INTERNAL, "its bytes did not come");
-    RAY_TRY(whole(&it->second));
-    if (it->second.writer) {
-      RAY_TRY(side_->seal_result(it->second.writer.get()));
-      return Status();
-    }
+    RAY_TRY(it->second.whole());
+    if (WriterState* w = it->second.writer()) return side_->seal_result(w);
     Value in_place;
     in_place.given = true;
     in_place.format = wire::kFmtError;
-    in_place.data = it->second.image;
+    in_place.data = it->second.image();
     return set_result(e, number, index, in_place);
   }
   if (v.format == wire::kFmtError) {
@@ -446,7 +401,7 @@ void StandIn::done(const Done& d) {
       }
     } else if (!d.results.empty() && d.results[0].apart) {
       auto it = coming_.find({d.number, 0});
-      if (it != coming_.end() && whole(&it->second).ok()) image = std::move(it->second.image);
+      if (it != coming_.end() && it->second.whole().ok()) image = std::move(it->second.image());
     } else if (!d.results.empty()) {
       image = d.results[0].data;
     }
@@ -467,8 +422,8 @@ void StandIn::returned(const Record& r) {
 }
 
 void StandIn::forget_coming(uint64_t number) {
-  for (auto it = coming_.lower_bound({number, 0}); it != coming_.end() && it->first.first == number; it = coming_.erase(it))
-    if (WriterState* w = it->second.writer.get(); w && !w->sealed && !w->dropped) w->store->abort(&w->building);
+  auto it = coming_.lower_bound({number, 0});
+  while (it != coming_.end() && it->first.first == number) it = coming_.erase(it);
 }
 
 // ---- the end

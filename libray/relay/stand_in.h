@@ -20,6 +20,7 @@
 #include <unordered_map>
 
 #include "libray/relay/host.h"
+#include "libray/relay/incoming.h"
 #include "libray/relay/messages.h"
 #include "libray/runtime/relayed.h"
 #include "libray/runtime/worker.h"
@@ -59,15 +60,6 @@ class StandIn final : public StandInUser {
     Record record;
     std::shared_ptr<const std::string> message;  // backs its views
   };
-  // What is made of a result that comes in parts.
-  struct Coming {
-    std::unique_ptr<WriterState> writer;
-    std::string image;  // of a long error, instead
-    Status status;
-    std::vector<std::pair<uint8_t*, uint64_t>> places;  // data and buffers that are not filled
-    size_t place = 0;
-    uint64_t at = 0;
-  };
 
   void run();
   Status start();
@@ -90,7 +82,6 @@ class StandIn final : public StandInUser {
   void done(const Done& d);
   Status set_results(Execution* e, const Done& d);
   Status set_result(Execution* e, uint64_t number, uint32_t index, const Value& v);
-  static Status whole(Coming* c);
   void returned(const Record& r);
   Execution* take_task(uint64_t number, bool remove);
   void grant(uint64_t bytes);
@@ -110,7 +101,7 @@ class StandIn final : public StandInUser {
   uint64_t next_ = 0, batched_ = 0;  // numbers: the last given, the last in batch_
 
   // The answering thread's.
-  std::map<std::pair<uint64_t, uint32_t>, Coming> coming_;  // by number and index
+  std::map<std::pair<uint64_t, uint32_t>, Incoming> coming_;  // by number and index
   std::pair<uint64_t, uint32_t> filling_{};
   uint64_t to_grant_ = 0;
 

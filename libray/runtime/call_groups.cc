@@ -94,7 +94,7 @@ bool WorkerSide::claim_grouped(Execution** out, uint32_t group) {
       got = true;
     }
   }
-  if (others) runtime_->poke();
+  if (others) runtime_->bells().poke();
   return got;
 }
 
@@ -117,7 +117,7 @@ bool WorkerSide::anything_for(uint32_t group) {
   if (__builtin_expect(leaves_, 0)) return any_read(group);
   if (has_groups_) {
     std::lock_guard lock(groups_mutex_);
-    if (actor_ready_ && route(group)) runtime_->poke();
+    if (actor_ready_ && route(group)) runtime_->bells().poke();
     return any_read(group) || (!full(group) && !groups_[group]->ready.empty());
   }
   return any_read(group) || (!full(group) && has_work());
@@ -154,7 +154,7 @@ void WorkerSide::ring_events(bool always, bool work) {
     return;
   }
   std::lock_guard lock(groups_mutex_);
-  if (work && actor_ready_ && route(UINT32_MAX)) runtime_->poke();
+  if (work && actor_ready_ && route(UINT32_MAX)) runtime_->bells().poke();
   for (auto& g : groups_)
     if (g->event.valid() && (always || !g->ready.empty()))
       (void)!::write(g->event.get(), &one, sizeof one);
@@ -173,8 +173,8 @@ Status WorkerSide::exit_actor(const std::string& reason) {
   bool first = !exiting_.exchange(true), idle = outstanding_ == 0;
   if (!first && !idle) return Status();
   wire::UpActor u{actor_, incarnation_, RAY_OK, idle ? 1u : 0u, static_cast<uint32_t>(why.size())};
-  runtime_->up_bytes(wire::kUpActorExit, &u, sizeof u, why.data(), u.size);
-  runtime_->poke();
+  runtime_->daemon().up_bytes(wire::kUpActorExit, &u, sizeof u, why.data(), u.size);
+  runtime_->bells().poke();
   return Status();
 }
 

@@ -100,7 +100,7 @@ void WorkerSide::die(ServeLink* link, uint64_t end) {
   if (std::none_of(running_.begin(), running_.end(),
                    [&](Execution* e) { return e->link.get() == link && e->end == end; }))
     return;
-  runtime_->up(wire::kUpKillWorker, wire::UpLeaseReturn{runtime_->process(), 0});
+  runtime_->daemon().up(wire::kUpKillWorker, wire::UpLeaseReturn{runtime_->process(), 0});
   while (!runtime_->node_dead()) ::usleep(100000);
   ::_exit(1);
 }
@@ -119,7 +119,7 @@ void WorkerSide::scan_cancels(const std::shared_ptr<ServeLink>& link) {
     std::lock_guard lock(link->mutex);
     if (found || has_ended(*link, end)) forget_cancel(link.get(), end);
   }
-  has_interrupt() ? runtime_->poke() : runtime_->wake_waiters();  // who waits in that task looks at `cancelled`
+  has_interrupt() ? runtime_->bells().poke() : runtime_->wake_waiters();  // who waits in that task looks at `cancelled`
 }
 
 }  // namespace ray

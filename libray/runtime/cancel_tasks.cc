@@ -19,7 +19,7 @@ Status Runtime::cancel(Object* o, uint32_t flags) {
     if (o->producer) {
       s = cancel_task(o->producer, flags);
     } else if (o->borrowed) {  // its owner does it
-      up(wire::kUpObjCancel, wire::ObjCancel{o->id, flags, 0});
+      daemon_.up(wire::kUpObjCancel, wire::ObjCancel{o->id, flags, 0});
     }
   }
   after_unlock();
@@ -28,7 +28,7 @@ Status Runtime::cancel(Object* o, uint32_t flags) {
 
 // Somebody who borrowed an object of ours wants its task cancelled. mutex_ held.
 void Runtime::on_obj_cancel(const wire::ObjCancel& c) {
-  Object* o = table_.find(c.id);
+  Object* o = objects_.known(c.id);
   if (!o || !o->producer) return;
   PendingTask* t = o->producer;
   uint32_t flags = t->actor ? c.flags & ~uint32_t{RAY_CANCEL_FORCE} : c.flags;
@@ -76,7 +76,7 @@ void Runtime::press_on(int64_t now) {
       },
       [](const PendingTask* t) { return has_begun(t); },
       [this](const PendingTask* t) {
-        up(wire::kUpKillWorker, wire::UpLeaseReturn{t->link->peer, t->lease->lease});
+        daemon_.up(wire::kUpKillWorker, wire::UpLeaseReturn{t->link->peer, t->lease->lease});
       },
       &todo_);
   carry_out();
@@ -99,7 +99,7 @@ void Runtime::flush_cancels(ClientLink* link) {
   cancels_wait_ |= !link->cancels.empty();
   if (n == before) return;
   h->cancel_count.store(n, std::memory_order_release);
-  ring_all(link->peer);
+  bells_.ring_both(link->peer);
 }
 
 // Takes a task out of whatever queue it stands in. True: calls of an actor that waited behind it go on. mutex_ held.
@@ -133,7 +133,7 @@ void Runtime::cancel_children(const TaskId& parent) {
     collect(waiting_tasks_);
     for (Shape* s : shape_list_) collect(s->backlog);
     for (auto& [id, link] : links_) collect(link->inflight);
-    for (auto& [id, actor] : actors_) {
+    for (auto& [id, actor] : actors_.all()) {
       collect(actor->queue);
       collect(actor->aside);
       collect(actor->lost);

@@ -20,27 +20,13 @@ bool read(const uint8_t* p, size_t n, T* out) {
 
 }  // namespace
 
-void Runtime::on_datagram(const uint8_t* data, size_t size, std::vector<Fd>* fds) {
-  size_t next_fd = 0;
-  for (size_t at = 0; at + sizeof(RecordHeader) <= size;) {
-    RecordHeader h;
-    std::memcpy(&h, data + at, sizeof h);
-    if (h.size < sizeof h || h.size > size - at) break;
-    on_down(h.type, h.flags, data + at + sizeof h, h.size - sizeof h, fds, &next_fd);
-    at += pad8(h.size);
-  }
+void Runtime::received_all() {
   after_unlock(0);  // the next message may be what makes room
-  poke();
+  bells_.poke();
 }
 
-void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
-                      std::vector<Fd>* fds, size_t* next_fd) {
+void Runtime::received(uint16_t type, uint16_t, const uint8_t* p, size_t n, std::vector<Fd>* fds, size_t* next_fd) {
   switch (type) {
-    case wire::kDnReply: {
-      wire::DnReply r;
-      if (read(p, n, &r)) on_reply(r, flags, p + sizeof r, n - sizeof r);
-      return;
-    }
     case wire::kDnLink: {
       wire::DnLink l;
       if (read(p, n, &l)) on_link(l, *next_fd < fds->size() ? std::move((*fds)[(*next_fd)++]) : Fd());
@@ -90,7 +76,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
       if (read(p, n, &died)) on_peer_died(died, {reinterpret_cast<const char*>(p) + sizeof died, n - sizeof died});
       break;
     case wire::kDnObjState:
-      if (read(p, n, &object)) on_obj_state(object);
+      if (read(p, n, &object)) objects_.on_state(object);
       break;
     case wire::kDnObjCancel:
       if (read(p, n, &cancelled)) on_obj_cancel(cancelled);
@@ -99,7 +85,7 @@ void Runtime::on_down(uint16_t type, uint16_t flags, const uint8_t* p, size_t n,
     case wire::kDnActorState:
       if (read(p, n, &actor) && actor.size <= n - sizeof actor) actor_state(actor, p + sizeof actor);
       break;
-    default: log_later(kLogDebug, "unknown-record", strprintf("record of type %u from the daemon", type));
+    default: callbacks_.log_later(kLogDebug, "unknown-record", strprintf("record of type %u from the daemon", type));
   }
 }
 
@@ -108,8 +94,7 @@ void Runtime::on_actor_text(const uint8_t* p, size_t n) {
   ActorId id;
   if (n < kIdSize) return;
   std::memcpy(id.b, p, kIdSize);
-  if (auto it = actors_.find(id); it != actors_.end())
-    it->second->error_parts.append(reinterpret_cast<const char*>(p) + kIdSize, n - kIdSize);
+  actors_.add_text(id, {reinterpret_cast<const char*>(p) + kIdSize, n - kIdSize});
 }
 
 void Runtime::on_link(const wire::DnLink& l, Fd fd) {
@@ -146,7 +131,7 @@ void Runtime::on_link(const wire::DnLink& l, Fd fd) {
 void Runtime::link_lost(const wire::DnLink& l, const std::string& why) {
   log(kLogError, "runtime", "link-failed", "a ring shared with process %u cannot be used: %s", l.peer_pid,
       why.c_str());
-  up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker, wire::kLinkNotMapped, 0});
+  daemon_.up(wire::kUpLinkLost, wire::UpLinkLost{l.peer, l.as_worker, wire::kLinkNotMapped, 0});
 }
 
 void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
@@ -162,7 +147,7 @@ void Runtime::on_infeasible(const wire::DnLease& l, std::string_view text) {
     return pump(s);
   }
   std::string name = t ? (t->name.empty() ? t->function->name : t->name) : "a task";
-  log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
+  callbacks_.log_later(kLogWarning, "infeasible", name.append(" waits: ").append(text));
 }
 
 // What waits for this shape fails, and so does all that is submitted or retried from now on.
@@ -189,30 +174,15 @@ void Runtime::on_peer_died(const wire::DnPeerDied& d, std::string_view why) {
   if (it != link_of_peer_.end()) link_died(it->second, d, why);
 }
 
-void Runtime::on_reply(const wire::DnReply& r, uint16_t flags, const uint8_t* p, size_t n) {
-  std::unique_lock lock(calls_mutex_);
-  auto it = calls_.find(r.req_id);
-  if (it == calls_.end()) return;
-  std::shared_ptr<Call> c = it->second;
-  c->answer.append(reinterpret_cast<const char*>(p), n);
-  if (flags & wire::kMore) return;
-  c->code = r.code;
-  c->done = true;
-  if (!c->abandoned) return calls_cv_.notify_all();
-  calls_.erase(it);
-  lock.unlock();
-  give_back(*c);
-}
-
-// Whoever asked for an actor by its name has gone: cancelled, or out of time.
-void Runtime::give_back(const Call& call) {
-  wire::Reader r(call.answer);
-  uint32_t n;
-  std::string_view id;
-  if (call.code != RAY_OK || !r.array(&n) || n < 1 || !r.bin(&id) || id.size() != kIdSize) return;
-  ActorId actor;
-  std::memcpy(actor.b, id.data(), kIdSize);
-  if (actor != call.mine) up(wire::kUpObjRelease, wire::UpObjCount{actor, process_, 1});
+// Its worker is gone. What it had made of the results and not handed over, if anything, is known to the node
+// and the store alone. mutex_ held.
+void Runtime::discard_attempt(const PendingTask* t) {
+  const uint32_t making = making_of(t->tag, t->attempt);
+  auto gone = [&](uint32_t index) {
+    daemon_.up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(t->id, index), process(), making, 1, 0});
+  };
+  for (uint32_t i = 0; i < t->n_returns; ++i) gone(i);
+  if (t->stream) gone(t->stream->from_attempt);  // of the others it is known
 }
 
 }  // namespace ray

@@ -59,37 +59,6 @@ ray_code call_symbol(WorkerSide* side, Execution* e) {
 
 }  // namespace
 
-Status Runtime::task_definition(uint64_t key, FunctionDefinition* out) {
-  {
-    std::lock_guard lock(calls_mutex_);
-    auto it = definitions_.find(key);
-    if (it != definitions_.end()) {
-      *out = it->second;
-      return Status();
-    }
-  }
-  std::string args, answer;
-  wire::Writer(&args).array(1).uint64(key);
-  RAY_TRY(request(wire::kOpFunctionGet, args, &answer));
-  wire::Reader r(answer);
-  uint32_t n;
-  std::string_view name, definition;
-  if (!r.array(&n) || n < 4 || !r.int32(&out->language) || !r.uint32(&out->kind) || !r.str(&name) ||
-      !r.bytes(&definition))
-    return error(RAY_INTERNAL, "the node daemon answered nonsense about function %lx", key);
-  out->name = name;
-  out->definition = definition;
-  std::lock_guard lock(calls_mutex_);
-  // Few are needed twice, for who runs them keeps what it made of them; functions made on the fly are endless.
-  if (definition.size() > 64 * 1024) return Status();
-  if (definition_bytes_ + definition.size() > 4u << 20) {
-    definitions_.clear();
-    definition_bytes_ = 0;
-  }
-  if (definitions_.emplace(key, *out).second) definition_bytes_ += definition.size();
-  return Status();
-}
-
 // A function forked, and it is the child that comes back here: the task is its parent's to answer. For the child this is
 // the end of its program, without the exit handlers of the worker that it is a copy of.
 void WorkerSide::end_forked_child(ray_code code) {

@@ -1,6 +1,6 @@
 // Leases: carries out what the rules of libray/task decide, and tells them what the daemon said. See runtime.h for locks.
 //
-// Who calls it: the receiver (on_grant, on_reclaim), pulse (look_after_leases, check_rules), and whoever submits, drains or
+// Who calls it: the receiver (on_grant, on_reclaim), pulse (look_after_leases), and whoever submits, drains or
 // cancels. Invariant: what the rules have decided is carried out before the lock is dropped.
 #include <signal.h>
 
@@ -17,7 +17,7 @@ namespace ray {
 void Runtime::send_want(const Shape* s, uint32_t want) {
   wire::UpLeaseWant w{s->index, want, {}};
   if (s->backlog.head) w.example = s->backlog.head->id;
-  up(wire::kUpLeaseWant, w);
+  daemon_.up(wire::kUpLeaseWant, w);
 }
 
 void Runtime::withdraw_want(Shape* s) {
@@ -31,11 +31,11 @@ void Runtime::carry_out() {
     switch (a.kind) {
       case task::LeaseAction<TaskKit>::kWant: send_want(a.shape, a.number); break;
       case task::LeaseAction<TaskKit>::kReturn:
-        up(wire::kUpLeaseReturn, wire::UpLeaseReturn{a.link->peer, a.number});
+        daemon_.up(wire::kUpLeaseReturn, wire::UpLeaseReturn{a.link->peer, a.number});
         break;
       case task::LeaseAction<TaskKit>::kAskBack:
         a.link->header->give_back.fetch_add(1, std::memory_order_release);
-        ring_all(a.link->peer);
+        bells_.ring_both(a.link->peer);
         break;
     }
   }
@@ -58,7 +58,7 @@ void Runtime::on_grant(const wire::DnLease& g, const uint8_t* gpus, size_t n_gpu
   // A lease for a shape that nothing is placed in any more was on its way when that was told.
   Shape* s = g.shape < shape_list_.size() && it != links_.end() ? shape_list_[g.shape] : nullptr;
   Lease* l = s ? leases_.granted(s, it->second.get(), g.lease, steady_ns()) : nullptr;
-  if (!l) return up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
+  if (!l) return daemon_.up(wire::kUpLeaseReturn, wire::UpLeaseReturn{g.worker, g.lease});
   write_gpus(l->link->header, gpus, n_gpus);
   pump(s);
 }
@@ -95,23 +95,6 @@ void Runtime::look_after_leases(int64_t now) {
     at += leases_.settle(at, seen, &todo_);
     carry_out();
   }
-}
-
-bool Runtime::rules_checked() {
-  static const bool yes = [] {
-    const char* text = std::getenv("LIBRAY_CHECKS");
-    return TaskKit::checked() || (text && *text && *text != '0');
-  }();
-  return yes;
-}
-
-// Looks at the invariants of the rules, for a tenth of the time at most. mutex_ held.
-void Runtime::check_rules(int64_t now) {
-  if (now < check_at_) return;
-  std::string broken = leases_.check();
-  for (auto a = actors_.begin(); broken.empty() && a != actors_.end(); ++a) broken = a->second->check();
-  check_at_ = now + std::max<int64_t>(10 * (steady_ns() - now), 20'000'000);
-  if (!broken.empty()) TaskKit::broken(broken.c_str());
 }
 
 void TaskKit::broken(const char* what) {

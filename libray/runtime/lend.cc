@@ -28,7 +28,7 @@ bool WorkerSide::give_back(ServeLink* link, bool blocked) {
     link->results.publish();
     complete_claim(link, 0);
   }
-  if (any || !room) ray::ring(runtime_->bell(link->client));
+  if (any || !room) runtime_->bells().ring(link->client);
   return room;
 }
 
@@ -47,7 +47,7 @@ void WorkerSide::give_back_all() {
 
 void WorkerSide::retire() {
   retiring_ = true;
-  runtime_->up_bytes(wire::kUpRetire, nullptr, 0, nullptr, 0);
+  runtime_->daemon().up_bytes(wire::kUpRetire, nullptr, 0, nullptr, 0);
 }
 
 // ---- lending
@@ -86,7 +86,7 @@ void WorkerSide::tell_lent() {
   const bool all_wait = !waiting_.empty() && waiting_.size() >= outstanding_;
   if (all_wait == lent_) return;
   lent_ = all_wait;
-  runtime_->up(wire::kUpBlocked, wire::UpBlocked{all_wait, 0});
+  runtime_->daemon().up(wire::kUpBlocked, wire::UpBlocked{all_wait, 0});
 }
 
 // ---- leaving
@@ -96,7 +96,7 @@ void WorkerSide::tell_lent() {
 void WorkerSide::leave() {
   if (is_actor_) return stop();
   leaves_ = true;
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 // When nothing runs here any more, nothing ever will: no call is claimed while it leaves.
@@ -109,7 +109,7 @@ void WorkerSide::depart() {
   }
   if (!done) return retiring_ ? void() : retire();
   stop_ = true;
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 bool WorkerSide::about_to_leave() const {

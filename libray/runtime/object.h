@@ -29,7 +29,7 @@ struct ErrorBox {
   std::string message;
   uint32_t payload_format = 0;
   std::string payload;
-  // Somebody got it, waited for it, or took it on: it need not be told when its objects go (unread.cc).
+  // Somebody got it, waited for it, or took it on: it need not be told when its objects go (UnreadErrors).
   std::atomic<bool> seen{false};
   int64_t since_ns = 0;
   ErrorBox* retain() {
@@ -55,7 +55,7 @@ enum class Where : uint8_t { kSmall, kHeap, kStore };
 struct Waiter {
   Waiter* next = nullptr;
   PendingTask* task = nullptr;  // a task that has it as an argument, or else:
-  uint64_t token = 0;           // a notification (Runtime::notifications_)
+  uint64_t token = 0;           // a notification (Notifications)
 };
 
 struct Object {

@@ -1,7 +1,7 @@
 // Task records that come back out of a ring. The worker can write to it, and a user's code in that worker
 // may have: whatever goes to another worker is made anew or compared first.
 //
-// Who calls it: submit.cc when it pushes a record, results.cc and actors.cc when they take one back.
+// Who calls it: submit.cc when it pushes a record, results.cc and actor_calls.cc when they take one back.
 // Threads: any; mutex_ held. Invariant: a record that was pushed is the one its submitter made, or its
 // task fails.
 #define XXH_INLINE_ALL

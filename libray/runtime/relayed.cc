@@ -18,7 +18,7 @@ void Runtime::set_relayed_user(RelayedUser* user) {
     relayed_user_ = user;
     ++needs_pulse_;
   }
-  poke();
+  bells_.poke();
 }
 
 Status Runtime::submit_relayed(const RelayedTask& task, Function* f, const ray_arg* args, size_t n_args,
@@ -74,8 +74,7 @@ void Runtime::end_relayed(PendingTask* t) {
   if (ErrorBox* e = t->relayed->end.error) e->seen.store(true, std::memory_order_relaxed);  // its node tells of it
   relayed_ends_.push_back(t->relayed->end);
   if (relayed_ends_.size() > 1) return;
-  callbacks_.push_back([this] { deliver_relayed(); });
-  ring_all(process_);
+  callbacks_.add_and_ring([this] { deliver_relayed(); });
 }
 
 void Runtime::deliver_relayed() {

@@ -36,11 +36,11 @@ void Runtime::drain(ClientLink* link) {
     if (next == RingConsumer::Next::kCorrupt) {
       if (link->dead) break;
       link->dead = true;  // said once; what is in flight is settled when its death is known
-      log_later(kLogError, "corrupt-ring", strprintf("worker pid %u wrote garbage: killing it", link->peer_pid));
+      callbacks_.log_later(kLogError, "corrupt-ring", strprintf("worker pid %u wrote garbage: killing it", link->peer_pid));
       if (Actor* a = link->actor)
-        up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
+        daemon_.up(wire::kUpActorKill, wire::UpActor{a->id, a->incarnation, RAY_OK, 1, 0});
       else
-        up(wire::kUpKillWorker,
+        daemon_.up(wire::kUpKillWorker,
            wire::UpLeaseReturn{link->peer, link->lease ? link->lease->lease : 0});
       break;
     }
@@ -65,7 +65,7 @@ void Runtime::drain(ClientLink* link) {
     if (!s->backlog.empty()) pump(s);
   }
   if (link->actor && !link->actor->queue.empty()) pump_actor(link->actor);
-  if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));
+  if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();
 }
 
 PendingTask* Runtime::task_of(ClientLink* link, uint64_t tag) {
@@ -152,7 +152,7 @@ void Runtime::on_done(ClientLink* link, const RecordView& r) {
       complete_from(o, wire::ArgHeader{RAY_FMT_MSGPACK, wire::kNone, 0, 0}, nullptr, making);
     }
   }
-  if (t->stream) stream_end(t, nullptr);
+  if (t->stream) streams_.end(t, nullptr);
   finish_task(t);
 }
 
@@ -231,13 +231,12 @@ void Runtime::requeue(PendingTask* t, bool begun) {
 // -----------------------------------------------------------------------------------------
 
 void Runtime::complete_from(Object* o, const wire::ArgHeader& h, const uint8_t* bytes, uint32_t making) {
-  if (o->done()) return discard(o->id, making, h, bytes);
+  if (o->done()) return objects_.discard(o->id, making, h, bytes);
   if (h.format == wire::kFmtError && h.where == wire::kStore) {
     // It is read without the lock.
     wire::StoreRef r;
     std::memcpy(&r, bytes, sizeof r);
-    to_read_errors_.push_back({retain(o), r.location, true});
-    have_deferred_ = true;
+    objects_.read_error_later({retain(o), r.location, true});
     return;
   }
   if (h.format == wire::kFmtError) return complete_error_from(o, bytes, h.size);
@@ -298,12 +297,7 @@ void Runtime::complete_error(Object* o, ErrorBox* e) {
 
 void Runtime::completed(Object* o) {
   o->producer = nullptr;
-  if (o->publish_on_ready) {
-    o->publish_on_ready = false;
-    --needs_pulse_;
-    to_publish_.push_back(retain(o));
-    have_deferred_ = true;
-  }
+  objects_.publish_if_awaited(o);
   while (o->waiters) {
     Waiter* w = o->waiters;
     o->waiters = w->next;
@@ -322,15 +316,11 @@ void Runtime::run_waiter(Waiter* w, Object* o) {
       }
     }
   } else {
-    auto it = notifications_.find(w->token);
-    if (it != notifications_.end()) {
-      Notification n = it->second;
-      notifications_.erase(it);
-      --needs_pulse_;
+    Notification n;
+    if (notifications_.take(w->token, &n)) {
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-      deliver(n, o, RAY_COMPLETION_READY, e);
-      deferred_release_.push_back(o);  // what the notification held
-      have_deferred_ = true;
+      notifications_.deliver(n, o, RAY_COMPLETION_READY, e);
+      objects_.release_later(o);  // what the notification held
     }
   }
   delete w;
@@ -361,7 +351,7 @@ void Runtime::fail_dependents() {
       e->release();
     }
   }
-  for (auto& d : list) release(d.cause);
+  for (auto& d : list) objects_.release(d.cause);
 }
 
 // Every result becomes this error; the task is in no list any more. `journaled`: its worker has told of the failure.
@@ -369,7 +359,7 @@ void Runtime::fail_task(PendingTask* t, ErrorBox* e, bool journaled) {
   if (!journaled) note_end(t, e);
   if (__builtin_expect(t->relayed != nullptr, 0)) t->relayed->end.error = e->retain();
   for (uint32_t i = 0; i < t->n_returns; ++i) complete_error(t->result(i), e);
-  if (t->stream) stream_end(t, e);
+  if (t->stream) streams_.end(t, e);
   if (t->kind == RAY_KIND_ACTOR_CREATE) creation_failed(t, e);
   finish_task(t);
 }
@@ -380,11 +370,11 @@ void Runtime::fail_waiting(PendingTask* t, ErrorBox* e) {
   const bool others_go_on = detach(t);
   if (a) ++a->n_pending;  // keeps the entry while it is looked at
   fail_task(t, e);
-  if (sleepers_.load(std::memory_order_relaxed)) ray::ring(bell(process_));
+  if (sleepers_.load(std::memory_order_relaxed)) bells_.ring_own();
   if (!a) return;
   if (others_go_on) pump_actor(a);
   --a->n_pending;
-  actor_maybe_done(a);
+  actors_.maybe_done(a);
 }
 
 void Runtime::finish_task(PendingTask* t) {
@@ -396,16 +386,15 @@ void Runtime::finish_task(PendingTask* t) {
   for (uint32_t i = 0; i < t->n_returns; ++i) {
     Object* o = t->result(i);
     o->producer = nullptr;
-    if (o->drop()) free_one(o, &more);
+    if (o->drop()) objects_.free_one(o, &more);
   }
   if (!t->held.empty() || !more.empty()) {
-    deferred_release_.insert(deferred_release_.end(), t->held.begin(), t->held.end());
-    deferred_release_.insert(deferred_release_.end(), more.begin(), more.end());
-    have_deferred_ = true;
+    for (Object* o : t->held) objects_.release_later(o);
+    for (Object* o : more) objects_.release_later(o);
   }
   Actor* a = t->actor;
   const bool call = t->kind == RAY_KIND_ACTOR_CALL, keeps = t->keeps_actor;
-  if (!call) drop_function(t->function);
+  if (!call) functions_.drop(t->function);
   free_task(t);
   if (!a) return;
   if (call) {
@@ -414,38 +403,34 @@ void Runtime::finish_task(PendingTask* t) {
   } else {
     a->creating = false;
   }
-  actor_maybe_done(a);
+  actors_.maybe_done(a);
 }
 
 // What may not happen under the lock: storing, reading the store, releasing. Whoever drained does
 // it; one who has a time limit of his own (patience 0) leaves what does not fit the store to the pulse thread.
 void Runtime::after_unlock(int64_t patience_ns) {
   while (have_deferred_.exchange(false)) {
-    std::vector<Object*> publish_now, release_now;
-    std::vector<StoredError> errors;
+    Objects::Deferred objects;
     {
       std::lock_guard lock(mutex_);
-      publish_now.swap(to_publish_);
-      if (!publish_now.empty()) ++publishing_;
-      release_now.swap(deferred_release_);
-      errors.swap(to_read_errors_);
+      objects_.take_deferred(&objects);
     }
     fail_dependents();
     write_ends();
     shrink_parked(patience_ns);
     create_ready_actors(patience_ns);
     bool full = false;
-    for (Object* o : publish_now) {
-      full = full || !publish(o, patience_ns, patience_ns != 0);
+    for (Object* o : objects.publish) {
+      full = full || !objects_.publish(o, patience_ns, patience_ns != 0);
       if (full) later({.publish = o});
-      else release(o);
+      else objects_.release(o);
     }
-    if (!publish_now.empty() && --publishing_ == 0) nearer_to_end();
-    for (const StoredError& e : errors) {
-      if (read_shared_error(e.object, e.location, e.ours, patience_ns, patience_ns != 0)) release(e.object);
+    if (!objects.publish.empty() && objects_.end_publishing()) nearer_to_end();
+    for (const Objects::StoredError& e : objects.errors) {
+      if (objects_.read_error(e, patience_ns, patience_ns != 0)) objects_.release(e.object);
       else later({.error = e});
     }
-    for (Object* o : release_now) release(o);
+    for (Object* o : objects.release) objects_.release(o);
   }
 }
 
@@ -456,7 +441,7 @@ void Runtime::later(Later what) {
     later_.push_back(what);
     urgent_work_ = true;
   }
-  poke();
+  bells_.poke();
 }
 
 // A little at a time: other work of the pulse thread waits meanwhile. Whatever has had no room for as long as
@@ -470,18 +455,18 @@ void Runtime::do_later() {
       if (later_.empty()) return;
       l = later_.front();
       later_.pop_front();
-      if (l.publish) ++publishing_;
+      if (l.publish) objects_.begin_publishing();
     }
-    const bool last = stopping_ || steady_ns() - l.since_ns > kStoreTimeoutNs;
+    const bool last = stopping_ || steady_ns() - l.since_ns > Objects::kStoreTimeoutNs;
     bool done = true;
-    if (l.publish) done = publish(l.publish, kTryNs, last);
+    if (l.publish) done = objects_.publish(l.publish, kTryNs, last);
     else if (l.shrink) done = store_arguments(l.shrink, kTryNs, last);
     else if (l.create) done = create_actor(l.create, kTryNs, last);
-    else done = read_shared_error(l.error.object, l.error.location, l.error.ours, kTryNs, last);
-    if (done && l.publish) release(l.publish);
-    if (done && l.error.object) release(l.error.object);
+    else done = objects_.read_error(l.error, kTryNs, last);
+    if (done && l.publish) objects_.release(l.publish);
+    if (done && l.error.object) objects_.release(l.error.object);
     std::lock_guard lock(mutex_);
-    if (l.publish) --publishing_;
+    if (l.publish) (void)objects_.end_publishing();
     if (later_.empty()) nearer_to_end();
     if (done) continue;
     later_.push_back(l);  // others may fit

@@ -17,7 +17,7 @@ void WorkerSide::show(Execution* e) {
   e->slot = static_cast<uint32_t>(std::countr_one(shown_));
   if (e->slot >= wire::kRunningSlots) return;
   shown_ |= 1u << e->slot;
-  wire::RunningSlot& s = runtime_->channel()->running[e->slot];
+  wire::RunningSlot& s = runtime_->daemon().header()->running[e->slot];
   s.attempt = e->header.attempt;
   s.task = e->header.task;
   s.start_ns = e->start_wall;
@@ -32,7 +32,7 @@ bool WorkerSide::runs(const TaskContext* context) {
 void WorkerSide::hide(const Execution* e) {
   if (e->slot >= wire::kRunningSlots) return;
   shown_ &= ~(1u << e->slot);
-  wire::RunningSlot& s = runtime_->channel()->running[e->slot];
+  wire::RunningSlot& s = runtime_->daemon().header()->running[e->slot];
   s.generation.store(s.generation.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);  // before the next task's id is written
 }
@@ -55,7 +55,7 @@ void WorkerSide::write_lineage(Execution* e, ray_code code) {
         r.given && r.header.where == wire::kPlain && r.bytes.size() <= lineage::kResultInlineMax;
     size += sizeof(lineage::ResultRecord) + (keep ? pad8(r.bytes.size()) : 0);
   }
-  runtime_->lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
+  runtime_->daemon().lineage(lineage::kExec, static_cast<uint32_t>(size), [&](uint8_t* at) {
     auto& x = *new (at) lineage::ExecRecord{};  // in place: copied right after it was written it would be waited for
     x.task = e->header.task;
     x.actor = e->header.actor;

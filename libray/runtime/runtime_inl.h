@@ -7,41 +7,6 @@
 
 namespace ray {
 
-template <class Fill>
-void Runtime::lineage(uint16_t type, uint32_t size, Fill fill) {
-  if (__builtin_expect(!journaled_, 0)) return;
-  uint8_t coded[lineage::DeltaCoder::kMaxCoded];
-  const bool codable = lineage::DeltaCoder::codable(type, size);
-  for (uint32_t naps = 0;;) {
-    {
-      std::lock_guard lock(lineage_mutex_);
-      // Small records go as differences from the one before: fewer lines that two processors hand over.
-      uint32_t n = 0;
-      if (__builtin_expect(codable, 1)) {
-        fill(lineage_record_);
-        n = lineage_coder_.code(type, lineage_record_, size, coded);
-      }
-      void* at = n ? lineage_ring_.reserve(lineage::kCoded, n) : lineage_ring_.reserve(type, size);
-      if (__builtin_expect(at != nullptr, 1)) {
-        if (n) std::memcpy(at, coded, n);
-        else if (codable) std::memcpy(at, lineage_record_, size);
-        else fill(static_cast<uint8_t*>(at));
-        lineage_ring_.publish();
-        break;
-      }
-      if (codable) lineage_coder_.forget(type);
-    }
-    // No room: the nap is taken without the lock, for those who wait for it would burn a processor each.
-    if (nobody_reads(++naps)) return;
-    if (size > lineage_ring_.max_payload()) return too_large("the journal", size);
-    await_room(&page_->lineage_armed, naps);
-  }
-  // No fence: when the pump arms too late for this look it finds the record at its next one, before
-  // it sleeps without a timer (journal_pump.cc).
-  if (__builtin_expect(page_->lineage_armed.load(std::memory_order_relaxed) != 0, 0))
-    wake_daemon(&page_->lineage_armed);
-}
-
 // Which making of a result it is, among all of its id for one process: that may submit a call twice (a parent that
 // runs again on the same worker), and each call has attempts. Records to the node and the store call it the attempt.
 // Equal for two makings only by a chance of 2^-32.
@@ -54,7 +19,7 @@ inline bool Runtime::may_be_lazy(uint64_t* seen) {
   std::lock_guard lock(mutex_);
   bool moved = *seen != results_seen_;
   *seen = results_seen_;
-  return moved && needs_pulse_ == 0 && !waiting_tasks_.head;
+  return moved && !pulse_needed() && !waiting_tasks_.head;
 }
 
 // Drains result rings until pred() is true. Spins first, because a running peer answers within
@@ -105,7 +70,7 @@ bool Runtime::wait_until(Pred pred, int64_t timeout_ns, Much much) {
     if (looked_on && !slept) flow_spin_.slept();
     slept = true;
     if (worker_ && !lent) lent = worker_->lend();
-    auto* word = bell(process_);
+    auto* word = bells_.own();
     bool alone = sleepers_.fetch_add(1, std::memory_order_relaxed) == 0;
     bool lazily = alone && much() && may_be_lazy(&seen);
     const uint32_t how = lazily ? arm_lazily(word) : arm(word);

@@ -47,7 +47,7 @@ Shape* Runtime::shape(const std::string& resources, int32_t language) {
   s->resources = resources;
   std::string bytes = resources;
   if (bytes.empty()) wire::Writer(&bytes).map(1).str("CPU").float64(1);
-  up(wire::kUpShape, wire::UpShape{s->index, language}, bytes.data(), bytes.size());
+  daemon_.up(wire::kUpShape, wire::UpShape{s->index, language}, bytes.data(), bytes.size());
   shape_list_.push_back(s.get());
   return (shapes_[key] = std::move(s)).get();
 }
@@ -156,8 +156,8 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
     }
     for (uint32_t r = 0; r < v.n_refs; ++r)
       if (Object* o = object_of(v.refs[r])) out->held.push_back(retain(o));
-    store::Interruptible scope(&stop_waiting_);  // what the references stand for may have to be stored first
-    RAY_TRY(pack_inline(v, &p.owned));
+    store::Interruptible scope(objects_.stop_waiting());  // what the references stand for may have to be stored first
+    RAY_TRY(objects_.pack_inline(v, &p.owned));
     p.where = wire::kPacked;
     p.data = p.owned.data();
     p.size = p.owned.size();
@@ -167,8 +167,8 @@ Status Runtime::prepare_args(int32_t language, const ray_arg* args, size_t n, Pr
 
 void Runtime::release_prepared(Prepared* p) {
   for (auto& a : p->args)
-    if (a.ref) release(a.ref);
-  for (Object* o : p->held) release(o);
+    if (a.ref) objects_.release(a.ref);
+  for (Object* o : p->held) objects_.release(o);
   p->args.clear();
   p->held.clear();
 }
@@ -242,19 +242,19 @@ Status Runtime::shrink(PendingTask* t, Prepared* p, int64_t patience_ns) {
   for (const auto& a : p->args) size += sizeof(wire::ArgHeader) + pad8(arg_bytes(a));
   ObjectId id = put_object(t->id, kArgumentsPut);
   std::shared_ptr<store::Client> store;
-  RAY_TRY(open_store(&store));
+  RAY_TRY(objects_.open_store(&store));
   store::Building b;
-  RAY_TRY(of_store(store->create(id, size, patience_ns, &b)));
+  RAY_TRY(objects_.of_store(store->create(id, size, patience_ns, &b)));
   uint8_t* at = b.data;
   for (const auto& a : p->args) at = encode_arg(a, at);
-  Object* o = new_object(id);  // before the value is sealed, which nobody could refer to
+  Object* o = objects_.make(id);  // before the value is sealed, which nobody could refer to
   if (!o) {
     store->abort(&b);
     return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
   }
   wire::Location loc;
-  if (Status s = of_store(store->seal(&b, &loc)); !s.ok()) {
-    release(o);
+  if (Status s = objects_.of_store(store->seal(&b, &loc)); !s.ok()) {
+    objects_.release(o);
     return s;
   }
   o->where = Where::kStore;
@@ -279,7 +279,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
   for (const auto& a : p.args) size += sizeof(lineage::ArgRecord) + pad8(a.ref ? kIdSize : a.size);
   bool whole = size <= wire::kInlineRecordMax * 2;  // else by reference to the stored arguments
   if (!whole) size = head;
-  lineage(lineage::kSubmit, static_cast<uint32_t>(size), [&](uint8_t* at) {
+  daemon_.lineage(lineage::kSubmit, static_cast<uint32_t>(size), [&](uint8_t* at) {
     auto& r = *new (at) lineage::SubmitRecord{};  // in place: copied right after it was written it would be waited for
     r.task = t->id;
     r.parent = t->parent;
@@ -290,7 +290,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
     r.kind = t->kind;
     r.n_args = whole ? static_cast<uint32_t>(p.args.size()) : 0;
     r.n_returns = t->n_returns;
-    r.process = process_;
+    r.process = process();
     r.name_size = static_cast<uint32_t>(name.size());
     r.method_size = static_cast<uint32_t>(t->method.size());
     at = put_bytes(at + sizeof r, name.data(), name.size());
@@ -306,7 +306,7 @@ void Runtime::lineage_submit(const PendingTask* t, const Prepared& p) {
 
 // Another execution is to come: until it has ended the task has not. As note_end().
 void Runtime::lineage_again(const PendingTask* t) {
-  if (!journaled_ || node_dead()) return;
+  if (!daemon_.journaled() || node_dead()) return;
   const lineage::AgainRecord r{t->id, t->attempt, 0};
   to_journal_.push_back({lineage::kAgain, std::string(reinterpret_cast<const char*>(&r), sizeof r)});
   have_deferred_ = true;
@@ -315,7 +315,7 @@ void Runtime::lineage_again(const PendingTask* t) {
 // It has failed, and no worker tells of that: it never ran, or died with its worker. Written when the lock has been
 // dropped, for the ring may have no room. mutex_ held.
 void Runtime::note_end(const PendingTask* t, const ErrorBox* e) {
-  if (!journaled_ || node_dead()) return;
+  if (!daemon_.journaled() || node_dead()) return;
   const std::string_view text = std::string_view(e->message).substr(0, 1024);
   const lineage::EndRecord r{t->id, wall_of(stamp_ns()), t->attempt, e->code, static_cast<uint32_t>(text.size()), 0};
   to_journal_.push_back({lineage::kEnd, std::string(sizeof r + pad8(text.size()), '\0')});
@@ -331,7 +331,7 @@ void Runtime::write_ends() {
     ends.swap(to_journal_);
   }
   for (const auto& [type, bytes] : ends)
-    lineage(type, static_cast<uint32_t>(bytes.size()), [&](uint8_t* at) { std::memcpy(at, bytes.data(), bytes.size()); });
+    daemon_.lineage(type, static_cast<uint32_t>(bytes.size()), [&](uint8_t* at) { std::memcpy(at, bytes.data(), bytes.size()); });
 }
 
 // ---- submit
@@ -419,7 +419,7 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
   t->n_returns = stream ? 0 : o.num_returns;
   if (stream) *stream = make_stream(t, o);
   for (uint32_t i = 0; i < t->n_returns; ++i) {
-    Object* r = new_object(return_object(t->id, i), Object::kOwned + 1);  // the caller's and the task's
+    Object* r = objects_.make(return_object(t->id, i), Object::kOwned + 1);  // the caller's and the task's
     if (!r) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
     r->producer = t;
     if (i == 0)
@@ -437,10 +437,9 @@ Status Runtime::start_task(PendingTask* t, Prepared&& p, const ray_task_options&
     t->actor->n_keeping += t->keeps_actor;
     if (t->actor_retries) t->retries_left = t->actor->max_task_retries;
   } else {
-    use_function(t->function);
+    functions_.use(t->function);
     t->est_ns = t->function->run_ns < 0 ? LeasePolicy::kUnknownNs : t->function->run_ns;
   }
-  if (t->stream) streams_.insert(t->stream);
   ++n_pending_;
   if (t->shape) leases_.submitted(t->shape, t->est_ns);
   if (__builtin_expect(closed_ || node_dead(), 0)) {  // since the look of the caller
@@ -481,7 +480,7 @@ bool Runtime::register_dependencies(PendingTask* t, const Prepared& p) {
       have_deferred_ = true;
       continue;
     }
-    resolve(a.ref);
+    objects_.resolve(a.ref);
     ++t->deps_left;
     a.ref->waiters = new Waiter{a.ref->waiters, t, t->tag};
   }
@@ -507,14 +506,14 @@ void Runtime::park(PendingTask* t, Prepared&& p, bool big) {
     have_deferred_ = true;
   } else {
     urgent_work_ = true;
-    poke();
+    bells_.poke();
   }
   if (t->actor && t->kind == RAY_KIND_ACTOR_CALL) {
     t->actor->park(t, t->actor->out_of_order);
-    keep_for_call(t);
+    actors_.keep_for_call(t);
   } else {
     waiting_tasks_.push_back(t);
-    if (t->actor) announce_actor(t);
+    if (t->actor) actors_.announce(t);
   }
 }
 
@@ -594,7 +593,7 @@ void Runtime::shrink_parked(int64_t patience_ns) {
       to_shrink_.pop_back();
     }
     if (!store_arguments(t, patience_ns, patience_ns != 0)) later({.shrink = t});
-    if (stopped_) run_callbacks();  // the pulse thread has gone
+    if (stopped_) callbacks_.run();  // the pulse thread has gone
   }
 }
 
@@ -625,7 +624,7 @@ void Runtime::enqueue(PendingTask* t) {
     t->actor->queue.push_back(t);
     pump_actor(t->actor);
     if (t->state != TaskState::kQueued) return;
-    keep_for_call(t);
+    actors_.keep_for_call(t);
     if (t->actor->link) feed();
     return;
   }

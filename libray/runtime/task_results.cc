@@ -19,7 +19,7 @@ void WorkerSide::register_result(Execution* e, const ObjectId& id, const std::ve
   for (size_t at = 0; at < contained.size(); at += kPiece) {
     const size_t n = std::min(kPiece, contained.size() - at);
     wire::UpObjResult r{id, holder_of(e), making(e), static_cast<uint32_t>(n), 0};
-    runtime_->up(wire::kUpObjResult, r, &contained[at], n * sizeof(ObjectId));
+    runtime_->daemon().up(wire::kUpObjResult, r, &contained[at], n * sizeof(ObjectId));
   }
 }
 
@@ -35,13 +35,13 @@ Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& 
     if (plain) {
       out->bytes.assign(static_cast<const char*>(v.data), v.size);
     } else {
-      RAY_TRY(runtime_->pack_inline(v, &out->bytes));
+      RAY_TRY(runtime_->objects().pack_inline(v, &out->bytes));
       out->header.where = wire::kPacked;
       out->header.size = out->bytes.size();
     }
   } else {
     wire::StoreRef r{id, {}};
-    RAY_TRY(runtime_->pack_to_store(v, id, &r.location, holder_of(e), making(e)));
+    RAY_TRY(runtime_->objects().pack_to_store(v, id, &r.location, holder_of(e), making(e)));
     out->bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
     out->header = {v.format, wire::kStore, 0, sizeof r};
   }
@@ -55,12 +55,12 @@ Status WorkerSide::encode_result(Execution* e, uint32_t index, const ray_value& 
 // One that is not handed over: nothing of it stays.
 void WorkerSide::discard_result(Execution* e, uint32_t index, Execution::Out* out) {
   if (out->header.flags & wire::kRegistered)
-    runtime_->up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(e->header.task, index), holder_of(e),
+    runtime_->daemon().up(wire::kUpObjDiscard, wire::UpObjDiscard{return_object(e->header.task, index), holder_of(e),
                                                          making(e), 0, 0});
   if (out->header.where != wire::kStore) return;
   wire::StoreRef r;
   if (!wire::read_head(out->bytes, &r)) return;
-  if (auto store = runtime_->store()) store->drop(r.id, r.location);
+  if (auto store = runtime_->objects().store()) store->drop(r.id, r.location);
 }
 
 void WorkerSide::discard_results(Execution* e) {
@@ -128,7 +128,7 @@ Status WorkerSide::seal_result(WriterState* w) {
   std::vector<ObjectId> contained;
   for (auto& ref : w->refs) contained.push_back(ref.id);
   out.bytes.assign(sizeof r, 0);  // from here on no memory is wanted
-  RAY_TRY(runtime_->of_store(w->store->seal(&w->building, &r.location)));
+  RAY_TRY(runtime_->objects().of_store(w->store->seal(&w->building, &r.location)));
   w->sealed = true;
   out.bytes.assign(reinterpret_cast<const char*>(&r), sizeof r);
   out.header = {w->format, wire::kStore, 0, sizeof r};
@@ -163,12 +163,12 @@ Status WorkerSide::fit_results(Execution* e) {
     wire::StoreRef ref{return_object(e->header.task, static_cast<uint32_t>(i)), {}};
     if (r.header.where == wire::kPlain) {
       ray_value v = ray_plain(r.bytes.data(), r.bytes.size(), r.header.format);
-      RAY_TRY(runtime_->pack_to_store(v, ref.id, &ref.location, holder_of(e), making(e)));
+      RAY_TRY(runtime_->objects().pack_to_store(v, ref.id, &ref.location, holder_of(e), making(e)));
     } else {
       store::Building b;
       std::shared_ptr<store::Client> store;
-      RAY_TRY(runtime_->open_store(&store));
-      RAY_TRY(store->create(ref.id, r.bytes.size(), Runtime::kStoreTimeoutNs, &b));
+      RAY_TRY(runtime_->objects().open_store(&store));
+      RAY_TRY(store->create(ref.id, r.bytes.size(), Objects::kStoreTimeoutNs, &b));
       b.owner = holder_of(e);
       b.attempt = making(e);
       std::memcpy(b.data, r.bytes.data(), r.bytes.size());

@@ -73,8 +73,8 @@ struct Function {
   std::string name;
   uint64_t users = 0;       // handles of the program, and tasks that are not done
   uint64_t told = 0;        // how often the node was told its definition
-  const std::string* digest = nullptr;      // its key in Runtime::functions_
-  std::list<Function*>::iterator unused{};  // without users: where it stands in Runtime::unused_functions_
+  const std::string* digest = nullptr;      // its key in Functions
+  std::list<Function*>::iterator unused{};  // without users: where it stands in the list of them
   int64_t run_ns = -1;  // running average; -1 = never seen, or found to vary
   Shape* default_shape = nullptr;
 };
@@ -92,9 +92,6 @@ struct Prepared {
   std::vector<PreparedArg> args;
   std::vector<Object*> held;  // contained references, retained until the task is done
 };
-
-// What a value must be to be read at all; of a shape the sizes alone count.
-Status check_value(const ray_value& v, bool shape = false);
 
 uint64_t native_function_key(const std::string& name);
 inline std::string view_string(ray_str s) {
@@ -272,7 +269,7 @@ struct Stream {
   bool to_end = false;    // RAY_TASK_RUN_TO_END
   bool starved = false;   // there was no memory for an item: nothing comes after it but that error
   bool untold = false;    // there was none for the last item, which is `failure`
-  std::vector<uint64_t> waiters;  // Runtime::notifications_: each is told once that there is something to take
+  std::vector<uint64_t> waiters;  // in Notifications: each is told once that there is something to take
 };
 
 // Completion queue. Its own mutex: filled under the runtime's, emptied without it.

@@ -1,4 +1,4 @@
-// Waiting: get, wait, notifications and completion queues. See runtime.h.
+// Waiting: get, wait, and being told; what is put. See runtime.h.
 #include <poll.h>
 #include <unistd.h>
 
@@ -17,7 +17,7 @@ bool Runtime::poll(Object* o) {
   if (o->done()) return true;
   {
     std::lock_guard lock(mutex_);
-    resolve(o);
+    objects_.resolve(o);
     progress();
   }
   after_unlock(0);
@@ -66,7 +66,7 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
       asked = true;
       for (size_t i = 0; i < n; ++i)
         if (objects[i]->state.load(std::memory_order_relaxed) == ObjState::kUnresolved)
-          resolve(objects[i]);
+          objects_.resolve(objects[i]);
     }
     return advance() || any_failed();
   };
@@ -81,16 +81,20 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     if (timeout_ns != 0) RAY_TRY(wait_ended());
     size_t missing = 0;
     for (size_t i = 0; i < n; ++i) missing += !objects[i]->done();
-    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready%s", missing, n, timeout_ns ? store_note(store()).c_str() : "");
+    const std::string note = timeout_ns ? store_note(objects_.store()) : "";
+    return error(RAY_TIMED_OUT, "%zu of %zu objects are not ready%s", missing, n, note.c_str());
   }
   std::vector<ray_buffer> kept;
-  if (__builtin_expect(have_kept_.load(std::memory_order_relaxed), 0)) take_kept(&kept);
+  if (__builtin_expect(kept_.any(), 0)) kept_.take(&kept);
   size_t i = 0;
   Status s;
   for (; i < n; ++i) {
     if (objects[i]->state.load(std::memory_order_acquire) == ObjState::kError) {
       *failure = objects[i]->error;
-      excuse(objects, n);
+      {
+        std::lock_guard lock(mutex_);
+        UnreadErrors::excuse(objects, n);
+      }
       s = Status((*failure)->code);
       break;
     }
@@ -99,41 +103,15 @@ Status Runtime::get(Object* const* objects, size_t n, int64_t timeout_ns, ray_bu
     int64_t within = timeout_ns;
     if (timeout_ns > 0 && objects[i]->where == Where::kStore)
       within = std::max<int64_t>(0, timeout_ns - (steady_ns() - start));
-    s = fill_buffer(objects[i], within, &out[i]);
+    s = objects_.fill_buffer(objects[i], within, &out[i]);
     if (!s.ok()) break;
   }
   if (!failed && s.code() == RAY_TIMED_OUT && timeout_ns > 0) {  // and not an object whose error that is
-    s = error(RAY_TIMED_OUT, "%s%s", s.message().c_str(), store_note(store()).c_str());
-    keep(out, i);
+    s = error(RAY_TIMED_OUT, "%s%s", s.message().c_str(), store_note(objects_.store()).c_str());
+    kept_.keep(out, i);
   } else if (!s.ok() && !failed) while (i-- > 0) ray_buffer_release(&out[i]);
   for (ray_buffer& b : kept) ray_buffer_release(&b);
   return s;
-}
-
-// Whoever waits in slices asks again at once: what was brought back from disk already stays pinned until
-// then, or for a moment, so that several objects that hardly fit do not push each other out for ever, and copies of what
-// does not fit add up.
-void Runtime::keep(ray_buffer* buffers, size_t n) {
-  if (n == 0) return;
-  std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < n; ++i) {
-    kept_.push_back(buffers[i]);
-    buffers[i].release = nullptr;
-  }
-  kept_ns_ = steady_ns();
-  have_kept_ = true;
-}
-
-void Runtime::take_kept(std::vector<ray_buffer>* out) {
-  std::lock_guard lock(mutex_);
-  out->swap(kept_);
-  have_kept_ = false;
-}
-
-void Runtime::release_kept() {
-  std::vector<ray_buffer> gone;
-  take_kept(&gone);
-  for (ray_buffer& b : gone) ray_buffer_release(&b);
 }
 
 Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t timeout_ns,
@@ -158,7 +136,7 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
   auto enough = [&] {
     size_t count = 0;
     for (size_t i = 0; i < n && count < want; ++i) {
-      if (!asked) resolve(objects[i]);
+      if (!asked) objects_.resolve(objects[i]);
       count += objects[i]->done();
     }
     asked = true;
@@ -169,7 +147,7 @@ Status Runtime::wait(Object* const* objects, size_t n, size_t want, int64_t time
   size_t count = 0, i = 0;
   for (; i < n && count < want; ++i) count += ready[i] = objects[i]->done();
   std::memset(ready + i, 0, n - i);
-  if (failures) saw(objects, ready, i);
+  if (failures) UnreadErrors::saw(objects, ready, i);
   *n_ready = count;
   return Status();
 }
@@ -187,7 +165,7 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
   auto enough = [&] {
     size_t count = 0;
     for (size_t i = 0; i < n_objects; ++i) {
-      if (!asked) resolve(objects[i]);
+      if (!asked) objects_.resolve(objects[i]);
       count += ready_objects[i] = objects[i]->done();
     }
     for (size_t i = 0; i < n_streams; ++i)
@@ -197,205 +175,102 @@ Status Runtime::wait_any(Object* const* objects, size_t n_objects, Stream* const
     return count >= want;
   };
   if (!wait_until(enough, timeout_ns) && timeout_ns != 0) RAY_TRY(wait_ended());
-  if (failures) saw(objects, ready_objects, n_objects);
+  if (failures) UnreadErrors::saw(objects, ready_objects, n_objects);
   return Status();
 }
+
+// ---- values
+
+Status Runtime::put(const ray_value& v, Object** out) {
+  RAY_TRY(check_value(v));
+  return objects_.put(next_put_id(), v, out);
+}
+
+Status Runtime::put_error(ray_code code, const std::string& message, const ray_value* payload, Object** out) {
+  Object* o = objects_.make(next_put_id());
+  if (!o) return error(RAY_OUT_OF_MEMORY, "no memory for another reference");
+  std::string bytes;
+  if (payload && payload->size) bytes.assign(static_cast<const char*>(payload->data), payload->size);
+  ErrorBox* e = make_error(code, message, payload ? payload->format : 0, std::move(bytes));
+  {
+    std::lock_guard lock(mutex_);
+    complete_error(o, e);
+  }
+  e->release();
+  *out = o;
+  return Status();
+}
+
+ObjectId Runtime::next_put_id() {
+  TaskContext* c = context();
+  return nth_put(c->id, c->next_put.fetch_add(1, std::memory_order_relaxed));
+}
+
+// ---- for whoever waits for an answer of the daemon
+
+Status Runtime::why_over() {
+  if (node_dead()) return error(RAY_NODE_DIED, "%s", death_.c_str());
+  if (stopped_) return error(RAY_CANCELLED, "%s", kWasShutDown);
+  return cancelled_here() ? waiter_cancelled() : Status();
+}
+
+const void* Runtime::sleeps() { return worker_ ? worker_->lend() : nullptr; }
+
+void Runtime::woke(const void* slept) { worker_->take_back(static_cast<const TaskContext*>(slept)); }
 
 // ---- notifications
 // ---------------------------------------------------------------------------------------
 
-Status Runtime::check_notify(const ray_notify& notify, Queue** queue) const {
-  *queue = notify.queue ? from_handle<Queue>(notify.queue, kHandleQueue) : nullptr;
-  if (notify.queue && (!*queue || (*queue)->runtime != this))
-    return error(RAY_INVALID_ARGUMENT, "the completion queue is released, not one, or of another runtime");
-  return Status();
-}
-
 Status Runtime::on_ready(Object* o, const ray_notify& notify, uint64_t* token) {
   constexpr int kNested = 8;  // callbacks inside callbacks; more go to the pulse thread
   static thread_local int depth = 0;
-  Queue* queue;
-  RAY_TRY(check_notify(notify, &queue));
-  Notification n(notify, queue);
+  Notification n;
+  RAY_TRY(notifications_.read(notify, &n));
   n.object = o;
   bool inline_now = false;
   {
     std::lock_guard lock(mutex_);
     if (closed_) return error(RAY_WRONG_STATE, "this runtime was shut down");
-    if (queue && !queues_.count(queue))
-      return error(RAY_INVALID_ARGUMENT, "the completion queue is being released");
-    uint64_t t = next_token_++;
+    RAY_TRY(notifications_.check_queue(n));
+    const uint64_t t = notifications_.next_token();
     if (token) *token = t;
-    resolve(o);
+    objects_.resolve(o);
     if (o->done()) {
       inline_now = n.fn && (n.flags & RAY_NOTIFY_MAY_RUN_INLINE) && depth < kNested;
       ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-      if (!inline_now) deliver(n, o, RAY_COMPLETION_READY, e);
+      if (!inline_now) notifications_.deliver(n, o, RAY_COMPLETION_READY, e);
     } else {
       retain(o);
-      notifications_[t] = n;
+      notifications_.add(t, n);
       o->waiters = new Waiter{o->waiters, nullptr, t};
-      ++needs_pulse_;
       urgent_work_ = true;
     }
   }
   if (!inline_now) {
-    ray::ring(urgent_bell(process_));
+    bells_.ring_pulse();
     return Status();
   }
   ++depth;
-  run_inline(n, o);
+  notifications_.run_inline(n, o);
   --depth;
   return Status();
-}
-
-void Runtime::run_inline(const Notification& n, Object* o) {
-  ErrorBox* e = o->state.load() == ObjState::kError ? o->error : nullptr;
-  ray_completion c{n.tag, e ? e->code : RAY_OK, RAY_COMPLETION_READY, retain_handle(o), error_handle(e), {}};
-  const Runtime* outer = enter_callback(this);
-  n.fn(&c, n.user);
-  n.over();
-  enter_callback(outer);
-}
-
-ray_error* error_handle(ErrorBox* e) {
-  if (!e) return nullptr;
-  e->seen.store(true, std::memory_order_relaxed);
-  return static_cast<ray_error*>(HandleTable::instance().insert(kHandleError, e->retain()));
-}
-
-// One completion, to a queue or to a callback on the pulse thread. mutex_ held.
-void Runtime::deliver(const Notification& n, Object* o, uint32_t kind, ErrorBox* e) {
-  ray_completion c{n.tag, e ? e->code : RAY_OK, kind, o ? retain_handle(o) : nullptr,
-                   error_handle(e), {}};
-  if (kind == RAY_COMPLETION_STREAM_END && !e) c.code = RAY_STREAM_END;
-  if (n.queue) {
-    queue_push(n.queue, c);
-    if (!n.free_user) return;
-    callbacks_.push_back([n] { n.over(); });
-  } else {
-    callbacks_.push_back([n, c] {
-      n.fn(&c, n.user);
-      n.over();
-    });
-  }
-  ray::ring(urgent_bell(process_));
-  ray::ring(bell(process_));
 }
 
 Status Runtime::cancel_notify(uint64_t token) {
   Notification n;
   {
     std::lock_guard lock(mutex_);
-    auto it = notifications_.find(token);
-    if (it == notifications_.end())
+    if (!notifications_.cancel(token, &n))
       return error(RAY_NOT_FOUND, "notification %lu was delivered or never existed", token);
-    n = it->second;
-    notifications_.erase(it);
-    --needs_pulse_;
-    if (n.stream) std::erase(n.stream->waiters, token);
-    Waiter* none = nullptr;
-    for (Waiter** w = n.object ? &n.object->waiters : &none; *w; w = &(*w)->next)
-      if (!(*w)->task && (*w)->token == token) {
-        Waiter* gone = *w;
-        *w = gone->next;
-        delete gone;
-        break;
-      }
   }
-  if (n.object) release(n.object);
+  if (n.object) objects_.release(n.object);
   n.over();
   return Status();
 }
 
-void queue_push(Queue* q, const ray_completion& c) {
-  std::lock_guard lock(q->mutex);
-  bool was_empty = q->items.empty();
-  q->items.push_back(c);
-  if (!was_empty) return;
-  uint64_t one = 1;
-  (void)!::write(q->event.get(), &one, sizeof one);
-}
-
-void Queue::wake_pollers() {
-  uint64_t one = 1;
-  (void)!::write(wake.get(), &one, sizeof one);
-}
-
-void Queue::close() {
-  std::lock_guard lock(mutex);
-  closed = true;
-  wake_pollers();
-}
-
-// Until there may be something. False: somebody has closed the queue's descriptors.
-static bool sleep_on(Queue* q, int64_t left_ns) {
-  pollfd fds[2] = {{q->event.get(), POLLIN, 0}, {q->wake.get(), POLLIN, 0}};
-  timespec ts{static_cast<time_t>(left_ns / 1000000000), static_cast<long>(left_ns % 1000000000)};
-  return ::ppoll(fds, 2, left_ns < 0 ? nullptr : &ts, nullptr) <= 0 || !((fds[0].revents | fds[1].revents) & POLLNVAL);
-}
-
-namespace {
-// The CPU of a task that sleeps in a poll, as of one that sleeps in get (wait_until).
-class Lending {
- public:
-  explicit Lending(WorkerSide* worker) : worker_(worker) {}
-  ~Lending() {
-    if (waits_) worker_->take_back(waits_);
-  }
-  Lending(const Lending&) = delete;
-  Lending& operator=(const Lending&) = delete;
-  // Before a sleep: how long it may be. The first is so short that it is not worth a word to the node.
-  int64_t before(int64_t left_ns) {
-    constexpr int64_t kGlanceNs = 100'000;
-    if (!worker_) return left_ns;
-    if (!std::exchange(looked_, true)) return left_ns < 0 ? kGlanceNs : std::min(left_ns, kGlanceNs);
-    if (!waits_) waits_ = worker_->lend();
-    else worker_->give_back_all();
-    return left_ns;
-  }
-
- private:
-  WorkerSide* worker_;
-  const TaskContext* waits_ = nullptr;
-  bool looked_ = false;
-};
-}  // namespace
-
-// A wake is sticky: the next poll that finds nothing takes it. That of a closed queue stays, for all pollers. Who was
-// woken for what another poller took, or by a signal, sleeps again.
-Status queue_poll(Queue* q, ray_completion* out, size_t max, int64_t timeout_ns, size_t* n) {
-  uint64_t drain;
-  const int64_t start = timeout_ns > 0 ? steady_ns() : 0;
-  Lending lending(q->runtime->worker());
-  std::unique_lock lock(q->mutex);
-  for (int64_t left = timeout_ns;;) {
-    if (q->items.empty() && left != 0 && !q->runtime->cancelled_here()) {
-      lock.unlock();
-      if (!sleep_on(q, lending.before(left))) return error(RAY_UNAVAILABLE, "the descriptors of this queue were closed");
-      lock.lock();
-    }
-    for (; *n < max && !q->items.empty(); q->items.pop_front()) out[(*n)++] = q->items.front();
-    if (q->items.empty()) (void)!::read(q->event.get(), &drain, sizeof drain);
-    if (*n) return Status();
-    if (q->closed) return error(RAY_WRONG_STATE, "the runtime was shut down, or the queue released: nothing comes");
-    const bool woken = ::read(q->wake.get(), &drain, sizeof drain) > 0;
-    if (timeout_ns != 0 && q->runtime->cancelled_here()) return q->runtime->waiter_cancelled();
-    if (woken) return Status();
-    if (timeout_ns >= 0) left = std::max<int64_t>(0, timeout_ns - (steady_ns() - start));
-    if (timeout_ns == 0 || left == 0) return Status(RAY_TIMED_OUT, "no completion came");
-  }
-}
-
 void Runtime::add_queue(Queue* queue) {
   std::lock_guard lock(mutex_);
-  queues_.insert(queue);
-  if (closed_) queue->close();
-}
-
-void Runtime::close_queues() {
-  std::lock_guard lock(mutex_);
-  for (Queue* q : queues_) q->close();
+  notifications_.add_queue(queue);
 }
 
 // Nobody polls it any more.
@@ -403,9 +278,7 @@ void Runtime::drop_queue(Queue* queue) {
   std::vector<uint64_t> tokens;
   {
     std::lock_guard lock(mutex_);
-    queues_.erase(queue);
-    for (auto& [token, n] : notifications_)
-      if (n.queue == queue) tokens.push_back(token);
+    tokens = notifications_.remove_queue(queue);
   }
   for (uint64_t t : tokens) (void)cancel_notify(t);
   for (auto& c : queue->items) {

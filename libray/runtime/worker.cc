@@ -44,7 +44,7 @@ void WorkerSide::add_link(const wire::DnLink& l, Mapping map) {
     std::lock_guard lock(links_mutex_);
     links_.push_back(link);
   }
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 void WorkerSide::client_died(uint32_t process) {
@@ -92,17 +92,17 @@ void WorkerSide::become_actor(const wire::ActorInitRecord& r) {
     creation_ = std::move(e);
     have_creation_ = true;
   }
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 void WorkerSide::unwanted() {
   unwanted_ = true;
-  runtime_->poke();
+  runtime_->bells().poke();
 }
 
 void WorkerSide::stop() {
   stop_ = true;
-  runtime_->poke();
+  runtime_->bells().poke();
   std::lock_guard lock(run_mutex_);
   interrupt(nullptr);
 }
@@ -238,7 +238,7 @@ void WorkerSide::give_place(CallGroup* group) {
   bool was_full = outstanding_.fetch_sub(1) >= max_concurrency_.load();
   if (group) was_full = group->outstanding.fetch_sub(1) >= group->limit;
   running_changed();
-  if (asleep_at_limit_.load()) ray::ring(runtime_->bell(runtime_->process()));
+  if (asleep_at_limit_.load()) runtime_->bells().ring_own();
   if (event_used_ && was_full) ring_events(false, group || has_work());
 }
 
@@ -323,7 +323,7 @@ Status WorkerSide::next(int64_t timeout_ns, Execution** out, uint32_t group) {
     }
     if (!slept) (crowded ? crowded_spin_ : idle_spin_).slept();
     slept = true;
-    auto* word = runtime_->bell(runtime_->process());
+    auto* word = runtime_->bells().own();
     const uint32_t how = arm(word);
     // Several calls may be behind one mark: then all threads look, as after a ring.
     if (runtime_->wakes().settle() && (max_concurrency_ > 1 || has_groups_)) ray::ring(word);
@@ -344,7 +344,7 @@ int WorkerSide::event_fd(uint32_t group) {
   if (!event.valid()) {
     event = Fd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     event_used_ = true;  // from now on the pulse thread watches for tasks
-    runtime_->poke();
+    runtime_->bells().poke();
   }
   return event.get();
 }
@@ -392,7 +392,7 @@ Execution* WorkerSide::ready(Execution* e, const Status& read) {
   runtime_->set_context(&e->context);
   if (read.ok()) return e;
   Status s = read;
-  if (auto store = runtime_->store(); store && store->disconnected() && !runtime_->daemon_gone()) {
+  if (auto store = runtime_->objects().store(); store && store->disconnected() && !runtime_->daemon_gone()) {
     // This process lost the store, by what its tasks did to its memory or descriptors: another worker has it.
     log(kLogError, "worker", "store-lost", "the connection to the object store is broken: this worker ends");
     stop_ = true;
@@ -406,7 +406,7 @@ Execution* WorkerSide::ready(Execution* e, const Status& read) {
 void WorkerSide::drop_args(Execution* e) {
   for (auto& a : e->args)
     if (a.release) a.release(&a);
-  if (e->args_pinned) runtime_->unpin(&e->args_pin);
+  if (e->args_pinned) runtime_->objects().unpin(&e->args_pin);
   e->args_pinned = false;
   e->args.clear();
 }
@@ -441,7 +441,7 @@ void WorkerSide::read_aside() {
     read_.push_back({e, s});
     ++n_read_;
     lock.unlock();
-    ray::ring(runtime_->bell(runtime_->process()));
+    runtime_->bells().ring_own();
     ring_events(true, true);
     lock.lock();
   }
@@ -484,10 +484,10 @@ Status WorkerSide::read_args(Execution* e, bool may_block) {
   if (h.flags & wire::kArgsInStore) {
     wire::StoreRef r;
     if (!wire::read_head(bytes, &r)) return damaged();
-    store::Interruptible scope(runtime_->stop_waiting());
+    store::Interruptible scope(runtime_->objects().stop_waiting());
     std::shared_ptr<store::Client> store;
-    RAY_TRY(runtime_->open_store(&store));
-    RAY_TRY(store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &e->args_pin));
+    RAY_TRY(runtime_->objects().open_store(&store));
+    RAY_TRY(store->pin(r.id, r.location, may_block ? Objects::kStoreTimeoutNs : 0, &e->args_pin));
     e->args_pinned = true;
     bytes = wire::bytes_of(e->args_pin.data, e->args_pin.size);
   }
@@ -518,12 +518,12 @@ Status WorkerSide::read_arg(const wire::Value& v, bool may_block, ray_buffer* ou
   } else {
     if (h.where != wire::kStore) return error(RAY_INTERNAL, "task record is damaged");
     const wire::StoreRef r = v.ref();
-    RAY_TRY(runtime_->open_store(&view->store));
-    store::Interruptible scope(runtime_->stop_waiting());
-    RAY_TRY(view->store->pin(r.id, r.location, may_block ? Runtime::kStoreTimeoutNs : 0, &view->pin));
+    RAY_TRY(runtime_->objects().open_store(&view->store));
+    store::Interruptible scope(runtime_->objects().stop_waiting());
+    RAY_TRY(view->store->pin(r.id, r.location, may_block ? Objects::kStoreTimeoutNs : 0, &view->pin));
     view->pinned = true;
     if (!wire::unpack(view->pin.data, view->pin.size, &view->packed)) {
-      runtime_->unpin(&view->pin);
+      runtime_->objects().unpin(&view->pin);
       return error(RAY_INTERNAL, "object %s is damaged", r.id.hex().c_str());
     }
   }
@@ -554,7 +554,7 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
       for (auto& b : view->packed.oob)
         size = static_cast<uint64_t>(static_cast<const uint8_t*>(b.data) + b.size - image);
     } else {
-      RAY_TRY(runtime_->pack_inline(v, &packed));
+      RAY_TRY(runtime_->objects().pack_inline(v, &packed));
       image = reinterpret_cast<const uint8_t*>(packed.data());
       size = packed.size();
     }
@@ -562,11 +562,11 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
     std::memcpy(copy->aligned.get(), image, size);
     if (!wire::unpack(copy->aligned.get(), size, &copy->packed))
       return error(RAY_INTERNAL, "argument %zu is damaged", index);
-    RAY_TRY(runtime_->hold_contained(copy.get()));
+    RAY_TRY(runtime_->objects().hold_contained(copy.get()));
     buffer_from_view(copy.release(), out);
     ray_buffer_release(&a);
   } else {
-    RAY_TRY(runtime_->hold_contained(view));
+    RAY_TRY(runtime_->objects().hold_contained(view));
     *out = a;
   }
   a = RAY_BUFFER_INIT;
@@ -577,7 +577,7 @@ Status WorkerSide::take_arg(Execution* e, size_t index, ray_buffer* out) {
 Status WorkerSide::definition(Execution* e) {
   if (e->definition_known && e->definition_key == e->header.function) return Status();
   FunctionDefinition d;
-  RAY_TRY(runtime_->task_definition(e->header.function, &d));
+  RAY_TRY(runtime_->functions().definition(e->header.function, &d));
   std::lock_guard lock(run_mutex_);  // an interrupt hook may look at it
   e->definition = std::move(d);
   e->definition_known = true;
@@ -618,7 +618,7 @@ void* WorkerSide::result_room(ServeLink* link, std::unique_lock<SpinLock>* lock,
     if (link->dead || runtime_->node_dead()) return nullptr;
     if (void* at = link->results.reserve(type, size)) return at;
     lock->unlock();
-    runtime_->ring_all(link->client);
+    runtime_->bells().ring_both(link->client);
     if (i > 20) {
       timespec ts{0, 50000};
       nanosleep(&ts, nullptr);
@@ -631,13 +631,13 @@ void* WorkerSide::result_room(ServeLink* link, std::unique_lock<SpinLock>* lock,
 
 void WorkerSide::publish(ServeLink* link) {
   link->results.publish();
-  ray::ring(runtime_->bell(link->client));
+  runtime_->bells().ring(link->client);
 }
 
 // A client that waits for many results is woken when there are no more tasks.
 void WorkerSide::publish_lazily(ServeLink* link) {
   link->results.publish();
-  if (!ring_unless_lazy(runtime_->bell(link->client))) return;
+  if (!ring_unless_lazy(runtime_->bells().of(link->client))) return;
   link->unrung.store(true, std::memory_order_relaxed);
   unrung_.store(true, std::memory_order_relaxed);
 }
@@ -646,7 +646,7 @@ void WorkerSide::ring_unrung() {
   if (!unrung_.load(std::memory_order_relaxed) || !unrung_.exchange(false, std::memory_order_relaxed)) return;
   std::lock_guard lock(links_mutex_);
   for (auto& l : links_)
-    if (l->unrung.exchange(false, std::memory_order_relaxed)) ray::ring(runtime_->bell(l->client));
+    if (l->unrung.exchange(false, std::memory_order_relaxed)) runtime_->bells().ring(l->client);
 }
 
 // Frees the ring space of finished records, in order. link->mutex held.
@@ -673,7 +673,7 @@ void WorkerSide::give_up(ServeLink* link) {
     if (it == links_.end()) return;  // the client is gone, or another thread was here
     links_.erase(it);
   }
-  runtime_->up(wire::kUpLinkLost, wire::UpLinkLost{link->client, 1, wire::kLinkCorrupt, 0});
+  runtime_->daemon().up(wire::kUpLinkLost, wire::UpLinkLost{link->client, 1, wire::kLinkCorrupt, 0});
 }
 
 // What is too much for one record goes ahead of it.
@@ -793,7 +793,7 @@ void WorkerSide::leave_streams(Execution* e) {
     n_reserved_ -= std::exchange(e->reserved, false);
     e->listed = false;
   }
-  ray::ring(runtime_->bell(runtime_->process()));
+  runtime_->bells().ring_own();
 }
 
 Status WorkerSide::await_room(Execution* e, int64_t timeout_ns) {
@@ -893,7 +893,7 @@ void WorkerSide::finish_creation(Execution* e, ray_code code) {
   }
   RAY_FAULT("worker.actor.constructed");
   wire::UpActor u{actor_, incarnation_, code, 0, ok ? 0 : static_cast<uint32_t>(image.size())};
-  runtime_->up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
+  runtime_->daemon().up_bytes(wire::kUpActorReady, &u, sizeof u, image.data(), u.size);
   if (ok)
     actor_ready_ = true;
   else

@@ -143,6 +143,21 @@ TEST_F(Nodes, JoinLeaveAndAreKilled) {
   }));
 }
 
+TEST_F(Nodes, CommandsForALivingNodeSkipDeadSessions) {
+  const TestNode h = head(), a = join();
+  ASSERT_EQ(::kill(a.pid, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return is_gone(a) && sees(h, {{0, "ALIVE"}, {1, "DEAD"}}); }));
+  EXPECT_TRUE(has(run({"nodes"}).out, "as node 0 of the cluster"));
+  EXPECT_TRUE(has(run({"status"}).out, a.session)) << "what is read of files is the newest session's";
+  const TestNode alone = start({});
+  EXPECT_TRUE(has(run({"nodes"}).out, "as node 0 of the cluster"));
+  EXPECT_EQ(run({"stop"}).code, 0);
+  EXPECT_TRUE(eventually([&] { return is_gone(alone); }));
+  EXPECT_FALSE(is_gone(h));
+  EXPECT_EQ(run({"stop"}).code, 0);
+  EXPECT_TRUE(eventually([&] { return is_gone(h); }));
+}
+
 TEST_F(Nodes, OneThatWasStoppedIsDeadAndEndsWhenItGoesOn) {
   const TestNode h = head(), a = join(), b = join();
   ASSERT_TRUE(eventually([&] { return sees(b, {{0, "ALIVE"}, {1, "ALIVE"}, {2, "ALIVE"}}); }));
@@ -349,6 +364,7 @@ TEST_F(Strangers, AWrongTokenIsRefused) {
   EXPECT_TRUE(has(out.err, "token")) << out.err;
   EXPECT_EQ(count(out.err, "\n"), 1u) << out.err;
   EXPECT_TRUE(eventually([&] { return refusals() == 1; })) << log_of(head_);
+  EXPECT_EQ(node::list_sessions(base_.path()).size(), 1u) << "nothing is left of the one that did not start";
 }
 
 TEST_F(Strangers, ATokenThatOthersCanReadIsNotUsed) {

@@ -49,7 +49,7 @@ void make(uint32_t i, Expected* out) {
   }
 }
 
-// As Runtime::lineage writes them; `early` is the mutant.
+// As DaemonChannel::lineage writes them; `early` is the mutant.
 void write_all(Shared* shared, bool early) {
   static DeltaCoder coder;
   static Expected record;
