@@ -168,7 +168,7 @@ void ActorClients::take_facts(Actor* a, const wire::DnActorState& s) {
 std::string ActorClients::check() const {
   for (auto& [id, a] : table_) {
     if (a->n_keeping > a->n_pending) return "actor " + id.hex() + " is kept by more calls than it has";
-    if (a->queue.size + a->aside.size + a->lost.size() > a->n_pending)
+    if (a->queue.size + a->aside.size + a->lost.size > a->n_pending)
       return "actor " + id.hex() + " has calls that are not counted";
     if ((a->handles || a->n_keeping) && !a->ref) return "actor " + id.hex() + " is held, and the directory does not know";
     if (std::string own = a->check(); !own.empty()) return own;
