@@ -74,7 +74,7 @@ void Streams::drop_completion(const Object* completion) {
   if (!t->stream || !t->stream->watched || t->stream->completion != completion) return;
   t->stream->completion = nullptr;
   t->stream->watched = false;
-  callbacks_.add_and_ring([user = user_, tag = t->tag] { user->unwatched(tag); });
+  callbacks_.add_and_ring([user = user_, tag = uint64_t{t->tag}] { user->unwatched(tag); });
 }
 
 // The word lies in the task's record, which stays in the ring until its result was read.

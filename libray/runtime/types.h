@@ -107,6 +107,20 @@ struct ActorCreation {
   uint64_t req_id = 0;
 };
 
+// A word that is written without the lock only while the entry is nobody's. Whoever has the lock may read that of an entry
+// which has meanwhile become another's: it finds a number that it does not look for.
+class Tag {
+ public:
+  operator uint64_t() const { return word_.load(std::memory_order_relaxed); }
+  Tag& operator=(uint64_t tag) {
+    word_.store(tag, std::memory_order_relaxed);
+    return *this;
+  }
+
+ private:
+  std::atomic<uint64_t> word_{0};
+};
+
 struct PendingTask {
   std::atomic<uint32_t> gen{1};  // the slab's
   uint32_t next_free = 0;
@@ -151,7 +165,8 @@ struct PendingTask {
 
   // Who remembers a task remembers this: no other task of the process ever has it, however often the entry is
   // used again. The index is in the low bits.
-  uint64_t tag = 0, uses = 0;
+  Tag tag;
+  uint64_t uses = 0;
   Object* result(uint32_t i) const { return i == 0 ? return0 : more_returns[i - 1]; }
 };
 inline constexpr uint32_t kTaskIndexBits = 26;

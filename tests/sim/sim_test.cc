@@ -39,7 +39,7 @@ TEST(Sim, ASeedIsARun) {
 
 // In one of so many seeds at the latest.
 void expect_complaint(Fault fault, const std::string& checker) {
-  for (uint64_t seed = 1; seed <= 150; ++seed) {
+  for (uint64_t seed = 1; seed <= 400; ++seed) {
     std::string broken = run_seed(seed, fault).broken;
     if (broken.rfind(checker + ":", 0) == 0) return;
   }
