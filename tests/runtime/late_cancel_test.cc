@@ -13,7 +13,7 @@ TEST(LateCancel, IsForNobodyElse) {
   RawClient d;
   // The worker: a program of functions for other tests.
   ASSERT_EQ(d.hello(cluster.session.dir, cluster.session.token, RAY_MODE_DRIVER, RAY_LANG_NATIVE, 0,
-                    RawClient::driver_body({node::own_folder() + "/capi_outside"})),
+                    RawClient::driver_body({session::own_folder() + "/capi_outside"})),
             RAY_OK);
   d.shape(0, {{"CPU", 1}});
   want(&d, 0, 1);
@@ -40,7 +40,7 @@ TEST(LateCancel, WaitsForTheCallThatItIsFor) {
   Cluster cluster(1);
   RawClient d;
   ASSERT_EQ(d.hello(cluster.session.dir, cluster.session.token, RAY_MODE_DRIVER, RAY_LANG_NATIVE, 0,
-                    RawClient::driver_body({node::own_folder() + "/capi_outside"})),
+                    RawClient::driver_body({session::own_folder() + "/capi_outside"})),
             RAY_OK);
   d.shape(0, {{"CPU", 1}});
   want(&d, 0, 1);
