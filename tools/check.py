@@ -54,7 +54,7 @@ LAYERS = {
 # Protocol cores: no clock, no thread, no lock, no I/O.
 PURE = ("libray/task", "libray/object", "libray/sched", "libray/sched_global", "libray/actor", "libray/net/core",
         "libray/cluster", "libray/transfer", "libray/node/core")
-IMPURE = re.compile(r"\b(steady_ns|wall_ns|std::thread|std::mutex|std::condition_variable|"
+IMPURE = re.compile(r"(?<!wire::)\b(steady_ns|wall_ns|std::thread|std::mutex|std::condition_variable|"
                     r"clock_gettime|fopen|read|write|send|recv|printf)\s*\("
                     r"|#include <(thread|mutex)>")
 BANNED = re.compile(r"(?<![\w.>:])(?:std::)?((?:strcpy|strcat|sprintf|vsprintf|gets|strtok|system"

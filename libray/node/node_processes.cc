@@ -18,6 +18,7 @@
 #include "libray/base/trust.h"
 #include "libray/wire/cursor.h"
 #include "libray/node/node.h"
+#include "libray/wire/records.h"
 #include "libray/wire/msgpack.h"
 
 namespace ray::node {
@@ -25,13 +26,6 @@ namespace {
 
 constexpr size_t kMaxPending = 256;       // connections that have not said hello
 constexpr size_t kMaxOutbox = 64u << 20;  // of one process before it is cut off, besides what it asked for
-
-template <class T>
-bool read_record(const std::string& payload, T* out) {
-  if (payload.size() < sizeof(T)) return false;
-  std::memcpy(out, payload.data(), sizeof(T));
-  return true;
-}
 
 // Compares without telling by its time how much was right.
 bool same_token(const std::string& a, const char* b) {
@@ -141,7 +135,7 @@ Status Node::admit(Fd socket, const std::string& datagram, const std::vector<Fd>
     return s;
   };
   wire::Hello hello;
-  if (!read_record(datagram, &hello) || hello.magic != wire::kMagic)
+  if (!wire::read_head(datagram, &hello) || hello.magic != wire::kMagic)
     return refused(error(RAY_INVALID_ARGUMENT, "its hello is malformed"));
   ucred peer;
   if (!is_same_user(socket.get(), &peer))

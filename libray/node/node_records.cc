@@ -1,20 +1,12 @@
 // See node.h. Up records: decoded, checked, told to the core. Main thread; once per record of every process, so nothing here
 // allocates for records that have no list in them.
-#include <cstring>
-
 #include "libray/lineage/record.h"
 #include "libray/node/node.h"
 #include "libray/wire/cursor.h"
+#include "libray/wire/records.h"
 
 namespace ray::node {
 namespace {
-
-template <class T>
-bool read_record(const std::string& payload, T* out) {
-  if (payload.size() < sizeof(T)) return false;
-  std::memcpy(out, payload.data(), sizeof(T));
-  return true;
-}
 
 Status malformed(const char* what) {
   return error(RAY_INVALID_ARGUMENT, "it wrote a malformed %s record", what);
@@ -59,39 +51,40 @@ Status Node::up_lease(Process* p, uint16_t type, const std::string& payload) {
   switch (type) {
     case wire::kUpShape: {
       wire::UpShape s;
-      if (!read_record(payload, &s)) return malformed("shape");
-      step(event::Shape{p->index, s.shape, s.language, std::string_view(payload).substr(sizeof s)});
+      std::string_view resources;
+      if (!wire::read_head(payload, &s, &resources)) return malformed("shape");
+      step(event::Shape{p->index, s.shape, s.language, resources});
       return Status();
     }
     case wire::kUpLeaseWant: {
       wire::UpLeaseWant w;
-      if (!read_record(payload, &w)) return malformed("lease");
+      if (!wire::read_head(payload, &w)) return malformed("lease");
       step(event::Want{p->index, w.shape, w.want, w.example}, loop_now_);
       return Status();
     }
     case wire::kUpLeaseReturn: {
       wire::UpLeaseReturn l;
-      if (!read_record(payload, &l)) return malformed("lease");
+      if (!wire::read_head(payload, &l)) return malformed("lease");
       step(event::Return{p->index, l.worker, l.lease});
       return Status();
     }
     case wire::kUpBlocked: {
       wire::UpBlocked b;
-      if (!read_record(payload, &b)) return malformed("blocked");
+      if (!wire::read_head(payload, &b)) return malformed("blocked");
       step(event::Blocked{p->index, b.blocked != 0}, loop_now_);
       return Status();
     }
     case wire::kUpRetire: return step(event::Retire{p->index}), Status();
     case wire::kUpKillWorker: {
       wire::UpLeaseReturn l;
-      if (!read_record(payload, &l)) return malformed("kill");
+      if (!wire::read_head(payload, &l)) return malformed("kill");
       step(event::KillAsked{p->index, l.worker, l.lease});
       return Status();
     }
     case wire::kUpStopped: return up_stopped(p, payload);
     case wire::kUpLinkLost: {
       wire::UpLinkLost l;
-      if (!read_record(payload, &l)) return malformed("link");
+      if (!wire::read_head(payload, &l)) return malformed("link");
       step(event::LinkLost{p->index, l.peer, l.as_worker, l.why});
       return Status();
     }
@@ -106,7 +99,7 @@ Status Node::up_reference(Process* p, uint16_t type, const std::string& payload)
     case wire::kUpObjHold:
     case wire::kUpObjRelease: {
       wire::UpObjCount c;
-      if (!read_record(payload, &c)) return malformed("count");
+      if (!wire::read_head(payload, &c)) return malformed("count");
       if (type == wire::kUpObjRelease) step(event::Release{p->index, c}, loop_now_);
       else step(event::Hold{c}, loop_now_);
       return Status();
@@ -114,26 +107,25 @@ Status Node::up_reference(Process* p, uint16_t type, const std::string& payload)
     case wire::kUpObjResult: return up_result(payload);
     case wire::kUpFunctionDrop: {
       wire::UpFunctionDrop d;
-      if (!read_record(payload, &d)) return malformed("function");
+      if (!wire::read_head(payload, &d)) return malformed("function");
       step(event::FunctionDrop{p->index, d.key, d.count}, loop_now_);
       return Status();
     }
     case wire::kUpObjDiscard: {
       wire::UpObjDiscard d;
-      if (!read_record(payload, &d)) return malformed("discarded result");
+      if (!wire::read_head(payload, &d)) return malformed("discarded result");
       step(event::Discarded{d}, loop_now_);
       return Status();
     }
     case wire::kUpObjResolve: {
       ObjectId id;
-      if (payload.size() < kIdSize) return malformed("resolve");
-      std::memcpy(id.b, payload.data(), kIdSize);
+      if (!wire::read_head(payload, &id)) return malformed("resolve");
       step(event::Resolve{p->index, id}, loop_now_);
       return Status();
     }
     default: {
       wire::ObjCancel c;
-      if (!read_record(payload, &c)) return malformed("cancel");
+      if (!wire::read_head(payload, &c)) return malformed("cancel");
       step(event::CancelTask{c}, loop_now_);
       return Status();
     }
@@ -141,42 +133,28 @@ Status Node::up_reference(Process* p, uint16_t type, const std::string& payload)
 }
 
 Status Node::up_object(Process* p, uint16_t type, const std::string& payload) {
-  wire::UpObj o;
-  if (!read_record(payload, &o) || o.state > wire::kObjLost ||
-      payload.size() < sizeof o + uint64_t{o.n_contained} * kIdSize)
-    return malformed("object");
-  std::vector<ObjectId> contained(o.n_contained);
-  if (o.n_contained)
-    std::memcpy(contained.data(), payload.data() + sizeof o, o.n_contained * kIdSize);
-  if (type == wire::kUpObjShare) step(event::Share{p->index, o, contained.data()}, loop_now_);
-  else step(event::Ready{p->index, o, contained.data()}, loop_now_);
+  wire::ObjectRecord r;
+  if (!wire::read(payload, &r) || r.head.state > wire::kObjLost) return malformed("object");
+  const std::vector<ObjectId> contained = r.contained.vector();
+  if (type == wire::kUpObjShare) step(event::Share{p->index, r.head, contained.data()}, loop_now_);
+  else step(event::Ready{p->index, r.head, contained.data()}, loop_now_);
   return Status();
 }
 
 Status Node::up_result(const std::string& payload) {
-  wire::UpObjResult r;
-  if (!read_record(payload, &r) || payload.size() < sizeof r + uint64_t{r.n_contained} * kIdSize)
-    return malformed("result");
-  std::vector<ObjectId> contained(r.n_contained);
-  if (r.n_contained) std::memcpy(contained.data(), payload.data() + sizeof r, r.n_contained * kIdSize);
-  step(event::Registered{r, contained.data()}, loop_now_);
+  wire::ResultRecord r;
+  if (!wire::read(payload, &r)) return malformed("result");
+  const std::vector<ObjectId> contained = r.contained.vector();
+  step(event::Registered{r.head, contained.data()}, loop_now_);
   return Status();
 }
 
 // ---- actors
 
 Status Node::up_actor_create(Process* p, const std::string& payload) {
-  wire::UpActorCreate c;
-  if (!read_record(payload, &c)) return malformed("actor");
-  uint64_t sizes = uint64_t{c.name_size} + c.ns_size + c.class_size + c.metadata_size +
-                   c.resources_size + c.record_size + uint64_t{c.n_dependencies} * kIdSize;
-  if (sizes > payload.size() - sizeof c) return malformed("actor");
-  size_t at = sizeof c;
-  auto next = [&payload, &at](uint64_t n) {
-    std::string s = payload.substr(at, n);
-    at += n;
-    return s;
-  };
+  wire::ActorCreateRecord r;
+  if (!wire::read(payload, &r)) return malformed("actor");
+  const wire::UpActorCreate& c = r.head;
   event::ActorCreate create;
   actor::Spec& spec = create.spec;
   spec.id = c.id;
@@ -190,34 +168,33 @@ Status Node::up_actor_create(Process* p, const std::string& payload) {
   spec.flags = c.flags;
   spec.max_pending_calls = c.max_pending_calls;
   spec.function = c.function;
-  spec.name = next(c.name_size);
-  spec.ns = next(c.ns_size);
-  spec.klass = next(c.class_size);
-  spec.metadata = next(c.metadata_size);
-  spec.resources = next(c.resources_size);
-  spec.record = next(c.record_size);
-  spec.dependencies.resize(c.n_dependencies);
-  for (ObjectId& d : spec.dependencies) std::memcpy(d.b, next(kIdSize).data(), kIdSize);
+  spec.name = r.name;
+  spec.ns = r.ns;
+  spec.klass = r.klass;
+  spec.metadata = r.metadata;
+  spec.resources = r.resources;
+  spec.record = r.record;
+  r.dependencies.copy_to(&spec.dependencies);
   step(std::move(create));
   return Status();
 }
 
 Status Node::up_actor(Process* p, uint16_t type, const std::string& payload) {
-  wire::UpActor u;
-  if (!read_record(payload, &u) || u.size > payload.size() - sizeof u) return malformed("actor");
-  std::string bytes = payload.substr(sizeof u, u.size);
+  wire::ActorSaysRecord r;
+  if (!wire::read(payload, &r)) return malformed("actor");
+  const wire::UpActor& u = r.head;
   switch (type) {
     case wire::kUpActorConnect: {
       wire::ActorFacts facts{};
       const bool announced = u.flags & 1;
-      if (announced && !read_record(bytes, &facts)) return malformed("actor");
+      if (announced && !r.facts(&facts)) return malformed("actor");
       step(event::ActorConnect{p->index, u.id, announced ? &facts : nullptr});
       return Status();
     }
     case wire::kUpActorKill: return step(event::ActorKill{u.id, (u.flags & 1) != 0}), Status();
     case wire::kUpActorReady:
-      return step(event::ActorReady{p->index, u.id, u.incarnation, u.code, std::move(bytes)}), Status();
-    default: return step(event::ActorExit{p->index, u.id, std::move(bytes), (u.flags & 1) != 0}), Status();
+      return step(event::ActorReady{p->index, u.id, u.incarnation, u.code, std::string(r.text)}), Status();
+    default: return step(event::ActorExit{p->index, u.id, std::string(r.text), (u.flags & 1) != 0}), Status();
   }
 }
 

@@ -8,6 +8,7 @@
 #include "libray/wire/cursor.h"
 #include "libray/wire/limits.h"
 #include "libray/node/node.h"
+#include "libray/wire/records.h"
 
 namespace ray::node {
 namespace {
@@ -21,8 +22,7 @@ constexpr int64_t kMaxFragments = 64;  // unfinished requests of one process
 
 Status Node::up_request(Process* p, uint16_t flags, const std::string& payload) {
   wire::UpRequest u;
-  if (payload.size() < sizeof u) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed request");
-  std::memcpy(&u, payload.data(), sizeof u);
+  if (!wire::read_head(payload, &u)) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed request");
   bool more = (flags & wire::kMore) != 0;
   auto it = p->fragments.find(u.req_id);
   if (!more && it == p->fragments.end()) {

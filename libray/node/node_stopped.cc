@@ -17,6 +17,7 @@
 #include "libray/base/proc.h"
 #include "libray/lineage/record.h"
 #include "libray/node/node.h"
+#include "libray/wire/records.h"
 
 namespace ray::node {
 namespace {
@@ -30,8 +31,7 @@ constexpr int64_t kServantGraceNs = 8 * kSecond; // for them
 // A client waits for a worker of its and found it stopped. Nothing is believed but that somebody waits.
 Status Node::up_stopped(Process* p, const std::string& payload) {
   wire::UpStopped u;
-  if (payload.size() < sizeof u) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed stopped record");
-  std::memcpy(&u, payload.data(), sizeof u);
+  if (!wire::read_head(payload, &u)) return error(RAY_INVALID_ARGUMENT, "it wrote a malformed stopped record");
   const Process* w = process(u.worker);
   if (w && !w->driver && is_stopped(w->pid)) step(event::StoppedWorker{p->index, u.worker, u.started});
   return Status();

@@ -3,6 +3,7 @@
 #include "libray/node/core/node_core.h"
 #include "libray/wire/cursor.h"
 #include "libray/wire/packed.h"
+#include "libray/wire/records.h"
 
 namespace ray::node {
 namespace {
@@ -186,12 +187,13 @@ void NodeCore::apply(const actor::Action& x) {
 }
 
 void NodeCore::init_actor(const actor::Actor& a, uint32_t worker, uint32_t incarnation) {
-  auto units = accelerators_of(worker);
-  action::InitActor init{worker,
-                         {a.spec.id, incarnation, a.spec.max_concurrency, static_cast<uint32_t>(a.spec.record.size()),
-                          static_cast<uint32_t>(units.size())},
-                         a.spec.record};
-  init.record.append(reinterpret_cast<const char*>(units.data()), units.size() * sizeof(uint32_t));
+  wire::ActorInitRecord r;
+  r.head.id = a.spec.id;
+  r.head.incarnation = incarnation;
+  r.head.max_concurrency = a.spec.max_concurrency;
+  r.record = a.spec.record;
+  std::string tail = wire::write(&r, accelerators_of(worker));
+  action::InitActor init{worker, r.head, std::move(tail)};
   put(std::move(init));
 }
 
