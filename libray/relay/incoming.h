@@ -13,6 +13,7 @@
 
 #include "libray/base/status.h"
 #include "libray/relay/messages.h"
+#include "libray/runtime/objects.h"
 #include "libray/runtime/worker.h"
 #include "ray.h"
 
