@@ -206,8 +206,11 @@ void LocalScheduler::schedule(int64_t now, Actions* out) { Round(this, now, out)
 
 int64_t LocalScheduler::next_deadline(int64_t now) const {
   int64_t at = foreign_.busy() ? 1 : 0;
-  // Who was due in the last round and did not get it waits for something that happens, or for the end of a turn.
-  for (int64_t t : {retry_at_, pools_.next_too_old(), demands_.next_due(decided_at_)})
+  // Who was due in the last round and did not get it waits for something that happens, or for the end of a turn; and the last
+  // round has ended all idle workers that were too many then: one that was granted and came straight back, for want of a link,
+  // is no reason to decide once more.
+  const int64_t old = pools_.next_too_old();
+  for (int64_t t : {retry_at_, old > decided_at_ ? old : 0, demands_.next_due(decided_at_)})
     if (t && (!at || t < at)) at = t;
   return at && at <= now ? now : at;
 }

@@ -32,17 +32,13 @@ void World::later(Process* p, int64_t ns, std::function<void(Process*)> what) {
   clock_.after(ns, [this, number = p->number, what = std::move(what)] { local(number, what); });
 }
 
-// To the daemon; what was said before a death is heard before it.
+// Into its ring, which the daemon reads a while later, and before its death.
 void World::up(Process* p, std::function<void(Process*)> what) {
   if (!p->alive) return;
   int64_t delay = random_.one_in(20) ? random_.between(1, 30) * kMs : random_.between(10, 900) * kUs;
   p->up_at = std::max(p->up_at, clock_.now() + delay);
-  clock_.at(p->up_at, [this, number = p->number, what = std::move(what)] {
-    Process* sender = process(number);
-    if (!sender || sender->buried) return;
-    what(sender);
-    need_decision();
-  });
+  p->unread.push_back({++p->written, std::move(what)});
+  clock_.at(p->up_at, [this, number = p->number, upto = p->written] { read_ring(number, upto); });
 }
 
 void World::down(Process* p, std::function<void(Process*)> what) {
@@ -63,11 +59,8 @@ void World::define(Process* p, uint32_t number, Shape shape) {
   p->shapes[number] = std::move(shape);
   up(p, [this, number](Process* q) {
     Shape& s = q->shapes.at(number);
-    sched::Placement place{s.where.group, s.where.bundle, ""};
-    Status told = s_.define_shape(q->index, number, s.need, s.pool, place);
-    history_.note(clock_.now(), "process %u: shape %u is {%s}%s", q->index, number, s.need.to_string().c_str(),
-                  told.ok() ? "" : ", which is refused");
-    if (!told.ok()) down(q, [this, number](Process* c) { unplaceable(c, number); });
+    history_.note(clock_.now(), "process %u: shape %u is {%s}", q->index, number, s.need.to_string().c_str());
+    tell(node::event::Shape{q->index, number, 0, packed(s.need, s.pool, s.where)});
   });
 }
 
@@ -119,7 +112,7 @@ void World::ready(Process* p, uint64_t task) {
   t->shrinking = false;
   if (t->cancelled) return fail_waiting(p, t, "cancelled");
   if (t->actor) {
-    if (t->actor->state == Caller::kDead) return fail_waiting(p, t, "its actor died");
+    if (t->actor->state == wire::kActorDead) return fail_waiting(p, t, "its actor died");
     t->actor->complete(t);
     return pump_calls(p, t->actor);
   }
@@ -183,7 +176,7 @@ bool World::push(Process* p, Ring* ring, Pending* t) {
   if (t->lease && planted(Fault::kEarlyReturn)) {
     Process* w = process(ring->worker);
     up(p, [this, lease = t->lease->lease, index = w ? w->index : 0](Process* q) {
-      (void)s_.return_lease(q->index, index, lease, clock_.now());
+      tell(node::event::Return{q->index, index, lease});
     });
   }
   return true;
@@ -219,11 +212,11 @@ void World::tell_want(Process* p, uint32_t shape, uint32_t want) {
   for (int times = random_.one_in(30) ? 2 : 1; times > 0; --times)  // said twice it does no harm
     up(p, [this, shape, want](Process* q) {
       q->shapes.at(shape).want = want;
-      (void)s_.want(q->index, shape, want, Id{});
+      tell(node::event::Want{q->index, shape, want, Id{}});
     });
 }
 
-void World::carry_out(Process* p) {
+void World::carry_out_todo(Process* p) {
   for (const Policy::Action& a : std::exchange(p->todo, {})) {
     if (a.kind == Policy::Action::kWant) {
       tell_want(p, a.shape->number, a.number);
@@ -242,7 +235,7 @@ void World::return_lease(Process* p, uint64_t worker, uint32_t lease) {
     if (!w || w->buried) return;
     history_.note(clock_.now(), "process %u gives lease %u of worker %u back", q->index, lease, w->index);
     if (leases_.erase(lease) && w->alive) ledger_.ended(worker);
-    (void)s_.return_lease(q->index, w->index, lease, clock_.now());
+    tell(node::event::Return{q->index, w->index, lease});
   });
 }
 
@@ -261,14 +254,14 @@ void World::tick(Process* p) {
       },
       [](const Pending* t) { return t->ring_end <= t->link->started; },
       [this, p](const Pending* t) { kill_for(p, t->link->worker, t->lease->lease, t->id); }, &p->todo);
-  carry_out(p);
+  carry_out_todo(p);
   for (size_t at = 0; at < p->policy.active().size();) {
     Shape* s = p->policy.active()[at];
     const Policy::Seen seen = p->policy.look(s, clock_.now(), &p->todo);
-    carry_out(p);
+    carry_out_todo(p);
     if (seen.pump) pump(p, s);
     at += p->policy.settle(at, seen, &p->todo);
-    carry_out(p);
+    carry_out_todo(p);
   }
   std::string wrong = std::exchange(Kit::wrong, {});
   if (wrong.empty()) wrong = p->policy.check();
@@ -285,7 +278,7 @@ void World::kill_for(Process* p, uint64_t worker, uint32_t lease, uint64_t task)
     Process* w = process(worker);
     if (!w || w->buried || !s_.holds(q->index, w->index, lease)) return;
     w->ends_for = task;
-    kill(worker);
+    tell(node::event::KillAsked{q->index, w->index, lease});
   });
 }
 
@@ -307,7 +300,7 @@ void World::drain(Process* p, Ring* ring) {
     Shape* s = l->shape;
     Policy::heard(l);
     if (ring->inflight.empty()) p->policy.idle(l, clock_.now(), &p->todo);
-    carry_out(p);
+    carry_out_todo(p);
     if (!s->backlog.empty()) pump(p, s);
   }
   if (ring->actor && !ring->actor->queue.empty()) pump_calls(p, ring->actor);
@@ -388,7 +381,7 @@ void World::reclaimed(Process* p, uint32_t lease) {
   progress(p);
   for (auto& [worker, r] : p->rings)
     if (r->lease && r->lease->lease == lease) p->policy.reclaimed(r->lease, &p->todo);
-  carry_out(p);
+  carry_out_todo(p);
 }
 
 void World::peer_died(Process* p, uint64_t worker) {
@@ -401,7 +394,7 @@ void World::peer_died(Process* p, uint64_t worker) {
   if (s) {
     for (Pending* t = ring->inflight.head; t; t = t->next) t->lease = nullptr;
     p->policy.lost(ring->lease, &p->todo);
-    carry_out(p);
+    carry_out_todo(p);
   }
   Caller* c = ring->actor;
   while (Pending* t = ring->inflight.head) {
@@ -421,7 +414,7 @@ void World::peer_died(Process* p, uint64_t worker) {
   }
   if (c) c->ring = nullptr;
   p->rings.erase(found);
-  if (c && c->state == Caller::kDead) fail_calls(p, c);
+  if (c && c->state == wire::kActorDead) fail_calls(p, c);
   if (s) pump(p, s);
 }
 
@@ -429,7 +422,7 @@ void World::peer_died(Process* p, uint64_t worker) {
 void World::unplaceable(Process* p, uint32_t shape) {
   Shape& s = p->shapes.at(shape);
   p->policy.unplaceable(&s, &p->todo);
-  carry_out(p);
+  carry_out_todo(p);
   keep_ticking(p);
   pump(p, &s);
 }
@@ -454,12 +447,12 @@ void World::cancel(Process* p, Pending* t, bool force) {
   if (step == task::CancelStep::kEnd) {
     fail_waiting(p, t, "cancelled");
     if (s) p->policy.withdraw_want(s, &p->todo);
-    return carry_out(p);
+    return carry_out_todo(p);
   }
   ring->cancels.push_back({t->ring_end, force});
   wake(ring);
   if (step == task::CancelStep::kAskBack) Policy::ask_back(ring, &p->todo);
-  carry_out(p);
+  carry_out_todo(p);
 }
 
 void World::cancel_some() {

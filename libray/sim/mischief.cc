@@ -5,17 +5,6 @@
 #include "libray/sim/node.h"
 
 namespace ray::sim {
-namespace {
-
-Id id_of(uint32_t n) {
-  Id id{};
-  id.b[0] = static_cast<uint8_t>(n * 167);  // not in order
-  id.set_submit_index(n);
-  return id;
-}
-
-}  // namespace
-
 // ---- dice
 
 Resources World::some_need() {
@@ -97,13 +86,13 @@ void World::mischief() {
 }
 
 void World::do_mischief() {
-  switch (random_.below(20)) {
+  switch (random_.below(22)) {
     case 0:
     case 1: return process_mischief();
     case 2: return group_mischief();
     case 3:
     case 4: return actor_mischief();
-    case 5: return odd_messages();
+    case 5: return random_.one_in(2) ? odd_messages() : function_mischief();
     case 6: return streams_ ? start_stream() : submit_some();
     case 7:
     case 8: return cancel_some();
@@ -111,6 +100,8 @@ void World::do_mischief() {
     case 10: return call_some();
     case 11:
     case 12: return short_tasks_ ? submit_short() : submit_some();
+    case 13:
+    case 14: return object_mischief();
     default: return submit_some();
   }
 }
@@ -120,11 +111,10 @@ void World::new_driver() {
   p.number = next_process_++;
   p.index = take_index();
   p.driver = true;
-  p.job = next_job_++;
-  jobs_.insert(p.job);
   indexes_[p.index] = p.number;
+  tell(node::event::DriverCame{p.index, static_cast<int>(p.number), 0, id_of(next_id_++), "", false,
+                               random_.one_in(2) ? 1 + random_.below(4) : 0});
   history_.note(clock_.now(), "driver %u comes with job %u", p.index, p.job);
-  if (random_.one_in(2)) s_.prestart({0, p.job}, 1 + random_.below(4));
 }
 
 void World::submit_some() {
@@ -245,46 +235,19 @@ void World::group_mischief() {
     Resources b = some_need();
     if (!b.empty()) g.bundles.push_back(b);
   }
-  if (g.bundles.empty()) g.bundles.emplace_back();
-  create_group(std::move(g));
+  if (!g.bundles.empty()) create_group(p, std::move(g));
 }
 
-void World::actor_mischief() {
-  std::vector<Id> living;
-  for (const auto& [id, a] : actors_)
-    if (a.waits || a.worker) living.push_back(id);
-  if (!living.empty() && (living.size() > 2 || random_.one_in(2))) {
-    Actor& a = actors_.at(living[random_.below(static_cast<uint32_t>(living.size()))]);
-    if (random_.one_in(2)) a.restarts = 0;
-    if (a.worker) return kill(a.worker);
-    s_.cancel_actor(a.id);
-    a.waits = false;
-    return;
-  }
-  Process* p = some_driver();
-  if (!p) return;
-  Id id = id_of(next_id_++);
-  Actor& a = actors_[id];
-  a.id = id;
-  a.job = p->job;
-  a.need = some_need();
-  a.pool = some_pool(p->job);
-  a.pool.gpus = a.need.get(kToldApart) > 0;
-  if (random_.one_in(4)) a.where = some_place(p->job);
-  a.restarts = static_cast<int32_t>(random_.below(3));
-  want_actor(&a);
-}
-
-// What a process may say without being asked: all of it is without effect.
+// What a process may say without being asked: almost all of it is without effect.
 void World::odd_messages() {
   Process* p = some_driver();
   if (!p || p->stopped) return;
   if (!p->shapes.empty() && random_.one_in(2)) return cancel(p, random_.below(static_cast<uint32_t>(p->shapes.size())));
   uint32_t lease = random_.below(1000), worker = random_.below(40), what = random_.below(3);
   up(p, [this, lease, worker, what](Process* q) {
-    if (what == 0 && !s_.holds(q->index, worker, lease)) (void)s_.return_lease(q->index, worker, lease, clock_.now());
-    if (what == 1) (void)s_.want(q->index, 70000, 3, Id{});
-    if (what == 2) s_.cancel_actor(id_of(1'000'000 + lease));
+    if (what == 0 && !s_.holds(q->index, worker, lease)) tell(node::event::Return{q->index, worker, lease});
+    if (what == 1 && deadly_ && lease < 100) tell(node::event::Want{q->index, 70000, 3, Id{}});  // it is cut off
+    if (what == 2) tell(node::event::ActorKill{id_of(1'000'000 + lease), false});
   });
 }
 

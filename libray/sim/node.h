@@ -1,5 +1,5 @@
-// The parts of the simulated node that client.cc, worker.cc, calls.cc, daemon.cc, mischief.cc and world.cc share; see world.h.
-// Not for others.
+// The parts of the simulated node that its files (client, worker, calls, daemon, control, actors, mischief, world) share; see
+// world.h. Not for others.
 #pragma once
 #include <deque>
 #include <functional>
@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "libray/sched/local_scheduler.h"
+#include "libray/node/core/node_core.h"
+#include "libray/sim/books.h"
 #include "libray/sim/checkers.h"
 #include "libray/sim/clock.h"
 #include "libray/sim/history.h"
@@ -19,6 +20,7 @@
 #include "libray/task/cancellation.h"
 #include "libray/task/lease_policy.h"
 #include "libray/task/pending.h"
+#include "libray/wire/cursor.h"
 
 namespace ray::sim {
 
@@ -27,6 +29,7 @@ using sched::Pool;
 struct Ring;
 struct Shape;
 struct Pending;
+struct Process;
 
 // What the rules of libray/task are told of a simulated client; see lease_policy.h there.
 struct Kit {
@@ -118,18 +121,20 @@ struct Ring : task::Link<Kit> {
   uint32_t give_back = 0, give_back_seen = 0;
 };
 
-// A client's handle of an actor.
+// A process's handle of an actor, and what it was told of that.
 struct Caller : task::CallQueue<Kit> {
-  enum State : uint8_t { kPending, kAlive, kRestarting, kDead };
   uint64_t handle = 0;
-  Id id;
-  State state = kPending;
-  uint64_t worker = 0, told = 0;  // where it is, as the client knows it; as the daemon said last
-  State told_state = kPending;
+  uint32_t state = wire::kActorPending, incarnation = 0;
   Ring* ring = nullptr;
   bool any_order = false;
   uint64_t next_seq = 0;
   int64_t could_since = 0;  // go on: 0: it cannot, or does
+};
+
+// What a process has written and the daemon has not read.
+struct Unread {
+  uint64_t number = 0;
+  std::function<void(Process*)> read;
 };
 
 // A driver or a worker, by a number that is never used again; its index is, when it is buried.
@@ -139,6 +144,8 @@ struct Process {
   bool driver = false, alive = true, stopped = false, paused = false, killed = false, buried = false;
   int64_t up_at = 0, down_at = 0;                // when the last message arrives
   std::vector<std::function<void()>> held_back;  // while it is stopped
+  std::deque<Unread> unread;
+  uint64_t written = 0;
   // As a client.
   std::map<uint32_t, Shape> shapes;
   std::map<uint64_t, std::unique_ptr<Ring>> rings;  // by worker
@@ -149,6 +156,8 @@ struct Process {
   task::Cancellation<Kit> cancels;
   bool ticks = false;
   int32_t shape_of_short = -1;  // see submit_short()
+  std::map<Id, int64_t> refs;    // objects and handles of actors that it has
+  std::set<uint64_t> functions;  // that it has defined
   // As a worker, and what it runs.
   std::set<uint64_t> clients;  // that have had it as a worker
   Pool pool;
@@ -160,6 +169,7 @@ struct Process {
   Task task;
   Id actor;
   bool ending = false;  // after its task
+  uint64_t spawn = 0;
 };
 
 struct Leased {
@@ -173,9 +183,28 @@ struct Actor {
   Resources need;
   Pool pool;
   Where where;
-  uint64_t worker = 0;
-  bool waits = false, hopeless = false;
+  uint64_t worker = 0, creator = 0, function = 0;
+  bool waits = false;
+  bool owns = false, gave_back = false;  // its name: its creator was told that it has it; it has it no more
+  bool detached = false, get_if_exists = false;
   int32_t restarts = 0;
+  std::string name;
+  Id holds;  // an argument of its constructor
+};
+
+// Of a worker that was asked for and has not said hello.
+struct Starting {
+  Pool pool;
+  bool killed = false;
+};
+
+// What the control store has, and what it is being asked.
+struct ControlStore {
+  std::map<std::pair<std::string, std::string>, Id> names;
+  std::map<Id, const char*> rows;
+  std::set<Id> writing;
+  std::set<uint64_t> functions, forgetting;
+  std::map<uint64_t, uint32_t> storing;
 };
 
 struct Group {
@@ -199,10 +228,12 @@ class World {
   void end_everything();
   void leave();
   void check_at_rest();
+  void look_at_jobs();
   void look();
   std::vector<Waits::Request> waiting();
   bool pool_is_well(const Pool& pool) const;
   bool planted(Fault fault);
+  bool always(Fault fault) const { return options_.fault == fault; }
   Process* process(uint64_t number);
   Process* by_index(uint32_t index);
   void complain(const std::string& what) {
@@ -246,7 +277,7 @@ class World {
   bool push(Process* p, Ring* ring, Pending* t);
   void wake(Ring* ring);
   Ring* ring(Process* p, uint64_t worker);
-  void carry_out(Process* p);
+  void carry_out_todo(Process* p);
   void return_lease(Process* p, uint64_t worker, uint32_t lease);
   void kill_for(Process* p, uint64_t worker, uint32_t lease, uint64_t task);
   void tell_want(Process* p, uint32_t shape, uint32_t want);
@@ -272,10 +303,9 @@ class World {
   void call_some();
   void call(Process* p, Caller* c, Task task, bool waits);
   void pump_calls(Process* p, Caller* c);
-  void watch_actors();
-  void actor_state(Process* p, const Id& id, Caller::State state, uint64_t worker);
+  void watch_calls();
+  void actor_state(Process* p, const Id& id, const Fates::Told& told);
   void fail_calls(Process* p, Caller* c);
-  void look_at_calls();
 
   // worker.cc
   void work(Process* w);
@@ -292,26 +322,81 @@ class World {
   std::vector<Ring*> rings_of(Process* w);
 
   // daemon.cc
+  template <class Event>
+  void tell(Event&& e) {
+    node::Actions actions;
+    core_.step(std::forward<Event>(e), clock_.now(), &actions);
+    carry_out_all(&actions);
+  }
+  void carry_out_all(node::Actions* actions);
   void need_decision();
   void decide();
-  void apply(const sched::Action& a);
-  void grant(const sched::Action& a);
-  void assign(const sched::Action& a);
-  void infeasible(const sched::Action& a);
-  void start_worker(const Pool& pool);
-  void worker_ready(const Pool& pool);
+  void read_ring(uint64_t number, uint64_t upto);
+  std::vector<std::pair<uint64_t, uint64_t>> tails() const;
+  void turn();
+  void pass();
+  template <class Action>
+  void carry_out(const Action&) {}  // of no meaning here
+  void carry_out(const node::action::Welcome& a);
+  void carry_out(const node::action::Grant& a);
+  void carry_out(const node::action::Reclaim& a);
+  void carry_out(const node::action::Infeasible& a);
+  void carry_out(const node::action::Unplaceable& a);
+  void carry_out(const node::action::Exit& a);
+  void carry_out(const node::action::PeerDied& a);
+  void carry_out(const node::action::CutOff& a);
+  void carry_out(const node::action::Report& a);
+  void carry_out(const node::action::StartWorker& a);
+  void carry_out(const node::action::KillSpawn& a);
+  void carry_out(const node::action::GiveUp& a);
+  void carry_out(const node::action::Buried& a);
+  void carry_out(const node::action::JobEnded& a);
+  void carry_out(const node::action::ForgetJob& a);
+  uint32_t env_of(const Pool& pool) const;
+  void started(uint64_t spawn, bool fails);
+  void worker_ready(const node::event::WorkerCame& came, const Pool& pool);
   uint32_t take_index();
   void kill(uint64_t number);
   void die(Process* p);
   void bury(uint64_t number);
-  void end_job(uint32_t job);
-  void forget_job(uint32_t job);
   void watch_clients();
-  void want_actor(Actor* a);
-  void actor_down(const Id& id);
-  void create_group(Group g);
+  static std::string packed(const Resources& need, const Pool& pool, const Where& where);
+  void create_group(Process* p, Group g);
   void remove_group(const Id& id);
   std::vector<uint32_t> units(uint32_t index);
+
+  // actors.cc
+  void create_actor(Process* p);
+  void write_creation(Process* p, const Id& id, bool announced);
+  void named_creation(Process* p, const Id& id, int32_t code, const std::string& body);
+  void connect(Process* p, const Id& id, bool announces);
+  void spread(Process* p, const Id& id);
+  void kill_actor(Process* p, const Id& id);
+  void find_one(Process* p);
+  uint64_t new_request(uint64_t process);
+  void carry_out(const node::action::Reply& a);
+  void carry_out(const node::action::TellActor& a);
+  void carry_out(const node::action::InitActor& a);
+  void carry_out(const node::action::ActorWanted& a);
+  void actor_became(const std::string& hex, const std::string& state);
+  void leave_as_actor(Process* w);
+  void function_mischief();
+
+  // control.cc
+  void ask_control(std::function<void()> there, std::function<void()> back);
+  void carry_out(const node::action::ClaimName& a);
+  void carry_out(const node::action::ReleaseName& a);
+  void carry_out(const node::action::WriteRow& a);
+  void carry_out(const node::action::StoreFunction& a);
+  void carry_out(const node::action::ForgetFunction& a);
+  void carry_out(const node::action::AskFunction& a);
+  void carry_out(const node::action::FreeObject& a);
+  void check_control_store();
+  void share_some();
+  void pass_on(Process* p, const Id& id, uint64_t to, std::function<void(Process*)> then);
+  void let_go(Process* p, const Id& id);
+  Process* somebody();
+  void object_mischief();
 
   std::string broken_;
   WorldOptions options_;
@@ -319,10 +404,15 @@ class World {
   Clock clock_;
   History history_;
   sched::SchedulerOptions limits_;
-  sched::LocalScheduler s_;
+  node::NodeCore core_;
+  const sched::LocalScheduler& s_;  // the core's
   Ledger ledger_;
   Tasks tasks_;
   Waits waits_;
+  Holds holds_;
+  Fates fates_;
+  Requests requests_;
+  ControlStore control_;
   std::map<uint64_t, Process> processes_;
   std::map<uint32_t, Leased> leases_;     // as the daemon knows them
   std::map<uint32_t, uint64_t> indexes_;  // of those that are not buried
@@ -331,8 +421,14 @@ class World {
   std::map<Pool, int64_t> trouble_;  // when a worker of it last failed
   std::set<uint32_t> failing_envs_, jobs_;
   uint64_t next_process_ = 1;
-  uint32_t next_job_ = 1, next_id_ = 1;
-  std::map<uint32_t, uint32_t> starting_;  // by job
+  uint32_t next_id_ = 1;
+  std::map<uint64_t, Starting> starting_;  // by spawn
+  std::map<uint64_t, std::function<void(Process*, int32_t, const std::string&)>> on_reply_;  // by request
+  std::map<std::string, Id> actor_of_hex_;
+  std::set<uint64_t> finds_;  // requests
+  std::set<uint32_t> lost_links_;             // that could not be made
+  std::map<uint64_t, int64_t> over_since_;    // workers of jobs that are over
+  bool turn_due_ = false, passing_ = false;
   int64_t longest_ = 0;  // task
   bool long_tasks_ = false, streams_ = false, deadly_ = false;  // what kind of world it is
   bool crowded_ = false;  // tasks that wait for others at the limit of processes
@@ -346,7 +442,6 @@ class World {
   int64_t restless_since_ = 0;
   bool short_tasks_ = false;   // several of them wait in one ring
   uint64_t next_handle_ = 1;
-  bool watches_ = false;  // actors
   std::map<uint64_t, std::vector<std::pair<uint64_t, uint64_t>>> waiters_;  // (worker, run) that wait for a task's end
   Outcome outcome_;
 };

@@ -95,7 +95,7 @@ void World::look_at_cancels(Process* w, Ring* ring) {
     } else if (w->client == ring->client && w->end == c.end && !w->ends_for) {
       if (c.force && !random_.one_in(4)) {
         w->ends_for = w->task.id;
-        up(w, [this](Process* q) { kill(q->number); });
+        up(w, [this](Process* q) { tell(node::event::KillAsked{q->index, q->index, 0}); });
       } else if (!c.force && random_.one_in(2)) {  // some go on all the same
         finish(w, w->runs, true);
         return;
@@ -109,7 +109,7 @@ void World::block(Process* w, bool yes) {
   w->waits = yes;
   up(w, [this, yes](Process* q) {
     ledger_.blocked(q->number, yes);
-    s_.worker_blocked(q->index, yes);
+    tell(node::event::Blocked{q->index, yes});
   });
 }
 
@@ -153,7 +153,7 @@ void World::finish(Process* w, uint64_t runs, bool cancelled) {
   else if (w->task.fails && random_.one_in(2)) r.kind = Ring::Result::kFailed;
   auto ring = c->rings.find(w->number);
   if (ring != c->rings.end()) answer(ring->second.get(), w->end, r);
-  if (planted(Fault::kFalseBlock)) up(w, [this](Process* q) { s_.worker_blocked(q->index, true); });
+  if (planted(Fault::kFalseBlock)) up(w, [this](Process* q) { tell(node::event::Blocked{q->index, true}); });
   w->ending ? die(w) : work(w);
 }
 

@@ -10,6 +10,8 @@ namespace ray::sim {
 namespace {
 
 constexpr int64_t kLook = 250 * kMs;
+constexpr int64_t kTold = 3 * kSecond;  // from what becomes of an actor to the last who hears of it
+constexpr int64_t kLeft = 3 * kSecond;  // from the end of a job to that of its last worker
 constexpr int64_t kTrouble = 40 * kSecond;  // for so long a command that failed may be tried ever less often
 
 task::Flaw flaw_of(Fault fault) {
@@ -39,15 +41,25 @@ sched::SchedulerOptions World::options_of(Random* random, uint64_t seed) {
   return o;
 }
 
+static node::CoreOptions core_options(const sched::SchedulerOptions& scheduler) {
+  node::CoreOptions o;
+  o.scheduler = scheduler;
+  return o;
+}
+
 World::World(const WorldOptions& options)
     : options_(options),
       random_(options.seed),
       history_(options.lines),
       limits_(options_of(&random_, options.seed)),
-      s_(limits_),
+      core_(core_options(limits_)),
+      s_(core_.scheduler()),
       ledger_(limits_.total, &broken_),
       tasks_(&broken_),
-      waits_(&broken_) {
+      waits_(&broken_),
+      holds_(&broken_),
+      fates_(&broken_),
+      requests_(&broken_) {
   long_tasks_ = random_.one_in(3);
   streams_ = random_.one_in(2);
   deadly_ = !random_.one_in(3);
@@ -87,6 +99,7 @@ Outcome World::run() {
   mischief();
   look();
   watch_clients();
+  watch_calls();
   int64_t lasts = random_.one_in(8) ? random_.between(20, 60) * kSecond : random_.between(4, 12) * kSecond;
   run_until([] { return false; }, clock_.now() + lasts);
   if (!over()) drain();
@@ -112,11 +125,7 @@ void World::end_everything() {
   }
   for (auto& [id, g] : groups_)
     if (!g.removed) remove_group(id);
-  for (auto& [id, a] : actors_) {
-    a.restarts = 0;
-    if (std::exchange(a.waits, false)) s_.cancel_actor(id);
-    if (a.worker) kill(a.worker);
-  }
+  for (auto& [id, a] : actors_) tell(node::event::ActorKill{id, false});
   need_decision();
 }
 
@@ -141,6 +150,10 @@ void World::check_at_rest() {
       if (p.alive && s.want > 0 && s.pending == 0)
         complain("wants: process " + std::to_string(p.index) + " wants " + std::to_string(s.want) + " leases of shape " +
                  std::to_string(shape) + " and has no task");
+  fates_.look(clock_.now() - kTold);
+  requests_.at_rest();
+  holds_.at_rest();
+  if (over()) return;
   sched::LocalScheduler::Counts n = s_.counts();
   if (n.leased || n.actors || n.blocked || n.waiting) complain("zero: somebody has or wants something at the end");
   for (const auto& [name, amount] : s_.available())
@@ -158,9 +171,12 @@ void World::leave() {
   run_until([] { return false; }, clock_.now() + 20 * kSecond);
   if (over()) return;
   if (!indexes_.empty()) complain("zero: processes that do not end");
-  for (const auto& [name, size] : s_.sizes())
-    if (size != 0 && std::string_view(name) != "resources")
+  // What is remembered of the dead is for late callers.
+  for (const auto& [name, size] : core_.sizes())
+    if (size != 0 && std::string_view(name) != "resources" && std::string_view(name) != "actors" &&
+        std::string_view(name) != "groups")
       complain(std::string("zero: ") + std::to_string(size) + " " + name + " are left");
+  check_control_store();
 }
 
 // ---- what is looked at every quarter of a second
@@ -168,10 +184,22 @@ void World::leave() {
 void World::look() {
   if (over() || leaving_) return;
   waits_.look(clock_.now(), waiting());
+  look_at_jobs();
+  if (last_trouble_ == 0 || clock_.now() - last_trouble_ > 10 * kSecond) fates_.look(clock_.now() - kTold);
   for (const auto& [name, size] : s_.sizes())
     if (std::string_view(name) == "leases" && size != leases_.size())
       complain("own: there are " + std::to_string(size) + " leases, and should be " + std::to_string(leases_.size()));
   clock_.after(kLook, [this] { look(); });
+}
+
+// What a job leaves behind when it is over ends at once.
+void World::look_at_jobs() {
+  for (const auto& [index, number] : indexes_) {
+    const Process& p = processes_.at(number);
+    if (p.driver || !p.alive || !core_.job_over(p.job)) continue;
+    const int64_t since = over_since_.try_emplace(number, clock_.now()).first->second;
+    if (clock_.now() - since > kLeft) complain("left: worker " + std::to_string(index) + " of a job that is over");
+  }
 }
 
 bool World::pool_is_well(const Pool& pool) const {

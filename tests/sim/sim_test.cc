@@ -53,6 +53,12 @@ TEST(Sim, AResultThatComesTwiceIsSeen) { expect_complaint(Fault::kTwice, "once")
 TEST(Sim, ALeaseThatDoesNotComeBackIsSeen) { expect_complaint(Fault::kLostReturn, "zero"); }
 TEST(Sim, ADeathThatNobodyHearsOfIsSeen) { expect_complaint(Fault::kLostDeath, "zero"); }
 TEST(Sim, ASchedulerWithoutRestIsSeen) { expect_complaint(Fault::kRestless, "rest"); }
+TEST(Sim, RingsThatWereNotReadAreSeen) { expect_complaint(Fault::kHasty, "told"); }
+TEST(Sim, AHoldThatIsLostIsSeen) { expect_complaint(Fault::kLostHold, "holds"); }
+TEST(Sim, AnActorsFateThatIsNotToldIsSeen) { expect_complaint(Fault::kLostTell, "told"); }
+TEST(Sim, ANameWithTwoOwnersIsSeen) { expect_complaint(Fault::kTwoOwners, "names"); }
+TEST(Sim, ANameThatIsNotFreeAfterItsOwnersDeathIsSeen) { expect_complaint(Fault::kKeptName, "names"); }
+TEST(Sim, AWorkerOfAJobThatIsOverIsSeen) { expect_complaint(Fault::kSpared, "left"); }
 // Rules of a client that are left out: each was a fault once, or would be one.
 TEST(Sim, WhoWaitsForItsOwnChildForEverIsSeen) { expect_complaint(Fault::kShutWorks, "starts"); }
 TEST(Sim, AWantThatStaysIsSeen) { expect_complaint(Fault::kKeepsWants, "wants"); }
