@@ -332,7 +332,7 @@ void Runtime::take_state(Actor* a, const wire::ActorStateRecord& r) {
   if (s.state != wire::kActorAlive) return;
   auto link = links_.find(s.link);
   if (link == links_.end()) return;
-  a->resume_lost();
+  a->resume_lost([this](PendingTask* t) { fail_restarting(t, ""); });  // which says of a cancelled one that it was
   a->link = link->second.get();
   a->link->actor = a;
   pump_actor(a);

@@ -227,7 +227,11 @@ void DaemonChannel::on_datagram(const uint8_t* data, size_t size, std::vector<Fd
 // ---- a daemon that does not go on
 
 bool DaemonChannel::look_unread() {
-  const uint64_t used = up_ring_.used(), unread_to = up_ring_.tail() - used;
+  uint64_t used, unread_to;
+  {
+    std::lock_guard lock(up_mutex_);
+    used = up_ring_.used(), unread_to = up_ring_.tail() - used;
+  }
   const bool stands = used > 0 && unread_to == up_head_seen_;
   up_head_seen_ = unread_to;
   if (stands) ring_daemon();  // whoever was to wake it may have failed: a process whose memory or descriptors are spoilt

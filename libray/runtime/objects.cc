@@ -307,7 +307,7 @@ std::string Objects::check() {
   size_t awaited = 0;
   Object* o;
   for (uint64_t i = 0; (o = object_slab().at(i)); ++i) {
-    if (o->runtime != runtime_ || o->refs() == 0) continue;
+    if (o->refs() == 0 || o->runtime != runtime_) continue;
     awaited += o->publish_on_ready;
     if (o->in_table && !o->shared && !o->borrowed) return "object " + o->id.hex() + " is in the table, and nobody else knows it";
     if (o->lender && (o->holds || !o->lender->registered))

@@ -437,7 +437,6 @@ void Runtime::check_parts(int64_t now) {
   if (broken.empty()) broken = objects_.check();
   if (broken.empty()) broken = actors_.check();
   if (broken.empty()) broken = leases_.check();
-  if (broken.empty()) broken = leases_.check();
   check_at_ = steady_ns() + std::max<int64_t>(10 * (steady_ns() - now), 100'000'000);
   if (!broken.empty()) TaskKit::broken(broken.c_str());
 }

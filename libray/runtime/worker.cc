@@ -467,6 +467,7 @@ bool WorkerSide::any_read(uint32_t group) {
 
 // Of the task and its method, which stand before its arguments. False: they do not fit into the record.
 bool WorkerSide::read_names(Execution* e) {
+  if ((e->header.name_size | e->header.method_size) == 0) return true;  // they were cleared
   wire::TaskRecord r;
   if (!wire::read(wire::bytes_of(e->record, e->record_size), &r)) return false;
   e->name = r.name;

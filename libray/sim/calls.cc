@@ -102,7 +102,7 @@ void World::actor_state(Process* p, const Id& id, const Fates::Told& told) {
   if (restarted)
     c.settle_lost([&](Pending* t) { ended(p, t, t->cancelled ? "cancelled" : "crashed"); }, [](Pending*) {});
   if (told.state != wire::kActorAlive) return;
-  c.resume_lost();
+  c.resume_lost([&](Pending* t) { ended(p, t, "cancelled"); });
   c.ring = ring(p, told.worker);
   c.ring->actor = &c;
   pump_calls(p, &c);

@@ -74,11 +74,13 @@ struct CallQueue {
       give_back(t);
     }
   }
-  // The same incarnation, another link: nothing of what the last one held was begun.
-  void resume_lost() {
-    while (Task* t = lost.tail) {
-      lost.remove(t);
-      give_back(t);
+  // The same incarnation, another link: nothing of what the last one held was begun. end(t): it was cancelled.
+  template <class End>
+  void resume_lost(End&& end) {
+    List<Task> all = std::exchange(lost, {});
+    while (Task* t = all.tail) {
+      all.remove(t);
+      fate_of<K>(t, Stop::kReturned, true) == Fate::kCancel ? end(t) : give_back(t);
     }
   }
   // Takes out one that is in no ring. True: what stands behind it may go on.

@@ -6,8 +6,8 @@
 // By force. The worker ends itself if, and only if, it runs that very task. So that nothing else ends with it, its ring is
 // shut from then on and what stands in it is asked back; open() is when the task is out of it. A worker that does not end
 // itself in time is killed through the daemon, but only once the task is alone in its ring: then it has nothing else that
-// it could have begun meanwhile, and since its lease is ours, nobody else's. Who is stopped by a signal while more
-// stands in its ring gives nothing back; it is the daemon that decides on those (docs/node.md).
+// it could have begun meanwhile, and since its lease is ours, nobody else's. One that gives nothing back for long hangs, or a
+// debugger has it: it is killed while the task is the last that it has begun.
 //
 // Invariants: a cancelled task ends once, and is not tried again; nobody else's task ends with it.
 #pragma once
@@ -32,7 +32,8 @@ class Cancellation {
  public:
   using Task = typename K::Task;
   using Actions = LeaseActions<K>;
-  static constexpr int64_t kPatienceNs = 1'000'000'000;  // of one that is told to end by force
+  static constexpr int64_t kPatienceNs = 1'000'000'000;   // of one that is told to end by force
+  static constexpr int64_t kSilentNs = 15'000'000'000;    // of one that does not even give back what waits behind it
 
   // `begun`: of one in a ring, whether its worker has begun it.
   CancelStep cancel(Task* t, bool force, bool begun, int64_t now) {
@@ -43,6 +44,7 @@ class Cancellation {
     if (t->state != State::kPushed) return CancelStep::kEnd;
     if (!t->lease) return CancelStep::kTell;  // calls of an actor have an order, and stay
     if (force) {
+      if (!t->forced) ++t->lease->forced;
       t->forced = true;
       t->lease->shut |= kEnding;
       forced_.push_back({t->tag, now});
@@ -59,7 +61,8 @@ class Cancellation {
       if (now - f.since < kPatienceNs) return false;
       if (t->lease->link->inflight.size > 1) {
         LeasePolicy<K>::ask_back(t->lease->link, out);
-        return false;
+        // Whoever gives nothing back hangs, and nobody else would end what it runs.
+        if (now - f.since < kSilentNs || (t->next && begun(t->next))) return false;
       }
       if (!begun(t)) return false;
       t->lease->shut |= kReclaimed;  // whatever becomes of the task: its worker takes nothing more

@@ -42,6 +42,7 @@ enum Shut : uint8_t {
 template <class K>
 struct Lease {
   uint32_t lease = 0;
+  uint32_t forced = 0;  // tasks in its ring that were cancelled by force
   uint8_t shut = 0;  // of Shut
   typename K::Link* link = nullptr;
   typename K::Shape* shape = nullptr;
@@ -146,7 +147,8 @@ class LeasePolicy {
   // It is out of the ring already.
   static void left(Lease* l, const Task* t) {
     l->est_ns -= t->est_ns;
-    if (__builtin_expect(l->shut & kEnding, 0)) open(l);
+    // With the last that was cancelled by force, if the worker is there still, it takes tasks again.
+    if (__builtin_expect(t->forced, 0) && --l->forced == 0) l->shut &= static_cast<uint8_t>(~kEnding);
   }
   // More work waits. True: the daemon is to hear of want_sent. Sent only when it grows by half.
   bool raise_want(Shape* s) const {
@@ -296,12 +298,6 @@ class LeasePolicy {
   }
 
  private:
-  // The last that was cancelled by force is out of its ring, and the worker is there still.
-  static void open(Lease* l) {
-    for (const Task* t = l->link->inflight.head; t; t = t->next)
-      if (t->forced) return;
-    l->shut &= static_cast<uint8_t>(~kEnding);
-  }
   static uint32_t power_of_two(uint64_t at_least) {
     uint32_t n = 1;
     while (n < at_least) n *= 2;
@@ -359,9 +355,12 @@ class LeasePolicy {
     uint64_t tasks = s->backlog.size + s->parked;
     for (auto& l : s->leases) {
       int64_t est_ns = 0;
-      for (const Task* t = l->link->inflight.head; t; t = t->next) est_ns += t->est_ns;
+      uint32_t forced = 0;
+      for (const Task* t = l->link->inflight.head; t; t = t->next) est_ns += t->est_ns, forced += t->forced;
       if (l->shape != s || l->link->lease != l.get()) return "a lease of another shape, or a link that has another";
       if (!l->link->inflight.check()) return "what is in a link is broken";
+      if (forced != l->forced || (forced > 0) != ((l->shut & kEnding) != 0))
+        return "a lease takes nothing for a task that is not in its ring, or the other way round";
       if (est_ns != l->est_ns) return "a lease does not know how much work its ring holds";
       tasks += l->link->inflight.size;
     }

@@ -183,8 +183,20 @@ TEST_F(CallsTest, TheSameProcessByAnotherLinkGetsAllOfThem) {
   call(0), call(1);
   EXPECT_EQ(pump(), "01");
   lose(0, false), lose(1, false);
-  calls.resume_lost();
+  calls.resume_lost([](Plain*) { FAIL(); });
   EXPECT_EQ(pump(), "01");
+}
+
+// Only the link that is over was told.
+TEST_F(CallsTest, ACancelledOneDoesNotGoOverTheNextLink) {
+  call(0), call(1);
+  EXPECT_EQ(pump(), "01");
+  t[0].cancelled = true;
+  lose(0, false), lose(1, false);
+  std::vector<Plain*> ended;
+  calls.resume_lost([&](Plain* x) { ended.push_back(x); });
+  EXPECT_EQ(ended, std::vector<Plain*>{&t[0]});
+  EXPECT_EQ(pump(), "1");
 }
 
 }  // namespace
