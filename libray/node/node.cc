@@ -308,7 +308,7 @@ void Node::pass() {
 
 int Node::next_timeout(bool* armed) {
   *armed = false;
-  if (core_.wants_pass() || core_.has_late_work() || !gone_later_.empty() || session_changed_) return 0;
+  if (core_.wants_pass() || core_.has_late_work() || !gone_later_.empty() || !broken_.empty() || session_changed_) return 0;
   int64_t now = steady_ns(), at = core_.next_deadline(now);
   auto earlier = [&at](int64_t t) {
     if (t && (!at || t < at)) at = t;
@@ -414,6 +414,8 @@ void Node::timers(int64_t now) {
   watch_clients(now);
   watch_logs(now);
   listen_again(now);
+  for (uint32_t index : std::exchange(broken_, {}))
+    if (Process* p = process(index); p && !p->closing) on_socket(index, EPOLLHUP);
   for (uint32_t index : std::exchange(gone_later_, {})) driver_gone(index, -1, wire::kDeathCrash);
   if (std::exchange(session_changed_, false)) (void)write_session_file();
   if (!core_.has_late_work()) return;
@@ -430,7 +432,7 @@ void Node::flush_outboxes() {
     if (!p || p->closing) continue;
     Outbox::Sent sent = p->out.flush(p->socket.get());
     if (sent == Outbox::Sent::kBroken) {
-      on_socket(index, EPOLLHUP);
+      broken_.insert(index);
     } else if (sent == Outbox::Sent::kSocketFull) {
       dirty_.insert(index);
       if (!p->want_write) (void)watch(p->socket.get(), kSocket, index, EPOLLIN | EPOLLOUT);

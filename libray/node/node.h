@@ -134,6 +134,7 @@ class Node {
     Fd socket;
   };
   static constexpr uint32_t kNone = NodeCore::kNone;
+  static constexpr size_t kKeptActions = 4096;  // room for so many: the end of a process may free a million objects
 
   enum Source : uint32_t {  // epoll tags: source << 32 | index
     kListen = 1, kDoorbell, kMailbox, kSignal, kParent, kPendingSocket, kSocket, kPidFd, kSpawnFd,
@@ -156,7 +157,7 @@ class Node {
     Actions out = std::move(actions_);
     core_.step(std::forward<Event>(e), now, &out);
     if (!out.empty()) carry_out(&out);
-    if (out.capacity() > actions_.capacity()) actions_ = std::move(out);
+    if (out.capacity() > actions_.capacity() && out.capacity() <= kKeptActions) actions_ = std::move(out);
   }
   template <class Event>
   void step(Event&& e) { step(std::forward<Event>(e), steady_ns()); }
@@ -356,6 +357,7 @@ class Node {
   uint32_t next_zygote_ = 1;
   std::set<uint32_t> dirty_;         // processes with something in their outbox
   std::vector<uint32_t> gone_later_;  // drivers that were cut off: buried later in this iteration
+  std::set<uint32_t> broken_;         // whose sockets take nothing more: likewise, not while a record of theirs is handled
   bool session_changed_ = false;      // its file is to be written anew, likewise
   bool passing_ = false;                         // a pass has begun, and has not read all that there was then
   int64_t oom_seen_ = -1;

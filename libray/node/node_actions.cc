@@ -143,6 +143,8 @@ void Node::carry_out(const action::Buried& a) {
   if (!p) return;
   live_.erase(a.process);
   dirty_.erase(a.process);
+  broken_.erase(a.process);  // its index is another one's soon
+  std::erase(gone_later_, a.process);
   if (pump_) pump_->detach(a.process);
   flush_outboxes();
   for (uint32_t peer : a.peers) wake_process(peer);

@@ -264,7 +264,7 @@ void Node::bury(uint64_t number) {
   spawns_.erase(it);
   if (s.pidfd.valid() && !s.exited) unwatch(s.pidfd.get());
   event::SpawnEnded e{number, s.pid, s.reaped, s.wait_status, false, "", ""};
-  if (s.reaped && WIFSIGNALED(s.wait_status) && WTERMSIG(s.wait_status) == SIGKILL) {
+  if (s.reaped && WIFSIGNALED(s.wait_status) && WTERMSIG(s.wait_status) == SIGKILL && core_.unexplained(number)) {
     const int64_t now = oom_kills();
     e.out_of_memory = oom_seen_ >= 0 && now > oom_seen_;
     oom_seen_ = now;

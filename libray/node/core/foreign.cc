@@ -260,13 +260,13 @@ void NodeCore::on(const event::StandInClosed& e) {
   if (!s) return process_gone(e.process, -1, wire::kDeathCrash);
   s->exited = true;
   process(e.process)->closing = true;
-  const bool known = s->closing || !s->why.empty() || s->cause != wire::kDeathCrash;
+  const bool known = ending_ || s->closing || !s->why.empty() || s->cause != wire::kDeathCrash;
   if (known || !relay_) return foreign_ended(s);
   s->give_up_at = now_ + kReasonNs;
 }
 
 void NodeCore::foreign_ended(Spawn* s) {
-  uint32_t cause = s->cause;
+  uint32_t cause = ending_ ? uint32_t{wire::kDeathForced} : s->cause;
   if (cause == wire::kDeathCrash) cause = s->why.empty() && s->closing ? wire::kDeathExit : wire::kDeathNode;
   const std::string why = s->why.empty() ? node_text(s->node) + " could not be reached" : s->why;
   bury_foreign(s, cause, cause == wire::kDeathNode ? why : "");

@@ -95,6 +95,7 @@ class NodeCore {
   bool knows_job(uint32_t job) const { return jobs_.count(job) > 0; }
   bool has_workers(uint32_t job, int32_t language) const;
   bool joined(uint64_t spawn) const;  // it said hello
+  bool unexplained(uint64_t spawn) const;  // nobody here ends it: if it was killed, somebody else did
   bool rows_written() const { return rows_.size() == 0; }
   const relay::Peer* peer(uint32_t index) const;
   const std::map<uint32_t, relay::Peer>& peers() const { return peers_; }

@@ -59,6 +59,11 @@ bool NodeCore::joined(uint64_t number) const {
   return it != spawns_.end() && it->second.process != kNone;
 }
 
+bool NodeCore::unexplained(uint64_t number) const {
+  auto it = spawns_.find(number);
+  return !ending_ && it != spawns_.end() && it->second.cause == wire::kDeathCrash;
+}
+
 bool NodeCore::has_workers(uint32_t job, int32_t language) const {
   return std::any_of(spawns_.begin(), spawns_.end(),
                      [&](const auto& s) { return s.second.pool.job == job && s.second.pool.language == language; });
