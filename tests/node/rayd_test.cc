@@ -480,6 +480,24 @@ TEST(Rayd, KillNineLeavesNothingBehind) {
   EXPECT_TRUE(eventually([&] { return !cluster.has_sockets(); }));
 }
 
+// Who asks for the end may be dead when that is read. A sanitizer build sees what becomes of its memory.
+TEST(Rayd, ShutdownOfADriverThatIsGoneIsOrderly) {
+  for (int i = 0; i < 3; ++i) {
+    Cluster cluster;
+    auto d = cluster.driver();
+    const wire::UpRequest ask{1, wire::kOpShutdown, 0};
+    const std::string record = std::string(reinterpret_cast<const char*>(&ask), sizeof ask) + "\x90";
+    void* at = d->up_ring()->reserve(wire::kUpRequest, static_cast<uint32_t>(record.size()), 0);
+    ASSERT_NE(at, nullptr);
+    std::memcpy(at, record.data(), record.size());
+    d->up_ring()->publish();  // the daemon is not woken for it, and reads it when it sees the death
+    d->close();
+    const int status = cluster.wait();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    EXPECT_FALSE(cluster.has_sockets());
+  }
+}
+
 TEST(Rayd, ShutdownRequestIsAnsweredAtTheEnd) {
   Cluster cluster;
   auto d = cluster.driver();
