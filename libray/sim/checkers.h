@@ -10,7 +10,7 @@
 //   order      calls of one handle are sent in the order in which they were made, and begin once those before are through
 //   held       a call that could go does; what stood before it may have been cancelled
 //   force      nothing begins where a task is to end by force
-//   wants      at the end nothing is wanted for tasks that are not there
+//   wants      nothing is wanted for long for tasks that are not there
 //   zero       at the end nothing is held, wanted or remembered
 //   rest       the scheduler does not ask for ever to be asked again
 //   own        the scheduler's own invariants (LocalScheduler::check)

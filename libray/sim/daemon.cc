@@ -1,7 +1,7 @@
 // The daemon of the simulated node; see world.h. The rules are the real ones, libray/node/core: this file tells them what
 // happens, as libray/node does, and carries out what they say in a world where everything takes its time. What a process
 // writes lies in its ring until it is read; a pass over all rings, and a reading of all of them to their tails, are made when
-// the core wants them. control.cc is the control store, actors.cc and objects.cc what processes do with these.
+// the core wants them. control.cc is the control store, actors.cc what processes do with actors.
 #include <signal.h>
 
 #include <algorithm>

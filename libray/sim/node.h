@@ -88,6 +88,7 @@ struct Shape : task::Shape<Kit> {
   bool hopeless = false;
   int64_t run_ns = -1;   // running average of its tasks
   uint32_t want = 0;     // as the daemon was told
+  int64_t for_nothing_since = 0;  // it has wanted something, and had no task
   uint64_t grants = 0;
 };
 
@@ -155,6 +156,7 @@ struct Process {
   Policy::Actions todo;
   task::Cancellation<Kit> cancels;
   bool ticks = false;
+  uint32_t ticked = 0;
   int32_t shape_of_short = -1;  // see submit_short()
   std::map<Id, int64_t> refs;    // objects and handles of actors that it has
   std::set<uint64_t> functions;  // that it has defined
@@ -229,6 +231,7 @@ class World {
   void leave();
   void check_at_rest();
   void look_at_jobs();
+  void look_at_wants();
   void look();
   std::vector<Waits::Request> waiting();
   bool pool_is_well(const Pool& pool) const;

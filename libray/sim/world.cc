@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kLook = 250 * kMs;
 constexpr int64_t kTold = 3 * kSecond;  // from what becomes of an actor to the last who hears of it
 constexpr int64_t kLeft = 3 * kSecond;  // from the end of a job to that of its last worker
+constexpr int64_t kForNothing = 2 * kSecond;  // from a client's last task to the end of its want
 constexpr int64_t kTrouble = 40 * kSecond;  // for so long a command that failed may be tried ever less often
 
 task::Flaw flaw_of(Fault fault) {
@@ -145,11 +146,6 @@ void World::drain() {
 }
 
 void World::check_at_rest() {
-  for (const auto& [number, p] : processes_)
-    for (const auto& [shape, s] : p.shapes)
-      if (p.alive && s.want > 0 && s.pending == 0)
-        complain("wants: process " + std::to_string(p.index) + " wants " + std::to_string(s.want) + " leases of shape " +
-                 std::to_string(shape) + " and has no task");
   fates_.look(clock_.now() - kTold);
   requests_.at_rest();
   holds_.at_rest();
@@ -185,6 +181,7 @@ void World::look() {
   if (over() || leaving_) return;
   waits_.look(clock_.now(), waiting());
   look_at_jobs();
+  look_at_wants();
   if (last_trouble_ == 0 || clock_.now() - last_trouble_ > 10 * kSecond) fates_.look(clock_.now() - kTold);
   for (const auto& [name, size] : s_.sizes())
     if (std::string_view(name) == "leases" && size != leases_.size())
@@ -199,6 +196,19 @@ void World::look_at_jobs() {
     if (p.driver || !p.alive || !core_.job_over(p.job)) continue;
     const int64_t since = over_since_.try_emplace(number, clock_.now()).first->second;
     if (clock_.now() - since > kLeft) complain("left: worker " + std::to_string(index) + " of a job that is over");
+  }
+}
+
+void World::look_at_wants() {
+  for (const auto& [index, number] : indexes_) {
+    Process& p = processes_.at(number);
+    for (auto& [shape, s] : p.shapes) {
+      if (!p.alive || p.stopped || s.want == 0 || s.pending > 0) s.for_nothing_since = 0;
+      else if (!s.for_nothing_since) s.for_nothing_since = clock_.now();
+      else if (clock_.now() - s.for_nothing_since > kForNothing)
+        complain("wants: process " + std::to_string(index) + " wants " + std::to_string(s.want) + " leases of shape " +
+                 std::to_string(shape) + " and has no task");
+    }
   }
 }
 

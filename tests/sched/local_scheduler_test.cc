@@ -336,6 +336,28 @@ TEST(Scheduler, PrestartsAndTrimsIdleWorkers) {
   EXPECT_EQ(b.s.next_deadline(b.now), 0);  // and then nothing wakes the daemon
 }
 
+// One whose link could not be made: the daemon decides again when something happens, not at once and for ever.
+TEST(Scheduler, ALeaseThatComesStraightBackIsNoReasonToDecideAgain) {
+  TaskBench b({{"CPU", 1}});
+  b.shape(1, 0, {{"CPU", 0.5}});
+  b.want(1, 0, 2);
+  auto grants = b.take(Action::kGrant);
+  ASSERT_EQ(grants.size(), 2u);
+  b.want(1, 0, 0);
+  b.give(grants[0]);  // and is idle for long; one is not too many
+  b.now += 3600 * 1'000'000'000ll;
+  b.turn();
+  ASSERT_TRUE(b.s.return_lease(1, grants[1].worker, grants[1].lease, b.now).ok());
+  b.want(1, 0, 1);
+  auto again = b.take(Action::kGrant);
+  ASSERT_EQ(again.size(), 1u);
+  ASSERT_TRUE(b.s.return_lease(1, again[0].worker, again[0].lease, b.now).ok());
+  const int64_t at = b.s.next_deadline(b.now);
+  EXPECT_TRUE(at == 0 || at > b.now);
+  b.want(1, 0, 0);
+  EXPECT_EQ(b.take(Action::kStopWorker).size(), 1u);
+}
+
 TEST(Scheduler, AClientsDeathFreesItsLeases) {
   TaskBench b({{"CPU", 2}});
   for (uint32_t c : {1, 2}) b.shape(c, 0, {{"CPU", 1}});
