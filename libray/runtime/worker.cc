@@ -466,12 +466,21 @@ bool WorkerSide::any_read(uint32_t group) {
 }
 
 // Of the task and its method, which stand before its arguments. False: they do not fit into the record.
+// What follows the head, of which there is a copy since the task was claimed.
+static bool behind_head(const Execution* e, std::string_view* name, std::string_view* method, std::string_view* args) {
+  const wire::TaskHeader& h = e->header;
+  wire::Parts parts(e->record + sizeof h, e->record_size - sizeof h);
+  if (!parts.padded(h.name_size, name) || !parts.padded(h.method_size, method)) return false;
+  *args = parts.rest();
+  return true;
+}
+
 bool WorkerSide::read_names(Execution* e) {
+  std::string_view name, method, args;
   if ((e->header.name_size | e->header.method_size) == 0) return true;  // they were cleared
-  wire::TaskRecord r;
-  if (!wire::read(wire::bytes_of(e->record, e->record_size), &r)) return false;
-  e->name = r.name;
-  e->method = r.method;
+  if (!behind_head(e, &name, &method, &args)) return false;
+  e->name = name;
+  e->method = method;
   return true;
 }
 
@@ -479,9 +488,8 @@ bool WorkerSide::read_names(Execution* e) {
 Status WorkerSide::read_args(Execution* e, bool may_block) {
   const wire::TaskHeader& h = e->header;
   auto damaged = [] { return error(RAY_INTERNAL, "task record is damaged"); };
-  wire::TaskRecord record;
-  if (!wire::read(wire::bytes_of(e->record, e->record_size), &record)) return damaged();
-  std::string_view bytes = record.args;
+  std::string_view name, method, bytes;
+  if (!behind_head(e, &name, &method, &bytes)) return damaged();
   if (h.flags & wire::kArgsInStore) {
     wire::StoreRef r;
     if (!wire::read_head(bytes, &r)) return damaged();
