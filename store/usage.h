@@ -1,5 +1,5 @@
 // How full the store is, as a client sees it. Read from memory that every client maps: any thread, no message, no lock.
-// Asked by the query "store_usage" (libray/runtime/unread.cc).
+// Asked by the query "store_usage" (libray/runtime/queries.cc).
 #pragma once
 #include <cstdint>
 

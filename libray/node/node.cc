@@ -21,6 +21,7 @@
 #include <thread>
 #include <utility>
 
+#include "libray/base/checks.h"
 #include "libray/base/clock.h"
 #include "libray/base/log.h"
 #include "libray/base/proc.h"
@@ -67,15 +68,6 @@ void Mailbox::close() {
   std::lock_guard lock(mutex_);
   closed_ = true;
   queue_.clear();
-}
-
-static bool wants_checks() {
-#if defined(LIBRAY_SANITIZED) || !defined(NDEBUG)
-  return true;
-#else
-  const char* text = std::getenv("LIBRAY_CHECKS");
-  return text && *text && *text != '0';
-#endif
 }
 
 static sched::SchedulerOptions scheduler_options(const NodeOptions& o) {

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "libray/base/checks.h"
 #include "libray/base/clock.h"
 #include "libray/base/doorbell.h"
 #include "libray/base/fault.h"
@@ -34,15 +35,6 @@ namespace {
 void offer_to_oom_killer() {
   Fd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   if (fd.valid()) (void)!::write(fd.get(), "1000", 4);
-}
-
-bool wants_checks() {
-#if defined(LIBRAY_SANITIZED) || !defined(NDEBUG)
-  return true;
-#else
-  const char* text = std::getenv("LIBRAY_CHECKS");
-  return text && *text && *text != '0';
-#endif
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Submission: argument encoding, dispatch to leased workers, leases.
+// Submission: argument encoding, dispatch to leased workers. Which lease, and how many, libray/task says (leases.cc).
 // See runtime.h for locks. The hot path is start_task -> push_prepared: no allocation but the
 // pooled task and object entries, no syscall while the worker is awake.
 #include <algorithm>
